@@ -1,0 +1,46 @@
+"""One file per family of devices, all with the same few verbs."""
+
+from typing import Protocol
+
+import torch
+
+from harness.devices import accelerator, cpu, cuda
+from harness.errors import BadInput
+
+
+class Device(Protocol):
+    """What the profiler asks of a device family.
+
+    Attributes:
+        torch_device: where tensors go.
+    """
+
+    torch_device: torch.device
+
+    def synchronise(self) -> None:
+        """Wait until everything asked for is done."""
+
+    def reset_peak(self) -> None:
+        """Forget earlier allocator peaks."""
+
+    def peak_bytes(self) -> dict[str, int]:
+        """Return the allocator's peaks since the reset, by metric name; may be empty."""
+
+    def describe(self) -> dict[str, object]:
+        """Return name, driver and versions for the record."""
+
+
+def open_device(name: str) -> Device:
+    """Return the device called ``name`` (``cpu``, ``cuda``, ``cuda:1``, ``mps``, ``xpu``).
+
+    Raises:
+        BadInput: torch does not know the name, or this machine has no such device.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise BadInput(f"no device {name!r}; torch expects cpu, cuda, cuda:0, mps or xpu") from error
+    families = {"cpu": cpu.Cpu, "cuda": cuda.Cuda}
+    family = families.get(device.type, accelerator.Accelerator)
+    opened: Device = family(device)
+    return opened

@@ -1,0 +1,41 @@
+"""What to tell the person at the keyboard when their input cannot be used."""
+
+import difflib
+from collections.abc import Iterable
+
+from pydantic import ValidationError
+
+
+class BadInput(ValueError):
+    """Input that cannot be used; the message says what was got, expected, and what to do."""
+
+
+def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
+    """Return the error for a name that is none of ``choices``, naming the nearest."""
+    there = sorted(choices)
+    near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")  # noqa: PLR2004 - one line
+    return BadInput(f"no {kind} {name!r}{hint} (there are: {listed or 'none'})")
+
+
+def explain(error: ValidationError, where: str, names: Iterable[str] = ()) -> BadInput:
+    """Turn pydantic's findings into one message, a finding a clause.
+
+    Args:
+        error: what pydantic raised.
+        where: the file or option the data came from.
+        names: the valid keys, to suggest one for a key that is not among them.
+    """
+    return BadInput(f"{where}: " + "; ".join(_clause(item, names) for item in error.errors()))
+
+
+def _clause(item: object, names: Iterable[str]) -> str:
+    found = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
+    place = ".".join(str(part) for part in found["loc"]) or "the value"
+    if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        return str(unknown("key", str(found["loc"][-1]), names)) + f" at {place}"
+    if found["type"] == "missing":
+        return f"{place} is missing"
+    message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return f"{place} = {found['input']!r}: {message}"

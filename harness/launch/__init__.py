@@ -1,0 +1,1 @@
+"""Where trials run, and which of a suite's are missing."""

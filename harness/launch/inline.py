@@ -1,0 +1,24 @@
+"""Run passes in this very process: for tests, which want it fast and debuggable."""
+
+from harness.spec import TrialSpec
+from harness.training import Loader
+from harness.trial import PassResult, check, perform
+
+
+class InlineLauncher:
+    """Runs passes here. What one leaves behind, the next one finds.
+
+    Args:
+        load: turns method names into methods.
+    """
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+
+    def check(self, spec: TrialSpec) -> PassResult:
+        """Return whether the trial can be started at all."""
+        return PassResult(**check(spec.model_dump_json(), self._load))
+
+    def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
+        """Run one pass of a trial and return how it ended."""
+        return PassResult(**perform(pass_name, spec.model_dump_json(), self._load))

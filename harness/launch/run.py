@@ -1,0 +1,214 @@
+"""Run the trials of a suite that are missing or stale, and store their records."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from harness.environment import describe_run
+from harness.errors import BadInput
+from harness.launch.round_group import rounds_of, time_in_turns
+from harness.record import Status, TrialRecord
+from harness.spec import TrialSpec, digest
+from harness.store import Store
+from harness.trial import CLOCK, PassResult, make_record, passes_of, stored_result
+
+
+class Launcher(Protocol):
+    """Where a pass runs."""
+
+    def check(self, spec: TrialSpec) -> PassResult:
+        """Return whether the trial can be started at all."""
+
+    def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
+        """Run one pass and return how it ended."""
+
+
+class Watcher(Protocol):
+    """Who is told how the run goes on."""
+
+    def begin(self, total: int) -> None:
+        """Learn how many passes there will be."""
+
+    def start(self, what: str) -> None:
+        """Learn what runs now."""
+
+    def advance(self) -> None:
+        """Learn that a pass is done."""
+
+    def say(self, line: str) -> None:
+        """Learn something a person should read."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A trial and the key its record will have."""
+
+    spec: TrialSpec
+    key: str
+
+
+@dataclass(frozen=True)
+class Runner:
+    """What a run needs.
+
+    Attributes:
+        launcher: where a pass runs.
+        store: where records go.
+        fingerprint: method name -> hash of its source.
+        watcher: who is told.
+    """
+
+    launcher: Launcher
+    store: Store
+    fingerprint: Callable[[str], str]
+    watcher: Watcher
+
+    def run(self, specs: Iterable[TrialSpec], *, again: bool = False) -> list[TrialRecord]:
+        """Run what has no record yet, and return the records of all trials.
+
+        Profile trials are timed first, in turns; if one member's times are missing, the whole
+        group is timed again, and the records of the others get the new times.
+
+        Raises:
+            BadInput: a trial can never work as it is written; nothing has been run then.
+        """
+        self.store.open_for_writing()
+        environment = describe_run()
+        planned = [self._plan(spec, environment["machine_id"]) for spec in specs]
+        missing = [trial for trial in planned if again or self.store.record(trial.key) is None]
+        self._say_what_is_there(planned, missing)
+        if missing:
+            self._check([trial.spec for trial in missing])
+            self._run_missing(planned, missing, environment, again=again)
+        found = [self.store.record(trial.key) for trial in planned]
+        return [record for record in found if record is not None]
+
+    def _run_missing(
+        self,
+        planned: list[Planned],
+        missing: list[Planned],
+        environment: dict[str, Any],
+        *,
+        again: bool,
+    ) -> None:
+        profiles = [trial for trial in planned if trial.spec.profile]
+        group = profiles if any(trial in missing for trial in profiles) else []
+        alone = [trial for trial in missing if trial not in group]
+        if again:
+            for key in [_group_key(group), *(trial.key for trial in missing)]:
+                self.store.unstage(key)
+        others = sum(len(passes_of(trial.spec)) for trial in missing) - sum(
+            trial in missing for trial in group
+        )
+        self.watcher.begin(len(group) * rounds_of(group) + others)
+        self._run_group(group, missing, environment)
+        for trial in alone:
+            self._finish(trial, {}, environment)
+
+    def _plan(self, spec: TrialSpec, machine: str) -> Planned:
+        source = self.fingerprint(spec.method)
+        return Planned(spec, f"{_file_name(spec.method)}-{spec.trial_id()}-{source}-{machine}")
+
+    def _say_what_is_there(self, planned: list[Planned], missing: list[Planned]) -> None:
+        there = len(planned) - len(missing)
+        if there:
+            self.watcher.say(f"{there} of {len(planned)} trials are stored already")
+        records = self.store.records()[0]
+        trials = {record.spec.trial_id() for record in records}
+        keys = {record.key for record in records}
+        stale = {
+            trial.spec.label()
+            for trial in missing
+            if trial.spec.trial_id() in trials and trial.key not in keys
+        }
+        if stale:
+            self.watcher.say(
+                f"stale (source or machine changed), run again: {', '.join(sorted(stale))}"
+            )
+
+    def _check(self, specs: list[TrialSpec]) -> None:
+        """Check each combination of workload, method and options once."""
+        for spec in {spec.row_id(): spec for spec in specs}.values():
+            self.watcher.start(f"checking {spec.label()}")
+            result = self.launcher.check(spec)
+            if result.status != Status.COMPLETED:
+                raise BadInput(result.reason)
+
+    def _run_group(
+        self, group: list[Planned], missing: list[Planned], environment: dict[str, Any]
+    ) -> None:
+        """Time the group in turns, then run what else its members lack."""
+        if not group:
+            return
+        clocks = self._clocks(group)
+        name = digest([clock.reading.get("measurements") for clock in clocks.values()])
+        for position, trial in enumerate(group):
+            facts = environment | {"round_group": name, "round_position": position}
+            before = self.store.record(trial.key)
+            timed = {CLOCK: clocks[trial.key]}
+            if trial in missing or before is None:
+                self._finish(trial, timed, facts)
+            else:
+                facts = before.environment | {"round_group": name, "round_position": position}
+                self._store(trial, timed | {"stored": stored_result(before)}, facts)
+        self.store.unstage(_group_key(group))
+
+    def _clocks(self, group: list[Planned]) -> dict[str, PassResult]:
+        """Return every member's times: staged by an interrupted run, or taken now."""
+        staged = self.store.staged(_group_key(group), CLOCK)
+        if staged is not None:
+            return {key: PassResult(**result) for key, result in staged.items()}
+
+        def visit(spec: TrialSpec, turn: int) -> PassResult:
+            self.watcher.start(f"timing {spec.label()}, round {turn + 1} of {rounds_of(group)}")
+            result = self.launcher.perform(CLOCK, spec)
+            self.watcher.advance()
+            return result
+
+        clocks = time_in_turns(group, visit)
+        results = {key: asdict(result) for key, result in clocks.items()}
+        self.store.stage(_group_key(group), CLOCK, results)
+        return clocks
+
+    def _finish(
+        self, trial: Planned, results: dict[str, PassResult], environment: dict[str, Any]
+    ) -> None:
+        """Run the passes a trial still lacks, until one fails, and store its record."""
+        done = dict(results)
+        for name in passes_of(trial.spec):
+            if any(result.status != Status.COMPLETED for result in done.values()):
+                break
+            if name not in done:
+                done[name] = self._pass(trial, name)
+        self._store(trial, done, environment)
+
+    def _pass(self, trial: Planned, name: str) -> PassResult:
+        """Run a pass, or take it from what an interrupted run staged."""
+        staged = self.store.staged(trial.key, name)
+        self.watcher.start(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
+        if staged is not None:
+            result = PassResult(**staged)
+        else:
+            result = self.launcher.perform(name, trial.spec)
+            self.store.stage(trial.key, name, asdict(result))
+        self.watcher.advance()
+        return result
+
+    def _store(
+        self, trial: Planned, results: dict[str, PassResult], environment: dict[str, Any]
+    ) -> None:
+        record, detail = make_record(trial.key, trial.spec, results, environment)
+        self.store.save(record, detail)
+        if record.outcome.status is not Status.COMPLETED:
+            self.watcher.say(
+                f"{record.label()}: {record.outcome.status} ({record.outcome.reason})"
+            )
+
+
+def _group_key(group: list[Planned]) -> str:
+    return f"group-{digest([trial.key for trial in group])}"
+
+
+def _file_name(method: str) -> str:
+    """Return the method's name as it may stand in a file name."""
+    return "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-60:]

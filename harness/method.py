@@ -1,0 +1,115 @@
+"""The contract of a fine-tuning method, and methods prepared one after the other."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from torch import nn
+
+PAPER_DEPTH = 12
+
+
+class Unsupported(Exception):  # noqa: N818 - a stored outcome, not a programming error
+    """This method cannot run on this model or device; the message says why."""
+
+
+class Kind(StrEnum):
+    """What a method changes; methods of different kinds can be composed."""
+
+    SELECTS_WEIGHTS = "selects weights"
+    STORES_ACTIVATIONS = "stores activations"
+    DROPS_TOKENS = "drops tokens"
+
+
+@dataclass(frozen=True)
+class Method(ABC):
+    """How a pretrained vision transformer is made ready for cheap fine-tuning.
+
+    A method is one frozen dataclass in one file. Its fields are the options a suite may set;
+    ``__post_init__`` checks their values and raises ``ValueError``.
+
+    Attributes:
+        source: paper and section, or "baseline".
+        exact_forward: logits equal those of the untouched model.
+        gradient_error: bound on ``|g - g'| / |g'|`` over the trained parameters together, g' by
+            exact autograd of the method's own forward; 0.0 is exact.
+        kinds: what it changes.
+        compiles: whether ``torch.compile`` of the step is tested.
+        saves_over_full: holds fewer bytes after the forward pass than full fine-tuning.
+    """
+
+    source: ClassVar[str]
+    exact_forward: ClassVar[bool]
+    gradient_error: ClassVar[float] = 0.0
+    kinds: ClassVar[frozenset[Kind]]
+    compiles: ClassVar[bool] = False
+    saves_over_full: ClassVar[bool] = True
+
+    @abstractmethod
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Return the model to train; may change ``model`` in place.
+
+        The harness gives the optimizer exactly the parameters that ask for a gradient.
+        Parameter objects are kept: wrapping modules is fine, copying parameters is not.
+
+        Raises:
+            Unsupported: the model lacks what the method needs.
+        """
+
+    def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
+        """Be told that an optimizer step is done."""
+
+    def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
+        """Return how many tokens each of ``depth`` blocks passes on, ``entering`` at the start."""
+        return (entering,) * depth
+
+
+@dataclass(frozen=True)
+class Composed(Method):
+    """Methods prepared in order, each on what the one before returned.
+
+    Attributes:
+        parts: the methods, first prepared first.
+    """
+
+    parts: tuple[Method, ...]
+
+    def __post_init__(self) -> None:
+        # Facts of a composition follow from its parts; instances shadow the class attributes.
+        facts = {
+            "source": " + ".join(part.source for part in self.parts),
+            "exact_forward": all(part.exact_forward for part in self.parts),
+            "gradient_error": sum(part.gradient_error for part in self.parts),
+            "kinds": frozenset().union(*(part.kinds for part in self.parts)),
+            "compiles": all(part.compiles for part in self.parts),
+            "saves_over_full": any(part.saves_over_full for part in self.parts),
+        }
+        for name, value in facts.items():
+            object.__setattr__(self, name, value)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Prepare each part in order.
+
+        Raises:
+            Unsupported: a part's reason, or two parts that both select weights.
+        """
+        selecting = [type(p).__name__ for p in self.parts if Kind.SELECTS_WEIGHTS in p.kinds]
+        if len(selecting) > 1:
+            raise Unsupported(
+                f"{' and '.join(selecting)} both select which weights train; compose one of them "
+                "with methods that store activations or drop tokens"
+            )
+        for part in self.parts:
+            model = part.prepare(model)
+        return model
+
+    def step_done(self) -> None:
+        """Tell every part."""
+        for part in self.parts:
+            part.step_done()
+
+    def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
+        """Return the fewest tokens any part passes on, block by block."""
+        each = [part.tokens(entering, depth) for part in self.parts]
+        return tuple(min(counts) for counts in zip(*each, strict=True))

@@ -1,0 +1,137 @@
+"""Everything that defines a trial, frozen before it runs."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Frozen(BaseModel):
+    """Data that validates once and never changes; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Workload(Frozen):
+    """What every method is given: model, weights, data, shape of a step, optimizer.
+
+    Attributes:
+        model: a timm model name.
+        weights: ``random`` (seeded), ``timm`` (its pretrained ones) or a packaged set's name.
+        data: a data set's name.
+        classes: width of the head; ``None`` takes the data set's.
+        image_size: side of the square input in pixels; ``None`` takes the model's own.
+        batch: images an optimizer step.
+        micro_batch: images a forward pass (gradients accumulate); ``None`` is the whole batch.
+        precision: ``fp32``, or ``bf16`` autocast with fp32 weights.
+        threads: CPU threads of one trial.
+    """
+
+    model: str
+    weights: str = "random"
+    data: str = "noise"
+    classes: Annotated[int, Field(ge=2)] | None = None
+    image_size: Count | None = None
+    batch: Count
+    micro_batch: Count | None = None
+    precision: Literal["fp32", "bf16"] = "fp32"
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    device: str = "cpu"
+    threads: Count = 1
+
+    @model_validator(mode="after")
+    def _micro_batch_fits(self) -> "Workload":
+        if self.micro_batch is not None and self.micro_batch > self.batch:
+            raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        return self
+
+
+class LearningRateTry(Frozen):
+    """One learning rate that was tried, and the validation accuracy it reached."""
+
+    learning_rate: Rate
+    validation_accuracy: Share | None = None
+
+
+class Training(Frozen):
+    """How long and how fast to train, and on which split to read the accuracy.
+
+    Attributes:
+        steps: optimizer steps; the schedule is a cosine to 0 after a linear warm-up.
+        learning_rate: its peak.
+        tries: how the learning rate was chosen; empty when nobody tuned it.
+        clip_norm: bound on the norm of all gradients; ``None`` does not clip.
+        evaluate: ``test`` for a result, ``validation`` for a try.
+    """
+
+    steps: Count
+    learning_rate: Rate
+    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Rate | None = None
+    evaluate: Literal["test", "validation"] = "test"
+
+
+class Profile(Frozen):
+    """How the clock pass samples; memory and FLOPs need no setting.
+
+    Attributes:
+        rounds: fresh processes a method is timed in, in turns with the others.
+        steps: timed steps a round.
+        warmup_steps: untimed steps before them.
+    """
+
+    rounds: Count = 3
+    steps: Count = 5
+    warmup_steps: Annotated[int, Field(ge=0)] = 2
+
+
+class TrialSpec(Frozen):
+    """One method on one workload, one seed, one device: to train, to profile, or both.
+
+    Attributes:
+        method: the string as it was written, ``"bsr+int8"`` say.
+        options: the method's options; of a composition, one table a part.
+        seed: draws the head, the order of the images and every random choice of the method.
+    """
+
+    method: str
+    options: dict[str, Any] = {}
+    workload: Workload
+    training: Training | None = None
+    profile: Profile | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _has_something_to_do(self) -> "TrialSpec":
+        if self.training is None and self.profile is None:
+            raise ValueError("a trial must have a training part, a profile part, or both")
+        return self
+
+    def trial_id(self) -> str:
+        """Return the first 16 hex digits of the SHA-256 of the spec's canonical JSON."""
+        return digest(self.model_dump(mode="json"))
+
+    def row_id(self) -> str:
+        """Return what trials share that differ only in seed or in what was measured."""
+        return digest(self.model_dump(mode="json", include={"method", "options", "workload"}))
+
+    def label(self) -> str:
+        """Return how reports call this row: the method and what was set beside it."""
+        shown = [f"{key}={json.dumps(value)}" for key, value in self.options.items()]
+        if self.workload.micro_batch is not None:
+            shown.append(f"micro-batch {self.workload.micro_batch}")
+        return self.method + (f" ({', '.join(shown)})" if shown else "")
+
+
+def digest(data: object) -> str:
+    """Return the first 16 hex digits of the SHA-256 of ``data`` as canonical JSON."""
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,131 @@
+"""The only code that reads or writes results folders."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import BadInput
+from harness.record import TrialRecord
+
+RECORDS, DETAILS, STAGED = "records", "details", ".staged"
+
+
+class Store:
+    """A results folder: ``records/*.json``, their sidecars in ``details/``, staged passes.
+
+    Every file is written whole or not at all, so a run can be killed at any moment.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open_for_writing(self) -> None:
+        """Make the folders and prove that they can be written to.
+
+        Raises:
+            BadInput: the folder cannot be made or written.
+        """
+        try:
+            for name in (RECORDS, DETAILS, STAGED):
+                (self.folder / name).mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / STAGED / "probe", "")
+            (self.folder / STAGED / "probe").unlink()
+        except OSError as error:
+            raise BadInput(
+                f"cannot write results into {self.folder}: {error.strerror}; "
+                "choose another folder with --results"
+            ) from error
+
+    def save(self, record: TrialRecord, detail: dict[str, Any]) -> Path:
+        """Store a record and its sidecar, drop its staged passes, return the record's path."""
+        path = self.folder / RECORDS / f"{record.key}.json"
+        if detail:
+            write_whole(self.folder / DETAILS / f"{record.key}.json", _dump(detail))
+        write_whole(path, _dump(record.model_dump(mode="json")))
+        self.unstage(record.key)
+        return path
+
+    def record(self, key: str) -> TrialRecord | None:
+        """Return the record with this key, or ``None``."""
+        path = self.folder / RECORDS / f"{key}.json"
+        return read_record(path) if path.exists() else None
+
+    def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
+        """Keep the result of one pass of a trial that is not complete yet."""
+        write_whole(self.folder / STAGED / f"{key}.{pass_name}.json", _dump(result))
+
+    def staged(self, key: str, pass_name: str) -> dict[str, Any] | None:
+        """Return a pass kept by ``stage``, or ``None``."""
+        path = self.folder / STAGED / f"{key}.{pass_name}.json"
+        if not path.exists():
+            return None
+        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return loaded
+
+    def unstage(self, key: str) -> None:
+        """Drop what was staged under a key."""
+        for staged in (self.folder / STAGED).glob(f"{key}.*.json"):
+            staged.unlink(missing_ok=True)
+
+    def records(self) -> tuple[list[TrialRecord], list[str]]:
+        """Return every readable record, oldest first, and why the others were set aside."""
+        good: list[TrialRecord] = []
+        aside: list[str] = []
+        for path in sorted((self.folder / RECORDS).glob("*.json")):
+            try:
+                good.append(read_record(path))
+            except BadInput as error:
+                aside.append(str(error))
+        return sorted(good, key=lambda record: record.finished_at), aside
+
+
+def read_record(path: Path) -> TrialRecord:
+    """Read one record.
+
+    Raises:
+        BadInput: the file is not a whole record of a schema version known here.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path}: not a readable record ({error})") from error
+    if not isinstance(data, dict):
+        raise BadInput(f"{path}: not a record (a JSON object was expected)")
+    try:
+        return TrialRecord.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"{path}: not a valid record ({place}: {first['msg']})") from error
+
+
+def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the newest record of each trial and machine; older ones are history."""
+    newest = {
+        (record.spec.trial_id(), record.environment.get("machine_id")): record for record in records
+    }
+    return list(newest.values())
+
+
+def _dump(data: object) -> str:
+    return json.dumps(data, indent=1, allow_nan=False) + "\n"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` so that a reader sees all of it or the file as it was before."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,215 @@
+"""Suite files: TOML in, trial specs out."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import tomlkit
+from pydantic import Field, ValidationError, model_validator
+
+from harness.errors import BadInput, explain, unknown
+from harness.spec import (
+    Count,
+    Frozen,
+    LearningRateTry,
+    Profile,
+    Rate,
+    Training,
+    TrialSpec,
+    Workload,
+)
+
+SHIPPED = Path(__file__).resolve().parent.parent / "suites"
+
+
+class SuiteTraining(Frozen):
+    """Training settings all methods share; ``learning_rate`` serves those without their own."""
+
+    steps: Count
+    learning_rate: Rate
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_norm: Rate | None = None
+
+
+class SuiteMethod(Frozen):
+    """One row of the comparison: a method, its options, and how it was tuned.
+
+    Attributes:
+        method: a method, or several joined by ``+``.
+        options: its options; of a composition, a table a part.
+        micro_batch: overrides the workload's.
+        learning_rate: the choice; ``None`` takes the suite's, and reports say "not tuned".
+        to_try: learning rates that ``bsrbench tune`` tries.
+        tries: what it found.
+    """
+
+    method: str
+    options: dict[str, Any] = {}
+    micro_batch: Count | None = None
+    learning_rate: Rate | None = None
+    to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
+    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
+
+
+class Suite(Frozen):
+    """What to compare.
+
+    Attributes:
+        description: one sentence for the report.
+        seeds: training seeds; the profile is taken once, with the first.
+        workload: what every method is given.
+        training: how to train; ``None`` only profiles.
+        profile: how to time; ``None`` only trains.
+        methods: the rows.
+    """
+
+    description: str = ""
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    workload: Workload
+    training: SuiteTraining | None = None
+    profile: Profile | None = None
+    methods: Annotated[tuple[SuiteMethod, ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _every_row_gets_as_many_tries(self) -> "Suite":
+        for what in ("to_try", "tries"):
+            counts = {row.method: len(getattr(row, what)) for row in self.methods}
+            if len(set(counts.values())) > 1:
+                listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+                raise ValueError(f"every method gets the same number of {what}, got {listed}")
+        return self
+
+    def choose(self, names: list[str]) -> "Suite":
+        """Return the suite with only the methods named; one it lacks gets its default row."""
+        rows = [row for name in names for row in self._rows(name)]
+        return self.model_copy(update={"methods": tuple(rows)})
+
+    def _rows(self, name: str) -> list[SuiteMethod]:
+        return [row for row in self.methods if row.method == name] or [SuiteMethod(method=name)]
+
+    def trials(self) -> list[TrialSpec]:
+        """Return one profile trial a method, then one training trial a method and seed."""
+        profiles = [self._profile_trial(row) for row in self.methods if self.profile]
+        trained = [
+            self._training_trial(row, seed)
+            for seed in self.seeds
+            for row in self.methods
+            if self.training
+        ]
+        return profiles + trained
+
+    def tuning_trials(self, row: SuiteMethod, seed: int) -> list[TrialSpec]:
+        """Return a training trial for each rate to try, read on the validation split."""
+        if self.training is None or not row.to_try:
+            raise BadInput("nothing to tune: a suite needs [training], and its rows to_try = [...]")
+        settings = self.training.model_dump() | {"evaluate": "validation"}
+        return [
+            TrialSpec(
+                method=row.method,
+                options=row.options,
+                workload=self._workload(row),
+                training=Training(**settings | {"learning_rate": rate}),
+                seed=seed,
+            )
+            for rate in row.to_try
+        ]
+
+    def _workload(self, row: SuiteMethod) -> Workload:
+        if row.micro_batch is None:
+            return self.workload
+        return Workload(**self.workload.model_dump() | {"micro_batch": row.micro_batch})
+
+    def _profile_trial(self, row: SuiteMethod) -> TrialSpec:
+        return TrialSpec(
+            method=row.method,
+            options=row.options,
+            workload=self._workload(row),
+            profile=self.profile,
+            seed=self.seeds[0],
+        )
+
+    def _training_trial(self, row: SuiteMethod, seed: int) -> TrialSpec:
+        settings = self.training.model_dump() if self.training else {}
+        if row.learning_rate is not None:
+            settings |= {"learning_rate": row.learning_rate, "tries": row.tries}
+        return TrialSpec(
+            method=row.method,
+            options=row.options,
+            workload=self._workload(row),
+            training=Training(**settings),
+            seed=seed,
+        )
+
+
+def names() -> list[str]:
+    """Return the suites that ship with the program."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def find(name: str) -> Path:
+    """Return the file of a suite given by name or by path.
+
+    Raises:
+        BadInput: there is no such suite or file.
+    """
+    if name in names():
+        return SHIPPED / f"{name}.toml"
+    path = Path(name)
+    if path.suffix != ".toml" and not path.exists():
+        raise unknown("suite", name, names())
+    if not path.is_file():
+        raise BadInput(f"no suite file {name!r}; give a name ({', '.join(names())}) or a .toml file")
+    return path
+
+
+def read(path: Path, overrides: dict[str, Any] | None = None) -> Suite:
+    """Read a suite file and put ``overrides`` (dotted key -> value) into it.
+
+    Raises:
+        BadInput: the file is not TOML, or a key or value cannot be used.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: not valid TOML: {error}") from error
+    for key, value in (overrides or {}).items():
+        _put(data, key, value)
+    try:
+        suite = Suite.model_validate(data)
+        suite.trials()
+    except ValidationError as error:
+        raise explain(error, str(path), _keys()) from error
+    return suite
+
+
+def _put(data: dict[str, Any], dotted: str, value: object) -> None:
+    *above, last = dotted.split(".")
+    for part in above:
+        data = data.setdefault(part, {})
+        if not isinstance(data, dict):
+            raise BadInput(f"--set {dotted}: {part!r} is not a table")
+    data[last] = value
+
+
+def _keys() -> set[str]:
+    parts = (Suite, SuiteTraining, SuiteMethod, Workload, Profile, LearningRateTry)
+    return {name for part in parts for name in part.model_fields}
+
+
+def write_choice(path: Path, row: int, tries: list[LearningRateTry]) -> float:
+    """Write the tries of one method into the suite file and choose the best; return it.
+
+    The file keeps its comments and its order. Of equally good rates the smallest wins.
+    """
+    document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
+    best = max(tries, key=lambda tried: (tried.validation_accuracy or 0.0, -tried.learning_rate))
+    table = document["methods"][row]
+    table["learning_rate"] = best.learning_rate
+    listed = tomlkit.array()
+    for tried in tries:
+        entry = tomlkit.inline_table()
+        entry.update(tried.model_dump(exclude_none=True))
+        listed.append(entry)
+    table["tries"] = listed.multiline(multiline=True)
+    path.write_text(tomlkit.dumps(document), encoding="utf-8")
+    return best.learning_rate

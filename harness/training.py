@@ -1,0 +1,217 @@
+"""The one training step, the one training loop, and evaluation."""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.devices import Device, open_device
+from harness.errors import BadInput
+from harness.method import Method, Unsupported
+from harness.spec import Training, TrialSpec, Workload
+from harness.workload import data, models
+
+EVALUATION_BATCH = 64
+FINAL_LOSSES = 5
+
+
+class Loader(Protocol):
+    """What turns a method's name and options into a method; the harness knows none by name."""
+
+    def __call__(self, name: str, /, **options: object) -> Method:
+        """Return the method."""
+
+
+class Diverged(Exception):  # noqa: N818 - a stored outcome, not a programming error
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A trial made ready: everything a step needs, on its device."""
+
+    spec: TrialSpec
+    method: Method
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    device: Device
+    images: data.ImageData
+    enlarge: data.Enlarge
+
+    def trained(self) -> list[Tensor]:
+        """Return the parameters the optimizer was given."""
+        return [p for group in self.optimizer.param_groups for p in group["params"]]
+
+    def held(self) -> Iterator[Tensor]:
+        """Yield every tensor that lives between steps: parameters, buffers, optimizer state."""
+        yield from self.model.parameters()
+        yield from self.model.buffers()
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def begin(spec: TrialSpec, load: Loader) -> Job:
+    """Build model, method and optimizer of a trial.
+
+    Raises:
+        BadInput: the workload names something that is not there or does not fit.
+        Unsupported: the method cannot be applied to the model.
+    """
+    workload = spec.workload
+    device = open_device(workload.device)
+    images = data.load(workload.data, workload.classes, spec.seed)
+    if workload.classes not in {None, images.classes}:
+        raise BadInput(f"{workload.data!r} has {images.classes} classes, not {workload.classes}")
+    method = load(spec.method, **spec.options)
+    model = models.build(workload, images.classes, spec.seed)
+    enlarge = data.Enlarge(models.image_size(model), *models.pixel_statistics(model))
+    prepared = method.prepare(model).to(device.torch_device).train()
+    torch.manual_seed(spec.seed)
+    return Job(spec, method, prepared, _optimizer(prepared, workload), device, images, enlarge)
+
+
+def _optimizer(model: nn.Module, workload: Workload) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise Unsupported("the method leaves no parameter to train")
+    decay = workload.weight_decay
+    if workload.optimizer == "adamw":  # fused: one pass over memory and no temporaries
+        return torch.optim.AdamW(trained, lr=0.0, weight_decay=decay, fused=True)
+    return torch.optim.SGD(
+        trained, lr=0.0, momentum=workload.momentum, weight_decay=decay, fused=True
+    )
+
+
+def set_learning_rate(job: Job, rate: float) -> None:
+    """Give every parameter group this learning rate."""
+    for group in job.optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _ignore(_: str) -> None:
+    """Let a phase begin unobserved."""
+
+
+def training_step(
+    job: Job,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    clip_norm: float | None = None,
+    enter_phase: Callable[[str], None] = _ignore,
+) -> float:
+    """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
+
+    Gradients are freed at the end, so that a step starts and ends with the same tensors alive.
+
+    Args:
+        job: the trial.
+        images: [batch, 3, side, side] on the job's device.
+        labels: [batch].
+        clip_norm: bound on the norm of all gradients.
+        enter_phase: told ``forward``, ``backward`` and ``optimizer`` as they begin.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    size = job.spec.workload.micro_batch or len(labels)
+    total = 0.0
+    for part, targets in zip(images.split(size), labels.split(size), strict=True):
+        enter_phase("forward")
+        with _precision(job):
+            loss = F.cross_entropy(job.model(part), targets)
+        enter_phase("backward")
+        share = len(targets) / len(labels)
+        (loss * share).backward()
+        total += loss.item() * share
+    if not math.isfinite(total):
+        raise Diverged(f"the loss became {total}")
+    enter_phase("optimizer")
+    if clip_norm is not None:
+        nn.utils.clip_grad_norm_(job.trained(), clip_norm)
+    job.optimizer.step()
+    job.method.step_done()
+    job.optimizer.zero_grad(set_to_none=True)
+    return total
+
+
+def _precision(job: Job) -> torch.autocast:
+    enabled = job.spec.workload.precision == "bf16"
+    return torch.autocast(job.device.torch_device.type, torch.bfloat16, enabled=enabled)
+
+
+@torch.no_grad()
+def logits(job: Job, images: Tensor) -> Tensor:
+    """Return the model's logits in the trial's precision, without gradients."""
+    with _precision(job):
+        output: Tensor = job.model(images)
+    return output
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves: its loss at every step and its time."""
+
+    losses: list[float]
+    seconds: float
+
+    def final_loss(self) -> float:
+        """Return the mean loss of the last few batches."""
+        last = self.losses[-FINAL_LOSSES:]
+        return sum(last) / len(last)
+
+
+def train(job: Job, training: Training) -> Trained:
+    """Train for the number of steps asked for.
+
+    Raises:
+        Diverged: the loss became infinite or not a number, at which step.
+    """
+    stream = data.training_batches(job.images.train, job.spec.workload.batch, job.spec.seed)
+    losses: list[float] = []
+    start = time.perf_counter()
+    for step, (raw, labels) in enumerate(islice(stream, training.steps)):
+        set_learning_rate(job, learning_rate_at(step, training))
+        try:
+            loss = training_step(job, *to_device(job, raw, labels), clip_norm=training.clip_norm)
+        except Diverged as error:
+            before = f", {losses[-1]:.4g} the step before" if losses else ""
+            raise Diverged(f"{error} at step {step}{before}") from None
+        losses.append(loss)
+    job.device.synchronise()
+    return Trained(losses, time.perf_counter() - start)
+
+
+def learning_rate_at(step: int, training: Training) -> float:
+    """Return the rate of a step counted from 0: linear warm-up, then half a cosine towards 0."""
+    if step < training.warmup_steps:
+        return training.learning_rate * (step + 1) / training.warmup_steps
+    left = max(1, training.steps - training.warmup_steps)
+    done = (step - training.warmup_steps) / left
+    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def to_device(job: Job, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return stored images as model input, and their labels, on the job's device."""
+    target = job.device.torch_device
+    return job.enlarge(raw).to(target), labels.to(target)
+
+
+def accuracy(job: Job, split: data.Split) -> float:
+    """Return the share of a split whose highest logit is the label."""
+    job.model.eval()
+    batches: Iterable[tuple[Tensor, Tensor]] = zip(
+        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
+    )
+    right = 0
+    for raw, labels in batches:
+        images, targets = to_device(job, raw, labels)
+        right += int((logits(job, images).argmax(1) == targets).sum())
+    job.model.train()
+    return right / len(split.labels)

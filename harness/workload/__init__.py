@@ -1,0 +1,1 @@
+"""From a workload spec to a model with its weights, and images."""

@@ -1,0 +1,83 @@
+"""Make the timm model a workload names, with its weights."""
+
+import timm
+import torch
+from torch import nn
+
+from harness.errors import BadInput, unknown
+from harness.spec import Workload
+from harness.workload import weights
+
+
+def check_name(name: str) -> None:
+    """Check that timm knows the model.
+
+    Raises:
+        BadInput: it does not.
+    """
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models()
+        raise unknown("timm model", name, near)
+
+
+def names() -> list[str]:
+    """Return timm's plain vision transformers, the models every method is made for."""
+    found: list[str] = timm.list_models(module="vision_transformer")
+    return found
+
+
+def build(workload: Workload, classes: int, seed: int) -> nn.Module:
+    """Return the model on the CPU; ``seed`` draws the head and, if asked for, all weights.
+
+    Raises:
+        BadInput: an unknown model, an image size it cannot take, weights that cannot be had.
+    """
+    check_name(workload.model)
+    torch.manual_seed(seed)
+    model = _create(workload, classes)
+    if workload.weights not in {"random", "timm"}:
+        weights.load_into(model, workload.weights)
+    return model
+
+
+def _create(workload: Workload, classes: int) -> nn.Module:
+    pretrained = workload.weights == "timm"
+    size = {} if workload.image_size is None else {"img_size": workload.image_size}
+    try:
+        model: nn.Module = timm.create_model(
+            workload.model, pretrained=pretrained, num_classes=classes, **size
+        )
+    except (AssertionError, ValueError, TypeError) as error:
+        raise BadInput(
+            f"timm cannot make {workload.model!r} at {workload.image_size} px: {error}"
+        ) from error
+    except Exception as error:
+        # timm asks the hub through several libraries, each with network errors of its own.
+        if not pretrained:
+            raise
+        raise BadInput(
+            f"timm's pretrained weights of {workload.model!r} cannot be fetched "
+            f"({type(error).__name__}); on a machine without a network put them into the hub's "
+            "cache first, or choose other weights (random, "
+            f"{', '.join(weights.PACKAGED)})"
+        ) from error
+    return model
+
+
+def image_size(model: nn.Module) -> int:
+    """Return the side in pixels of the square image the model takes."""
+    return int(model.patch_embed.img_size[0]) if _has_grid(model) else _default_size(model)
+
+
+def _has_grid(model: nn.Module) -> bool:
+    return getattr(getattr(model, "patch_embed", None), "img_size", None) is not None
+
+
+def _default_size(model: nn.Module) -> int:
+    return int(timm.data.resolve_model_data_config(model)["input_size"][-1])
+
+
+def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation of pixels the weights were made for."""
+    config = timm.data.resolve_model_data_config(model)
+    return tuple(config["mean"]), tuple(config["std"])

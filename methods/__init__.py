@@ -1,0 +1,124 @@
+"""One file per fine-tuning method; the file's name is the method's name."""
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from harness.errors import BadInput, explain, unknown
+from harness.method import Composed, Method
+
+ENTRY_POINTS = "bsrbench.methods"
+FOLDER = Path(__file__).resolve().parent
+
+
+def names() -> list[str]:
+    """Return every method's name: files in this folder and installed entry points."""
+    here = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
+    return sorted(here | {point.name for point in _entry_points()})
+
+
+def find(name: str) -> type[Method]:
+    """Return the class of one method, by its name or as ``file.py:Class``.
+
+    Raises:
+        BadInput: there is no such method, or its file defines none or several.
+    """
+    if ".py:" in name:
+        return _from_file(name)
+    if name not in names():
+        raise unknown("method", name, names())
+    for point in _entry_points():
+        if point.name == name and not (FOLDER / f"{name}.py").exists():
+            loaded: type[Method] = point.load()
+            return loaded
+    return _only_method(importlib.import_module(f"{__name__}.{name}"), f"methods/{name}.py")
+
+
+def load(name: str, **options: Any) -> Method:
+    """Return a method with its options set, or several in a row: ``load("bsr+int8", int8={...})``.
+
+    Args:
+        name: a method, or methods joined by ``+`` to be prepared in that order.
+        options: the method's options; of a composition, a mapping for each part.
+
+    Raises:
+        BadInput: an unknown method or option, or a value out of range.
+    """
+    parts = name.split("+")
+    if len(parts) == 1:
+        return _build(name, options)
+    if len(set(parts)) < len(parts):
+        raise BadInput(f"{name!r} names a method twice; a method is applied once")
+    for key, value in options.items():
+        if key not in parts:
+            raise unknown(f"part of {name!r} named", key, parts)
+        if not isinstance(value, dict):
+            raise BadInput(f"options of {name!r} go by part: {key} = {{...}}, got {value!r}")
+    return Composed(parts=tuple(_build(part, options.get(part, {})) for part in parts))
+
+
+def fingerprint(name: str) -> str:
+    """Return 8 hex digits of a hash of the method's source: its files and ``parts``."""
+    files = [Path(inspect.getfile(find(part))) for part in name.split("+")]
+    files += sorted((FOLDER / "parts").glob("*.py"))
+    text = b"\0".join(file.read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest()[:8]
+
+
+def _entry_points() -> importlib.metadata.EntryPoints:
+    return importlib.metadata.entry_points(group=ENTRY_POINTS)
+
+
+def _from_file(name: str) -> type[Method]:
+    file, _, class_name = name.rpartition(":")
+    path = Path(file)
+    if not path.is_file():
+        raise BadInput(f"no file {file!r} to take the method {class_name!r} from")
+    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    if module_spec is None or module_spec.loader is None:
+        raise BadInput(f"{file!r} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{file}: {type(error).__name__}: {error}") from error
+    found = getattr(module, class_name, None)
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise BadInput(f"{file} has no class {class_name!r} that is a harness.method.Method")
+    return found
+
+
+def _only_method(module: ModuleType, where: str) -> type[Method]:
+    found = [
+        item
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Method) and item.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise BadInput(f"{where} must define exactly one Method, found {len(found)}")
+    return found[0]
+
+
+def _build(name: str, options: dict[str, Any]) -> Method:
+    method = find(name)
+    fields = [field.name for field in dataclasses.fields(method)]
+    for key in options:
+        if key not in fields:
+            raise unknown(f"option of {name!r} named", key, fields)
+    try:
+        # Through JSON, so that a suite's lists become the tuples the options are declared as.
+        return TypeAdapter(method).validate_json(json.dumps(options), strict=True)
+    except ValidationError as error:
+        raise explain(error, f"options of {name!r}") from error
+    except TypeError as error:
+        raise BadInput(f"options of {name!r} must be plain values: {error}") from error

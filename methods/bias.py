@@ -1,0 +1,35 @@
+"""BitFit: the biases and the head train."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from harness.method import Kind, Method
+from harness.vit import head
+from methods.parts.freeze import train_only
+
+
+@dataclass(frozen=True)
+class BitFit(Method):
+    """Train every bias and the classification head.
+
+    Stores what the gradient needs on its way to the first bias: q, k, v and the attention's
+    output, inputs of GELU and LayerNorm; not the inputs of Linear layers. Approximates nothing.
+    Does not save the backward pass through all blocks. As in the code that comes with BSR and
+    Back Razor, a bias is any parameter named so, those of LayerNorm and of the patch embedding
+    included.
+    """
+
+    source = "Ben Zaken et al. 2022 (BitFit), arXiv:2106.10199, section 3"
+    exact_forward = True
+    kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
+    compiles = True
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Freeze all but biases and head."""
+        train_only(model, [head(model)])
+        for name, parameter in model.named_parameters():
+            if name.rpartition(".")[2] == "bias":
+                parameter.requires_grad_(True)
+        return model

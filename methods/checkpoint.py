@@ -1,0 +1,43 @@
+"""Gradient checkpointing: keep each block's input, recompute the rest."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from harness.method import Kind, Method
+from harness.vit import blocks
+from methods.parts.extend import extend
+
+
+class Checkpointed(nn.Module):
+    """A block that is run again in the backward pass."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, tokens, dim] as the block does, storing its input only."""
+        random = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.modules())
+        output: Tensor = checkpoint(
+            super().forward, x, use_reentrant=False, preserve_rng_state=random
+        )
+        return output
+
+
+@dataclass(frozen=True)
+class BlockCheckpointing(Method):
+    """Recompute every block in the backward pass instead of storing its activations.
+
+    Stores one [batch, tokens, dim] tensor a block and the activations of one block at a time.
+    Approximates nothing. Costs one more forward pass; does not save weights, gradients or
+    optimizer state. Blocks below the first trained weight have no backward and are not run twice.
+    """
+
+    source = "Chen et al. 2016, arXiv:1604.06174, section 4"
+    exact_forward = True
+    kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Make every block recompute itself."""
+        for block in blocks(model):
+            extend(block, Checkpointed)
+        return model

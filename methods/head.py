@@ -1,0 +1,29 @@
+"""Linear probe: only the classification head trains."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from harness.method import Kind, Method
+from harness.vit import head
+from methods.parts.freeze import train_only
+
+
+@dataclass(frozen=True)
+class LinearProbe(Method):
+    """Train the classification head on frozen features.
+
+    Stores the head's input alone; approximates nothing. Does not save the forward pass, and the
+    features cannot adapt.
+    """
+
+    source = "baseline (linear probing)"
+    exact_forward = True
+    kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
+    compiles = True
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Freeze all but the head."""
+        train_only(model, [head(model)])
+        return model

@@ -1,0 +1,171 @@
+"""Records put side by side: one row a method, with ratios that may be taken."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from harness.record import METRICS, Status, TrialRecord
+from harness.spec import TrialSpec, digest
+from harness.store import latest
+from reports.statistics import Summary, mean_and_range, median_and_quartiles
+
+REFERENCE = "full"
+BASELINE = "bsr"
+OF_SEEDS = ("accuracy_top1", "validation_accuracy_top1")
+
+
+@dataclass(frozen=True)
+class Row:
+    """All trials that differ only in seed or in what was measured, on one machine.
+
+    Attributes:
+        label: how reports call it; unique within a comparison.
+        records: the newest record of each trial, results only.
+    """
+
+    label: str
+    records: tuple[TrialRecord, ...]
+
+    @property
+    def spec(self) -> TrialSpec:
+        """Return a spec whose method, options and workload are this row's."""
+        return self.records[0].spec
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric's value: the median of samples, the mean over seeds."""
+        numbers = [n for record in self.records for n in _numbers(record, metric)]
+        if not numbers:
+            return None
+        return median(numbers) if METRICS[metric].samples else sum(numbers) / len(numbers)
+
+    def accuracy(self) -> Summary | None:
+        """Return mean and range of the test accuracy over seeds."""
+        return mean_and_range([n for r in self.records for n in _numbers(r, "accuracy_top1")])
+
+    def step_seconds(self) -> Summary | None:
+        """Return median and quartiles of the step time."""
+        return median_and_quartiles([n for r in self.records for n in _numbers(r, "step_seconds")])
+
+    def tokens(self) -> list[int]:
+        """Return the tokens after each block, as observed."""
+        return [int(n) for r in self.records for n in _numbers(r, "tokens_after_block")]
+
+    def round_group(self) -> str | None:
+        """Return the round group the row was timed in."""
+        groups = [r.environment.get("round_group") for r in self.records if r.spec.profile]
+        return groups[0] if groups else None
+
+    def failures(self) -> list[str]:
+        """Return how trials ended that did not complete."""
+        return [
+            f"seed {record.spec.seed}: {record.outcome.status} ({record.outcome.reason})"
+            for record in self.records
+            if record.outcome.status is not Status.COMPLETED
+        ]
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the numbers must know."""
+        return list(dict.fromkeys(note for record in self.records for note in record.notes))
+
+    def trained(self) -> TrialSpec | None:
+        """Return the spec of a training trial, if there is one."""
+        return next((r.spec for r in self.records if r.spec.training), None)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that were given the same workload, and what they are compared with."""
+
+    rows: tuple[Row, ...]
+
+    def find(self, method: str) -> Row | None:
+        """Return the plain row of a method: no options, no micro-batches."""
+        plain = [row for row in self.rows if row.label == method]
+        return plain[0] if plain else None
+
+    def ratio(self, row: Row, metric: str, to: str = REFERENCE) -> float | None:
+        """Return a row's value relative to another row's; times only within one round group."""
+        other = self.find(to)
+        if other is None or (METRICS[metric].unit == "s" and not _timed_together(row, other)):
+            return None
+        own, theirs = row.value(metric), other.value(metric)
+        return None if own is None or not theirs else own / theirs
+
+    def pareto_front(self, cost: str = "peak_counted_bytes") -> list[Row]:
+        """Return the rows that no other row beats in both accuracy and cost, cheapest first."""
+        points = [
+            (row.value(cost), -accuracy, row)
+            for row in self.rows
+            if (accuracy := row.value("accuracy_top1")) is not None and row.value(cost) is not None
+        ]
+        front: list[Row] = []
+        best = 0.0
+        for _, negative, row in sorted(points, key=lambda point: point[:2]):
+            if not front or negative < best:
+                front.append(row)
+                best = negative
+        return front
+
+    def seeds(self) -> int:
+        """Return the most seeds any row was trained with."""
+        summaries = [row.accuracy() for row in self.rows]
+        return max((summary.count for summary in summaries if summary), default=0)
+
+    def machines(self) -> list[dict[str, object]]:
+        """Return each machine the records come from, once."""
+        found = {r.environment["machine_id"]: r.environment for row in self.rows for r in row.records}
+        return list(found.values())
+
+    def differences(self) -> list[str]:
+        """Return every setting in which the rows' specs differ, apart from the methods."""
+        return _differences([record.spec for row in self.rows for record in row.records])
+
+
+def compare(records: Iterable[TrialRecord]) -> Comparison:
+    """Put the newest record of every trial into rows; tries of learning rates are left out."""
+    grouped: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for record in latest(records):
+        if record.spec.training is None or record.spec.training.evaluate == "test":
+            grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
+    labels = _labels(list(grouped.values()))
+    rows = [Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)]
+    return Comparison(tuple(rows))
+
+
+def _labels(groups: list[list[TrialRecord]]) -> list[str]:
+    """Return each row's label; where two are equal, what tells them apart is added."""
+    plain = [group[0].label() for group in groups]
+    labels = []
+    for label, group in zip(plain, groups, strict=True):
+        if plain.count(label) == 1:
+            labels.append(label)
+            continue
+        spec, machine = group[0].spec.workload, group[0].environment["machine_id"]
+        told = f"{spec.model}, {spec.precision}, batch {spec.batch}, machine {machine}"
+        labels.append(f"{label} [{told}, {digest(spec.model_dump(mode='json'))[:4]}]")
+    return labels
+
+
+def _numbers(record: TrialRecord, metric: str) -> list[float]:
+    value = record.measurements.get(metric)
+    if value is None:
+        return []
+    return [float(n) for n in value] if isinstance(value, list) else [float(value)]
+
+
+def _timed_together(one: Row, other: Row) -> bool:
+    return one.round_group() is not None and one.round_group() == other.round_group()
+
+
+def _differences(specs: list[TrialSpec]) -> list[str]:
+    values: dict[str, set[str]] = defaultdict(set)
+    for spec in specs:
+        for name, value in spec.workload.model_dump().items():
+            values[name].add(str(value))
+        if spec.training:
+            values["learning_rate"].add(f"{spec.training.learning_rate:g}")
+            values["training steps"].add(str(spec.training.steps))
+    return [
+        f"{name}: {', '.join(sorted(found))}" for name, found in values.items() if len(found) > 1
+    ]

@@ -1,0 +1,44 @@
+"""The report as Markdown."""
+
+from pathlib import Path
+
+from reports import table, words
+from reports.comparison import Comparison
+from reports.figures import Figure
+
+SPECIAL = "\\`*_{}[]<>|#"
+
+
+def write(comparison: Comparison, figures: list[Figure], title: str, path: Path) -> None:
+    """Write the file; figures are linked by their names."""
+    parts = [f"# {escape(title)}", *map(escape, words.summary(comparison))]
+    parts.append(_table(*table.cells(comparison)))
+    parts += _lines("Did not complete", words.failures(comparison))
+    parts += _lines("To know about the numbers", words.doubts(comparison))
+    parts += [f"![{figure.caption}]({figure.name}.png)\n\n*{figure.caption}*" for figure in figures]
+    titles, tried = table.tries(comparison)
+    if tried:
+        parts += ["## Learning rates tried", _table(titles, tried)]
+    parts += _lines("Settings in which rows differ", comparison.differences())
+    parts.append("## Definitions")
+    parts += [f"- `{metric}`: {escape(text)}" for metric, text in words.definitions()]
+    parts += _lines("Where the numbers were made", words.provenance(comparison))
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def escape(text: str) -> str:
+    """Return text that Markdown shows as it is, on one line."""
+    marked = "".join(f"\\{c}" if c in SPECIAL else c for c in text)
+    return " ".join(marked.split())
+
+
+def _table(titles: list[str], rows: list[list[str]]) -> str:
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    body = [[escape(cell) if row is not lines[1] else cell for cell in row] for row in lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in body)
+
+
+def _lines(title: str, lines: list[str]) -> list[str]:
+    if not lines:
+        return []
+    return [f"## {title}", "\n".join(f"- {escape(line)}" for line in lines)]

@@ -1,0 +1,98 @@
+"""What a report says in sentences: what was compared, on what, and what the columns mean."""
+
+from harness.record import METRICS
+from reports import units
+from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.table import COLUMNS
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Return paragraphs: the question, the setting, what came out, what cannot be concluded."""
+    if not comparison.rows:
+        return ["There are no records to compare."]
+    paragraphs = [_setting(comparison), _finding(comparison), _limits(comparison)]
+    return [text for text in paragraphs if text]
+
+
+def _setting(comparison: Comparison) -> str:
+    workload = comparison.rows[0].spec.workload
+    trained = next((s.training for r in comparison.rows if (s := r.trained())), None)
+    image = f"{workload.image_size} px" if workload.image_size else "the model's own image size"
+    text = (
+        f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
+        f"{workload.data!r} at {image}, batch {workload.batch}, {workload.precision}, "
+        f"{workload.optimizer}, device {workload.device}, {workload.threads} threads."
+    )
+    if trained:
+        text += (
+            f" Each was trained for {trained.steps} steps with {comparison.seeds()} seeds and "
+            "tested once; the profile (memory, FLOPs, time) was taken once a row."
+        )
+    return text
+
+
+def _finding(comparison: Comparison) -> str:
+    row = comparison.find(BASELINE)
+    if row is None or comparison.find(REFERENCE) is None:
+        return ""
+    parts = [
+        f"{name} {units.ratio(value)}"
+        for name, metric in (
+            ("peak memory (counted)", "peak_counted_bytes"),
+            ("FLOPs of a step", "step_flop"),
+            ("time of a step", "step_seconds"),
+        )
+        if (value := comparison.ratio(row, metric)) is not None
+    ]
+    text = f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
+    front = [member.label for member in comparison.pareto_front()]
+    if front:
+        text += f" On the Pareto front of accuracy and counted peak memory: {', '.join(front)}."
+    return text
+
+
+def _limits(comparison: Comparison) -> str:
+    limits = []
+    if 0 < comparison.seeds() < 6:  # noqa: PLR2004 - a sign-flip test needs 6 pairs
+        limits.append(
+            f"with {comparison.seeds()} seeds no difference in accuracy can be called significant; "
+            "ranges are shown, not intervals"
+        )
+    if any(row.spec.workload.device == "cuda" for row in comparison.rows):
+        limits.append("the CUDA meters are unverified")
+    if len(comparison.machines()) > 1:
+        limits.append("rows come from several machines: only ratios within one can be compared")
+    return "What cannot be concluded: " + "; ".join(limits) + "." if limits else ""
+
+
+def provenance(comparison: Comparison) -> list[str]:
+    """Return where the numbers were made: machine, versions, commit."""
+    lines = []
+    for environment in comparison.machines():
+        machine: dict[str, object] = environment.get("machine", {})  # type: ignore[assignment]  # JSON
+        versions: dict[str, str] = environment.get("versions", {})  # type: ignore[assignment]
+        state = {True: "changed since", False: "clean"}.get(environment.get("tree_dirty"), "unknown")  # type: ignore[call-overload]
+        lines.append(
+            f"machine {environment['machine_id']}: {machine.get('processor')}, "
+            f"{machine.get('cores')} cores ({', '.join(machine.get('instruction_sets', []))}), "  # type: ignore[call-overload]
+            f"{units.mebibytes(machine.get('memory_bytes'))} MiB, {machine.get('system')}; "  # type: ignore[arg-type]
+            f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
+            f"commit {environment.get('commit') or 'unknown'}, tree {state}"
+        )
+    return lines
+
+
+def definitions() -> list[tuple[str, str]]:
+    """Return the definition of every metric the table shows, in the order of its columns."""
+    shown = dict.fromkeys(column.metric for column in COLUMNS if column.metric)
+    return [(metric, METRICS[metric].definition) for metric in shown]
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """Return a line for each trial that did not complete."""
+    return [f"{row.label}, {line}" for row in comparison.rows for line in row.failures()]
+
+
+def doubts(comparison: Comparison) -> list[str]:
+    """Return what a reader of the numbers must know, a line each."""
+    return [f"{row.label}: {note}" for row in comparison.rows for note in row.notes()]
