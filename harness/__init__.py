@@ -1,0 +1,1 @@
+"""Runs trials; knows no method by name."""

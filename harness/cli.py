@@ -14,7 +14,7 @@ from harness.errors import BadInput, explain, unknown
 if TYPE_CHECKING:
     from harness.launch.run import Runner
     from harness.record import TrialRecord
-    from harness.spec import TrialSpec
+    from harness.spec import LearningRateTry, TrialSpec
     from harness.store import Store
     from harness.suite import Suite
 
@@ -63,11 +63,17 @@ def main() -> None:
 @main.command()
 @click.argument("suite")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for records and report.")
-@click.option("--methods", help="Only these rows, joined by commas; others get the suite's defaults.")
+@click.option(
+    "--methods", help="Only these rows, joined by commas; others get the suite's defaults."
+)
 @click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N-1.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
+)
 @click.option("--again", is_flag=True, help="Run trials that are stored already, too.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take.")
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
+)
 def run(
     suite: str,
     results: Path | None,
@@ -95,40 +101,35 @@ def run(
 @main.command()
 @click.argument("suite")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
-@click.option("--methods", help="Only these rows, joined by commas.")
 @click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True)
-def tune(suite: str, results: Path | None, methods: str | None, seed: int) -> None:
-    """Try the suite's learning rates for every row and write the best into the suite file.
+def tune(suite: str, results: Path | None, seed: int) -> None:
+    """Try the learning rates of every row and write the best into the suite file.
 
-    Each row gets the same number of tries. They are read on the validation split, with a seed of
-    their own.
+    Each row gets the same number of tries ('to_try'). They are read on the validation split, with
+    a seed of their own.
     """
-    from harness.record import Status
-    from harness.spec import LearningRateTry
-    from harness.suite import write_choice
+    from harness.suite import best_try, write_choices
 
     path, chosen = _read_suite(suite, (), None)
     store = _store(results or LOCAL_RESULTS / path.stem)
-    wanted = None if methods is None else {name.strip() for name in methods.split(",")}
-    if wanted is not None and (strange := wanted - {row.method for row in chosen.methods}):
-        raise unknown("row of this suite named", strange.pop(), {r.method for r in chosen.methods})
-    for index, row in enumerate(chosen.methods):
-        if wanted is not None and row.method not in wanted:
-            continue
-        records = _run(store, chosen.tuning_trials(row, seed), None, again=False)
-        tries = [
-            LearningRateTry(
-                learning_rate=record.spec.training.learning_rate,
-                validation_accuracy=record.measurements["validation_accuracy_top1"]
-                if record.outcome.status is Status.COMPLETED
-                else None,
-            )
-            for record in records
-            if record.spec.training
-        ]
-        best = write_choice(path, index, tries)
-        said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tries)
-        click.echo(f"{records[0].label()}: chose {best:g} of {said}")
+    trials = [chosen.tuning_trials(row, seed) for row in chosen.methods]
+    records = iter(_run(store, [spec for row in trials for spec in row], None, again=False))
+    tries = [[_as_try(next(records)) for _ in row] for row in trials]
+    write_choices(path, tries)
+    for row, tried in zip(trials, tries, strict=True):
+        said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
+        click.echo(f"{row[0].label()}: chose {best_try(tried):g} of {said}")
+
+
+def _as_try(record: "TrialRecord") -> "LearningRateTry":
+    """Return what a tuning trial found; one that did not complete has no accuracy."""
+    from harness.spec import LearningRateTry
+
+    accuracy = record.measurements["validation_accuracy_top1"]
+    return LearningRateTry(
+        learning_rate=record.spec.training.learning_rate if record.spec.training else 0,
+        validation_accuracy=accuracy if isinstance(accuracy, float) else None,
+    )
 
 
 @main.command()
@@ -142,11 +143,19 @@ def tune(suite: str, results: Path | None, methods: str | None, seed: int) -> No
 @click.option("--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw.")
 @click.option("--device", default="cpu", show_default=True)
 @click.option("--threads", type=int, help="CPU threads; all usable cores unless said.")
-@click.option("--rounds", type=int, default=3, show_default=True, help="Fresh processes to time in.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML.")
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take.")
+@click.option(
+    "--rounds", type=int, default=3, show_default=True, help="Fresh processes to time in."
+)
+@click.option(
+    "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the record alone.")
-def profile(options: tuple[str, ...], as_json: bool, timeout: float | None, **workload: Any) -> None:
+def profile(
+    options: tuple[str, ...], as_json: bool, timeout: float | None, **workload: Any
+) -> None:
     """Measure one method: peak memory, FLOPs and time of a training step.
 
     No data and no weights are needed: both are drawn from a seed.
@@ -224,9 +233,7 @@ def _method_lines(*, in_full: bool) -> list[str]:
     return lines
 
 
-def _read_suite(
-    name: str, settings: tuple[str, ...], seeds: int | None
-) -> "tuple[Path, Suite]":
+def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
     from harness import suite
 
     overrides = dict(_setting(text) for text in settings)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pydantic import ValidationError
 
 
-class BadInput(ValueError):
+class BadInput(ValueError):  # noqa: N818 - it names what was wrong, for a person
     """Input that cannot be used; the message says what was got, expected, and what to do."""
 
 
@@ -32,10 +32,11 @@ def explain(error: ValidationError, where: str, names: Iterable[str] = ()) -> Ba
 
 def _clause(item: object, names: Iterable[str]) -> str:
     found = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
-    place = ".".join(str(part) for part in found["loc"]) or "the value"
+    place = ".".join(str(part) for part in found["loc"]) or "the file"
     if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return str(unknown("key", str(found["loc"][-1]), names)) + f" at {place}"
     if found["type"] == "missing":
         return f"{place} is missing"
     message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{place} = {found['input']!r}: {message}"
+    got = "" if isinstance(found["input"], dict) else f" = {found['input']!r}"
+    return f"{place}{got}: {message}"

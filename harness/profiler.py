@@ -50,10 +50,12 @@ class Reading:
 def memory_pass(spec: TrialSpec, load: Loader) -> Reading:
     """Read the counted peak twice and the allocator's peak once, each over its own steady step."""
     job, batch = _warmed_up(spec, load)
-    first, second = (_counted_peak(job, batch) for _ in range(2))
+    (first, left), (second, left_again) = (_counted_peak(job, batch) for _ in range(2))
     notes = []
     if first != second:
         notes.append(f"counted peak differs between identical steps: {first} and {second} bytes")
+    if left > 0 and left_again > 0:
+        notes.append(f"steps leave tensors behind: {left} and then {left_again} bytes")
     peaks: dict[str, Value] = {"peak_counted_bytes": first}
     job.device.reset_peak()
     if job.device.torch_device.type == "cpu":
@@ -85,10 +87,14 @@ def process_pass(spec: TrialSpec, load: Loader) -> Reading:
 
 def _touch_libraries() -> None:
     """Run one small step of everything a transformer uses, so that its code is resident."""
-    layers = nn.Sequential(nn.Conv2d(3, 64, 4, 4), nn.Flatten(2), nn.LayerNorm(16), nn.Linear(16, 64))
+    layers = nn.Sequential(
+        nn.Conv2d(3, 64, 4, 4), nn.Flatten(2), nn.LayerNorm(16), nn.Linear(16, 64)
+    )
     x = layers(torch.ones(2, 3, 16, 16)).unsqueeze(1)
     mixed = nn.functional.scaled_dot_product_attention(x, x, x)
-    nn.functional.cross_entropy(nn.functional.gelu(mixed).mean((1, 2)), torch.tensor([0, 1])).backward()
+    nn.functional.cross_entropy(
+        nn.functional.gelu(mixed).mean((1, 2)), torch.tensor([0, 1])
+    ).backward()
     torch.optim.SGD(layers.parameters(), lr=0.1, momentum=0.9).step()
 
 
@@ -197,8 +203,10 @@ def _noise_batch(job: Job) -> tuple[Tensor, Tensor]:
     return images.to(target), labels.to(target)
 
 
-def _counted_peak(job: Job, batch: tuple[Tensor, Tensor]) -> int:
+def _counted_peak(job: Job, batch: tuple[Tensor, Tensor]) -> tuple[int, int]:
+    """Return the peak of one step, and how many more bytes are alive after it than before."""
     with LiveBytes() as live:
         live.watch([*job.held(), *batch])
+        before = live.now
         training_step(job, *batch)
-        return live.peak
+        return live.peak, live.now - before

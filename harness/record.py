@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field, model_validator
 
 from harness.spec import Frozen, TrialSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Final = 1
 
 MEASURED_AT = "the steady optimizer step (after two warm-up steps), in bytes"
 

@@ -1,8 +1,6 @@
 """The only code that reads or writes results folders."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from harness.errors import BadInput
+from harness.files import write_whole
 from harness.record import TrialRecord
 
 RECORDS, DETAILS, STAGED = "records", "details", ".staged"
@@ -114,18 +113,3 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 def _dump(data: object) -> str:
     return json.dumps(data, indent=1, allow_nan=False) + "\n"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees all of it or the file as it was before."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

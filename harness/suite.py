@@ -8,6 +8,7 @@ import tomlkit
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import BadInput, explain, unknown
+from harness.files import write_whole
 from harness.spec import (
     Count,
     Frozen,
@@ -158,7 +159,9 @@ def find(name: str) -> Path:
     if path.suffix != ".toml" and not path.exists():
         raise unknown("suite", name, names())
     if not path.is_file():
-        raise BadInput(f"no suite file {name!r}; give a name ({', '.join(names())}) or a .toml file")
+        raise BadInput(
+            f"no suite file {name!r}; give a name ({', '.join(names())}) or a .toml file"
+        )
     return path
 
 
@@ -196,20 +199,24 @@ def _keys() -> set[str]:
     return {name for part in parts for name in part.model_fields}
 
 
-def write_choice(path: Path, row: int, tries: list[LearningRateTry]) -> float:
-    """Write the tries of one method into the suite file and choose the best; return it.
+def best_try(tries: list[LearningRateTry]) -> float:
+    """Return the learning rate that reached the highest accuracy; of equals, the smallest."""
+    best = max(tries, key=lambda tried: (tried.validation_accuracy or 0.0, -tried.learning_rate))
+    return best.learning_rate
 
-    The file keeps its comments and its order. Of equally good rates the smallest wins.
+
+def write_choices(path: Path, tries_of_rows: list[list[LearningRateTry]]) -> None:
+    """Write every row's tries and its best learning rate into the suite file, all at once.
+
+    The file keeps its comments and its order.
     """
     document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
-    best = max(tries, key=lambda tried: (tried.validation_accuracy or 0.0, -tried.learning_rate))
-    table = document["methods"][row]
-    table["learning_rate"] = best.learning_rate
-    listed = tomlkit.array()
-    for tried in tries:
-        entry = tomlkit.inline_table()
-        entry.update(tried.model_dump(exclude_none=True))
-        listed.append(entry)
-    table["tries"] = listed.multiline(multiline=True)
-    path.write_text(tomlkit.dumps(document), encoding="utf-8")
-    return best.learning_rate
+    for table, tries in zip(document["methods"], tries_of_rows, strict=True):
+        table["learning_rate"] = best_try(tries)
+        listed = tomlkit.array()
+        for tried in tries:
+            entry = tomlkit.inline_table()
+            entry.update(tried.model_dump(exclude_none=True))
+            listed.append(entry)
+        table["tries"] = listed.multiline(multiline=True)
+    write_whole(path, tomlkit.dumps(document))

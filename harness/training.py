@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,8 @@ EVALUATION_BATCH = 64
 FINAL_LOSSES = 5
 
 
-class Loader(Protocol):
-    """What turns a method's name and options into a method; the harness knows none by name."""
-
-    def __call__(self, name: str, /, **options: object) -> Method:
-        """Return the method."""
+# What turns a method's name and options into a method; the harness knows none by name.
+Loader = Callable[..., Method]
 
 
 class Diverged(Exception):  # noqa: N818 - a stored outcome, not a programming error

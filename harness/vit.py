@@ -125,4 +125,5 @@ def class_attention(attention: Any, q: Tensor, k: Tensor) -> Tensor:
     """
     scores = (q[:, :, :1] * k).sum(-1) * attention.scale
     exact = torch.promote_types(scores.dtype, torch.float32)
-    return scores.softmax(-1, dtype=exact)[:, :, 1:].mean(1)
+    row: Tensor = scores.softmax(-1, dtype=exact)[:, :, 1:].mean(1)
+    return row

@@ -102,7 +102,9 @@ def _only_method(module: ModuleType, where: str) -> type[Method]:
     found = [
         item
         for item in vars(module).values()
-        if isinstance(item, type) and issubclass(item, Method) and item.__module__ == module.__name__
+        if isinstance(item, type)
+        and issubclass(item, Method)
+        and item.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise BadInput(f"{where} must define exactly one Method, found {len(found)}")

@@ -26,7 +26,7 @@ class LowRankAdaptation(Method):
 
     targets: tuple[str, ...] = ("qkv",)
     rank: int = 8
-    alpha: float = 16.0
+    alpha: int = 16
 
     source = "Hu et al. 2022 (LoRA), arXiv:2106.09685, section 4"
     exact_forward = True
@@ -38,8 +38,8 @@ class LowRankAdaptation(Method):
             raise ValueError(f"targets {self.targets} must be some of {sorted(choices)}")
         if self.rank < 1:
             raise ValueError(f"rank {self.rank} must be at least 1")
-        if self.alpha <= 0:
-            raise ValueError(f"alpha {self.alpha} must be above 0")
+        if self.alpha < 1:
+            raise ValueError(f"alpha {self.alpha} must be at least 1")
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Put peft's layers around the targets of every block.

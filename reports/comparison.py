@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 from harness.record import METRICS, Status, TrialRecord
 from harness.spec import TrialSpec, digest
@@ -112,9 +113,11 @@ class Comparison:
         summaries = [row.accuracy() for row in self.rows]
         return max((summary.count for summary in summaries if summary), default=0)
 
-    def machines(self) -> list[dict[str, object]]:
+    def machines(self) -> list[dict[str, Any]]:
         """Return each machine the records come from, once."""
-        found = {r.environment["machine_id"]: r.environment for row in self.rows for r in row.records}
+        found = {
+            r.environment["machine_id"]: r.environment for row in self.rows for r in row.records
+        }
         return list(found.values())
 
     def differences(self) -> list[str]:
@@ -129,7 +132,9 @@ def compare(records: Iterable[TrialRecord]) -> Comparison:
         if record.spec.training is None or record.spec.training.evaluate == "test":
             grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
     labels = _labels(list(grouped.values()))
-    rows = [Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)]
+    rows = [
+        Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)
+    ]
     return Comparison(tuple(rows))
 
 

@@ -39,8 +39,7 @@ def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
     drawings: list[tuple[str, str, Callable[[Comparison], Canvas | None]]] = [
         (
             "accuracy-memory",
-            "Test accuracy against counted peak memory; bars are the range over seeds, the line "
-            "joins the Pareto front.",
+            "Test accuracy and counted peak memory; bars: range over seeds; line: Pareto front.",
             _accuracy_against_memory,
         ),
         (
@@ -50,8 +49,7 @@ def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
         ),
         (
             "time-flops",
-            f"Time and FLOPs of a training step relative to {REFERENCE}; times are medians of one "
-            "round group.",
+            f"Time (median of one round group) and FLOPs of a step relative to {REFERENCE}.",
             lambda c: _bars(c, ("step_seconds", "step_flop"), ("time", "FLOPs")),
         ),
     ]
@@ -67,7 +65,7 @@ def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
 def _setting(comparison: Comparison) -> str:
     workload = comparison.rows[0].spec.workload
     machines = ", ".join(
-        f"{e.get('machine', {}).get('processor')}, {e.get('machine', {}).get('cores')} cores"  # type: ignore[attr-defined]  # JSON
+        f"{e.get('machine', {}).get('processor')}, {e.get('machine', {}).get('cores')} cores"
         for e in comparison.machines()
     )
     seeds = f", {comparison.seeds()} seeds" if comparison.seeds() else ""

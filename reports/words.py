@@ -1,5 +1,7 @@
 """What a report says in sentences: what was compared, on what, and what the columns mean."""
 
+from typing import Any
+
 from harness.record import METRICS
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
@@ -67,19 +69,20 @@ def _limits(comparison: Comparison) -> str:
 
 def provenance(comparison: Comparison) -> list[str]:
     """Return where the numbers were made: machine, versions, commit."""
-    lines = []
-    for environment in comparison.machines():
-        machine: dict[str, object] = environment.get("machine", {})  # type: ignore[assignment]  # JSON
-        versions: dict[str, str] = environment.get("versions", {})  # type: ignore[assignment]
-        state = {True: "changed since", False: "clean"}.get(environment.get("tree_dirty"), "unknown")  # type: ignore[call-overload]
-        lines.append(
-            f"machine {environment['machine_id']}: {machine.get('processor')}, "
-            f"{machine.get('cores')} cores ({', '.join(machine.get('instruction_sets', []))}), "  # type: ignore[call-overload]
-            f"{units.mebibytes(machine.get('memory_bytes'))} MiB, {machine.get('system')}; "  # type: ignore[arg-type]
-            f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
-            f"commit {environment.get('commit') or 'unknown'}, tree {state}"
-        )
-    return lines
+    return [_made_on(environment) for environment in comparison.machines()]
+
+
+def _made_on(environment: dict[str, Any]) -> str:
+    machine, versions = environment.get("machine", {}), environment.get("versions", {})
+    state = {True: "changed since", False: "clean", None: "unknown"}[environment.get("tree_dirty")]
+    sets = ", ".join(machine.get("instruction_sets", []))
+    return (
+        f"machine {environment['machine_id']}: {machine.get('processor')}, "
+        f"{machine.get('cores')} cores ({sets}), "
+        f"{units.mebibytes(machine.get('memory_bytes'))} MiB, {machine.get('system')}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
+        f"commit {environment.get('commit') or 'unknown'}, tree {state}"
+    )
 
 
 def definitions() -> list[tuple[str, str]]:

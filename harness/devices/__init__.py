@@ -1,5 +1,6 @@
 """One file per family of devices, all with the same few verbs."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -39,8 +40,8 @@ def open_device(name: str) -> Device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise BadInput(f"no device {name!r}; torch expects cpu, cuda, cuda:0, mps or xpu") from error
-    families = {"cpu": cpu.Cpu, "cuda": cuda.Cuda}
-    family = families.get(device.type, accelerator.Accelerator)
-    opened: Device = family(device)
-    return opened
+        raise BadInput(
+            f"no device {name!r}; torch expects cpu, cuda, cuda:0, mps or xpu"
+        ) from error
+    families: dict[str, Callable[[torch.device], Device]] = {"cpu": cpu.Cpu, "cuda": cuda.Cuda}
+    return families.get(device.type, accelerator.Accelerator)(device)

@@ -1,6 +1,7 @@
 """Show on a terminal how a run goes on; stay quiet elsewhere."""
 
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -26,7 +27,7 @@ class TerminalProgress:
         )
         self._task = self._progress.add_task("starting", total=None)
 
-    def __enter__(self) -> "TerminalProgress":
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

@@ -200,9 +200,7 @@ class Runner:
         record, detail = make_record(trial.key, trial.spec, results, environment)
         self.store.save(record, detail)
         if record.outcome.status is not Status.COMPLETED:
-            self.watcher.say(
-                f"{record.label()}: {record.outcome.status} ({record.outcome.reason})"
-            )
+            self.watcher.say(f"{record.label()}: {record.outcome.status} ({record.outcome.reason})")
 
 
 def _group_key(group: list[Planned]) -> str:

@@ -24,4 +24,4 @@ def allocator_rise(action: Callable[[], object]) -> int:
         raise RuntimeError("torch's profiler returned no events")
     events = [event for event in kineto.kineto_results.events() if event.name() == "[memory]"]
     events.sort(key=lambda event: event.start_ns())
-    return max(itertools.accumulate((event.nbytes() for event in events), initial=0))
+    return int(max(itertools.accumulate((event.nbytes() for event in events), initial=0)))

@@ -23,7 +23,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.now = 0
         self.peak = 0
         self._seen: dict[int, weakref.finalize[Any, Any]] = {}
@@ -48,7 +48,11 @@ class LiveBytes(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         made = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(made):
@@ -56,8 +60,8 @@ class LiveBytes(TorchDispatchMode):
                 self._track(leaf)
         return made
 
-    def __exit__(self, *exception: Any) -> None:
-        super().__exit__(*exception)
+    def __exit__(self, *exception: object) -> None:
+        super().__exit__(*exception)  # type: ignore[no-untyped-call]  # torch's
         for watcher in self._seen.values():
             watcher.detach()
         self._seen.clear()

@@ -40,7 +40,7 @@ class StepFlops(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.phase = "forward"
         self.by_phase: Counter[str] = Counter()
         self.by_operator: Counter[str] = Counter()
@@ -51,7 +51,11 @@ class StepFlops(TorchDispatchMode):
         self.phase = phase
 
     def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
     ) -> Any:
         made = func(*args, **(kwargs or {}))
         operator = func._overloadpacket  # noqa: SLF001 - how torch's own table is keyed
@@ -59,7 +63,8 @@ class StepFlops(TorchDispatchMode):
         if formula is not None:
             self._add(operator, formula(*args, **(kwargs or {})))
         elif operator in flop_registry:
-            self._add(operator, flop_registry[operator](*args, **(kwargs or {}), out_val=made))
+            counted: Any = flop_registry[operator]
+            self._add(operator, counted(*args, **(kwargs or {}), out_val=made))
         elif not func.is_view and _makes_numbers(made):
             self.uncounted[str(operator)] += 1
         return made

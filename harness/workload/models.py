@@ -1,5 +1,7 @@
 """Make the timm model a workload names, with its weights."""
 
+from typing import Any
+
 import timm
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ def check_name(name: str) -> None:
         BadInput: it does not.
     """
     if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*") or timm.list_models()
+        near = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*") or timm.list_models()
         raise unknown("timm model", name, near)
 
 
@@ -35,6 +37,7 @@ def build(workload: Workload, classes: int, seed: int) -> nn.Module:
     check_name(workload.model)
     torch.manual_seed(seed)
     model = _create(workload, classes)
+    _check_patches(model)
     if workload.weights not in {"random", "timm"}:
         weights.load_into(model, workload.weights)
     return model
@@ -64,16 +67,19 @@ def _create(workload: Workload, classes: int) -> nn.Module:
     return model
 
 
+def _check_patches(model: nn.Module) -> None:
+    """Refuse a size whose last pixels no patch would see: timm leaves them out in silence."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    size = image_size(model)
+    if patch is not None and (size % patch[0] or size < patch[0]):
+        raise BadInput(f"image_size {size} is not a multiple of the model's patches of {patch[0]}")
+
+
 def image_size(model: nn.Module) -> int:
     """Return the side in pixels of the square image the model takes."""
-    return int(model.patch_embed.img_size[0]) if _has_grid(model) else _default_size(model)
-
-
-def _has_grid(model: nn.Module) -> bool:
-    return getattr(getattr(model, "patch_embed", None), "img_size", None) is not None
-
-
-def _default_size(model: nn.Module) -> int:
+    embedding: Any = getattr(model, "patch_embed", None)
+    if getattr(embedding, "img_size", None) is not None:
+        return int(embedding.img_size[0])
     return int(timm.data.resolve_model_data_config(model)["input_size"][-1])
 
 

@@ -1,0 +1,85 @@
+"""A tiny real vision transformer, a batch for it, and the shortest spec that runs."""
+
+import pytest
+import torch
+from timm.models.vision_transformer import VisionTransformer
+
+import methods
+from harness.launch.local import LocalLauncher
+from harness.spec import Profile, Training, TrialSpec, Workload
+
+CLASSES, SIDE, BATCH = 5, 32, 16
+
+
+def pytest_configure():
+    torch.set_num_threads(1)  # tiny products run fastest so, and alike everywhere
+
+
+@pytest.fixture
+def make_vit():
+    """Return a maker of twelve-block, width-32 models; the same seed gives the same weights."""
+
+    def make(seed=0, **changes):
+        torch.manual_seed(seed)
+        settings = {
+            "img_size": SIDE,
+            "patch_size": 8,
+            "embed_dim": 32,
+            "depth": 12,
+            "num_heads": 4,
+            "num_classes": CLASSES,
+        }
+        return VisionTransformer(**settings | changes)
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    """Return images [16, 3, 32, 32], each its class's pattern under noise, and labels [16]."""
+    generator = torch.Generator().manual_seed(1)
+    patterns = torch.randn(CLASSES, 3, SIDE, SIDE, generator=generator)
+    labels = torch.randint(0, CLASSES, (BATCH,), generator=generator)
+    noise = torch.randn(BATCH, 3, SIDE, SIDE, generator=generator)
+    return patterns[labels] + 0.5 * noise, labels
+
+
+@pytest.fixture
+def make_spec():
+    """Return a maker of specs of a real but small timm model on noise."""
+
+    def make(method="full", *, training=None, profile=None, seed=0, options=None, **workload):
+        settings = {"model": "test_vit", "image_size": 64, "batch": 4, "classes": 5}
+        if training is None and profile is None:
+            profile = Profile(rounds=1, steps=1, warmup_steps=1)
+        return TrialSpec(
+            method=method,
+            options=options or {},
+            workload=Workload(**settings | workload),
+            training=training,
+            profile=profile,
+            seed=seed,
+        )
+
+    return make
+
+
+@pytest.fixture
+def short_training():
+    return Training(steps=3, learning_rate=1e-3)
+
+
+@pytest.fixture
+def make_deep_spec(make_spec):
+    """Return a maker of specs of a model with the twelve blocks that BSR's defaults name."""
+
+    def make(method="full", **changes):
+        return make_spec(method, **{"model": "deit_tiny_patch16_224"} | changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def launcher():
+    """Return the real launcher: every pass in a clean process."""
+    return LocalLauncher(methods.load)

@@ -1,0 +1,297 @@
+"""Passes in processes of their own, and what a suite's run does with them."""
+
+import os
+import signal
+import time
+from dataclasses import asdict, replace
+
+import pytest
+
+import methods
+from harness.errors import BadInput
+from harness.launch.inline import InlineLauncher
+from harness.launch.local import LocalLauncher
+from harness.launch.run import Runner
+from harness.record import Status
+from harness.spec import Profile, Training
+from harness.store import Store
+from harness.trial import PassResult
+
+BROKEN = '''
+import os, signal, sys, time
+from dataclasses import dataclass
+import torch
+from harness.method import Kind, Method, Unsupported
+
+@dataclass(frozen=True)
+class Broken(Method):
+    """Fails in the way it is told to."""
+    how: str = "raise"
+    source = "a test"
+    exact_forward = True
+    kinds = frozenset({Kind.SELECTS_WEIGHTS})
+
+    def prepare(self, model):
+        if self.how == "raise":
+            raise RuntimeError("broken on purpose")
+        if self.how == "unsupported":
+            raise Unsupported("not this one")
+        if self.how == "memory":
+            torch.empty(1 << 60)
+        if self.how == "die":
+            print("last words", flush=True)
+            os._exit(7)
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "hang":
+            time.sleep(600)
+        if self.how == "backward":
+            model.register_full_backward_pre_hook(lambda *_: 1 / 0)
+        if self.how == "nan":
+            torch.nn.init.constant_(model.head.weight, float("nan"))
+        return model
+'''
+
+
+@pytest.fixture
+def broken(tmp_path):
+    path = tmp_path / "broken.py"
+    path.write_text(BROKEN)
+    return f"{path}:Broken"
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "said"),
+    [
+        ("raise", Status.CRASHED, "RuntimeError: broken on purpose (at broken.py:"),
+        ("unsupported", Status.UNSUPPORTED, "not this one"),
+        ("memory", Status.OUT_OF_MEMORY, "allocate"),
+        ("die", Status.CRASHED, "exit code 7; it said last: last words"),
+        ("killed", Status.CRASHED, "exit code -9"),
+        ("backward", Status.CRASHED, "ZeroDivisionError"),
+        ("nan", Status.DIVERGED, "the loss became nan"),
+    ],
+)
+def test_every_way_to_fail_becomes_an_outcome(how, status, said, broken, launcher, make_spec):
+    result = launcher.perform("memory", make_spec(broken, options={"how": how}))
+
+    assert result.status == status
+    assert said in result.reason
+
+
+def test_a_pass_that_hangs_is_ended(broken, make_spec):
+    launcher = LocalLauncher(methods.load, timeout_seconds=3)
+    start = time.monotonic()
+    result = launcher.perform("memory", make_spec(broken, options={"how": "hang"}))
+
+    assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 3 s")
+    assert time.monotonic() - start < 60
+
+
+def test_a_pass_leaves_nothing_behind_for_the_next(launcher, make_spec):
+    """Two passes of one spec, run one after the other, read the same bytes."""
+    first, second = (launcher.perform("memory", make_spec()).reading for _ in range(2))
+
+    assert first == second
+
+
+def test_a_process_starts_from_a_server_that_has_torch_loaded(launcher, make_spec):
+    """Loading torch and timm takes seconds; a fork of a process that has them does not."""
+    launcher.perform("flops", make_spec())
+    result = launcher.perform("flops", make_spec())
+
+    assert 0 < result.start_seconds < 2
+
+
+def test_the_inline_launcher_reads_the_same(launcher, make_spec):
+    inline = InlineLauncher(methods.load).perform("flops", make_spec())
+
+    assert (
+        inline.reading["measurements"]
+        == launcher.perform("flops", make_spec()).reading["measurements"]
+    )
+
+
+class Silent:
+    """Watches a run and remembers what was said and started."""
+
+    def __init__(self):
+        self.said, self.started, self.total, self.done = [], [], None, 0
+
+    def begin(self, total):
+        self.total = total
+
+    def start(self, what):
+        self.started.append(what)
+
+    def advance(self):
+        self.done += 1
+
+    def say(self, line):
+        self.said.append(line)
+
+
+class Counting:
+    """A launcher that answers at once and remembers what it was asked."""
+
+    def __init__(self, stop_at=None):
+        self.asked, self.stop_at = [], stop_at
+
+    def check(self, spec):
+        return PassResult()
+
+    def perform(self, name, spec):
+        if len(self.asked) == self.stop_at:
+            raise KeyboardInterrupt
+        self.asked.append((name, spec.label(), spec.seed))
+        values = {
+            "clock": {"step_seconds": [float(len(self.asked))], "evaluation_seconds": [1.0]},
+            "memory": {"peak_counted_bytes": 1, "peak_allocated_bytes": 1},
+            "process": {"peak_process_bytes": 1},
+            "flops": {"forward_flop": 1, "step_flop": 3, "trained_parameters": 1}
+            | {"total_parameters": 1, "tokens_after_block": [17]},
+            "training": {"accuracy_top1": 0.5, "training_seconds": 1.0, "final_loss": 1.0}
+            | {"trained_parameters": 1},
+        }
+        reading = {"measurements": values[name], "missing": {}, "notes": [], "detail": {}}
+        return PassResult(reading=reading, start_seconds=0.1)
+
+
+@pytest.fixture
+def make_runner(tmp_path):
+    def make(launcher, fingerprint=methods.fingerprint):
+        return Runner(launcher, Store(tmp_path / "results"), fingerprint, Silent())
+
+    return make
+
+
+@pytest.fixture
+def specs(make_spec):
+    profile = Profile(rounds=2, steps=1, warmup_steps=0)
+    training = Training(steps=1, learning_rate=0.1)
+    return [
+        *(make_spec(method, profile=profile) for method in ("full", "bsr")),
+        *(make_spec(method, training=training) for method in ("full", "bsr")),
+    ]
+
+
+def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
+    launcher = Counting()
+    runner = make_runner(launcher)
+    records = runner.run(specs)
+    asked = [(name, label) for name, label, _ in launcher.asked]
+
+    assert asked[:4] == [("clock", "full"), ("clock", "bsr")] * 2
+    assert asked[4:7] == [("memory", "full"), ("process", "full"), ("flops", "full")]
+    assert asked[-2:] == [("training", "full"), ("training", "bsr")]
+    assert runner.watcher.total == runner.watcher.done == len(asked)
+    assert [r.measurements["step_seconds"] for r in records[:2]] == [[1.0, 3.0], [2.0, 4.0]]
+    assert records[0].environment["round_group"] == records[1].environment["round_group"]
+    assert [r.environment["round_position"] for r in records[:2]] == [0, 1]
+
+
+def test_what_is_stored_is_not_run_again(make_runner, specs):
+    make_runner(Counting()).run(specs)
+    launcher = Counting()
+    runner = make_runner(launcher)
+    runner.run(specs)
+
+    assert launcher.asked == []
+    assert runner.watcher.said == ["4 of 4 trials are stored already"]
+
+
+def test_again_runs_everything_again(make_runner, specs):
+    make_runner(Counting()).run(specs)
+    launcher = Counting()
+    make_runner(launcher).run(specs, again=True)
+
+    assert len(launcher.asked) == 4 + 6 + 2
+
+
+def test_a_changed_source_makes_only_its_own_records_stale(make_runner, specs):
+    make_runner(Counting()).run(specs)
+    launcher = Counting()
+    runner = make_runner(
+        launcher, lambda name: "changed" if name == "bsr" else methods.fingerprint(name)
+    )
+    runner.run(specs)
+
+    assert "stale (source or machine changed), run again: bsr" in runner.watcher.said
+    assert {label for name, label, _ in launcher.asked if name != "clock"} == {"bsr"}
+    assert len(list((runner.store.folder / "records").iterdir())) == 6  # the old ones are history
+
+
+def test_a_new_member_times_the_whole_group_again(make_runner, specs, make_spec):
+    before = make_runner(Counting()).run(specs)
+    launcher = Counting()
+    newcomer = make_spec("head", profile=Profile(rounds=2, steps=1, warmup_steps=0))
+    records = make_runner(launcher).run([*specs, newcomer])
+    group = {r.environment["round_group"] for r in records if r.spec.profile}
+
+    assert [name for name, _, _ in launcher.asked] == ["clock"] * 6 + ["memory", "process", "flops"]
+    assert len(group) == 1
+    assert group != {before[0].environment["round_group"]}
+    assert records[0].measurements["step_seconds"] == [1.0, 4.0]
+    assert records[0].measurements["peak_counted_bytes"] == 1
+    assert {r.outcome.status for r in records} == {Status.COMPLETED}
+
+
+@pytest.mark.parametrize("stop_at", range(12))
+def test_an_interrupted_run_goes_on_where_it_was(stop_at, make_runner, specs):
+    """Nothing that was measured is measured twice, but for a group that was not yet complete."""
+    first, second = Counting(stop_at), Counting()
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(first).run(specs)
+    records = make_runner(second).run(specs)
+    lost = stop_at if stop_at < 4 else 0
+
+    assert len(first.asked) + len(second.asked) == 12 + lost
+    assert len(records) == 4
+
+
+def test_a_failed_pass_ends_its_trial_and_keeps_what_was_measured(make_runner, specs):
+    class Failing(Counting):
+        def perform(self, name, spec):
+            result = super().perform(name, spec)
+            failed = replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading={})
+            return failed if name == "process" else result
+
+    records = make_runner(Failing()).run(specs[:1])
+
+    assert records[0].outcome.status is Status.OUT_OF_MEMORY
+    assert records[0].outcome.reason == "process pass: too large"
+    assert records[0].measurements["peak_counted_bytes"] == 1
+    assert records[0].missing["step_flop"] == "process pass: too large"
+
+
+def test_what_can_never_work_is_an_error_before_anything_runs(make_runner, specs):
+    class Refusing(Counting):
+        def check(self, spec):
+            return PassResult(Status.CRASHED, "no such model", bad_input=True)
+
+    launcher = Refusing()
+    with pytest.raises(BadInput, match="no such model"):
+        make_runner(launcher).run(specs)
+    assert launcher.asked == []
+
+
+def test_a_pass_result_survives_the_stage(make_runner, tmp_path):
+    store = Store(tmp_path / "stage")
+    store.open_for_writing()
+    result = PassResult(Status.TIMEOUT, "late", start_seconds=0.5)
+    store.stage("k", "clock", asdict(result))
+
+    assert PassResult(**store.staged("k", "clock")) == result
+
+
+def test_ctrl_c_is_not_for_the_children(launcher, make_spec):
+    """A child that gets SIGINT goes on: the parent decides."""
+    spec = make_spec("full")
+    result = launcher._call(_interrupt_self, spec.model_dump_json())
+
+    assert result.status == Status.COMPLETED
+
+
+def _interrupt_self(*_):
+    os.kill(os.getpid(), signal.SIGINT)
+    return asdict(PassResult())

@@ -1,0 +1,135 @@
+"""Suites become specs, and what cannot be used is said in one line."""
+
+import pytest
+from pydantic import ValidationError
+
+from harness import suite
+from harness.errors import BadInput
+from harness.spec import LearningRateTry, TrialSpec, Workload
+
+SMALL = """
+seeds = [0, 1]
+[workload]
+model = "test_vit"
+data = "noise"
+classes = 5
+batch = 4
+[training]
+steps = 2
+learning_rate = 0.1
+[profile]
+rounds = 1
+[[methods]]
+method = "full"
+learning_rate = 0.2
+[[methods]]
+method = "bsr"
+micro_batch = 2
+"""
+
+
+@pytest.fixture
+def small(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def test_a_suite_profiles_each_row_once_and_trains_it_with_each_seed(small):
+    trials = suite.read(small).trials()
+    found = [(t.label(), t.seed, bool(t.profile), bool(t.training)) for t in trials]
+    full, bsr = "full", "bsr (micro-batch 2)"
+
+    assert found == [
+        (full, 0, True, False),
+        (bsr, 0, True, False),
+        (full, 0, False, True),
+        (bsr, 0, False, True),
+        (full, 1, False, True),
+        (bsr, 1, False, True),
+    ]
+
+
+def test_a_row_without_a_learning_rate_takes_the_suites(small):
+    rates = [t.training.learning_rate for t in suite.read(small).trials() if t.training]
+
+    assert rates == [0.2, 0.1, 0.2, 0.1]
+
+
+def test_a_method_the_suite_lacks_gets_a_row(small):
+    chosen = suite.read(small).choose(["head", "full"])
+
+    assert [row.method for row in chosen.methods] == ["head", "full"]
+
+
+def test_settings_override_the_file(small):
+    read = suite.read(small, {"training.steps": 7, "workload.batch": 2})
+
+    assert (read.training.steps, read.workload.batch) == (7, 2)
+
+
+def test_a_trial_id_depends_on_every_part_of_the_spec(small):
+    trials = suite.read(small).trials()
+    again = [TrialSpec.model_validate_json(t.model_dump_json()) for t in trials]
+
+    assert len({t.trial_id() for t in trials}) == len(trials)
+    assert [t.trial_id() for t in again] == [t.trial_id() for t in trials]
+
+
+def test_seeds_and_measured_parts_share_a_row(small):
+    trials = suite.read(small).trials()
+
+    assert len({t.row_id() for t in trials}) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("batch = 4", "batsh = 4", "did you mean 'batch'"),
+        ("batch = 4", "batch = 0", "workload.batch = 0: should be greater than or equal to 1"),
+        ("batch = 4", 'batch = "four"', "workload.batch = 'four'"),
+        ("batch = 4", "", "workload.batch is missing"),
+        ("seeds = [0, 1]", "seeds = []", "seeds"),
+        ("rounds = 1", "rounds = 0", "profile.rounds = 0"),
+        ("micro_batch = 2", "micro_batch = 5", "micro_batch 5 is larger than batch 4"),
+        ("learning_rate = 0.2", "learning_rate = 0.2\nto_try = [1.0]", "same number of to_try"),
+        ("[workload]", "[workload", "not valid TOML"),
+    ],
+)
+def test_says_what_is_wrong_with_a_suite(small, old, new, said):
+    small.write_text(SMALL.replace(old, new, 1))
+
+    with pytest.raises(BadInput) as caught:
+        suite.read(small)
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_names_the_nearest_suite():
+    with pytest.raises(BadInput, match="did you mean 'quick'"):
+        suite.find("quik")
+
+
+def test_every_shipped_suite_is_valid_and_describes_itself():
+    for name in suite.names():
+        assert suite.read(suite.find(name)).description
+
+
+def test_a_trial_must_do_something():
+    with pytest.raises(ValidationError, match="training part, a profile part, or both"):
+        TrialSpec(method="full", workload=Workload(model="test_vit", batch=1))
+
+
+def test_tuning_writes_the_best_try_and_keeps_comments(small):
+    small.write_text("# mine\n" + SMALL)
+    tries = [
+        LearningRateTry(learning_rate=rate, validation_accuracy=accuracy)
+        for rate, accuracy in ((0.1, 0.5), (0.2, 0.7), (0.4, 0.7))
+    ]
+    other = [LearningRateTry(learning_rate=0.3)] * 3
+    suite.write_choices(small, [tries, other])
+    read = suite.read(small)
+
+    assert suite.best_try(tries) == 0.2  # of equals, the smallest
+    assert small.read_text().startswith("# mine")
+    assert (read.methods[0].learning_rate, read.methods[0].tries) == (0.2, tuple(tries))

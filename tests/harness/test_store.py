@@ -1,0 +1,115 @@
+"""Records are whole or absent, and a bad one is named and set aside."""
+
+import json
+import stat
+
+import pytest
+
+from harness.errors import BadInput
+from harness.record import METRICS, Outcome, Status, TrialRecord
+from harness.store import Store, latest, read_record
+
+
+@pytest.fixture
+def make_record(make_spec):
+    def make(key="a", finished_at="2026-01-01T00:00:00+00:00", machine="m", **spec):
+        return TrialRecord(
+            key=key,
+            spec=make_spec(**spec),
+            outcome=Outcome(status=Status.COMPLETED),
+            measurements={"step_flop": 12},
+            missing={name: "a test" for name in METRICS if name != "step_flop"},
+            environment={"machine_id": machine},
+            finished_at=finished_at,
+        )
+
+    return make
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = Store(tmp_path / "results")
+    store.open_for_writing()
+    return store
+
+
+def test_a_record_survives_the_store(store, make_record):
+    record = make_record()
+    store.save(record, {"losses": [1.0]})
+
+    assert store.record("a") == record
+    assert store.records() == ([record], [])
+    assert json.loads((store.folder / "details" / "a.json").read_text()) == {"losses": [1.0]}
+
+
+def test_a_metric_without_value_needs_a_reason(make_record):
+    data = make_record().model_dump()
+    del data["missing"]["accuracy_top1"]
+
+    with pytest.raises(ValueError, match=r"no value and no reason for .*accuracy_top1"):
+        TrialRecord.model_validate(data)
+
+
+def test_half_a_record_is_named_and_the_rest_goes_on(store, make_record):
+    path = store.save(make_record("whole"), {})
+    broken = path.with_name("half.json")
+    broken.write_text(path.read_text()[:100])
+    good, aside = store.records()
+
+    assert [record.key for record in good] == ["whole"]
+    assert len(aside) == 1
+    assert "half.json" in aside[0]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 99}', "\x00"])
+def test_what_is_not_a_record_is_refused_with_its_name(tmp_path, text):
+    path = tmp_path / "odd.json"
+    path.write_text(text)
+
+    with pytest.raises(BadInput, match=r"odd\.json"):
+        read_record(path)
+
+
+def test_a_write_that_fails_leaves_the_old_file(store, make_record, monkeypatch):
+    path = store.save(make_record(), {})
+    before = path.read_text()
+    monkeypatch.setattr("os.fsync", _disk_full)
+
+    with pytest.raises(OSError, match="No space left"):
+        store.save(make_record(finished_at="2026-02-02T00:00:00+00:00"), {})
+    assert before == path.read_text()
+    assert [path.name] == [p.name for p in path.parent.iterdir()]
+
+
+def _disk_full(_):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(BadInput, match="choose another folder with --results"):
+        Store(tmp_path / "file" / "results").open_for_writing()
+
+
+def test_records_can_be_read_by_others(store, make_record):
+    path = store.save(make_record(), {})
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_the_newest_record_of_a_trial_and_machine_counts(make_record):
+    old, new = make_record("old", "2026-01-01"), make_record("new", "2026-01-02")
+    elsewhere = make_record("elsewhere", "2026-01-01", machine="n")
+    other = make_record("other", "2026-01-01", method="bsr")
+
+    assert {r.key for r in latest([old, new, elsewhere, other])} == {"new", "elsewhere", "other"}
+
+
+def test_staged_passes_go_when_the_record_is_saved(store, make_record):
+    store.stage("a", "memory", {"status": "completed"})
+    kept = store.staged("a", "memory")
+    store.save(make_record("a"), {})
+
+    assert kept == {"status": "completed"}
+    assert store.staged("a", "memory") is None

@@ -1,0 +1,173 @@
+"""What the BSR paper and its official code state."""
+
+import pytest
+import timm
+import torch
+from torch.nn.functional import cross_entropy
+
+import methods
+from harness.errors import BadInput
+from harness.method import Unsupported
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(10, 5_328_010), (100, 5_362_660)])
+def test_trains_the_published_number_of_parameters_of_deit_s(classes, expected):
+    model = timm.create_model("deit_small_patch16_224", num_classes=classes)
+    prepared = methods.load("bsr").prepare(model)
+
+    assert expected == sum(p.numel() for p in prepared.parameters() if p.requires_grad)
+
+
+def test_has_the_published_token_counts():
+    # 196 patches: ceil(98), ceil(49.5), ceil(25.5) kept, and the class token and the extra one.
+    expected = (*[197] * 3, *[100] * 3, *[52] * 3, *[28] * 3)
+
+    assert expected == methods.load("bsr").tokens(197)
+
+
+def test_has_the_published_token_counts_without_fusing():
+    expected = (*[197] * 3, *[99] * 3, *[50] * 3, *[26] * 3)
+
+    assert expected == methods.load("bsr", fuse=False).tokens(197)
+
+
+def test_trains_blocks_final_norm_and_head_and_nothing_else(make_vit):
+    prepared = methods.load("bsr").prepare(make_vit())
+    trained = {name for name, p in prepared.named_parameters() if p.requires_grad}
+    expected = {
+        name
+        for name, _ in make_vit().named_parameters()
+        if name.startswith(("blocks.3.", "blocks.7.", "blocks.11.", "norm.", "head."))
+    }
+
+    assert expected == trained
+
+
+def slow_forward(model, images, drop_at, keep_rate, fuse):
+    """Return logits the obvious way: explicit softmax, image by image, token by token."""
+    tokens = model.patch_embed(images)
+    tokens = torch.cat([model.cls_token.expand(len(images), -1, -1), tokens], 1) + model.pos_embed
+    rows = [_slow_image(model, image, drop_at, keep_rate, fuse) for image in tokens]
+    return model.head(torch.stack(rows))
+
+
+def _slow_image(model, x, drop_at, keep_rate, fuse):
+    for index, block in enumerate(model.blocks):
+        mixed, attention = _slow_attention(block.attn, block.norm1(x))
+        x = x + mixed
+        if index in drop_at and index < len(model.blocks) - 1:
+            x = _slow_drop(x, attention[:, 0, 1:].mean(0), keep_rate, fuse)
+        x = x + block.mlp(block.norm2(x))
+    return model.norm(x)[0]
+
+
+def _slow_attention(attn, x):
+    n, dim = x.shape
+    q, k, v = attn.qkv(x).reshape(n, 3, attn.num_heads, -1).permute(1, 2, 0, 3)
+    attention = torch.softmax(q @ k.transpose(-2, -1) / (dim // attn.num_heads) ** 0.5, dim=-1)
+    return attn.proj((attention @ v).transpose(0, 1).reshape(n, dim)), attention
+
+
+def _slow_drop(x, score, keep_rate, fuse):
+    count = len(score)
+    kept = -int(-keep_rate * count // 1)  # rounded up
+    if kept >= count:
+        return x
+    ranked = sorted(range(count), key=lambda i: -score[i].item())
+    tokens = [x[0], *(x[1 + i] for i in ranked[:kept])]
+    if fuse:
+        tokens.append(sum(score[i] * x[1 + i] for i in ranked[kept:]))
+    return torch.stack(tokens)
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+@pytest.mark.parametrize(
+    ("trained_blocks", "drop_at", "keep_rate"),
+    [
+        ((3, 7, 11), (3, 6, 9), 0.5),
+        ((0, 1), (2,), 0.3),
+        ((11,), (0, 10, 11), 0.9),
+        ((5, 9), (), 1.0),
+    ],
+)
+def test_equals_the_slow_obvious_way(trained_blocks, drop_at, keep_rate, fuse, make_vit, batch):
+    images, labels = batch[0][:4].double(), batch[1][:4]
+    options = {"trained_blocks": trained_blocks, "drop_at": drop_at, "keep_rate": keep_rate}
+    fast = methods.load("bsr", fuse=fuse, **options).prepare(make_vit().double())
+    slow = make_vit().double()
+    logits = fast(images)
+    expected = slow_forward(slow, images, drop_at, keep_rate, fuse)
+    cross_entropy(logits, labels).backward()
+    cross_entropy(expected, labels).backward()
+
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-10)
+    for (name, ours), theirs in zip(fast.named_parameters(), slow.parameters(), strict=True):
+        if ours.requires_grad:
+            torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-10, msg=name)
+        else:
+            assert ours.grad is None
+
+
+def test_drops_nothing_at_keep_rate_one(make_vit, batch):
+    prepared = methods.load("bsr", drop_at=[], keep_rate=1.0).prepare(make_vit())
+
+    assert torch.equal(make_vit()(batch[0]), prepared(batch[0]))
+
+
+def test_has_no_backward_below_the_first_trained_block(make_vit, batch):
+    model = make_vit()
+    inputs = []
+    model.blocks[3].register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    methods.load("bsr").prepare(model)(batch[0])
+
+    assert [False] == [x.requires_grad for x in inputs]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"keep_rate": 0.0}, "keep_rate 0.0 must lie in"),
+        ({"keep_rate": 1.5}, "keep_rate 1.5 must lie in"),
+        ({"keep_rat": 0.5}, "did you mean 'keep_rate'"),
+        ({"trained_blocks": [-1]}, "different blocks counted from 0"),
+        ({"drop_at": [3, 3]}, "different blocks counted from 0"),
+        ({"trained_blocks": "3"}, "trained_blocks"),
+    ],
+)
+def test_refuses_options_out_of_range(options, said):
+    with pytest.raises(BadInput, match=said):
+        methods.load("bsr", **options)
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "said"),
+    [
+        ({"class_token": False, "global_pool": "avg"}, {}, "no class token"),
+        ({"reg_tokens": 4}, {}, "5 leading tokens"),
+        ({"global_pool": "avg"}, {}, "reads 'avg'"),
+        (
+            {"depth": 6},
+            {"trained_blocks": [3]},
+            r"drop_at names blocks \[6, 9\]; the model has 0 to 5",
+        ),
+        ({"depth": 14}, {}, "default trained_blocks is the paper's choice for 12 blocks"),
+        ({}, {"drop_at": [12]}, r"drop_at names blocks \[12\]"),
+    ],
+)
+def test_says_what_a_model_lacks(changes, options, said, make_vit):
+    with pytest.raises(Unsupported, match=said):
+        methods.load("bsr", **options).prepare(make_vit(**changes))
+
+
+def test_says_that_a_model_is_prepared_already(make_vit):
+    prepared = methods.load("bsr").prepare(make_vit())
+
+    with pytest.raises(Unsupported, match="already prepared"):
+        methods.load("bsr").prepare(prepared)
+
+
+def test_says_that_a_convolutional_network_has_no_blocks():
+    model = timm.create_model("test_resnet")
+
+    with pytest.raises(Unsupported, match="VisionTransformer"):
+        methods.load("bsr").prepare(model)
