@@ -1,6 +1,7 @@
 """Floating-point operations by operator and phase, counted while a step runs."""
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 aten = torch.ops.aten
+TORCHS: dict[Any, Any] = flop_registry
 
 
 def _fused_attention(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
@@ -24,7 +26,7 @@ def _fused_attention_backward(
 
 
 # torch's table counts nothing for the fused attention of CPUs: 7.8 % of a DeiT-S forward.
-OURS = {
+OURS: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention,  # noqa: SLF001
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_attention_backward,  # noqa: SLF001
 }
@@ -62,9 +64,8 @@ class StepFlops(TorchDispatchMode):
         formula = OURS.get(operator)
         if formula is not None:
             self._add(operator, formula(*args, **(kwargs or {})))
-        elif operator in flop_registry:
-            counted: Any = flop_registry[operator]
-            self._add(operator, counted(*args, **(kwargs or {}), out_val=made))
+        elif operator in TORCHS:
+            self._add(operator, TORCHS[operator](*args, **(kwargs or {}), out_val=made))
         elif not func.is_view and _makes_numbers(made):
             self.uncounted[str(operator)] += 1
         return made

@@ -10,6 +10,8 @@ from harness.errors import BadInput, unknown
 from harness.spec import Workload
 from harness.workload import weights
 
+PLAIN = ("vision_transformer", "deit")  # timm's modules
+
 
 def check_name(name: str) -> None:
     """Check that timm knows the model.
@@ -24,8 +26,7 @@ def check_name(name: str) -> None:
 
 def names() -> list[str]:
     """Return timm's plain vision transformers, the models every method is made for."""
-    found: list[str] = timm.list_models(module="vision_transformer")
-    return found
+    return sorted(name for module in PLAIN for name in timm.list_models(module=module))
 
 
 def build(workload: Workload, classes: int, seed: int) -> nn.Module:

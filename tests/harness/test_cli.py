@@ -1,0 +1,252 @@
+"""Commands as a person types them: what they print, their exit codes, no tracebacks."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from harness.cli import main
+from harness.record import METRICS, TrialRecord
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = """
+description = "tiny"
+seeds = [0]
+[workload]
+model = "deit_tiny_patch16_224"
+image_size = 32
+data = "digits"
+batch = 2
+[training]
+steps = 1
+learning_rate = 1e-3
+[profile]
+rounds = 2
+steps = 1
+warmup_steps = 1
+[[methods]]
+method = "full"
+[[methods]]
+method = "bsr"
+[[methods]]
+method = "bsr+int8"
+"""
+
+
+PROFILE = ("profile", "--model", "test_vit", "--batch", "1", "--method")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def typed():
+    """Return what types a command and gives back its exit code and all it printed."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output
+
+    return run
+
+
+def test_a_suite_runs_reports_and_is_not_run_twice(tiny, tmp_path, typed):
+    results = tmp_path / "results"
+    code, first = typed("run", tiny, "--results", results)
+    records = sorted((results / "records").glob("*.json"))
+    _, second = typed("run", tiny, "--results", results)
+
+    assert code == 0
+    assert len(records) == 6
+    assert records == sorted((results / "records").glob("*.json"))
+    assert "report.html" in first
+    assert "6 of 6 trials are stored already" in second
+    for name in ("report.md", "report.html", "comparison.csv", "memory.png", "memory.svg"):
+        assert (results / name).stat().st_size > 0
+    _check_records([TrialRecord.model_validate_json(path.read_text()) for path in records])
+
+
+def _check_records(records):
+    profiled = {r.spec.method: r.measurements for r in records if r.spec.profile}
+    trained = [r.measurements for r in records if r.spec.training]
+
+    assert {"full", "bsr", "bsr+int8"} == set(profiled)
+    for measured in profiled.values():
+        absent = {name for name in METRICS if measured[name] is None}
+        assert absent == {
+            "accuracy_top1",
+            "validation_accuracy_top1",
+            "training_seconds",
+            "final_loss",
+        }
+        assert len(measured["step_seconds"]) == 2
+    assert profiled["bsr"]["peak_counted_bytes"] < profiled["full"]["peak_counted_bytes"]
+    assert profiled["bsr"]["step_flop"] < profiled["full"]["step_flop"]
+    assert all(0 <= measured["accuracy_top1"] <= 1 for measured in trained)
+    for record in records:
+        assert {"machine_id", "versions", "commit", "tree_dirty"} <= set(record.environment)
+
+
+def test_profile_prints_the_record_alone_as_json(typed):
+    code, printed = typed(
+        *("profile", "--model", "deit_tiny_patch16_224", "--method", "bsr+int8", "--batch", 2),
+        *("--image-size", 32, "--rounds", 1, "--option", "bsr.trained_blocks=[5, 9]", "--json"),
+    )
+    record = TrialRecord.model_validate_json(printed)
+
+    assert code == 0
+    assert record.spec.method == "bsr+int8"
+    assert record.spec.options == {"bsr": {"trained_blocks": [5, 9]}}
+    assert record.measurements["peak_counted_bytes"] > 0
+
+
+def test_a_method_dropped_into_the_folder_is_found_and_runs(tiny, tmp_path):
+    """Copies the sources, drops a file in, and uses it by name without any other change."""
+    for folder in ("harness", "methods", "reports", "suites"):
+        subprocess.run(["cp", "-r", ROOT / folder, tmp_path / folder], check=True)
+    text = (ROOT / "methods" / "head.py").read_text().replace("LinearProbe", "Mine")
+    (tmp_path / "methods" / "mine.py").write_text(text)
+    listed = _harness("list", "methods", folder=tmp_path)
+    run = _harness("run", str(tiny), "--methods", "mine,full", "--results", "r", folder=tmp_path)
+
+    assert "mine" in listed.stdout.split()
+    assert run.returncode == 0, run.stderr
+    assert "mine" in (tmp_path / "r" / "report.md").read_text()
+
+
+def _harness(*arguments, folder=ROOT):
+    command = [sys.executable, "-m", "harness", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+def test_a_killed_run_loses_nothing_that_was_stored(tiny, tmp_path):
+    results = tmp_path / "results"
+    command = [sys.executable, "-m", "harness", "run", str(tiny), "--results", str(results)]
+    child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while child.poll() is None and not list((results / "records").glob("*.json")):
+        time.sleep(0.05)
+    child.kill()
+    child.communicate()
+    before = {p.name: p.read_text() for p in (results / "records").glob("*.json")}
+    done = _harness("run", str(tiny), "--results", str(results))
+    after = {p.name: p.read_text() for p in (results / "records").glob("*.json")}
+
+    assert done.returncode == 0, done.stderr
+    assert before
+    assert len(after) == 6
+    for name, text in before.items():
+        one, other = (TrialRecord.model_validate_json(t) for t in (text, after[name]))
+        assert one.measurements["peak_counted_bytes"] == other.measurements["peak_counted_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["rum"], "did you mean 'run'"),
+        (["run", "quik"], "did you mean 'quick'"),
+        (["run", "no.toml"], "no suite file 'no.toml'"),
+        (["run", "quick", "--methods", "bsrr"], "did you mean 'bsr'"),
+        (["run", "quick", "--methods", "bsr+bsr"], "twice"),
+        (["run", "quick", "--set", "training.stepps=2"], "did you mean 'steps'"),
+        (["run", "quick", "--set", "training.steps=two"], "is not a TOML value"),
+        (["run", "quick", "--set", "training.steps"], "expected key=value"),
+        (["run", "quick", "--set", "workload.batch=0"], "workload.batch = 0"),
+        (["run", "quick", "--set", 'workload.model="vitt"'], "no timm model 'vitt'"),
+        (["run", "quick", "--set", 'workload.data="digit"'], "did you mean 'digits'"),
+        (["run", "quick", "--set", 'workload.weights="x"'], "no weights 'x'"),
+        (["run", "quick", "--set", 'workload.device="cud"'], "no device 'cud'"),
+        (["report", "nowhere"], "no folder 'nowhere/records'"),
+        (["profile", "--model", "test_vit", "--method", "bsr", "--batch", "0"], "batch = 0"),
+        ([*PROFILE, "bsr", "--option", "keep_rate=0.0"], "keep_rate 0.0 must lie in (0, 1]"),
+        ([*PROFILE, "int8", "--option", "bit=8"], "did you mean 'bits'"),
+        ([*PROFILE, "full", "--precision", "fp8"], "precision"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, printed = typed(*arguments)
+    error = printed.strip().splitlines()
+
+    assert code == 2
+    assert said in error[-1]
+    assert len(error) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("test_vit", "blocks"),
+        ("test_resnet", "VisionTransformer"),
+        ("vit_base_patch16_gap_224", "no class token"),
+        ("vit_small_patch14_reg4_dinov2", "5 leading tokens"),
+    ],
+)
+def test_what_a_model_cannot_do_is_unsupported_and_exit_code_1(model, said, typed):
+    code, printed = typed("profile", "--model", model, "--method", "bsr", "--batch", 1)
+
+    assert code == 1
+    assert "unsupported: clock pass: " in printed
+    assert said in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be refused by a kernel file system")
+def test_a_results_folder_that_cannot_be_written_is_said(tiny, typed):
+    code, printed = typed("run", tiny, "--results", "/proc/results")
+
+    assert code == 2
+    assert "cannot write results into /proc/results" in printed
+
+
+def test_lists_say_what_there_is(typed):
+    assert "quick: " in typed("list", "suites")[1]
+    assert typed("list", "data")[1].split() == ["digits", "noise"]
+    assert "deit_small_patch16_224" in typed("list", "models")[1].split()
+    assert "Sarkar et al. 2024" in typed("list", "methods", "--long")[1]
+
+
+def test_help_does_not_wait_for_torch():
+    probe = "import sys, harness.cli; print('torch' in sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+
+    assert said.stdout.strip() == "False"
+
+
+def test_reports_are_made_without_torch(tiny, tmp_path, typed):
+    """Blocks torch's import and makes the report of a stored record again."""
+    results = tmp_path / "results"
+    typed("run", tiny, "--results", results, "--methods", "full", "--set", "profile.rounds=1")
+    (results / "report.md").unlink()
+    probe = "import sys; sys.modules['torch'] = None; from harness.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", probe, "report", str(results)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (results / "report.md").exists()
+
+
+def test_json_in_a_record_has_no_path_of_the_machine(tiny, tmp_path, typed):
+    results = tmp_path / "results"
+    typed("run", tiny, "--results", results, "--methods", "full", "--set", "profile.rounds=1")
+    (path,) = [p for p in (results / "records").glob("*.json") if "steps" in p.read_text()][:1]
+    environment = json.loads(path.read_text())["environment"]
+
+    assert str(ROOT) not in json.dumps(environment)

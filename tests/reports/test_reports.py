@@ -1,0 +1,199 @@
+"""What reports say about records made for the purpose."""
+
+import csv
+import re
+
+import pytest
+
+from harness.errors import BadInput
+from harness.record import METRICS, Outcome, Status, TrialRecord
+from harness.spec import LearningRateTry, Profile, Training
+from reports import markdown, table, words, write
+from reports.comparison import compare
+from reports.statistics import mean_and_range, median_and_quartiles
+
+MIB = 2**20
+
+
+@pytest.fixture
+def make_record(make_spec):
+    def make(method="full", *, seed=0, status="completed", group="g", machine="m", **values):
+        trains = "accuracy_top1" in values
+        tries = (LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),)
+        spec = make_spec(
+            method,
+            seed=seed,
+            training=Training(steps=1, learning_rate=1e-3, tries=tries) if trains else None,
+            profile=None if trains else Profile(rounds=1),
+        )
+        return TrialRecord(
+            key=f"{method}{seed}{trains}{machine}",
+            spec=spec,
+            outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),
+            measurements=values,
+            missing={name: "a test" for name in METRICS if name not in values},
+            environment={"machine_id": machine, "round_group": group, "commit": "c0ffee"},
+            finished_at="2026-01-01T00:00:00+00:00",
+        )
+
+    return make
+
+
+@pytest.fixture
+def records(make_record):
+    return [
+        make_record("full", peak_counted_bytes=100 * MIB, step_flop=1000, step_seconds=[1.0, 1.0]),
+        make_record("bsr", peak_counted_bytes=40 * MIB, step_flop=300, step_seconds=[0.2, 0.4]),
+        make_record("head", peak_counted_bytes=50 * MIB, step_flop=200, step_seconds=[0.1, 0.1]),
+        *(make_record("full", seed=s, accuracy_top1=a) for s, a in ((0, 0.9), (1, 0.8))),
+        *(make_record("bsr", seed=s, accuracy_top1=a) for s, a in ((0, 0.7), (1, 0.7))),
+        *(make_record("head", seed=s, accuracy_top1=a) for s, a in ((0, 0.6), (1, 0.6))),
+    ]
+
+
+def test_trials_of_one_method_share_a_row(records):
+    comparison = compare(records)
+
+    assert [row.label for row in comparison.rows] == ["full", "bsr", "head"]
+    assert comparison.seeds() == 2
+    assert comparison.find("full").accuracy() == mean_and_range([0.9, 0.8])
+
+
+def test_ratios_are_taken_of_medians_and_exact_numbers(records):
+    comparison = compare(records)
+    bsr = comparison.find("bsr")
+
+    assert comparison.ratio(bsr, "peak_counted_bytes") == pytest.approx(0.4)
+    assert comparison.ratio(bsr, "step_seconds") == pytest.approx(0.3)
+    assert comparison.ratio(comparison.find("head"), "step_flop", to="bsr") == pytest.approx(2 / 3)
+
+
+def test_times_of_different_round_groups_have_no_ratio(records, make_record):
+    other = make_record("bias", group="h", peak_counted_bytes=1, step_seconds=[1.0])
+    comparison = compare([*records, other])
+    row = comparison.find("bias")
+
+    assert comparison.ratio(row, "step_seconds") is None
+    assert comparison.ratio(row, "peak_counted_bytes") is not None
+
+
+def test_the_pareto_front_holds_what_nothing_beats(records):
+    """Head costs more than bsr and is less accurate; full is more accurate and costs more."""
+    assert [row.label for row in compare(records).pareto_front()] == ["bsr", "full"]
+
+
+def test_tries_of_learning_rates_are_no_results(records, make_spec, make_record):
+    tried = make_record("full", seed=7, accuracy_top1=0.1)
+    training = tried.spec.training.model_copy(update={"evaluate": "validation"})
+    tried = tried.model_copy(update={"spec": tried.spec.model_copy(update={"training": training})})
+
+    assert compare([*records, tried]).find("full").accuracy().count == 2
+
+
+def test_a_failure_is_a_row_with_its_reason(records, make_record, tmp_path):
+    failed = make_record("bias", status="out of memory")
+    comparison = write.write([*records, failed], tmp_path, "t")
+
+    assert words.failures(comparison) == ["bias, seed 0: out of memory (why)"]
+    for name in ("report.md", "report.html"):
+        assert "out of memory" in (tmp_path / name).read_text()
+
+
+def test_rows_of_two_machines_are_told_apart(records, make_record):
+    elsewhere = make_record("full", machine="n", peak_counted_bytes=1)
+    labels = [row.label for row in compare([*records, elsewhere]).rows]
+
+    assert len(set(labels)) == len(labels) == 4
+
+
+def test_rows_of_two_machines_do_not_hide_the_reference(records, make_record):
+    """Two rows could be called 'full': then none is the reference, rather than the wrong one."""
+    elsewhere = make_record("full", machine="n", peak_counted_bytes=1)
+    comparison = compare([*records, elsewhere])
+
+    assert comparison.find("full") is None
+    assert comparison.ratio(comparison.find("bsr"), "peak_counted_bytes") is None
+
+
+def test_csv_holds_unrounded_values_and_ratios(records, tmp_path):
+    write.write(records, tmp_path, "t")
+    with (tmp_path / "comparison.csv").open() as file:
+        lines = {line["row"]: line for line in csv.DictReader(file)}
+
+    assert lines["bsr"]["peak_counted_bytes"] == str(float(40 * MIB))
+    assert float(lines["full"]["peak_counted_bytes_over_bsr"]) == 2.5
+    assert lines["full"]["seeds"] == "2"
+
+
+STRANGE = "<script>alert(1)</script>|&%\\*_`\n名前"
+
+
+def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
+    record = make_record(STRANGE, peak_counted_bytes=MIB, step_seconds=[1.0], step_flop=1)
+    trained = make_record(STRANGE, accuracy_top1=0.5)
+    write.write([record, trained, make_record(peak_counted_bytes=MIB)], tmp_path, STRANGE)
+    page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+
+    assert "<script>" not in page
+    assert "<script>" not in text
+    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:4]}) == 1
+    assert "<script>" not in (tmp_path / "accuracy-memory.svg").read_text()
+
+
+def test_markdown_escapes_to_one_line():
+    assert markdown.escape("a|b\n*c*") == r"a\|b \*c\*"
+
+
+def test_html_loads_nothing_from_elsewhere(records, tmp_path):
+    write.write(records, tmp_path, "t")
+    page = (tmp_path / "report.html").read_text()
+
+    assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
+
+
+def test_every_number_of_the_table_has_its_definition(records, tmp_path):
+    write.write(records, tmp_path, "t")
+    page = (tmp_path / "report.md").read_text()
+
+    for column in table.COLUMNS:
+        assert not column.metric or f"- `{column.metric}`: " in page
+
+
+def test_the_tries_stand_in_the_report(records, tmp_path):
+    write.write(records, tmp_path, "t")
+
+    assert "0.001: 0.500" in (tmp_path / "report.md").read_text()
+
+
+def test_two_seeds_conclude_nothing_about_accuracy(records):
+    assert (
+        "no difference in accuracy can be called significant" in words.summary(compare(records))[-1]
+    )
+
+
+def test_the_same_records_give_the_same_files(records, tmp_path):
+    made = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write.write(records, tmp_path / name, "t")
+        made.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+
+    assert made[0] == made[1]
+
+
+def test_one_record_with_nothing_measured_makes_a_report(make_record, tmp_path):
+    write.write([make_record("bsr", status="crashed")], tmp_path, "t")
+
+    assert (tmp_path / "report.html").exists()
+
+
+def test_an_empty_folder_is_said(tmp_path):
+    with pytest.raises(BadInput, match=r"expected records/\*\.json"):
+        write.write([], tmp_path, "t")
+
+
+def test_quartiles_and_ranges():
+    assert median_and_quartiles([]) is None
+    assert (median_and_quartiles([1, 2, 3, 4, 5]).low, mean_and_range([1, 3]).centre) == (2, 2)
+    assert median_and_quartiles([1.0, 1.0, 1.3, 1.3]).noisy()
