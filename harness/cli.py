@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 LOCAL_RESULTS = Path("results") / "local"
-WORKLOADS = ("models", "data")
 
 
 class Program(click.Group):
@@ -196,10 +195,10 @@ def report(results: Path) -> None:
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["methods", "suites", "models", "data"]))
+@click.argument("what", type=click.Choice(["methods", "suites", "models", "data", "metrics"]))
 @click.option("--long", "in_full", is_flag=True, help="Methods with their cards.")
 def list_(what: str, in_full: bool) -> None:
-    """List methods, suites, models or data sets."""
+    """List methods, suites, models, data sets or metrics."""
     if what == "suites":
         from harness import suite
 
@@ -208,6 +207,8 @@ def list_(what: str, in_full: bool) -> None:
         from harness.workload import data
 
         lines = list(data.NAMES)
+    elif what == "metrics":
+        lines = _metric_lines()
     elif what == "models":
         from harness.workload import models
 
@@ -215,6 +216,18 @@ def list_(what: str, in_full: bool) -> None:
     else:
         lines = _method_lines(in_full=in_full)
     click.echo("\n".join(lines))
+
+
+def _metric_lines() -> list[str]:
+    from harness.record import METRICS
+
+    lines = ["# Metrics", "", "| name | unit | better | definition |", "| --- | --- | --- | --- |"]
+    for name, metric in METRICS.items():
+        kind = "samples: " if metric.samples else ""
+        lines.append(
+            f"| `{name}` | {metric.unit} | {metric.direction} | {kind}{metric.definition} |"
+        )
+    return lines
 
 
 def _method_lines(*, in_full: bool) -> list[str]:

@@ -216,6 +216,11 @@ def test_lists_say_what_there_is(typed):
     assert "Sarkar et al. 2024" in typed("list", "methods", "--long")[1]
 
 
+def test_the_data_dictionary_is_that_of_the_program(typed):
+    """``bsrbench list metrics > results/README.md`` makes it again."""
+    assert (ROOT / "results" / "README.md").read_text() == typed("list", "metrics")[1]
+
+
 def test_help_does_not_wait_for_torch():
     probe = "import sys, harness.cli; print('torch' in sys.modules)"
     said = subprocess.run(
