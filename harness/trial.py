@@ -91,10 +91,10 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
     workload = spec.workload
     try:
         open_device(workload.device)
-        models.check_name(workload.model)
-        weights.fetch(workload.weights)
-        data.load(workload.data, workload.classes, spec.seed)
         load(spec.method, **spec.options)
+        weights.fetch(workload.weights)
+        images = data.load(workload.data, workload.classes, spec.seed)
+        models.build(workload, images.classes, spec.seed)
     except Exception as error:  # noqa: BLE001 - as in perform
         return asdict(_failure(error))
     return asdict(PassResult())

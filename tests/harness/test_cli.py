@@ -170,6 +170,8 @@ def test_a_killed_run_loses_nothing_that_was_stored(tiny, tmp_path):
         ([*PROFILE, "bsr", "--option", "keep_rate=0.0"], "keep_rate 0.0 must lie in (0, 1]"),
         ([*PROFILE, "int8", "--option", "bit=8"], "did you mean 'bits'"),
         ([*PROFILE, "full", "--precision", "fp8"], "precision"),
+        ([*PROFILE, "full", "--image-size", "65"], "image_size 65 is not a multiple"),
+        ([*PROFILE, "full", "--device", "cuda:99"], "no device 'cuda:99' here"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
