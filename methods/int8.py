@@ -1,6 +1,5 @@
 """8-bit saved activations: what the backward pass reads is kept in 8 bits."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 from weakref import ref
@@ -79,7 +78,8 @@ class _Packing:
 
     def __init__(self, groups: int, dim: int, *, stochastic: bool) -> None:
         self.groups, self.dim, self.stochastic = groups, dim, stochastic
-        self.packed: dict[tuple[Any, ...], tuple[Callable[[], Any], Codes]] = {}
+        # Weak on both sides: the hook may outlive what it packed.
+        self.packed: dict[tuple[Any, ...], tuple[ref[Any], ref[Codes]]] = {}
 
     def __call__(self, saved: Tensor) -> Tensor | Codes:
         if not self._is_activation(saved):
@@ -87,10 +87,10 @@ class _Packing:
         storage = saved.untyped_storage()
         place = (saved.data_ptr(), saved.shape, saved.stride(), saved.dtype, saved._version)  # noqa: SLF001 - torch names it so
         known = self.packed.get(place)
-        if known and known[0]() is storage:
-            return known[1]
-        codes = quantise(saved.detach(), self.groups, stochastic=self.stochastic)
-        self.packed[place] = (ref(storage), codes)
+        codes = known[1]() if known and known[0]() is storage else None
+        if codes is None:
+            codes = quantise(saved.detach(), self.groups, stochastic=self.stochastic)
+            self.packed[place] = (ref(storage), ref(codes))
         return codes
 
     def _is_activation(self, saved: Tensor) -> bool:
@@ -131,20 +131,22 @@ class _LinearOfCodes(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, stochastic: bool
     ) -> Tensor:
-        ctx.kept = quantise(x.detach().reshape(1, -1, x.shape[-1]), groups, stochastic=stochastic)
-        ctx.save_for_backward(weight)
+        kept = quantise(x.detach().reshape(1, -1, x.shape[-1]), groups, stochastic=stochastic)
+        # Saved, not set on ctx: autograd frees what is saved as soon as backward has read it.
+        ctx.save_for_backward(weight, kept.codes, kept.low, kept.step)
+        ctx.dtype = kept.dtype
         return F.linear(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = outputs
-        (weight,) = ctx.saved_tensors
+        weight, codes, low, step = ctx.saved_tensors
         needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         rows = gradient.flatten(0, -2)
         of_x = gradient @ weight.to(gradient.dtype) if needs_x else None
         of_weight = of_bias = None
         if needs_weight:
-            x = restore(ctx.kept).flatten(0, -2)
+            x = restore(Codes(codes, low, step, 0, 1, ctx.dtype)).flatten(0, -2)
             of_weight = (rows.T @ x.to(rows.dtype)).to(weight.dtype)
         if needs_bias:
             of_bias = rows.sum(0).to(weight.dtype)

@@ -7,6 +7,7 @@ from torch import nn
 import methods
 from harness.errors import BadInput
 from harness.meters.counted import LiveBytes
+from harness.profiler import memory_pass
 from methods.parts.extend import extend
 from methods.parts.quantise import quantise, restore
 
@@ -81,6 +82,32 @@ def test_holds_about_a_quarter_of_what_full_holds(make_vit, batch):
         del output
 
     assert 0.25 < held["int8"] / held["full"] < 0.36
+
+
+def test_codes_are_freed_as_backward_reads_them(make_vit, batch):
+    """When the gradient leaves block 1, at most two blocks' codes of twelve are left."""
+    model = methods.load("int8").prepare(make_vit(embed_dim=64))
+    seen = {}
+    with LiveBytes() as live:
+        live.watch([*model.parameters(), *batch])
+        before = live.now
+
+        def note(*_):
+            gradients = sum(p.grad.nbytes for p in model.parameters() if p.grad is not None)
+            seen["left"] = live.now - before - gradients
+
+        model.blocks[1].register_forward_hook(lambda *call: call[-1].register_hook(note) and None)
+        loss = model(batch[0]).sum()
+        seen["all"] = live.now - before
+        loss.backward()
+
+    assert seen["left"] < 0.35 * seen["all"]
+
+
+def test_the_peak_is_the_same_step_after_step(make_spec):
+    spec = make_spec("int8", model="deit_tiny_patch16_224", optimizer="adamw")
+
+    assert memory_pass(spec, methods.load).notes == []
 
 
 def test_a_frozen_linear_layer_stores_nothing():
