@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from reports import units
 from reports.comparison import Comparison, Row
 
+Cell = Callable[[Comparison, Row], str]
+
 
 @dataclass(frozen=True)
 class Column:
@@ -15,20 +17,22 @@ class Column:
         title: its heading, unit included.
         metric: the metric it shows, whose definition belongs to it; empty for none.
         text: what stands in a row's cell.
-        wide: left out where there is little room.
+        short: what stands there where there is little room; ``None`` leaves the column out.
+        short_title: its heading there.
     """
 
     title: str
     metric: str
-    text: Callable[[Comparison, Row], str]
-    wide: bool = False
+    text: Cell
+    short: Cell | None = None
+    short_title: str = ""
 
 
-def _relative(metric: str) -> Callable[[Comparison, Row], str]:
+def _relative(metric: str) -> Cell:
     return lambda comparison, row: units.ratio(comparison.ratio(row, metric))
 
 
-def _value(metric: str, unit: Callable[[float | None], str]) -> Callable[[Comparison, Row], str]:
+def _value(metric: str, unit: Callable[[float | None], str]) -> Cell:
     return lambda _, row: unit(row.value(metric))
 
 
@@ -55,37 +59,66 @@ def _learning_rate(_: Comparison, row: Row) -> str:
     return units.learning_rate(spec.training.learning_rate) + tuned
 
 
+def _short_step_time(_: Comparison, row: Row) -> str:
+    found = row.step_seconds()
+    if found is None:
+        return units.NOTHING
+    return ("~" if found.noisy() else "") + units.milliseconds(found.centre)
+
+
+def _label(_: Comparison, row: Row) -> str:
+    return row.label
+
+
+COUNTED = _value("peak_counted_bytes", units.mebibytes)
+STEP_FLOP = _value("step_flop", units.gigaflop)
+TRAINED = _value("trained_parameters", units.millions)
+OVER_MEMORY, OVER_FLOP, OVER_TIME = (
+    _relative(metric) for metric in ("peak_counted_bytes", "step_flop", "step_seconds")
+)
+
 COLUMNS = (
-    Column("method", "", lambda _, row: row.label),
-    Column("accuracy [range]", "accuracy_top1", _accuracy),
-    Column("counted MiB", "peak_counted_bytes", _value("peak_counted_bytes", units.mebibytes)),
-    Column("× full", "peak_counted_bytes", _relative("peak_counted_bytes")),
+    Column("method", "", _label, _label, "method"),
+    Column(
+        "accuracy [range]",
+        "accuracy_top1",
+        _accuracy,
+        _value("accuracy_top1", units.share),
+        "accuracy",
+    ),
+    Column("counted MiB", "peak_counted_bytes", COUNTED, COUNTED, "counted MiB"),
+    Column("× full", "peak_counted_bytes", OVER_MEMORY, OVER_MEMORY, "× full"),
     Column(
         "allocated MiB", "peak_allocated_bytes", _value("peak_allocated_bytes", units.mebibytes)
     ),
     Column("process MiB", "peak_process_bytes", _value("peak_process_bytes", units.mebibytes)),
-    Column("forward GFLOP", "forward_flop", _value("forward_flop", units.gigaflop), wide=True),
-    Column("step GFLOP", "step_flop", _value("step_flop", units.gigaflop)),
-    Column("× full", "step_flop", _relative("step_flop")),
-    Column("step ms [quartiles]", "step_seconds", _step_time),
-    Column("× full", "step_seconds", _relative("step_seconds")),
-    Column("img/s", "images_per_second", _value("images_per_second", units.rate), wide=True),
+    Column("forward GFLOP", "forward_flop", _value("forward_flop", units.gigaflop)),
+    Column("step GFLOP", "step_flop", STEP_FLOP, STEP_FLOP, "step GFLOP"),
+    Column("× full", "step_flop", OVER_FLOP, OVER_FLOP, "× full"),
+    Column("step ms [quartiles]", "step_seconds", _step_time, _short_step_time, "step ms"),
+    Column("× full", "step_seconds", OVER_TIME, OVER_TIME, "× full"),
+    Column("img/s", "images_per_second", _value("images_per_second", units.rate)),
     Column(
         "eval img/s",
         "evaluation_images_per_second",
         _value("evaluation_images_per_second", units.rate),
-        wide=True,
     ),
-    Column("trained M", "trained_parameters", _value("trained_parameters", units.millions)),
-    Column("learning rate", "", _learning_rate, wide=True),
+    Column("trained M", "trained_parameters", TRAINED, TRAINED, "trained M"),
+    Column("learning rate", "", _learning_rate),
 )
 
 
-def cells(comparison: Comparison, *, wide: bool = True) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows; without ``wide``, only the columns that fit a terminal."""
-    shown = [column for column in COLUMNS if wide or not column.wide]
-    titles = [column.title for column in shown]
-    return titles, [[column.text(comparison, row) for column in shown] for row in comparison.rows]
+def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of all columns."""
+    titles = [column.title for column in COLUMNS]
+    return titles, [[column.text(comparison, row) for column in COLUMNS] for row in comparison.rows]
+
+
+def short_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the columns that fit a terminal; ~ marks noisy times."""
+    shown = [(column.short_title, column.short) for column in COLUMNS if column.short]
+    titles = [title for title, _ in shown]
+    return titles, [[short(comparison, row) for _, short in shown] for row in comparison.rows]
 
 
 def tries(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -8,18 +8,29 @@ from rich.text import Text
 from reports import table, words
 from reports.comparison import BASELINE, Comparison
 
-NARROW_COLUMNS = 140
+UNLIMITED = 10_000  # columns; rich measures within a width
 
 
 def show(comparison: Comparison, console: Console) -> None:
-    """Print the table, what failed, and what must be known about the numbers."""
-    titles, rows = table.cells(comparison, wide=console.width >= NARROW_COLUMNS)
-    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for index, title in enumerate(titles):
-        drawn.add_column(Text(title), justify="left" if index == 0 else "right")
-    for row in rows:
-        style = "bold" if row[0] == BASELINE else ""
-        drawn.add_row(*(Text(cell, style=style) for cell in row))
+    """Print the table, what failed, and what must be known about the numbers.
+
+    Where the whole table does not fit, the columns that matter most are shown without spreads.
+    """
+    drawn = _draw(*table.cells(comparison))
+    unlimited = console.options.update(max_width=UNLIMITED)
+    if console.measure(drawn, options=unlimited).maximum > console.width:
+        drawn = _draw(*table.short_cells(comparison))
     console.print(drawn)
     for line in [*words.failures(comparison), *words.doubts(comparison)]:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _draw(titles: list[str], rows: list[list[str]]) -> Table:
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for index, title in enumerate(titles):
+        heading = Text(title.replace(" ", "\n", 1))
+        drawn.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        style = "bold" if row[0] == BASELINE else ""
+        drawn.add_row(*(Text(cell, style=style) for cell in row))
+    return drawn

@@ -1,14 +1,16 @@
 """What reports say about records made for the purpose."""
 
 import csv
+import io
 import re
 
 import pytest
+from rich.console import Console
 
 from harness.errors import BadInput
 from harness.record import METRICS, Outcome, Status, TrialRecord
 from harness.spec import LearningRateTry, Profile, Training
-from reports import markdown, table, words, write
+from reports import markdown, table, terminal, words, write
 from reports.comparison import compare
 from reports.statistics import mean_and_range, median_and_quartiles
 
@@ -158,6 +160,17 @@ def test_every_number_of_the_table_has_its_definition(records, tmp_path):
 
     for column in table.COLUMNS:
         assert not column.metric or f"- `{column.metric}`: " in page
+
+
+@pytest.mark.parametrize("width", [80, 300])
+def test_the_terminal_table_fits_its_width_whole(records, width):
+    console = Console(width=width, record=True, file=io.StringIO())
+    terminal.show(compare(records), console)
+    printed = console.export_text()
+
+    assert "…" not in printed
+    assert max(len(line) for line in printed.splitlines()) <= width
+    assert ("[0.800, 0.900]" in printed) == (width == 300)
 
 
 def test_the_tries_stand_in_the_report(records, tmp_path):
