@@ -1,5 +1,6 @@
 """The comparison as pictures, PNG and SVG."""
 
+import textwrap
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from reports.comparison import BASELINE, REFERENCE, Comparison, Row
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#999999", "#000000")
 BASELINE_COLOUR = "#D55E00"
 OTHER_COLOUR = "#56B4E9"
 MARKERS = "osD^vPX*<>hp"
@@ -59,7 +60,11 @@ def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
         for name, caption, draw in drawings:
             canvas = draw(comparison)
             if canvas is not None:
-                made.append(_save(canvas, folder, name, f"{caption} {_setting(comparison)}"))
+                setting = _setting(comparison)
+                canvas.supxlabel(
+                    "\n".join(textwrap.wrap(setting, 100)), x=0.01, ha="left", fontsize=7
+                )
+                made.append(_save(canvas, folder, name, f"{caption} {setting}"))
     return made
 
 
@@ -123,7 +128,7 @@ def _point(axes: Axes, row: Row, metric: str, index: int) -> None:
         accuracy.centre,
         yerr=spread,
         fmt=MARKERS[index % len(MARKERS)],
-        color=COLOURS[index % len(COLOURS)],
+        color=BASELINE_COLOUR if row.label == BASELINE else COLOURS[index % len(COLOURS)],
         markersize=9 if row.label == BASELINE else 7,
         markeredgecolor="black",
         markeredgewidth=1.5 if row.label == BASELINE else 0.5,
@@ -148,7 +153,8 @@ def _bars(
     for place, (metric, name) in enumerate(zip(metrics, names, strict=True)):
         lengths = [comparison.ratio(row, metric) or 0 for row in shown]
         heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
-        bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=_colours(shown, place))
+        colours = _colours(shown, place, len(metrics))
+        bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
         axes.bar_label(bars, [units.ratio(length) for length in lengths], padding=3, fontsize=8)
     axes.axvline(1, color="#444444", linewidth=1)
     axes.set_yticks(range(len(shown)), [row.label for row in shown])
@@ -161,8 +167,8 @@ def _bars(
     return canvas
 
 
-def _colours(rows: list[Row], place: int) -> list[str] | str:
+def _colours(rows: list[Row], place: int, metrics: int) -> list[str] | str:
     """Mark the baseline where there is one bar a row; else one colour a metric."""
-    if place > 0:
-        return COLOURS[1]
+    if metrics > 1:
+        return COLOURS[place]
     return [BASELINE_COLOUR if row.label == BASELINE else OTHER_COLOUR for row in rows]
