@@ -26,7 +26,7 @@ def show(comparison: Comparison, console: Console) -> None:
 
 
 def _draw(titles: list[str], rows: list[list[str]]) -> Table:
-    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
         heading = Text(title.replace(" ", "\n", 1))
         drawn.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
