@@ -164,7 +164,7 @@ def test_every_number_of_the_table_has_its_definition(records, tmp_path):
 
 @pytest.mark.parametrize("width", [80, 300])
 def test_the_terminal_table_fits_its_width_whole(records, make_record, width):
-    values = {"peak_counted_bytes": 17388 * MIB, "step_flop": 10**11, "trained_parameters": 10**8}
+    values = {"peak_counted_bytes": 999 * MIB, "step_flop": 1330, "trained_parameters": 10**8}
     records.append(make_record("a_long_name+and_more", step_seconds=[1.0, 9.0], **values))
     console = Console(width=width, record=True, file=io.StringIO())
     terminal.show(compare(records), console)
