@@ -3,6 +3,7 @@
 from typing import Any
 
 from harness.record import METRICS
+from harness.workload.packages import origin
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.table import COLUMNS
@@ -23,7 +24,8 @@ def _setting(comparison: Comparison) -> str:
     text = (
         f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
         f"{workload.data!r} at {image}, batch {workload.batch}, {workload.precision}, "
-        f"{workload.optimizer}, device {workload.device}, {workload.threads} threads."
+        f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
+        f"The weights are {origin(workload.weights)}."
     )
     if trained:
         text += (

