@@ -8,7 +8,7 @@ from torch import nn
 
 from harness.errors import BadInput, unknown
 from harness.spec import Workload
-from harness.workload import weights
+from harness.workload import packages, weights
 
 PLAIN = ("vision_transformer", "deit")  # timm's modules
 
@@ -63,7 +63,7 @@ def _create(workload: Workload, classes: int) -> nn.Module:
             f"timm's pretrained weights of {workload.model!r} cannot be fetched "
             f"({type(error).__name__}); on a machine without a network put them into the hub's "
             "cache first, or choose other weights (random, "
-            f"{', '.join(weights.PACKAGED)})"
+            f"{', '.join(packages.PACKAGED)})"
         ) from error
     return model
 
