@@ -44,12 +44,15 @@ KERNEL_PROBE = """
 import torch
 from harness.meters import process
 MIB = 2**20
+def up_and_down():
+    kept, gone = (torch.empty(n * MIB, dtype=torch.uint8).fill_(1) for n in (4, 8))
+    del gone
+    return kept, torch.empty(2 * MIB, dtype=torch.uint8).fill_(1)
 process.pin_malloc()
+up_and_down()  # the code itself becomes resident the first time
 process.reset_high_water()
 before = process.resident_bytes()
-kept, gone = (torch.empty(n * MIB, dtype=torch.uint8).fill_(1) for n in (4, 8))
-del gone
-last = torch.empty(2 * MIB, dtype=torch.uint8).fill_(1)
+up_and_down()
 print(process.high_water_bytes() - before)
 """
 
