@@ -1,4 +1,4 @@
-"""What to tell the person at the keyboard when their input cannot be used."""
+"""What to tell the person at the keyboard when something cannot be used or read."""
 
 import difflib
 from collections.abc import Iterable
@@ -8,6 +8,10 @@ from pydantic import ValidationError
 
 class BadInput(ValueError):  # noqa: N818 - it names what was wrong, for a person
     """Input that cannot be used; the message says what was got, expected, and what to do."""
+
+
+class Unreadable(Exception):  # noqa: N818 - becomes the reason of a missing value
+    """This system does not show what a meter reads; the message says why, and what to do."""
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:

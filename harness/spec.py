@@ -52,6 +52,10 @@ class Workload(Frozen):
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
         return self
 
+    def question(self) -> str:
+        """Return what workloads share whose rows answer one question: all but the micro-batch."""
+        return digest(self.model_dump(mode="json", exclude={"micro_batch"}))
+
 
 class LearningRateTry(Frozen):
     """One learning rate that was tried, and the validation accuracy it reached."""
@@ -82,15 +86,23 @@ class Training(Frozen):
 class Profile(Frozen):
     """How the clock pass samples; memory and FLOPs need no setting.
 
+    Rounds go on until the 95 % interval of every median lies within ``within`` of it, or the
+    budget is spent.
+
     Attributes:
-        rounds: fresh processes a method is timed in, in turns with the others.
+        rounds: fresh processes a method is timed in at least, in turns with the others; 0 times
+            nothing.
         steps: timed steps a round.
-        warmup_steps: untimed steps before them.
+        warmup_steps: untimed steps before them, at least; more while steps still get faster.
+        within: the interval asked for, as a share of the median.
+        budget_seconds: time for all rounds of one method.
     """
 
-    rounds: Count = 3
+    rounds: Annotated[int, Field(ge=0)] = 5
     steps: Count = 5
     warmup_steps: Annotated[int, Field(ge=0)] = 2
+    within: Rate = 0.02
+    budget_seconds: Annotated[float, Field(ge=0)] = 10.0
 
 
 class TrialSpec(Frozen):

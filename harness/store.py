@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from harness.errors import BadInput
 from harness.files import write_whole
 from harness.record import TrialRecord
+from harness.upgrade import upgrade
 
 RECORDS, DETAILS, STAGED = "records", "details", ".staged"
 
@@ -44,7 +45,8 @@ class Store:
         """Store a record and its sidecar, drop its staged passes, return the record's path."""
         path = self.folder / RECORDS / f"{record.key}.json"
         if detail:
-            write_whole(self.folder / DETAILS / f"{record.key}.json", _dump(detail))
+            text = json.dumps(detail, allow_nan=False, separators=(",", ":")) + "\n"
+            write_whole(self.folder / DETAILS / f"{record.key}.json", text)
         write_whole(path, _dump(record.model_dump(mode="json")))
         self.unstage(record.key)
         return path
@@ -53,6 +55,17 @@ class Store:
         """Return the record with this key, or ``None``."""
         path = self.folder / RECORDS / f"{key}.json"
         return read_record(path) if path.exists() else None
+
+    def detail(self, key: str) -> dict[str, Any]:
+        """Return a record's sidecar; empty where there is none."""
+        path = self.folder / DETAILS / f"{key}.json"
+        try:
+            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise BadInput(f"{path}: not readable ({error})") from error
+        return loaded
 
     def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
         """Keep the result of one pass of a trial that is not complete yet."""
@@ -96,11 +109,15 @@ def read_record(path: Path) -> TrialRecord:
     if not isinstance(data, dict):
         raise BadInput(f"{path}: not a record (a JSON object was expected)")
     try:
-        return TrialRecord.model_validate_json(json.dumps(data))
+        return TrialRecord.model_validate_json(json.dumps(upgrade(data)))
+    except (KeyError, AttributeError, TypeError) as error:
+        raise BadInput(f"{path}: not a valid record ({type(error).__name__}: {error})") from error
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{path}: not a valid record ({place}: {first['msg']})") from error
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from error
 
 
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:

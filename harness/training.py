@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.devices import Device, open_device
-from harness.errors import BadInput
 from harness.method import Method, Unsupported
 from harness.spec import Training, TrialSpec, Workload
 from harness.workload import data, models
@@ -37,7 +36,7 @@ class Job:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     device: Device
-    images: data.ImageData
+    classes: int
     enlarge: data.Enlarge
 
     def trained(self) -> list[Tensor]:
@@ -61,15 +60,30 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
     """
     workload = spec.workload
     device = open_device(workload.device)
-    images = data.load(workload.data, workload.classes, spec.seed)
-    if workload.classes not in {None, images.classes}:
-        raise BadInput(f"{workload.data!r} has {images.classes} classes, not {workload.classes}")
     method = load(spec.method, **spec.options)
-    model = models.build(workload, images.classes, spec.seed)
-    enlarge = data.Enlarge(models.image_size(model), *models.pixel_statistics(model))
-    prepared = method.prepare(model).to(device.torch_device).train()
+    model = models.build(workload, data.classes(workload.data, workload.classes), spec.seed)
+    enlarge = enlargement(model)
+    prepared = method.prepare(model).to(device.torch_device)
     torch.manual_seed(spec.seed)
-    return Job(spec, method, prepared, _optimizer(prepared, workload), device, images, enlarge)
+    return make_ready(spec, method, prepared, device, enlarge)
+
+
+def enlargement(model: nn.Module) -> data.Enlarge:
+    """Return how stored images become the input of a model that no method has changed yet."""
+    return data.Enlarge(models.image_size(model), *models.pixel_statistics(model))
+
+
+def make_ready(
+    spec: TrialSpec, method: Method, model: nn.Module, device: Device, enlarge: data.Enlarge
+) -> Job:
+    """Put a model that its method has prepared into training mode and give it its optimizer.
+
+    Raises:
+        Unsupported: the method leaves nothing to train.
+    """
+    classes = data.classes(spec.workload.data, spec.workload.classes)
+    optimizer = _optimizer(model, spec.workload)
+    return Job(spec, method, model.train(), optimizer, device, classes, enlarge)
 
 
 def _optimizer(model: nn.Module, workload: Workload) -> torch.optim.Optimizer:
@@ -102,9 +116,29 @@ def training_step(
     clip_norm: float | None = None,
     enter_phase: Callable[[str], None] = _ignore,
 ) -> float:
+    """Do one optimizer step as ``optimizer_step`` does and return the mean loss.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    loss = optimizer_step(job, images, labels, clip_norm=clip_norm, enter_phase=enter_phase).item()
+    if not math.isfinite(loss):
+        raise Diverged(f"the loss became {loss}")
+    return loss
+
+
+def optimizer_step(
+    job: Job,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    clip_norm: float | None = None,
+    enter_phase: Callable[[str], None] = _ignore,
+) -> Tensor:
     """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
 
-    Gradients are freed at the end, so that a step starts and ends with the same tensors alive.
+    Reads no value back, so it runs over fake tensors and lets a GPU run ahead. Gradients are
+    freed at the end, so that a step starts and ends with the same tensors alive.
 
     Args:
         job: the trial.
@@ -112,22 +146,18 @@ def training_step(
         labels: [batch].
         clip_norm: bound on the norm of all gradients.
         enter_phase: told ``forward``, ``backward`` and ``optimizer`` as they begin.
-
-    Raises:
-        Diverged: the loss is not finite.
     """
     size = job.spec.workload.micro_batch or len(labels)
-    total = 0.0
+    total = torch.zeros((), device=images.device)
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
         enter_phase("forward")
         with _precision(job):
             loss = F.cross_entropy(job.model(part), targets)
-        enter_phase("backward")
         share = len(targets) / len(labels)
+        enter_phase("backward")
         (loss * share).backward()
-        total += loss.item() * share
-    if not math.isfinite(total):
-        raise Diverged(f"the loss became {total}")
+        total += loss.detach() * share
+        del loss
     enter_phase("optimizer")
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(job.trained(), clip_norm)
@@ -163,13 +193,13 @@ class Trained:
         return sum(last) / len(last)
 
 
-def train(job: Job, training: Training) -> Trained:
+def train(job: Job, images: data.ImageData, training: Training) -> Trained:
     """Train for the number of steps asked for.
 
     Raises:
         Diverged: the loss became infinite or not a number, at which step.
     """
-    stream = data.training_batches(job.images.train, job.spec.workload.batch, job.spec.seed)
+    stream = data.training_batches(images.train, job.spec.workload.batch, job.spec.seed)
     losses: list[float] = []
     start = time.perf_counter()
     for step, (raw, labels) in enumerate(islice(stream, training.steps)):

@@ -1,6 +1,7 @@
 """One trial: its passes, what can happen to each, and the record they make together."""
 
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from statistics import median
@@ -10,16 +11,42 @@ import torch
 
 from harness.devices import open_device
 from harness.errors import BadInput
+from harness.estimate import estimate_pass
 from harness.method import Unsupported
-from harness.profiler import PASSES
+from harness.profiler.clock import clock_pass
+from harness.profiler.flops import flop_pass
+from harness.profiler.memory import allocated_pass, memory_pass
+from harness.profiler.process import known_process_pass, process_pass
+from harness.profiler.training import training_pass
+from harness.reading import Reading
 from harness.record import METRICS, Outcome, Status, TrialRecord, Value
 from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
 from harness.workload import data, models, weights
 
+PASSES: dict[str, Callable[[TrialSpec, Loader], Reading]] = {
+    "clock": clock_pass,
+    "memory": memory_pass,
+    "allocated": allocated_pass,
+    "process": process_pass,
+    "known_process": known_process_pass,
+    "flops": flop_pass,
+    "estimate": estimate_pass,
+    "training": training_pass,
+}
 CLOCK = "clock"
-PROFILE_PASSES = (CLOCK, "memory", "process", "flops")
-TIMED = ("step_seconds", "images_per_second", "evaluation_seconds", "evaluation_images_per_second")
+PROFILE_PASSES = ("memory", "process", "flops", "estimate")
+TIMED = (
+    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
+    *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
+    "joules_per_image",
+)
+OF_TRAINING = ("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss")
+RESIDUAL = "residual"  # begins the note about it
+TIMING = "timing: "  # begins what is noted about times
+# What a CPU process needs beyond its tensors on a quiet machine was 14 to 35 MiB over all methods
+# and models tried (results/meters); more than this has a reason that somebody should look for.
+RESIDUAL_BYTES, RESIDUAL_SHARE = 48 * 2**20, 0.02
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -31,7 +58,7 @@ class PassResult:
         status: a ``Status`` value.
         reason: why, if it did not complete.
         bad_input: the reason is a message for the person at the keyboard.
-        reading: the fields of ``profiler.Reading``.
+        reading: the fields of a ``Reading``.
         device: what the device says of itself.
         start_seconds: from asking for the pass to its first line running.
     """
@@ -46,7 +73,9 @@ class PassResult:
 
 def passes_of(spec: TrialSpec) -> list[str]:
     """Return the passes a trial consists of, in the order they run."""
-    return [*(PROFILE_PASSES if spec.profile else ()), *(["training"] if spec.training else ())]
+    timed = [CLOCK] if spec.profile and spec.profile.rounds else []
+    profiled = list(PROFILE_PASSES) if spec.profile else []
+    return [*timed, *profiled, *(["training"] if spec.training else [])]
 
 
 def perform(pass_name: str, spec_json: str, load: Loader) -> dict[str, Any]:
@@ -93,8 +122,10 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
         open_device(workload.device)
         load(spec.method, **spec.options)
         weights.fetch(workload.weights)
-        images = data.load(workload.data, workload.classes, spec.seed)
-        models.build(workload, images.classes, spec.seed)
+        classes = data.classes(workload.data, workload.classes)
+        models.build(workload, classes, spec.seed)
+        if spec.training is not None:
+            data.load(workload.data, classes, spec.seed)
     except Exception as error:  # noqa: BLE001 - as in perform
         return asdict(_failure(error))
     return asdict(PassResult())
@@ -126,7 +157,7 @@ def make_record(
         outcome=Outcome(status=status, reason=reason),
         measurements={name: measured.get(name) for name in METRICS},
         missing=missing | _reasons(measured, missing, spec, reason),
-        notes=[note for reading in readings for note in reading["notes"]],
+        notes=[note for reading in readings for note in reading["notes"]] + _doubts(measured, spec),
         environment=environment | {"device": device, "pass_start_seconds": started},
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -136,17 +167,38 @@ def make_record(
     return record, detail
 
 
-def stored_result(record: TrialRecord) -> PassResult:
+def stored_result(record: TrialRecord, detail: dict[str, Any]) -> PassResult:
     """Return what a stored record measured apart from time, as if a pass had just read it."""
     kept = {
         name: value
         for name, value in record.measurements.items()
         if value is not None and name not in TIMED
     }
-    explained = {name: why for name, why in record.missing.items() if name not in TIMED}
-    reading = {"measurements": kept, "missing": explained, "notes": record.notes, "detail": {}}
+    reading = {
+        "measurements": kept,
+        "missing": {name: why for name, why in record.missing.items() if name not in TIMED},
+        "notes": [note for note in record.notes if not note.startswith((TIMING, RESIDUAL))],
+        "detail": {name: found for name, found in detail.items() if name != CLOCK},
+    }
     device = record.environment.get("device", {})
     return PassResult(record.outcome.status, record.outcome.reason, reading=reading, device=device)
+
+
+def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
+    """Return what the passes' numbers together give reason to doubt."""
+    residual, allocated = measured.get("residual_bytes"), measured.get("peak_allocated_bytes")
+    if spec.workload.device != "cpu" or not isinstance(residual, int):
+        return []
+    allowed = RESIDUAL_BYTES + RESIDUAL_SHARE * (allocated if isinstance(allocated, int) else 0)
+    if -0.01 * RESIDUAL_BYTES <= residual <= allowed:
+        return []
+    return [
+        f"{RESIDUAL} of {residual} bytes: the process took more than its tensors and libraries "
+        "explain (another thread's tensors, or memory that torch's allocator does not see)"
+        if residual > 0
+        else f"{RESIDUAL} of {residual} bytes: the process took less than was allocated (memory "
+        "that was never touched)"
+    ]
 
 
 def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
@@ -158,6 +210,14 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
         samples = measured.get(seconds)
         if isinstance(samples, list) and samples:
             derived[rate] = spec.workload.batch / median(samples)
+    taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
+    if isinstance(taken, int) and isinstance(allocated, int):
+        derived["residual_bytes"] = taken - allocated
+    on_cpu = spec.workload.device == "cpu"
+    real = measured.get("peak_counted_bytes" if on_cpu else "peak_allocated_bytes")
+    estimated = measured.get("peak_estimated_bytes")
+    if isinstance(real, int) and isinstance(estimated, int):
+        derived["estimate_error"] = estimated / real - 1
     return derived
 
 
@@ -165,19 +225,21 @@ def _reasons(
     measured: dict[str, Value], explained: dict[str, str], spec: TrialSpec, failure: str
 ) -> dict[str, str]:
     """Say of every metric without a value why it has none."""
-    of_training = {"accuracy_top1", "training_seconds", "final_loss"}
-    reasons = {}
-    for name in METRICS:
-        if measured.get(name) is not None or name in explained:
-            continue
-        if name == "validation_accuracy_top1" or (
-            name == "accuracy_top1" and spec.training and spec.training.evaluate == "validation"
-        ):
-            reasons[name] = "not read: only one split is read a trial"
-        elif name in of_training and spec.training is None:
-            reasons[name] = "not asked for: this trial only profiles"
-        elif name not in of_training and spec.profile is None:
-            reasons[name] = "not asked for: this trial only trains; the profile is its own trial"
-        else:
-            reasons[name] = failure or f"this meter does not exist for {spec.workload.device}"
-    return reasons
+    empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
+    return {name: _why_empty(name, spec, failure) for name in empty}
+
+
+def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
+    if name in OF_TRAINING:
+        if spec.training is None:
+            return "not asked for: this trial only profiles"
+        other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
+        if name == other[spec.training.evaluate]:
+            return "not read: only one split is read a trial"
+    elif spec.profile is None:
+        return "not asked for: this trial only trains; the profile is its own trial"
+    elif name in TIMED and not spec.profile.rounds:
+        return "not asked for: rounds = 0"
+    elif name == "peak_reserved_bytes" and spec.workload.device == "cpu":
+        return "the CPU's allocator keeps no reserve"
+    return failure or f"this meter does not exist for {spec.workload.device}"

@@ -85,7 +85,8 @@ class _Packing:
         if not self._is_activation(saved):
             return saved
         storage = saved.untyped_storage()
-        place = (saved.data_ptr(), saved.shape, saved.stride(), saved.dtype, saved._version)  # noqa: SLF001 - torch names it so
+        layout = saved.storage_offset(), saved.shape, saved.stride(), saved.dtype
+        place = storage._cdata, layout, saved._version  # noqa: SLF001 - torch names them so
         known = self.packed.get(place)
         codes = known[1]() if known and known[0]() is storage else None
         if codes is None:

@@ -1,10 +1,14 @@
 """Summaries of samples."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, median, stdev
 
 import numpy as np
+from scipy import stats
 
+RATIO_CONFIDENCE = 0.99  # so that one of a hundred identical pairs seems to differ
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
 
 
@@ -42,3 +46,51 @@ def median_and_quartiles(samples: Sequence[float]) -> Summary | None:
         return None
     low, centre, high = (float(q) for q in np.quantile(samples, [0.25, 0.5, 0.75]))
     return Summary(centre, low, high, len(samples))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long one row took as another, with an interval.
+
+    Attributes:
+        centre: geometric mean of the rounds' ratios.
+        low: lower end of the interval.
+        high: upper end.
+        rounds: how many rounds both were visited in.
+    """
+
+    centre: float
+    low: float
+    high: float
+    rounds: int
+
+    def differs(self) -> bool:
+        """Tell whether the interval leaves out 1: of identical rows about 1 in 100 does."""
+        return not self.low <= 1 <= self.high
+
+
+def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> Ratio | None:
+    """Return the ratio of two rows' times from the rounds both were visited in.
+
+    A visit's samples are one observation, their median, for they share a process. The logarithms
+    of the rounds' ratios give Student's t interval at ``RATIO_CONFIDENCE``.
+
+    Args:
+        ours: samples in order, ``a_round`` of each visit.
+        theirs: the same of the row compared with.
+        a_round: samples of a visit.
+    """
+    ratios = [
+        math.log(median(a) / median(b))
+        for a, b in zip(_visits(ours, a_round), _visits(theirs, a_round), strict=False)
+    ]
+    if len(ratios) < 2:  # noqa: PLR2004 - one round has no spread
+        return None
+    centre, error = fmean(ratios), stdev(ratios) / math.sqrt(len(ratios))
+    reach = float(stats.t.ppf((1 + RATIO_CONFIDENCE) / 2, len(ratios) - 1)) * error
+    low, high = math.exp(centre - reach), math.exp(centre + reach)
+    return Ratio(math.exp(centre), low, high, len(ratios))
+
+
+def _visits(samples: Sequence[float], size: int) -> list[Sequence[float]]:
+    return [samples[start : start + size] for start in range(0, len(samples), size)]

@@ -9,10 +9,25 @@ from harness.launch.local import LocalLauncher
 from harness.spec import Profile, Training, TrialSpec, Workload
 
 CLASSES, SIDE, BATCH = 5, 32, 16
+NO_GPU = "torch sees no NVIDIA GPU here"
 
 
 def pytest_configure():
     torch.set_num_threads(1)  # tiny products run fastest so, and alike everywhere
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason=NO_GPU))
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    count = sum("cuda" in report.keywords for report in skipped)
+    if count:
+        terminalreporter.write_line(f"{count} cuda tests were NOT run: {NO_GPU}", yellow=True)
 
 
 @pytest.fixture

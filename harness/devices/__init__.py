@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 
 from harness.devices import accelerator, cpu, cuda
+from harness.devices.used import Used
 from harness.errors import BadInput
 
 
@@ -26,6 +27,23 @@ class Device(Protocol):
 
     def peak_bytes(self) -> dict[str, int]:
         """Return the allocator's peaks since the reset, by metric name; may be empty."""
+
+    def used_bytes(self) -> Used:
+        """Return what the machine gives now.
+
+        Raises:
+            Unreadable: the device does not say.
+        """
+
+    def energy_counter(self) -> Callable[[], float]:
+        """Return a reader of the joules used since now; it never falls.
+
+        Raises:
+            Unreadable: there is no counter, or it may not be read; so may the reader itself.
+        """
+
+    def slowdowns(self) -> list[str]:
+        """Return in words what slows the device down now; empty also where nothing tells."""
 
     def describe(self) -> dict[str, object]:
         """Return name, driver and versions for the record."""

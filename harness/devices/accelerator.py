@@ -1,8 +1,11 @@
 """Any other accelerator, through torch's generic interface; what it cannot tell stays unknown."""
 
+from collections.abc import Callable
+
 import torch
 
-from harness.errors import BadInput
+from harness.devices.used import Used
+from harness.errors import BadInput, Unreadable
 
 
 class Accelerator:
@@ -14,18 +17,60 @@ class Accelerator:
             there = current.type if current else "none"
             raise BadInput(f"no device {str(device)!r} here: torch's accelerator is {there}")
         self.torch_device = device
+        self._peak_was_reset = False
 
     def synchronise(self) -> None:
         """Wait for everything queued."""
         torch.accelerator.synchronize(self.torch_device)
 
     def reset_peak(self) -> None:
-        """Do nothing: the generic interface has no peaks to reset."""
+        """Give cached blocks back and reset the peaks, where the device keeps any."""
+        try:
+            torch.accelerator.empty_cache()
+            torch.accelerator.reset_peak_memory_stats(self.torch_device)
+        except (RuntimeError, NotImplementedError):  # mps keeps no statistics
+            self._peak_was_reset = False
+        else:
+            self._peak_was_reset = True
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return nothing: the generic interface has no peaks."""
-        return {}
+        """Return allocated and reserved peaks since the reset; nothing where none are kept."""
+        if not self._peak_was_reset:
+            return {}
+        try:
+            peaks = {
+                "peak_allocated_bytes": torch.accelerator.max_memory_allocated(self.torch_device),
+                "peak_reserved_bytes": torch.accelerator.max_memory_reserved(self.torch_device),
+            }
+        except (RuntimeError, NotImplementedError):
+            return {}
+        # torch answers 0 for a statistic that the device does not keep
+        return {metric: peak for metric, peak in peaks.items() if peak > 0}
+
+    def used_bytes(self) -> Used:
+        """Refuse: the generic interface knows the device's memory on few devices, and no owner.
+
+        Raises:
+            Unreadable: always.
+        """
+        raise self._unknown("memory use by process or device")
+
+    def energy_counter(self) -> Callable[[], float]:
+        """Refuse: the generic interface has no energy.
+
+        Raises:
+            Unreadable: always.
+        """
+        raise self._unknown("energy")
+
+    def slowdowns(self) -> list[str]:
+        """Return nothing: the generic interface does not tell."""
+        return []
 
     def describe(self) -> dict[str, object]:
         """Return the kind of accelerator."""
         return {"device": self.torch_device.type}
+
+    def _unknown(self, what: str) -> Unreadable:
+        kind = self.torch_device.type
+        return Unreadable(f"torch's generic accelerator interface does not tell {what} of {kind}")

@@ -1,11 +1,15 @@
 """Time trials in turns, so that drift of the machine hits all of them alike."""
 
+import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
+from harness.meters.clock import settled
 from harness.record import Status
 from harness.spec import TrialSpec
-from harness.trial import PassResult
+from harness.trial import TIMING, PassResult
+
+TIMED = "step_seconds"
 
 
 class Planned(Protocol):
@@ -21,35 +25,85 @@ class Planned(Protocol):
 
 
 def rounds_of(group: Sequence[Planned]) -> int:
-    """Return how many rounds a group is timed in: the most any member asks for."""
+    """Return how many rounds a group is timed in at least: the most any member asks for."""
     return max((trial.spec.profile.rounds for trial in group if trial.spec.profile), default=0)
 
 
 def time_in_turns(
-    group: Sequence[Planned], visit: Callable[[TrialSpec, int], PassResult]
+    group: Sequence[Planned],
+    visit: Callable[[TrialSpec, int], PassResult],
+    now: Callable[[], float] = time.monotonic,
 ) -> dict[str, PassResult]:
     """Visit every trial once a round, and return each one's visits joined, by key.
 
-    A trial that fails is not visited again.
+    Every second round runs backwards, so that a steady drift hits the first and the last member
+    alike. Rounds go on until all medians have settled or the members' budgets together are
+    spent. A trial that fails is not visited again.
     """
     visits: dict[str, list[PassResult]] = {trial.key: [] for trial in group}
-    for turn in range(rounds_of(group)):
-        for trial in group:
+    budget = sum(trial.spec.profile.budget_seconds for trial in group if trial.spec.profile)
+    began, turn, stopped_by = now(), 0, ""
+    while turn < rounds_of(group) or not stopped_by:
+        for trial in group if turn % 2 == 0 else reversed(group):
             if all(result.status == Status.COMPLETED for result in visits[trial.key]):
                 visits[trial.key].append(visit(trial.spec, turn))
-    return {key: _joined(results) for key, results in visits.items()}
+        turn += 1
+        stopped_by = _reason_to_stop(group, visits, spent=now() - began >= budget)
+    facts = {"rounds": turn, "stopped_by": stopped_by}
+    return {key: _joined(results, facts) for key, results in visits.items()}
 
 
-def _joined(visits: list[PassResult]) -> PassResult:
+def _reason_to_stop(
+    group: Sequence[Planned], visits: dict[str, list[PassResult]], *, spent: bool
+) -> str:
+    """Return ``interval`` or ``budget``, or nothing while there is reason to go on."""
+    running = [
+        trial
+        for trial in group
+        if all(result.status == Status.COMPLETED for result in visits[trial.key])
+    ]
+    samples = {
+        trial.key: [s for r in visits[trial.key] for s in r.reading["measurements"][TIMED]]
+        for trial in running
+    }
+    if all(
+        settled(samples[trial.key], trial.spec.profile.within)
+        for trial in running
+        if trial.spec.profile
+    ):
+        return "interval"
+    return "budget" if spent else ""
+
+
+def _joined(visits: list[PassResult], facts: dict[str, Any]) -> PassResult:
     """Return all visits of one trial as one result: samples in order, or the first failure."""
     for result in visits:
         if result.status != Status.COMPLETED:
             return result
-    measurements: dict[str, list[float]] = {}
-    for result in visits:
-        for name, samples in result.reading["measurements"].items():
-            measurements.setdefault(name, []).extend(samples)
+    readings = [result.reading for result in visits]
     # The first pass of a run also starts the fork server; the last one shows the steady cost.
     first, last = visits[0], visits[-1]
-    reading = first.reading | {"measurements": measurements}
+    reading = {
+        "measurements": _extended(reading["measurements"] for reading in readings),
+        "missing": readings[0]["missing"],
+        "notes": _disturbances(readings),
+        "detail": {"clock": _extended(found["detail"] for found in readings) | facts},
+    }
     return PassResult(reading=reading, device=first.device, start_seconds=last.start_seconds)
+
+
+def _disturbances(readings: list[dict[str, Any]]) -> list[str]:
+    """Return one note on all visits that were disturbed, with the first's words."""
+    noted = [found["notes"] for found in readings if found["notes"]]
+    if not noted:
+        return []
+    return [f"{TIMING}{len(noted)} of {len(readings)} visits were disturbed; {noted[0][0]}"]
+
+
+def _extended(parts: Any) -> dict[str, list[Any]]:
+    """Return dictionaries of lists as one, every list the visits' lists in their order."""
+    joined: dict[str, list[Any]] = {}
+    for part in parts:
+        for name, samples in part.items():
+            joined.setdefault(name, []).extend(samples)
+    return joined

@@ -91,17 +91,18 @@ class Runner:
         *,
         again: bool,
     ) -> None:
-        profiles = [trial for trial in planned if trial.spec.profile]
-        group = profiles if any(trial in missing for trial in profiles) else []
-        alone = [trial for trial in missing if trial not in group]
+        groups = [group for group in _groups(planned) if any(t in missing for t in group)]
+        timed = [trial for group in groups for trial in group]
+        alone = [trial for trial in missing if trial not in timed]
         if again:
-            for key in [_group_key(group), *(trial.key for trial in missing)]:
+            for key in [*map(_group_key, groups), *(trial.key for trial in missing)]:
                 self.store.unstage(key)
         others = sum(len(passes_of(trial.spec)) for trial in missing) - sum(
-            trial in missing for trial in group
+            trial in missing for trial in timed
         )
-        self.watcher.begin(len(group) * rounds_of(group) + others)
-        self._run_group(group, missing, environment)
+        self.watcher.begin(sum(len(group) * rounds_of(group) for group in groups) + others)
+        for group in groups:
+            self._run_group(group, missing, environment)
         for trial in alone:
             self._finish(trial, {}, environment)
 
@@ -138,8 +139,6 @@ class Runner:
         self, group: list[Planned], missing: list[Planned], environment: dict[str, Any]
     ) -> None:
         """Time the group in turns, then run what else its members lack."""
-        if not group:
-            return
         clocks = self._clocks(group)
         name = digest([clock.reading.get("measurements") for clock in clocks.values()])
         for position, trial in enumerate(group):
@@ -150,7 +149,8 @@ class Runner:
                 self._finish(trial, timed, facts)
             else:
                 facts = before.environment | {"round_group": name, "round_position": position}
-                self._store(trial, timed | {"stored": stored_result(before)}, facts)
+                stored = stored_result(before, self.store.detail(trial.key))
+                self._store(trial, timed | {"stored": stored}, facts)
         self.store.unstage(_group_key(group))
 
     def _clocks(self, group: list[Planned]) -> dict[str, PassResult]:
@@ -160,9 +160,11 @@ class Runner:
             return {key: PassResult(**result) for key, result in staged.items()}
 
         def visit(spec: TrialSpec, turn: int) -> PassResult:
-            self.watcher.start(f"timing {spec.label()}, round {turn + 1} of {rounds_of(group)}")
+            least = rounds_of(group)
+            self.watcher.start(f"timing {spec.label()}, round {turn + 1} of at least {least}")
             result = self.launcher.perform(CLOCK, spec)
-            self.watcher.advance()
+            if turn < least:
+                self.watcher.advance()
             return result
 
         clocks = time_in_turns(group, visit)
@@ -201,6 +203,15 @@ class Runner:
         self.store.save(record, detail)
         if record.outcome.status is not Status.COMPLETED:
             self.watcher.say(f"{record.label()}: {record.outcome.status} ({record.outcome.reason})")
+
+
+def _groups(planned: list[Planned]) -> list[list[Planned]]:
+    """Return the trials to time, those of one question together: they are timed in turns."""
+    groups: dict[str, list[Planned]] = {}
+    for trial in planned:
+        if trial.spec.profile and trial.spec.profile.rounds:
+            groups.setdefault(trial.spec.workload.question(), []).append(trial)
+    return list(groups.values())
 
 
 def _group_key(group: list[Planned]) -> str:

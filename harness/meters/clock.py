@@ -1,7 +1,12 @@
-"""Wall-clock time of an action, sample by sample."""
+"""Wall-clock time of actions, sample by sample."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+SETTLED = 0.95  # a run that takes at least this share of the one before has warmed up
+MOST_WARM_UP_RUNS = 10
+CONFIDENCE = 0.95
 
 
 def seconds_each(
@@ -22,3 +27,77 @@ def seconds_each(
         synchronise()
         samples.append(time.perf_counter() - start)
     return samples
+
+
+def warm_up(
+    action: Callable[[], object], synchronise: Callable[[], None], least: int
+) -> list[float]:
+    """Run ``action`` until it gets no faster, and return the seconds of each run.
+
+    It runs at least ``least`` times and at most ``MOST_WARM_UP_RUNS``, and stops when a run is
+    not more than a twentieth faster than the one before. ``least`` 0 does not run it.
+    """
+    samples: list[float] = []
+    while len(samples) < least or (
+        1 < len(samples) < MOST_WARM_UP_RUNS and samples[-1] < SETTLED * samples[-2]
+    ):
+        samples += seconds_each(action, 1, synchronise)
+    return samples
+
+
+class PhaseClock:
+    """Adds up the seconds of the phases of one action.
+
+    Args:
+        synchronise: waits for the device; called wherever a phase ends.
+    """
+
+    def __init__(self, synchronise: Callable[[], None]) -> None:
+        self.seconds: dict[str, float] = {}
+        self._synchronise = synchronise
+        self._phase: str | None = None
+        self._began = 0.0
+
+    def enter_phase(self, phase: str) -> None:
+        """End the phase that runs and begin another, or the same again."""
+        self.stop()
+        self._phase = phase
+        self._began = time.perf_counter()
+
+    def stop(self) -> None:
+        """End the phase that runs."""
+        self._synchronise()
+        if self._phase is not None:
+            spent = time.perf_counter() - self._began
+            self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + spent
+        self._phase = None
+
+
+def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
+    """Return a distribution-free 95 % interval of the median, or ``None`` below six samples.
+
+    Its ends are order statistics: as many samples are cut off at each end as a fair coin, tossed
+    once a sample, shows heads at most so often with probability 2.5 % (Hoefler and Belli 2015,
+    section 3.1.2). Samples of one process are not independent, so the interval is a lower bound
+    of what is not known.
+    """
+    count, ordered = len(samples), sorted(samples)
+    cut, tail = 0, 0.0
+    while cut < count // 2:
+        tail += math.comb(count, cut) / 2**count
+        if tail > (1 - CONFIDENCE) / 2:
+            break
+        cut += 1
+    if cut == 0:
+        return None
+    return ordered[cut - 1], ordered[count - cut]
+
+
+def settled(samples: Sequence[float], share: float) -> bool:
+    """Tell whether the interval of the median lies within ``share`` of it on both sides."""
+    interval = median_interval(samples)
+    if interval is None:
+        return False
+    ordered = sorted(samples)
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return middle - interval[0] <= share * middle and interval[1] - middle <= share * middle

@@ -1,6 +1,6 @@
 """Floating-point operations by operator and phase, counted while a step runs."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -35,18 +35,26 @@ OURS: dict[Any, Callable[..., int]] = {
 class StepFlops(TorchDispatchMode):
     """Counts 2 FLOP per multiply-add of products, convolutions and attention, by torch's formulas.
 
+    Args:
+        owner: says which module an operator belongs to.
+
     Attributes:
         by_phase: FLOPs by the phase that was named when they ran.
         by_operator: FLOPs by operator.
-        uncounted: calls of operators that made floating-point numbers and were counted as 0.
+        by_module: FLOPs by phase and module.
+        uncounted: calls of operators that worked on tensors and were counted as 0.
+        uncounted_bytes: bytes those read and wrote.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, owner: Callable[[], str] = str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.phase = "forward"
         self.by_phase: Counter[str] = Counter()
         self.by_operator: Counter[str] = Counter()
+        self.by_module: dict[str, Counter[str]] = defaultdict(Counter)
         self.uncounted: Counter[str] = Counter()
+        self.uncounted_bytes: Counter[str] = Counter()
+        self._owner = owner
 
     def enter_phase(self, phase: str) -> None:
         """Put what comes next down to ``phase``."""
@@ -59,21 +67,25 @@ class StepFlops(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
+        given = kwargs or {}
+        made = func(*args, **given)
         operator = func._overloadpacket  # noqa: SLF001 - how torch's own table is keyed
         formula = OURS.get(operator)
         if formula is not None:
-            self._add(operator, formula(*args, **(kwargs or {})))
+            self._add(operator, formula(*args, **given))
         elif operator in TORCHS:
-            self._add(operator, TORCHS[operator](*args, **(kwargs or {}), out_val=made))
-        elif not func.is_view and _makes_numbers(made):
+            self._add(operator, TORCHS[operator](*args, **given, out_val=made))
+        elif not func.is_view and (touched := _bytes_of((args, given, made))):
             self.uncounted[str(operator)] += 1
+            self.uncounted_bytes[str(operator)] += touched
         return made
 
     def _add(self, operator: Any, flop: int) -> None:
         self.by_phase[self.phase] += flop
         self.by_operator[str(operator)] += flop
+        self.by_module[self.phase][self._owner()] += flop
 
 
-def _makes_numbers(made: Any) -> bool:
-    return any(isinstance(leaf, Tensor) and leaf.is_floating_point() for leaf in tree_leaves(made))
+def _bytes_of(tensors: Any) -> int:
+    """Return the bytes of all tensors in a nest, inputs and outputs alike."""
+    return sum(leaf.nbytes for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor))

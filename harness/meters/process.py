@@ -3,16 +3,14 @@
 import ctypes
 from pathlib import Path
 
+from harness.errors import Unreadable as Unreadable  # noqa: PLC0414 - callers say process.Unreadable
+
 MMAP_THRESHOLD = -3  # M_MMAP_THRESHOLD of mallopt(3)
 PINNED_BYTES = 65536
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"  # proc_pid_clear_refs(5)
-
-
-class Unreadable(Exception):  # noqa: N818 - becomes the reason of a missing value
-    """This system does not show what the meter reads."""
 
 
 def pin_malloc() -> None:

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional as F
 
-from harness.errors import unknown
+from harness.errors import BadInput, unknown
 
 NAMES = ("digits", "noise")
+CLASSES = {"digits": 10}
+NOISE_CLASSES = 10  # unless asked otherwise
 SPLIT_SEED = 0  # the splits are the same for every trial; only the order of images is seeded
 TEST_SHARE = VALIDATION_SHARE = 0.2
 
@@ -56,10 +56,23 @@ class Enlarge:
 class ImageData:
     """A data set with its three splits; the test split is read once, at the end of a trial."""
 
-    classes: int
     train: Split
     validation: Split
     test: Split
+
+
+def classes(name: str, asked: int | None) -> int:
+    """Return how many classes a data set has; ``noise`` has as many as asked for.
+
+    Raises:
+        BadInput: an unknown name, or a number the data set does not have.
+    """
+    if name not in NAMES:
+        raise unknown("data set", name, NAMES)
+    there = CLASSES.get(name) or asked or NOISE_CLASSES
+    if asked not in {None, there}:
+        raise BadInput(f"{name!r} has {there} classes, not {asked}")
+    return there
 
 
 def load(name: str, classes: int | None, seed: int) -> ImageData:
@@ -71,12 +84,16 @@ def load(name: str, classes: int | None, seed: int) -> ImageData:
     if name == "digits":
         return _digits()
     if name == "noise":
-        return _noise(classes or 10, seed)
+        return _noise(classes or NOISE_CLASSES, seed)
     raise unknown("data set", name, NAMES)
 
 
 def _digits() -> ImageData:
     """Return scikit-learn's digits: 1,797 real images of 8 x 8 in 10 classes, 60/20/20."""
+    # Imported here: they take a second, and passes that only profile never get here.
+    from sklearn.datasets import load_digits  # noqa: PLC0415
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415
+
     raw = load_digits()
     grey = np.rint(raw.images * (255 / 16)).astype(np.uint8)  # stored as 0 to 16
     labels = raw.target.astype(np.int64)
@@ -91,7 +108,7 @@ def _digits() -> ImageData:
     )
     images = torch.from_numpy(grey).unsqueeze(1).expand(-1, 3, -1, -1)
     targets = torch.from_numpy(labels)
-    return ImageData(10, *(Split(images[i], targets[i]) for i in (train, validation, test)))
+    return ImageData(*(Split(images[i], targets[i]) for i in (train, validation, test)))
 
 
 def _noise(classes: int, seed: int) -> ImageData:
@@ -101,7 +118,7 @@ def _noise(classes: int, seed: int) -> ImageData:
         images = torch.randint(0, 256, (count, 3, 16, 16), generator=generator, dtype=torch.uint8)
         return Split(images, torch.arange(count) % classes)
 
-    return ImageData(classes, split(4 * classes), split(classes), split(classes))
+    return ImageData(split(4 * classes), split(classes), split(classes))
 
 
 def training_batches(split: Split, batch: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -37,15 +37,27 @@ def build(workload: Workload, classes: int, seed: int) -> nn.Module:
     """
     check_name(workload.model)
     torch.manual_seed(seed)
-    model = _create(workload, classes)
+    model = _create(workload, classes, pretrained=workload.weights == "timm")
     _check_patches(model)
     if workload.weights not in {"random", "timm"}:
         weights.load_into(model, workload.weights)
     return model
 
 
-def _create(workload: Workload, classes: int) -> nn.Module:
-    pretrained = workload.weights == "timm"
+def outline(workload: Workload, classes: int) -> nn.Module:
+    """Return the model on torch's meta device: shapes and types, no numbers and no memory.
+
+    Raises:
+        BadInput: an unknown model or an image size it cannot take.
+    """
+    check_name(workload.model)
+    with torch.device("meta"):
+        model = _create(workload, classes, pretrained=False)
+    _check_patches(model)
+    return model
+
+
+def _create(workload: Workload, classes: int, *, pretrained: bool) -> nn.Module:
     size = {} if workload.image_size is None else {"img_size": workload.image_size}
     try:
         model: nn.Module = timm.create_model(

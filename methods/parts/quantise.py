@@ -42,14 +42,28 @@ def quantise(x: Tensor, groups: int, *, stochastic: bool) -> Codes:
     joined = x.transpose(1, 2) if heads else x
     rows = joined.reshape(-1, joined.shape[-1] * max(heads, 1))
     low, step = _grid(rows, groups)
-    codes = torch.empty(rows.shape, dtype=torch.uint8, device=x.device)
+    return Codes(_codes(rows, low, step, stochastic), low, step, heads, x.shape[0], x.dtype)
+
+
+@torch.library.custom_op("bsrbench::int8_codes", mutates_args=())
+def _codes(rows: Tensor, low: Tensor, step: Tensor, stochastic: bool) -> Tensor:
+    """Return the uint8 codes of rows [n, channels], worked out a chunk at a time.
+
+    One operator, so that meters see what it makes and predictions need not follow its loop.
+    """
+    codes = torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
     inverse = step.reciprocal()
     taken = max(1, CHUNK // rows.shape[1])
     for start in range(0, rows.shape[0], taken):
         level = (rows[start : start + taken] - low).mul_(inverse)
         level.add_(torch.rand_like(level) if stochastic else 0.5).clamp_(max=LEVELS)
         codes[start : start + taken] = level  # the cast cuts off: with what was added, it rounds
-    return Codes(codes, low, step, heads, x.shape[0], x.dtype)
+    return codes
+
+
+@_codes.register_fake
+def _shape_of_codes(rows: Tensor, *_: object) -> Tensor:
+    return torch.empty(rows.shape, dtype=torch.uint8, device=rows.device)
 
 
 def restore(kept: Codes) -> Tensor:

@@ -1,0 +1,53 @@
+"""The command line: parse, wire, print. What a command needs is imported when it runs."""
+
+from typing import Any
+
+import click
+
+from harness.cli.exits import BAD_INPUT, INTERRUPTED, stop
+from harness.cli.health import doctor
+from harness.cli.lists import list_
+from harness.cli.measure import estimate, fit, profile
+from harness.cli.suites import report, run, tune
+from harness.errors import BadInput, unknown
+
+
+class Program(click.Group):
+    """Turns bad input and Ctrl-C into one line and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command.
+
+        Exit codes: 1 a trial did not complete, 2 bad input, 130 Ctrl-C.
+        """
+        try:
+            return super().invoke(ctx)
+        except BadInput as error:
+            stop(f"error: {error}", BAD_INPUT)
+        except KeyboardInterrupt:
+            stop("stopped: what was measured so far is stored; run again to go on", INTERRUPTED)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or say which is nearest."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise unknown("command", args[0], self.commands)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bsrbench", message="bsrbench %(version)s")
+def main() -> None:
+    """Compare memory-efficient fine-tuning of vision transformers with BSR.
+
+    \b
+    Examples:
+      bsrbench run quick
+      bsrbench profile --model deit_small_patch16_224 --method bsr --batch 8
+      bsrbench list methods --long
+    """  # noqa: D301 - click's mark for text that is not wrapped
+
+
+for command in (run, tune, profile, estimate, fit, doctor, report, list_):
+    main.add_command(command)

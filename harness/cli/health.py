@@ -1,0 +1,33 @@
+"""The command that examines this machine."""
+
+import click
+
+from harness.cli.exits import FAILED, stop
+from harness.cli.running import make_launcher
+
+MARKS = {True: "ok ", False: "OFF", None: "   "}
+
+
+@click.command()
+@click.option(
+    "--pairs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Identical pairs to time; 20 show how often this machine sees a difference in nothing.",
+)
+def doctor(pairs: int) -> None:
+    """Say what can be measured on this machine, and how well.
+
+    Every meter reads something that is known. Ends with exit code 1 if one is off.
+    """
+    from harness.doctor import examine
+
+    off = []
+    for finding in examine(make_launcher(), pairs):
+        click.echo(f"{MARKS[finding.good]} {finding.what}: {finding.said}")
+        if finding.good is False:
+            off.append(finding.what)
+    if off:
+        stop(f"off: {', '.join(off)}", FAILED)
+    click.echo("everything that can be measured here reads as it should")

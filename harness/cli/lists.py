@@ -1,0 +1,55 @@
+"""The command that lists what there is."""
+
+import click
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["methods", "suites", "models", "data", "metrics"]))
+@click.option("--long", "in_full", is_flag=True, help="Methods with their cards.")
+def list_(what: str, in_full: bool) -> None:
+    """List methods, suites, models, data sets or metrics."""
+    if what == "suites":
+        from harness import suite
+
+        lines = [f"{name}: {suite.read(suite.find(name)).description}" for name in suite.names()]
+    elif what == "data":
+        from harness.workload import data
+
+        lines = list(data.NAMES)
+    elif what == "metrics":
+        lines = _metric_lines()
+    elif what == "models":
+        from harness.workload import models
+
+        lines = models.names()
+    else:
+        lines = _method_lines(in_full=in_full)
+    click.echo("\n".join(lines))
+
+
+def _metric_lines() -> list[str]:
+    from harness.record import METRICS
+
+    lines = ["# Metrics", "", "| name | unit | better | definition |", "| --- | --- | --- | --- |"]
+    for name, metric in METRICS.items():
+        kind = "samples: " if metric.samples else ""
+        lines.append(
+            f"| `{name}` | {metric.unit} | {metric.direction} | {kind}{metric.definition} |"
+        )
+    return lines
+
+
+def _method_lines(*, in_full: bool) -> list[str]:
+    import inspect
+
+    import methods
+
+    if not in_full:
+        return methods.names()
+    lines = []
+    for name in methods.names():
+        found = methods.find(name)
+        lines += [name, f"  source: {found.source}"]
+        lines += [f"  {line}".rstrip() for line in inspect.getdoc(found).splitlines()]  # type: ignore[union-attr]  # conformance tests ask for a docstring
+        lines.append("")
+    return lines

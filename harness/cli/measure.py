@@ -1,0 +1,210 @@
+"""Commands over one workload: profile, estimate, fit."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.exits import FAILED, stop
+from harness.cli.running import make_launcher, open_store, run_trials
+from harness.cli.settings import nested
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from harness.fit import Fit
+    from harness.spec import TrialSpec
+
+UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+WORKLOAD_OPTIONS = (
+    click.option("--model", required=True, help="A timm model."),
+    click.option("--micro-batch", type=int, help="Images a forward pass; gradients accumulate."),
+    click.option("--image-size", type=int, help="Pixels; the model's own unless said."),
+    click.option("--classes", type=int, default=10, show_default=True),
+    click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
+    click.option(
+        "--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw."
+    ),
+    click.option("--device", default="cpu", show_default=True),
+    click.option("--threads", type=int, help="CPU threads; all usable cores unless said."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
+)
+METHOD_OPTIONS = (
+    click.option("--method", required=True, help="A method, or several joined by '+'."),
+    click.option("--batch", required=True, type=int, help="Images an optimizer step."),
+    click.option(
+        "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
+    ),
+)
+
+
+def with_options(
+    *options: Callable[[Callable[..., None]], Callable[..., None]],
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command several options, in this order."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+@click.command()
+@with_options(*WORKLOAD_OPTIONS[:1], *METHOD_OPTIONS, *WORKLOAD_OPTIONS[1:])
+@click.option(
+    "--rounds",
+    type=int,
+    help="Fresh processes to time in, at least; 0 times nothing. The default goes on until the "
+    "medians have settled.",
+)
+@click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
+)
+def profile(as_json: bool, timeout: float | None, rounds: int | None, **workload: Any) -> None:
+    """Measure one method: peak memory, FLOPs and time of a training step.
+
+    No data and no weights are needed: both are drawn from a seed.
+    """
+    import tempfile
+
+    # Asked for by number, rounds are exactly that many.
+    timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
+    spec = _spec("profile", timing, **workload)
+    with tempfile.TemporaryDirectory() as folder:
+        (record,) = run_trials(open_store(Path(folder)), [spec], timeout, again=False)
+    if as_json:
+        click.echo(json.dumps(record.model_dump(mode="json"), indent=1))
+    else:
+        _print(spec, record.measurements, record.notes, {})
+    if record.outcome.status != "completed":
+        stop(f"{record.outcome.status}: {record.outcome.reason}", FAILED)
+
+
+@click.command()
+@with_options(*WORKLOAD_OPTIONS[:1], *METHOD_OPTIONS, *WORKLOAD_OPTIONS[1:])
+def estimate(as_json: bool, **workload: Any) -> None:
+    """Predict what 'profile' would measure, with nothing executed and no device needed.
+
+    Runs the same step with the same meters over tensors that have shapes and no numbers.
+    Workspaces inside operators come on top of the estimated peak.
+    """
+    import methods
+    from harness.estimate import predict
+    from harness.method import Unsupported
+
+    spec = _spec("estimate", {}, **workload)
+    try:
+        found = predict(spec, methods.load)
+    except Unsupported as reason:
+        stop(f"unsupported: {reason}", FAILED)
+    if as_json:
+        click.echo(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
+    else:
+        _print(spec, found.measurements, found.notes, found.missing)
+
+
+@click.command()
+@with_options(*WORKLOAD_OPTIONS)
+@click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
+@click.option("--methods", "chosen", help="Methods joined by commas; all unless said.")
+@click.option(
+    "--check/--no-check",
+    default=True,
+    help="Run a step at the batch found (on the device; it needs the memory).",
+)
+def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload: Any) -> None:
+    """Find the largest batch of each method that fits into a given memory.
+
+    Code, libraries and a CUDA context come on top of --memory.
+    """
+    import methods
+    from harness.fit import fit as find
+
+    limit = _bytes(memory)
+    names = [name.strip() for name in chosen.split(",")] if chosen else methods.names()
+    specs = [_spec("fit", {}, method=name, batch=1, options=(), **workload) for name in names]
+    for spec in specs:
+        methods.load(spec.method)
+    launcher = make_launcher()
+    found = [find(spec, limit, launcher, check=check) for spec in specs]
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        _print_fits(found, limit)
+
+
+def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
+    """Return the trial that a command's options describe."""
+    import os
+
+    from pydantic import ValidationError
+
+    from harness.errors import explain
+    from harness.spec import Profile, TrialSpec, Workload
+
+    method, options = workload.pop("method"), workload.pop("options")
+    micro, batch = workload["micro_batch"], workload["batch"]
+    if where == "fit" and micro:
+        workload["batch"] = max(batch, micro)
+    workload["threads"] = workload["threads"] or len(os.sched_getaffinity(0))
+    try:
+        return TrialSpec(
+            method=method,
+            options=nested(options),
+            workload=Workload(data="noise", weights="random", **workload),
+            profile=Profile(**timing),
+        )
+    except ValidationError as error:
+        raise explain(error, where) from error
+
+
+def _bytes(text: str) -> int:
+    """Return the bytes of ``512MiB``, ``2GiB`` and the like."""
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip())
+    if found is None or found[2].upper() not in UNITS or float(found[1]) <= 0:
+        raise BadInput(f"--memory {text!r}: expected a size like 512MiB, 2GiB or 4GB")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def _print(
+    spec: "TrialSpec", values: Mapping[str, Any], notes: list[str], missing: dict[str, str]
+) -> None:
+    from harness.record import METRICS
+
+    click.echo(f"{spec.label()} on {spec.workload.model}: random weights, noise images")
+    for name, metric in METRICS.items():
+        value = values.get(name)
+        if value is not None:
+            shown = json.dumps(value) if isinstance(value, list) else f"{value:,}"
+            click.echo(f"  {name} = {shown} {metric.unit}".rstrip())
+    for name, why in missing.items():
+        click.echo(f"  {name}: none ({why})")
+    for note in notes:
+        click.echo(f"  note: {note}")
+
+
+def _print_fits(found: "list[Fit]", limit: int) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from reports import units
+
+    table = Table("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB")
+    for one in found:
+        peak = one.peak_bytes()
+        room = None if peak is None else limit - peak
+        source = "allocator" if one.allocated_bytes else "estimate"
+        table.add_row(
+            one.method,
+            one.reason if one.batch is None else str(one.batch),
+            units.mebibytes(peak),
+            "" if peak is None else source,
+            units.mebibytes(room),
+            units.mebibytes(one.smallest_bytes),
+        )
+    Console().print(table)

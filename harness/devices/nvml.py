@@ -1,0 +1,93 @@
+"""What NVIDIA's driver knows of one GPU, through its management library."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.errors import Unreadable
+
+MILLIJOULES_PER_JOULE = 1000
+
+SLOWDOWNS = {  # the bits of nvml.h that mean slower than asked for; idle and set clocks do not
+    0x04: "software power cap",
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+
+
+class Gpu:
+    """One GPU; every verb raises ``Unreadable`` where the driver does not tell.
+
+    Args:
+        uuid: as torch reports it. An index would not do: CUDA_VISIBLE_DEVICES renumbers torch's
+            devices and not NVML's.
+
+    Raises:
+        Unreadable: no driver, or it does not know the GPU (it may be a MIG slice).
+    """
+
+    def __init__(self, uuid: str) -> None:
+        import pynvml  # noqa: PLC0415 - a process that only reads records must not need it
+
+        self._library = pynvml
+        with self._reading(f"GPU-{uuid}"):
+            pynvml.nvmlInit()  # shut down by the end of the process, which is the end of the pass
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+
+    def process_bytes(self, process_id: int) -> int | None:
+        """Return what the driver says a process holds; None where it does not list it."""
+        with self._reading("the processes on the GPU"):
+            listed = [
+                *self._library.nvmlDeviceGetComputeRunningProcesses(self._handle),
+                *self._library.nvmlDeviceGetGraphicsRunningProcesses(self._handle),
+            ]
+        # A process that computes and draws is in both lists with the same number.
+        held = [int(entry.usedGpuMemory or 0) for entry in listed if entry.pid == process_id]
+        return max(held, default=0) or None
+
+    def device_bytes(self) -> int:
+        """Return what all processes and the driver hold."""
+        with self._reading("the memory of the GPU"):
+            return int(self._library.nvmlDeviceGetMemoryInfo(self._handle).used)
+
+    def joules(self) -> float:
+        """Return the energy used since the driver was loaded."""
+        with self._reading("the energy counter"):
+            millijoules = self._library.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+        return float(millijoules / MILLIJOULES_PER_JOULE)
+
+    def slowdowns(self) -> list[str]:
+        """Return why the clocks are lower than asked for, in words."""
+        with self._reading("why clocks are lowered"):
+            reasons = self._library.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
+        return [words for bit, words in SLOWDOWNS.items() if reasons & bit]
+
+    def others(self, process_id: int) -> int | None:
+        """Return how many other processes compute on the GPU.
+
+        None where this process itself is not listed: then its number may be one of the listed
+        (a container), and nobody can tell which are others.
+        """
+        with self._reading("the processes on the GPU"):
+            listed = self._library.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        ids = {entry.pid for entry in listed}
+        return len(ids) - 1 if process_id in ids else None
+
+    def describe(self, process_id: int) -> dict[str, object]:
+        """Return driver, name and other processes, for the record."""
+        with self._reading("driver and name"):
+            driver = self._library.nvmlSystemGetDriverVersion()
+            name = self._library.nvmlDeviceGetName(self._handle)
+        return {
+            "driver": driver,
+            "driver_device": name,
+            "other_processes": self.others(process_id),
+        }
+
+    @contextmanager
+    def _reading(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except self._library.NVMLError as error:
+            raise Unreadable(f"NVML does not show {what}: {error}") from error

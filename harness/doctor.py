@@ -1,0 +1,175 @@
+"""What can be measured on this machine, and how well: every meter against something known."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import binom
+from torch.nn.functional import scaled_dot_product_attention
+
+from harness.devices import open_device
+from harness.errors import BadInput, Unreadable
+from harness.launch.round_group import time_in_turns
+from harness.launch.run import Launcher
+from harness.meters.allocated import allocator_rise
+from harness.meters.clock import seconds_each
+from harness.meters.counted import LiveBytes
+from harness.profiler.process import KNOWN_BYTES
+from harness.record import Status
+from harness.spec import Profile, TrialSpec, Workload
+from harness.trial import PassResult
+from reports.statistics import RATIO_CONFIDENCE, Ratio, time_ratio
+
+MIB = 2**20
+KERNEL_GRAIN_BYTES = MIB  # pages, stacks and small blocks that the kernel's mark may hold
+FINEST_SECONDS = 1e-6  # a clock coarser than this cannot time the smallest steps
+SURE = 0.99  # more pairs that seem to differ than chance gives with this probability are too many
+# A DeiT of 12 blocks at 32 px: 5 tokens. 2 FLOP for each of: 4 patches x 3 x 16 x 16 x 192, a
+# block's 5 x 12 x 192^2 + 2 x 5^2 x 192 twelve times, and a head of 192 x 10; 4 images.
+KNOWN = Workload(model="deit_tiny_patch16_224", image_size=32, classes=10, batch=4)
+KNOWN_FORWARD_FLOP = (
+    2 * 4 * (4 * 3 * 16**2 * 192 + 12 * (5 * 12 * 192**2 + 2 * 5**2 * 192) + 192 * 10)
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at.
+
+    Attributes:
+        what: in a few words.
+        said: what was found.
+        good: whether it is as it should be; ``None`` where there is nothing to judge.
+    """
+
+    what: str
+    said: str
+    good: bool | None = None
+
+
+def examine(launcher: Launcher, pairs: int) -> Iterator[Finding]:
+    """Yield findings as they are made; ``pairs`` identical pairs are timed."""
+    yield from _known_bytes()
+    yield from _known_trial(launcher)
+    yield _resolution()
+    yield from _devices(["cpu", "cuda", "mps", "xpu"])
+    yield _attention()
+    yield _identical(identical_pair(launcher) for _ in range(pairs))
+
+
+def _known_bytes() -> Iterator[Finding]:
+    with LiveBytes() as live:
+        _up_and_down()
+    read = {"counted": live.peak, "allocated": allocator_rise(_up_and_down)}
+    for meter, size in read.items():
+        yield Finding(f"{meter} memory", f"{size} of {12 * MIB} bytes known", good=size == 12 * MIB)
+
+
+def _up_and_down() -> None:
+    """Hold 4 MiB, then 4 + 8: a peak of 12 MiB."""
+    kept = torch.empty(4 * MIB, dtype=torch.uint8).fill_(1)
+    torch.empty(8 * MIB, dtype=torch.uint8).fill_(1)
+    del kept
+
+
+def _known_trial(launcher: Launcher) -> Iterator[Finding]:
+    """Compare the meters over a small model with arithmetic and with each other."""
+    spec = TrialSpec(method="full", workload=KNOWN, profile=Profile(rounds=0))
+    names = ("memory", "process", "flops", "estimate", "known_process")
+    results = {name: launcher.perform(name, spec) for name in names}
+    for name, result in results.items():
+        if result.status != Status.COMPLETED:
+            yield Finding(f"{name} pass", f"{result.status}: {result.reason}", good=False)
+            return
+    read = {
+        name: value for r in results.values() for name, value in r.reading["measurements"].items()
+    }
+    notes = [note for r in results.values() for note in r.reading["notes"]]
+    yield _equal("FLOPs of a forward pass", read["forward_flop"], KNOWN_FORWARD_FLOP)
+    yield _equal("twice its MACs", 2 * read["forward_macs"], KNOWN_FORWARD_FLOP)
+    yield _equal("estimated peak", read["peak_estimated_bytes"], read["peak_counted_bytes"])
+    yield Finding("meters against each other", "; ".join(notes) or "agree", good=not notes)
+    yield _kernel(results["known_process"])
+
+
+def _equal(what: str, got: object, expected: int) -> Finding:
+    return Finding(what, f"{got}, expected {expected}", good=got == expected)
+
+
+def _kernel(result: PassResult) -> Finding:
+    size = result.reading["measurements"].get("peak_process_bytes")
+    if size is None:
+        return Finding("kernel's high-water mark", str(result.reading["missing"]))
+    near = abs(size - KNOWN_BYTES) <= KERNEL_GRAIN_BYTES
+    return Finding("kernel's high-water mark", f"{size} of {KNOWN_BYTES} bytes known", good=near)
+
+
+def _resolution() -> Finding:
+    finest = min(s for s in seconds_each(lambda: None, 1000, lambda: None) if s > 0)
+    stated = time.get_clock_info("perf_counter").resolution
+    said = f"{finest * 1e9:.0f} ns between two readings, {stated * 1e9:.0f} ns stated"
+    return Finding("clock", said, good=finest < FINEST_SECONDS)
+
+
+def _devices(names: Iterable[str]) -> Iterator[Finding]:
+    for name in names:
+        try:
+            device = open_device(name)
+        except BadInput as error:
+            yield Finding(name, str(error))
+            continue
+        yield Finding(name, ", ".join(f"{k} {v}" for k, v in device.describe().items()))
+        try:
+            device.energy_counter()
+            yield Finding(f"{name} energy", "has a counter")
+        except Unreadable as reason:
+            yield Finding(f"{name} energy", f"not measured: {reason}")
+
+
+def _attention() -> Finding:
+    """Name the kernel that torch's fused attention runs on the CPU here."""
+    x = torch.randn(1, 3, 17, 64, requires_grad=True)
+    with LiveBytes() as live:
+        scaled_dot_product_attention(x, x, x)
+    ran = [name for name in live.timeline.operator if "attention" in name]
+    said = ran[0] if ran else "in parts: the matrix of scores is kept"
+    return Finding("cpu attention", said, good=bool(ran))
+
+
+def identical_pair(launcher: Launcher) -> Ratio | None:
+    """Time a trial against itself at the default settings and return the ratio."""
+    spec = TrialSpec(method="full", workload=KNOWN, profile=Profile())
+    settings = spec.profile
+    group = [_Twin(spec, "first"), _Twin(spec, "second")]
+    timed = time_in_turns(group, lambda trial, _: launcher.perform("clock", trial))
+    samples = [
+        timed[twin.key].reading.get("measurements", {}).get("step_seconds") for twin in group
+    ]
+    if settings is None or not all(samples):
+        return None
+    return time_ratio(samples[0], samples[1], settings.steps)
+
+
+@dataclass(frozen=True)
+class _Twin:
+    spec: TrialSpec
+    key: str
+
+
+def _identical(ratios: Iterable[Ratio | None]) -> Finding:
+    """Judge pairs of a trial with itself: each has about 1 chance in 100 to seem to differ."""
+    found = [ratio for ratio in ratios if ratio is not None]
+    what = "identical pair"
+    if not found:
+        return Finding(what, "could not be timed", good=False)
+    differ = sum(ratio.differs() for ratio in found)
+    widest = max(ratio.high / ratio.low for ratio in found)
+    said = (
+        f"{differ} of {len(found)} seem to differ; "
+        f"{', '.join(f'{r.centre:.3f} [{r.low:.3f}, {r.high:.3f}]' for r in found[:3])}"
+        f"{', ...' if len(found) > 3 else ''}; widest interval a factor of {widest:.3f}"  # noqa: PLR2004 - a line
+    )
+    return Finding(
+        what, said, good=differ <= int(binom.ppf(SURE, len(found), 1 - RATIO_CONFIDENCE))
+    )

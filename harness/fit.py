@@ -1,0 +1,145 @@
+"""The largest batch that fits into a given memory, by prediction and, on the CPU, by trying."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from harness.errors import BadInput
+from harness.launch.run import Launcher
+from harness.record import Status
+from harness.spec import TrialSpec
+
+LARGEST_BATCH = 1 << 16
+LARGEST_STEP = 16  # a guess goes at most so many times beyond what is known to fit
+MOST_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What fits for one method.
+
+    Attributes:
+        method: as it was written.
+        smallest_bytes: predicted peak with a single image: no batch needs less.
+        batch: the largest that fits; ``None`` if not even one image does, or nothing is known.
+        predicted_bytes: predicted peak at that batch.
+        next_bytes: predicted peak with one image more.
+        allocated_bytes: the allocator's peak at that batch, where it was tried.
+        reason: why there is no batch.
+    """
+
+    method: str
+    smallest_bytes: int | None = None
+    batch: int | None = None
+    predicted_bytes: int | None = None
+    next_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reason: str = ""
+
+    def peak_bytes(self) -> int | None:
+        """Return the best known peak: tried, else predicted."""
+        return self.allocated_bytes or self.predicted_bytes
+
+
+def fit(spec: TrialSpec, memory_bytes: int, launcher: Launcher, *, check: bool) -> Fit:
+    """Find the largest batch of a trial whose peak stays within ``memory_bytes``.
+
+    Args:
+        spec: the trial; its batch is not used.
+        memory_bytes: for tensors and workspaces; code, libraries and a CUDA context come on top.
+        launcher: predicts, and runs the step to check.
+        check: run a step at the batch found and go lower if its workspaces do not fit.
+    """
+    peaks: dict[int, int] = {}
+
+    def peak(batch: int) -> int:
+        if batch not in peaks:
+            peaks[batch] = _predicted(launcher, spec, batch)
+        return peaks[batch]
+
+    try:
+        smallest = peak(1)
+        room = memory_bytes
+        for _ in range(MOST_TRIES):
+            batch = largest(peak, room)
+            if batch is None:
+                return Fit(spec.method, smallest, reason=_too_small(smallest, memory_bytes))
+            found = Fit(spec.method, smallest, batch, peak(batch), peak(batch + 1))
+            if not check:
+                return found
+            tried = _allocated(launcher, spec, batch)
+            if tried <= memory_bytes:
+                return replace(found, allocated_bytes=tried)
+            room -= tried - peak(batch)  # what workspaces take is not for tensors
+    except _Failed as failure:
+        return Fit(spec.method, peaks.get(1), reason=str(failure))
+    return Fit(spec.method, smallest, reason="its workspaces did not fit at any batch tried")
+
+
+def largest(peak: Callable[[int], int], limit: int) -> int | None:
+    """Return the largest batch whose peak is within ``limit``, or ``None``.
+
+    ``peak`` must not fall with the batch. It is nearly a straight line, so each guess is where a
+    line through what is known would meet the limit.
+    """
+    if peak(1) > limit:
+        return None
+    fits, fails = 1, None
+    before = 0
+    while fails is None or fails - fits > 1:
+        guess = _guess(peak, limit, fits, before, fails)
+        if guess > LARGEST_BATCH:
+            return LARGEST_BATCH
+        if peak(guess) <= limit:
+            before, fits = fits, guess
+        else:
+            fails = guess
+    return fits
+
+
+def _guess(
+    peak: Callable[[int], int], limit: int, fits: int, before: int, fails: int | None
+) -> int:
+    """Return where a line meets the limit, strictly between what fits and what fails."""
+    if fails is not None:
+        slope = (peak(fails) - peak(fits)) / (fails - fits)
+        guess = fits + int((limit - peak(fits)) / slope)
+        return min(max(guess, fits + 1), fails - 1)
+    if before == 0:
+        return fits + 1
+    slope = max(1, (peak(fits) - peak(before)) / (fits - before))
+    guess = fits + int((limit - peak(fits)) / slope)
+    return min(max(guess, fits + 1), LARGEST_STEP * fits)
+
+
+class _Failed(Exception):  # noqa: N818 - becomes the reason of a fit without a batch
+    """A pass did not give what was asked."""
+
+
+def _with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
+    micro = spec.workload.micro_batch
+    changes = {"batch": batch, "micro_batch": min(micro, batch) if micro else None}
+    return spec.model_copy(update={"workload": spec.workload.model_copy(update=changes)})
+
+
+def _predicted(launcher: Launcher, spec: TrialSpec, batch: int) -> int:
+    return _ask(launcher, "estimate", _with_batch(spec, batch), "peak_estimated_bytes")
+
+
+def _allocated(launcher: Launcher, spec: TrialSpec, batch: int) -> int:
+    return _ask(launcher, "allocated", _with_batch(spec, batch), "peak_allocated_bytes")
+
+
+def _ask(launcher: Launcher, pass_name: str, spec: TrialSpec, metric: str) -> int:
+    result = launcher.perform(pass_name, spec)
+    if result.bad_input:
+        raise BadInput(result.reason)
+    if result.status != Status.COMPLETED:
+        raise _Failed(f"{result.status}: {result.reason}")
+    value = result.reading["measurements"].get(metric)
+    if not isinstance(value, int):
+        raise _Failed(str(result.reading["missing"].get(metric, f"{metric} was not read")))
+    return value
+
+
+def _too_small(smallest: int, memory_bytes: int) -> str:
+    return f"one image needs {smallest} bytes, more than the {memory_bytes} there are"

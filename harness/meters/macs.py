@@ -1,0 +1,185 @@
+"""Multiply-adds of one image's forward pass by module, traced and counted with fvcore."""
+
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from harness.errors import Unreadable
+
+
+@dataclass(frozen=True)
+class Macs:
+    """Multiply-adds of one image's forward pass: 1 each, where a FLOP count has 2.
+
+    Attributes:
+        total: of the whole model.
+        by_module: by dotted name, with what the modules inside did; ``""`` is the model. Modules
+            that did none are left out.
+        by_operator: by fvcore's name of the operator.
+        uncounted: calls of operators that were counted as nothing, but for those that fvcore
+            knows to only move data. ``prim::PythonOp`` is a custom autograd function.
+    """
+
+    total: int
+    by_module: dict[str, int]
+    by_operator: dict[str, int]
+    uncounted: dict[str, int]
+
+
+def forward_macs(model: nn.Module, image: Tensor) -> Macs:
+    """Count the multiply-adds of products, convolutions and attention, in evaluation mode.
+
+    Twice the total is what ``StepFlops`` counts for the same forward pass.
+
+    Args:
+        model: as a method prepared it; it may be on device ``meta``.
+        image: [1, 3, side, side] on the model's device.
+
+    Raises:
+        Unreadable: torch cannot trace the model, or an operator is one that no formula fits.
+    """
+    if image.shape[0] != 1:
+        raise ValueError(f"macs are counted of one image; got a batch of {image.shape[0]}")
+    analysis_of, convolution = _fvcore()
+    analysis = analysis_of(model, (image,)).clear_op_handles()
+    analysis.set_op_handle("aten::_convolution", convolution, **FORMULAS)
+    analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
+    with _evaluated(model), torch.no_grad(), _RecordedConvolution():
+        try:
+            by_module = analysis.by_module()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise Unreadable(f"fvcore cannot count this model's forward pass: {reason}") from error
+    return Macs(
+        total=int(by_module[""]),
+        by_module={name: int(macs) for name, macs in by_module.items() if macs},
+        by_operator={name: int(macs) for name, macs in analysis.by_operator().items()},
+        uncounted=dict(analysis.unsupported_ops()),
+    )
+
+
+def _fvcore() -> tuple[Any, Any]:
+    """Return fvcore's analysis and its formula of a convolution; loaded when they are needed."""
+    with warnings.catch_warnings():
+        # fvcore scripts functions that we don't use as it loads, which torch deprecates.
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - see the docstring
+        from fvcore.nn.jit_handles import conv_flop_jit  # noqa: PLC0415
+    return FlopCountAnalysis, conv_flop_jit
+
+
+@contextmanager
+def _evaluated(model: nn.Module) -> Iterator[None]:
+    """Put the model in evaluation mode and leave it as it was, hooks included.
+
+    fvcore leaves its own hooks behind where tracing fails.
+    """
+    before = [
+        (m, m.training, {key for hooks in _hooks(m) for key in hooks}) for m in model.modules()
+    ]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training, known in before:
+            module.training = training
+            for hooks in _hooks(module):
+                for key in hooks.keys() - known:
+                    del hooks[key]
+
+
+def _hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
+    return module._forward_pre_hooks, module._forward_hooks  # noqa: SLF001 - torch lists them nowhere else
+
+
+class _RecordedConvolution(TorchFunctionMode):
+    """Makes torch's tracer record convolutions on device ``meta``.
+
+    Elsewhere ``conv2d`` comes to ``_convolution``, which the tracer records; on ``meta`` it ends
+    in a Python function that fails under tracing (torch 2.14).
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv2d and args[0].is_meta:
+            return _convolution(*args, **kwargs or {})
+        return func(*args, **kwargs or {})
+
+
+def _convolution(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = (1, 1),
+    padding: Any = (0, 0),
+    dilation: Any = (1, 1),
+    groups: int = 1,
+) -> Tensor:
+    """Do what ``torch.conv2d`` does by the operator that it comes to."""
+    sizes = [stride, padding, dilation]
+    stride, padding, dilation = (2 * (s,) if isinstance(s, int) else s for s in sizes)
+    flags = (False, False, False, False)  # benchmark, deterministic, cudnn, tf32: change no shape
+    return torch._convolution(  # noqa: SLF001 - see above
+        image, weight, bias, stride, padding, dilation, False, (0, 0), groups, *flags
+    )
+
+
+def _shape(value: Any) -> list[int]:
+    """Return the shape of a traced tensor."""
+    sizes: list[int] = value.type().sizes()
+    return sizes
+
+
+def _product(first: int) -> Callable[[Any, Any], int]:
+    """Return the formula of a product: output elements x the dimension that is summed over.
+
+    Args:
+        first: place of the left factor among the operator's inputs.
+    """
+
+    def macs(inputs: Any, outputs: Any) -> int:
+        return math.prod(_shape(outputs[0])) * _shape(inputs[first])[-1]
+
+    return macs
+
+
+def _attention(inputs: Any, _: Any) -> int:
+    """Count q k' and its product with v: [..., queries, d] x [..., keys, d] x [..., keys, e]."""
+    query, key, value = (_shape(given) for given in inputs[:3])
+    return math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
+
+
+def _einsum(inputs: Any, _: Any) -> int:
+    """Count one product of two operands, after torch summed over what is in one of them alone."""
+    equation = inputs[0].toIValue().replace(" ", "")
+    if not (parts := re.fullmatch(r"(\w+),(\w+)->(\w*)", equation)):
+        raise ValueError(f"only einsum of two operands, all dimensions named, not {equation!r}")
+    left, right, result = parts.groups()
+    size: dict[str, int] = {}
+    for letters, operand in zip((left, right), inputs[1].node().inputs(), strict=True):
+        for letter, extent in zip(letters, _shape(operand), strict=True):
+            size[letter] = max(extent, size.get(letter, 1))  # an extent of 1 is broadcast
+    return math.prod(size[letter] for letter in {*result, *(set(left) & set(right))})
+
+
+# fvcore knows no fused attention; its products are wrong where factors are broadcast, and its
+# einsum is rounded to four digits.
+FORMULAS: dict[str, Callable[[Any, Any], int]] = {
+    "aten::linear": _product(0),
+    "aten::matmul": _product(0),
+    "aten::mm": _product(0),
+    "aten::bmm": _product(0),
+    "aten::addmm": _product(1),
+    "aten::baddbmm": _product(1),
+    "aten::einsum": _einsum,
+    "aten::scaled_dot_product_attention": _attention,
+}

@@ -1,0 +1,1 @@
+"""Every meter in a pass of its own over the same optimizer step."""

@@ -1,0 +1,69 @@
+"""The clock pass: one visit of a round group, with no meter attached to what is timed."""
+
+from torch import Tensor
+
+from harness.errors import Unreadable
+from harness.meters import clock, energy
+from harness.meters.load import LoadWatch
+from harness.profiler.step import job_and_batch
+from harness.reading import Reading
+from harness.spec import TrialSpec
+from harness.training import Job, Loader, logits, training_step
+
+PHASES = ("forward", "backward", "optimizer")
+PHASE_STEPS = 2  # timed by phase in each visit; synchronising within a step may slow it
+
+
+def clock_pass(spec: TrialSpec, load: Loader) -> Reading:
+    """Time whole steps, then steps by phase, then evaluation, each in a loop of its own."""
+    if spec.profile is None:
+        raise ValueError("a trial without a profile part has no clock pass")
+    job, batch = job_and_batch(spec, load)
+    wait = job.device.synchronise
+    warmup = clock.warm_up(lambda: training_step(job, *batch), wait, spec.profile.warmup_steps)
+    reading = _whole_steps(job, batch, spec.profile.steps)
+    reading.detail["warmup_steps"] = [len(warmup)]
+    phases = [_phases(job, batch) for _ in range(PHASE_STEPS)]
+    for phase in PHASES:
+        reading.measurements[f"{phase}_seconds"] = [found[phase] for found in phases]
+    job.model.eval()
+    logits(job, batch[0])
+    reading.measurements["evaluation_seconds"] = clock.seconds_each(
+        lambda: logits(job, batch[0]), spec.profile.steps, wait
+    )
+    return reading
+
+
+def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> Reading:
+    """Time steps; counters of energy and load are read before the first and after the last."""
+    samples: list[float] = []
+
+    def loop() -> None:
+        samples.extend(
+            clock.seconds_each(lambda: training_step(job, *batch), steps, job.device.synchronise)
+        )
+
+    reading = Reading()
+    with LoadWatch() as watch:
+        try:
+            used = energy.joules(loop, job.device.energy_counter())
+            reading.measurements["joules_per_image"] = [used / (steps * len(batch[1]))]
+        except Unreadable as reason:
+            reading.missing["joules_per_image"] = str(reason)
+            if not samples:
+                loop()
+    reading.measurements["step_seconds"] = samples
+    found = watch.disturbance
+    reading.notes.extend(found.notes())
+    reading.notes.extend(f"the device is slowed down: {why}" for why in job.device.slowdowns())
+    reading.detail["outside_share"] = [found.outside_share]
+    reading.detail["stolen_share"] = [found.stolen_share]
+    return reading
+
+
+def _phases(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, float]:
+    """Return the seconds of each phase of one step."""
+    phases = clock.PhaseClock(job.device.synchronise)
+    training_step(job, *batch, enter_phase=phases.enter_phase)
+    phases.stop()
+    return phases.seconds

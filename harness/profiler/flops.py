@@ -1,0 +1,92 @@
+"""The FLOP pass: what one step computes, by two counters."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness import vit
+from harness.errors import Unreadable
+from harness.meters.flops import StepFlops
+from harness.meters.macs import forward_macs
+from harness.method import Unsupported
+from harness.owner import Owner
+from harness.profiler.step import job_and_batch
+from harness.reading import Reading
+from harness.spec import TrialSpec
+from harness.training import Job, Loader, training_step
+
+
+def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
+    """Count the FLOPs of one step, the forward MACs, trained parameters, and tokens passed on."""
+    job, batch = job_and_batch(spec, load)
+    tokens: list[int] = []
+    watchers = _watch_tokens(job.model, tokens)
+    with Owner(job.model) as owner, StepFlops(owner.now) as flops:
+        training_step(job, *batch, enter_phase=flops.enter_phase)
+    for watcher in watchers:
+        watcher.remove()
+    reading = Reading(
+        {
+            "forward_flop": flops.by_phase["forward"],
+            "step_flop": sum(flops.by_phase.values()),
+            "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
+            "total_parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+        },
+        detail={"flops": _detail(flops)},
+    )
+    if watchers:
+        reading.measurements["tokens_after_block"] = tokens[: len(watchers)]
+    else:
+        reading.missing["tokens_after_block"] = "the model has no transformer blocks that we know"
+    _add_macs(reading, job)
+    return reading
+
+
+def _detail(flops: StepFlops) -> dict[str, Any]:
+    return {
+        "by_phase": dict(flops.by_phase),
+        "by_operator": dict(flops.by_operator.most_common()),
+        "by_module": {phase: dict(found) for phase, found in flops.by_module.items()},
+        "uncounted": {
+            operator: {"calls": flops.uncounted[operator], "bytes": touched}
+            for operator, touched in flops.uncounted_bytes.most_common()
+        },
+    }
+
+
+def _add_macs(reading: Reading, job: Job) -> None:
+    """Let fvcore count the forward pass too, and compare."""
+    side, batch = job.enlarge.side, job.spec.workload.batch
+    image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
+    try:
+        macs = forward_macs(job.model, image)
+    except Unreadable as reason:
+        reading.missing["forward_macs"] = str(reason)
+        return
+    total = macs.total * batch
+    reading.measurements["forward_macs"] = total
+    reading.detail["macs"] = {
+        "images": 1,
+        "by_operator": macs.by_operator,
+        "by_module": macs.by_module,
+        "uncounted_calls": macs.uncounted,
+    }
+    counted = reading.measurements["forward_flop"]
+    if counted != 2 * total:
+        reading.notes.append(
+            f"two counters disagree about the forward pass: {counted} FLOP while it ran, and "
+            f"{total} multiply-adds from its trace, which would be {2 * total}"
+        )
+
+
+def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:
+    """Append the token count of every MLP's output, which is what the block passes on."""
+
+    def note(_: nn.Module, __: Any, output: Tensor) -> None:
+        tokens.append(output.shape[1])
+
+    try:
+        return [block.mlp.register_forward_hook(note) for block in vit.blocks(model)]
+    except Unsupported:
+        return []

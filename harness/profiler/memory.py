@@ -1,0 +1,124 @@
+"""The memory pass: bytes counted, bytes allocated, and whether the two explain each other."""
+
+from torch import Tensor
+
+from harness.counted_step import CountedStep, at_peak_metrics, counted_step, packed
+from harness.meters.allocated import Workspaces, allocator_rise, workspaces
+from harness.meters.counted import storage_bytes
+from harness.profiler.step import job_and_batch, require_finite
+from harness.reading import Reading
+from harness.spec import TrialSpec
+from harness.training import Job, Loader, training_step
+
+UNEXPLAINED_SHARE = 0.01  # of the allocated peak; more is noted
+
+
+def memory_pass(spec: TrialSpec, load: Loader) -> Reading:
+    """Count the first step and two steady ones, then ask the allocator about one or two more."""
+    job, batch = job_and_batch(spec, load)
+    first, steady, again = (counted_step(job, batch) for _ in range(3))
+    require_finite(again.loss)
+    reading = Reading(
+        {
+            "peak_counted_bytes": steady.peak,
+            "peak_first_step_bytes": first.peak,
+            "held_after_forward_bytes": steady.held_after_forward,
+        }
+        | at_peak_metrics(steady),
+        notes=_doubts(steady, again),
+        detail={
+            "counted": {
+                "peak_place": steady.peak_place,
+                "modules_at_peak": steady.modules,
+                "timeline": packed(steady.timeline),
+            }
+        },
+    )
+    if job.device.torch_device.type == "cpu":
+        _add_events(reading, job, batch, steady)
+    else:
+        _add_statistics(reading, job, batch, steady)
+    return reading
+
+
+def allocated_pass(spec: TrialSpec, load: Loader) -> Reading:
+    """Read the allocator's peak of the second step and nothing else."""
+    job, batch = job_and_batch(spec, load, warmup_steps=1)
+    if job.device.torch_device.type == "cpu":
+        return Reading({"peak_allocated_bytes": _peak_by_events(job, batch)})
+    return Reading(dict(_peaks_by_statistics(job, batch)))
+
+
+def _peak_by_events(job: Job, batch: tuple[Tensor, Tensor]) -> int:
+    held = storage_bytes([*job.held(), *batch])
+    return held + allocator_rise(lambda: training_step(job, *batch))
+
+
+def _peaks_by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, int]:
+    job.device.reset_peak()
+    training_step(job, *batch)
+    return job.device.peak_bytes()
+
+
+def _doubts(steady: CountedStep, again: CountedStep) -> list[str]:
+    notes = []
+    if steady.peak != again.peak:
+        notes.append(
+            f"counted peak differs between identical steps: {steady.peak} and {again.peak} bytes"
+        )
+    if steady.left_behind > 0 and again.left_behind > 0:
+        notes.append(
+            f"steps leave tensors behind: {steady.left_behind} and then {again.left_behind} bytes"
+        )
+    return notes
+
+
+def _add_events(
+    reading: Reading, job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep
+) -> None:
+    """Read the CPU allocator's events: its peak, and whose blocks made it."""
+    allocated = _peak_by_events(job, batch)
+    held_again = storage_bytes([*job.held(), *batch])
+    found = workspaces(lambda: training_step(job, *batch))
+    reading.measurements["peak_allocated_bytes"] = allocated
+    reading.measurements["workspace_bytes"] = found.at_peak
+    counted_there = _counted_at(steady, found)
+    reading.detail["allocated"] = {
+        "counted_at_allocated_peak_bytes": counted_there,
+        "operator_at_peak": found.name_at_peak,
+        "unexplained_bytes": allocated - counted_there - found.at_peak,
+        "outlived_their_operator_bytes": found.hidden_at_peak,
+        "largest_workspaces": found.largest,
+    }
+    if held_again + found.rise != allocated:
+        reading.notes.append(
+            "allocator's peak differs between identical steps: "
+            f"{allocated} and {held_again + found.rise} bytes"
+        )
+    rest = allocated - counted_there - found.at_peak
+    if abs(rest) > UNEXPLAINED_SHARE * allocated:
+        reading.notes.append(
+            f"unexplained: {rest} bytes of the allocated peak are neither tensors nor workspaces"
+        )
+
+
+def _counted_at(steady: CountedStep, found: Workspaces) -> int:
+    """Return the bytes of tensors at the allocator's peak, which may be another operator's."""
+    at, operators = found.operator_at_peak, steady.timeline.operator
+    if at is None or at >= len(operators) or operators[at] != found.name_at_peak:
+        return steady.peak
+    return steady.timeline.live_bytes[at] - found.outputs_to_come
+
+
+def _add_statistics(
+    reading: Reading, job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep
+) -> None:
+    """Read the peaks a caching allocator keeps of itself."""
+    peaks = _peaks_by_statistics(job, batch)
+    reading.measurements.update(peaks)
+    reading.missing["workspace_bytes"] = "only the CPU allocator's events tell them apart"
+    allocated = peaks.get("peak_allocated_bytes")
+    if allocated is not None and allocated < steady.peak:
+        reading.notes.append(
+            f"the allocator's peak of {allocated} bytes is below the {steady.peak} bytes counted"
+        )

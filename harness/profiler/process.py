@@ -1,0 +1,89 @@
+"""The process pass: what the machine had to give."""
+
+import torch
+from torch import nn
+
+from harness.devices import open_device
+from harness.errors import Unreadable
+from harness.meters import process
+from harness.profiler.step import job_and_batch
+from harness.reading import Reading
+from harness.spec import TrialSpec
+from harness.training import Loader, training_step
+
+METRIC = "peak_process_bytes"
+KNOWN_BYTES = 64 * 2**20
+WARMUP_STEPS = 2  # the first makes the optimizer's state and the libraries' kernels
+
+
+def process_pass(spec: TrialSpec, load: Loader) -> Reading:
+    """Read what the process takes at the peak of a steady step above its level before the model."""
+    on_cpu = open_device(spec.workload.device).torch_device.type == "cpu"
+    try:
+        return _from_kernel(spec, load) if on_cpu else _from_driver(spec, load)
+    except Unreadable as reason:
+        return Reading(missing={METRIC: str(reason)})
+
+
+def known_process_pass(spec: TrialSpec, load: Loader) -> Reading:  # noqa: ARG001 - as all passes
+    """Read the high-water mark of ``KNOWN_BYTES`` that are taken and given back."""
+    try:
+        process.pin_malloc()
+        _take_and_give_back()  # the code itself becomes resident the first time
+        process.reset_high_water()
+        before = process.resident_bytes()
+        _take_and_give_back()
+        return Reading({METRIC: process.high_water_bytes() - before})
+    except Unreadable as reason:
+        return Reading(missing={METRIC: str(reason)})
+
+
+def _take_and_give_back() -> None:
+    torch.empty(KNOWN_BYTES, dtype=torch.uint8).fill_(1)
+
+
+def _from_kernel(spec: TrialSpec, load: Loader) -> Reading:
+    process.pin_malloc()
+    _touch_libraries()
+    before = process.resident_bytes()
+    job, batch = job_and_batch(spec, load, WARMUP_STEPS)
+    process.reset_high_water()
+    training_step(job, *batch)
+    peak = process.high_water_bytes() - before
+    return Reading({METRIC: peak}, detail={"process_baseline_bytes": before})
+
+
+def _from_driver(spec: TrialSpec, load: Loader) -> Reading:
+    """Ask the driver after the step: the allocator gives nothing back, so that is the peak."""
+    device = open_device(spec.workload.device)
+    before = device.used_bytes()
+    job, batch = job_and_batch(spec, load, WARMUP_STEPS)
+    training_step(job, *batch)
+    device.synchronise()
+    after = device.used_bytes()
+    if after.of == "process":
+        return Reading({METRIC: after.bytes}, detail={"process_read_from": "driver, this process"})
+    if before.of != "device":
+        return Reading(missing={METRIC: "the driver stopped telling this process's memory"})
+    label = (
+        f"{METRIC} is the device's use minus the level before: the driver does not tell "
+        "what each process takes here, and other processes would be in it"
+    )
+    return Reading(
+        {METRIC: after.bytes - before.bytes},
+        notes=[label],
+        detail={"process_baseline_bytes": before.bytes, "process_read_from": "driver, device"},
+    )
+
+
+def _touch_libraries() -> None:
+    """Run one small step of everything a transformer uses, so that its code is resident."""
+    layers = nn.Sequential(
+        nn.Conv2d(3, 64, 4, 4), nn.Flatten(2), nn.LayerNorm(16), nn.Linear(16, 64)
+    )
+    x = layers(torch.ones(2, 3, 16, 16)).unsqueeze(1)
+    mixed = nn.functional.scaled_dot_product_attention(x, x, x)
+    nn.functional.cross_entropy(
+        nn.functional.gelu(mixed).mean((1, 2)), torch.tensor([0, 1])
+    ).backward()
+    torch.optim.SGD(layers.parameters(), lr=0.1, momentum=0.9).step()

@@ -1,0 +1,41 @@
+"""The step that every pass is taken over: a trial's job and a batch of seeded noise."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from harness.spec import TrialSpec
+from harness.training import Diverged, Job, Loader, begin, set_learning_rate, training_step
+
+PROFILE_LEARNING_RATE = 1e-6  # the time and memory of a step do not depend on it
+
+
+def job_and_batch(
+    spec: TrialSpec, load: Loader, warmup_steps: int = 0
+) -> tuple[Job, tuple[Tensor, Tensor]]:
+    """Return the trial's job and its batch, after some steps over it.
+
+    The batch is noise: what is profiled does not depend on what images show.
+    """
+    job = begin(spec, load)
+    set_learning_rate(job, PROFILE_LEARNING_RATE)
+    generator = torch.Generator().manual_seed(spec.seed)
+    count, side = spec.workload.batch, job.enlarge.side
+    images = torch.randn(count, 3, side, side, generator=generator)
+    labels = torch.randint(0, job.classes, (count,), generator=generator)
+    target = job.device.torch_device
+    batch = images.to(target), labels.to(target)
+    for _ in range(warmup_steps):
+        training_step(job, *batch)
+    return job, batch
+
+
+def require_finite(loss: Tensor) -> None:
+    """Check the loss of a step that read nothing back.
+
+    Raises:
+        Diverged: it is not a finite number.
+    """
+    if not math.isfinite(loss.item()):
+        raise Diverged(f"the loss became {loss.item()}")

@@ -1,0 +1,23 @@
+"""What one pass read, as plain values."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.record import Value
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass read.
+
+    Attributes:
+        measurements: metric -> value.
+        missing: metric -> why there is no value.
+        notes: what a reader of the numbers must know.
+        detail: what goes into the sidecar file.
+    """
+
+    measurements: dict[str, Value] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    detail: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,41 @@
+"""Stored records of older schema versions, step by step, as the present one has them."""
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.record import METRICS, SCHEMA_VERSION
+
+NEW_IN_2 = "this record was made before the metric existed"
+
+
+def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a record's JSON as the present schema version has it; it is not changed in place.
+
+    Raises:
+        ValueError: a version that is not known here.
+    """
+    version = data.get("schema_version")
+    while version in STEPS:
+        data = STEPS[version](data)
+        version = data["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise ValueError(
+            f"schema version {version!r}; this program reads 1 to {SCHEMA_VERSION}: "
+            "was it made by a newer one?"
+        )
+    return data
+
+
+def _to_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 2 knows more metrics, and keeps a caching allocator's reserve apart."""
+    measurements, missing = dict(data["measurements"]), dict(data["missing"])
+    if data["spec"]["workload"]["device"].startswith("cuda"):
+        measurements["peak_reserved_bytes"] = measurements.pop("peak_process_bytes", None)
+    for name in METRICS:
+        if measurements.get(name) is None:
+            measurements[name] = None
+            missing.setdefault(name, NEW_IN_2)
+    return data | {"schema_version": 2, "measurements": measurements, "missing": missing}
+
+
+STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
