@@ -65,8 +65,8 @@ def paper_convention_bytes(model: nn.Module, method: Method, images: int) -> int
 
     ``images`` times the peak activation of one image in fp32, plus 4 B a trained and 1 B a frozen
     parameter. Gradients and optimizer state are left out; attention matrices are in, whatever
-    kernel runs. Rules: the memory profiler of BSR's official code (which has them from TinyTL),
-    where anything is stored in the order in which it comes to be.
+    kernel runs. The rules are those of the memory profiler in BSR's official code, which has them
+    from TinyTL.
 
     Args:
         model: as the method prepared it; only shapes and ``requires_grad`` are read.
@@ -138,6 +138,8 @@ class _Walk:
 
     def gelu(self, elements: int, *, kept: bool) -> None:
         """Run a GELU, which stores its input where the gradient is said to pass."""
+        # Its output counts, as the rules are written; official code at 8b42bbe has its input alone.
+        # It makes a difference only where a frozen first block is the peak.
         self.run(elements, elements)
         if kept:
             self.stored += elements
@@ -164,6 +166,7 @@ def _peak_elements(vit: Any, method: Method) -> int:
         if first is None:
             walk.stored = 0  # a quirk of the official code, which forgets here and not at the GELU
         elif index >= first:
+            # Before qkv, as in the official code; the rules do not say when.
             walk.stored += block.attn.num_heads * tokens**2 + 3 * tokens * dim
         walk.linear(block.attn.qkv, tokens, beside=tokens * dim)
         walk.linear(block.attn.proj, tokens, beside=tokens * dim)

@@ -87,9 +87,9 @@ MEMORY: dict[str, Metric] = {
         "lower",
         "What the machine had to give the process: on the CPU the kernel's high-water mark "
         "(VmHWM, reset before the step, glibc's mmap threshold pinned) above the resident size "
-        "before the model was built; on CUDA what NVML says this process uses after the step, or "
-        "where it does not say, the device's use above the level before (then noted). During "
-        f"{MEASURED_AT}, after two others.",
+        "before the model was built; on CUDA what NVML says this process uses after the step, the "
+        "CUDA context included, or where it does not say, the device's use above the level "
+        f"before (then noted). During {MEASURED_AT}, after two others.",
     ),
     "residual_bytes": Metric(
         "B",

@@ -1,5 +1,6 @@
 """Suite files: TOML in, trial specs out."""
 
+import itertools
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,6 +60,8 @@ class Suite(Frozen):
         description: one sentence for the report.
         seeds: training seeds; the profile is taken once, with the first.
         workload: what every method is given.
+        vary: keys of the workload with several values each; every combination is a question of
+            its own, with its own comparison.
         training: how to train; ``None`` only profiles.
         profile: how to time; ``None`` only trains.
         methods: the rows.
@@ -67,6 +70,7 @@ class Suite(Frozen):
     description: str = ""
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     workload: Workload
+    vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     training: SuiteTraining | None = None
     profile: Profile | None = None
     methods: Annotated[tuple[SuiteMethod, ...], Field(strict=False, min_length=1)]
@@ -88,11 +92,22 @@ class Suite(Frozen):
     def _rows(self, name: str) -> list[SuiteMethod]:
         return [row for row in self.methods if row.method == name] or [SuiteMethod(method=name)]
 
+    def workloads(self) -> list[Workload]:
+        """Return the workload, or every combination of what varies."""
+        combinations = itertools.product(*self.vary.values())
+        fixed = self.workload.model_dump()
+        return [
+            Workload(**fixed | dict(zip(self.vary, values, strict=True))) for values in combinations
+        ]
+
     def trials(self) -> list[TrialSpec]:
-        """Return one profile trial a method, then one training trial a method and seed."""
-        profiles = [self._profile_trial(row) for row in self.methods if self.profile]
+        """Return, for each workload, a profile trial a method and a training trial a seed."""
+        return [trial for workload in self.workloads() for trial in self._trials(workload)]
+
+    def _trials(self, workload: Workload) -> list[TrialSpec]:
+        profiles = [self._profile_trial(row, workload) for row in self.methods if self.profile]
         trained = [
-            self._training_trial(row, seed)
+            self._training_trial(row, workload, seed)
             for seed in self.seeds
             for row in self.methods
             if self.training
@@ -103,43 +118,47 @@ class Suite(Frozen):
         """Return a training trial for each rate to try, read on the validation split."""
         if self.training is None or not row.to_try:
             raise BadInput("nothing to tune: a suite needs [training], and its rows to_try = [...]")
+        if self.vary:
+            raise BadInput("learning rates are chosen for one workload: this suite varies several")
         settings = self.training.model_dump() | {"evaluate": "validation"}
         return [
             TrialSpec(
                 method=row.method,
                 options=row.options,
-                workload=self._workload(row),
+                workload=_for_row(self.workload, row),
                 training=Training(**settings | {"learning_rate": rate}),
                 seed=seed,
             )
             for rate in row.to_try
         ]
 
-    def _workload(self, row: SuiteMethod) -> Workload:
-        if row.micro_batch is None:
-            return self.workload
-        return Workload(**self.workload.model_dump() | {"micro_batch": row.micro_batch})
-
-    def _profile_trial(self, row: SuiteMethod) -> TrialSpec:
+    def _profile_trial(self, row: SuiteMethod, workload: Workload) -> TrialSpec:
         return TrialSpec(
             method=row.method,
             options=row.options,
-            workload=self._workload(row),
+            workload=_for_row(workload, row),
             profile=self.profile,
             seed=self.seeds[0],
         )
 
-    def _training_trial(self, row: SuiteMethod, seed: int) -> TrialSpec:
+    def _training_trial(self, row: SuiteMethod, workload: Workload, seed: int) -> TrialSpec:
         settings = self.training.model_dump() if self.training else {}
         if row.learning_rate is not None:
             settings |= {"learning_rate": row.learning_rate, "tries": row.tries}
         return TrialSpec(
             method=row.method,
             options=row.options,
-            workload=self._workload(row),
+            workload=_for_row(workload, row),
             training=Training(**settings),
             seed=seed,
         )
+
+
+def _for_row(workload: Workload, row: SuiteMethod) -> Workload:
+    """Return the workload with what a row overrides."""
+    if row.micro_batch is None:
+        return workload
+    return Workload(**workload.model_dump() | {"micro_batch": row.micro_batch})
 
 
 def names() -> list[str]:

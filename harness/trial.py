@@ -13,11 +13,15 @@ from harness.devices import open_device
 from harness.errors import BadInput
 from harness.estimate import estimate_pass
 from harness.method import Unsupported
-from harness.profiler.clock import clock_pass
-from harness.profiler.flops import flop_pass
-from harness.profiler.memory import allocated_pass, memory_pass
-from harness.profiler.process import known_process_pass, process_pass
-from harness.profiler.training import training_pass
+from harness.profiler import (
+    allocated_pass,
+    clock_pass,
+    flop_pass,
+    known_process_pass,
+    memory_pass,
+    process_pass,
+    training_pass,
+)
 from harness.reading import Reading
 from harness.record import METRICS, Outcome, Status, TrialRecord, Value
 from harness.spec import TrialSpec

@@ -7,9 +7,15 @@ from statistics import median
 from typing import Any
 
 from harness.record import METRICS, Status, TrialRecord
-from harness.spec import TrialSpec, digest
+from harness.spec import TrialSpec
 from harness.store import latest
-from reports.statistics import Summary, mean_and_range, median_and_quartiles
+from reports.statistics import (
+    Ratio,
+    Summary,
+    mean_and_range,
+    median_and_quartiles,
+    time_ratio,
+)
 
 REFERENCE = "full"
 BASELINE = "bsr"
@@ -57,6 +63,15 @@ class Row:
         groups = [r.environment.get("round_group") for r in self.records if r.spec.profile]
         return groups[0] if groups else None
 
+    def profiled(self) -> TrialRecord | None:
+        """Return the record of the row's profile, if there is one."""
+        return next((r for r in self.records if r.spec.profile), None)
+
+    def timed(self) -> TrialRecord | None:
+        """Return the record whose steps were timed, if there is one."""
+        found = self.profiled()
+        return found if found and found.measurements.get("step_seconds") else None
+
     def failures(self) -> list[str]:
         """Return how trials ended that did not complete."""
         return [
@@ -87,11 +102,37 @@ class Comparison:
 
     def ratio(self, row: Row, metric: str, to: str = REFERENCE) -> float | None:
         """Return a row's value relative to another row's; times only within one round group."""
+        if METRICS[metric].unit == "s":
+            found = self.time_ratio(row, metric, to)
+            return found.centre if found else None
         other = self.find(to)
-        if other is None or (METRICS[metric].unit == "s" and not _timed_together(row, other)):
+        if other is None:
             return None
         own, theirs = row.value(metric), other.value(metric)
         return None if own is None or not theirs else own / theirs
+
+    def time_ratio(
+        self, row: Row, metric: str = "step_seconds", to: str = REFERENCE
+    ) -> Ratio | None:
+        """Return the ratio of times, round by round, with its interval; of itself it is 1."""
+        other = self.find(to)
+        if other is None or not _timed_together(row, other):
+            return None
+        ours, theirs = row.timed(), other.timed()
+        if ours is None or theirs is None or ours.spec.profile is None:
+            return None
+        if row is other:
+            return Ratio(1.0, 1.0, 1.0, len(_numbers(ours, metric)) // ours.spec.profile.steps)
+        return time_ratio(_numbers(ours, metric), _numbers(theirs, metric), ours.spec.profile.steps)
+
+    def title(self) -> str:
+        """Return the workload in a line."""
+        workload = self.rows[0].spec.workload
+        size = f" at {workload.image_size} px" if workload.image_size else ""
+        return (
+            f"{workload.model}{size}, {workload.data}, batch {workload.batch}, "
+            f"{workload.precision}, {workload.optimizer}, {workload.device}"
+        )
 
     def pareto_front(self, cost: str = "peak_counted_bytes") -> list[Row]:
         """Return the rows that no other row beats in both accuracy and cost, cheapest first."""
@@ -125,12 +166,23 @@ class Comparison:
         return _differences([record.spec for row in self.rows for record in row.records])
 
 
-def compare(records: Iterable[TrialRecord]) -> Comparison:
-    """Put the newest record of every trial into rows; tries of learning rates are left out."""
-    grouped: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+def compare(records: Iterable[TrialRecord]) -> list[Comparison]:
+    """Put the newest record of every trial into rows, and rows of one question together.
+
+    Workloads ask one question if they differ at most in their micro-batches. Tries of learning
+    rates are left out.
+    """
+    questions: dict[str, list[TrialRecord]] = defaultdict(list)
     for record in latest(records):
         if record.spec.training is None or record.spec.training.evaluate == "test":
-            grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
+            questions[record.spec.workload.question()].append(record)
+    return [_comparison(found) for found in questions.values()]
+
+
+def _comparison(records: list[TrialRecord]) -> Comparison:
+    grouped: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    for record in records:
+        grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
     labels = _labels(list(grouped.values()))
     rows = [
         Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)
@@ -146,9 +198,7 @@ def _labels(groups: list[list[TrialRecord]]) -> list[str]:
         if plain.count(label) == 1:
             labels.append(label)
             continue
-        spec, machine = group[0].spec.workload, group[0].environment["machine_id"]
-        told = f"{spec.model}, {spec.precision}, batch {spec.batch}, machine {machine}"
-        labels.append(f"{label} [{told}, {digest(spec.model_dump(mode='json'))[:4]}]")
+        labels.append(f"{label} [machine {group[0].environment['machine_id']}]")
     return labels
 
 

@@ -10,9 +10,9 @@ from reports.comparison import BASELINE, REFERENCE, Comparison, Row
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
 
 
-def write(comparison: Comparison, path: Path) -> None:
+def write(comparisons: list[Comparison], path: Path) -> None:
     """Write the file."""
-    frame = pd.DataFrame([_line(comparison, row) for row in comparison.rows])
+    frame = pd.DataFrame([_line(found, row) for found in comparisons for row in found.rows])
     frame.to_csv(path, index=False, lineterminator="\n")
 
 

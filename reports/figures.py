@@ -12,12 +12,10 @@ from matplotlib.figure import Figure as Canvas
 
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison, Row
+from reports.memory_figures import Details, parts_at_peak, timeline
+from reports.palette import BASELINE_COLOUR, COLOURS, EDGE_COLOUR, OTHER_COLOUR
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#999999", "#000000")
-BASELINE_COLOUR = "#D55E00"
-OTHER_COLOUR = "#56B4E9"
 MARKERS = "osD^vPX*<>hp"
 
 
@@ -36,8 +34,14 @@ class Figure:
     svg: str
 
 
-def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
-    """Draw every figure the records allow, and return them in the order of the report."""
+def write_all(comparisons: list[Comparison], folder: Path, details: Details) -> list[Figure]:
+    """Draw every figure the records allow, and return them in the order of the report.
+
+    Where there are several comparisons there is no figure: each would need a set of its own.
+    """
+    if len(comparisons) > 1:
+        return []
+    (comparison,) = comparisons
     drawings: list[tuple[str, str, Callable[[Comparison], Canvas | None]]] = [
         (
             "accuracy-memory",
@@ -49,9 +53,15 @@ def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
             f"Counted peak memory of a training step relative to {REFERENCE}.",
             lambda c: _bars(c, ("peak_counted_bytes",), ("counted peak memory",)),
         ),
+        ("memory-parts", "What the counted peak of a step consists of.", parts_at_peak),
+        (
+            "memory-timeline",
+            "Counted memory through one training step, operator by operator.",
+            lambda c: timeline(c, details),
+        ),
         (
             "time-flops",
-            f"Time (median of one round group) and FLOPs of a step relative to {REFERENCE}.",
+            f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}.",
             lambda c: _bars(c, ("step_seconds", "step_flop"), ("time", "FLOPs")),
         ),
     ]
@@ -60,12 +70,15 @@ def write_all(comparison: Comparison, folder: Path) -> list[Figure]:
         for name, caption, draw in drawings:
             canvas = draw(comparison)
             if canvas is not None:
-                setting = _setting(comparison)
-                canvas.supxlabel(
-                    "\n".join(textwrap.wrap(setting, 100)), x=0.01, ha="left", fontsize=7
-                )
-                made.append(_save(canvas, folder, name, f"{caption} {setting}"))
+                made.append(_finish(canvas, folder, name, caption, _setting(comparison)))
     return made
+
+
+def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str) -> Figure:
+    """Write the setting under a picture and save it."""
+    footnote = "\n".join(textwrap.wrap(setting, 100))
+    canvas.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
+    return _save(canvas, folder, name, f"{caption} {setting}")
 
 
 def _setting(comparison: Comparison) -> str:
@@ -105,7 +118,7 @@ def _accuracy_against_memory(comparison: Comparison) -> Canvas | None:
     axes.plot(
         [(row.value(metric) or 0) / units.MEBI for row in front],
         [row.value("accuracy_top1") or 0 for row in front],
-        color="#444444",
+        color=EDGE_COLOUR,
         linewidth=1,
         linestyle="--",
         zorder=1,
@@ -156,7 +169,7 @@ def _bars(
         colours = _colours(shown, place, len(metrics))
         bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
         axes.bar_label(bars, [units.ratio(length) for length in lengths], padding=3, fontsize=8)
-    axes.axvline(1, color="#444444", linewidth=1)
+    axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
     axes.set_yticks(range(len(shown)), [row.label for row in shown])
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -2,6 +2,7 @@
 
 import base64
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -12,29 +13,34 @@ from reports.figures import Figure
 FOLDER = Path(__file__).parent
 
 
-def write(comparison: Comparison, figures: list[Figure], title: str, path: Path) -> None:
+def write(comparisons: list[Comparison], figures: list[Figure], title: str, path: Path) -> None:
     """Write the file; everything it shows is inside it."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined
     )
-    titles, rows = table.cells(comparison)
-    tried_titles, tried = table.tries(comparison)
     text = templates.get_template("report.html.j2").render(
         title=title,
         baseline=BASELINE,
-        summary=words.summary(comparison),
-        titles=titles,
-        rows=rows,
-        failures=words.failures(comparison),
-        doubts=words.doubts(comparison),
+        comparisons=[_parts(comparison) for comparison in comparisons],
         figures=[(figure.caption, _as_url(figure.svg)) for figure in figures],
-        tried_titles=tried_titles,
-        tried=tried,
-        differences=comparison.differences(),
         definitions=words.definitions(),
-        provenance=words.provenance(comparison),
+        provenance=words.provenance(comparisons),
     )
     path.write_text(text, encoding="utf-8")
+
+
+def _parts(comparison: Comparison) -> dict[str, Any]:
+    """Return what the template shows of one comparison."""
+    return {
+        "title": comparison.title(),
+        "summary": words.summary(comparison),
+        "table": ("Comparison", *table.cells(comparison)),
+        "failures": words.failures(comparison),
+        "doubts": words.doubts(comparison),
+        "sections": table.sections(comparison),
+        "tries": ("Learning rates tried", *table.tries(comparison)),
+        "differences": comparison.differences(),
+    }
 
 
 def _as_url(svg: str) -> str:

@@ -9,21 +9,30 @@ from reports.figures import Figure
 SPECIAL = "\\`*_{}[]<>|#"
 
 
-def write(comparison: Comparison, figures: list[Figure], title: str, path: Path) -> None:
+def write(comparisons: list[Comparison], figures: list[Figure], title: str, path: Path) -> None:
     """Write the file; figures are linked by their names."""
-    parts = [f"# {escape(title)}", *map(escape, words.summary(comparison))]
-    parts.append(_table(*table.cells(comparison)))
-    parts += _lines("Did not complete", words.failures(comparison))
-    parts += _lines("To know about the numbers", words.doubts(comparison))
+    parts = [f"# {escape(title)}"]
+    for comparison in comparisons:
+        if len(comparisons) > 1:
+            parts.append(f"## {escape(comparison.title())}")
+        parts += _comparison(comparison)
     parts += [f"![{figure.caption}]({figure.name}.png)\n\n*{figure.caption}*" for figure in figures]
-    titles, tried = table.tries(comparison)
-    if tried:
-        parts += ["## Learning rates tried", _table(titles, tried)]
-    parts += _lines("Settings in which rows differ", comparison.differences())
     parts.append("## Definitions")
     parts += [f"- `{metric}`: {escape(text)}" for metric, text in words.definitions()]
-    parts += _lines("Where the numbers were made", words.provenance(comparison))
+    parts += _lines("Where the numbers were made", words.provenance(comparisons))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def _comparison(comparison: Comparison) -> list[str]:
+    parts = [*map(escape, words.summary(comparison)), _table(*table.cells(comparison))]
+    parts += _lines("Did not complete", words.failures(comparison))
+    parts += _lines("To know about the numbers", words.doubts(comparison))
+    for title, titles, rows in table.sections(comparison):
+        parts += [f"### {escape(title)}", _table(titles, rows)]
+    titles, tried = table.tries(comparison)
+    if tried:
+        parts += ["### Learning rates tried", _table(titles, tried)]
+    return parts + _lines("Settings in which rows differ", comparison.differences())
 
 
 def escape(text: str) -> str:
@@ -41,4 +50,4 @@ def _table(titles: list[str], rows: list[list[str]]) -> str:
 def _lines(title: str, lines: list[str]) -> list[str]:
     if not lines:
         return []
-    return [f"## {title}", "\n".join(f"- {escape(line)}" for line in lines)]
+    return [f"### {title}", "\n".join(f"- {escape(line)}" for line in lines)]

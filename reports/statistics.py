@@ -54,19 +54,19 @@ class Ratio:
 
     Attributes:
         centre: geometric mean of the rounds' ratios.
-        low: lower end of the interval.
+        low: lower end of the interval; ``None`` where one round shows no spread.
         high: upper end.
         rounds: how many rounds both were visited in.
     """
 
     centre: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     rounds: int
 
     def differs(self) -> bool:
         """Tell whether the interval leaves out 1: of identical rows about 1 in 100 does."""
-        return not self.low <= 1 <= self.high
+        return None not in {self.low, self.high} and not self.low <= 1 <= self.high  # type: ignore[operator]  # neither is None
 
 
 def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> Ratio | None:
@@ -84,9 +84,12 @@ def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> 
         math.log(median(a) / median(b))
         for a, b in zip(_visits(ours, a_round), _visits(theirs, a_round), strict=False)
     ]
-    if len(ratios) < 2:  # noqa: PLR2004 - one round has no spread
+    if not ratios:
         return None
-    centre, error = fmean(ratios), stdev(ratios) / math.sqrt(len(ratios))
+    centre = fmean(ratios)
+    if len(ratios) == 1:
+        return Ratio(math.exp(centre), None, None, 1)
+    error = stdev(ratios) / math.sqrt(len(ratios))
     reach = float(stats.t.ppf((1 + RATIO_CONFIDENCE) / 2, len(ratios) - 1)) * error
     low, high = math.exp(centre - reach), math.exp(centre + reach)
     return Ratio(math.exp(centre), low, high, len(ratios))

@@ -1,5 +1,6 @@
 """The columns every writer shows, as text."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,6 +67,15 @@ def _short_step_time(_: Comparison, row: Row) -> str:
     return ("~" if found.noisy() else "") + units.milliseconds(found.centre)
 
 
+def _over_time(comparison: Comparison, row: Row) -> str:
+    found = comparison.time_ratio(row)
+    if found is None:
+        return units.NOTHING
+    if found.low is None or found.low == found.high:
+        return units.ratio(found.centre)
+    return f"{units.ratio(found.centre)} [{units.plain(found.low)}, {units.plain(found.high)}]"
+
+
 def _label(_: Comparison, row: Row) -> str:
     return row.label
 
@@ -96,7 +106,7 @@ COLUMNS = (
     Column("step GFLOP", "step_flop", STEP_FLOP, STEP_FLOP, "step GFLOP"),
     Column("× full", "step_flop", OVER_FLOP, OVER_FLOP, "× full"),
     Column("step ms [quartiles]", "step_seconds", _step_time, _short_step_time, "step ms"),
-    Column("× full", "step_seconds", OVER_TIME, OVER_TIME, "× full"),
+    Column("× full [99 %]", "step_seconds", _over_time, OVER_TIME, "× full"),
     Column("img/s", "images_per_second", _value("images_per_second", units.rate)),
     Column(
         "eval img/s",
@@ -106,6 +116,71 @@ COLUMNS = (
     Column("trained M", "trained_parameters", TRAINED, TRAINED, "trained M"),
     Column("learning rate", "", _learning_rate),
 )
+
+
+MEMORY_COLUMNS = (
+    Column("method", "", _label),
+    Column("counted MiB", "peak_counted_bytes", COUNTED),
+    Column("workspace MiB", "workspace_bytes", _value("workspace_bytes", units.mebibytes)),
+    Column(
+        "allocated MiB", "peak_allocated_bytes", _value("peak_allocated_bytes", units.mebibytes)
+    ),
+    Column("process MiB", "peak_process_bytes", _value("peak_process_bytes", units.mebibytes)),
+    Column("residual MiB", "residual_bytes", _value("residual_bytes", units.mebibytes)),
+    Column(
+        "first step MiB", "peak_first_step_bytes", _value("peak_first_step_bytes", units.mebibytes)
+    ),
+    Column(
+        "held after forward MiB",
+        "held_after_forward_bytes",
+        _value("held_after_forward_bytes", units.mebibytes),
+    ),
+    Column(
+        "estimated MiB", "peak_estimated_bytes", _value("peak_estimated_bytes", units.mebibytes)
+    ),
+    Column("error", "estimate_error", _value("estimate_error", units.percent)),
+    Column(
+        "paper convention MB",
+        "paper_convention_bytes",
+        _value("paper_convention_bytes", units.mebibytes),
+    ),
+)
+WORK_COLUMNS = (
+    Column("method", "", _label),
+    Column("forward GFLOP", "forward_flop", _value("forward_flop", units.gigaflop)),
+    Column("step GFLOP", "step_flop", STEP_FLOP),
+    Column("forward GMAC", "forward_macs", _value("forward_macs", units.gigaflop)),
+    Column("forward ms", "forward_seconds", _value("forward_seconds", units.milliseconds)),
+    Column("backward ms", "backward_seconds", _value("backward_seconds", units.milliseconds)),
+    Column("optimizer ms", "optimizer_seconds", _value("optimizer_seconds", units.milliseconds)),
+    Column("J / image", "joules_per_image", _value("joules_per_image", units.rate)),
+    Column("tokens", "tokens_after_block", lambda _, row: _tokens(row.tokens())),
+)
+
+
+def _tokens(counts: list[int]) -> str:
+    """Return tokens block by block, runs of one number written once: ``197 x3, 100 x3``."""
+    runs = [(count, len(list(same))) for count, same in itertools.groupby(counts)]
+    return ", ".join(f"{count} x{times}" for count, times in runs) or units.NOTHING
+
+
+def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, headings and rows of the tables that stand behind the first one."""
+    named = [
+        ("Memory of a step, meter by meter", MEMORY_COLUMNS),
+        ("Work of a step", WORK_COLUMNS),
+    ]
+    profiled = [row for row in comparison.rows if row.profiled()]
+    if not profiled:
+        return []
+    return [
+        (
+            title,
+            [column.title for column in columns],
+            [[column.text(comparison, row) for column in columns] for row in profiled],
+        )
+        for title, columns in named
+    ]
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -11,11 +11,18 @@ from reports.comparison import BASELINE, Comparison
 UNLIMITED = 10_000  # columns; rich measures within a width
 
 
-def show(comparison: Comparison, console: Console) -> None:
-    """Print the table, what failed, and what must be known about the numbers.
+def show(comparisons: list[Comparison], console: Console) -> None:
+    """Print each comparison: its table, what failed, what must be known about the numbers.
 
     Where the whole table does not fit, the columns that matter most are shown without spreads.
     """
+    for comparison in comparisons:
+        if len(comparisons) > 1:
+            console.print(comparison.title(), markup=False, highlight=False, style="bold")
+        _show(comparison, console)
+
+
+def _show(comparison: Comparison, console: Console) -> None:
     drawn = _draw(*table.cells(comparison))
     unlimited = console.options.update(max_width=UNLIMITED)
     if console.measure(drawn, options=unlimited).maximum > console.width:

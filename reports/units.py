@@ -42,6 +42,16 @@ def ratio(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.2f}×"
 
 
+def plain(value: float | None) -> str:
+    """Return a ratio without a sign, as in an interval."""
+    return NOTHING if value is None else f"{value:.2f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a small share in per cent, with its sign."""
+    return NOTHING if value is None else f"{100 * value:+.2f} %"
+
+
 def learning_rate(value: float | None) -> str:
     """Return a learning rate as it would be written in a suite."""
     return NOTHING if value is None else f"{value:g}"

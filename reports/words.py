@@ -6,7 +6,7 @@ from harness.record import METRICS
 from harness.workload.packages import origin
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
-from reports.table import COLUMNS
+from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -69,9 +69,10 @@ def _limits(comparison: Comparison) -> str:
     return "What cannot be concluded: " + "; ".join(limits) + "." if limits else ""
 
 
-def provenance(comparison: Comparison) -> list[str]:
-    """Return where the numbers were made: machine, versions, commit."""
-    return [_made_on(environment) for environment in comparison.machines()]
+def provenance(comparisons: list[Comparison]) -> list[str]:
+    """Return where the numbers were made, each machine once: machine, versions, commit."""
+    found = {e["machine_id"]: e for c in comparisons for e in c.machines()}
+    return [_made_on(environment) for environment in found.values()]
 
 
 def _made_on(environment: dict[str, Any]) -> str:
@@ -88,8 +89,9 @@ def _made_on(environment: dict[str, Any]) -> str:
 
 
 def definitions() -> list[tuple[str, str]]:
-    """Return the definition of every metric the table shows, in the order of its columns."""
-    shown = dict.fromkeys(column.metric for column in COLUMNS if column.metric)
+    """Return the definition of every metric the tables show, in the order of their columns."""
+    columns = (*COLUMNS, *MEMORY_COLUMNS, *WORK_COLUMNS)
+    shown = dict.fromkeys(column.metric for column in columns if column.metric)
     return [(metric, METRICS[metric].definition) for metric in shown]
 
 

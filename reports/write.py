@@ -6,22 +6,31 @@ from harness.errors import BadInput
 from harness.record import TrialRecord
 from reports import csv, figures, html, markdown
 from reports.comparison import Comparison, compare
+from reports.memory_figures import Details
 
 
-def write(records: list[TrialRecord], folder: Path, title: str) -> Comparison:
+def write(
+    records: list[TrialRecord], folder: Path, title: str, details: Details
+) -> list[Comparison]:
     """Write ``report.md``, ``report.html``, ``comparison.csv`` and the figures into a folder.
+
+    Args:
+        records: what to report on.
+        folder: where the documents go.
+        title: of the documents.
+        details: gives a record's sidecar by its key.
 
     Raises:
         BadInput: there is no record to report on, or the folder cannot be written.
     """
-    comparison = compare(records)
-    if not comparison.rows:
+    comparisons = compare(records)
+    if not comparisons:
         raise BadInput(f"no results in {folder}: expected records/*.json made by 'bsrbench run'")
     try:
-        drawn = figures.write_all(comparison, folder)
-        markdown.write(comparison, drawn, title, folder / "report.md")
-        html.write(comparison, drawn, title, folder / "report.html")
-        csv.write(comparison, folder / "comparison.csv")
+        drawn = figures.write_all(comparisons, folder, details)
+        markdown.write(comparisons, drawn, title, folder / "report.md")
+        html.write(comparisons, drawn, title, folder / "report.html")
+        csv.write(comparisons, folder / "comparison.csv")
     except OSError as error:
         raise BadInput(f"cannot write the report into {folder}: {error.strerror}") from error
-    return comparison
+    return comparisons

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from harness.meters.counted import LiveBytes
+from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
 from harness.method import Composed, Kind, Method
 
@@ -187,7 +187,7 @@ def test_holds_less_than_full_fine_tuning(name, make_vit, batch):
     def held_bytes(method: Method):
         model = method.prepare(make_vit())
         with LiveBytes() as live:
-            live.watch([*model.parameters(), *batch])
+            live.watch([*model.parameters(), *batch], Category.INPUTS)
             start = live.now
             loss = loss_of(model, batch)  # keeps this graph alive while we read
             return live.now - start, loss

@@ -119,6 +119,6 @@ def _report(store: "Store", title: str) -> None:
     records, aside = store.records()
     for reason in aside:
         click.echo(f"set aside: {reason}", err=True)
-    comparison = write.write(records, store.folder, f"bsrbench: {title}")
-    terminal.show(comparison, Console())
+    comparisons = write.write(records, store.folder, f"bsrbench: {title}", store.detail)
+    terminal.show(comparisons, Console())
     click.echo(f"report: {store.folder / 'report.html'}")

@@ -1,5 +1,7 @@
 """The clock pass: one visit of a round group, with no meter attached to what is timed."""
 
+from dataclasses import asdict
+
 from torch import Tensor
 
 from harness.errors import Unreadable
@@ -7,7 +9,7 @@ from harness.meters import clock, energy
 from harness.meters.load import LoadWatch
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
-from harness.spec import TrialSpec
+from harness.spec import Profile, TrialSpec
 from harness.training import Job, Loader, logits, training_step
 
 PHASES = ("forward", "backward", "optimizer")
@@ -19,9 +21,19 @@ def clock_pass(spec: TrialSpec, load: Loader) -> Reading:
     if spec.profile is None:
         raise ValueError("a trial without a profile part has no clock pass")
     job, batch = job_and_batch(spec, load)
+    with LoadWatch() as watch:
+        reading = _loops(job, batch, spec.profile)
+    found = watch.disturbance
+    reading.notes.extend(found.notes())
+    reading.notes.extend(f"the device is slowed down: {why}" for why in job.device.slowdowns())
+    reading.detail.update({name: [value] for name, value in asdict(found).items()})
+    return reading
+
+
+def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> Reading:
     wait = job.device.synchronise
-    warmup = clock.warm_up(lambda: training_step(job, *batch), wait, spec.profile.warmup_steps)
-    reading = _whole_steps(job, batch, spec.profile.steps)
+    warmup = clock.warm_up(lambda: training_step(job, *batch), wait, settings.warmup_steps)
+    reading = _whole_steps(job, batch, settings.steps)
     reading.detail["warmup_steps"] = [len(warmup)]
     phases = [_phases(job, batch) for _ in range(PHASE_STEPS)]
     for phase in PHASES:
@@ -29,13 +41,13 @@ def clock_pass(spec: TrialSpec, load: Loader) -> Reading:
     job.model.eval()
     logits(job, batch[0])
     reading.measurements["evaluation_seconds"] = clock.seconds_each(
-        lambda: logits(job, batch[0]), spec.profile.steps, wait
+        lambda: logits(job, batch[0]), settings.steps, wait
     )
     return reading
 
 
 def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> Reading:
-    """Time steps; counters of energy and load are read before the first and after the last."""
+    """Time steps; the counter of energy is read before the first and after the last."""
     samples: list[float] = []
 
     def loop() -> None:
@@ -44,20 +56,14 @@ def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> Reading:
         )
 
     reading = Reading()
-    with LoadWatch() as watch:
-        try:
-            used = energy.joules(loop, job.device.energy_counter())
-            reading.measurements["joules_per_image"] = [used / (steps * len(batch[1]))]
-        except Unreadable as reason:
-            reading.missing["joules_per_image"] = str(reason)
-            if not samples:
-                loop()
+    try:
+        used = energy.joules(loop, job.device.energy_counter())
+        reading.measurements["joules_per_image"] = [used / (steps * len(batch[1]))]
+    except Unreadable as reason:
+        reading.missing["joules_per_image"] = str(reason)
+        if not samples:
+            loop()
     reading.measurements["step_seconds"] = samples
-    found = watch.disturbance
-    reading.notes.extend(found.notes())
-    reading.notes.extend(f"the device is slowed down: {why}" for why in job.device.slowdowns())
-    reading.detail["outside_share"] = [found.outside_share]
-    reading.detail["stolen_share"] = [found.stolen_share]
     return reading
 
 

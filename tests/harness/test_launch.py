@@ -15,7 +15,7 @@ from harness.launch.run import Runner
 from harness.record import Status
 from harness.spec import Profile, Training
 from harness.store import Store
-from harness.trial import PassResult
+from harness.trial import PROFILE_PASSES, PassResult
 
 BROKEN = '''
 import os, signal, sys, time
@@ -153,6 +153,7 @@ class Counting:
             "process": {"peak_process_bytes": 1},
             "flops": {"forward_flop": 1, "step_flop": 3, "trained_parameters": 1}
             | {"total_parameters": 1, "tokens_after_block": [17]},
+            "estimate": {"peak_estimated_bytes": 1},
             "training": {"accuracy_top1": 0.5, "training_seconds": 1.0, "final_loss": 1.0}
             | {"trained_parameters": 1},
         }
@@ -170,7 +171,7 @@ def make_runner(tmp_path):
 
 @pytest.fixture
 def specs(make_spec):
-    profile = Profile(rounds=2, steps=1, warmup_steps=0)
+    profile = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
     training = Training(steps=1, learning_rate=0.1)
     return [
         *(make_spec(method, profile=profile) for method in ("full", "bsr")),
@@ -184,11 +185,11 @@ def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
     records = runner.run(specs)
     asked = [(name, label) for name, label, _ in launcher.asked]
 
-    assert asked[:4] == [("clock", "full"), ("clock", "bsr")] * 2
-    assert asked[4:7] == [("memory", "full"), ("process", "full"), ("flops", "full")]
+    assert [label for _, label in asked[:4]] == ["full", "bsr", "bsr", "full"]
+    assert asked[4:8] == [(name, "full") for name in ("memory", "process", "flops", "estimate")]
     assert asked[-2:] == [("training", "full"), ("training", "bsr")]
     assert runner.watcher.total == runner.watcher.done == len(asked)
-    assert [r.measurements["step_seconds"] for r in records[:2]] == [[1.0, 3.0], [2.0, 4.0]]
+    assert [r.measurements["step_seconds"] for r in records[:2]] == [[1.0, 4.0], [2.0, 3.0]]
     assert records[0].environment["round_group"] == records[1].environment["round_group"]
     assert [r.environment["round_position"] for r in records[:2]] == [0, 1]
 
@@ -208,7 +209,7 @@ def test_again_runs_everything_again(make_runner, specs):
     launcher = Counting()
     make_runner(launcher).run(specs, again=True)
 
-    assert len(launcher.asked) == 4 + 6 + 2
+    assert len(launcher.asked) == 4 + 8 + 2
 
 
 def test_a_changed_source_makes_only_its_own_records_stale(make_runner, specs):
@@ -227,19 +228,19 @@ def test_a_changed_source_makes_only_its_own_records_stale(make_runner, specs):
 def test_a_new_member_times_the_whole_group_again(make_runner, specs, make_spec):
     before = make_runner(Counting()).run(specs)
     launcher = Counting()
-    newcomer = make_spec("head", profile=Profile(rounds=2, steps=1, warmup_steps=0))
+    newcomer = make_spec("head", profile=specs[0].profile)
     records = make_runner(launcher).run([*specs, newcomer])
     group = {r.environment["round_group"] for r in records if r.spec.profile}
 
-    assert [name for name, _, _ in launcher.asked] == ["clock"] * 6 + ["memory", "process", "flops"]
+    assert [name for name, _, _ in launcher.asked] == ["clock"] * 6 + [*PROFILE_PASSES]
     assert len(group) == 1
     assert group != {before[0].environment["round_group"]}
-    assert records[0].measurements["step_seconds"] == [1.0, 4.0]
+    assert records[0].measurements["step_seconds"] == [1.0, 6.0]
     assert records[0].measurements["peak_counted_bytes"] == 1
     assert {r.outcome.status for r in records} == {Status.COMPLETED}
 
 
-@pytest.mark.parametrize("stop_at", range(12))
+@pytest.mark.parametrize("stop_at", range(14))
 def test_an_interrupted_run_goes_on_where_it_was(stop_at, make_runner, specs):
     """Nothing that was measured is measured twice, but for a group that was not yet complete."""
     first, second = Counting(stop_at), Counting()
@@ -248,7 +249,7 @@ def test_an_interrupted_run_goes_on_where_it_was(stop_at, make_runner, specs):
     records = make_runner(second).run(specs)
     lost = stop_at if stop_at < 4 else 0
 
-    assert len(first.asked) + len(second.asked) == 12 + lost
+    assert len(first.asked) + len(second.asked) == 14 + lost
     assert len(records) == 4
 
 

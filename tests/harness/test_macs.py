@@ -191,6 +191,14 @@ def test_only_one_image_is_taken(make_vit, batch):
         forward_macs(make_vit(), batch[0])
 
 
+def test_the_forward_pass_is_that_of_evaluation():
+    class OnlyTraining(nn.Module):
+        def forward(self, x):
+            return x @ x if self.training else x
+
+    assert forward_macs(OnlyTraining().train(), torch.ones(1, 3, 8, 8)).total == 0
+
+
 def state(model):
     return [
         (module.training, len(module._forward_hooks), len(module._forward_pre_hooks))

@@ -90,7 +90,7 @@ def test_seeds_and_measured_parts_share_a_row(small):
         ("batch = 4", 'batch = "four"', "workload.batch = 'four'"),
         ("batch = 4", "", "workload.batch is missing"),
         ("seeds = [0, 1]", "seeds = []", "seeds"),
-        ("rounds = 1", "rounds = 0", "profile.rounds = 0"),
+        ("rounds = 1", "rounds = -1", "profile.rounds = -1"),
         ("micro_batch = 2", "micro_batch = 5", "micro_batch 5 is larger than batch 4"),
         ("learning_rate = 0.2", "learning_rate = 0.2\nto_try = [1.0]", "same number of to_try"),
         ("[workload]", "[workload", "not valid TOML"),
@@ -133,3 +133,28 @@ def test_tuning_writes_the_best_try_and_keeps_comments(small):
     assert suite.best_try(tries) == 0.2  # of equals, the smallest
     assert small.read_text().startswith("# mine")
     assert (read.methods[0].learning_rate, read.methods[0].tries) == (0.2, tuple(tries))
+
+
+def test_a_suite_that_varies_asks_every_combination(small):
+    """Two batches x two methods, each profiled once and trained with two seeds."""
+    small.write_text(SMALL + "[vary]\nbatch = [4, 8]\n")
+    trials = suite.read(small).trials()
+
+    assert {trial.workload.batch for trial in trials} == {4, 8}
+    assert len({trial.workload.question() for trial in trials}) == 2
+    assert len({trial.trial_id() for trial in trials}) == len(trials)
+
+
+def test_what_varies_must_be_a_key_of_the_workload(small):
+    small.write_text(SMALL + "[vary]\nbatsh = [4, 8]\n")
+
+    with pytest.raises(BadInput, match="did you mean 'batch'"):
+        suite.read(small)
+
+
+def test_a_micro_batch_does_not_change_the_question():
+    whole = Workload(model="test_vit", batch=4)
+    parts = whole.model_copy(update={"micro_batch": 2})
+
+    assert whole.question() == parts.question()
+    assert whole.question() != whole.model_copy(update={"batch": 8}).question()

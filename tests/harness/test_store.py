@@ -2,12 +2,14 @@
 
 import json
 import stat
+from pathlib import Path
 
 import pytest
 
 from harness.errors import BadInput
-from harness.record import METRICS, Outcome, Status, TrialRecord
+from harness.record import METRICS, SCHEMA_VERSION, Outcome, Status, TrialRecord
 from harness.store import Store, latest, read_record
+from harness.upgrade import NEW_IN_2, upgrade
 
 
 @pytest.fixture
@@ -113,3 +115,43 @@ def test_staged_passes_go_when_the_record_is_saved(store, make_record):
 
     assert kept == {"status": "completed"}
     assert store.staged("a", "memory") is None
+
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_records_of_every_schema_version_are_read(path):
+    """What was measured stays; what was not known then says so."""
+    stored = json.loads(path.read_text())
+    record = read_record(path)
+
+    assert record.schema_version == SCHEMA_VERSION
+    for name, value in stored["measurements"].items():
+        assert record.measurements[name] == value
+    for name in set(METRICS) - set(stored["measurements"]):
+        assert record.missing[name] == NEW_IN_2
+
+
+def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
+    path = store.save(make_record(), {})
+    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
+
+    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 2"):
+        read_record(path)
+
+
+def test_the_reserve_of_an_old_cuda_record_gets_its_name():
+    old = json.loads((GOLDEN / "profile-schema-1.json").read_text())
+    old["spec"]["workload"]["device"] = "cuda:0"
+    new = upgrade(old)
+
+    assert new["measurements"]["peak_reserved_bytes"] == old["measurements"]["peak_process_bytes"]
+    assert new["measurements"]["peak_process_bytes"] is None
+
+
+def test_a_sidecar_is_read_back_or_empty(store, make_record):
+    store.save(make_record(), {"losses": [1.0]})
+
+    assert store.detail("a") == {"losses": [1.0]}
+    assert store.detail("b") == {}

@@ -6,7 +6,7 @@ from torch import nn
 
 import methods
 from harness.errors import BadInput
-from harness.meters.counted import LiveBytes
+from harness.meters.counted import Category, LiveBytes
 from harness.profiler import memory_pass
 from methods.parts.extend import extend
 from methods.parts.quantise import quantise, restore
@@ -75,7 +75,7 @@ def test_holds_about_a_quarter_of_what_full_holds(make_vit, batch):
     for name in ("full", "int8"):
         model = methods.load(name).prepare(make_vit(embed_dim=64))
         with LiveBytes() as live:
-            live.watch([*model.parameters(), *batch])
+            live.watch([*model.parameters(), *batch], Category.INPUTS)
             before = live.now
             output = model(batch[0])
             held[name] = live.now - before
@@ -89,7 +89,7 @@ def test_codes_are_freed_as_backward_reads_them(make_vit, batch):
     model = methods.load("int8").prepare(make_vit(embed_dim=64))
     seen = {}
     with LiveBytes() as live:
-        live.watch([*model.parameters(), *batch])
+        live.watch([*model.parameters(), *batch], Category.INPUTS)
         before = live.now
 
         def note(*_):

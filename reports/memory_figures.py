@@ -1,0 +1,93 @@
+"""What memory consists of at the peak, and how it goes up and down through a step."""
+
+from collections.abc import Callable
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from reports import units
+from reports.comparison import BASELINE, REFERENCE, Comparison, Row
+from reports.palette import BASELINE_COLOUR, CATEGORY_COLOURS, COLOURS, EDGE_COLOUR
+
+Details = Callable[[str], dict[str, Any]]
+PHASE_MARKS = {"backward": "v", "optimizer": "s"}
+
+
+def parts_at_peak(comparison: Comparison) -> Canvas | None:
+    """Draw each row's counted peak as a bar of its categories."""
+    shown = [row for row in comparison.rows if row.value("weights_at_peak_bytes") is not None]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 1.2 + 0.36 * len(shown)))
+    axes = canvas.subplots()
+    left = [0.0] * len(shown)
+    for category, colour in CATEGORY_COLOURS.items():
+        sizes = [(row.value(f"{category}_at_peak_bytes") or 0) / units.MEBI for row in shown]
+        if max(sizes) > 0:
+            name = category.replace("_", " ")
+            axes.barh(range(len(shown)), sizes, 0.7, left=left, color=colour, label=name)
+        left = [start + size for start, size in zip(left, sizes, strict=True)]
+    for place, total in enumerate(left):
+        axes.annotate(
+            f"{total:,.0f}", (total, place), (4, 0), textcoords="offset points", va="center", size=8
+        )
+    axes.set_yticks(range(len(shown)), [row.label for row in shown])
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_xlabel("counted bytes alive at the peak of a training step (MiB)")
+    axes.grid(visible=False, axis="y")
+    canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
+    return canvas
+
+
+def timeline(comparison: Comparison, details: Details) -> Canvas | None:
+    """Draw the bytes alive after each operator of a step, of the reference and the baseline."""
+    shown = []
+    for method in (REFERENCE, BASELINE):
+        row = comparison.find(method)
+        found = _timeline_of(row, details) if row else None
+        if row and found:
+            shown.append((row, found))
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 4))
+    axes = canvas.subplots()
+    for row, found in shown:
+        colour = BASELINE_COLOUR if row.label == BASELINE else COLOURS[0]
+        _draw_timeline(axes, row.label, found, colour)
+    for phase, mark in PHASE_MARKS.items():
+        axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=f"{phase} begins")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("operators of one training step, in the order they ran")
+    axes.set_ylabel("counted bytes alive (MiB)")
+    canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
+    return canvas
+
+
+def _timeline_of(row: Row, details: Details) -> dict[str, Any] | None:
+    record = row.profiled()
+    found = details(record.key).get("counted", {}).get("timeline") if record else None
+    return found if found and found["index"] else None
+
+
+def _draw_timeline(axes: Axes, label: str, found: dict[str, Any], colour: str) -> None:
+    x, sizes = found["index"], [size / units.MEBI for size in found["live_bytes"]]
+    axes.plot(x, sizes, color=colour, drawstyle="steps-post", linewidth=1, label=label)
+    axes.fill_between(x, sizes, step="post", color=colour, alpha=0.12, linewidth=0)
+    top = max(range(len(sizes)), key=sizes.__getitem__)
+    module = found["modules"][found["module"][top]] or "no module"
+    axes.annotate(
+        f"{sizes[top]:,.0f} MiB in {module}",
+        (x[top], sizes[top]),
+        (0, 5),
+        textcoords="offset points",
+        ha="center",
+        fontsize=8,
+        color=colour,
+    )
+    for phase, mark in PHASE_MARKS.items():
+        if phase in found["phases"]:
+            first = found["phase"].index(found["phases"].index(phase))
+            axes.plot(x[first], sizes[first], mark, color="white", markeredgecolor=colour)
