@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import (
 
 from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
+from harness.devices import torch_device
 from harness.devices.cpu import Cpu
 from harness.errors import Unreadable
 from harness.meters.flops import StepFlops
@@ -35,6 +36,7 @@ DEPENDS_ON_DATA = (
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
+NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
 # What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
 ESTIMATED_ALONE = ("peak_estimated_bytes", "paper_convention_bytes")
 
@@ -78,6 +80,11 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     except DEPENDS_ON_DATA as error:
         why = f"the step's shapes or values depend on data: {str(error).splitlines()[0]}"
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
+    except RuntimeError as error:
+        if NO_SHAPE not in str(error):
+            raise
+        why = f"an operator does not say what shape it makes: {str(error).splitlines()[0]}"
+        reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
     return reading
 
 
@@ -87,7 +94,7 @@ def _add_step(reading: Reading, job: Job) -> None:
     batch = _fake_batch(job)
     with StepFlops() as flops:
         optimizer_step(job, *batch, enter_phase=flops.enter_phase)
-    on_cuda = torch.device(workload.device).type == "cuda"
+    on_cuda = torch_device(workload.device).type == "cuda"
     step = counted_step(job, batch, grain=CUDA_BLOCK_BYTES if on_cuda else 1)
     reading.measurements.update(
         {

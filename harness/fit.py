@@ -79,20 +79,23 @@ def largest(peak: Callable[[int], int], limit: int) -> int | None:
     """Return the largest batch whose peak is within ``limit``, or ``None``.
 
     ``peak`` must not fall with the batch. It is nearly a straight line, so each guess is where a
-    line through what is known would meet the limit.
+    line through what is known would meet the limit; where a line did not halve what is left, as
+    beside a bend, the next guess is the middle.
     """
     if peak(1) > limit:
         return None
-    fits, fails = 1, None
-    before = 0
-    while fails is None or fails - fits > 1:
-        guess = _guess(peak, limit, fits, before, fails)
-        if guess > LARGEST_BATCH:
-            return LARGEST_BATCH
+    fits, fails = 1, LARGEST_BATCH + 1  # until one is known to fail, none beyond is looked at
+    before, crawls = 0, False
+    while fails - fits > 1:
+        left = fails - fits
+        known = fails if fails <= LARGEST_BATCH else None
+        line = min(_guess(peak, limit, fits, before, known), LARGEST_BATCH)
+        guess = (fits + fails) // 2 if crawls else line
         if peak(guess) <= limit:
             before, fits = fits, guess
         else:
             fails = guess
+        crawls = known is not None and not crawls and 2 * (fails - fits) > left
     return fits
 
 

@@ -55,11 +55,20 @@ def open_device(name: str) -> Device:
     Raises:
         BadInput: torch does not know the name, or this machine has no such device.
     """
+    device = torch_device(name)
+    families: dict[str, Callable[[torch.device], Device]] = {"cpu": cpu.Cpu, "cuda": cuda.Cuda}
+    return families.get(device.type, accelerator.Accelerator)(device)
+
+
+def torch_device(name: str) -> torch.device:
+    """Return torch's word for the device called ``name``, be it here or not.
+
+    Raises:
+        BadInput: torch does not know the name.
+    """
     try:
-        device = torch.device(name)
+        return torch.device(name)
     except RuntimeError as error:
         raise BadInput(
             f"no device {name!r}; torch expects cpu, cuda, cuda:0, mps or xpu"
         ) from error
-    families: dict[str, Callable[[torch.device], Device]] = {"cpu": cpu.Cpu, "cuda": cuda.Cuda}
-    return families.get(device.type, accelerator.Accelerator)(device)

@@ -12,7 +12,7 @@ class Accelerator:
     """A device of ``torch.accelerator``: xpu, mps and others."""
 
     def __init__(self, device: torch.device) -> None:
-        current = torch.accelerator.current_accelerator()
+        current = torch.accelerator.current_accelerator(check_available=True)
         if current is None or current.type != device.type:
             there = current.type if current else "none"
             raise BadInput(f"no device {str(device)!r} here: torch's accelerator is {there}")
