@@ -12,7 +12,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("bsrbench", "torch", "timm", "peft", "numpy", "scikit-learn")
-SETTINGS = ("MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS", "PYTORCH_CUDA_ALLOC_CONF", "LD_PRELOAD")
+SETTINGS = (
+    *("MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
+    *("PYTORCH_CUDA_ALLOC_CONF", "LD_PRELOAD"),
+)
 
 
 def describe_run() -> dict[str, Any]:

@@ -14,16 +14,16 @@ from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
 from harness.devices import torch_device
 from harness.devices.cpu import Cpu
-from harness.errors import Unreadable
+from harness.errors import BadInput, Unreadable
+from harness.meters.counted import CUDA_BLOCK_BYTES
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
-from harness.method import Method
+from harness.method import Method, Unsupported
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
 from harness.training import Job, Loader, enlargement, make_ready, optimizer_step
 from harness.workload import data, models
 
-CUDA_BLOCK_BYTES = 512  # kMinBlockSize of torch's CUDACachingAllocator
 CUDA_ASSUMES = (
     "predicted for CUDA on a CPU: every storage is rounded up to blocks of 512 bytes, and "
     "attention is taken to run a fused kernel that keeps its output and one number a row; "
@@ -43,7 +43,13 @@ ESTIMATED_ALONE = ("peak_estimated_bytes", "paper_convention_bytes")
 
 def estimate_pass(spec: TrialSpec, load: Loader) -> Reading:
     """Predict what the other passes of a profile measure; keep apart what only an estimate has."""
-    found = predict(spec, load)
+    try:
+        found = predict(spec, load)
+    except (Unsupported, BadInput):
+        raise
+    except Exception as error:  # noqa: BLE001 - what was measured is not lost with its prediction
+        why = f"the estimate failed: {type(error).__name__}: {error}"
+        return Reading(missing=dict.fromkeys(ESTIMATED_ALONE, why))
     own = {name: found.measurements[name] for name in ESTIMATED_ALONE if name in found.measurements}
     missing = {name: why for name, why in found.missing.items() if name in ESTIMATED_ALONE}
     rest = {name: v for name, v in found.measurements.items() if name not in ESTIMATED_ALONE}
@@ -77,15 +83,20 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
             _replace_by_fakes(prepared)
             job = make_ready(spec, method, prepared, Cpu(torch.device("cpu")), enlarge)
             _add_step(reading, job)
-    except DEPENDS_ON_DATA as error:
-        why = f"the step's shapes or values depend on data: {str(error).splitlines()[0]}"
-        reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
     except RuntimeError as error:
-        if NO_SHAPE not in str(error):
-            raise
-        why = f"an operator does not say what shape it makes: {str(error).splitlines()[0]}"
+        why = _why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
     return reading
+
+
+def _why_unpredictable(error: RuntimeError) -> str:
+    """Return why a fake step ended; an error that is no fault of faking is raised again."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, DEPENDS_ON_DATA):
+        return f"the step's shapes or values depend on data: {said}"
+    if NO_SHAPE in str(error):
+        return f"an operator does not say what shape it makes: {said}"
+    raise error
 
 
 def _add_step(reading: Reading, job: Job) -> None:

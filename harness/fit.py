@@ -79,23 +79,26 @@ def largest(peak: Callable[[int], int], limit: int) -> int | None:
     """Return the largest batch whose peak is within ``limit``, or ``None``.
 
     ``peak`` must not fall with the batch. It is nearly a straight line, so each guess is where a
-    line through what is known would meet the limit; where a line did not halve what is left, as
-    beside a bend, the next guess is the middle.
+    line through what is known would meet the limit; after one that got on slowly, as beside a
+    bend, the next is twice what fits, or the middle of what is left.
     """
     if peak(1) > limit:
         return None
-    fits, fails = 1, LARGEST_BATCH + 1  # until one is known to fail, none beyond is looked at
-    before, crawls = 0, False
+    fits, fails = 1, LARGEST_BATCH + 1  # beyond which nothing is looked at
+    before, slow = 0, False
     while fails - fits > 1:
-        left = fails - fits
-        known = fails if fails <= LARGEST_BATCH else None
-        line = min(_guess(peak, limit, fits, before, known), LARGEST_BATCH)
-        guess = (fits + fails) // 2 if crawls else line
+        left, bounded = fails - fits, fails <= LARGEST_BATCH
+        if not slow:
+            guess = _guess(peak, limit, fits, before, fails if bounded else None)
+        else:
+            guess = (fits + fails) // 2 if bounded else 2 * fits
+        guess = min(guess, LARGEST_BATCH)
         if peak(guess) <= limit:
             before, fits = fits, guess
         else:
             fails = guess
-        crawls = known is not None and not crawls and 2 * (fails - fits) > left
+        quick = 2 * (fails - fits) <= left if bounded else fits >= 2 * before
+        slow = not (quick or slow)
     return fits
 
 

@@ -3,8 +3,6 @@
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from statistics import median
 from typing import Any
 
 import torch
@@ -23,7 +21,7 @@ from harness.profiler import (
     training_pass,
 )
 from harness.reading import Reading
-from harness.record import METRICS, Outcome, Status, TrialRecord, Value
+from harness.record import Status
 from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
 from harness.workload import data, models, weights
@@ -40,17 +38,6 @@ PASSES: dict[str, Callable[[TrialSpec, Loader], Reading]] = {
 }
 CLOCK = "clock"
 PROFILE_PASSES = ("memory", "process", "flops", "estimate")
-TIMED = (
-    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
-    *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
-    "joules_per_image",
-)
-OF_TRAINING = ("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss")
-RESIDUAL = "residual"  # begins the note about it
-TIMING = "timing: "  # begins what is noted about times
-# What a CPU process needs beyond its tensors on a quiet machine was 14 to 35 MiB over all methods
-# and models tried (results/meters); more than this has a reason that somebody should look for.
-RESIDUAL_BYTES, RESIDUAL_SHARE = 48 * 2**20, 0.02
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -136,117 +123,3 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - as in perform
         return asdict(_failure(error))
     return asdict(PassResult())
-
-
-def make_record(
-    key: str, spec: TrialSpec, results: dict[str, PassResult], environment: dict[str, Any]
-) -> tuple[TrialRecord, dict[str, Any]]:
-    """Put the passes of a trial together into its record and its sidecar.
-
-    The outcome is that of the first pass that did not complete. What the others measured is kept.
-    """
-    failed = [(name, r) for name, r in results.items() if r.status != Status.COMPLETED]
-    status, reason = Status.COMPLETED, ""
-    if failed:
-        status, reason = Status(failed[0][1].status), f"{failed[0][0]} pass: {failed[0][1].reason}"
-    readings = [result.reading for result in results.values() if result.reading]
-    measured: dict[str, Value] = {}
-    missing: dict[str, str] = {}
-    for reading in readings:
-        measured |= reading["measurements"]
-        missing |= reading["missing"]
-    measured |= _derived(measured, spec)
-    device = next((result.device for result in results.values() if result.device), {})
-    started = [r.start_seconds for r in results.values() if r.start_seconds is not None]
-    record = TrialRecord(
-        key=key,
-        spec=spec,
-        outcome=Outcome(status=status, reason=reason),
-        measurements={name: measured.get(name) for name in METRICS},
-        missing=missing | _reasons(measured, missing, spec, reason),
-        notes=[note for reading in readings for note in reading["notes"]] + _doubts(measured, spec),
-        environment=environment | {"device": device, "pass_start_seconds": started},
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-    detail: dict[str, Any] = {}
-    for reading in readings:
-        detail |= reading["detail"]
-    return record, detail
-
-
-def stored_result(record: TrialRecord, detail: dict[str, Any]) -> PassResult:
-    """Return what a stored record measured apart from time, as if a pass had just read it."""
-    kept = {
-        name: value
-        for name, value in record.measurements.items()
-        if value is not None and name not in TIMED
-    }
-    reading = {
-        "measurements": kept,
-        "missing": {name: why for name, why in record.missing.items() if name not in TIMED},
-        "notes": [note for note in record.notes if not note.startswith((TIMING, RESIDUAL))],
-        "detail": {name: found for name, found in detail.items() if name != CLOCK},
-    }
-    device = record.environment.get("device", {})
-    return PassResult(record.outcome.status, record.outcome.reason, reading=reading, device=device)
-
-
-def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
-    """Return what the passes' numbers together give reason to doubt."""
-    residual, allocated = measured.get("residual_bytes"), measured.get("peak_allocated_bytes")
-    if spec.workload.device != "cpu" or not isinstance(residual, int):
-        return []
-    allowed = RESIDUAL_BYTES + RESIDUAL_SHARE * (allocated if isinstance(allocated, int) else 0)
-    if -0.01 * RESIDUAL_BYTES <= residual <= allowed:
-        return []
-    return [
-        f"{RESIDUAL} of {residual} bytes: the process took more than its tensors and libraries "
-        "explain (another thread's tensors, or memory that torch's allocator does not see)"
-        if residual > 0
-        else f"{RESIDUAL} of {residual} bytes: the process took less than was allocated (memory "
-        "that was never touched)"
-    ]
-
-
-def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
-    derived: dict[str, Value] = {}
-    for seconds, rate in (
-        ("step_seconds", "images_per_second"),
-        ("evaluation_seconds", "evaluation_images_per_second"),
-    ):
-        samples = measured.get(seconds)
-        if isinstance(samples, list) and samples:
-            derived[rate] = spec.workload.batch / median(samples)
-    taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
-    if isinstance(taken, int) and isinstance(allocated, int):
-        derived["residual_bytes"] = taken - allocated
-    on_cpu = spec.workload.device == "cpu"
-    real = measured.get("peak_counted_bytes" if on_cpu else "peak_allocated_bytes")
-    estimated = measured.get("peak_estimated_bytes")
-    if isinstance(real, int) and isinstance(estimated, int):
-        derived["estimate_error"] = estimated / real - 1
-    return derived
-
-
-def _reasons(
-    measured: dict[str, Value], explained: dict[str, str], spec: TrialSpec, failure: str
-) -> dict[str, str]:
-    """Say of every metric without a value why it has none."""
-    empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
-    return {name: _why_empty(name, spec, failure) for name in empty}
-
-
-def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
-    if name in OF_TRAINING:
-        if spec.training is None:
-            return "not asked for: this trial only profiles"
-        other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
-        if name == other[spec.training.evaluate]:
-            return "not read: only one split is read a trial"
-    elif spec.profile is None:
-        return "not asked for: this trial only trains; the profile is its own trial"
-    elif name in TIMED and not spec.profile.rounds:
-        return "not asked for: rounds = 0"
-    elif name == "peak_reserved_bytes" and spec.workload.device == "cpu":
-        return "the CPU's allocator keeps no reserve"
-    return failure or f"this meter does not exist for {spec.workload.device}"

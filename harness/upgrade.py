@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from harness.record import METRICS, SCHEMA_VERSION
+from harness.metrics import METRICS
+from harness.record import SCHEMA_VERSION
 
 NEW_IN_2 = "this record was made before the metric existed"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from harness.record import METRICS, Status, TrialRecord
+from harness.metrics import METRICS
+from harness.record import Status, TrialRecord
 from harness.spec import TrialSpec
 from harness.store import latest
 from reports.statistics import (

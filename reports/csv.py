@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from harness.record import METRICS
+from harness.metrics import METRICS
 from reports.comparison import BASELINE, REFERENCE, Comparison, Row
 
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.record import METRICS
+from harness.metrics import METRICS
 from harness.workload.packages import origin
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison

@@ -28,7 +28,7 @@ def list_(what: str, in_full: bool) -> None:
 
 
 def _metric_lines() -> list[str]:
-    from harness.record import METRICS
+    from harness.metrics import METRICS
 
     lines = ["# Metrics", "", "| name | unit | better | definition |", "| --- | --- | --- | --- |"]
     for name, metric in METRICS.items():

@@ -174,7 +174,7 @@ def _bytes(text: str) -> int:
 def _print(
     spec: "TrialSpec", values: Mapping[str, Any], notes: list[str], missing: dict[str, str]
 ) -> None:
-    from harness.record import METRICS
+    from harness.metrics import METRICS
 
     click.echo(f"{spec.label()} on {spec.workload.model}: random weights, noise images")
     for name, metric in METRICS.items():

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from harness.assembly import TIMING
 from harness.meters.clock import settled
 from harness.record import Status
 from harness.spec import TrialSpec
-from harness.trial import TIMING, PassResult
+from harness.trial import PassResult
 
 TIMED = "step_seconds"
 

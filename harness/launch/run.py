@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from harness.assembly import make_record, stored_result
 from harness.environment import describe_run
 from harness.errors import BadInput
 from harness.launch.round_group import rounds_of, time_in_turns
 from harness.record import Status, TrialRecord
 from harness.spec import TrialSpec, digest
 from harness.store import Store
-from harness.trial import CLOCK, PassResult, make_record, passes_of, stored_result
+from harness.trial import CLOCK, PassResult, passes_of
 
 
 class Launcher(Protocol):
@@ -142,15 +143,16 @@ class Runner:
         clocks = self._clocks(group)
         name = digest([clock.reading.get("measurements") for clock in clocks.values()])
         for position, trial in enumerate(group):
-            facts = environment | {"round_group": name, "round_position": position}
+            clock = clocks[trial.key]
+            facts: dict[str, Any] = {"round_group": name, "round_position": position}
+            facts["timing"] = clock.reading.get("detail", {}).get(CLOCK, {})
             before = self.store.record(trial.key)
-            timed = {CLOCK: clocks[trial.key]}
+            timed = {CLOCK: clock}
             if trial in missing or before is None:
-                self._finish(trial, timed, facts)
+                self._finish(trial, timed, environment | facts)
             else:
-                facts = before.environment | {"round_group": name, "round_position": position}
                 stored = stored_result(before, self.store.detail(trial.key))
-                self._store(trial, timed | {"stored": stored}, facts)
+                self._store(trial, timed | {"stored": stored}, before.environment | facts)
         self.store.unstage(_group_key(group))
 
     def _clocks(self, group: list[Planned]) -> dict[str, PassResult]:

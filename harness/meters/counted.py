@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+CUDA_BLOCK_BYTES = 512  # kMinBlockSize of torch's CUDACachingAllocator
+
 
 class Category(StrEnum):
     """What a storage is for. Each has one, given by whoever watches it or found from its life."""

@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from harness.cli import main
-from harness.record import METRICS, TrialRecord
+from harness.metrics import METRICS
+from harness.record import TrialRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -52,18 +51,6 @@ def tiny(tmp_path):
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return path
-
-
-@pytest.fixture
-def typed():
-    """Return what types a command and gives back its exit code and all it printed."""
-
-    def run(*arguments):
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result.exit_code, result.output
-
-    return run
 
 
 def test_a_suite_runs_reports_and_is_not_run_twice(tiny, tmp_path, typed):

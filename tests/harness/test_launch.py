@@ -9,6 +9,7 @@ import pytest
 
 import methods
 from harness.errors import BadInput
+from harness.launch import local
 from harness.launch.inline import InlineLauncher
 from harness.launch.local import LocalLauncher
 from harness.launch.run import Runner
@@ -27,6 +28,7 @@ from harness.method import Kind, Method, Unsupported
 class Broken(Method):
     """Fails in the way it is told to."""
     how: str = "raise"
+    counter: str = ""
     source = "a test"
     exact_forward = True
     kinds = frozenset({Kind.SELECTS_WEIGHTS})
@@ -42,6 +44,9 @@ class Broken(Method):
             print("last words", flush=True)
             os._exit(7)
         if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "oom":
+            open(self.counter, "w").write("oom_kill 4")
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "hang":
             time.sleep(600)
@@ -77,6 +82,20 @@ def test_every_way_to_fail_becomes_an_outcome(how, status, said, broken, launche
 
     assert result.status == status
     assert said in result.reason
+
+
+def test_a_process_that_the_kernel_killed_for_its_memory_ran_out_of_it(
+    broken, launcher, make_spec, monkeypatch, tmp_path
+):
+    """The kernel counts its kills; one more while the child died by SIGKILL was the child."""
+    counter = tmp_path / "vmstat"
+    counter.write_text("pgfault 7\noom_kill 3\n")
+    monkeypatch.setattr(local, "OUT_OF_MEMORY_KILLS", counter)
+    spec = make_spec(broken, options={"how": "oom", "counter": str(counter)})
+    result = launcher.perform("memory", spec)
+
+    assert result.status == Status.OUT_OF_MEMORY
+    assert "the kernel killed the process" in result.reason
 
 
 def test_a_pass_that_hangs_is_ended(broken, make_spec):
@@ -192,6 +211,7 @@ def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
     assert [r.measurements["step_seconds"] for r in records[:2]] == [[1.0, 4.0], [2.0, 3.0]]
     assert records[0].environment["round_group"] == records[1].environment["round_group"]
     assert [r.environment["round_position"] for r in records[:2]] == [0, 1]
+    assert records[0].environment["timing"] == {"rounds": 2, "stopped_by": "budget"}
 
 
 def test_what_is_stored_is_not_run_again(make_runner, specs):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import BadInput
-from harness.record import METRICS, SCHEMA_VERSION, Outcome, Status, TrialRecord
+from harness.metrics import METRICS
+from harness.record import SCHEMA_VERSION, Outcome, Status, TrialRecord
 from harness.store import Store, latest, read_record
 from harness.upgrade import NEW_IN_2, upgrade
 

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from harness.errors import BadInput
-from harness.record import METRICS, Outcome, Status, TrialRecord
+from harness.metrics import METRICS
+from harness.record import Outcome, Status, TrialRecord
 from harness.spec import LearningRateTry, Profile, Training
 from reports import markdown, table, terminal, words, write
 from reports.comparison import compare

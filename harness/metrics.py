@@ -1,0 +1,193 @@
+"""What every number in a record means: name, unit, direction, definition."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+MEASURED_AT = "a steady optimizer step (one that makes no optimizer state)"
+AT_PEAK = {
+    "weights": "the model's parameters",
+    "buffers": "the model's buffers",
+    "optimizer": "the optimizer's state",
+    "inputs": "the batch's images and labels",
+    "gradients": "gradients of parameters",
+    "saved_activations": "tensors made in a forward pass and alive when its backward pass begins",
+    "temporaries": "everything else, what a backward pass recomputes among it",
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What a number means.
+
+    Attributes:
+        unit: as printed behind the value.
+        direction: which way is better.
+        definition: one sentence a reader of the report can check us by.
+        samples: whether the value is a list of samples.
+    """
+
+    unit: str
+    direction: Literal["lower", "higher", "none"]
+    definition: str
+    samples: bool = False
+
+
+MEMORY: dict[str, Metric] = {
+    "peak_counted_bytes": Metric(
+        "B",
+        "lower",
+        "Peak of the bytes of all live tensor storages, each storage once, from watching storages "
+        f"being made and freed by operators during {MEASURED_AT}. Memory that one operator takes "
+        "inside itself and gives back is not seen.",
+    ),
+    **{
+        f"{category}_at_peak_bytes": Metric(
+            "B", "none", f"Part of peak_counted_bytes: {what}. The parts add up to the peak."
+        )
+        for category, what in AT_PEAK.items()
+    },
+    "held_after_forward_bytes": Metric(
+        "B",
+        "lower",
+        "Saved activations alive when a backward pass begins, the most of any micro-batch.",
+    ),
+    "peak_first_step_bytes": Metric(
+        "B",
+        "lower",
+        "peak_counted_bytes of the first step instead, in which the optimizer makes its state.",
+    ),
+    "workspace_bytes": Metric(
+        "B",
+        "lower",
+        "Bytes that the running operator has taken for itself, none of them its outputs, at the "
+        "moment of the allocated peak, from the CPU allocator's events with every operator marked.",
+    ),
+    "peak_allocated_bytes": Metric(
+        "B",
+        "lower",
+        "Peak of the device allocator: on the CPU the rise shown by the allocator's own events "
+        "on top of the tensors alive before the step, on CUDA max_memory_allocated, during "
+        f"{MEASURED_AT}. Operators' inner workspaces are in it.",
+    ),
+    "peak_reserved_bytes": Metric(
+        "B",
+        "lower",
+        "Peak of what a caching allocator took from the device (CUDA: max_memory_reserved), its "
+        "cache emptied before the step. The CPU's allocator does not cache.",
+    ),
+    "peak_process_bytes": Metric(
+        "B",
+        "lower",
+        "What the machine had to give the process: on the CPU the kernel's high-water mark "
+        "(VmHWM, reset before the step, glibc's mmap threshold pinned) above the resident size "
+        "before the model was built; on CUDA what NVML says this process uses after the step, the "
+        "CUDA context included, or where it does not say, the device's use above the level "
+        f"before (then noted). During {MEASURED_AT}, after two others.",
+    ),
+    "residual_bytes": Metric(
+        "B",
+        "none",
+        "peak_process_bytes minus peak_allocated_bytes: code and small objects that became "
+        "resident, buffers of libraries, and what other threads allocated.",
+    ),
+    "peak_estimated_bytes": Metric(
+        "B",
+        "lower",
+        "peak_counted_bytes predicted with nothing executed: the same meter over the same step of "
+        "tensors that have shapes and no numbers. Workspaces come on top.",
+    ),
+    "estimate_error": Metric(
+        "",
+        "none",
+        "peak_estimated_bytes over what it predicts, minus 1: peak_counted_bytes on the CPU, "
+        "peak_allocated_bytes elsewhere.",
+    ),
+    "paper_convention_bytes": Metric(
+        "B",
+        "lower",
+        "Estimated from the model by the convention of TinyTL, Rep-Net, Back Razor and BSR: fp32 "
+        "activations of one image by a fixed rule a layer, times the images of a forward pass, "
+        "plus 4 bytes a trained and 1 byte a frozen parameter; no gradients, no optimizer state, "
+        "no real allocation. Not to be mixed with measured bytes.",
+    ),
+}
+
+METRICS: dict[str, Metric] = {
+    **MEMORY,
+    "forward_flop": Metric(
+        "FLOP",
+        "lower",
+        "Floating-point operations of the forward passes of one training step of one batch, "
+        "2 per multiply-add, of matrix products, convolutions and attention, fused kernels "
+        "included; element-wise work is not counted.",
+    ),
+    "forward_macs": Metric(
+        "MAC",
+        "lower",
+        "Multiply-adds of the forward pass of one batch in evaluation mode, of matrix products, "
+        "convolutions and attention, counted by fvcore from a trace of one image with our "
+        "handlers for attention. 1 MAC is 2 FLOP.",
+    ),
+    "step_flop": Metric(
+        "FLOP",
+        "lower",
+        "The same for the whole optimizer step of one batch as it ran: forward, backward with "
+        "what it recomputes, optimizer.",
+    ),
+    "step_seconds": Metric(
+        "s",
+        "lower",
+        "Wall-clock time of one optimizer step of one batch with no meter attached, every "
+        "sample of every round; data loading is not in it.",
+        samples=True,
+    ),
+    **{
+        f"{phase}_seconds": Metric(
+            "s",
+            "lower",
+            f"Wall-clock time of the {phase} part of a step, synchronised at both ends, in a loop "
+            "apart from step_seconds; micro-batches added up.",
+            samples=True,
+        )
+        for phase in ("forward", "backward", "optimizer")
+    },
+    "joules_per_image": Metric(
+        "J",
+        "lower",
+        "Energy by the device's own counter (NVML; RAPL's processor packages) over the timed "
+        "steps of a visit, over the images in them; what else the device did is in it.",
+        samples=True,
+    ),
+    "images_per_second": Metric("1/s", "higher", "Batch over the median of step_seconds."),
+    "evaluation_seconds": Metric(
+        "s",
+        "lower",
+        "Wall-clock time of one forward pass of one batch in evaluation mode without gradients, "
+        "every sample of every round.",
+        samples=True,
+    ),
+    "evaluation_images_per_second": Metric(
+        "1/s", "higher", "Batch over the median of evaluation_seconds."
+    ),
+    "trained_parameters": Metric("", "lower", "Elements of the parameters the optimizer is given."),
+    "total_parameters": Metric("", "none", "Elements of all parameters of the prepared model."),
+    "tokens_after_block": Metric(
+        "tokens",
+        "none",
+        "Tokens each block passes on, class token included, as observed in a training step.",
+        samples=True,
+    ),
+    "accuracy_top1": Metric(
+        "",
+        "higher",
+        "Share of the test split whose highest logit is the label; the split is read once, "
+        "after the last step.",
+    ),
+    "validation_accuracy_top1": Metric(
+        "", "higher", "The same on the validation split; only tries of learning rates have it."
+    ),
+    "training_seconds": Metric(
+        "s", "lower", "Wall-clock time of all training steps of the trial, data included."
+    ),
+    "final_loss": Metric("nat", "lower", "Mean cross-entropy over the last five training batches."),
+}

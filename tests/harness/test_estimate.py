@@ -1,0 +1,268 @@
+"""Predictions against what is measured, and that nothing is executed for them."""
+
+import json
+import resource
+from dataclasses import asdict, dataclass
+
+import pytest
+import torch
+
+import methods
+from harness.counted_step import at_peak_metrics, counted_step
+from harness.estimate import CUDA_ASSUMES, estimate_pass, predict
+from harness.method import Kind, Method
+from harness.profiler import flop_pass
+from harness.profiler.step import job_and_batch
+from harness.spec import TrialSpec
+from harness.trial import PassResult
+
+MIB = 2**20
+BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "drop_at": [1, 3]}
+PAIRS = ["bsr+int8", "bsr+checkpoint", "lora+int8"]
+ESTIMATE = ("estimate", "--model", "test_vit", "--image-size", 64, "--batch", 2, "--method")
+
+
+@pytest.fixture
+def six_blocks(make_spec):
+    """Return a maker of specs of a model of six blocks, with BSR's options for it."""
+
+    def make(name, **changes):
+        options = {}
+        if "bsr" in name:
+            options = {"bsr": BLOCKS_OF_SIX} if "+" in name else BLOCKS_OF_SIX
+        return make_spec(name, **{"options": options} | changes)
+
+    return make
+
+
+def in_common(spec):
+    """Return what was predicted and what the second step and the FLOP pass measured of it."""
+    predicted = predict(spec, methods.load).measurements
+    predicted["peak_counted_bytes"] = predicted.pop("peak_estimated_bytes")
+    predicted.pop("paper_convention_bytes", None)
+    job, batch = job_and_batch(spec, methods.load, warmup_steps=1)
+    steady = counted_step(job, batch)
+    read = flop_pass(spec, methods.load).measurements | at_peak_metrics(steady)
+    read["peak_counted_bytes"] = steady.peak
+    read["held_after_forward_bytes"] = steady.held_after_forward
+    return predicted, {name: read[name] for name in predicted}
+
+
+@pytest.mark.parametrize("name", [*methods.names(), *PAIRS])
+def test_a_prediction_is_what_is_measured_to_the_byte_and_the_flop(name, six_blocks):
+    """Peak, its seven categories, bytes held, FLOPs, MACs and parameters."""
+    predicted, measured = in_common(six_blocks(name, batch=2))
+
+    assert predicted == measured
+    assert {"peak_counted_bytes", "held_after_forward_bytes", "step_flop", "forward_flop"} < set(
+        predicted
+    )
+    assert {"trained_parameters", "total_parameters", "forward_macs"} < set(predicted)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("bsr+int8", {"optimizer": "adamw"}),
+        ("full", {"batch": 3, "micro_batch": 2, "precision": "bf16"}),
+    ],
+    ids=str,
+)
+def test_a_prediction_holds_for_other_workloads(name, changes, six_blocks):
+    """A batch of 3 in micro-batches of 2 ends with one of 1."""
+    predicted, measured = in_common(six_blocks(name, **changes))
+
+    assert predicted == measured
+
+
+def test_an_estimate_in_a_profile_keeps_what_others_measure_in_the_sidecar(six_blocks):
+    reading = estimate_pass(six_blocks("head"), methods.load)
+    whole = predict(six_blocks("head"), methods.load)
+
+    assert set(reading.measurements) == {"peak_estimated_bytes", "paper_convention_bytes"}
+    assert reading.measurements | reading.detail["estimated"] == whole.measurements | whole.detail
+
+
+LARGE_BATCH = 4096  # of 224 px: 2.3 GiB of images and 500 GiB of activations
+
+
+def test_nothing_is_executed(launcher, make_deep_spec):
+    """Full fine-tuning with a batch for which no machine that runs tests has the memory."""
+    spec = make_deep_spec(batch=LARGE_BATCH, image_size=224)
+    result = launcher._call(_memory_of_a_prediction, spec.model_dump_json())
+    predicted, risen = json.loads(result.reason)
+
+    assert predicted > LARGE_BATCH * 3 * 224 * 224 * 4
+    assert risen < 300 * MIB
+
+
+def _memory_of_a_prediction(spec_json, load):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = predict(TrialSpec.model_validate_json(spec_json), load)
+    risen = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    said = [found.measurements["peak_estimated_bytes"], risen]
+    return asdict(PassResult(reason=json.dumps(said)))
+
+
+def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(six_blocks):
+    here = predict(six_blocks("bsr"), methods.load)
+    there = predict(six_blocks("bsr", device="cuda"), methods.load)
+    kinds = [name for name in there.measurements if name.endswith("_at_peak_bytes")]
+
+    assert here.notes == []
+    assert there.notes == [CUDA_ASSUMES]
+    assert there.measurements["peak_estimated_bytes"] > here.measurements["peak_estimated_bytes"]
+    assert all(there.measurements[n] % 512 == 0 for n in [*kinds, "peak_estimated_bytes"])
+    for same in ("step_flop", "forward_flop", "forward_macs", "trained_parameters"):
+        assert there.measurements[same] == here.measurements[same]
+
+
+RAN = []
+
+
+@torch.library.custom_op("bsrbench_tests::shapeless", mutates_args=())
+def shapeless(x: torch.Tensor) -> torch.Tensor:
+    """Be an operator that does not say what shape its output has."""
+    RAN.append(x.shape)
+    return x.clone()
+
+
+shapeless.register_autograd(lambda _, gradient: gradient)
+
+
+def bare(x: torch.Tensor) -> torch.Tensor:
+    """Be a kernel for CPUs, of an operator in a namespace that torch runs to learn its shape."""
+    RAN.append(x.shape)
+    return x.clone()
+
+
+NAMESPACE = torch.library.Library("quantized", "FRAGMENT")
+NAMESPACE.define("bsrbench_tests_bare(Tensor x) -> Tensor")
+NAMESPACE.impl("bsrbench_tests_bare", bare, "CPU")
+
+
+def by_value(output):
+    return output * output.sum().item()
+
+
+def by_choice(output):
+    return output[output > 0]
+
+
+def by_unknown(output):
+    return shapeless(output)
+
+
+def by_kernel(output):
+    return output + torch.ops.quantized.bsrbench_tests_bare(output.detach())
+
+
+@dataclass(frozen=True)
+class Changed(Method):
+    """Full fine-tuning with something done to the logits."""
+
+    change: str = ""
+
+    source = "a test"
+    exact_forward = False
+    kinds = frozenset({Kind.SELECTS_WEIGHTS})
+
+    def prepare(self, model):
+        change = {f.__name__: f for f in (by_value, by_choice, by_unknown, by_kernel)}[self.change]
+        model.head.register_forward_hook(lambda _, __, output: change(output))
+        return model
+
+
+DATA = "the step's shapes or values depend on data: "
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("by_value", f"{DATA}aten._local_scalar_dense.default"),
+        ("by_choice", f"{DATA}aten.nonzero.default"),
+        ("by_kernel", f"{DATA}quantized.bsrbench_tests_bare.default"),
+        ("by_unknown", "an operator does not say what shape it makes: "),
+    ],
+)
+def test_what_cannot_be_predicted_is_missing_with_the_reason(change, reason, make_spec):
+    """Operators of unknown shape do not run for a prediction."""
+    RAN.clear()
+    found = predict(make_spec("changed"), lambda _: Changed(change))
+
+    assert not {"peak_estimated_bytes", "step_flop"} & set(found.measurements)
+    for name in ("peak_estimated_bytes", "step_flop"):
+        assert found.missing[name].startswith(reason)
+    assert "\n" not in found.missing["peak_estimated_bytes"]
+    assert found.measurements["trained_parameters"] > 0
+    assert RAN == []
+
+
+def test_the_command_prints_every_value_with_its_unit(typed):
+    code, printed = typed(*ESTIMATE, "head")
+
+    assert code == 0
+    assert "head on test_vit: random weights, noise images" in printed
+    for name, unit in (
+        ("peak_estimated_bytes", "B"),
+        ("paper_convention_bytes", "B"),
+        ("forward_flop", "FLOP"),
+        ("step_flop", "FLOP"),
+        ("forward_macs", "MAC"),
+        ("weights_at_peak_bytes", "B"),
+    ):
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"  {name} = ")]
+        assert line.endswith(f" {unit}")
+    assert "  trained_parameters = 650\n" in printed  # 64 x 10 + 10
+
+
+def test_the_command_s_json_is_all_it_prints(typed):
+    code, printed = typed(*ESTIMATE, "int8", "--json")
+    found = json.loads(printed)
+
+    assert code == 0
+    assert found["spec"]["method"] == "int8"
+    assert found["measurements"]["peak_estimated_bytes"] > 0
+    assert "compressed" in found["missing"]["paper_convention_bytes"]
+
+
+def test_an_unsupported_method_is_one_line_and_exit_code_1(typed):
+    """BSR's defaults name blocks that a model of six has not."""
+    code, printed = typed(*ESTIMATE, "bsr")
+
+    assert code == 1
+    assert printed.startswith("unsupported: ")
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--model", "test_vitt", "--batch", 1, "--method", "full"), "no timm model 'test_vitt'"),
+        (("--model", "test_vit", "--batch", 1, "--method", "ful"), "did you mean 'full'"),
+        ((*ESTIMATE[1:], "full", "--image-size", 65), "not a multiple"),
+        ((*ESTIMATE[1:], "full", "--micro-batch", 3), "micro_batch 3 is larger than batch 2"),
+        ((*ESTIMATE[1:], "full", "--device", "cud"), "no device 'cud'"),
+    ],
+    ids=str,
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments, said, typed):
+    code, printed = typed("estimate", *arguments)
+
+    assert code == 2
+    assert said in printed
+    assert len(printed.strip().splitlines()) == 1
+
+
+def test_a_prediction_that_breaks_loses_no_measurement(six_blocks):
+    """The pass says why and completes; the other passes' values make the record."""
+
+    def breaking(name, **options):
+        method = methods.load(name, **options)
+        object.__setattr__(method, "prepare", lambda _: 1 / 0)
+        return method
+
+    reading = estimate_pass(six_blocks("full"), breaking)
+
+    assert reading.measurements == {}
+    assert "ZeroDivisionError" in reading.missing["peak_estimated_bytes"]
