@@ -38,6 +38,7 @@ def _parts(comparison: Comparison) -> dict[str, Any]:
         "failures": words.failures(comparison),
         "doubts": words.doubts(comparison),
         "sections": table.sections(comparison),
+        "absences": words.absences(comparison),
         "tries": ("Learning rates tried", *table.tries(comparison)),
         "differences": comparison.differences(),
     }

@@ -29,6 +29,7 @@ def _comparison(comparison: Comparison) -> list[str]:
     parts += _lines("To know about the numbers", words.doubts(comparison))
     for title, titles, rows in table.sections(comparison):
         parts += [f"### {escape(title)}", _table(titles, rows)]
+    parts += _lines("Not measured", words.absences(comparison))
     titles, tried = table.tries(comparison)
     if tried:
         parts += ["### Learning rates tried", _table(titles, tried)]

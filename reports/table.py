@@ -102,7 +102,6 @@ COLUMNS = (
         "allocated MiB", "peak_allocated_bytes", _value("peak_allocated_bytes", units.mebibytes)
     ),
     Column("process MiB", "peak_process_bytes", _value("peak_process_bytes", units.mebibytes)),
-    Column("forward GFLOP", "forward_flop", _value("forward_flop", units.gigaflop)),
     Column("step GFLOP", "step_flop", STEP_FLOP, STEP_FLOP, "step GFLOP"),
     Column("× full", "step_flop", OVER_FLOP, OVER_FLOP, "× full"),
     Column("step ms [quartiles]", "step_seconds", _step_time, _short_step_time, "step ms"),

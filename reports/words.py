@@ -1,12 +1,13 @@
 """What a report says in sentences: what was compared, on what, and what the columns mean."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from harness.metrics import METRICS
 from harness.workload.packages import origin
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
-from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS
+from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -91,13 +92,31 @@ def _made_on(environment: dict[str, Any]) -> str:
 def definitions() -> list[tuple[str, str]]:
     """Return the definition of every metric the tables show, in the order of their columns."""
     columns = (*COLUMNS, *MEMORY_COLUMNS, *WORK_COLUMNS)
-    shown = dict.fromkeys(column.metric for column in columns if column.metric)
-    return [(metric, METRICS[metric].definition) for metric in shown]
+    return [(metric, METRICS[metric].definition) for metric in _shown(columns)]
 
 
 def failures(comparison: Comparison) -> list[str]:
     """Return a line for each trial that did not complete."""
     return [f"{row.label}, {line}" for row in comparison.rows for line in row.failures()]
+
+
+def absences(comparison: Comparison) -> list[str]:
+    """Return why values of the profiles' tables are not there, each reason once."""
+    profiles = [(row, record) for row in comparison.rows if (record := row.profiled())]
+    labels: dict[tuple[str, str], list[str]] = {}
+    for metric in _shown((*MEMORY_COLUMNS, *WORK_COLUMNS)):
+        for row, record in profiles:
+            if record.measurements.get(metric) is None and not row.failures():
+                labels.setdefault((metric, record.missing[metric]), []).append(row.label)
+    return [
+        f"{metric}, {'all rows' if len(rows) == len(profiles) else ', '.join(rows)}: {why}"
+        for (metric, why), rows in labels.items()
+    ]
+
+
+def _shown(columns: Iterable[Column]) -> list[str]:
+    """Return the metrics of columns, each once, in their order."""
+    return list(dict.fromkeys(column.metric for column in columns if column.metric))
 
 
 def doubts(comparison: Comparison) -> list[str]:

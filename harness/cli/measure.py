@@ -189,12 +189,15 @@ def _print(
 
 
 def _print_fits(found: "list[Fit]", limit: int) -> None:
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     from reports import units
 
-    table = Table("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB")
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"):
+        table.add_column(title, justify="left" if title == "method" else "right")
     for one in found:
         peak = one.peak_bytes()
         room = None if peak is None else limit - peak

@@ -238,21 +238,44 @@ def test_the_clock_synchronises_around_every_sample():
 
 
 def test_the_clock_pass_runs_with_no_meter_attached(make_spec):
-    """Nothing of ours or torch's watches operators while time is taken."""
-    seen = []
+    """Nothing of ours or torch's watches operators or modules while time is taken."""
+    seen, models = [], []
 
     def spying(name, **options):
         method = load(name, **options)
-        object.__setattr__(
-            method,
-            "step_done",
-            lambda: seen.append((_get_current_dispatch_mode(), torch.autograd._profiler_enabled())),
-        )
+        prepare = type(method).prepare
+        object.__setattr__(method, "prepare", lambda m: models.append(m) or prepare(method, m))
+        object.__setattr__(method, "step_done", lambda: seen.append(attached(models[0])))
         return method
 
     clock_pass(make_spec(), spying)
 
-    assert set(seen) == {(None, False)}
+    assert len(seen) >= 4  # warm-up, steps, phases
+    assert set(seen) == {(None, False, 0)}
+
+
+def attached(model):
+    """Return the operator mode, whether the profiler runs, and how many hooks modules have."""
+    hooks = sum(
+        len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+        for module in model.modules()
+    )
+    return _get_current_dispatch_mode(), torch.autograd._profiler_enabled(), hooks
+
+
+def test_all_passes_but_the_clock_run_nine_steps(make_spec):
+    """Memory 5, process 3, FLOPs 1."""
+    steps = []
+
+    def counting(name, **options):
+        method = load(name, **options)
+        object.__setattr__(method, "step_done", lambda: steps.append(1))
+        return method
+
+    for one_pass in (memory_pass, process_pass, flop_pass):
+        one_pass(make_spec(), counting)
+
+    assert len(steps) == 9
 
 
 def test_module_hooks_of_the_flop_pass_are_gone_afterwards(make_spec):

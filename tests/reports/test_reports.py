@@ -274,3 +274,12 @@ def test_equal_tokens_of_neighbouring_blocks_are_written_once(make_record):
     sections = {title: rows for title, _, rows in table.sections(comparison)}
 
     assert sections["Work of a step"][0][-1] == "197 x2, 100 x1, 52 x2"
+
+
+def test_what_is_not_there_says_why_once(records):
+    """Nothing of work but FLOPs was measured: one line a metric, with the records' reason."""
+    lines = words.absences(only(records))
+
+    assert "forward_macs, all rows: a test" in lines
+    assert len(lines) == len(set(lines))
+    assert not any(line.startswith("step_flop") for line in lines)
