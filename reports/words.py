@@ -9,6 +9,8 @@ from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 
+CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
+
 
 def summary(comparison: Comparison) -> list[str]:
     """Return paragraphs: the question, the setting, what came out, what cannot be concluded."""
@@ -63,7 +65,7 @@ def _limits(comparison: Comparison) -> str:
             f"with {comparison.seeds()} seeds no difference in accuracy can be called significant; "
             "ranges are shown, not intervals"
         )
-    if any(row.spec.workload.device == "cuda" for row in comparison.rows):
+    if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
         limits.append("the CUDA meters are unverified")
     if len(comparison.machines()) > 1:
         limits.append("rows come from several machines: only ratios within one can be compared")
@@ -73,7 +75,7 @@ def _limits(comparison: Comparison) -> str:
 def provenance(comparisons: list[Comparison]) -> list[str]:
     """Return where the numbers were made, each machine once: machine, versions, commit."""
     found = {e["machine_id"]: e for c in comparisons for e in c.machines()}
-    return [_made_on(environment) for environment in found.values()]
+    return [*(_made_on(environment) for environment in found.values()), CUDA_UNVERIFIED]
 
 
 def _made_on(environment: dict[str, Any]) -> str:
