@@ -88,7 +88,8 @@ MEMORY: dict[str, Metric] = {
         "B",
         "none",
         "peak_process_bytes minus peak_allocated_bytes: code and small objects that became "
-        "resident, buffers of libraries, and what other threads allocated.",
+        "resident, buffers of libraries, and what other threads allocated. It is negative where a "
+        "workspace was allocated and not all of it touched (oneDNN's convolution backward).",
     ),
     "peak_estimated_bytes": Metric(
         "B",

@@ -8,6 +8,7 @@ import methods
 from harness.assembly import make_record
 from harness.meters.allocated import allocator_rise, workspaces
 from harness.profiler import memory_pass
+from harness.trial import PassResult
 
 MIB = 2**20
 HIDDEN_BYTES = 1024  # scalars that autograd and fused optimizers make outside any operator
@@ -211,3 +212,19 @@ def test_another_thread_s_tensors_are_seen_by_the_process_alone_and_flagged(
     (note,) = notes[OUTSIDE_BYTES]
     assert note.startswith(f"residual of {seen[OUTSIDE_BYTES]['residual_bytes']} bytes: ")
     assert "another thread" in note
+
+
+@pytest.mark.parametrize(
+    ("process", "workspace", "noted"),
+    [(120, 0, False), (140, 0, True), (70, 50, False), (70, 10, True)],
+)
+def test_a_residual_that_nothing_explains_is_noted(process, workspace, noted, make_spec):
+    """MiB over 100 allocated: up to 34 are code and libraries, a workspace may stay untouched."""
+    values = {"peak_allocated_bytes": 100, "peak_process_bytes": process}
+    read = {name: size * MIB for name, size in (values | {"workspace_bytes": workspace}).items()}
+    reading = {"measurements": read, "missing": {}, "notes": [], "detail": {}}
+    record, _ = make_record("k", make_spec(), {"memory": PassResult(reading=reading)}, {})
+
+    assert record.measurements["residual_bytes"] == (process - 100) * MIB
+    assert [note for note in record.notes if note.startswith("residual")] == record.notes
+    assert bool(record.notes) == noted
