@@ -28,8 +28,13 @@ def describe_run() -> dict[str, Any]:
         "commit": commit,
         "tree_dirty": dirty,
         "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
-        "command": shlex.join(["bsrbench", *sys.argv[1:]]),
+        "command": shlex.join(["bsrbench", *map(without_place, sys.argv[1:])]),
     }
+
+
+def without_place(argument: str) -> str:
+    """Return an argument as it may stand in a record: of an absolute path only the last name."""
+    return f".../{Path(argument).name}" if argument.startswith("/") else argument
 
 
 def describe_machine() -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Records put side by side: one row a method, with ratios that may be taken."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -20,6 +20,8 @@ from reports.statistics import (
 
 REFERENCE = "full"
 BASELINE = "bsr"
+# Gives a record's sidecar by its key; empty where there is none.
+Details = Callable[[str], dict[str, Any]]
 OF_SEEDS = ("accuracy_top1", "validation_accuracy_top1")
 
 
@@ -92,9 +94,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows that were given the same workload, and what they are compared with."""
+    """Rows that were given the same workload, and what they are compared with.
+
+    Attributes:
+        rows: in the order of their records.
+        details: gives the sidecars of their records.
+    """
 
     rows: tuple[Row, ...]
+    details: Details
+
+    def detail(self, row: Row) -> dict[str, Any]:
+        """Return the sidecar of a row's profile; empty where there is none."""
+        record = row.profiled()
+        return self.details(record.key) if record else {}
 
     def find(self, method: str) -> Row | None:
         """Return the plain row of a method: no options, no micro-batches."""
@@ -167,7 +180,7 @@ class Comparison:
         return _differences([record.spec for row in self.rows for record in row.records])
 
 
-def compare(records: Iterable[TrialRecord]) -> list[Comparison]:
+def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison]:
     """Put the newest record of every trial into rows, and rows of one question together.
 
     Workloads ask one question if they differ at most in their micro-batches. Tries of learning
@@ -177,10 +190,10 @@ def compare(records: Iterable[TrialRecord]) -> list[Comparison]:
     for record in latest(records):
         if record.spec.training is None or record.spec.training.evaluate == "test":
             questions[record.spec.workload.question()].append(record)
-    return [_comparison(found) for found in questions.values()]
+    return [_comparison(found, details) for found in questions.values()]
 
 
-def _comparison(records: list[TrialRecord]) -> Comparison:
+def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
     grouped: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for record in records:
         grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
@@ -188,7 +201,8 @@ def _comparison(records: list[TrialRecord]) -> Comparison:
     rows = [
         Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)
     ]
-    return Comparison(tuple(rows))
+    rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
+    return Comparison(tuple(rows), details)
 
 
 def _labels(groups: list[list[TrialRecord]]) -> list[str]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Canvas
 
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison, Row
-from reports.memory_figures import Details, parts_at_peak, timeline
+from reports.memory_figures import parts_at_peak, timeline
 from reports.palette import BASELINE_COLOUR, COLOURS, EDGE_COLOUR, OTHER_COLOUR
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
@@ -34,7 +34,7 @@ class Figure:
     svg: str
 
 
-def write_all(comparisons: list[Comparison], folder: Path, details: Details) -> list[Figure]:
+def write_all(comparisons: list[Comparison], folder: Path) -> list[Figure]:
     """Draw every figure the records allow, and return them in the order of the report.
 
     Where there are several comparisons there is no figure: each would need a set of its own.
@@ -57,7 +57,7 @@ def write_all(comparisons: list[Comparison], folder: Path, details: Details) -> 
         (
             "memory-timeline",
             "Counted memory through one training step, operator by operator.",
-            lambda c: timeline(c, details),
+            timeline,
         ),
         (
             "time-flops",

@@ -1,6 +1,5 @@
 """What memory consists of at the peak, and how it goes up and down through a step."""
 
-from collections.abc import Callable
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -10,7 +9,6 @@ from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison, Row
 from reports.palette import BASELINE_COLOUR, CATEGORY_COLOURS, COLOURS, EDGE_COLOUR
 
-Details = Callable[[str], dict[str, Any]]
 PHASE_MARKS = {"backward": "v", "optimizer": "s"}
 
 
@@ -41,12 +39,12 @@ def parts_at_peak(comparison: Comparison) -> Canvas | None:
     return canvas
 
 
-def timeline(comparison: Comparison, details: Details) -> Canvas | None:
+def timeline(comparison: Comparison) -> Canvas | None:
     """Draw the bytes alive after each operator of a step, of the reference and the baseline."""
     shown = []
     for method in (REFERENCE, BASELINE):
         row = comparison.find(method)
-        found = _timeline_of(row, details) if row else None
+        found = _timeline_of(comparison, row) if row else None
         if row and found:
             shown.append((row, found))
     if not shown:
@@ -66,9 +64,8 @@ def timeline(comparison: Comparison, details: Details) -> Canvas | None:
     return canvas
 
 
-def _timeline_of(row: Row, details: Details) -> dict[str, Any] | None:
-    record = row.profiled()
-    found = details(record.key).get("counted", {}).get("timeline") if record else None
+def _timeline_of(comparison: Comparison, row: Row) -> dict[str, Any] | None:
+    found = comparison.detail(row).get("counted", {}).get("timeline")
     return found if found and found["index"] else None
 
 

@@ -117,6 +117,12 @@ COLUMNS = (
 )
 
 
+def _unexplained(comparison: Comparison, row: Row) -> str:
+    """Return the allocated peak less the tensors counted at that moment and the workspaces."""
+    rest = comparison.detail(row).get("allocated", {}).get("unexplained_bytes")
+    return units.NOTHING if rest is None else f"{rest:,}"
+
+
 MEMORY_COLUMNS = (
     Column("method", "", _label),
     Column("counted MiB", "peak_counted_bytes", COUNTED),
@@ -124,6 +130,7 @@ MEMORY_COLUMNS = (
     Column(
         "allocated MiB", "peak_allocated_bytes", _value("peak_allocated_bytes", units.mebibytes)
     ),
+    Column("unexplained B", "", _unexplained),
     Column("process MiB", "peak_process_bytes", _value("peak_process_bytes", units.mebibytes)),
     Column("residual MiB", "residual_bytes", _value("residual_bytes", units.mebibytes)),
     Column(

@@ -9,6 +9,11 @@ from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 
+UNEXPLAINED = (
+    "peak_allocated_bytes less the tensors counted at that moment and less workspace_bytes: 0, "
+    "but for scalars made outside any operator; more than 1 % is noted. The counted peak itself "
+    "may lie at another moment."
+)
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
@@ -94,7 +99,8 @@ def _made_on(environment: dict[str, Any]) -> str:
 def definitions() -> list[tuple[str, str]]:
     """Return the definition of every metric the tables show, in the order of their columns."""
     columns = (*COLUMNS, *MEMORY_COLUMNS, *WORK_COLUMNS)
-    return [(metric, METRICS[metric].definition) for metric in _shown(columns)]
+    shown = [(metric, METRICS[metric].definition) for metric in _shown(columns)]
+    return [*shown, ("unexplained", UNEXPLAINED)]
 
 
 def failures(comparison: Comparison) -> list[str]:

@@ -5,8 +5,7 @@ from pathlib import Path
 from harness.errors import BadInput
 from harness.record import TrialRecord
 from reports import csv, figures, html, markdown
-from reports.comparison import Comparison, compare
-from reports.memory_figures import Details
+from reports.comparison import Comparison, Details, compare
 
 
 def write(
@@ -23,11 +22,11 @@ def write(
     Raises:
         BadInput: there is no record to report on, or the folder cannot be written.
     """
-    comparisons = compare(records)
+    comparisons = compare(records, details)
     if not comparisons:
         raise BadInput(f"no results in {folder}: expected records/*.json made by 'bsrbench run'")
     try:
-        drawn = figures.write_all(comparisons, folder, details)
+        drawn = figures.write_all(comparisons, folder)
         markdown.write(comparisons, drawn, title, folder / "report.md")
         html.write(comparisons, drawn, title, folder / "report.html")
         csv.write(comparisons, folder / "comparison.csv")

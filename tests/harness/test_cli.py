@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.environment import without_place
 from harness.metrics import METRICS
 from harness.record import TrialRecord
 
@@ -255,3 +256,5 @@ def test_json_in_a_record_has_no_path_of_the_machine(tiny, tmp_path, typed):
     environment = json.loads(path.read_text())["environment"]
 
     assert str(ROOT) not in json.dumps(environment)
+    assert without_place("/home/me/suites/mine.toml") == ".../mine.toml"
+    assert without_place("results/quick") == "results/quick"

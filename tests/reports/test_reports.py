@@ -23,7 +23,7 @@ def no_details(_):
 
 
 def only(records):
-    (comparison,) = compare(records)
+    (comparison,) = compare(records, no_details)
     return comparison
 
 
@@ -179,7 +179,7 @@ def test_the_terminal_table_fits_its_width_whole(records, make_record, width):
     values = {"peak_counted_bytes": 999 * MIB, "step_flop": 1330, "trained_parameters": 10**8}
     records.append(make_record("a_long_name+and_more", step_seconds=[1.0, 9.0], **values))
     console = Console(width=width, record=True, file=io.StringIO())
-    terminal.show(compare(records), console)
+    terminal.show(compare(records, no_details), console)
     printed = console.export_text()
 
     assert "…" not in printed
@@ -283,3 +283,11 @@ def test_what_is_not_there_says_why_once(records):
     assert "forward_macs, all rows: a test" in lines
     assert len(lines) == len(set(lines))
     assert not any(line.startswith("step_flop") for line in lines)
+
+
+def test_what_nothing_explains_stands_beside_the_meters(make_record):
+    record = make_record("bsr", peak_allocated_bytes=MIB)
+    (comparison,) = compare([record], lambda _: {"allocated": {"unexplained_bytes": 96}})
+    (_, titles, rows), _ = table.sections(comparison)
+
+    assert rows[0][titles.index("unexplained B")] == "96"
