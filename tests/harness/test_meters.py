@@ -211,6 +211,35 @@ def test_flops_of_a_step_with_fused_attention(make_vit, batch):
     )
 
 
+@pytest.mark.parametrize("kernel", ["efficient", "flash", "cudnn"])
+def test_flops_of_cudas_attention_kernels_are_counted(kernel):
+    """Two products forward, five backward (the scores again), of 2 FLOP a multiply-add.
+
+    On device meta the operators have their shapes and run nothing.
+    """
+    q = torch.empty(2, 6, 17, 64, device="meta", dtype=torch.float16)
+    product = 2 * 2 * 6 * 17 * 17 * 64
+    forward = getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}_attention")
+    backward = getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}_attention_backward")
+    with StepFlops() as flops:
+        made = forward(q, q, q) if kernel == "flash" else forward(q, q, q, None, True)
+        flops.enter_phase("backward")
+        backward(*arguments_of(backward, q, made))
+
+    assert flops.by_phase == {"forward": 2 * product, "backward": 5 * product}
+
+
+def arguments_of(backward, q, made):
+    """Return a valid call's arguments by their names; on meta only their shapes matter."""
+    shaped = {"grad_out": q, "grad_out_": q, "query": q, "key": q, "value": q, "out": made[0]}
+    plain = {"dropout_p": 0.0, "is_causal": False, "max_q": 17, "max_k": 17}
+    plain |= {"grad_input_mask": [True, True, True, False], "logsumexp": made[1]}
+    plain |= {"attn_bias": None, "cum_seq_q": None, "cum_seq_k": None}
+    seed = torch.empty((), device="meta", dtype=torch.int64)
+    names = [a.name for a in backward.default._schema.arguments if not a.kwarg_only]
+    return [(shaped | plain).get(name, seed) for name in names]
+
+
 def test_flops_list_what_they_did_not_count():
     with StepFlops() as flops:
         torch.ones(3).exp().view(3, 1)
