@@ -301,7 +301,7 @@ def make_accelerator(monkeypatch):
 
     def make(allocated, reserved, reset=None):
         def answering(answer):
-            def answer_or_raise(*_):
+            def answer_or_raise(*_, **__):
                 if isinstance(answer, Exception):
                     raise answer
                 return answer
@@ -361,7 +361,7 @@ def test_an_accelerator_does_not_know_memory_use_energy_or_slowdowns(make_accele
 
 
 def test_a_device_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
 
     with pytest.raises(BadInput, match="no device 'xpu' here: torch's accelerator is none"):
         open_device("xpu")
