@@ -32,8 +32,6 @@ budget_seconds = 0
 [[methods]]
 method = "full"
 [[methods]]
-method = "bsr"
-[[methods]]
 method = "bsr+int8"
 """
 
@@ -43,7 +41,8 @@ NOT_OF_A_PROFILE = {
     "peak_reserved_bytes",
 }
 MAY_BE_UNREADABLE = {"joules_per_image"}  # where the processor shows no counter
-UNDEFINED = {"full": set(), "bsr": set(), "bsr+int8": {"paper_convention_bytes"}}
+UNDEFINED = {"full": set(), "bsr+int8": {"paper_convention_bytes"}}
+UNTIMED = ("--set", "profile.rounds=0")
 PROFILE = ("profile", "--model", "test_vit", "--batch", "1", "--method")
 
 
@@ -61,10 +60,10 @@ def test_a_suite_runs_reports_and_is_not_run_twice(tiny, tmp_path, typed):
     _, second = typed("run", tiny, "--results", results)
 
     assert code == 0
-    assert len(records) == 6
+    assert len(records) == 4
     assert records == sorted((results / "records").glob("*.json"))
     assert "report.html" in first
-    assert "6 of 6 trials are stored already" in second
+    assert "4 of 4 trials are stored already" in second
     for name in ("report.md", "report.html", "comparison.csv", "memory.png", "memory.svg"):
         assert (results / name).stat().st_size > 0
     _check_records([TrialRecord.model_validate_json(path.read_text()) for path in records])
@@ -74,13 +73,14 @@ def _check_records(records):
     profiled = {r.spec.method: r.measurements for r in records if r.spec.profile}
     trained = [r.measurements for r in records if r.spec.training]
 
-    assert {"full", "bsr", "bsr+int8"} == set(profiled)
+    assert {"full", "bsr+int8"} == set(profiled)
     for method, measured in profiled.items():
         absent = {name for name in METRICS if measured[name] is None} - MAY_BE_UNREADABLE
         assert absent == NOT_OF_A_PROFILE | UNDEFINED[method]
         assert len(measured["step_seconds"]) == 2
-    assert profiled["bsr"]["peak_counted_bytes"] < profiled["full"]["peak_counted_bytes"]
-    assert profiled["bsr"]["step_flop"] < profiled["full"]["step_flop"]
+    lean, full = profiled["bsr+int8"], profiled["full"]
+    assert lean["peak_counted_bytes"] < full["peak_counted_bytes"]
+    assert lean["step_flop"] < full["step_flop"]
     assert all(0 <= measured["accuracy_top1"] <= 1 for measured in trained)
     for record in records:
         assert {"machine_id", "versions", "commit", "tree_dirty"} <= set(record.environment)
@@ -106,11 +106,11 @@ def test_a_method_dropped_into_the_folder_is_found_and_runs(tiny, tmp_path):
     text = (ROOT / "methods" / "head.py").read_text().replace("LinearProbe", "Mine")
     (tmp_path / "methods" / "mine.py").write_text(text)
     listed = _harness("list", "methods", folder=tmp_path)
-    run = _harness("run", str(tiny), "--methods", "mine,full", "--results", "r", folder=tmp_path)
+    run = _harness("run", str(tiny), *("--methods", "mine"), *UNTIMED, folder=tmp_path)
 
     assert "mine" in listed.stdout.split()
     assert run.returncode == 0, run.stderr
-    assert "mine" in (tmp_path / "r" / "report.md").read_text()
+    assert "mine" in (tmp_path / "results/local/tiny/report.md").read_text()
 
 
 def _harness(*arguments, folder=ROOT):
@@ -120,19 +120,20 @@ def _harness(*arguments, folder=ROOT):
 
 def test_a_killed_run_loses_nothing_that_was_stored(tiny, tmp_path):
     results = tmp_path / "results"
-    command = [sys.executable, "-m", "harness", "run", str(tiny), "--results", str(results)]
+    arguments = ("run", str(tiny), "--results", str(results), *UNTIMED)
+    command = [sys.executable, "-m", "harness", *arguments]
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     while child.poll() is None and not list((results / "records").glob("*.json")):
         time.sleep(0.05)
     child.kill()
     child.communicate()
     before = {p.name: p.read_text() for p in (results / "records").glob("*.json")}
-    done = _harness("run", str(tiny), "--results", str(results))
+    done = _harness(*arguments)
     after = {p.name: p.read_text() for p in (results / "records").glob("*.json")}
 
     assert done.returncode == 0, done.stderr
     assert before
-    assert len(after) == 6
+    assert len(after) == 4
     for name, text in before.items():
         one, other = (TrialRecord.model_validate_json(t) for t in (text, after[name]))
         assert one.measurements["peak_counted_bytes"] == other.measurements["peak_counted_bytes"]
@@ -235,7 +236,7 @@ main()
 def test_reports_are_made_without_torch(tiny, tmp_path, typed):
     """Blocks torch's import and makes the report of a stored record again."""
     results = tmp_path / "results"
-    typed("run", tiny, "--results", results, "--methods", "full", "--set", "profile.rounds=1")
+    typed("run", tiny, "--results", results, "--methods", "full", *UNTIMED)
     (results / "report.md").unlink()
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_TORCH, "report", str(results)],
@@ -251,7 +252,7 @@ def test_reports_are_made_without_torch(tiny, tmp_path, typed):
 
 def test_json_in_a_record_has_no_path_of_the_machine(tiny, tmp_path, typed):
     results = tmp_path / "results"
-    typed("run", tiny, "--results", results, "--methods", "full", "--set", "profile.rounds=1")
+    typed("run", tiny, "--results", results, "--methods", "full", *UNTIMED)
     (path,) = [p for p in (results / "records").glob("*.json") if "steps" in p.read_text()][:1]
     environment = json.loads(path.read_text())["environment"]
 

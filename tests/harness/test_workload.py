@@ -127,7 +127,8 @@ def _only_local_wheels(monkeypatch, tmp_path, wheels):
 
 
 def test_offline_pretrained_weights_give_one_clear_error(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Its environment variable is read once, on import; set later, the hub is asked and asked again.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     spec = Workload(model="deit_tiny_patch16_224", weights="timm", batch=1)
 
     with pytest.raises(BadInput, match=r"pretrained weights .* cannot be fetched"):
