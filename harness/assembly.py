@@ -17,8 +17,8 @@ TIMED = (
 OF_TRAINING = ("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss")
 RESIDUAL = "residual"  # begins the note about it
 TIMING = "timing: "  # begins what is noted about times
-# What a CPU process needed beyond its tensors was 8 to 22 MiB over all methods and models tried
-# (results/meters); more than this has a reason that somebody should look for.
+# What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
+# (results/); more than this has a reason that somebody should look for.
 RESIDUAL_BYTES, RESIDUAL_SHARE = 32 * 2**20, 0.02
 KERNEL_GRAIN_BYTES = 2**20  # what the kernel's mark may miss: pages, small blocks
 

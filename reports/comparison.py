@@ -22,7 +22,6 @@ REFERENCE = "full"
 BASELINE = "bsr"
 # Gives a record's sidecar by its key; empty where there is none.
 Details = Callable[[str], dict[str, Any]]
-OF_SEEDS = ("accuracy_top1", "validation_accuracy_top1")
 
 
 @dataclass(frozen=True)
