@@ -3,11 +3,12 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
 PAPER_DEPTH = 12
+KERNEL_SECONDS = "kernel_compile_seconds"
 
 
 class Unsupported(Exception):  # noqa: N818 - a stored outcome, not a programming error
@@ -60,6 +61,15 @@ class Method(ABC):
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Be told that an optimizer step is done."""
 
+    def environment(self) -> dict[str, Any]:
+        """Return what its numbers depend on beside versions, asked for at the end of a pass.
+
+        ``fallback``, a sentence, says that something slower or larger ran than the method's
+        best, and becomes a note of the record; ``kernel_compile_seconds`` is what its own
+        kernels took to be compiled in this process.
+        """
+        return {}
+
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return how many tokens each of ``depth`` blocks passes on, ``entering`` at the start."""
         return (entering,) * depth
@@ -108,6 +118,18 @@ class Composed(Method):
         """Tell every part."""
         for part in self.parts:
             part.step_done()
+
+    def environment(self) -> dict[str, Any]:
+        """Return what the parts say: fallbacks one after the other, seconds added up."""
+        found = [part.environment() for part in self.parts]
+        merged = {key: value for facts in found for key, value in facts.items()}
+        said = [facts["fallback"] for facts in found if "fallback" in facts]
+        spent = [facts[KERNEL_SECONDS] for facts in found if KERNEL_SECONDS in facts]
+        if said:
+            merged["fallback"] = "; ".join(said)
+        if spent:
+            merged[KERNEL_SECONDS] = sum(spent)
+        return merged
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return the fewest tokens any part passes on, block by block."""
