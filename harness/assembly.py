@@ -1,10 +1,12 @@
 """What the passes of a trial read, put together into its record."""
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
 from harness.metrics import METRICS
+from harness.profiler.clock import COMPILE_SECONDS
 from harness.record import Outcome, Status, TrialRecord, Value
 from harness.spec import TrialSpec
 from harness.trial import CLOCK, PassResult
@@ -12,7 +14,7 @@ from harness.trial import CLOCK, PassResult
 TIMED = (
     *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
     *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
-    "joules_per_image",
+    *("joules_per_image", COMPILE_SECONDS),
 )
 OF_TRAINING = ("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss")
 RESIDUAL = "residual"  # begins the note about it
@@ -41,6 +43,10 @@ def make_record(
         measured |= reading["measurements"]
         missing |= reading["missing"]
     measured |= _derived(measured, spec)
+    method = _said_by_method(results.values())
+    notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
+    if "fallback" in method:
+        notes.append(str(method["fallback"]))
     device = next((result.device for result in results.values() if result.device), {})
     started = [r.start_seconds for r in results.values() if r.start_seconds is not None]
     record = TrialRecord(
@@ -49,8 +55,9 @@ def make_record(
         outcome=Outcome(status=status, reason=reason),
         measurements={name: measured.get(name) for name in METRICS},
         missing=missing | _reasons(measured, missing, spec, reason),
-        notes=[note for reading in readings for note in reading["notes"]] + _doubts(measured, spec),
-        environment=environment | {"device": device, "pass_start_seconds": started},
+        notes=list(dict.fromkeys(notes)),  # stored ones may come again
+        environment=environment
+        | {"device": device, "method": method, "pass_start_seconds": started},
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     detail: dict[str, Any] = {}
@@ -72,8 +79,21 @@ def stored_result(record: TrialRecord, detail: dict[str, Any]) -> PassResult:
         "notes": [note for note in record.notes if not note.startswith((TIMING, RESIDUAL))],
         "detail": {name: found for name, found in detail.items() if name != CLOCK},
     }
-    device = record.environment.get("device", {})
-    return PassResult(record.outcome.status, record.outcome.reason, reading=reading, device=device)
+    return PassResult(
+        record.outcome.status,
+        record.outcome.reason,
+        reading=reading,
+        device=record.environment.get("device", {}),
+        method=record.environment.get("method", {}),
+    )
+
+
+def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
+    """Return what the method said, of each thing what the first pass to mention it said."""
+    facts: dict[str, Any] = {}
+    for result in results:
+        facts = result.method | facts
+    return facts
 
 
 def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
@@ -103,6 +123,9 @@ def _number(value: Value) -> int:
 
 def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     derived: dict[str, Value] = {}
+    spent = measured.get(COMPILE_SECONDS)
+    if isinstance(spent, list):  # a visit each; the later ones find the first one's code
+        derived[COMPILE_SECONDS] = max(spent)
     for seconds, rate in (
         ("step_seconds", "images_per_second"),
         ("evaluation_seconds", "evaluation_images_per_second"),
@@ -130,16 +153,29 @@ def _reasons(
 
 
 def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
-    if name in OF_TRAINING:
-        if spec.training is None:
-            return "not asked for: this trial only profiles"
-        other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
-        if name == other[spec.training.evaluate]:
-            return "not read: only one split is read a trial"
-    elif spec.profile is None:
+    why_not_asked = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
+    return (
+        why_not_asked(name, spec)
+        or failure
+        or f"this meter does not exist for {spec.workload.device}"
+    )
+
+
+def _why_training_lacks(name: str, spec: TrialSpec) -> str:
+    if spec.training is None:
+        return "not asked for: this trial only profiles"
+    other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
+    unread = other[spec.training.evaluate]
+    return "not read: only one split is read a trial" if name == unread else ""
+
+
+def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
+    if spec.profile is None:
         return "not asked for: this trial only trains; the profile is its own trial"
-    elif name in TIMED and not spec.profile.rounds:
+    if name == COMPILE_SECONDS and not spec.workload.compiled_step:
+        return "not asked for: the step is not compiled"
+    if name in TIMED and not spec.profile.rounds:
         return "not asked for: rounds = 0"
-    elif name == "peak_reserved_bytes" and spec.workload.device == "cpu":
+    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
         return "the CPU's allocator keeps no reserve"
-    return failure or f"this meter does not exist for {spec.workload.device}"
+    return ""

@@ -1,9 +1,12 @@
 """One optimizer step under the counting meter, with what each tensor is for and whose it is."""
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.meters.counted import Category, LiveBytes, Timeline
@@ -40,19 +43,20 @@ class CountedStep:
 
 
 def counted_step(job: Job, batch: tuple[Tensor, Tensor], *, grain: int = 1) -> CountedStep:
-    """Do one step and count it; ``grain`` rounds every storage up, as an allocator would."""
+    """Do one step and count it; ``grain`` rounds every storage up, as an allocator would.
+
+    Raises:
+        ValueError: the step is compiled; watched, it would run eagerly, and another be counted.
+    """
+    if job.spec.workload.compiled_step:
+        raise ValueError("a compiled step cannot be counted: watched, it would run eagerly")
     with Owner(job.model) as owner, LiveBytes(owner.now, grain=grain) as live:
         _watch_weights(live, job)
         _watch_optimizer(live, job)
         live.watch(batch, Category.INPUTS)
         before = live.now
-
-        def enter_phase(phase: str) -> None:
-            live.enter_phase(phase)
-            if phase == "optimizer":
-                _watch_gradients(live, job)
-
-        loss = optimizer_step(job, *batch, enter_phase=enter_phase)
+        with _watched_gradients(live, job):
+            loss = optimizer_step(job, *batch, enter_phase=live.enter_phase)
         left = live.now - before - live.size_of(loss)
         _watch_optimizer(live, job)  # the first step has made it
         modules = live.at_peak()
@@ -77,16 +81,34 @@ def _watch_weights(live: LiveBytes, job: Job) -> None:
 
 
 def _watch_optimizer(live: LiveBytes, job: Job) -> None:
-    names: dict[Tensor, str] = {p: name for name, p in job.model.named_parameters()}
-    for parameter, state in job.optimizer.state.items():
-        kept = [value for value in state.values() if isinstance(value, Tensor)]
+    names = _parameter_names(job)
+    for parameter, kept in job.optimizer_state():
         live.watch(kept, Category.OPTIMIZER, _module_of(names.get(parameter, OF_NO_MODULE)))
 
 
-def _watch_gradients(live: LiveBytes, job: Job) -> None:
-    for name, parameter in job.model.named_parameters():
-        if parameter.grad is not None:
-            live.watch([parameter.grad], Category.GRADIENTS, _module_of(name))
+@contextmanager
+def _watched_gradients(live: LiveBytes, job: Job) -> Iterator[None]:
+    """Say what gradients are for as an optimizer is about to use them.
+
+    One inside the backward pass frees them right after; later there is nothing to see.
+    """
+    names = _parameter_names(job)
+
+    def watch(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            if parameter.grad is not None:
+                live.watch([parameter.grad], Category.GRADIENTS, _module_of(names[parameter]))
+
+    handles = [optimizer.register_step_pre_hook(watch) for optimizer in job.optimizers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _parameter_names(job: Job) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in job.model.named_parameters()}
 
 
 def _module_of(parameter_name: str) -> str:

@@ -10,6 +10,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 
+from harness.compiled import require_compiles
 from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
 from harness.devices import torch_device
@@ -37,6 +38,10 @@ DEPENDS_ON_DATA = (
     UnsupportedOperatorException,
 )
 NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
+NOT_OF_COMPILED = (
+    "predicted only for a step that is not compiled: what a compiled one keeps and recomputes is "
+    "the compiler's choice; FLOPs are those of the uncompiled step"
+)
 # What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
 ESTIMATED_ALONE = ("peak_estimated_bytes", "paper_convention_bytes")
 
@@ -65,6 +70,8 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     """
     workload = spec.workload
     method = load(spec.method, **spec.options)
+    if workload.compiled_step:
+        require_compiles(method)
     model = models.outline(workload, data.classes(workload.data, workload.classes))
     enlarge = enlargement(model)
     prepared = method.prepare(model)
@@ -81,8 +88,14 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
         # No fallback: it would run the real kernel over as much real memory.
         with FakeTensorMode(allow_fallback_kernels=False):
             _replace_by_fakes(prepared)
-            job = make_ready(spec, method, prepared, Cpu(torch.device("cpu")), enlarge)
-            _add_step(reading, job)
+            device = Cpu(torch.device("cpu"))
+            job = make_ready(spec.uncompiled(), method, prepared, device, enlarge)
+            batch = _fake_batch(job)
+            _add_flops(reading, job, batch)
+            if workload.compiled_step:
+                reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
+            else:
+                _add_memory(reading, job, batch)
     except RuntimeError as error:
         why = _why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
@@ -99,20 +112,22 @@ def _why_unpredictable(error: RuntimeError) -> str:
     raise error
 
 
-def _add_step(reading: Reading, job: Job) -> None:
-    """Run two fake steps: the first counts FLOPs and makes the optimizer's state."""
-    workload = job.spec.workload
-    batch = _fake_batch(job)
+def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Run a fake step, which makes the optimizer's state too."""
     with StepFlops() as flops:
         optimizer_step(job, *batch, enter_phase=flops.enter_phase)
-    on_cuda = torch_device(workload.device).type == "cuda"
+    reading.measurements["forward_flop"] = flops.by_phase["forward"]
+    reading.measurements["step_flop"] = sum(flops.by_phase.values())
+
+
+def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Run a second fake step, a steady one."""
+    on_cuda = torch_device(job.spec.workload.device).type == "cuda"
     step = counted_step(job, batch, grain=CUDA_BLOCK_BYTES if on_cuda else 1)
     reading.measurements.update(
         {
             "peak_estimated_bytes": step.peak,
             "held_after_forward_bytes": step.held_after_forward,
-            "forward_flop": flops.by_phase["forward"],
-            "step_flop": sum(flops.by_phase.values()),
         }
         | at_peak_metrics(step)
     )

@@ -80,9 +80,11 @@ MEMORY: dict[str, Metric] = {
         "lower",
         "What the machine had to give the process: on the CPU the kernel's high-water mark "
         "(VmHWM, reset before the step, glibc's mmap threshold pinned) above the resident size "
-        "before the model was built; on CUDA what NVML says this process uses after the step, the "
-        "CUDA context included, or where it does not say, the device's use above the level "
-        f"before (then noted). During {MEASURED_AT}, after two others.",
+        "before the model was built, or for a compiled step above the level just before it less "
+        "the tensors alive there, so that what the compiler left is not in it; on CUDA what NVML "
+        "says this process uses after the step, the CUDA context included, or where it does not "
+        f"say, the device's use above the level before (then noted). During {MEASURED_AT}, after "
+        "two others.",
     ),
     "residual_bytes": Metric(
         "B",
@@ -133,7 +135,8 @@ METRICS: dict[str, Metric] = {
         "FLOP",
         "lower",
         "The same for the whole optimizer step of one batch as it ran: forward, backward with "
-        "what it recomputes, optimizer.",
+        "what it recomputes, optimizer. Both are those of the uncompiled step where it is "
+        "compiled.",
     ),
     "step_seconds": Metric(
         "s",
@@ -147,11 +150,20 @@ METRICS: dict[str, Metric] = {
             "s",
             "lower",
             f"Wall-clock time of the {phase} part of a step, synchronised at both ends, in a loop "
-            "apart from step_seconds; micro-batches added up.",
+            "apart from step_seconds; micro-batches added up. An optimizer in the backward pass is "
+            "backward.",
             samples=True,
         )
         for phase in ("forward", "backward", "optimizer")
     },
+    "compile_seconds": Metric(
+        "s",
+        "lower",
+        "Time torch.compile took, by its own clock, for the forward and backward pass of a "
+        "training step, before the first timed step; evaluation's compilation is not in it. One "
+        "thread compiles, and with an empty cache: later visits reuse the first one's code, so "
+        "it is the most any visit took.",
+    ),
     "joules_per_image": Metric(
         "J",
         "lower",
@@ -188,7 +200,9 @@ METRICS: dict[str, Metric] = {
         "", "higher", "The same on the validation split; only tries of learning rates have it."
     ),
     "training_seconds": Metric(
-        "s", "lower", "Wall-clock time of all training steps of the trial, data included."
+        "s",
+        "lower",
+        "Wall-clock time of all training steps of the trial, data and compilation included.",
     ),
     "final_loss": Metric("nat", "lower", "Mean cross-entropy over the last five training batches."),
 }

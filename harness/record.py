@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from harness.metrics import METRICS
 from harness.spec import Frozen, TrialSpec
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 class Status(StrEnum):
@@ -39,11 +39,11 @@ class TrialRecord(Frozen):
         key: trial id, source fingerprint and machine id, joined; the file's name.
         measurements: a value for every name in ``METRICS``; ``None`` has its reason in ``missing``.
         notes: what a reader of the numbers must know (what a meter could not count, doubts).
-        environment: machine, device, versions, commit, round group.
+        environment: machine, device, versions, commit, round group, what the method said.
         finished_at: UTC, ISO 8601.
     """
 
-    schema_version: Literal[2] = SCHEMA_VERSION
+    schema_version: Literal[3] = SCHEMA_VERSION
     key: str
     spec: TrialSpec
     outcome: Outcome

@@ -10,6 +10,11 @@ Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
+# How a step is done, whatever the method: rows that differ in these answer one question.
+AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
+# Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
+LATER_KEYS = {"compiled_step": False, "optimizer_in_backward": False}
+
 
 class Frozen(BaseModel):
     """Data that validates once and never changes; an unknown key is an error."""
@@ -29,6 +34,10 @@ class Workload(Frozen):
         batch: images an optimizer step.
         micro_batch: images a forward pass (gradients accumulate); ``None`` is the whole batch.
         precision: ``fp32``, or ``bf16`` autocast with fp32 weights.
+        compiled_step: ``torch.compile`` of the model's forward pass, in one graph, and with it of
+            the backward pass; the loss and the optimizer's fused kernel stay as they are.
+        optimizer_in_backward: each trained parameter is stepped, and its gradient freed, as soon
+            as the backward pass has made that gradient.
         threads: CPU threads of one trial.
     """
 
@@ -40,6 +49,8 @@ class Workload(Frozen):
     batch: Count
     micro_batch: Count | None = None
     precision: Literal["fp32", "bf16"] = "fp32"
+    compiled_step: bool = False
+    optimizer_in_backward: bool = False
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -50,11 +61,33 @@ class Workload(Frozen):
     def _micro_batch_fits(self) -> "Workload":
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        if self.optimizer_in_backward and (self.micro_batch or self.batch) < self.batch:
+            raise ValueError(
+                "optimizer_in_backward steps in the one backward pass of a step, got micro_batch "
+                f"{self.micro_batch} of batch {self.batch}, whose gradients add up over several: "
+                "leave out one of the two"
+            )
         return self
 
     def question(self) -> str:
-        """Return what workloads share whose rows answer one question: all but the micro-batch."""
-        return digest(self.model_dump(mode="json", exclude={"micro_batch"}))
+        """Return what workloads share whose rows answer one question: all but the axes."""
+        return digest(self.model_dump(mode="json", exclude=set(AXES)))
+
+    def axes(self, beside: "Workload | None" = None) -> list[str]:
+        """Return in words the axes that are not as in ``beside``, or else not at their default."""
+        said = {
+            "micro_batch": f"micro-batch {self.micro_batch}" if self.micro_batch else "whole batch",
+            "precision": self.precision,
+            "compiled_step": "compiled" if self.compiled_step else "not compiled",
+            "optimizer_in_backward": "optimizer in backward"
+            if self.optimizer_in_backward
+            else "optimizer after backward",
+        }
+        usual = {
+            name: Workload.model_fields[name].default if beside is None else getattr(beside, name)
+            for name in AXES
+        }
+        return [said[name] for name in AXES if getattr(self, name) != usual[name]]
 
 
 class LearningRateTry(Frozen):
@@ -127,19 +160,41 @@ class TrialSpec(Frozen):
             raise ValueError("a trial must have a training part, a profile part, or both")
         return self
 
+    @model_validator(mode="after")
+    def _clips_what_it_has(self) -> "TrialSpec":
+        clip = self.training.clip_norm if self.training else None
+        if clip is not None and self.workload.optimizer_in_backward:
+            raise ValueError(
+                f"clip_norm {clip:g} needs the norm of all gradients before any step, and "
+                "optimizer_in_backward steps as each gradient comes: leave out one of the two"
+            )
+        return self
+
     def trial_id(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the spec's canonical JSON."""
-        return digest(self.model_dump(mode="json"))
+        data = self.model_dump(mode="json")
+        for name, value in LATER_KEYS.items():
+            if data["workload"][name] == value:
+                del data["workload"][name]
+        return digest(data)
 
     def row_id(self) -> str:
         """Return what trials share that differ only in seed or in what was measured."""
         return digest(self.model_dump(mode="json", include={"method", "options", "workload"}))
 
-    def label(self) -> str:
-        """Return how reports call this row: the method and what was set beside it."""
+    def uncompiled(self) -> "TrialSpec":
+        """Return the same trial with a step that is not compiled."""
+        workload = self.workload.model_copy(update={"compiled_step": False})
+        return self.model_copy(update={"workload": workload})
+
+    def label(self, beside: Workload | None = None) -> str:
+        """Return how reports call this row: the method, its options, and its axes.
+
+        Args:
+            beside: a workload whose axes go without saying; the defaults where there is none.
+        """
         shown = [f"{key}={json.dumps(value)}" for key, value in self.options.items()]
-        if self.workload.micro_batch is not None:
-            shown.append(f"micro-batch {self.workload.micro_batch}")
+        shown += self.workload.axes(beside)
         return self.method + (f" ({', '.join(shown)})" if shown else "")
 
 

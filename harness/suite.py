@@ -3,7 +3,7 @@
 import itertools
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tomlkit
 from pydantic import Field, ValidationError, model_validator
@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from harness.errors import BadInput, explain, unknown
 from harness.files import write_whole
 from harness.spec import (
+    AXES,
     Count,
     Frozen,
     LearningRateTry,
@@ -39,7 +40,8 @@ class SuiteMethod(Frozen):
     Attributes:
         method: a method, or several joined by ``+``.
         options: its options; of a composition, a table a part.
-        micro_batch: overrides the workload's.
+        micro_batch: overrides the workload's, as do precision, compiled_step and
+            optimizer_in_backward.
         learning_rate: the choice; ``None`` takes the suite's, and reports say "not tuned".
         to_try: learning rates that ``bsrbench tune`` tries.
         tries: what it found.
@@ -48,6 +50,9 @@ class SuiteMethod(Frozen):
     method: str
     options: dict[str, Any] = {}
     micro_batch: Count | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    compiled_step: bool | None = None
+    optimizer_in_backward: bool | None = None
     learning_rate: Rate | None = None
     to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
@@ -101,8 +106,12 @@ class Suite(Frozen):
         ]
 
     def trials(self) -> list[TrialSpec]:
-        """Return, for each workload, a profile trial a method and a training trial a seed."""
-        return [trial for workload in self.workloads() for trial in self._trials(workload)]
+        """Return, for each workload, a profile trial a method and a training trial a seed.
+
+        Where a row overrides what varies, several workloads ask for the same trial: it is one.
+        """
+        found = [trial for workload in self.workloads() for trial in self._trials(workload)]
+        return list({trial.trial_id(): trial for trial in found}.values())
 
     def _trials(self, workload: Workload) -> list[TrialSpec]:
         profiles = [self._profile_trial(row, workload) for row in self.methods if self.profile]
@@ -156,9 +165,8 @@ class Suite(Frozen):
 
 def _for_row(workload: Workload, row: SuiteMethod) -> Workload:
     """Return the workload with what a row overrides."""
-    if row.micro_batch is None:
-        return workload
-    return Workload(**workload.model_dump() | {"micro_batch": row.micro_batch})
+    given = {name: value for name in AXES if (value := getattr(row, name)) is not None}
+    return Workload(**workload.model_dump() | given)
 
 
 def names() -> list[str]:

@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.compiled import CompiledForward, require_compiles
 from harness.devices import Device, open_device
-from harness.method import Method, Unsupported
-from harness.spec import Training, TrialSpec, Workload
+from harness.method import Method
+from harness.optimizer import make_optimizers
+from harness.spec import Training, TrialSpec
 from harness.workload import data, models
 
 EVALUATION_BATCH = 64
@@ -29,26 +31,40 @@ class Diverged(Exception):  # noqa: N818 - a stored outcome, not a programming e
 
 @dataclass(frozen=True)
 class Job:
-    """A trial made ready: everything a step needs, on its device."""
+    """A trial made ready: everything a step needs, on its device.
+
+    Attributes:
+        model: as its method has prepared it; never a compiled one.
+        forward: calls the model, compiled if the workload says so.
+        optimizers: one, or one a trained parameter that steps inside the backward pass.
+    """
 
     spec: TrialSpec
     method: Method
     model: nn.Module
-    optimizer: torch.optim.Optimizer
+    forward: Callable[[Tensor], Tensor]
+    optimizers: tuple[torch.optim.Optimizer, ...]
     device: Device
     classes: int
     enlarge: data.Enlarge
 
     def trained(self) -> list[Tensor]:
-        """Return the parameters the optimizer was given."""
-        return [p for group in self.optimizer.param_groups for p in group["params"]]
+        """Return the parameters the optimizers were given."""
+        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+        return [parameter for group in groups for parameter in group["params"]]
 
     def held(self) -> Iterator[Tensor]:
         """Yield every tensor that lives between steps: parameters, buffers, optimizer state."""
         yield from self.model.parameters()
         yield from self.model.buffers()
-        for state in self.optimizer.state.values():
-            yield from (value for value in state.values() if isinstance(value, Tensor))
+        for _, kept in self.optimizer_state():
+            yield from kept
+
+    def optimizer_state(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Yield each parameter that has one with the tensors of its optimizer's state."""
+        for optimizer in self.optimizers:
+            for parameter, state in optimizer.state.items():
+                yield parameter, [kept for kept in state.values() if isinstance(kept, Tensor)]
 
 
 def begin(spec: TrialSpec, load: Loader) -> Job:
@@ -79,29 +95,22 @@ def make_ready(
     """Put a model that its method has prepared into training mode and give it its optimizer.
 
     Raises:
-        Unsupported: the method leaves nothing to train.
+        Unsupported: the method leaves nothing to train, or a step that must be compiled cannot be.
     """
     classes = data.classes(spec.workload.data, spec.workload.classes)
-    optimizer = _optimizer(model, spec.workload)
-    return Job(spec, method, model.train(), optimizer, device, classes, enlarge)
-
-
-def _optimizer(model: nn.Module, workload: Workload) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise Unsupported("the method leaves no parameter to train")
-    decay = workload.weight_decay
-    if workload.optimizer == "adamw":  # fused: one pass over memory and no temporaries
-        return torch.optim.AdamW(trained, lr=0.0, weight_decay=decay, fused=True)
-    return torch.optim.SGD(
-        trained, lr=0.0, momentum=workload.momentum, weight_decay=decay, fused=True
-    )
+    optimizers = make_optimizers(model, spec.workload)
+    forward: Callable[[Tensor], Tensor] = model
+    if spec.workload.compiled_step:
+        require_compiles(method)
+        forward = CompiledForward(model)
+    return Job(spec, method, model.train(), forward, optimizers, device, classes, enlarge)
 
 
 def set_learning_rate(job: Job, rate: float) -> None:
     """Give every parameter group this learning rate."""
-    for group in job.optimizer.param_groups:
-        group["lr"] = rate
+    for optimizer in job.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate
 
 
 def _ignore(_: str) -> None:
@@ -152,19 +161,26 @@ def optimizer_step(
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
         enter_phase("forward")
         with _precision(job):
-            loss = F.cross_entropy(job.model(part), targets)
+            loss = F.cross_entropy(job.forward(part), targets)
         share = len(targets) / len(labels)
         enter_phase("backward")
         (loss * share).backward()
         total += loss.detach() * share
         del loss
     enter_phase("optimizer")
+    if not job.spec.workload.optimizer_in_backward:  # else it is all done
+        _step_after_backward(job, clip_norm)
+    job.method.step_done()
+    for parameter in job.trained():
+        parameter.grad = None
+    return total
+
+
+def _step_after_backward(job: Job, clip_norm: float | None) -> None:
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(job.trained(), clip_norm)
-    job.optimizer.step()
-    job.method.step_done()
-    job.optimizer.zero_grad(set_to_none=True)
-    return total
+    for optimizer in job.optimizers:
+        optimizer.step()
 
 
 def _precision(job: Job) -> torch.autocast:
@@ -176,8 +192,7 @@ def _precision(job: Job) -> torch.autocast:
 def logits(job: Job, images: Tensor) -> Tensor:
     """Return the model's logits in the trial's precision, without gradients."""
     with _precision(job):
-        output: Tensor = job.model(images)
-    return output
+        return job.forward(images)
 
 
 @dataclass(frozen=True)

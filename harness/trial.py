@@ -1,5 +1,6 @@
 """One trial: its passes, what can happen to each, and the record they make together."""
 
+import json
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -7,10 +8,11 @@ from typing import Any
 
 import torch
 
+from harness.compiled import why_not_compiled
 from harness.devices import open_device
 from harness.errors import BadInput
 from harness.estimate import estimate_pass
-from harness.method import Unsupported
+from harness.method import Method, Unsupported
 from harness.profiler import (
     allocated_pass,
     clock_pass,
@@ -51,6 +53,7 @@ class PassResult:
         bad_input: the reason is a message for the person at the keyboard.
         reading: the fields of a ``Reading``.
         device: what the device says of itself.
+        method: what the method says its numbers depend on (``Method.environment``).
         start_seconds: from asking for the pass to its first line running.
     """
 
@@ -59,6 +62,7 @@ class PassResult:
     bad_input: bool = False
     reading: dict[str, Any] = field(default_factory=dict)
     device: dict[str, Any] = field(default_factory=dict)
+    method: dict[str, Any] = field(default_factory=dict)
     start_seconds: float | None = None
 
 
@@ -73,10 +77,20 @@ def perform(pass_name: str, spec_json: str, load: Loader) -> dict[str, Any]:
     """Run one pass in this process and return a ``PassResult`` as a dictionary; never raises."""
     spec = TrialSpec.model_validate_json(spec_json)
     torch.set_num_threads(spec.workload.threads)
+    loaded: list[Method] = []
+
+    def load_and_keep(name: str, **options: Any) -> Method:
+        loaded.append(load(name, **options))
+        return loaded[-1]
+
     try:
-        reading = PASSES[pass_name](spec, load)
+        reading = PASSES[pass_name](spec, load_and_keep)
         device = open_device(spec.workload.device).describe()
-        return asdict(PassResult(reading=asdict(reading), device=device))
+        said = [method.environment() for method in loaded[-1:]]
+        facts = (
+            json.loads(json.dumps(said[0])) if said else {}
+        )  # what no record can hold fails here
+        return asdict(PassResult(reading=asdict(reading), device=device, method=facts))
     except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
         return asdict(_failure(error))
 
@@ -86,6 +100,8 @@ def _failure(error: Exception) -> PassResult:
         return PassResult(Status.CRASHED, str(error), bad_input=True)
     if isinstance(error, Unsupported):
         return PassResult(Status.UNSUPPORTED, str(error))
+    if (reason := why_not_compiled(error)) is not None:
+        return PassResult(Status.UNSUPPORTED, reason)
     if isinstance(error, Diverged):
         return PassResult(Status.DIVERGED, str(error))
     if _is_out_of_memory(error):

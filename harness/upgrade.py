@@ -5,8 +5,9 @@ from typing import Any
 
 from harness.metrics import METRICS
 from harness.record import SCHEMA_VERSION
+from harness.spec import LATER_KEYS
 
-NEW_IN_2 = "this record was made before the metric existed"
+NEW_METRIC = "this record was made before the metric existed"
 
 
 def upgrade(data: dict[str, Any]) -> dict[str, Any]:
@@ -29,14 +30,26 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
 
 def _to_2(data: dict[str, Any]) -> dict[str, Any]:
     """Version 2 knows more metrics, and keeps a caching allocator's reserve apart."""
-    measurements, missing = dict(data["measurements"]), dict(data["missing"])
+    measurements = dict(data["measurements"])
     if data["spec"]["workload"]["device"].startswith("cuda"):
         measurements["peak_reserved_bytes"] = measurements.pop("peak_process_bytes", None)
+    return _explained(data | {"schema_version": 2, "measurements": measurements})
+
+
+def _to_3(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 3 knows a compiled step and an optimizer in the backward pass: neither was there."""
+    workload = LATER_KEYS | data["spec"]["workload"]
+    return _explained(data | {"schema_version": 3, "spec": data["spec"] | {"workload": workload}})
+
+
+def _explained(data: dict[str, Any]) -> dict[str, Any]:
+    """Return a record in which every metric that is known now has a value or a reason."""
+    measurements, missing = dict(data["measurements"]), dict(data["missing"])
     for name in METRICS:
         if measurements.get(name) is None:
             measurements[name] = None
-            missing.setdefault(name, NEW_IN_2)
-    return data | {"schema_version": 2, "measurements": measurements, "missing": missing}
+            missing.setdefault(name, NEW_METRIC)
+    return data | {"measurements": measurements, "missing": missing}
 
 
-STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2}
+STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2, 2: _to_3}

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.metrics import METRICS
 from harness.record import Status, TrialRecord
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports.statistics import (
     Ratio,
@@ -96,11 +96,13 @@ class Comparison:
     """Rows that were given the same workload, and what they are compared with.
 
     Attributes:
-        rows: in the order of their records.
+        rows: in the order of their records, but the reference first.
+        reference: the workload whose axes go without saying in the rows' labels.
         details: gives the sidecars of their records.
     """
 
     rows: tuple[Row, ...]
+    reference: Workload
     details: Details
 
     def detail(self, row: Row) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class Comparison:
         return self.details(record.key) if record else {}
 
     def find(self, method: str) -> Row | None:
-        """Return the plain row of a method: no options, no micro-batches."""
+        """Return the plain row of a method: no options, and the axes of the reference row."""
         plain = [row for row in self.rows if row.label == method]
         return plain[0] if plain else None
 
@@ -142,10 +144,17 @@ class Comparison:
         """Return the workload in a line."""
         workload = self.rows[0].spec.workload
         size = f" at {workload.image_size} px" if workload.image_size else ""
-        return (
-            f"{workload.model}{size}, {workload.data}, batch {workload.batch}, "
-            f"{workload.precision}, {workload.optimizer}, {workload.device}"
+        parts = (
+            *(f"{workload.model}{size}", workload.data, f"batch {workload.batch}"),
+            *(self.axes(), workload.optimizer, workload.device),
         )
+        return ", ".join(parts)
+
+    def axes(self) -> str:
+        """Return how the steps of rows are done whose labels say nothing else."""
+        workload = self.reference
+        others = [word for word in workload.axes() if word != workload.precision]
+        return ", ".join([workload.precision, *others])
 
     def pareto_front(self, cost: str = "peak_counted_bytes") -> list[Row]:
         """Return the rows that no other row beats in both accuracy and cost, cheapest first."""
@@ -182,8 +191,8 @@ class Comparison:
 def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison]:
     """Put the newest record of every trial into rows, and rows of one question together.
 
-    Workloads ask one question if they differ at most in their micro-batches. Tries of learning
-    rates are left out.
+    Workloads ask one question if they differ at most in their axes. Tries of learning rates are
+    left out.
     """
     questions: dict[str, list[TrialRecord]] = defaultdict(list)
     for record in latest(records):
@@ -196,17 +205,28 @@ def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
     grouped: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
     for record in records:
         grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
-    labels = _labels(list(grouped.values()))
+    reference = _reference([members[0].spec for members in grouped.values()])
+    labels = _labels(list(grouped.values()), reference)
     rows = [
         Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)
     ]
     rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
-    return Comparison(tuple(rows), details)
+    return Comparison(tuple(rows), reference, details)
 
 
-def _labels(groups: list[list[TrialRecord]]) -> list[str]:
+def _reference(specs: list[TrialSpec]) -> Workload:
+    """Return the workload of the plain reference row; without one, of the first row.
+
+    Of several rows of the reference method the one with the fewest axes set counts, whatever the
+    order in which they were measured.
+    """
+    named = [spec for spec in specs if spec.method == REFERENCE and not spec.options]
+    return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
+
+
+def _labels(groups: list[list[TrialRecord]], reference: Workload) -> list[str]:
     """Return each row's label; where two are equal, what tells them apart is added."""
-    plain = [group[0].label() for group in groups]
+    plain = [group[0].spec.label(beside=reference) for group in groups]
     labels = []
     for label, group in zip(plain, groups, strict=True):
         if plain.count(label) == 1:

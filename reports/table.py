@@ -159,6 +159,7 @@ WORK_COLUMNS = (
     Column("forward ms", "forward_seconds", _value("forward_seconds", units.milliseconds)),
     Column("backward ms", "backward_seconds", _value("backward_seconds", units.milliseconds)),
     Column("optimizer ms", "optimizer_seconds", _value("optimizer_seconds", units.milliseconds)),
+    Column("compile s", "compile_seconds", _value("compile_seconds", units.seconds)),
     Column("J / image", "joules_per_image", _value("joules_per_image", units.rate)),
     Column("tokens", "tokens_after_block", lambda _, row: _tokens(row.tokens())),
 )

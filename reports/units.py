@@ -22,6 +22,11 @@ def milliseconds(value: float | None) -> str:
     return NOTHING if value is None else f"{value / MILLI:,.0f}"
 
 
+def seconds(value: float | None) -> str:
+    """Return seconds with one digit."""
+    return NOTHING if value is None else f"{value:,.1f}"
+
+
 def millions(value: float | None) -> str:
     """Return a count in millions."""
     return NOTHING if value is None else f"{value / MEGA:,.3f}"

@@ -31,7 +31,7 @@ def _setting(comparison: Comparison) -> str:
     image = f"{workload.image_size} px" if workload.image_size else "the model's own image size"
     text = (
         f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
-        f"{workload.data!r} at {image}, batch {workload.batch}, {workload.precision}, "
+        f"{workload.data!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
         f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )

@@ -1,5 +1,7 @@
 """A tiny real vision transformer, a batch for it, and the shortest spec that runs."""
 
+from dataclasses import fields
+
 import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
@@ -7,6 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 import methods
 from harness.launch.local import LocalLauncher
 from harness.spec import Profile, Training, TrialSpec, Workload
+from methods import find
 
 CLASSES, SIDE, BATCH = 5, 32, 16
 NO_GPU = "torch sees no NVIDIA GPU here"
@@ -75,6 +78,29 @@ def make_spec():
             profile=profile,
             seed=seed,
         )
+
+    return make
+
+
+BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "drop_at": [1, 3]}
+
+
+def _options_of_six(name):
+    """Return options for six blocks in the place of defaults that name blocks of twelve."""
+    parts = name.split("+")
+    found = {
+        part: {f.name: BLOCKS_OF_SIX[f.name] for f in fields(find(part)) if f.name in BLOCKS_OF_SIX}
+        for part in parts
+    }
+    return {part: chosen for part, chosen in found.items() if chosen} if parts[1:] else found[name]
+
+
+@pytest.fixture
+def make_six_spec(make_spec):
+    """Return a maker of specs of a model of six blocks, with options that name some of them."""
+
+    def make(name="full", **changes):
+        return make_spec(name, **{"options": _options_of_six(name)} | changes)
 
     return make
 

@@ -26,7 +26,15 @@ WORKLOAD_OPTIONS = (
     click.option("--classes", type=int, default=10, show_default=True),
     click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
     click.option(
+        "--compiled-step", is_flag=True, help="torch.compile the forward and backward pass."
+    ),
+    click.option(
         "--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw."
+    ),
+    click.option(
+        "--optimizer-in-backward",
+        is_flag=True,
+        help="Step each parameter, and free its gradient, inside the backward pass.",
     ),
     click.option("--device", default="cpu", show_default=True),
     click.option("--threads", type=int, help="CPU threads; all usable cores unless said."),
@@ -150,6 +158,11 @@ def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
 
     method, options = workload.pop("method"), workload.pop("options")
     micro, batch = workload["micro_batch"], workload["batch"]
+    if where == "fit" and micro and workload["optimizer_in_backward"]:
+        raise BadInput(
+            "fit: --optimizer-in-backward needs a batch in one piece, and --micro-batch cuts it: "
+            "leave out one of the two"
+        )
     if where == "fit" and micro:
         workload["batch"] = max(batch, micro)
     workload["threads"] = workload["threads"] or len(os.sched_getaffinity(0))

@@ -3,9 +3,11 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,6 +22,7 @@ from harness.training import Loader
 from harness.trial import PassResult, check, perform
 
 PRELOADED = ["harness.trial", "methods", "torch._dynamo", "timm", "peft"]
+COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 
@@ -37,6 +40,8 @@ class LocalLauncher:
         self._timeout = timeout_seconds
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
+        self._compiled = Path(tempfile.mkdtemp(prefix="bsrbench-compiled-"))
+        weakref.finalize(self, shutil.rmtree, self._compiled, ignore_errors=True)
 
     def check(self, spec: TrialSpec) -> PassResult:
         """Return whether the trial can be started at all; fetches weights."""
@@ -44,16 +49,24 @@ class LocalLauncher:
 
     def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
         """Run one pass of a trial and return how it ended, whatever happened to its process."""
-        return self._call(perform, pass_name, spec.model_dump_json())
+        # Compiled code is shared by the passes of a row and by nothing else: compiling is timed.
+        cache = str(self._compiled / spec.row_id())
+        settings = {COMPILED_CODE: cache} if spec.workload.compiled_step else {}
+        return self._call(perform, pass_name, spec.model_dump_json(), settings=settings)
 
-    def _call(self, function: Callable[..., dict[str, Any]], *arguments: str) -> PassResult:
+    def _call(
+        self,
+        function: Callable[..., dict[str, Any]],
+        *arguments: str,
+        settings: dict[str, str] | None = None,
+    ) -> PassResult:
         kills = _kernel_kills()
         with tempfile.NamedTemporaryFile(suffix=".log") as log:
             receiver, sender = self._context.Pipe(duplex=False)
             asked = time.monotonic()
             child = self._context.Process(
                 target=_child,
-                args=(sender, log.name, function, (*arguments, self._load)),
+                args=(sender, log.name, settings or {}, function, (*arguments, self._load)),
                 daemon=True,
             )
             with _one_blas_thread():  # for the server, which the first child starts
@@ -84,9 +97,14 @@ class LocalLauncher:
 
 
 def _child(
-    sender: Connection, log: str, function: Callable[..., dict[str, Any]], arguments: Any
+    sender: Connection,
+    log: str,
+    settings: dict[str, str],
+    function: Callable[..., dict[str, Any]],
+    arguments: Any,
 ) -> None:
     """Run in the child: what is printed goes to the log, the answer goes through the pipe."""
+    os.environ.update(settings)
     sender.send_bytes(str(time.monotonic()).encode())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     with Path(log).open("a", encoding="utf-8") as file:

@@ -90,7 +90,12 @@ def _joined(visits: list[PassResult], facts: dict[str, Any]) -> PassResult:
         "notes": _disturbances(readings),
         "detail": {"clock": _extended(found["detail"] for found in readings) | facts},
     }
-    return PassResult(reading=reading, device=first.device, start_seconds=last.start_seconds)
+    return PassResult(
+        reading=reading,
+        device=first.device,
+        method=first.method,
+        start_seconds=last.start_seconds,
+    )
 
 
 def _disturbances(readings: list[dict[str, Any]]) -> list[str]:

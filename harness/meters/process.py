@@ -29,6 +29,13 @@ def pin_malloc() -> None:
         raise Unreadable("mallopt refused to pin the mmap threshold")
 
 
+def trim_malloc() -> None:
+    """Give the kernel what glibc holds free; without glibc there is nothing to give."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def resident_bytes() -> int:
     """Return the resident size (VmRSS)."""
     return _status("VmRSS")

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from torch import Tensor
 
+from harness.compiled import CompiledForward
 from harness.errors import Unreadable
 from harness.meters import clock, energy
 from harness.meters.load import LoadWatch
@@ -12,6 +13,7 @@ from harness.reading import Reading
 from harness.spec import Profile, TrialSpec
 from harness.training import Job, Loader, logits, training_step
 
+COMPILE_SECONDS = "compile_seconds"
 PHASES = ("forward", "backward", "optimizer")
 PHASE_STEPS = 2  # timed by phase in each visit; synchronising within a step may slow it
 
@@ -32,9 +34,14 @@ def clock_pass(spec: TrialSpec, load: Loader) -> Reading:
 
 def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> Reading:
     wait = job.device.synchronise
-    warmup = clock.warm_up(lambda: training_step(job, *batch), wait, settings.warmup_steps)
+    compiled = job.forward if isinstance(job.forward, CompiledForward) else None
+    least = max(1, settings.warmup_steps) if compiled else settings.warmup_steps
+    warmup = clock.warm_up(lambda: training_step(job, *batch), wait, least)
+    spent = [compiled.seconds()] if compiled else []
     reading = _whole_steps(job, batch, settings.steps)
     reading.detail["warmup_steps"] = [len(warmup)]
+    if spent:
+        reading.measurements[COMPILE_SECONDS] = spent
     phases = [_phases(job, batch) for _ in range(PHASE_STEPS)]
     for phase in PHASES:
         reading.measurements[f"{phase}_seconds"] = [found[phase] for found in phases]

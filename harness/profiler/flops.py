@@ -18,8 +18,11 @@ from harness.training import Job, Loader, training_step
 
 
 def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
-    """Count the FLOPs of one step, the forward MACs, trained parameters, and tokens passed on."""
-    job, batch = job_and_batch(spec, load)
+    """Count the FLOPs of one step, the forward MACs, trained parameters, and tokens passed on.
+
+    A compiled step would run eagerly under the counters: they are given the uncompiled one.
+    """
+    job, batch = job_and_batch(spec.uncompiled(), load)
     tokens: list[int] = []
     watchers = _watch_tokens(job.model, tokens)
     with Owner(job.model) as owner, StepFlops(owner.now) as flops:

@@ -1,15 +1,18 @@
 """The process pass: what the machine had to give."""
 
+import gc
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from harness.devices import open_device
 from harness.errors import Unreadable
 from harness.meters import process
+from harness.meters.counted import storage_bytes
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Loader, training_step
+from harness.training import Job, Loader, training_step
 
 METRIC = "peak_process_bytes"
 KNOWN_BYTES = 64 * 2**20
@@ -47,10 +50,19 @@ def _from_kernel(spec: TrialSpec, load: Loader) -> Reading:
     _touch_libraries()
     before = process.resident_bytes()
     job, batch = job_and_batch(spec, load, WARMUP_STEPS)
+    if spec.workload.compiled_step:
+        before = _level_without(job, batch)
     process.reset_high_water()
     training_step(job, *batch)
     peak = process.high_water_bytes() - before
     return Reading({METRIC: peak}, detail={"process_baseline_bytes": before})
+
+
+def _level_without(job: Job, batch: tuple[Tensor, Tensor]) -> int:
+    """Return the resident size less what lives between steps: what the compiler left is in it."""
+    gc.collect()
+    process.trim_malloc()
+    return process.resident_bytes() - storage_bytes([*job.held(), *batch])
 
 
 def _from_driver(spec: TrialSpec, load: Loader) -> Reading:

@@ -1,33 +1,15 @@
 """The paper convention against the published table and counts by hand."""
 
-from dataclasses import dataclass
-
 import pytest
 import timm
 import torch
 from torch import nn
 
 from harness.convention import Undefined, paper_convention_bytes
-from harness.method import Kind, Method
 from methods import load
 
 MB = 2**20
 BATCH = 128
-
-
-@dataclass(frozen=True)
-class FullWithDropping(Method):
-    """Train everything and drop tokens as BSR does (EViT)."""
-
-    source = "baseline"
-    exact_forward = False
-    kinds = frozenset({Kind.SELECTS_WEIGHTS, Kind.DROPS_TOKENS})
-
-    def prepare(self, model):
-        return load("bsr").prepare(model).requires_grad_(True)
-
-    def tokens(self, entering, depth=12):
-        return load("bsr").tokens(entering, depth)
 
 
 def outline(name, **changes):
@@ -52,7 +34,7 @@ TABLE = {
         2_187,
         0.5,
     ),
-    "full with dropping": (FullWithDropping(), 8_720, 4_316, 0.5),
+    "full with dropping": (load("evit", keep_rate=0.5), 8_720, 4_316, 0.5),
 }
 
 
@@ -109,6 +91,23 @@ def test_bsr_counted_by_hand(make_vit):
     assert bytes_of(stored + 32 + 5, trained) == convention(make_vit(), load("bsr"), images=2)
 
 
+def test_norm_tuning_counted_by_hand(make_vit):
+    """A block stores norm1 u, attention 3 u + a, norm2 u and GELU 4 u; the final norm u."""
+    peak = 12 * (9 * 544 + 1_156) + 544 + 32 + 5
+    trained = 25 * 64 + 165
+
+    assert bytes_of(peak, trained) == convention(make_vit(), load("norm"), images=2)
+
+
+def test_the_convention_does_not_ask_whether_the_matrix_is_held(make_vit):
+    """It counts every attention matrix, whatever kernel runs."""
+    held, row = (
+        convention(make_vit(), load("bsr", exact_attention=on), images=2) for on in (True, False)
+    )
+
+    assert held == row
+
+
 def test_the_peak_may_lie_at_a_frozen_gelu(make_vit):
     """Block 0 stores nothing, but its GELU maps 4 u to 4 u; the 5 tokens at the end need less."""
     method = load("bsr", trained_blocks=[11])
@@ -153,6 +152,8 @@ def test_a_module_without_a_rule_is_named(make_vit, changes, named):
         ("checkpoint", "no compressed or recomputed activations"),
         ("bsr+int8", "no compressed or recomputed activations"),
         ("lora", "blocks.0.attn.qkv is peft"),
+        ("dora", "blocks.0.attn.qkv is peft"),
+        ("bsr+lora", "blocks.3.attn.qkv is peft"),
     ],
 )
 def test_a_method_without_a_rule_is_refused(make_vit, method, reason):

@@ -1,6 +1,6 @@
 """What one counted step says of its peak: how much, what for, whose, and where."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 
 import pytest
@@ -17,17 +17,16 @@ from harness.profiler.step import job_and_batch
 AROUND_A_SLICE = 16 * 64 * 4
 DIVISOR = 4  # by how many labels the loss was divided, as a tensor
 SCALARS = 8  # the step's loss and the sum of losses, 4 bytes each, live beside everything
-BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "drop_at": [1, 3]}
-OPTIONS = {"bsr": BLOCKS_OF_SIX, "bsr+int8": {"bsr": BLOCKS_OF_SIX}}
 every_method = pytest.mark.parametrize("name", [*methods.names(), "bsr+int8"])
 
 
 @pytest.fixture
-def count(make_spec):
+def count(make_spec, make_six_spec):
     """Return what counts some steps of a method on six blocks and gives back the job too."""
 
     def run(name, steps=2, load=methods.load, **workload):
-        job, batch = job_and_batch(make_spec(name, options=OPTIONS.get(name), **workload), load)
+        make = make_six_spec if load is methods.load else make_spec
+        job, batch = job_and_batch(make(name, **workload), load)
         return job, [counted_step(job, batch) for _ in range(steps)]
 
     return run
@@ -140,6 +139,31 @@ def test_a_quarter_of_the_images_a_forward_pass_holds_a_quarter_of_the_activatio
     whole, parts = (count("full", micro_batch=m)[1][1].held_after_forward for m in (None, 1))
 
     assert whole - DIVISOR - SCALARS == 4 * (parts - DIVISOR - SCALARS)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_an_optimizer_in_the_backward_pass_frees_gradients_before_they_pile_up(optimizer, count):
+    """With one image the peak lies where all gradients are; stepped at once, few are alive."""
+    job, (_, after) = count("full", batch=1, optimizer=optimizer)
+    _, (_, within) = count("full", batch=1, optimizer=optimizer, optimizer_in_backward=True)
+    states = 1 if optimizer == "sgd" else 2
+    counters = 0 if optimizer == "sgd" else 4 * len(job.trained())
+
+    assert after.categories["gradients"] >= 0.9 * bytes_of(job.trained())
+    assert 0 < within.categories["gradients"] < after.categories["gradients"] / 2
+    assert within.peak < after.peak
+    assert within.categories["optimizer"] == states * bytes_of(job.trained()) + counters
+    assert within.peak == sum(within.categories.values())
+    assert within.left_behind == 0
+
+
+def test_a_compiled_step_is_not_counted(make_spec):
+    """Under a meter that watches operators it would run eagerly, and be another step."""
+    job, batch = job_and_batch(make_spec(), methods.load)
+    compiled = make_spec(compiled_step=True)
+
+    with pytest.raises(ValueError, match="it would run eagerly"):
+        counted_step(replace(job, spec=compiled), batch)
 
 
 def test_methods_hold_what_their_cards_say(count):

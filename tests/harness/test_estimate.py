@@ -9,7 +9,7 @@ import torch
 
 import methods
 from harness.counted_step import at_peak_metrics, counted_step
-from harness.estimate import CUDA_ASSUMES, estimate_pass, predict
+from harness.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predict
 from harness.method import Kind, Method
 from harness.profiler import flop_pass
 from harness.profiler.step import job_and_batch
@@ -17,22 +17,8 @@ from harness.spec import TrialSpec
 from harness.trial import PassResult
 
 MIB = 2**20
-BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "drop_at": [1, 3]}
 PAIRS = ["bsr+int8", "bsr+checkpoint", "lora+int8"]
 ESTIMATE = ("estimate", "--model", "test_vit", "--image-size", 64, "--batch", 2, "--method")
-
-
-@pytest.fixture
-def six_blocks(make_spec):
-    """Return a maker of specs of a model of six blocks, with BSR's options for it."""
-
-    def make(name, **changes):
-        options = {}
-        if "bsr" in name:
-            options = {"bsr": BLOCKS_OF_SIX} if "+" in name else BLOCKS_OF_SIX
-        return make_spec(name, **{"options": options} | changes)
-
-    return make
 
 
 def in_common(spec):
@@ -49,9 +35,9 @@ def in_common(spec):
 
 
 @pytest.mark.parametrize("name", [*methods.names(), *PAIRS])
-def test_a_prediction_is_what_is_measured_to_the_byte_and_the_flop(name, six_blocks):
+def test_a_prediction_is_what_is_measured_to_the_byte_and_the_flop(name, make_six_spec):
     """Peak, its seven categories, bytes held, FLOPs, MACs and parameters."""
-    predicted, measured = in_common(six_blocks(name, batch=2))
+    predicted, measured = in_common(make_six_spec(name, batch=2))
 
     assert predicted == measured
     assert {"peak_counted_bytes", "held_after_forward_bytes", "step_flop", "forward_flop"} < set(
@@ -65,22 +51,33 @@ def test_a_prediction_is_what_is_measured_to_the_byte_and_the_flop(name, six_blo
     [
         ("bsr+int8", {"optimizer": "adamw"}),
         ("full", {"batch": 3, "micro_batch": 2, "precision": "bf16"}),
+        ("full", {"batch": 1, "optimizer_in_backward": True, "optimizer": "adamw"}),
     ],
     ids=str,
 )
-def test_a_prediction_holds_for_other_workloads(name, changes, six_blocks):
+def test_a_prediction_holds_for_other_workloads(name, changes, make_six_spec):
     """A batch of 3 in micro-batches of 2 ends with one of 1."""
-    predicted, measured = in_common(six_blocks(name, **changes))
+    predicted, measured = in_common(make_six_spec(name, **changes))
 
     assert predicted == measured
 
 
-def test_an_estimate_in_a_profile_keeps_what_others_measure_in_the_sidecar(six_blocks):
-    reading = estimate_pass(six_blocks("head"), methods.load)
-    whole = predict(six_blocks("head"), methods.load)
+def test_an_estimate_in_a_profile_keeps_what_others_measure_in_the_sidecar(make_six_spec):
+    reading = estimate_pass(make_six_spec("head"), methods.load)
+    whole = predict(make_six_spec("head"), methods.load)
 
     assert set(reading.measurements) == {"peak_estimated_bytes", "paper_convention_bytes"}
     assert reading.measurements | reading.detail["estimated"] == whole.measurements | whole.detail
+
+
+def test_of_a_compiled_step_the_flops_are_predicted_and_its_memory_is_missing(make_six_spec):
+    """Nothing is compiled for it; what the compiler keeps is its own choice."""
+    whole = predict(make_six_spec("full"), methods.load).measurements
+    found = predict(make_six_spec("full", compiled_step=True), methods.load)
+    work = ("step_flop", "forward_flop", "forward_macs", "trained_parameters", "total_parameters")
+
+    assert found.measurements == {name: whole[name] for name in (*work, "paper_convention_bytes")}
+    assert found.missing == {"peak_estimated_bytes": NOT_OF_COMPILED}
 
 
 LARGE_BATCH = 4096  # of 224 px: 2.3 GiB of images and 500 GiB of activations
@@ -104,9 +101,9 @@ def _memory_of_a_prediction(spec_json, load):
     return asdict(PassResult(reason=json.dumps(said)))
 
 
-def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(six_blocks):
-    here = predict(six_blocks("bsr"), methods.load)
-    there = predict(six_blocks("bsr", device="cuda"), methods.load)
+def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(make_six_spec):
+    here = predict(make_six_spec("bsr"), methods.load)
+    there = predict(make_six_spec("bsr", device="cuda"), methods.load)
     kinds = [name for name in there.measurements if name.endswith("_at_peak_bytes")]
 
     assert here.notes == []
@@ -254,7 +251,7 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, said, typed):
     assert len(printed.strip().splitlines()) == 1
 
 
-def test_a_prediction_that_breaks_loses_no_measurement(six_blocks):
+def test_a_prediction_that_breaks_loses_no_measurement(make_six_spec):
     """The pass says why and completes; the other passes' values make the record."""
 
     def breaking(name, **options):
@@ -262,7 +259,7 @@ def test_a_prediction_that_breaks_loses_no_measurement(six_blocks):
         object.__setattr__(method, "prepare", lambda _: 1 / 0)
         return method
 
-    reading = estimate_pass(six_blocks("full"), breaking)
+    reading = estimate_pass(make_six_spec("full"), breaking)
 
     assert reading.measurements == {}
     assert "ZeroDivisionError" in reading.missing["peak_estimated_bytes"]

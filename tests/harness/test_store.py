@@ -10,7 +10,7 @@ from harness.errors import BadInput
 from harness.metrics import METRICS
 from harness.record import SCHEMA_VERSION, Outcome, Status, TrialRecord
 from harness.store import Store, latest, read_record
-from harness.upgrade import NEW_IN_2, upgrade
+from harness.upgrade import NEW_METRIC, upgrade
 
 
 @pytest.fixture
@@ -131,14 +131,24 @@ def test_records_of_every_schema_version_are_read(path):
     for name, value in stored["measurements"].items():
         assert record.measurements[name] == value
     for name in set(METRICS) - set(stored["measurements"]):
-        assert record.missing[name] == NEW_IN_2
+        assert record.missing[name] == NEW_METRIC
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-2.json")), ids=lambda path: path.stem)
+def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
+    """The id stands in the record's key; a run must find what is stored."""
+    record = read_record(path)
+    workload = record.spec.workload
+
+    assert record.key.split("-")[1] == record.spec.trial_id()
+    assert (workload.compiled_step, workload.optimizer_in_backward) == (False, False)
 
 
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 99'))
 
-    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 2"):
+    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 3"):
         read_record(path)
 
 

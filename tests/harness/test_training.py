@@ -50,6 +50,41 @@ def test_a_step_ends_without_gradients(make_spec, images):
     assert {p.grad for p in job.model.parameters()} == {None}
 
 
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "sgd"}, {"optimizer": "adamw", "weight_decay": 0.05}], ids=str
+)
+def test_an_optimizer_in_the_backward_pass_gives_the_same_bits(changes, make_spec, images):
+    """Over several steps, each with a learning rate of its own."""
+    jobs = [
+        begin(make_spec(optimizer_in_backward=within, **changes), load) for within in (False, True)
+    ]
+    for job in jobs:
+        for rate in (0.1, 0.03, 0.2):
+            set_learning_rate(job, rate)
+            training_step(job, *images)
+    after, within = jobs
+
+    assert (1, len(within.trained())) == (len(after.optimizers), len(within.optimizers))
+    assert [p.shape for p in after.trained()] == [p.shape for p in within.trained()]
+    assert len(list(after.held())) == len(list(within.held()))
+    for one, other in zip(after.held(), within.held(), strict=True):
+        assert torch.equal(one, other)
+    assert {p.grad for p in within.model.parameters()} == {None}
+
+
+def test_a_method_is_told_of_a_step_that_was_done_in_the_backward_pass(make_spec, images):
+    told = []
+
+    def telling(name, **options):
+        method = load(name, **options)
+        object.__setattr__(method, "step_done", lambda: told.append(True))
+        return method
+
+    training_step(begin(make_spec(optimizer_in_backward=True), telling), *images)
+
+    assert told == [True]
+
+
 def test_phases_come_in_order(make_spec, images):
     phases = []
     one_step(make_spec(micro_batch=2), *images, enter_phase=phases.append)

@@ -14,8 +14,6 @@ MIB = 2**20
 HIDDEN_BYTES = 1024  # scalars that autograd and fused optimizers make outside any operator
 OUTSIDE_BYTES = 96 * MIB
 KERNEL_GRAIN = MIB  # what the kernel's mark may miss or add: pages, stacks, small blocks
-BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "drop_at": [1, 3]}
-OPTIONS = {"bsr": BLOCKS_OF_SIX, "bsr+int8": {"bsr": BLOCKS_OF_SIX}}
 
 KEPT = []
 
@@ -130,9 +128,16 @@ def test_a_convolution_s_backward_has_workspaces(patches):
     assert found.rise == allocator_rise(patches)
 
 
-@pytest.mark.parametrize("name", [*methods.names(), "bsr+int8"])
-def test_tensors_and_workspaces_explain_what_is_allocated(name, make_spec):
-    reading = memory_pass(make_spec(name, options=OPTIONS.get(name)), methods.load)
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        *((name, {}) for name in [*methods.names(), "bsr+int8"]),
+        ("full", {"optimizer_in_backward": True}),
+    ],
+    ids=str,
+)
+def test_tensors_and_workspaces_explain_what_is_allocated(name, changes, make_six_spec):
+    reading = memory_pass(make_six_spec(name, **changes), methods.load)
     read, found = reading.measurements, reading.detail["allocated"]
 
     assert reading.notes == []
