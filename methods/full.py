@@ -6,14 +6,15 @@ from typing import ClassVar
 from torch import nn
 
 from harness.method import Kind, Method
+from methods.parts.freeze import require_all_train
 
 
 @dataclass(frozen=True)
 class FullFineTuning(Method):
     """Train every parameter with plain autograd.
 
-    Stores every activation autograd asks for; approximates nothing; saves nothing. The reference
-    that savings are given against.
+    Stores every activation autograd asks for; approximates nothing. Does not save anything: it is
+    the reference that savings are given against.
     """
 
     source = "baseline"
@@ -23,5 +24,10 @@ class FullFineTuning(Method):
     compiles = True
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make every parameter trainable."""
-        return model.requires_grad_(True)
+        """Check that every parameter trains, as all do in a model that nothing has touched.
+
+        Raises:
+            Unsupported: something is frozen.
+        """
+        require_all_train(model)
+        return model
