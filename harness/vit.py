@@ -97,33 +97,89 @@ def require_blocks(
         )
 
 
-def queries_keys_values(attention: Any, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Project tokens [batch, tokens, dim] to q, k, v, each [batch, heads, tokens, head dim]."""
-    batch, count, _ = tokens.shape
-    qkv = attention.qkv(tokens).reshape(batch, count, 3, attention.num_heads, attention.head_dim)
-    q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+def queries_keys_values(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Split qkv [batch, tokens, 3 dim] into q, k, v, each [batch, heads, tokens, head dim]."""
+    parts = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))
+    q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)
     return attention.q_norm(q), attention.k_norm(k), v
 
 
-def attend(attention: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Mix the values with torch's fused attention and project: [batch, tokens, dim]."""
-    dropped = attention.attn_drop.p if attention.training else 0.0
-    mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
-    joined = mixed.transpose(1, 2).reshape(q.shape[0], q.shape[2], -1)
-    output: Tensor = attention.proj_drop(attention.proj(attention.norm(joined)))
-    return output
+def attention_matrix(attention: Any, q: Tensor, k: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(head dim)), which fused attention never holds whole.
+
+    Returns:
+        [batch, heads, tokens, tokens].
+    """
+    scores: Tensor = (q * attention.scale) @ k.transpose(-2, -1)
+    return scores.softmax(-1)
 
 
-def class_attention(attention: Any, q: Tensor, k: Tensor) -> Tensor:
+class Mixes(nn.Module):
+    """An attention module that a method makes mix the values in a way of its own.
+
+    Stands in front of timm's ``Attention``; ``attend`` asks it.
+    """
+
+    def mix(self, qkv: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor | None] | None:
+        """Mix the values of qkv [batch, tokens, 3 dim].
+
+        Returns:
+            Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention``
+            returns; ``None`` leaves this call to the plain way.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, **_: object) -> Tensor:
+        """Attend [batch, tokens, dim] to itself."""
+        return attend(self, x)[0]
+
+
+def attend(
+    attention: Any, tokens: Tensor, *, ranked: bool = False, exact: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Let tokens [batch, tokens, dim] attend to each other: what timm's ``Attention`` does.
+
+    Args:
+        attention: timm's module.
+        tokens: its input.
+        ranked: return what ``class_attention`` does, too.
+        exact: hold the whole attention matrix instead of using torch's fused attention.
+    """
+    qkv = attention.qkv(tokens)
+    own = attention.mix(qkv, ranked=ranked) if isinstance(attention, Mixes) else None
+    mixed, row = own or _mix(attention, qkv, ranked=ranked, exact=exact)
+    output: Tensor = attention.proj_drop(attention.proj(attention.norm(mixed)))
+    return output, row
+
+
+def _mix(attention: Any, qkv: Tensor, *, ranked: bool, exact: bool) -> tuple[Tensor, Tensor | None]:
+    q, k, v = queries_keys_values(attention, qkv)
+    if exact:
+        matrix = attention_matrix(attention, q, k)
+        mixed = attention.attn_drop(matrix) @ v
+    else:
+        matrix = None
+        dropped = attention.attn_drop.p if attention.training else 0.0
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
+    row = class_attention(attention, q, k, matrix) if ranked else None
+    return mixed.transpose(1, 2).flatten(2), row
+
+
+def class_attention(attention: Any, q: Tensor, k: Tensor, matrix: Tensor | None = None) -> Tensor:
     """Return the class token's softmax attention to the other tokens, mean over heads.
 
-    Only this one row of the attention matrix is computed. The product is element-wise because a
-    batched matrix product would first copy all keys.
+    Read from the ``attention_matrix`` where one is given; else only this one row of it is
+    computed. The product is element-wise because a batched matrix product would first copy all
+    keys.
 
     Returns:
         [batch, tokens - 1], in fp32 at least.
     """
-    scores = (q[:, :, :1] * k).sum(-1) * attention.scale
-    exact = torch.promote_types(scores.dtype, torch.float32)
-    row: Tensor = scores.softmax(-1, dtype=exact)[:, :, 1:].mean(1)
-    return row
+    exact = torch.promote_types(q.dtype, torch.float32)
+    if matrix is None:
+        scores = (q[:, :, :1] * k).sum(-1) * attention.scale
+        rows = scores.softmax(-1, dtype=exact)
+    else:
+        rows = matrix[:, :, 0].to(exact)
+    mean: Tensor = rows[:, :, 1:].mean(1)
+    return mean

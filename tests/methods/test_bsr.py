@@ -3,11 +3,13 @@
 import pytest
 import timm
 import torch
+from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
 import methods
 from harness.errors import BadInput
 from harness.method import Unsupported
+from methods.parts.tokens import drop
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(10, 5_328_010), (100, 5_362_660)])
@@ -80,20 +82,25 @@ def _slow_drop(x, score, keep_rate, fuse):
     return torch.stack(tokens)
 
 
+@pytest.mark.parametrize("exact_attention", [True, False])
 @pytest.mark.parametrize("fuse", [True, False])
 @pytest.mark.parametrize(
     ("trained_blocks", "drop_at", "keep_rate"),
     [
         ((3, 7, 11), (3, 6, 9), 0.5),
         ((0, 1), (2,), 0.3),
+        ((2, 4), (4, 5, 6, 7), 0.7),  # drops in a trained block and in four blocks on end
         ((11,), (0, 10, 11), 0.9),
         ((5, 9), (), 1.0),
     ],
 )
-def test_equals_the_slow_obvious_way(trained_blocks, drop_at, keep_rate, fuse, make_vit, batch):
+def test_equals_the_slow_obvious_way(
+    trained_blocks, drop_at, keep_rate, fuse, exact_attention, make_vit, batch
+):
     images, labels = batch[0][:4].double(), batch[1][:4]
     options = {"trained_blocks": trained_blocks, "drop_at": drop_at, "keep_rate": keep_rate}
-    fast = methods.load("bsr", fuse=fuse, **options).prepare(make_vit().double())
+    options |= {"fuse": fuse, "exact_attention": exact_attention}
+    fast = methods.load("bsr", **options).prepare(make_vit().double())
     slow = make_vit().double()
     logits = fast(images)
     expected = slow_forward(slow, images, drop_at, keep_rate, fuse)
@@ -106,6 +113,42 @@ def test_equals_the_slow_obvious_way(trained_blocks, drop_at, keep_rate, fuse, m
             torch.testing.assert_close(ours.grad, theirs.grad, rtol=0, atol=1e-10, msg=name)
         else:
             assert ours.grad is None
+
+
+def test_ranks_tokens_by_attention_and_equal_ones_by_position():
+    x = torch.arange(8.0).reshape(1, 8, 1)  # the class token 0 and others 1 to 7
+    attention = torch.tensor([[0.1, 0.3, 0.1, 0.3, 0.1, 0.3, 0.1]])
+    # 2, 4, 6 at 0.3, then 1, 3 at 0.1; dropped are 5 and 7 at 0.1
+    expected = [0, 2, 4, 6, 1, 3, 0.1 * 5 + 0.1 * 7]
+
+    assert expected == pytest.approx(drop(x, attention, kept=5, fuse=True).flatten().tolist())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_reads_the_same_attention_with_and_without_the_matrix(training, make_vit, batch):
+    with_matrix, without = (
+        methods.load("bsr", exact_attention=on).prepare(make_vit()).train(training)(batch[0])
+        for on in (True, False)
+    )
+
+    torch.testing.assert_close(with_matrix, without)
+
+
+@pytest.mark.parametrize(("exact_attention", "expected"), [(True, [17, 10, 7]), (False, [])])
+def test_holds_attention_matrices_only_if_asked(exact_attention, expected, make_vit, batch):
+    """A matrix for each of the blocks 3, 6 and 9, of as many tokens as enter it."""
+    model = methods.load("bsr", exact_attention=exact_attention).prepare(make_vit())
+    saved = []
+    with saved_tensors_hooks(lambda tensor: saved.append(tensor) or tensor, lambda kept: kept):
+        model(batch[0])
+    square = [t for t in saved if t.dim() == 4 and t.shape[2] == t.shape[3]]
+
+    assert expected == list(dict.fromkeys(t.shape[2] for t in square))
+
+
+def test_keeps_one_token_at_the_smallest_rate():
+    # ceil: some token stays whatever the rate, beside the class token and the fused ones.
+    assert methods.load("bsr", keep_rate=1e-9).tokens(197)[3] == 3
 
 
 def test_drops_nothing_at_keep_rate_one(make_vit, batch):
@@ -128,6 +171,10 @@ def test_has_no_backward_below_the_first_trained_block(make_vit, batch):
     [
         ({"keep_rate": 0.0}, "keep_rate 0.0 must lie in"),
         ({"keep_rate": 1.5}, "keep_rate 1.5 must lie in"),
+        ({"keep_rate": -0.5}, "keep_rate -0.5 must lie in"),
+        ({"keep_rate": True}, "keep_rate"),
+        ({"fuse": "yes"}, "fuse"),
+        ({"exact_attention": 1}, "exact_attention"),
         ({"keep_rat": 0.5}, "did you mean 'keep_rate'"),
         ({"trained_blocks": [-1]}, "different blocks counted from 0"),
         ({"drop_at": [3, 3]}, "different blocks counted from 0"),
@@ -157,13 +204,6 @@ def test_refuses_options_out_of_range(options, said):
 def test_says_what_a_model_lacks(changes, options, said, make_vit):
     with pytest.raises(Unsupported, match=said):
         methods.load("bsr", **options).prepare(make_vit(**changes))
-
-
-def test_says_that_a_model_is_prepared_already(make_vit):
-    prepared = methods.load("bsr").prepare(make_vit())
-
-    with pytest.raises(Unsupported, match="already prepared"):
-        methods.load("bsr").prepare(prepared)
 
 
 def test_says_that_a_convolutional_network_has_no_blocks():
