@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import combinations
 from typing import Any, ClassVar
 
 from torch import nn
@@ -38,6 +39,8 @@ class Method(ABC):
         kinds: what it changes.
         compiles: whether ``torch.compile`` of the step is tested.
         saves_over_full: holds fewer bytes after the forward pass than full fine-tuning.
+        refines: names of methods of a kind it shares that it can follow in a composition, by
+            ``refine`` in the place of ``prepare``; the card says what the pair means.
     """
 
     source: ClassVar[str]
@@ -46,6 +49,12 @@ class Method(ABC):
     kinds: ClassVar[frozenset[Kind]]
     compiles: ClassVar[bool] = False
     saves_over_full: ClassVar[bool] = True
+    refines: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def name(cls) -> str:
+        """Return the method's name, which is its file's."""
+        return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
     def prepare(self, model: nn.Module) -> nn.Module:
@@ -57,6 +66,15 @@ class Method(ABC):
         Raises:
             Unsupported: the model lacks what the method needs.
         """
+
+    def refine(self, model: nn.Module) -> nn.Module:
+        """Return a model prepared by a method that ``refines`` names, prepared further.
+
+        Raises:
+            Unsupported: the model lacks what the pair needs.
+        """
+        kind = type(model).__name__
+        raise Unsupported(f"{self.name()} does not refine a {kind} that others have prepared")
 
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Be told that an optimizer step is done."""
@@ -102,16 +120,13 @@ class Composed(Method):
         """Prepare each part in order.
 
         Raises:
-            Unsupported: a part's reason, or two parts that both select weights.
+            Unsupported: a part's reason, or two parts of one kind that no card defines as a pair.
         """
-        selecting = [type(p).__name__ for p in self.parts if Kind.SELECTS_WEIGHTS in p.kinds]
-        if len(selecting) > 1:
-            raise Unsupported(
-                f"{' and '.join(selecting)} both select which weights train; compose one of them "
-                "with methods that store activations or drop tokens"
-            )
-        for part in self.parts:
-            model = part.prepare(model)
+        for earlier, later in combinations(self.parts, 2):
+            _require_pair(earlier, later)
+        for index, part in enumerate(self.parts):
+            before = {earlier.name() for earlier in self.parts[:index]}
+            model = part.refine(model) if before & part.refines else part.prepare(model)
         return model
 
     def step_done(self) -> None:
@@ -135,3 +150,20 @@ class Composed(Method):
         """Return the fewest tokens any part passes on, block by block."""
         each = [part.tokens(entering, depth) for part in self.parts]
         return tuple(min(counts) for counts in zip(*each, strict=True))
+
+
+def _require_pair(earlier: Method, later: Method) -> None:
+    """Check that one method may follow another.
+
+    Raises:
+        Unsupported: they share a kind, and the later one's card does not define the pair.
+    """
+    shared = sorted(earlier.kinds & later.kinds)
+    first, second = earlier.name(), later.name()
+    if not shared or first in later.refines:
+        return
+    turned = f"; {second}+{first} is defined" if second in earlier.refines else ""
+    raise Unsupported(
+        f"{first}+{second} is not defined, because each {' and '.join(shared)}; compose methods "
+        f"that differ in kind{turned}"
+    )

@@ -7,6 +7,8 @@ from torch import nn
 
 from harness.method import Kind, Method, Unsupported
 from harness.vit import blocks, head
+from methods.parts.adapters import adapt, check_adapters
+from methods.parts.freeze import require_all_train
 
 
 @dataclass(frozen=True)
@@ -15,13 +17,19 @@ class LowRankAdaptation(Method):
 
     Stores the adapted layers' inputs and all that lies on the gradient's way to the first block,
     as BitFit does, so it saves parameters and optimizer state rather than activations.
-    Approximates nothing. timm keeps q, k and v in one layer: one update of rank ``rank`` serves
-    the three, where the paper adapts q and v apart.
+    Approximates nothing. Does not save the backward pass through all blocks. timm keeps q, k and v
+    in one layer: one update of rank ``rank`` serves the three, where the paper adapts q and v
+    apart, so k is adapted too and the three share A. No dropout before A.
+
+    ``bsr+lora`` is defined: adapters in the blocks that BSR would train, whose own weights stay
+    frozen; final norm and head train and tokens are dropped as in BSR.
 
     Attributes:
-        targets: names of the block's Linear layers to adapt; the paper's choice is the attention.
-        rank: inner dimension of the update; vision papers use 4 to 16.
-        alpha: the update is scaled by alpha / rank.
+        targets: Linear layers of a block to adapt, some of qkv, proj, fc1, fc2; the paper: q and
+            v of the attention.
+        rank: inner dimension of the update; the paper: 1 to 64, vision papers 4 to 16.
+        alpha: the update is scaled by alpha / rank; the paper: the first rank that was tried; here
+            twice the default rank, as is usual with peft.
     """
 
     targets: tuple[str, ...] = ("qkv",)
@@ -31,31 +39,41 @@ class LowRankAdaptation(Method):
     source = "Hu et al. 2022 (LoRA), arXiv:2106.09685, section 4"
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
+    compiles = True
+    refines: ClassVar = frozenset({"bsr"})
 
     def __post_init__(self) -> None:
-        choices = {"qkv", "proj", "fc1", "fc2"}
-        if not self.targets or not set(self.targets) <= choices:
-            raise ValueError(f"targets {self.targets} must be some of {sorted(choices)}")
-        if self.rank < 1:
-            raise ValueError(f"rank {self.rank} must be at least 1")
-        if self.alpha < 1:
-            raise ValueError(f"alpha {self.alpha} must be at least 1")
+        check_adapters(self.targets, self.rank, self.alpha)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Put peft's layers around the targets of every block.
+        """Put peft's layers around the targets of every block; freeze all else but the head.
 
         Raises:
-            Unsupported: peft is not installed, or the model is adapted already.
+            Unsupported: peft is not installed, or the model is prepared already.
         """
-        try:
-            from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, slow
-        except ImportError as error:
-            raise Unsupported("peft is not installed: pip install 'bsrbench[lora]'") from error
-        blocks(model)  # a plain vision transformer, or Unsupported
-        if any("lora_" in name for name, _ in model.named_parameters()):
-            raise Unsupported("the model already has LoRA layers")
-        layers = rf"blocks\..*\.({'|'.join(self.targets)})"
-        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=layers)
-        adapted: nn.Module = inject_adapter_in_model(config, model)  # freezes all but the updates
-        head(adapted).requires_grad_(True)
-        return adapted
+        chain = blocks(model)
+        require_all_train(model)
+        adapt(model, range(len(chain)), self.targets, rank=self.rank, alpha=self.alpha)
+        head(model).requires_grad_(True)
+        return model
+
+    def refine(self, model: nn.Module) -> nn.Module:
+        """Put peft's layers into the blocks that train, and freeze those blocks' own weights.
+
+        Raises:
+            Unsupported: no block trains.
+        """
+        chain = blocks(model)
+        chosen = [i for i, block in enumerate(chain) if _trained(block)]
+        if not chosen:
+            raise Unsupported("no block trains, so there is none to adapt")
+        in_blocks = {parameter for block in chain for parameter in block.parameters()}
+        beside = [parameter for parameter in _trained(model) if parameter not in in_blocks]
+        adapt(model, chosen, self.targets, rank=self.rank, alpha=self.alpha)
+        for parameter in beside:
+            parameter.requires_grad_(True)
+        return model
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

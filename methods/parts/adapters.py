@@ -1,0 +1,59 @@
+"""Put peft's low-rank adapters around Linear layers of a vision transformer's blocks."""
+
+from collections.abc import Iterable
+
+from torch import nn
+
+from harness.method import Unsupported
+from methods.parts.options import check_at_least
+
+TARGETS = ("fc1", "fc2", "proj", "qkv")  # the Linear layers of a block
+
+
+def check_adapters(targets: tuple[str, ...], rank: int, alpha: int) -> None:
+    """Check the options of low-rank adapters.
+
+    Raises:
+        ValueError: a target is no Linear layer of a block or stands twice, or a number is not
+            positive.
+    """
+    if not targets or not set(targets) <= set(TARGETS) or len(set(targets)) < len(targets):
+        raise ValueError(f"targets {targets} must be some of {list(TARGETS)}, each once")
+    check_at_least("rank", rank, 1)
+    check_at_least("alpha", alpha, 1)
+
+
+def adapt(
+    model: nn.Module,
+    chosen: Iterable[int],
+    targets: tuple[str, ...],
+    *,
+    rank: int,
+    alpha: int,
+    magnitudes: bool = False,
+) -> None:
+    """Adapt layers of the chosen blocks; freeze every parameter but the adapters'.
+
+    Args:
+        model: a plain vision transformer.
+        chosen: the blocks, counted from 0.
+        targets: names of their Linear layers.
+        rank: inner dimension of the update.
+        alpha: the update is scaled by alpha / rank.
+        magnitudes: learn the norm of each output's weights apart, as DoRA.
+
+    Raises:
+        Unsupported: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, slow
+    except ImportError as error:
+        raise Unsupported("peft is not installed: pip install 'bsrbench[lora]'") from error
+    numbers = "|".join(str(index) for index in chosen)
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=rf"blocks\.({numbers})\..*\.({'|'.join(targets)})",
+        use_dora=magnitudes,
+    )
+    inject_adapter_in_model(config, model)

@@ -1,0 +1,133 @@
+"""Methods one after the other: which pairs are defined, and what bsr+lora is."""
+
+import re
+
+import pytest
+import torch
+
+import methods
+from harness.method import Composed, Unsupported
+
+
+def trained_names(model):
+    return {name for name, p in model.named_parameters() if p.requires_grad}
+
+
+def test_bsr_with_lora_trains_adapters_in_bsrs_blocks_the_final_norm_and_the_head(make_vit):
+    prepared = methods.load("bsr+lora").prepare(make_vit())
+    adapters = {f"blocks.{i}.attn.qkv.lora_{m}.default.weight" for i in (3, 7, 11) for m in "AB"}
+    beside = {"norm.weight", "norm.bias", "head.weight", "head.bias"}
+
+    assert adapters | beside == trained_names(prepared)
+
+
+def test_bsr_with_lora_follows_the_options_of_both(make_vit):
+    method = methods.load(
+        "bsr+lora",
+        bsr={"trained_blocks": [0, 10], "drop_at": [2]},
+        lora={"rank": 2, "targets": ["fc1"]},
+    )
+    prepared = method.prepare(make_vit())
+    # Two blocks, A [2, 32] and B [128, 2]; the final norm 2 x 32; the head 32 x 5 + 5.
+    expected = 2 * 2 * (32 + 128) + 64 + 165
+
+    assert expected == sum(p.numel() for p in prepared.parameters() if p.requires_grad)
+    # 16 patches, half of them, the class token and the fused one
+    assert (17, 17, *[10] * 10) == method.tokens(17)
+
+
+def test_bsr_with_lora_starts_from_bsrs_logits(make_vit, batch):
+    both = methods.load("bsr+lora").prepare(make_vit())(batch[0])
+    alone = methods.load("bsr").prepare(make_vit())(batch[0])
+
+    torch.testing.assert_close(both, alone)
+
+
+def test_bsr_with_lora_needs_a_block_to_adapt(make_vit):
+    method = methods.load("bsr+lora", bsr={"trained_blocks": []})
+
+    with pytest.raises(Unsupported, match="no block trains, so there is none to adapt"):
+        method.prepare(make_vit())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("bias+head", "bias+head is not defined, because each selects weights"),
+        ("bsr+dora", "bsr+dora is not defined, because each selects weights"),
+        ("evit+lora", "evit+lora is not defined, because each selects weights"),
+        ("lora+bsr", "that differ in kind; bsr+lora is defined"),
+        ("bsr+evit", "each drops tokens and selects weights"),
+        ("checkpoint+int8", "each stores activations"),
+        ("int8+checkpoint", "each stores activations"),
+        ("bsr+int8+head", "bsr+head is not defined"),
+        ("bsr+lora+bias", "bsr+bias is not defined"),
+    ],
+)
+def test_two_methods_of_one_kind_are_refused_before_the_model_changes(name, said, make_vit):
+    model = make_vit()
+
+    with pytest.raises(Unsupported, match=re.escape(said)):
+        methods.load(name).prepare(model)
+
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert make_vit().state_dict().keys() == model.state_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("bsr", "evit"),
+        ("evit", "bsr"),
+        ("lora", "dora"),
+        ("dora", "lora"),
+        ("head", "full"),
+        ("bias", "norm"),
+        ("norm", "lora"),
+        ("lora", "bsr"),
+        ("bsr+lora", "lora"),
+    ],
+)
+def test_a_model_that_another_method_prepared_is_refused_and_left_alone(first, then, make_vit):
+    model = methods.load(first).prepare(make_vit())
+    before = trained_names(model), [type(module) for module in model.modules()]
+
+    with pytest.raises(Unsupported, match="already prepared"):
+        methods.load(then).prepare(model)
+
+    assert before == (trained_names(model), [type(module) for module in model.modules()])
+
+
+def test_different_places_to_drop_do_not_hide_that_a_model_drops_already(make_vit):
+    model = methods.load("evit", drop_at=[2]).prepare(make_vit())
+
+    with pytest.raises(Unsupported, match="it has blocks that drop tokens"):
+        methods.load("bsr").prepare(model)
+
+
+def test_only_a_method_that_says_so_refines_another(make_vit):
+    with pytest.raises(Unsupported, match="head does not refine a VisionTransformer"):
+        methods.load("head").refine(make_vit())
+
+
+def test_the_steps_of_a_composition_reach_its_parts(make_vit, batch):
+    method = methods.load("evit+checkpoint", evit={"shrink_start": 1, "fuse": False})
+    model = method.prepare(make_vit())
+    seen = []
+    model.blocks[3].mlp.register_forward_hook(lambda *call: seen.append(call[-1].shape[1]))
+    for _ in range(2):
+        with torch.no_grad():
+            model(batch[0])
+        method.step_done()
+
+    # 17 tokens, then the class token and ceil(0.7 x 16)
+    assert [17, 13] == seen
+
+
+def test_facts_of_a_composition_follow_from_its_parts():
+    method = methods.load("bsr+int8")
+
+    assert isinstance(method, Composed)
+    assert not method.exact_forward
+    assert method.gradient_error == methods.find("int8").gradient_error
+    assert re.search("BSR.* [+] .*Mesa", method.source)
