@@ -1,6 +1,7 @@
 """Promises every method keeps. A new file in methods/ is tested here unasked."""
 
 import dataclasses
+import io
 import itertools
 import json
 
@@ -11,15 +12,31 @@ from torch.nn.functional import cross_entropy
 import methods
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
-from harness.method import Composed, Kind, Method
+from harness.method import Composed, Kind, Method, Unsupported
 
 ROUNDING = 1e-5  # fp32 noise between two orders of the same sums
 SLACK = 4  # a declared error bound is at most so many times what is seen
 DIRECTIONS = 48  # random directions: the error's estimate is good to about a fifth
+DIRECTIONS_IF_EXACT = 4  # that something is wrong at all, any one direction shows
 NUDGE = 1e-6
 
 ALONE = methods.names()
-NAMED_PAIRS = ["bsr+int8", "bsr+checkpoint", "lora+int8", "lora+checkpoint", "bias+int8"]
+NOT_YET_WRITTEN = {"int4", "sparse"}  # their pairs wait; a test fails as soon as one is there
+NAMED_PAIRS = [
+    pair
+    for pair in (
+        "bsr+int8",
+        "bsr+int4",
+        "bsr+checkpoint",
+        "bsr+sparse",
+        "bsr+lora",
+        "lora+int8",
+        "lora+checkpoint",
+        "evit+int8",
+        "bias+int8",
+    )
+    if not NOT_YET_WRITTEN.intersection(pair.split("+")) - set(ALONE)
+]
 
 
 def one_pair_of_each_two_kinds():
@@ -34,6 +51,8 @@ def one_pair_of_each_two_kinds():
 COMPOSED = sorted({*NAMED_PAIRS, *one_pair_of_each_two_kinds()})
 every_method = pytest.mark.parametrize("name", [*ALONE, *COMPOSED])
 each_alone = pytest.mark.parametrize("name", ALONE)
+compiled = [name for name in ALONE if methods.find(name).compiles]
+telling = [name for name in ALONE if name != "full"]  # full changes nothing that could tell
 
 
 def trained(model):
@@ -71,6 +90,34 @@ def test_documents_every_option(name):
         assert f"{field.name}:" in cls.__doc__
 
 
+@each_alone
+def test_card_says_what_it_stores_approximates_and_does_not_save(name):
+    """The card has these three sentences, and the source names a section where it is a paper."""
+    cls = methods.find(name)
+    card = " ".join(cls.__doc__.split())
+
+    for said in ("Stores", "pproximates", "oes not save"):
+        assert said in card
+    where = ("section", "abstract", "official code")
+    assert cls.source.startswith("baseline") or any(word in cls.source for word in where)
+
+
+@each_alone
+def test_pairs_are_on_the_card(name):
+    """A pair of methods of one kind is defined in words, and both methods exist."""
+    cls = methods.find(name)
+
+    assert cls.name() == name
+    for first in cls.refines:
+        assert first in ALONE
+        assert f"``{first}+{name}``" in cls.__doc__
+
+
+def test_no_named_pair_waits_for_a_method_that_is_there():
+    """Strike out of NOT_YET_WRITTEN what has been written."""
+    assert not NOT_YET_WRITTEN.intersection(ALONE)
+
+
 @every_method
 def test_keeps_the_parameters(name, make_vit):
     """prepare() wraps or freezes parameters; it neither copies nor loses one."""
@@ -102,7 +149,7 @@ def test_gradient_promise(name, make_vit, batch):
     parameters = trained(model)
     generator = torch.Generator().manual_seed(2)
     wrong = right = 0.0
-    for _ in range(DIRECTIONS):
+    for _ in range(DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT):
         direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
         slope = _difference(model, batch, parameters, direction)
         ours = sum(float((p.grad * d).sum()) for p, d in zip(parameters, direction, strict=True))
@@ -131,39 +178,30 @@ def _difference(model, batch, parameters, direction):
 
 
 @every_method
-def test_ten_steps_move_the_trained_and_only_those(name, make_vit, batch):
-    """After ten steps each trained parameter has moved, and no frozen one by a bit."""
+def test_ten_steps_learn_and_move_the_trained_and_only_those(name, make_vit, batch):
+    """Ten steps on one batch take a twentieth off the loss and move each trained parameter.
+
+    No frozen one gets a gradient or changes by a bit.
+    """
     method = methods.load(name)
     model = method.prepare(make_vit())
     before = {p: p.detach().clone() for p in model.parameters()}
-    optimizer = torch.optim.SGD(trained(model), lr=0.1)
-    for _ in range(10):
-        loss_of(model, batch).backward()
-        optimizer.step()
-        method.step_done()
-        optimizer.zero_grad()
-
-    assert trained(model)
-    for p in model.parameters():
-        assert p.requires_grad != torch.equal(before[p], p)
-
-
-@every_method
-def test_learns_one_batch(name, make_vit, batch):
-    """Thirty steps on one batch take at least a twentieth off the loss."""
-    method = methods.load(name)
-    model = method.prepare(make_vit())
-    optimizer = torch.optim.AdamW(trained(model), lr=1e-2)
+    # Without decay, so that only a gradient moves a parameter.
+    optimizer = torch.optim.AdamW(trained(model), lr=1e-2, weight_decay=0.0)
     losses = []
-    for _ in range(30):
-        optimizer.zero_grad()
+    for _ in range(10):
         loss = loss_of(model, batch)
         loss.backward()
+        assert all((p.grad is not None) == p.requires_grad for p in model.parameters())
         optimizer.step()
         method.step_done()
+        optimizer.zero_grad()
         losses.append(loss.item())
 
+    assert trained(model)
     assert losses[-1] < 0.95 * losses[0]
+    for p in model.parameters():
+        assert p.requires_grad != torch.equal(before[p], p)
 
 
 @every_method
@@ -247,10 +285,13 @@ def test_runs_in_bf16_near_fp32(name, training, make_vit, batch):
 
 @every_method
 def test_state_dict_round_trip(name, make_vit, batch):
-    """Saved weights, loaded into another prepared model, give the same logits."""
+    """Saved weights, read from a file into another prepared model, give the same logits."""
     first = methods.load(name).prepare(make_vit(seed=0))
     second = methods.load(name).prepare(make_vit(seed=1))
-    second.load_state_dict(first.state_dict())
+    file = io.BytesIO()
+    torch.save(first.state_dict(), file)
+    file.seek(0)
+    second.load_state_dict(torch.load(file, weights_only=True))
 
     assert torch.equal(first(batch[0]), second(batch[0]))
 
@@ -260,3 +301,38 @@ def test_is_applied_once(name, make_vit):
     """Naming a method twice in a composition is an error before anything runs."""
     with pytest.raises(ValueError, match="twice"):
         methods.load(f"{name}+{name}")
+
+
+@pytest.mark.parametrize("name", telling)
+def test_says_that_a_model_is_prepared_already(name, make_vit):
+    """Preparing a model twice is refused, and leaves what trains as it was."""
+    model = methods.load(name).prepare(make_vit())
+    before = [parameter.requires_grad for parameter in model.parameters()]
+
+    with pytest.raises(Unsupported, match="already prepared"):
+        methods.load(name).prepare(model)
+
+    assert before == [parameter.requires_grad for parameter in model.parameters()]
+
+
+@pytest.mark.parametrize("name", compiled)
+def test_compiles_in_one_piece(name, make_vit, batch):
+    """Where declared, the compiled model is one graph with the logits and gradients of eager.
+
+    Blocks 3 to 7 stand for the twelve: tracing takes its time block by block, and those train,
+    do not, drop tokens and do not.
+    """
+    eager = methods.load(name).prepare(make_vit())
+    model = methods.load(name).prepare(make_vit())
+    model.load_state_dict(eager.state_dict())  # what a method adds starts from random numbers
+    for one in (eager, model):
+        del one.blocks[8:], one.blocks[:3]
+    torch.compiler.reset()
+    whole = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
+    logits, expected = whole(batch[0]), eager(batch[0])
+    cross_entropy(logits, batch[1]).backward()
+    cross_entropy(expected, batch[1]).backward()
+
+    torch.testing.assert_close(logits, expected)
+    for ours, theirs in zip(trained(model), trained(eager), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
