@@ -238,6 +238,10 @@ def test_the_command_prints_a_table(typed):
         (("--memory", "1GiB", "--methods", "head", "--classes", "1"), "classes = 1"),
         (("--memory", "1GiB", "--methods", "head", "--image-size", "65"), "not a multiple"),
         (("--memory", "1GiB", "--methods", "head", "--micro-batch", "0"), "micro_batch = 0"),
+        (
+            ("--memory", "1GiB", "--micro-batch", "2", "--optimizer-in-backward"),
+            "--optimizer-in-backward needs a batch in one piece",
+        ),
     ],
     ids=str,
 )

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from harness import suite
 from harness.errors import BadInput
-from harness.spec import LearningRateTry, TrialSpec, Workload
+from harness.spec import AXES, LearningRateTry, Profile, TrialSpec, Workload
 
 SMALL = """
 seeds = [0, 1]
@@ -93,6 +93,17 @@ def test_seeds_and_measured_parts_share_a_row(small):
         ("rounds = 1", "rounds = -1", "profile.rounds = -1"),
         ("micro_batch = 2", "micro_batch = 5", "micro_batch 5 is larger than batch 4"),
         ("learning_rate = 0.2", "learning_rate = 0.2\nto_try = [1.0]", "same number of to_try"),
+        (
+            "micro_batch = 2",
+            "micro_batch = 2\noptimizer_in_backward = true",
+            "got micro_batch 2 of batch 4, whose gradients add up over several: leave out one",
+        ),
+        (
+            "learning_rate = 0.1",
+            'learning_rate = 0.1\nclip_norm = 1.0\n[[methods]]\nmethod = "lora"\n'
+            "optimizer_in_backward = true",
+            "clip_norm 1 needs the norm of all gradients before any step",
+        ),
         ("[workload]", "[workload", "not valid TOML"),
     ],
 )
@@ -152,9 +163,65 @@ def test_what_varies_must_be_a_key_of_the_workload(small):
         suite.read(small)
 
 
-def test_a_micro_batch_does_not_change_the_question():
-    whole = Workload(model="test_vit", batch=4)
-    parts = whole.model_copy(update={"micro_batch": 2})
+ALL_AXES = {
+    "micro_batch": 4,
+    "precision": "bf16",
+    "compiled_step": True,
+    "optimizer_in_backward": True,
+}
 
-    assert whole.question() == parts.question()
-    assert whole.question() != whole.model_copy(update={"batch": 8}).question()
+
+@pytest.mark.parametrize("axis", ALL_AXES)
+def test_an_axis_does_not_change_the_question_but_the_trial(axis):
+    plain = Workload(model="test_vit", batch=4)
+    changed = Workload(model="test_vit", batch=4, **{axis: ALL_AXES[axis]})
+    trials = [TrialSpec(method="full", workload=w, profile=Profile()) for w in (plain, changed)]
+
+    assert set(AXES) == set(ALL_AXES)
+    assert plain.question() == changed.question()
+    assert plain.question() != plain.model_copy(update={"batch": 8}).question()
+    assert trials[0].trial_id() != trials[1].trial_id()
+
+
+def test_a_label_shows_the_axes_that_do_not_go_without_saying():
+    plain = Workload(model="test_vit", batch=4)
+    other = Workload(model="test_vit", batch=4, **ALL_AXES)
+    labels = [
+        TrialSpec(method="bsr", workload=own, profile=Profile()).label(beside)
+        for own, beside in ((plain, None), (other, None), (other, other), (plain, other))
+    ]
+
+    assert labels == [
+        "bsr",
+        "bsr (micro-batch 4, bf16, compiled, optimizer in backward)",
+        "bsr",
+        "bsr (whole batch, fp32, not compiled, optimizer after backward)",
+    ]
+
+
+def test_a_row_of_a_suite_may_have_axes_of_its_own(small):
+    """Overrides go both ways: the workload's bf16 becomes fp32 again."""
+    rows = 'method = "full"\nprecision = "fp32"\ncompiled_step = true'
+    small.write_text(
+        SMALL.replace("batch = 4", 'batch = 4\nprecision = "bf16"').replace(
+            'method = "full"', f"{rows}\noptimizer_in_backward = true"
+        )
+    )
+    full, bsr = (trial.workload for trial in suite.read(small).trials() if trial.profile)
+
+    assert (full.precision, full.compiled_step, full.optimizer_in_backward) == ("fp32", True, True)
+    assert (bsr.precision, bsr.compiled_step, bsr.micro_batch) == ("bf16", False, 2)
+    assert full.question() == bsr.question()
+
+
+def test_a_trial_that_a_row_and_what_varies_both_ask_for_is_one(small):
+    """Two precisions for bsr; the first row's is its own, whatever varies."""
+    text = SMALL.replace('method = "full"', 'method = "full"\nprecision = "bf16"')
+    small.write_text(text + '[vary]\nprecision = ["fp32", "bf16"]\n')
+    profiled = [trial.label() for trial in suite.read(small).trials() if trial.profile]
+
+    assert sorted(profiled) == [
+        "bsr (micro-batch 2)",
+        "bsr (micro-batch 2, bf16)",
+        "full (bf16)",
+    ]

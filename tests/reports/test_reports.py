@@ -94,6 +94,55 @@ def test_the_pareto_front_holds_what_nothing_beats(records):
     assert [row.label for row in only(records).pareto_front()] == ["bsr", "full"]
 
 
+def with_axes(record, **axes):
+    workload = record.spec.workload.model_copy(update=axes)
+    spec = record.spec.model_copy(update={"workload": workload})
+    return record.model_copy(update={"spec": spec, "key": record.key + str(axes)})
+
+
+def test_rows_that_differ_in_axes_stand_in_one_table(records, make_record):
+    """Their labels say in what; the differences are listed too, and ratios are to the plain row."""
+    lean = make_record("full", peak_counted_bytes=80 * MIB)
+    lean = with_axes(lean, precision="bf16", optimizer_in_backward=True)
+    comparison = only([lean, *records])
+
+    assert [row.label for row in comparison.rows] == [
+        *("full", "full (bf16, optimizer in backward)"),
+        *("bsr", "head"),
+    ]
+    assert comparison.ratio(comparison.rows[1], "peak_counted_bytes") == pytest.approx(0.8)
+    assert "optimizer_in_backward: False, True" in comparison.differences()
+    assert "precision: bf16, fp32" in comparison.differences()
+
+
+def test_axes_that_all_rows_share_go_without_saying(records, make_record):
+    """The plain rows are found; one that lacks an axis says so; the sentence names them."""
+    shared = [with_axes(record, precision="bf16", compiled_step=True) for record in records]
+    plain = with_axes(make_record("full", peak_counted_bytes=MIB), compiled_step=True)
+    uncompiled = with_axes(make_record("head", peak_counted_bytes=MIB), precision="bf16")
+    comparison = only([*shared, uncompiled])
+
+    assert [row.label for row in comparison.rows] == ["full", "bsr", "head", "head (not compiled)"]
+    assert comparison.ratio(comparison.find("bsr"), "peak_counted_bytes") == pytest.approx(0.4)
+    assert ", bf16, compiled, sgd, cpu" in comparison.title()
+    assert "batch 4, bf16, compiled, sgd, device cpu" in words.summary(comparison)[0]
+    assert [row.label for row in only([*shared, plain]).rows][:2] == ["full", "full (bf16)"]
+
+
+def test_without_a_reference_row_the_first_row_s_axes_go_without_saying(make_record):
+    lean = with_axes(make_record("bsr", peak_counted_bytes=MIB), precision="bf16")
+    comparison = only([lean, make_record("head", peak_counted_bytes=MIB)])
+
+    assert [row.label for row in comparison.rows] == ["bsr", "head (fp32)"]
+
+
+def test_seconds_of_compiling_stand_beside_the_work(make_record):
+    comparison = only([make_record("bsr", compile_seconds=12.34)])
+    _, (_, titles, rows) = table.sections(comparison)
+
+    assert rows[0][titles.index("compile s")] == "12.3"
+
+
 def test_tries_of_learning_rates_are_no_results(records, make_spec, make_record):
     tried = make_record("full", seed=7, accuracy_top1=0.1)
     training = tried.spec.training.model_copy(update={"evaluate": "validation"})

@@ -1,0 +1,89 @@
+"""What a method says of its environment, from the end of a pass to the record."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+import methods
+from harness.assembly import make_record, stored_result
+from harness.launch.inline import InlineLauncher
+from harness.method import Composed, Kind, Method
+from harness.record import Status
+from harness.trial import PassResult
+
+FALLBACK = "no compiler was found: its kernels run as torch operators"
+
+
+@dataclass(frozen=True)
+class Saying(Method):
+    """Full fine-tuning that says something."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    source = "a test"
+    exact_forward = True
+    kinds = frozenset({Kind.SELECTS_WEIGHTS})
+
+    def prepare(self, model):
+        return model
+
+    def environment(self):
+        return self.facts
+
+
+def test_a_method_says_nothing_unless_it_has_something_to_say():
+    assert {} == methods.load("full").environment()
+
+
+def test_a_composition_says_what_its_parts_say():
+    first = {"kernels": "torch", "fallback": "slow", "kernel_compile_seconds": 1.0}
+    second = {"fallback": "slower", "kernel_compile_seconds": 2.0}
+
+    assert {
+        "kernels": "torch",
+        "fallback": "slow; slower",
+        "kernel_compile_seconds": 3.0,
+    } == Composed((Saying(first), Saying(second), Saying())).environment()
+
+
+def test_a_pass_ends_with_what_the_method_says(make_spec):
+    facts = {"kernels": ["a", "b"], "kernel_compile_seconds": 1.5}
+    result = InlineLauncher(lambda _: Saying(facts)).perform("estimate", make_spec("saying"))
+
+    assert facts == result.method
+
+
+def test_what_no_record_can_hold_is_an_outcome(make_spec):
+    launcher = InlineLauncher(lambda _: Saying({"kernels": object()}))
+    result = launcher.perform("estimate", make_spec("saying"))
+
+    assert result.status == Status.CRASHED
+    assert "not JSON serializable" in result.reason
+
+
+@pytest.fixture
+def record(make_spec):
+    """Return a record of a pass that fell back, after one that said nothing of it."""
+    said = [{"kernel_compile_seconds": 2.0}, {"kernel_compile_seconds": 0.1, "fallback": FALLBACK}]
+    reading = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+    passes = {
+        name: PassResult(reading=reading, method=facts)
+        for name, facts in zip(("clock", "memory"), said, strict=True)
+    }
+    return make_record("key", make_spec(), passes, {})[0]
+
+
+def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):
+    """Of what several passes say the first counts: the clock's."""
+    assert record.environment["method"] == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
+    assert record.notes == [FALLBACK]
+
+
+def test_a_fallback_is_noted_once_when_a_record_is_timed_again(record):
+    reading = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+    again = PassResult(reading=reading, method={"fallback": FALLBACK})
+    passes = {"clock": again, "stored": stored_result(record, {})}
+    timed = make_record("key", record.spec, passes, record.environment)[0]
+
+    assert [FALLBACK] == timed.notes
+    assert record.environment["method"] == timed.environment["method"]
