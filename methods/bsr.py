@@ -8,6 +8,7 @@ from torch import nn
 from harness.method import PAPER_DEPTH, Kind, Method
 from harness.vit import blocks, final_norm, head, require_blocks, require_class_token
 from methods.parts.freeze import require_all_train, train_only
+from methods.parts.mlp import recompute_gelu
 from methods.parts.options import check_blocks, check_share
 from methods.parts.tokens import KeepRate, drop_in, tokens_passed_on
 
@@ -21,12 +22,13 @@ class BlockSelectiveReprogramming(Method):
 
     Stores the activations of trained blocks, and of frozen blocks above the first trained one
     what the gradient needs to pass; tokens that were dropped cost nothing afterwards, but the
-    fusing keeps a copy of them. Approximates nothing in the backward pass, but the function
-    trained is another one, in evaluation too. Does not save the forward pass before the first
-    dropping. Follows the official code: dropping happens after the attention and its residual
-    addition, the extra token carries the raw attention as weights with their gradient, and takes
-    part in later ranking. Tokens of equal attention stay in their order, which the paper leaves
-    open. The last block never drops, even if it is named.
+    fusing keeps a copy of them. In trained blocks GELU's output is computed again from its input
+    instead of being stored: that changes no number. Approximates nothing in the backward pass, but
+    the function trained is another one, in evaluation too. Does not save the forward pass before
+    the first dropping. Follows the official code: dropping happens after the attention and its
+    residual addition, the extra token carries the raw attention as weights with their gradient,
+    and takes part in later ranking. Tokens of equal attention stay in their order, which the paper
+    leaves open. The last block never drops, even if it is named.
 
     Attributes:
         trained_blocks: blocks that train whole, counted from 0; the paper: (3, 7, 11) of 12.
@@ -70,6 +72,7 @@ class BlockSelectiveReprogramming(Method):
         chain = blocks(model)
         chosen = [chain[index] for index in self.trained_blocks]
         train_only(model, [*chosen, final_norm(model), head(model)])
+        recompute_gelu(model, self.trained_blocks)
         return model
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:

@@ -1,154 +1,166 @@
 """8-bit saved activations: what the backward pass reads is kept in 8 bits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from functools import partial
+from typing import Any, ClassVar
 from weakref import ref
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from harness.method import Kind, Method, Unsupported
-from harness.vit import blocks, final_norm, width
-from methods.parts.extend import extend
-from methods.parts.quantise import Codes, quantise, restore
+from harness.method import Kind, Method
+from methods.parts import kernels
+from methods.parts.compress import Codecs, compress
+from methods.parts.compressed import Packed
+from methods.parts.quantise import (
+    NEAREST,
+    PACK8,
+    STOCHASTIC,
+    UNPACK8,
+    draws,
+    pack8,
+    unpack8,
+)
+
+BITS = 8
+LEVELS = 255
+DECAY = 0.9  # of the running range; Mesa's code
+CODES_A_WORD = 4
 
 
 @dataclass(frozen=True)
 class EightBitActivations(Method):
     """Keep the activations saved for the backward pass in 8 bits; the forward pass is exact.
 
-    Stores, for every block and the final norm, each saved tensor of shape [batch, tokens, dim] or
-    [batch, heads, tokens, head dim] as uint8 codes with a minimum and a step per group of
-    channels, one group a head, as Mesa; a tensor that several operators save is stored once. Under
-    fused attention these are q, k, v and the output. Approximates gradients by stochastic
-    rounding of what they are computed from. Does not save weights, gradients, optimizer state,
-    attention's row sums, the statistics of LayerNorm or the patch embedding's input. Where Mesa
-    keeps a running range per layer, the range here is the tensor's own, so nothing is clipped.
+    Stores 8-bit codes of the inputs of Linear (whose weight trains), LayerNorm, GELU and
+    LayerScale, of queries, keys and values, and of the attention's output, once for the attention
+    and the projection that reads it. A place has one range per group of channels, one group a
+    head: as in Mesa a running one, minimum and width decaying by 0.9, updated before it is used;
+    the first is the first tensor's own. What lies outside is clamped at both ends (Mesa's kernel
+    lets it wrap at the upper). Ranges are part of the state dict. Approximates gradients by
+    stochastic rounding of what they are computed from; noise comes from a hash, seeded by torch's
+    generator at every call. Does not save weights, gradients, optimizer state, attention's row
+    sums, the statistics of LayerNorm, the head or the patch embedding. The paper's models have
+    explicit attention and keep the softmax's input, too, though no formula needs it; here it is
+    not kept.
 
     Attributes:
         bits: width of a code; only 8 is implemented, as in the paper.
         stochastic: round stochastically, as the paper; else to the nearest level.
+        materialise: hold softmax and both products of attention, as the paper's models do, and
+            keep the softmax's output in 8 bits; else attention stays fused.
     """
 
-    bits: int = 8
+    bits: int = BITS
     stochastic: bool = True
+    materialise: bool = False
 
-    source = "Pan et al. 2021 (Mesa), arXiv:2111.11124, section 3"
+    source = "Pan et al. 2021 (Mesa), arXiv:2111.11124, section 3; official code 8b7a0db"
     exact_forward = True
-    gradient_error = 0.08
+    gradient_error = 0.12
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
 
     def __post_init__(self) -> None:
-        if self.bits != 8:  # noqa: PLR2004 - the method's name
-            raise ValueError(f"bits {self.bits} is not implemented; int8 keeps 8")
+        if self.bits != BITS:
+            raise ValueError(f"bits {self.bits} is not implemented; int8 keeps {BITS}")
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make blocks, final norm and their Linear layers save codes."""
-        chain = blocks(model)
-        groups = chain[0].attn.num_heads
-        for module in (*chain, final_norm(model)):
-            if not list(module.parameters()):
-                raise Unsupported(f"{type(module).__name__} has nothing to compress")
-            for linear in [part for part in module.modules() if isinstance(part, nn.Linear)]:
-                fits = linear.in_features % groups == 0
-                extend(linear, SavesInput, groups=groups if fits else 1, stochastic=self.stochastic)
-            extend(module, SavesCodes, groups=groups, dim=width(model), stochastic=self.stochastic)
+        """Make blocks and final norm keep codes."""
+        make = partial(EightBits, stochastic=self.stochastic)
+        by_head = partial(EightBits, stochastic=self.stochastic, channels=1)
+        compress(
+            model,
+            Codecs(
+                linear=make,
+                norm=make,
+                gelu=make,
+                scale=make,
+                qkv=make,
+                matrix=by_head if self.materialise else None,
+                final_norm=make,
+            ),
+        )
         return model
 
-
-class SavesCodes(nn.Module):
-    """A module whose saved activations are kept as codes."""
-
-    groups: int
-    dim: int
-    stochastic: bool
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Do what the module does, with 8-bit copies for the backward pass."""
-        pack = _Packing(self.groups, self.dim, stochastic=self.stochastic)
-        with saved_tensors_hooks(pack, _unpack):
-            output: Tensor = super().forward(x)
-        return output
+    def environment(self) -> dict[str, Any]:
+        """Return how codes are made and read."""
+        return kernels.facts([PACK8, UNPACK8])
 
 
-class _Packing:
-    """The pack hook of one module call; a tensor saved twice is quantised once."""
+class EightBits(nn.Module):
+    """The codec of one place: packs tensors as 8-bit codes by a running range a group.
 
-    def __init__(self, groups: int, dim: int, *, stochastic: bool) -> None:
-        self.groups, self.dim, self.stochastic = groups, dim, stochastic
-        # Weak on both sides: the hook may outlive what it packed.
-        self.packed: dict[tuple[Any, ...], tuple[ref[Any], ref[Codes]]] = {}
+    Args:
+        groups: of channels; where they do not divide the channels, there is one.
+        stochastic: how codes are rounded.
+        channels: dimension that holds the channels; 1 for a softmax [batch, heads, ...].
+    """
 
-    def __call__(self, saved: Tensor) -> Tensor | Codes:
-        if not self._is_activation(saved):
-            return saved
-        storage = saved.untyped_storage()
-        layout = saved.storage_offset(), saved.shape, saved.stride(), saved.dtype
-        place = storage._cdata, layout, saved._version  # noqa: SLF001 - torch names them so
-        known = self.packed.get(place)
-        codes = known[1]() if known and known[0]() is storage else None
-        if codes is None:
-            codes = quantise(saved.detach(), self.groups, stochastic=self.stochastic)
-            self.packed[place] = (ref(storage), ref(codes))
-        return codes
+    low: Tensor
+    width: Tensor
 
-    def _is_activation(self, saved: Tensor) -> bool:
-        """Tell activations by their shape; weights and their casts have one or two dimensions."""
-        if not saved.is_floating_point():
-            return False
-        if saved.dim() == 3:  # noqa: PLR2004 - [batch, tokens, dim]
-            return saved.shape[2] % self.dim == 0
-        four = saved.dim() == 4  # noqa: PLR2004 - [batch, heads, tokens, head dim]
-        return four and saved.shape[1] * saved.shape[3] == self.dim
+    def __init__(self, groups: int, *, stochastic: bool, channels: int = -1) -> None:
+        super().__init__()
+        self._groups, self._channels = groups, channels
+        self._spread = STOCHASTIC if stochastic else NEAREST
+        for name in ("low", "width"):
+            self.register_buffer(name, torch.full((groups,), torch.nan))
+        # What was packed last, for the operator that saves the same tensor next. Weak: the codec
+        # outlives the step.
+        self._last: tuple[Any, ...] | None = None
+
+    def __call__(self, x: Tensor) -> Packed:
+        """Pack x [batch, ..., channels], or hand out what was packed of the same tensor."""
+        storage = x.untyped_storage()
+        place = x.storage_offset(), x.shape, x.stride(), x._version  # noqa: SLF001 - torch names it so
+        if self._last and self._last[0]() is storage and self._last[1] == place:
+            kept = tuple(one() for one in self._last[2])
+            if all(one is not None for one in kept):
+                return Packed(kept, self._last[3])
+        packed = self._pack(x.detach())
+        self._last = ref(storage), place, [ref(one) for one in packed.tensors], packed.restore
+        return packed
+
+    def _pack(self, x: Tensor) -> Packed:
+        last = x.movedim(self._channels, -1)
+        rows = last.reshape(-1, last.shape[-1]).to(torch.float32)
+        low, step = self._range(rows)
+        rows = F.pad(rows, (0, -rows.shape[1] % CODES_A_WORD))
+        spread = torch.full((), self._spread, device=x.device)
+        words = pack8(rows, low, step.reciprocal(), *draws(rows), spread)
+        shape = last.shape[1:]
+        restore = partial(_restore, shape=shape, channels=self._channels, dtype=x.dtype)
+        return Packed((words.view(x.shape[0], -1, words.shape[1]), low, step), restore)
+
+    def _range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Move the running range towards that of rows [n, c]; return low and step by channel."""
+        channels = rows.shape[1]
+        groups = self._groups if channels % self._groups == 0 else 1
+        grouped = rows.view(rows.shape[0], groups, -1)
+        low, high = grouped.amin((0, 2)), grouped.amax((0, 2))
+        for kept, now in ((self.low, low), (self.width, high - low)):
+            kept.copy_(torch.where(kept.isnan(), now, DECAY * kept + (1 - DECAY) * now))
+        step = (self.width / LEVELS).clamp_min(torch.finfo(torch.float32).tiny)
+        # Numbers that fill up a word get a range of their own: the last channel's.
+        size = -(-channels // CODES_A_WORD) * CODES_A_WORD
+        of_channel = torch.arange(size, device=rows.device).clamp_(max=channels - 1)
+        group = of_channel // (channels // groups)
+        return self.low[group], step[group]
 
 
-def _unpack(kept: Tensor | Codes) -> Tensor:
-    return restore(kept) if isinstance(kept, Codes) else kept
-
-
-class SavesInput(nn.Module):
-    """A Linear layer that keeps its input as codes, and only if its weight trains."""
-
-    groups: int
-    stochastic: bool
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [..., in features] to [..., out features]."""
-        layer = cast("nn.Linear", self)
-        if not (layer.weight.requires_grad and torch.is_grad_enabled()):
-            return F.linear(x, layer.weight, layer.bias)
-        output: Tensor = _LinearOfCodes.apply(
-            x, layer.weight, layer.bias, self.groups, self.stochastic
-        )
-        return output
-
-
-class _LinearOfCodes(torch.autograd.Function):
-    """``F.linear`` whose weight gradient is computed from the restored codes."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, groups: int, stochastic: bool
-    ) -> Tensor:
-        kept = quantise(x.detach().reshape(1, -1, x.shape[-1]), groups, stochastic=stochastic)
-        # Saved, not set on ctx: autograd frees what is saved as soon as backward has read it.
-        ctx.save_for_backward(weight, kept.codes, kept.low, kept.step)
-        ctx.dtype = kept.dtype
-        return F.linear(x, weight, bias)
-
-    @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = outputs
-        weight, codes, low, step = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        rows = gradient.flatten(0, -2)
-        of_x = gradient @ weight.to(gradient.dtype) if needs_x else None
-        of_weight = of_bias = None
-        if needs_weight:
-            x = restore(Codes(codes, low, step, 0, 1, ctx.dtype)).flatten(0, -2)
-            of_weight = (rows.T @ x.to(rows.dtype)).to(weight.dtype)
-        if needs_bias:
-            of_bias = rows.sum(0).to(weight.dtype)
-        return of_x, of_weight, of_bias, None, None
+def _restore(
+    kept: Sequence[Tensor],
+    images: slice,
+    *,
+    shape: torch.Size,
+    channels: int,
+    dtype: torch.dtype,
+) -> Tensor:
+    """Return some images of what was packed; ``shape`` is one image's, channels last."""
+    words, low, step = kept
+    some = words[images]
+    rows = unpack8(some.flatten(0, 1), low, step)[:, : shape[-1]]
+    whole: Tensor = rows.reshape(some.shape[0], *shape).movedim(-1, channels).to(dtype)
+    return whole

@@ -1,5 +1,6 @@
 """A tiny real vision transformer, a batch for it, and the shortest spec that runs."""
 
+import os
 from dataclasses import fields
 
 import pytest
@@ -16,6 +17,8 @@ NO_GPU = "torch sees no NVIDIA GPU here"
 
 
 def pytest_configure():
+    # Compiling costs ten seconds a kernel; tests/methods/test_kernels.py compiles and compares.
+    os.environ.setdefault("BSRBENCH_KERNELS", "eager")
     torch.set_num_threads(1)  # tiny products run fastest so, and alike everywhere
 
 

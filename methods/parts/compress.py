@@ -1,0 +1,167 @@
+"""Make the modules of a vision transformer keep packed copies instead of activations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.layers import LayerScale
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from harness.method import Unsupported
+from harness.vit import Mixes, blocks, final_norm
+from methods.parts import compressed
+from methods.parts.compressed import Codec
+from methods.parts.extend import extend
+from methods.parts.mlp import RecomputesGelu
+
+# Makes the codec of one place: how many groups of channels it has. A codec may be a module.
+Maker = Callable[[int], Codec]
+
+
+@dataclass(frozen=True)
+class Codecs:
+    """How a method packs each kind of saved activation.
+
+    Attributes:
+        linear: inputs of Linear layers whose weight trains.
+        norm: inputs of LayerNorm.
+        gelu: inputs of GELU.
+        scale: inputs of LayerScale, where it trains.
+        qkv: queries, keys and values, joined.
+        matrix: the softmax of attention, which is then held whole; ``None`` keeps it fused, and
+            what is kept is its output, by ``linear``.
+        final_norm: inputs of the norm after the last block; ``None`` leaves it alone.
+    """
+
+    linear: Maker
+    norm: Maker
+    gelu: Maker
+    scale: Maker
+    qkv: Maker
+    matrix: Maker | None
+    final_norm: Maker | None
+
+
+def compress(model: nn.Module, codecs: Codecs) -> None:
+    """Make every block (and the final norm) keep packed copies.
+
+    Raises:
+        Unsupported: the model has parts whose saved activations we do not know how to pack.
+    """
+    for block in blocks(model):
+        heads = block.attn.num_heads
+        _require_known(block)
+        for part in list(block.modules()):
+            _compress_part(part, codecs, heads)
+        if isinstance(block.mlp, RecomputesGelu):
+            block.mlp.codec = codecs.gelu(heads)
+        output = getattr(block.attn.proj, "codec", None) or codecs.linear(heads)
+        matrix = codecs.matrix(heads) if codecs.matrix else None
+        extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), output=output, matrix=matrix)
+    norm = final_norm(model)
+    if codecs.final_norm is not None and isinstance(norm, nn.LayerNorm):
+        extend(norm, NormPacked, codec=codecs.final_norm(blocks(model)[0].attn.num_heads))
+
+
+def _require_known(block: Any) -> None:
+    attention = block.attn
+    known = all(isinstance(part, nn.Identity) for part in (attention.q_norm, attention.k_norm))
+    if not known:
+        raise Unsupported("norms of queries and keys are not known to this method")
+    if not isinstance(block.mlp.act, nn.GELU):
+        raise Unsupported(f"the activation {type(block.mlp.act).__name__} is not known")
+    for part in block.modules():
+        if isinstance(part, nn.Dropout) and part.p > 0:
+            raise Unsupported("dropout is not known to this method: its masks are not packed")
+
+
+def _compress_part(part: nn.Module, codecs: Codecs, heads: int) -> None:
+    if isinstance(part, nn.Linear):
+        extend(part, LinearPacked, codec=codecs.linear(heads))
+    elif isinstance(part, nn.LayerNorm):
+        extend(part, NormPacked, codec=codecs.norm(heads))
+    elif isinstance(part, nn.GELU):
+        extend(part, GeluPacked, codec=codecs.gelu(heads))
+    elif isinstance(part, LayerScale):
+        extend(part, ScalePacked, codec=codecs.scale(heads))
+
+
+class LinearPacked(nn.Module):
+    """A Linear layer that keeps its input packed, and only if its weight trains."""
+
+    codec: Codec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, tokens, in] to [batch, tokens, out]."""
+        layer: Any = self
+        if not (layer.weight.requires_grad and torch.is_grad_enabled()):
+            return F.linear(x, layer.weight, layer.bias)
+        return compressed.linear(x, layer.weight, layer.bias, self.codec)
+
+
+class NormPacked(nn.Module):
+    """A LayerNorm that keeps its input packed."""
+
+    codec: Codec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise [batch, tokens, dim]."""
+        layer: Any = self
+        if not _saves(x, layer.weight, layer.bias):
+            plain: Tensor = super().forward(x)
+            return plain
+        return compressed.layer_norm(x, layer.weight, layer.bias, layer.eps, self.codec)
+
+
+class GeluPacked(nn.Module):
+    """A GELU that keeps its input packed."""
+
+    codec: Codec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, tokens, dim] element by element."""
+        if not _saves(x):
+            return F.gelu(x)
+        return compressed.gelu(x, self.codec)
+
+
+class ScalePacked(nn.Module):
+    """A LayerScale that keeps its input packed, and only if it trains."""
+
+    codec: Codec
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale [batch, tokens, dim]."""
+        layer: Any = self
+        if not (layer.gamma.requires_grad and torch.is_grad_enabled()):
+            scaled: Tensor = x * layer.gamma
+            return scaled
+        return compressed.scale(x, layer.gamma, self.codec)
+
+
+class MixesPacked(Mixes):
+    """An attention that keeps queries, keys, values and output, or its softmax, packed."""
+
+    inputs: Codec
+    output: Codec
+    matrix: Codec | None
+
+    def mix(self, qkv: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor | None] | None:
+        """Mix the values of qkv [batch, tokens, 3 dim]; ``None`` where nothing is to be kept."""
+        if not _saves(qkv):
+            return None
+        own: Any = self
+        heads, factor = own.num_heads, own.scale
+        if self.matrix is None:
+            return compressed.attention(
+                qkv, heads, factor, ranked=ranked, inputs=self.inputs, output=self.output
+            )
+        return compressed.explicit_attention(
+            qkv, heads, factor, ranked=ranked, inputs=self.inputs, matrix=self.matrix
+        )
+
+
+def _saves(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)

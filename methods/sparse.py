@@ -1,0 +1,97 @@
+"""Sparse saved activations: the largest tenth of what the backward pass reads."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.method import Kind, Method
+from methods.parts import compressed
+from methods.parts.compress import Codecs, compress
+from methods.parts.compressed import Packed
+from methods.parts.pruned import keep_largest, spread
+
+
+@dataclass(frozen=True)
+class SparseActivations(Method):
+    """Keep the largest of the activations saved for the backward pass; the forward pass is exact.
+
+    Stores, of each saved tensor and image, the 1 - ``ratio`` numbers of largest magnitude in fp16
+    with one bit a number that says where they are: inputs of Linear (whose weight trains), of the
+    blocks' LayerNorm and of LayerScale, queries, keys and values each, and the output of softmax,
+    for which attention is held whole in the forward pass. GELU's input is kept dense in fp16,
+    since zeros would lie where its derivative is steepest. Approximates gradients by those of the
+    pruned copies, which are biased; gradients of a Linear layer's input stay exact. Does not save
+    weights, gradients, optimizer state, the final norm, the head or the patch embedding, and costs
+    time to find the largest. The official code keeps at least so many (ties on top) and the
+    LayerNorms' values in fp32; here the number is fixed, of equals the first stay, and all are
+    fp16.
+
+    Attributes:
+        ratio: share of the numbers left out, in [0, 1); the paper: 0.9 for CIFAR, Pets and CUB,
+            0.8 for Flowers, Food, Aircraft and Cars.
+    """
+
+    ratio: float = 0.9
+
+    source = "Jiang et al. 2022 (Back Razor), NeurIPS 2022, section 3; official code c6c7821"
+    exact_forward = True
+    gradient_error = 0.6
+    kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio < 1:
+            raise ValueError(f"ratio {self.ratio} must lie in [0, 1)")
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Make blocks keep the largest activations."""
+        prune = Prunes(self.ratio)
+        compress(
+            model,
+            Codecs(
+                linear=lambda _: prune,
+                norm=lambda _: prune,
+                gelu=lambda _: compressed.half,
+                scale=lambda _: prune,
+                qkv=lambda _: Prunes(self.ratio, parts=3),
+                matrix=lambda _: prune,
+                final_norm=None,
+            ),
+        )
+        return model
+
+
+@dataclass(frozen=True)
+class Prunes:
+    """The codec: the largest numbers of each image's tensor.
+
+    Attributes:
+        ratio: share left out.
+        parts: the last dimension is cut into so many, each pruned on its own.
+    """
+
+    ratio: float
+    parts: int = 1
+
+    def __call__(self, x: Tensor) -> Packed:
+        """Pack x [batch, ...]."""
+        apart = x.detach().unflatten(-1, (self.parts, -1)).movedim(-2, 1)
+        rows = apart.reshape(x.shape[0] * self.parts, -1).to(torch.float32)
+        kept = rows.shape[1] - int(self.ratio * rows.shape[1])
+        values, bits = keep_largest(rows, kept)
+        restore = partial(_restore, shape=apart.shape[1:], dtype=x.dtype)
+        by_image = (tensor.unflatten(0, (x.shape[0], -1)) for tensor in (values, bits))
+        return Packed(tuple(by_image), restore)
+
+
+def _restore(
+    kept: Sequence[Tensor], images: slice, *, shape: torch.Size, dtype: torch.dtype
+) -> Tensor:
+    """Return some images; ``shape`` is one image's, with its parts first."""
+    values, bits = (tensor[images] for tensor in kept)
+    rows = spread(values.flatten(0, 1), bits.flatten(0, 1), shape[1:].numel())
+    whole: Tensor = rows.view(-1, *shape).movedim(1, -2).flatten(-2).to(dtype)
+    return whole

@@ -1,0 +1,94 @@
+"""Compiled kernels give what eager ones give, and nobody is left to guess which ran."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from harness.method import Unsupported
+from methods.parts import kernels
+from methods.parts.quantise import PACK4, PACK8, STOCHASTIC, UNPACK8, draws
+
+BROKEN = replace(PACK8, place="methods.parts.quantise:NOWHERE")
+
+
+@pytest.fixture
+def way(monkeypatch):
+    """Return a setter of the way kernels run; forgets what was chosen before and after."""
+
+    def choose(wanted):
+        monkeypatch.setenv(kernels.SETTING, wanted)
+        kernels.chosen.cache_clear()
+
+    yield choose
+    kernels.chosen.cache_clear()
+
+
+@pytest.mark.parametrize("shape", [(85, 384), (7, 36)])
+def test_compiled_codes_equal_eager_ones(shape, way):
+    """Both shapes run on one compiled kernel: it was made for any."""
+    way("compiled")
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    low, step = x.amin(0), (x.amax(0) - x.amin(0)) / 255
+    arguments = (x, low, step.reciprocal(), *draws(x), torch.tensor(STOCHASTIC))
+    words = PACK8(*arguments)
+    restored = UNPACK8(words, low, step)
+
+    assert kernels.facts([PACK8, UNPACK8])["kernels"] == "compiled"
+    assert torch.equal(PACK8.eager(*arguments), words)
+    # One unit in the last place of the largest number added.
+    torch.testing.assert_close(restored, UNPACK8.eager(words, low, step), rtol=0, atol=5e-7)
+
+
+def test_eager_is_no_fallback_where_it_was_asked_for(way):
+    way("eager")
+
+    assert kernels.facts([PACK4]) == {"kernels": "eager", "kernel_compile_seconds": 0.0}
+
+
+def test_says_why_it_fell_back(way):
+    way("auto")
+    said = kernels.facts([BROKEN])
+
+    assert said["kernels"] == "eager"
+    assert "NOWHERE" in said["fallback"]
+
+
+def test_does_not_fall_back_where_compiling_was_asked_for(way):
+    way("compiled")
+
+    with pytest.raises(Unsupported, match=r"cannot be compiled: .*NOWHERE"):
+        kernels.chosen(BROKEN, "cpu")
+
+
+def test_refuses_another_way(way):
+    way("fast")
+
+    with pytest.raises(Unsupported, match="'fast' must be one of auto, compiled, eager"):
+        kernels.chosen(PACK8, "cpu")
+
+
+def test_chunks_change_nothing():
+    """Eager kernels work a chunk at a time; the numbers are those of the whole."""
+    torch.manual_seed(0)
+    x = torch.randn(700, 256)  # three chunks
+    arguments = (x, *draws(x), torch.tensor(STOCHASTIC))
+
+    for whole, chunked in zip(PACK4.function(*arguments), PACK4.eager(*arguments), strict=True):
+        assert torch.equal(whole, chunked)
+
+
+def test_loading_a_kernel_does_not_load_the_compiler(way):
+    """A trial's process must not hold the compiler's memory."""
+    way("compiled")
+    kernels.chosen(UNPACK8, "cpu")  # compiled by now
+    code = (
+        "import sys; from methods.parts.quantise import UNPACK8; from methods.parts import kernels;"
+        "assert kernels.chosen(UNPACK8, 'cpu').run; print('torch._inductor.graph' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,43 @@
+"""The table of the micro-benchmarks, beside pytest-benchmark's own."""
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    session = getattr(config, "_benchmarksession", None)
+    rows = [bench.extra_info for bench in session.benchmarks] if session else []
+    if not rows:
+        return
+    terminalreporter.section("relative to full fine-tuning, step by step in turns")
+    for line in table(rows):
+        terminalreporter.write_line(line)
+
+
+def table(rows):
+    """Return the rows of a Markdown table; a value over its goal is marked."""
+    lines = [
+        "| method | kernels | step time, median [quartiles] | goal | peak above start | goal |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        low, middle, high = row["time_quartiles"]
+        time = f"{middle:.3f} [{low:.3f}, {high:.3f}]" + _mark(middle, row["time_goal"])
+        peak = ""
+        if row["peak_ratio"] is not None:
+            peak = f"{row['peak_ratio']:.4f}" + _mark(row["peak_ratio"], row["peak_goal"])
+        goals = [f"{row[goal]:g}" if row[goal] else "" for goal in ("time_goal", "peak_goal")]
+        lines.append(
+            f"| {row['method']} | {row['kernels']} | {time} | {goals[0]} | {peak} | {goals[1]} |"
+        )
+    return lines
+
+
+def _mark(value, goal):
+    return " (over)" if goal and value > goal else ""
+
+
+@pytest.fixture(autouse=True, scope="session")
+def two_threads():
+    import torch  # noqa: PLC0415 - the summary alone needs none
+
+    torch.set_num_threads(2)
