@@ -146,6 +146,19 @@ def test_holds_attention_matrices_only_if_asked(exact_attention, expected, make_
     assert expected == list(dict.fromkeys(t.shape[2] for t in square))
 
 
+def test_the_last_block_never_drops_even_if_it_is_named(make_vit, batch):
+    """The head reads the class token alone, so only what the MLP sees can tell."""
+    method = methods.load("bsr", drop_at=[0, 11])
+    model = method.prepare(make_vit())
+    seen = []
+    for block in model.blocks:
+        block.mlp.register_forward_hook(lambda *call: seen.append(call[-1].shape[1]))
+    model(batch[0])
+
+    assert [10] * 12 == seen  # of 16 others 8, the class token and the fused one
+    assert tuple(seen) == method.tokens(17)
+
+
 def test_keeps_one_token_at_the_smallest_rate():
     # ceil: some token stays whatever the rate, beside the class token and the fused ones.
     assert methods.load("bsr", keep_rate=1e-9).tokens(197)[3] == 3
