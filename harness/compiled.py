@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, hub, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.exc import Unsupported as GraphBreak
 from torch._dynamo.utils import get_compilation_metrics
-from torch.hub import tqdm  # torch's own, where the package is not installed
 
 from harness.method import Method, Unsupported
 
@@ -45,8 +44,9 @@ class CompiledForward:
     def __init__(self, model: nn.Module) -> None:
         _require_compiler(model)
         # A progress bar's lock between processes would outlive a pass that is killed when done.
-        if hasattr(tqdm, "set_lock"):
-            tqdm.set_lock(threading.RLock())
+        set_lock = getattr(getattr(hub, "tqdm", None), "set_lock", None)
+        if set_lock is not None:  # torch has a stand-in without locks
+            set_lock(threading.RLock())
         # Workers would go on loading beside the steps that are timed.
         torch._inductor.config.compile_threads = 1  # noqa: SLF001 - torch's documented setting
         self._graphs = 0

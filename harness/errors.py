@@ -36,11 +36,13 @@ def explain(error: ValidationError, where: str, names: Iterable[str] = ()) -> Ba
 
 def _clause(item: object, names: Iterable[str]) -> str:
     found = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
-    place = ".".join(str(part) for part in found["loc"]) or "the file"
+    place = ".".join(str(part) for part in found["loc"])
     if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         return str(unknown("key", str(found["loc"][-1]), names)) + f" at {place}"
     if found["type"] == "missing":
         return f"{place} is missing"
-    message = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if not place:  # of several keys together; the message names them
+        return message
     got = "" if isinstance(found["input"], dict) else f" = {found['input']!r}"
     return f"{place}{got}: {message}"

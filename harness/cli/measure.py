@@ -110,7 +110,8 @@ def estimate(as_json: bool, **workload: Any) -> None:
         found = predict(spec, methods.load)
     except Unsupported as reason:
         stop(f"unsupported: {reason}", FAILED)
-    found.notes.append("workspaces inside operators come on top of the estimated peak")
+    if "peak_estimated_bytes" in found.measurements:
+        found.notes.append("workspaces inside operators come on top of the estimated peak")
     if as_json:
         click.echo(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
     else:

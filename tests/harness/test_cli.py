@@ -38,7 +38,7 @@ method = "bsr+int8"
 
 NOT_OF_A_PROFILE = {
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
-    "peak_reserved_bytes",
+    *("peak_reserved_bytes", "compile_seconds"),
 }
 MAY_BE_UNREADABLE = {"joules_per_image"}  # where the processor shows no counter
 UNDEFINED = {"full": set(), "bsr+int8": {"paper_convention_bytes"}}

@@ -7,6 +7,11 @@ from harness import suite
 from harness.errors import BadInput
 from harness.spec import AXES, LearningRateTry, Profile, TrialSpec, Workload
 
+CLIPPED = """learning_rate = 0.1
+clip_norm = 1.0
+[[methods]]
+method = "lora"
+optimizer_in_backward = true"""
 SMALL = """
 seeds = [0, 1]
 [workload]
@@ -100,8 +105,7 @@ def test_seeds_and_measured_parts_share_a_row(small):
         ),
         (
             "learning_rate = 0.1",
-            'learning_rate = 0.1\nclip_norm = 1.0\n[[methods]]\nmethod = "lora"\n'
-            "optimizer_in_backward = true",
+            CLIPPED,
             "clip_norm 1 needs the norm of all gradients before any step",
         ),
         ("[workload]", "[workload", "not valid TOML"),
