@@ -140,14 +140,14 @@ def test_the_recompilation_limit_is_an_error(monkeypatch):
     """A compiler that compiles nothing shows it as well: every size is a shape of its own."""
     monkeypatch.setattr(compiled, "_require_compiler", lambda _: None)
     monkeypatch.setattr(CompiledForward, "_inductor", _as_it_is)
-    monkeypatch.setattr("torch._dynamo.config.recompile_limit", 2)
     forward = CompiledForward(nn.Linear(2, 2))
 
-    for size in (2, 3):
-        forward(torch.ones(size, 2))
+    with torch._dynamo.config.patch(recompile_limit=2):
+        for size in (2, 3):
+            forward(torch.ones(size, 2))
+        with pytest.raises(FailOnRecompileLimitHit) as caught:
+            forward(torch.ones(4, 2))
 
-    with pytest.raises(FailOnRecompileLimitHit) as caught:
-        forward(torch.ones(4, 2))
     assert "take the step whole: Dynamo recompile limit exceeded" in why_not_compiled(caught.value)
 
 
