@@ -70,6 +70,21 @@ def test_prunes_each_image_and_each_part_by_itself():
     assert torch.equal(restored[1:], packed.restore(packed.tensors, slice(1, 2)))
 
 
+def test_queries_keys_and_values_are_pruned_apart(make_vit):
+    """Queries keep their share though values are a thousand times larger."""
+    inputs = methods.load("sparse").prepare(make_vit()).blocks[0].attn.inputs
+    qkv = torch.randn(2, 17, 96)
+    qkv[..., 64:] *= 1000
+    packed = inputs(qkv)
+    restored = packed.restore(packed.tensors, slice(None))
+    each = 17 * 32
+
+    assert torch.equal(
+        torch.full((2, 3), each - int(0.9 * each)),
+        (restored != 0).unflatten(-1, (3, 32)).sum((1, 3)),
+    )
+
+
 def test_a_linear_layer_has_the_gradient_of_its_pruned_input(make_vit, batch):
     """Its weight gradient is that of the pruned input; the one of its input is exact."""
     layer = methods.load("sparse", ratio=0.75).prepare(make_vit()).blocks[0].mlp.fc1

@@ -1,7 +1,5 @@
 """The table of the micro-benchmarks, beside pytest-benchmark's own."""
 
-from pathlib import Path
-
 import pytest
 
 from harness.environment import describe_run
@@ -31,11 +29,9 @@ def pytest_terminal_summary(terminalreporter, config):
     lines = table(rows)
     for line in lines:
         terminalreporter.write_line(line)
-    file = config.getoption("benchmark_json")
-    if file is not None:
-        Path(file.name).with_name("report.md").write_text(
-            "\n".join([*HEADING, *lines, ""]), encoding="utf-8"
-        )
+    folder = config.rootpath / "results" / "local" / "microbench"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.md").write_text("\n".join([*HEADING, *lines, ""]), encoding="utf-8")
 
 
 def table(rows):
