@@ -120,14 +120,19 @@ class Mixes(nn.Module):
     Stands in front of timm's ``Attention``; ``attend`` asks it.
     """
 
-    def mix(self, qkv: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor | None] | None:
-        """Mix the values of qkv [batch, tokens, 3 dim].
+    def mix(
+        self,
+        qkv: Tensor,  # noqa: ARG002 - for those who override it
+        *,
+        ranked: bool,  # noqa: ARG002
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Mix the values of qkv [batch, tokens, 3 dim]; here as ever.
 
         Returns:
             Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention``
             returns; ``None`` leaves this call to the plain way.
         """
-        raise NotImplementedError
+        return None
 
     def forward(self, x: Tensor, **_: object) -> Tensor:
         """Attend [batch, tokens, dim] to itself."""

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from harness.method import Unsupported
 from harness.vit import Mixes, blocks, final_norm
-from methods.parts import compressed
+from methods.parts import compressed, compressed_attention
 from methods.parts.compressed import Codec
 from methods.parts.extend import extend
 from methods.parts.mlp import RecomputesGelu
@@ -155,10 +155,10 @@ class MixesPacked(Mixes):
         own: Any = self
         heads, factor = own.num_heads, own.scale
         if self.matrix is None:
-            return compressed.attention(
+            return compressed_attention.attention(
                 qkv, heads, factor, ranked=ranked, inputs=self.inputs, output=self.output
             )
-        return compressed.explicit_attention(
+        return compressed_attention.explicit_attention(
             qkv, heads, factor, ranked=ranked, inputs=self.inputs, matrix=self.matrix
         )
 

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from harness.vit import class_attention
-from methods.parts import compressed
+from methods.parts import compressed, compressed_attention
 from methods.parts.compressed import as_is
 
 BATCH, TOKENS, HEADS, DIM = 3, 9, 4, 16
@@ -33,9 +33,9 @@ def assert_same(ours, plain, *inputs):
 def chunks(request, monkeypatch):
     """Unpack everything at once, or one image at a time."""
     if request.param == "image by image":
-        for name in ("PRODUCT_BYTES", "ATTENTION_BYTES", "ELEMENT_BYTES"):
-            monkeypatch.setattr(compressed, name, 1)
-        monkeypatch.setattr(compressed._chunks, "__defaults__", (1,))
+        monkeypatch.setattr(compressed, "ELEMENT_BYTES", 1)
+        monkeypatch.setattr(compressed_attention, "ATTENTION_BYTES", 1)
+        monkeypatch.setattr(compressed.chunks, "__defaults__", (1,))
 
 
 def test_linear(chunks):
@@ -81,18 +81,18 @@ def test_attention(explicit, ranked, chunks):
     factor = 0.3
 
     def plain(qkv):
-        q, k, v = compressed.split(qkv, HEADS)
+        q, k, v = compressed_attention.split(qkv, HEADS)
         matrix = (q @ k.transpose(-2, -1) * factor).softmax(-1)
         mixed = (matrix @ v).transpose(1, 2).flatten(2)
         return (mixed, matrix[:, :, 0, 1:].mean(1)) if ranked else mixed
 
     def ours(qkv):
         if explicit:
-            found = compressed.explicit_attention(
+            found = compressed_attention.explicit_attention(
                 qkv, HEADS, factor, ranked=ranked, inputs=as_is, matrix=as_is
             )
         else:
-            found = compressed.attention(
+            found = compressed_attention.attention(
                 qkv, HEADS, factor, ranked=ranked, inputs=as_is, output=as_is
             )
         return found if ranked else found[0]
@@ -104,7 +104,9 @@ def test_the_class_tokens_attention_is_that_of_the_plain_way():
     attention = nn.Module()
     attention.scale = 0.3
     qkv = numbers(BATCH, TOKENS, 3 * DIM)
-    q, k, _ = compressed.split(qkv, HEADS)
-    _, row = compressed.attention(qkv, HEADS, 0.3, ranked=True, inputs=as_is, output=as_is)
+    q, k, _ = compressed_attention.split(qkv, HEADS)
+    _, row = compressed_attention.attention(
+        qkv, HEADS, 0.3, ranked=True, inputs=as_is, output=as_is
+    )
 
     torch.testing.assert_close(class_attention(attention, q, k), row)
