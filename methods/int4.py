@@ -13,15 +13,7 @@ from harness.method import Kind, Method
 from harness.vit import blocks, final_norm
 from methods.parts import kernels
 from methods.parts.extend import extend
-from methods.parts.quantise import (
-    NEAREST,
-    PACK4,
-    STOCHASTIC,
-    UNPACK4,
-    draws,
-    pack4,
-    unpack4,
-)
+from methods.parts.quantise import PACK4, UNPACK4, draws, pack4, unpack4
 
 BITS = 4
 GROUP = 256  # numbers with one range; the paper, section 5
@@ -82,8 +74,8 @@ class SavesCodes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Do what the module does, with 4-bit copies for the backward pass."""
         shapes = {parameter.shape for parameter in self.parameters()}
-        spread = STOCHASTIC if self.stochastic else NEAREST
-        pack = _Packing(shapes | {shape[::-1] for shape in shapes}, self.heads, spread)
+        shapes |= {shape[::-1] for shape in shapes}
+        pack = _Packing(shapes, self.heads, stochastic=self.stochastic)
         with saved_tensors_hooks(pack, _unpack):
             output: Tensor = super().forward(x)
         return output
@@ -103,8 +95,8 @@ class Codes:
 class _Packing:
     """The pack hook of one module call; a tensor saved twice is quantised once."""
 
-    def __init__(self, weights: set[torch.Size], heads: int, spread: float) -> None:
-        self._weights, self._heads, self._spread = weights, heads, spread
+    def __init__(self, weights: set[torch.Size], heads: int, *, stochastic: bool) -> None:
+        self._weights, self._heads, self._stochastic = weights, heads, stochastic
         # Weak on both sides: the hook may outlive what it packed.
         self._packed: dict[tuple[Any, ...], tuple[ref[Any], ref[Codes]]] = {}
 
@@ -117,7 +109,7 @@ class _Packing:
         known = self._packed.get(place)
         codes = known[1]() if known and known[0]() is storage else None
         if codes is None:
-            codes = _pack(saved.detach(), self._spread)
+            codes = _pack(saved.detach(), stochastic=self._stochastic)
             self._packed[place] = (ref(storage), ref(codes))
         return codes
 
@@ -131,11 +123,13 @@ class _Packing:
         return not (saved.dim() == BY_TOKEN and saved.shape[1] == self._heads)
 
 
-def _pack(x: Tensor, spread: float) -> Codes:
+def _pack(x: Tensor, *, stochastic: bool) -> Codes:
     flat = x.reshape(-1).to(torch.float32)
     size = _group(x)
-    groups = F.pad(flat, (0, -flat.numel() % size)).view(-1, size)
-    words, low, step = pack4(groups, *draws(groups), torch.full((), spread, device=x.device))
+    if missing := -flat.numel() % size:
+        flat = F.pad(flat, (0, missing))
+    groups = flat.view(-1, size)
+    words, low, step = pack4(groups, *draws(groups, stochastic=stochastic))
     return Codes(words, low, step, x.shape, x.dtype)
 
 

@@ -14,18 +14,9 @@ from harness.method import Kind, Method
 from methods.parts import kernels
 from methods.parts.compress import Codecs, compress
 from methods.parts.compressed import Packed
-from methods.parts.quantise import (
-    NEAREST,
-    PACK8,
-    STOCHASTIC,
-    UNPACK8,
-    draws,
-    pack8,
-    unpack8,
-)
+from methods.parts.quantise import PACK8, UNPACK8, draws, pack8, step_of, unpack8
 
 BITS = 8
-LEVELS = 255
 DECAY = 0.9  # of the running range; Mesa's code
 CODES_A_WORD = 4
 
@@ -40,11 +31,11 @@ class EightBitActivations(Method):
     head: as in Mesa a running one, minimum and width decaying by 0.9, updated before it is used;
     the first is the first tensor's own. What lies outside is clamped at both ends (Mesa's kernel
     lets it wrap at the upper). Ranges are part of the state dict. Approximates gradients by
-    stochastic rounding of what they are computed from; noise comes from a hash, seeded by torch's
-    generator at every call. Does not save weights, gradients, optimizer state, attention's row
-    sums, the statistics of LayerNorm, the head or the patch embedding. The paper's models have
-    explicit attention and keep the softmax's input, too, though no formula needs it; here it is
-    not kept.
+    stochastic rounding of what they are computed from; noise is the fraction of a sum of one number
+    a token and one a channel, drawn at every call. Does not save weights, gradients, optimizer
+    state, attention's row sums, the statistics of LayerNorm, the head or the patch embedding. The
+    paper's models have explicit attention and keep the softmax's input, too, though no formula
+    needs it; here it is not kept.
 
     Attributes:
         bits: width of a code; only 8 is implemented, as in the paper.
@@ -104,7 +95,7 @@ class EightBits(nn.Module):
     def __init__(self, groups: int, *, stochastic: bool, channels: int = -1) -> None:
         super().__init__()
         self._groups, self._channels = groups, channels
-        self._spread = STOCHASTIC if stochastic else NEAREST
+        self._stochastic = stochastic
         for name in ("low", "width"):
             self.register_buffer(name, torch.full((groups,), torch.nan))
         # What was packed last, for the operator that saves the same tensor next. Weak: the codec
@@ -127,9 +118,13 @@ class EightBits(nn.Module):
         last = x.movedim(self._channels, -1)
         rows = last.reshape(-1, last.shape[-1]).to(torch.float32)
         low, step = self._range(rows)
-        rows = F.pad(rows, (0, -rows.shape[1] % CODES_A_WORD))
-        spread = torch.full((), self._spread, device=x.device)
-        words = pack8(rows, low, step.reciprocal(), *draws(rows), spread)
+        if missing := -rows.shape[1] % CODES_A_WORD:
+            # Numbers that fill up a word get the last channel's range.
+            rows = F.pad(rows, (0, missing))
+            low, step = (torch.cat([one, one[-1:].expand(missing)]) for one in (low, step))
+        inverse = step.reciprocal()
+        noise = draws(rows, stochastic=self._stochastic)
+        words = pack8(rows, inverse, -low * inverse, *noise)
         shape = last.shape[1:]
         restore = partial(_restore, shape=shape, channels=self._channels, dtype=x.dtype)
         return Packed((words.view(x.shape[0], -1, words.shape[1]), low, step), restore)
@@ -138,16 +133,13 @@ class EightBits(nn.Module):
         """Move the running range towards that of rows [n, c]; return low and step by channel."""
         channels = rows.shape[1]
         groups = self._groups if channels % self._groups == 0 else 1
-        grouped = rows.view(rows.shape[0], groups, -1)
-        low, high = grouped.amin((0, 2)), grouped.amax((0, 2))
+        low = rows.amin(0).view(groups, -1).amin(1)
+        high = rows.amax(0).view(groups, -1).amax(1)
         for kept, now in ((self.low, low), (self.width, high - low)):
             kept.copy_(torch.where(kept.isnan(), now, DECAY * kept + (1 - DECAY) * now))
-        step = (self.width / LEVELS).clamp_min(torch.finfo(torch.float32).tiny)
-        # Numbers that fill up a word get a range of their own: the last channel's.
-        size = -(-channels // CODES_A_WORD) * CODES_A_WORD
-        of_channel = torch.arange(size, device=rows.device).clamp_(max=channels - 1)
-        group = of_channel // (channels // groups)
-        return self.low[group], step[group]
+        both = torch.stack([self.low, step_of(self.low, self.width, BITS)])
+        low, step = both.repeat_interleave(channels // groups, dim=1)[:, :channels]
+        return low, step
 
 
 def _restore(

@@ -61,7 +61,7 @@ class _Attention(Function):
     def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         of_mixed, of_row = outputs
         sums, rows, *kept = ctx.saved_tensors
-        of_qkv = sums.new_zeros(ctx.shape, dtype=ctx.dtype)
+        of_qkv = sums.new_empty(ctx.shape, dtype=ctx.dtype)
         for images in chunks(of_qkv, ctx.shape[2], ATTENTION_BYTES):
             qkv = ctx.restore_qkv(kept[: ctx.count], images)
             q, k, v = split(qkv, ctx.heads)
@@ -76,6 +76,8 @@ class _Attention(Function):
                 for target, value in zip(split(some, ctx.heads), found, strict=True):
                     target.copy_(value)
                 del found, joined
+            else:
+                some.zero_()
             if of_row is not None:
                 _add_row_gradient(some, q, k, rows[images], of_row[images], ctx.factor)
         return of_qkv, None, None, None, None, None
@@ -120,18 +122,20 @@ class _ExplicitAttention(Function):
     def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         of_mixed, of_row = outputs
         kept = ctx.saved_tensors
-        of_qkv = kept[0].new_zeros(ctx.shape, dtype=ctx.dtype)
+        of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
         # A softmax has so many numbers a token as there are tokens, by head.
         for images in chunks(of_qkv, ctx.shape[2] + ctx.heads * ctx.shape[1], ATTENTION_BYTES):
             qkv = ctx.restore_qkv(kept[: ctx.count], images)
             weights = ctx.restore_weights(kept[ctx.count :], images).to(qkv.dtype)
             q, k, v = split(qkv, ctx.heads)
             of_q, of_k, of_v = split(of_qkv[images], ctx.heads)
-            of_weights = torch.zeros_like(weights)
             if of_mixed is not None:
                 some = by_head(of_mixed[images].to(qkv.dtype), ctx.heads)
                 of_v.copy_(weights.transpose(-2, -1) @ some)
                 of_weights = some @ v.transpose(-2, -1)
+            else:
+                of_v.zero_()
+                of_weights = torch.zeros_like(weights)
             if of_row is not None:
                 of_weights[:, :, 0, 1:] += of_row[images].unsqueeze(1) / ctx.heads
             of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, qkv.dtype)  # noqa: SLF001 - an operator

@@ -12,92 +12,109 @@ from torch.export import Dim
 
 from methods.parts.kernels import Kernel
 
-CHUNK = 1 << 16  # numbers worked on at a time when eager: 256 KiB of fp32 and as much noise
-STOCHASTIC, NEAREST = 2.0**-32, 0.0  # what int32 noise is multiplied by
+PERIOD = 127  # rows after which noise repeats; prime, so that it meets other tokens then
+FINEST = (
+    2.0**-20
+)  # a level is at least so much of the largest number, for fp32 to tell levels apart
+SIGN = -(2**31)
 MANY = 1 << 30
 
 
-def _hash(counter: Tensor) -> Tensor:
-    """Return int32 numbers that look drawn at random, for int32 counters."""
-    mixed = counter * -1640531527
-    mixed = (mixed ^ (mixed >> 15)) * 739982445
-    return (mixed ^ (mixed >> 13)) * -1749999557
+def draws(x: Tensor, *, stochastic: bool) -> tuple[Tensor, Tensor]:
+    """Return fp32 [n] for the rows of x [n, c] and [c] for its columns, whose sums are the noise.
 
-
-def _to_words(levels: Tensor, rows: Tensor, columns: Tensor, spread: Tensor, bits: int) -> Tensor:
-    """Round levels [n, c], in place, to codes and put them into int32 words.
-
-    Args:
-        levels: where numbers lie on the grid of 2**bits levels, 0 the lowest.
-        rows: int32 [n], drawn at random for each row.
-        columns: int32 [c], drawn at random for each column.
-        spread: ``STOCHASTIC`` or ``NEAREST``.
-        bits: of a code; 4 or 8.
+    The fraction of a sum of two numbers drawn from [0, 1) is as evenly spread as they are, and any
+    two such fractions are independent: rounding is unbiased and errors add up as if drawn apart,
+    at the price of an addition a number. Rows that lie ``PERIOD`` apart have the same noise. Not
+    ``stochastic``, every fraction is a half.
     """
-    # int32 sums wrap round, so each is uniform and any two are independent: rounding is unbiased
-    # and errors add up as if drawn apart, at the price of one addition a number.
-    noise = (rows.unsqueeze(1) + columns).to(torch.float32)
-    # The cast cuts off: with a number in [0, 1) added, it rounds.
-    levels = levels.add_(noise.mul_(spread).add_(0.5)).clamp_(0, 2**bits - 1)
-    *lower, highest = levels.to(torch.int32).chunk(32 // bits, dim=1)
-    words: Tensor = (highest - 2 ** (bits - 1)) * 2 ** (
-        32 - bits
-    )  # the sign is in the highest code
-    for index, code in enumerate(lower):
-        words.add_(code, alpha=2 ** (bits * index))
-    return words
+    if not stochastic:
+        return x.new_full(x.shape[:1], 0.5), x.new_zeros(x.shape[1])
+    rows, columns = torch.rand(PERIOD + x.shape[1], device=x.device).split([PERIOD, x.shape[1]])
+    return rows.repeat(-(-x.shape[0] // PERIOD))[: x.shape[0]], columns
+
+
+def step_of(low: Tensor, width: Tensor, bits: int) -> Tensor:
+    """Return the width of a level of ranges of any shape."""
+    largest = torch.maximum(low.abs(), (low + width).abs())
+    step = torch.maximum(width * (1 / (2**bits - 1)), largest * FINEST)
+    return step.clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def _noise(rows: Tensor, columns: Tensor) -> Tensor:
+    sums = rows.unsqueeze(1) + columns
+    fractions: Tensor = sums - sums.floor()
+    return fractions
+
+
+def _codes(x: Tensor, inverse: Tensor, added: Tensor, bits: int) -> Tensor:
+    """Return int32 codes [n, c]: ``x * inverse + added``, cut off and clamped."""
+    return (x * inverse + added).clamp(0, 2**bits - 1).to(torch.int32)
+
+
+def _to_words(codes: Tensor, bits: int) -> Tensor:
+    """Return int32 words [n, c * bits / 32] of codes [n, c]."""
+    lowest, *middle, highest = codes.chunk(32 // bits, dim=1)
+    half = 2 ** (bits - 1)
+    # The highest code goes in less a half, so that nothing overflows, and has its sign turned.
+    words: Tensor = (highest - half) * 2 ** (32 - bits) + lowest
+    for index, code in enumerate(middle, start=1):
+        words = words + code * 2 ** (bits * index)
+    return words ^ SIGN
 
 
 def _from_words(words: Tensor, bits: int) -> list[Tensor]:
     """Return the codes in words [n, c] as fp32: so many [n, c] as a word has codes."""
-    count, top = 32 // bits, 2**bits - 1
-    codes = []
-    for index in range(count - 1):
-        masked = words & (top * 2 ** (bits * index))
-        codes.append(masked.to(torch.float32).mul_(2.0 ** (-bits * index)))
-    highest = (words & -(2 ** (32 - bits))).to(torch.float32).mul_(2.0 ** (bits - 32))
-    return [*codes, highest.add_(2.0 ** (bits - 1))]
+    places, mask = range(0, 32, bits), 2**bits - 1
+    return [((words >> place) & mask).to(torch.float32) for place in places]
+
+
+def _chunks(x: Tensor) -> list[slice]:
+    """Return slices over x [n, ...] of a period each, which stay in the processor's cache."""
+    return [slice(first, first + PERIOD) for first in range(0, x.shape[0], PERIOD)]
 
 
 # ---- 8 bits, one range a channel ------------------------------------------------------------
 
 
-def _pack8(
-    x: Tensor, low: Tensor, inverse: Tensor, rows: Tensor, columns: Tensor, spread: Tensor
-) -> Tensor:
-    return _to_words((x - low).mul_(inverse), rows, columns, spread, 8)
+def _pack8(x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    return _to_words(_codes(x, inverse, _noise(rows, columns) + offset, 8), 8)
 
 
 def _unpack8(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
     width = words.shape[1]
     parts = [
-        code.mul_(step[i * width : (i + 1) * width]).add_(low[i * width : (i + 1) * width])
+        code * step[i * width : (i + 1) * width] + low[i * width : (i + 1) * width]
         for i, code in enumerate(_from_words(words, 8))
     ]
     return torch.cat(parts, dim=1)
 
 
+# Eager, what counts is how often memory is gone over: what follows does it as seldom as can be.
+
+
 def _pack8_in_chunks(
-    x: Tensor, low: Tensor, inverse: Tensor, rows: Tensor, columns: Tensor, spread: Tensor
+    x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Tensor
 ) -> Tensor:
     words = torch.empty(x.shape[0], x.shape[1] // 4, dtype=torch.int32, device=x.device)
+    added = _noise(rows[:PERIOD], columns).add_(offset)
     for some in _chunks(x):
-        words[some] = _pack8(x[some], low, inverse, rows[some], columns, spread)
+        levels = torch.addcmul(added[: x[some].shape[0]], x[some], inverse)
+        codes = levels.clamp_(0, 255).to(torch.int32)
+        lowest, low, high, highest = codes.chunk(4, dim=1)
+        joined = torch.add(lowest, low, alpha=2**8, out=words[some]).add_(high, alpha=2**16)
+        joined.add_(highest.sub_(128), alpha=2**24).bitwise_xor_(SIGN)
     return words
 
 
 def _unpack8_in_chunks(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
     x = torch.empty(words.shape[0], low.shape[0], device=words.device)
+    codes = words.view(torch.uint8).unflatten(1, (-1, 4)).transpose(1, 2)
     for rows in _chunks(x):
-        codes = words[rows].view(torch.uint8).unflatten(1, (-1, 4)).transpose(1, 2).flatten(1)
-        codes[:, -words.shape[1] :].bitwise_xor_(128)  # the highest is stored less 128
-        torch.mul(codes, step, out=x[rows]).add_(low)
+        some = x[rows]
+        some.unflatten(1, (4, -1)).copy_(codes[rows])
+        torch.addcmul(low, some, step, out=some)
     return x
-
-
-def _chunks(x: Tensor) -> list[slice]:
-    taken = max(1, CHUNK // max(1, x.shape[1]))
-    return [slice(first, first + taken) for first in range(0, x.shape[0], taken)]
 
 
 def _rows() -> Any:
@@ -106,19 +123,17 @@ def _rows() -> Any:
 
 def _example8() -> tuple[Tensor, ...]:
     # One tensor for two arguments would be exported as one argument.
-    rows, columns = torch.zeros(32, dtype=torch.int32), torch.zeros(64, dtype=torch.int32)
-    return torch.ones(32, 64), torch.zeros(64), torch.ones(64), rows, columns, torch.ones(())
+    return torch.ones(32, 64), torch.ones(64), torch.zeros(64), torch.zeros(32), torch.zeros(64)
 
 
 def _shapes8() -> dict[str, Any]:
     rows, channels = _rows(), 4 * Dim("words", min=2, max=MANY // 4)
     return {
         "x": {0: rows, 1: channels},
-        "low": {0: channels},
         "inverse": {0: channels},
+        "offset": {0: channels},
         "rows": {0: rows},
         "columns": {0: channels},
-        "spread": {},
     }
 
 
@@ -138,20 +153,17 @@ UNPACK8 = Kernel(
 
 
 @torch.library.custom_op("bsrbench::pack8", mutates_args=())
-def pack8(
-    x: Tensor, low: Tensor, inverse: Tensor, rows: Tensor, columns: Tensor, spread: Tensor
-) -> Tensor:
-    """Return x as 8-bit codes in int32 words [n, c / 4].
+def pack8(x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return x as 8-bit codes in int32 words [n, c / 4]; what has no code is clamped.
 
     Args:
         x: fp32 [n, c], c a multiple of 4.
-        low: smallest value of each channel's range, [c]; what lies below is clamped.
         inverse: one over the width of a level, [c].
-        rows: int32 [n], drawn at random for each row.
-        columns: int32 [c], drawn at random for each column.
-        spread: ``STOCHASTIC`` or ``NEAREST``.
+        offset: less the lowest level of each channel in such widths, [c].
+        rows: what ``draws`` gave, [n].
+        columns: what ``draws`` gave, [c].
     """
-    words: Tensor = PACK8(x, low, inverse, rows, columns, spread)
+    words: Tensor = PACK8(x, inverse, offset, rows, columns)
     return words
 
 
@@ -175,22 +187,24 @@ def _(words: Tensor, low: Tensor, step: Tensor) -> Tensor:  # noqa: ARG001 - the
 # ---- 4 bits, one range a group of neighbours -------------------------------------------------
 
 
-def _pack4(
-    x: Tensor, rows: Tensor, columns: Tensor, spread: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _pack4(x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    low, step = _range4(x)
+    inverse = step.reciprocal()
+    added = _noise(rows, columns) - low * inverse
+    return _to_words(_codes(x, inverse, added, 4), 4), low, step
+
+
+def _range4(x: Tensor) -> tuple[Tensor, Tensor]:
     low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
-    step = ((high - low) * (1 / 15)).clamp_min(torch.finfo(torch.float32).tiny)
-    return _to_words((x - low).mul_(step.reciprocal()), rows, columns, spread, 4), low, step
+    return low, step_of(low, high - low, 4)
 
 
 def _unpack4(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
-    return torch.cat([code.mul_(step).add_(low) for code in _from_words(words, 4)], dim=1)
+    return torch.cat([code * step + low for code in _from_words(words, 4)], dim=1)
 
 
-def _pack4_in_chunks(
-    x: Tensor, rows: Tensor, columns: Tensor, spread: Tensor
-) -> tuple[Tensor, ...]:
-    parts = [_pack4(x[some], rows[some], columns, spread) for some in _chunks(x)]
+def _pack4_in_chunks(x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, ...]:
+    parts = [_pack4(x[some], rows[some], columns) for some in _chunks(x)]
     words, low, step = (torch.cat(found) for found in zip(*parts, strict=True))
     return words, low, step
 
@@ -203,18 +217,12 @@ def _unpack4_in_chunks(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
 
 
 def _example4() -> tuple[Tensor, ...]:
-    rows, columns = torch.zeros(32, dtype=torch.int32), torch.zeros(256, dtype=torch.int32)
-    return torch.ones(32, 256), rows, columns, torch.ones(())
+    return torch.ones(32, 256), torch.zeros(32), torch.zeros(256)
 
 
 def _shapes4() -> dict[str, Any]:
     rows, numbers = _rows(), 8 * Dim("words", min=2, max=MANY // 8)
-    return {
-        "x": {0: rows, 1: numbers},
-        "rows": {0: rows},
-        "columns": {0: numbers},
-        "spread": {},
-    }
+    return {"x": {0: rows, 1: numbers}, "rows": {0: rows}, "columns": {0: numbers}}
 
 
 def _example_words4() -> tuple[Tensor, ...]:
@@ -233,11 +241,9 @@ UNPACK4 = Kernel(
 
 
 @torch.library.custom_op("bsrbench::pack4", mutates_args=())
-def pack4(
-    x: Tensor, rows: Tensor, columns: Tensor, spread: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def pack4(x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return groups x [n, c], fp32, as 4-bit codes in words [n, c / 8], their low and step."""
-    words, low, step = PACK4(x, rows, columns, spread)
+    words, low, step = PACK4(x, rows, columns)
     return words, low, step
 
 
@@ -257,14 +263,3 @@ def unpack4(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
 @unpack4.register_fake
 def _(words: Tensor, low: Tensor, step: Tensor) -> Tensor:  # noqa: ARG001 - the same arguments
     return torch.empty(words.shape[0], 8 * words.shape[1], device=words.device)
-
-
-def draws(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Return random int32 [n] for the rows of x [n, c] and [c] for its columns.
-
-    Hashes of counters, which torch's generator seeds at every call.
-    """
-    lowest, highest = -(1 << 31), (1 << 31) - 1
-    seed = torch.randint(lowest, highest, (), dtype=torch.int32, device=x.device)
-    mixed = _hash(torch.arange(sum(x.shape), dtype=torch.int32, device=x.device) + seed)
-    return mixed[: x.shape[0]], mixed[x.shape[0] :]

@@ -8,23 +8,23 @@ import methods
 from harness.errors import BadInput
 from harness.meters.counted import Category, LiveBytes
 from methods.parts.extend import extend
-from methods.parts.quantise import NEAREST, STOCHASTIC, draws, pack4, unpack4
+from methods.parts.quantise import draws, pack4, unpack4
 
 from methods.int4 import SavesCodes  # isort: skip - the part of it that is tested alone
 
 
-def packed_and_back(x, spread=STOCHASTIC):
-    words, low, step = pack4(x, *draws(x), torch.tensor(spread))
+def packed_and_back(x, *, stochastic=True):
+    words, low, step = pack4(x, *draws(x, stochastic=stochastic))
     return unpack4(words, low, step), step
 
 
-@pytest.mark.parametrize(("spread", "levels"), [(STOCHASTIC, 1.0), (NEAREST, 0.5)])
-def test_codes_lie_within_a_level_and_take_half_a_byte(spread, levels):
+@pytest.mark.parametrize(("stochastic", "levels"), [(True, 1.0), (False, 0.5)])
+def test_codes_lie_within_a_level_and_take_half_a_byte(stochastic, levels):
     x = torch.randn(33, 256, generator=torch.Generator().manual_seed(0))
-    restored, step = packed_and_back(x, spread)
+    restored, step = packed_and_back(x, stochastic=stochastic)
 
     assert ((restored - x).abs() <= levels * step * 1.001).all()
-    assert pack4(x, *draws(x), torch.tensor(spread))[0].nbytes == x.numel() // 2
+    assert pack4(x, *draws(x, stochastic=stochastic))[0].nbytes == x.numel() // 2
 
 
 def test_every_group_has_its_own_range():

@@ -9,7 +9,7 @@ import torch
 
 from harness.method import Unsupported
 from methods.parts import kernels
-from methods.parts.quantise import PACK4, PACK8, STOCHASTIC, UNPACK8, draws
+from methods.parts.quantise import PACK4, PACK8, UNPACK4, UNPACK8, draws, step_of
 
 BROKEN = replace(PACK8, place="methods.parts.quantise:NOWHERE")
 
@@ -32,8 +32,9 @@ def test_compiled_codes_equal_eager_ones(shape, way):
     way("compiled")
     torch.manual_seed(0)
     x = torch.randn(shape)
-    low, step = x.amin(0), (x.amax(0) - x.amin(0)) / 255
-    arguments = (x, low, step.reciprocal(), *draws(x), torch.tensor(STOCHASTIC))
+    low = x.amin(0)
+    step = step_of(low, x.amax(0) - low, 8)
+    arguments = (x, step.reciprocal(), -low / step, *draws(x, stochastic=True))
     words = PACK8(*arguments)
     restored = UNPACK8(words, low, step)
 
@@ -74,11 +75,13 @@ def test_refuses_another_way(way):
 def test_chunks_change_nothing():
     """Eager kernels work a chunk at a time; the numbers are those of the whole."""
     torch.manual_seed(0)
-    x = torch.randn(700, 256)  # three chunks
-    arguments = (x, *draws(x), torch.tensor(STOCHASTIC))
+    x = torch.randn(1300, 256)  # three chunks
+    arguments = (x, *draws(x, stochastic=True))
+    whole, chunked = PACK4.function(*arguments), PACK4.eager(*arguments)
 
-    for whole, chunked in zip(PACK4.function(*arguments), PACK4.eager(*arguments), strict=True):
-        assert torch.equal(whole, chunked)
+    for one, other in zip(whole, chunked, strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(UNPACK4.function(*whole), UNPACK4.eager(*whole))
 
 
 def test_loading_a_kernel_does_not_load_the_compiler(way):
