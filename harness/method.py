@@ -79,8 +79,10 @@ class Method(ABC):
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Be told that an optimizer step is done."""
 
-    def environment(self) -> dict[str, Any]:
-        """Return what its numbers depend on beside versions, asked for at the end of a pass.
+    def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - for those who override it
+        """Return what its numbers on a type of device depend on beside versions.
+
+        Asked for at the end of a pass.
 
         ``fallback``, a sentence, says that something slower or larger ran than the method's
         best, and becomes a note of the record; ``kernel_compile_seconds`` is what its own
@@ -134,9 +136,9 @@ class Composed(Method):
         for part in self.parts:
             part.step_done()
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self, device: str) -> dict[str, Any]:
         """Return what the parts say: fallbacks one after the other, seconds added up."""
-        found = [part.environment() for part in self.parts]
+        found = [part.environment(device) for part in self.parts]
         merged = {key: value for facts in found for key, value in facts.items()}
         said = [facts["fallback"] for facts in found if "fallback" in facts]
         spent = [facts[KERNEL_SECONDS] for facts in found if KERNEL_SECONDS in facts]

@@ -86,7 +86,8 @@ def perform(pass_name: str, spec_json: str, load: Loader) -> dict[str, Any]:
     try:
         reading = PASSES[pass_name](spec, load_and_keep)
         device = open_device(spec.workload.device).describe()
-        said = [method.environment() for method in loaded[-1:]]
+        kind = torch.device(spec.workload.device).type
+        said = [method.environment(kind) for method in loaded[-1:]]
         facts = (
             json.loads(json.dumps(said[0])) if said else {}
         )  # what no record can hold fails here

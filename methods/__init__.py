@@ -19,6 +19,7 @@ from harness.method import Composed, Method
 
 ENTRY_POINTS = "bsrbench.methods"
 FOLDER = Path(__file__).resolve().parent
+SOURCES = (".py", ".cpp")
 
 
 def names() -> list[str]:
@@ -70,7 +71,7 @@ def load(name: str, **options: Any) -> Method:
 def fingerprint(name: str) -> str:
     """Return 8 hex digits of a hash of the method's source: its files and ``parts``."""
     files = [Path(inspect.getfile(find(part))) for part in name.split("+")]
-    files += sorted((FOLDER / "parts").glob("*.py"))
+    files += sorted(path for path in (FOLDER / "parts").iterdir() if path.suffix in SOURCES)
     text = b"\0".join(file.read_bytes() for file in files)
     return hashlib.sha256(text).hexdigest()[:8]
 

@@ -60,9 +60,9 @@ class FourBitActivations(Method):
             extend(module, SavesCodes, heads=heads, stochastic=self.stochastic)
         return model
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self, device: str) -> dict[str, Any]:
         """Return how codes are made and read."""
-        return kernels.facts([PACK4, UNPACK4])
+        return kernels.facts([PACK4, UNPACK4], device)
 
 
 class SavesCodes(nn.Module):

@@ -75,9 +75,9 @@ class EightBitActivations(Method):
         )
         return model
 
-    def environment(self) -> dict[str, Any]:
+    def environment(self, device: str) -> dict[str, Any]:
         """Return how codes are made and read."""
-        return kernels.facts([PACK8, UNPACK8])
+        return kernels.facts([PACK8, UNPACK8], device)
 
 
 class EightBits(nn.Module):

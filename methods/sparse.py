@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from harness.method import Kind, Method
-from methods.parts import compressed
+from methods.parts import compressed, kernels
 from methods.parts.compress import Codecs, compress
 from methods.parts.compressed import Packed
-from methods.parts.pruned import keep_largest, spread
+from methods.parts.pruned import NATIVE, keep_largest, spread
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class SparseActivations(Method):
             ),
         )
         return model
+
+    def environment(self, device: str) -> dict[str, Any]:
+        """Return how the largest are found."""
+        return kernels.facts([NATIVE] if device == "cpu" else [], device)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""Run functions of tensors compiled ahead of time, or eagerly where nothing can compile them."""
+"""Run code compiled once a machine, or more slowly where nothing can compile it."""
 
+import ctypes
 import hashlib
 import importlib
 import inspect
@@ -7,11 +8,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -21,19 +24,47 @@ from harness.method import Unsupported
 SETTING = "BSRBENCH_KERNELS"
 WAYS = ("auto", "compiled", "eager")
 # Threads are taken from torch when a kernel runs, not fixed when it is compiled.
+NATIVE = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
 INDUCTOR = {"cpp.dynamic_threads": True, "aot_inductor.compile_wrapper_opt_level": "O0"}
 
 
-@dataclass(frozen=True, eq=False)
-class Kernel:
-    """A function of fp32 and integer tensors in torch's operators, and how to compile it.
-
-    torch.compile's back ends (C++ on a CPU, Triton on CUDA) make one pass over memory of it. It is
-    compiled once a machine, in a process of its own, for every shape, and kept in inductor's
-    cache; a trial only loads it. Both ways compute the same operations in the same order.
+class Compiled(ABC):
+    """What is compiled, and how. Kept in inductor's cache; a trial only loads it.
 
     Attributes:
         place: ``module:name`` under which this object is found.
+        suffix: of the file's name.
+    """
+
+    place: str
+    suffix: ClassVar[str]
+
+    @property
+    def module(self) -> ModuleType:
+        """The module that has it."""
+        return importlib.import_module(self.place.partition(":")[0])
+
+    @abstractmethod
+    def sources(self) -> list[str]:
+        """Return all that decides what is compiled."""
+
+    @abstractmethod
+    def build(self, target: Path, device: str) -> str:
+        """Compile into ``target``; return why it failed, or ""."""
+
+    @abstractmethod
+    def load(self, built: Path) -> Any:
+        """Return what can be called."""
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel(Compiled):
+    """A function of fp32 and integer tensors in torch's operators, and how to compile it.
+
+    torch.compile's back ends (C++ on a CPU, Triton on CUDA) make one pass over memory of it, for
+    every shape, in a process of its own. Both ways compute the same operations in the same order.
+
+    Attributes:
         function: what to compute.
         eager: the same, a chunk at a time so that it stays in the processor's cache.
         example: makes inputs to compile with.
@@ -46,10 +77,60 @@ class Kernel:
     example: Callable[[], tuple[Tensor, ...]]
     shapes: Callable[[], dict[str, Any]]
 
+    suffix = ".pt2"
+
     def __call__(self, *tensors: Tensor) -> Any:
         """Compute the function."""
         run = chosen(self, tensors[0].device.type).run
         return self.eager(*tensors) if run is None else _unpack(run(list(tensors)))
+
+    def sources(self) -> list[str]:
+        """Return the source of the function's module and of this one."""
+        return [inspect.getsource(self.module), inspect.getsource(sys.modules[__name__])]
+
+    def build(self, target: Path, device: str) -> str:
+        """Compile in another process, whose memory is not this one's."""
+        root = Path(__file__).resolve().parents[2]
+        paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+        command = [sys.executable, "-m", __name__, self.place, str(target), device]
+        return _run(command, os.environ | {"PYTHONPATH": paths})
+
+    def load(self, built: Path) -> Any:
+        """Do what torch._inductor.aoti_load_package wraps; that imports the whole compiler."""
+        runner = torch._C._aoti.AOTIModelPackageLoader  # noqa: SLF001 - see above
+        return runner(str(built), "model", False, 1, -1).boxed_run
+
+
+@dataclass(frozen=True, eq=False)
+class Native(Compiled):
+    """A C++ file beside its module, for what torch's operators cannot say well; for CPUs.
+
+    Attributes:
+        file: its name.
+    """
+
+    place: str
+    file: str
+
+    suffix = ".so"
+
+    @property
+    def source(self) -> Path:
+        """Where it is."""
+        return Path(str(self.module.__file__)).with_name(self.file)
+
+    def sources(self) -> list[str]:
+        """Return the file and the command."""
+        return [self.source.read_text(), *NATIVE]
+
+    def build(self, target: Path, device: str) -> str:  # noqa: ARG002 - a CPU
+        """Compile with the compiler that inductor would take."""
+        compiler = os.environ.get("CXX", "g++")
+        return _run([compiler, *NATIVE, "-o", str(target), str(self.source)], os.environ)
+
+    def load(self, built: Path) -> ctypes.CDLL:
+        """Return the library."""
+        return ctypes.CDLL(str(built))
 
 
 @dataclass(frozen=True)
@@ -57,17 +138,17 @@ class Choice:
     """How a kernel runs in this process.
 
     Attributes:
-        run: the compiled kernel; ``None`` is eager.
+        run: what was compiled; ``None`` is eager.
         fallback: why it is eager although nobody asked for that; else empty.
         compile_seconds: spent on compiling; 0 where it was found compiled.
     """
 
-    run: Callable[[list[Tensor]], list[Tensor]] | None
+    run: Any
     fallback: str = ""
     compile_seconds: float = 0.0
 
 
-def facts(kernels: Sequence[Kernel], device: str = "cpu") -> dict[str, Any]:
+def facts(kernels: Sequence[Compiled], device: str = "cpu") -> dict[str, Any]:
     """Return what a record says about the kernels a method runs on."""
     found = [chosen(kernel, device) for kernel in kernels]
     said: dict[str, Any] = {
@@ -80,7 +161,7 @@ def facts(kernels: Sequence[Kernel], device: str = "cpu") -> dict[str, Any]:
 
 
 @cache
-def chosen(kernel: Kernel, device: str) -> Choice:
+def chosen(kernel: Compiled, device: str) -> Choice:
     """Choose, once a process, how a kernel runs.
 
     ``BSRBENCH_KERNELS`` says ``compiled`` or ``eager``; ``auto`` compiles where it can.
@@ -93,59 +174,55 @@ def chosen(kernel: Kernel, device: str) -> Choice:
         raise Unsupported(f"{SETTING}={wanted!r} must be one of {', '.join(WAYS)}")
     if wanted == "eager":
         return Choice(None)
-    package = _package(kernel, device)
+    built = _built(kernel, device)
     seconds = 0.0
-    if not package.exists():
+    if not built.exists():
         began = time.perf_counter()
-        failure = _compile_apart(kernel, device)
+        failure = _build(kernel, built, device)
         seconds = time.perf_counter() - began
         if failure and wanted == "compiled":
             raise Unsupported(f"{kernel.place} cannot be compiled: {failure}")
         if failure:
             return Choice(None, failure)
-    # What torch._inductor.aoti_load_package wraps; that would import the whole compiler.
-    loader = torch._C._aoti.AOTIModelPackageLoader(str(package), "model", False, 1, -1)  # noqa: SLF001
-    return Choice(loader.boxed_run, compile_seconds=seconds)
+    return Choice(kernel.load(built), compile_seconds=seconds)
 
 
 def _unpack(made: list[Tensor]) -> Any:
     return made[0] if len(made) == 1 else tuple(made)
 
 
-def _package(kernel: Kernel, device: str) -> Path:
-    """Return where the compiled kernel is kept; another source, torch or processor is another."""
+def _built(kernel: Compiled, device: str) -> Path:
+    """Return where it is kept compiled; another source, torch or processor is another file."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415 - slow to load
 
-    parts = [
-        *(inspect.getsource(importlib.import_module(kernel.place.partition(":")[0])), kernel.place),
-        *(inspect.getsource(sys.modules[__name__]), torch.__version__, device),
-        torch.backends.cpu.get_cpu_capability(),
-    ]
+    parts = [*kernel.sources(), kernel.place, torch.__version__, device]
+    parts.append(torch.backends.cpu.get_cpu_capability())
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    return Path(cache_dir()) / "bsrbench" / f"{kernel.place.rpartition(':')[2]}-{digest}.pt2"
+    name = f"{kernel.place.rpartition(':')[2]}-{digest}{kernel.suffix}"
+    return Path(cache_dir()) / "bsrbench" / name
 
 
-def _compile_apart(kernel: Kernel, device: str) -> str:
-    """Compile in another process, whose memory is not this one's; return why it failed, or ""."""
-    command = [sys.executable, "-m", __name__, kernel.place, device]
-    root = Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+def _build(kernel: Compiled, target: Path, device: str) -> str:
+    """Compile into the cache, whole or not at all; return why it failed, or ""."""
+    partial = target.with_name(f"{target.stem}-{os.getpid()}{target.suffix}")
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"PYTHONPATH": paths},
-        )
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if failure := kernel.build(partial, device):
+            return failure
+        partial.replace(target)
     except OSError as error:
         return str(error)
+    return ""
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
     return lines[-1] if done.returncode else ""
 
 
-def _compile(place: str, device: str) -> None:
-    """Compile the kernel at ``place`` into the cache, whole or not at all."""
+def _compile(place: str, target: str, device: str) -> None:
+    """Compile the kernel at ``place`` into the file ``target``."""
     from torch._inductor import aoti_compile_and_package  # noqa: PLC0415 - slow to load
 
     module, _, name = place.partition(":")
@@ -154,11 +231,7 @@ def _compile(place: str, device: str) -> None:
     exported = torch.export.export(
         _Module(kernel.function), tensors, dynamic_shapes=(tuple(kernel.shapes().values()),)
     )
-    target = _package(kernel, device)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.stem}-{os.getpid()}.pt2")
-    aoti_compile_and_package(exported, package_path=str(partial), inductor_configs=INDUCTOR)
-    partial.replace(target)
+    aoti_compile_and_package(exported, package_path=target, inductor_configs=INDUCTOR)
 
 
 class _Module(torch.nn.Module):

@@ -1,8 +1,10 @@
 """Keep the largest numbers of a tensor, packed, and one bit a number that says where they are.
 
-On a CPU numpy does it a row at a time: its partition and its bits are vectorised, and a row stays
-in the processor's cache. torch.compile's C++ for the same was slower.
+On a CPU C++ does it, a row a thread. Without a compiler numpy does, a row at a time: its partition
+and its bits are vectorised. torch.compile's C++ for the same was slower than numpy.
 """
+
+from ctypes import c_int, c_int64, c_void_p
 
 import numpy as np
 import torch
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.parts.kernels import Native, chosen
+
+NATIVE = Native(f"{__name__}:NATIVE", "pruned.cpp")
 MAGNITUDE = 0x7FFFFFFF  # all bits of an fp32 number but its sign; as integers they sort alike
 LARGEST = torch.finfo(torch.float16).max
 BITS = 8
@@ -24,7 +29,8 @@ def keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     Returns:
         fp16 [n, kept] in their order in the row, and bits [n, c / 8 rounded up], lowest first.
     """
-    values, bits = _keep_by_row(x, kept) if x.device.type == "cpu" else _keep_at_once(x, kept)
+    keep = _keep_on_cpu if x.device.type == "cpu" else _keep_at_once
+    values, bits = keep(x.contiguous(), kept)
     return values.clamp_(-LARGEST, LARGEST).to(torch.float16), bits
 
 
@@ -37,14 +43,8 @@ def _(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
 @torch.library.custom_op("bsrbench::spread", mutates_args=())
 def spread(values: Tensor, bits: Tensor, width: int) -> Tensor:
     """Return fp32 [n, width] with the values where the bits are set, and zeros elsewhere."""
-    x = torch.zeros(values.shape[0], width, device=values.device)
-    exact = values.to(torch.float32)
-    if x.device.type == "cpu":
-        for row, found, where in zip(x.numpy(), exact.numpy(), bits.numpy(), strict=True):
-            chosen = np.unpackbits(where, count=width, bitorder="little")
-            row[np.flatnonzero(chosen.view(np.bool_))] = found
-        return x
-    return _spread_at_once(x, exact, bits)
+    put = _spread_on_cpu if values.device.type == "cpu" else _spread_at_once
+    return put(values.to(torch.float32).contiguous(), bits.contiguous(), width)
 
 
 @spread.register_fake
@@ -56,14 +56,36 @@ def _bytes(x: Tensor) -> int:
     return -(-x.shape[1] // BITS)
 
 
-def _keep_by_row(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+def _keep_on_cpu(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     values = torch.empty(x.shape[0], kept)
     bits = torch.empty(x.shape[0], _bytes(x), dtype=torch.uint8)
+    native = chosen(NATIVE, "cpu").run
+    if native is not None:
+        sizes = (c_int64(number) for number in (*x.shape, kept))
+        native.keep_largest(_at(x), *sizes, _at(values), _at(bits), c_int(torch.get_num_threads()))
+        return values, bits
     for row, found, where in zip(x.numpy(), values.numpy(), bits.numpy(), strict=True):
-        chosen = _largest(row.view(np.int32) & MAGNITUDE, kept)
-        np.compress(chosen, row, out=found)
-        where[:] = np.packbits(chosen, bitorder="little")
+        chosen_ones = _largest(row.view(np.int32) & MAGNITUDE, kept)
+        np.compress(chosen_ones, row, out=found)
+        where[:] = np.packbits(chosen_ones, bitorder="little")
     return values, bits
+
+
+def _spread_on_cpu(values: Tensor, bits: Tensor, width: int) -> Tensor:
+    x = torch.empty(values.shape[0], width)
+    native = chosen(NATIVE, "cpu").run
+    if native is not None:
+        sizes = (c_int64(number) for number in (*x.shape, values.shape[1]))
+        native.spread(_at(values), _at(bits), *sizes, _at(x), c_int(torch.get_num_threads()))
+        return x
+    for row, found, where in zip(x.zero_().numpy(), values.numpy(), bits.numpy(), strict=True):
+        chosen_ones = np.unpackbits(where, count=width, bitorder="little")
+        row[np.flatnonzero(chosen_ones.view(np.bool_))] = found
+    return x
+
+
+def _at(tensor: Tensor) -> c_void_p:
+    return c_void_p(tensor.data_ptr())
 
 
 def _largest(magnitude: NDArray[np.int32], kept: int) -> NDArray[np.bool_]:
@@ -83,15 +105,16 @@ def _keep_at_once(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     smallest = magnitude.kthvalue(x.shape[1] - kept + 1, dim=1, keepdim=True).values
     larger, equal = magnitude > smallest, magnitude == smallest
     room = kept - larger.sum(1, keepdim=True)
-    chosen = larger | (equal & (equal.cumsum(1) <= room))
-    padded = F.pad(chosen, (0, -x.shape[1] % BITS)).unflatten(1, (-1, BITS))
+    stays = larger | (equal & (equal.cumsum(1) <= room))
+    padded = F.pad(stays, (0, -x.shape[1] % BITS)).unflatten(1, (-1, BITS))
     bits = (padded * _powers(x.device)).sum(-1, dtype=torch.uint8)
-    return x.masked_select(chosen).view(x.shape[0], kept), bits
+    return x.masked_select(stays).view(x.shape[0], kept), bits
 
 
-def _spread_at_once(x: Tensor, values: Tensor, bits: Tensor) -> Tensor:
-    chosen = (bits.unsqueeze(-1) & _powers(x.device)).ne(0).flatten(1)[:, : x.shape[1]]
-    return x.masked_scatter_(chosen, values)
+def _spread_at_once(values: Tensor, bits: Tensor, width: int) -> Tensor:
+    where = (bits.unsqueeze(-1) & _powers(values.device)).ne(0).flatten(1)[:, :width]
+    x = values.new_zeros(values.shape[0], width)
+    return x.masked_scatter_(where, values)
 
 
 def _powers(device: torch.device) -> Tensor:

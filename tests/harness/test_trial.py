@@ -27,12 +27,12 @@ class Saying(Method):
     def prepare(self, model):
         return model
 
-    def environment(self):
+    def environment(self, device):
         return self.facts
 
 
 def test_a_method_says_nothing_unless_it_has_something_to_say():
-    assert {} == methods.load("full").environment()
+    assert {} == methods.load("full").environment("cpu")
 
 
 def test_a_composition_says_what_its_parts_say():
@@ -43,7 +43,7 @@ def test_a_composition_says_what_its_parts_say():
         "kernels": "torch",
         "fallback": "slow; slower",
         "kernel_compile_seconds": 3.0,
-    } == Composed((Saying(first), Saying(second), Saying())).environment()
+    } == Composed((Saying(first), Saying(second), Saying())).environment("cpu")
 
 
 def test_a_pass_ends_with_what_the_method_says(make_spec):

@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 import methods
 from harness.errors import BadInput
 from harness.meters.counted import Category, LiveBytes
+from methods.parts import kernels
 from methods.parts.pruned import _keep_at_once, _spread_at_once, keep_largest, spread
 
 from methods.sparse import Prunes  # isort: skip - the part of it that is tested alone
@@ -22,6 +23,15 @@ def kept_the_slow_way(row, kept):
     return out
 
 
+@pytest.fixture(params=["compiled", "eager"])
+def _way(request, monkeypatch):
+    monkeypatch.setenv(kernels.SETTING, request.param)
+    kernels.chosen.cache_clear()
+    yield
+    kernels.chosen.cache_clear()
+
+
+@pytest.mark.usefixtures("_way")
 @pytest.mark.parametrize("width", [64, 61])
 @pytest.mark.parametrize("kept", [1, 7, 60])
 @pytest.mark.parametrize("ties", [False, True])
@@ -37,6 +47,56 @@ def test_keeps_exactly_the_largest(width, kept, ties):
     assert torch.equal(expected, spread(values, bits, width))
 
 
+def spiky(shape):
+    """Numbers whose sampled neighbours say nothing of the rest, and many equals."""
+    x = torch.randn(shape)
+    x[:, ::19] = 1e30
+    x[:, 5::7] = 0.25
+    return x
+
+
+@pytest.mark.parametrize(
+    "make", [torch.randn, spiky, torch.zeros, lambda shape: 1e-40 * torch.randn(shape)]
+)
+@pytest.mark.parametrize("share", [1e-4, 0.1, 0.5, 0.999, 1.0])
+def test_compiled_equals_eager_on_rows_of_a_model(make, share, monkeypatch):
+    """A sample starts the compiled search; it must be right where the sample is wrong."""
+    torch.manual_seed(0)
+    x = make((3, 20_011))
+    kept = max(1, int(share * x.shape[1]))
+    found = []
+    for way in ("compiled", "eager"):
+        monkeypatch.setenv(kernels.SETTING, way)
+        kernels.chosen.cache_clear()
+        values, bits = keep_largest(x, kept)
+        found.append((values, bits, spread(values, bits, x.shape[1])))
+    kernels.chosen.cache_clear()
+
+    for one, other in zip(*found, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_says_how_the_largest_are_found(monkeypatch):
+    monkeypatch.setenv(kernels.SETTING, "compiled")
+    kernels.chosen.cache_clear()
+    said = methods.load("sparse").environment("cpu")
+    kernels.chosen.cache_clear()
+
+    assert said["kernels"] == "compiled"
+
+
+def test_falls_back_aloud_without_a_compiler(monkeypatch, tmp_path):
+    monkeypatch.setenv(kernels.SETTING, "auto")
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    kernels.chosen.cache_clear()
+    said = methods.load("sparse").environment("cpu")
+    kernels.chosen.cache_clear()
+
+    assert said["kernels"] == "eager"
+    assert "no-such-compiler" in said["fallback"]
+
+
 @pytest.mark.parametrize("ties", [False, True])
 def test_the_way_for_other_devices_gives_the_same(ties):
     x = torch.randn(4, 61, generator=torch.Generator().manual_seed(1))
@@ -46,9 +106,7 @@ def test_the_way_for_other_devices_gives_the_same(ties):
 
     assert torch.equal(values, found.half())
     assert torch.equal(bits, where)
-    assert torch.equal(
-        spread(values, bits, 61), _spread_at_once(torch.zeros(4, 61), values.float(), bits)
-    )
+    assert torch.equal(spread(values, bits, 61), _spread_at_once(values.float(), bits, 61))
 
 
 def test_values_beyond_fp16_do_not_become_infinite():
