@@ -16,7 +16,11 @@ TIMED = (
     *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
     *("joules_per_image", COMPILE_SECONDS),
 )
-OF_TRAINING = ("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss")
+CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
+OF_TRAINING = (
+    *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
+    *CURVE,
+)
 RESIDUAL = "residual"  # begins the note about it
 TIMING = "timing: "  # begins what is noted about times
 # What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
@@ -47,6 +51,7 @@ def make_record(
     notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
     if "fallback" in method:
         notes.append(str(method["fallback"]))
+    facts = {name: what for reading in readings for name, what in reading.get("facts", {}).items()}
     device = next((result.device for result in results.values() if result.device), {})
     started = [r.start_seconds for r in results.values() if r.start_seconds is not None]
     record = TrialRecord(
@@ -57,7 +62,7 @@ def make_record(
         missing=missing | _reasons(measured, missing, spec, reason),
         notes=list(dict.fromkeys(notes)),  # stored ones may come again
         environment=environment
-        | {"device": device, "method": method, "pass_start_seconds": started},
+        | {"device": device, "method": method, "workload": facts, "pass_start_seconds": started},
         finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     detail: dict[str, Any] = {}
@@ -78,6 +83,7 @@ def stored_result(record: TrialRecord, detail: dict[str, Any]) -> PassResult:
         "missing": {name: why for name, why in record.missing.items() if name not in TIMED},
         "notes": [note for note in record.notes if not note.startswith((TIMING, RESIDUAL))],
         "detail": {name: found for name, found in detail.items() if name != CLOCK},
+        "facts": record.environment.get("workload", {}),
     }
     return PassResult(
         record.outcome.status,
@@ -164,6 +170,8 @@ def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
 def _why_training_lacks(name: str, spec: TrialSpec) -> str:
     if spec.training is None:
         return "not asked for: this trial only profiles"
+    if name in CURVE:
+        return "" if spec.training.evaluate_every else "not asked for: evaluate_every is not set"
     other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
     unread = other[spec.training.evaluate]
     return "not read: only one split is read a trial" if name == unread else ""

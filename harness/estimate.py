@@ -22,7 +22,7 @@ from harness.meters.macs import forward_macs
 from harness.method import Method, Unsupported
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
-from harness.training import Job, Loader, enlargement, make_ready, optimizer_step
+from harness.training import Job, Loader, make_ready, optimizer_step, preprocessing
 from harness.workload import data, models
 
 CUDA_ASSUMES = (
@@ -73,7 +73,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     if workload.compiled_step:
         require_compiles(method)
     model = models.outline(workload, data.classes(workload.data, workload.classes))
-    enlarge = enlargement(model)
+    preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model)
     reading = Reading(
         {
@@ -82,14 +82,14 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
         }
     )
     _add_convention(reading, prepared, method, workload)
-    _add_macs(reading, prepared, enlarge.side, workload.batch)
+    _add_macs(reading, prepared, preprocess.side, workload.batch)
     try:
         _teach_fused_sgd()
         # No fallback: it would run the real kernel over as much real memory.
         with FakeTensorMode(allow_fallback_kernels=False):
             _replace_by_fakes(prepared)
             device = Cpu(torch.device("cpu"))
-            job = make_ready(spec.uncompiled(), method, prepared, device, enlarge)
+            job = make_ready(spec.uncompiled(), method, prepared, device, preprocess)
             batch = _fake_batch(job)
             _add_flops(reading, job, batch)
             if workload.compiled_step:
@@ -143,7 +143,7 @@ def _teach_fused_sgd() -> None:
 
 
 def _fake_batch(job: Job) -> tuple[Tensor, Tensor]:
-    count, side = job.spec.workload.batch, job.enlarge.side
+    count, side = job.spec.workload.batch, job.preprocess.side
     return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
 
 

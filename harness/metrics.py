@@ -204,5 +204,21 @@ METRICS: dict[str, Metric] = {
         "lower",
         "Wall-clock time of all training steps of the trial, data and compilation included.",
     ),
-    "final_loss": Metric("nat", "lower", "Mean cross-entropy over the last five training batches."),
+    "curve_steps": Metric(
+        "", "none", "Steps after which the validation split was read during training.", samples=True
+    ),
+    "curve_seconds": Metric(
+        "s",
+        "none",
+        "training_seconds until each of curve_steps; what reading took is not in it.",
+        samples=True,
+    ),
+    "curve_accuracies": Metric(
+        "", "higher", "Validation accuracy after each of curve_steps.", samples=True
+    ),
+    "final_loss": Metric(
+        "nat",
+        "lower",
+        "Mean loss (cross-entropy, with the recipe's label smoothing) over the last five batches.",
+    ),
 }

@@ -1,6 +1,9 @@
 """The optimizer of a trial: one for all parameters, or one for each inside the backward pass."""
 
+from typing import Any
+
 import torch
+from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from harness.method import Unsupported
@@ -20,22 +23,40 @@ def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.O
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise Unsupported("the method leaves no parameter to train")
+    groups = _groups(model, trained, workload)
     if not workload.optimizer_in_backward:
-        return (_optimizer(trained, workload),)
-    return tuple(_in_backward(parameter, workload) for parameter in trained)
+        return (_optimizer(groups, workload),)
+    alone = [group | {"params": [one]} for group in groups for one in group["params"]]
+    return tuple(_in_backward(group, workload) for group in alone)
 
 
-def _optimizer(parameters: list[nn.Parameter], workload: Workload) -> torch.optim.Optimizer:
+def _groups(
+    model: nn.Module, trained: list[nn.Parameter], workload: Workload
+) -> list[dict[str, Any]]:
+    """Return parameters by what the recipe does to them; ``lr_scale`` is a share of its rate."""
     decay = workload.weight_decay
-    if workload.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=0.0, weight_decay=decay, fused=True)
-    return torch.optim.SGD(
-        parameters, lr=0.0, momentum=workload.momentum, weight_decay=decay, fused=True
+    if workload.layer_decay == 1 and workload.decay_vectors:
+        return [{"params": trained, "lr_scale": 1.0, "weight_decay": decay}]
+    undecayed: Any = getattr(model, "no_weight_decay", tuple)
+    groups: list[dict[str, Any]] = param_groups_layer_decay(
+        model,
+        weight_decay=decay,
+        no_weight_decay_list=() if workload.decay_vectors else undecayed(),
+        weight_decay_exclude_1d=not workload.decay_vectors,
+        layer_decay=workload.layer_decay,
     )
+    return groups
 
 
-def _in_backward(parameter: nn.Parameter, workload: Workload) -> torch.optim.Optimizer:
-    optimizer = _optimizer([parameter], workload)
+def _optimizer(groups: list[dict[str, Any]], workload: Workload) -> torch.optim.Optimizer:
+    if workload.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=0.0, fused=True)
+    return torch.optim.SGD(groups, lr=0.0, momentum=workload.momentum, fused=True)
+
+
+def _in_backward(group: dict[str, Any], workload: Workload) -> torch.optim.Optimizer:
+    optimizer = _optimizer([group], workload)
+    (parameter,) = group["params"]
 
     def step_and_free(stepped: Tensor) -> None:
         optimizer.step()

@@ -15,9 +15,11 @@ class Reading:
         missing: metric -> why there is no value.
         notes: what a reader of the numbers must know.
         detail: what goes into the sidecar file.
+        facts: what the record's environment says of the workload.
     """
 
     measurements: dict[str, Value] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     detail: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from harness.metrics import METRICS
 from harness.spec import Frozen, TrialSpec
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 
 class Status(StrEnum):
@@ -43,7 +43,7 @@ class TrialRecord(Frozen):
         finished_at: UTC, ISO 8601.
     """
 
-    schema_version: Literal[3] = SCHEMA_VERSION
+    schema_version: Literal[4] = SCHEMA_VERSION
     key: str
     spec: TrialSpec
     outcome: Outcome

@@ -9,11 +9,29 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 # How a step is done, whatever the method: rows that differ in these answer one question.
 AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
 # Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
-LATER_KEYS = {"compiled_step": False, "optimizer_in_backward": False}
+LATER_KEYS: dict[str, dict[str, Any]] = {
+    "workload": {
+        "compiled_step": False,
+        "optimizer_in_backward": False,
+        "layer_decay": 1.0,
+        "decay_vectors": True,
+    },
+    "training": {
+        "final_learning_rate": 0.0,
+        "label_smoothing": 0.0,
+        "augmentation": "none",
+        "crop_scale": [0.08, 1.0],
+        "evaluation_crop": "resize",
+        "interpolation": "bicubic",
+        "head": "drawn",
+        "evaluate_every": None,
+    },
+}
 
 
 class Frozen(BaseModel):
@@ -27,8 +45,9 @@ class Workload(Frozen):
 
     Attributes:
         model: a timm model name.
-        weights: ``random`` (seeded), ``timm`` (its pretrained ones) or a packaged set's name.
-        data: a data set's name.
+        weights: ``random`` (seeded), ``timm`` (its pretrained ones), a packaged set's name, or
+            ``file:NAME`` below the data root.
+        data: a data set's name, ``pack:FILE.npz`` or ``folder:FOLDER`` below the data root.
         classes: width of the head; ``None`` takes the data set's.
         image_size: side of the square input in pixels; ``None`` takes the model's own.
         batch: images an optimizer step.
@@ -38,6 +57,9 @@ class Workload(Frozen):
             the backward pass; the loss and the optimizer's fused kernel stay as they are.
         optimizer_in_backward: each trained parameter is stepped, and its gradient freed, as soon
             as the backward pass has made that gradient.
+        layer_decay: the learning rate of a layer over that of the next, as BEiT has it.
+        decay_vectors: weight decay of biases, norms and whatever has one dimension, of class
+            token and positions too.
         threads: CPU threads of one trial.
     """
 
@@ -54,6 +76,8 @@ class Workload(Frozen):
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    decay_vectors: bool = True
     device: str = "cpu"
     threads: Count = 1
 
@@ -97,22 +121,62 @@ class LearningRateTry(Frozen):
     validation_accuracy: Share | None = None
 
 
-class Training(Frozen):
-    """How long and how fast to train, and on which split to read the accuracy.
+class Recipe(Frozen):
+    """How a model is trained, whatever the method.
 
     Attributes:
-        steps: optimizer steps; the schedule is a cosine to 0 after a linear warm-up.
+        steps: optimizer steps; the schedule is half a cosine after a linear warm-up.
         learning_rate: its peak.
-        tries: how the learning rate was chosen; empty when nobody tuned it.
+        final_learning_rate: its end.
+        warmup_steps: steps of the warm-up.
         clip_norm: bound on the norm of all gradients; ``None`` does not clip.
-        evaluate: ``test`` for a result, ``validation`` for a try.
+        label_smoothing: share of the target spread over all classes.
+        augmentation: of training images: ``none`` resizes them, ``crop`` takes a random part
+            (torchvision's RandomResizedCrop), ``crop-flip`` mirrors half of these, too.
+        crop_scale: least and largest area of that part.
+        evaluation_crop: of other images: ``resize`` squeezes them, ``centre`` resizes the shorter
+            side and cuts out the centre.
+        interpolation: of resizing, with antialiasing.
+        head: ``drawn`` is the model's own initialisation, ``zero``, or ``tiny``, a normal
+            distribution of deviation 2e-5; weights and biases alike but for ``tiny``'s biases, 0.
+        evaluate_every: steps after which the validation split is read for a curve; the clock
+            stands still meanwhile.
     """
 
     steps: Count
     learning_rate: Rate
-    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
+    final_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Rate | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    augmentation: Literal["none", "crop", "crop-flip"] = "none"
+    crop_scale: Annotated[tuple[PositiveShare, PositiveShare], Field(strict=False)] = (0.08, 1.0)
+    evaluation_crop: Literal["resize", "centre"] = "resize"
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    head: Literal["drawn", "zero", "tiny"] = "drawn"
+    evaluate_every: Count | None = None
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> "Recipe":
+        if self.final_learning_rate > self.learning_rate:
+            raise ValueError(
+                f"final_learning_rate {self.final_learning_rate:g} is above learning_rate "
+                f"{self.learning_rate:g}"
+            )
+        if self.crop_scale[0] > self.crop_scale[1]:
+            raise ValueError(f"crop_scale {list(self.crop_scale)} must be [least, largest]")
+        return self
+
+
+class Training(Recipe):
+    """A recipe as one trial follows it, and on which split to read the accuracy.
+
+    Attributes:
+        tries: how the learning rate was chosen; empty when nobody tuned it.
+        evaluate: ``test`` for a result, ``validation`` for a try.
+    """
+
+    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
     evaluate: Literal["test", "validation"] = "test"
 
 
@@ -173,9 +237,13 @@ class TrialSpec(Frozen):
     def trial_id(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the spec's canonical JSON."""
         data = self.model_dump(mode="json")
-        for name, value in LATER_KEYS.items():
-            if data["workload"][name] == value:
-                del data["workload"][name]
+        for part, usual in LATER_KEYS.items():
+            if data[part] is not None:
+                data[part] = {
+                    name: value
+                    for name, value in data[part].items()
+                    if name not in usual or value != usual[name]
+                }
         return digest(data)
 
     def row_id(self) -> str:

@@ -79,9 +79,13 @@ class Store:
         loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return loaded
 
+    def checkpoint(self, key: str) -> Path:
+        """Return where the training pass of a trial that is not complete yet keeps itself."""
+        return (self.folder / STAGED / f"{key}.checkpoint.pt").resolve()
+
     def unstage(self, key: str) -> None:
         """Drop what was staged under a key."""
-        for staged in (self.folder / STAGED).glob(f"{key}.*.json"):
+        for staged in (self.folder / STAGED).glob(f"{key}.*"):
             staged.unlink(missing_ok=True)
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:

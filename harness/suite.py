@@ -1,6 +1,7 @@
 """Suite files: TOML in, trial specs out."""
 
 import itertools
+import json
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,21 +18,13 @@ from harness.spec import (
     LearningRateTry,
     Profile,
     Rate,
+    Recipe,
     Training,
     TrialSpec,
     Workload,
 )
 
 SHIPPED = Path(__file__).resolve().parent.parent / "suites"
-
-
-class SuiteTraining(Frozen):
-    """Training settings all methods share; ``learning_rate`` serves those without their own."""
-
-    steps: Count
-    learning_rate: Rate
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip_norm: Rate | None = None
 
 
 class SuiteMethod(Frozen):
@@ -58,6 +51,34 @@ class SuiteMethod(Frozen):
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
 
 
+class Choice(Frozen):
+    """A learning rate that was chosen for one row of one question, and how.
+
+    Attributes:
+        learning_rate: the choice.
+        tries: what it was chosen from.
+    """
+
+    learning_rate: Rate
+    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
+
+
+class Question(Frozen):
+    """One workload with its recipe, among several of a suite.
+
+    Attributes:
+        workload: keys that replace the suite's.
+        training: keys that replace the suite's.
+        to_try: learning rates that ``bsrbench tune`` tries for every row, instead of the rows' own.
+        chosen: what it found, by the rows' labels.
+    """
+
+    workload: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
+    chosen: dict[str, Choice] = {}
+
+
 class Suite(Frozen):
     """What to compare.
 
@@ -67,7 +88,9 @@ class Suite(Frozen):
         workload: what every method is given.
         vary: keys of the workload with several values each; every combination is a question of
             its own, with its own comparison.
-        training: how to train; ``None`` only profiles.
+        questions: other workloads with recipes of their own; none is the one above.
+        training: how to train; its learning rate serves rows without their own. ``None`` only
+            profiles.
         profile: how to time; ``None`` only trains.
         methods: the rows.
     """
@@ -76,9 +99,18 @@ class Suite(Frozen):
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
     workload: Workload
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    training: SuiteTraining | None = None
+    questions: Annotated[tuple[Question, ...], Field(strict=False, min_length=1)] = (Question(),)
+    training: Recipe | None = None
     profile: Profile | None = None
     methods: Annotated[tuple[SuiteMethod, ...], Field(strict=False, min_length=1)]
+
+    @model_validator(mode="after")
+    def _choices_have_rows(self) -> "Suite":
+        labels = {_label(row) for row in self.methods}
+        for question in self.questions:
+            if strange := sorted(set(question.chosen) - labels):
+                raise ValueError(f"chosen names {', '.join(strange)}, and there is no such row")
+        return self
 
     @model_validator(mode="after")
     def _every_row_gets_as_many_tries(self) -> "Suite":
@@ -97,10 +129,10 @@ class Suite(Frozen):
     def _rows(self, name: str) -> list[SuiteMethod]:
         return [row for row in self.methods if row.method == name] or [SuiteMethod(method=name)]
 
-    def workloads(self) -> list[Workload]:
-        """Return the workload, or every combination of what varies."""
+    def workloads(self, question: Question) -> list[Workload]:
+        """Return a question's workload, or every combination of what varies."""
         combinations = itertools.product(*self.vary.values())
-        fixed = self.workload.model_dump()
+        fixed = self.workload.model_dump() | question.workload
         return [
             Workload(**fixed | dict(zip(self.vary, values, strict=True))) for values in combinations
         ]
@@ -108,38 +140,53 @@ class Suite(Frozen):
     def trials(self) -> list[TrialSpec]:
         """Return, for each workload, a profile trial a method and a training trial a seed.
 
-        Where a row overrides what varies, several workloads ask for the same trial: it is one.
+        Where a row overrides what varies, or questions differ in training alone, several workloads
+        ask for the same trial: it is one.
         """
-        found = [trial for workload in self.workloads() for trial in self._trials(workload)]
+        found = [
+            trial
+            for question in self.questions
+            for workload in self.workloads(question)
+            for trial in self._trials(question, workload)
+        ]
         return list({trial.trial_id(): trial for trial in found}.values())
 
-    def _trials(self, workload: Workload) -> list[TrialSpec]:
+    def _trials(self, question: Question, workload: Workload) -> list[TrialSpec]:
         profiles = [self._profile_trial(row, workload) for row in self.methods if self.profile]
         trained = [
-            self._training_trial(row, workload, seed)
+            self._trained(row, workload, self._training(question, row), seed)
             for seed in self.seeds
             for row in self.methods
             if self.training
         ]
         return profiles + trained
 
-    def tuning_trials(self, row: SuiteMethod, seed: int) -> list[TrialSpec]:
+    def tuning_trials(self, question: Question, row: SuiteMethod, seed: int) -> list[TrialSpec]:
         """Return a training trial for each rate to try, read on the validation split."""
-        if self.training is None or not row.to_try:
+        rates = question.to_try or row.to_try
+        if self.training is None or not rates:
             raise BadInput("nothing to tune: a suite needs [training], and its rows to_try = [...]")
         if self.vary:
             raise BadInput("learning rates are chosen for one workload: this suite varies several")
-        settings = self.training.model_dump() | {"evaluate": "validation"}
+        settings = self._recipe(question) | {"evaluate": "validation", "evaluate_every": None}
+        (workload,) = self.workloads(question)
         return [
-            TrialSpec(
-                method=row.method,
-                options=row.options,
-                workload=_for_row(self.workload, row),
-                training=Training(**settings | {"learning_rate": rate}),
-                seed=seed,
-            )
-            for rate in row.to_try
+            self._trained(row, workload, Training(**settings | {"learning_rate": rate}), seed)
+            for rate in rates
         ]
+
+    def _recipe(self, question: Question) -> dict[str, Any]:
+        return (self.training.model_dump() if self.training else {}) | question.training
+
+    def _training(self, question: Question, row: SuiteMethod) -> Training:
+        """Return how a row is trained: with the rate chosen for it, else the question's."""
+        settings = self._recipe(question)
+        choice = question.chosen.get(_label(row))
+        if choice is not None:
+            settings |= {"learning_rate": choice.learning_rate, "tries": choice.tries}
+        elif row.learning_rate is not None:
+            settings |= {"learning_rate": row.learning_rate, "tries": row.tries}
+        return Training(**settings)
 
     def _profile_trial(self, row: SuiteMethod, workload: Workload) -> TrialSpec:
         return TrialSpec(
@@ -150,17 +197,23 @@ class Suite(Frozen):
             seed=self.seeds[0],
         )
 
-    def _training_trial(self, row: SuiteMethod, workload: Workload, seed: int) -> TrialSpec:
-        settings = self.training.model_dump() if self.training else {}
-        if row.learning_rate is not None:
-            settings |= {"learning_rate": row.learning_rate, "tries": row.tries}
+    def _trained(
+        self, row: SuiteMethod, workload: Workload, training: Training, seed: int
+    ) -> TrialSpec:
         return TrialSpec(
             method=row.method,
             options=row.options,
             workload=_for_row(workload, row),
-            training=Training(**settings),
+            training=training,
             seed=seed,
         )
+
+
+def _label(row: SuiteMethod) -> str:
+    """Return what a row is called where its learning rate is chosen."""
+    changed = row.model_dump(include={"options", *AXES}, exclude_defaults=True, mode="json")
+    shown = [f"{key}={json.dumps(value)}" for key, value in sorted(changed.items())]
+    return row.method + (f" ({', '.join(shown)})" if shown else "")
 
 
 def _for_row(workload: Workload, row: SuiteMethod) -> Workload:
@@ -222,7 +275,7 @@ def _put(data: dict[str, Any], dotted: str, value: object) -> None:
 
 
 def _keys() -> set[str]:
-    parts = (Suite, SuiteTraining, SuiteMethod, Workload, Profile, LearningRateTry)
+    parts = (Suite, Question, Choice, Recipe, SuiteMethod, Workload, Profile, LearningRateTry)
     return {name for part in parts for name in part.model_fields}
 
 
@@ -232,18 +285,23 @@ def best_try(tries: list[LearningRateTry]) -> float:
     return best.learning_rate
 
 
-def write_choices(path: Path, tries_of_rows: list[list[LearningRateTry]]) -> None:
-    """Write every row's tries and its best learning rate into the suite file, all at once.
+def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTry]]]) -> None:
+    """Write what was tried for every question and row, and the best, into the suite file at once.
 
-    The file keeps its comments and its order.
+    The file keeps its comments and its order. With one question a row keeps its own; with several
+    each question keeps them under ``chosen``.
     """
     document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
-    for table, tries in zip(document["methods"], tries_of_rows, strict=True):
-        table["learning_rate"] = best_try(tries)
-        listed = tomlkit.array()
-        for tried in tries:
-            entry = tomlkit.inline_table()
-            entry.update(tried.model_dump(exclude_none=True))
-            listed.append(entry)
-        table["tries"] = listed.multiline(multiline=True)
+    for index, of_question in enumerate(tries):
+        for row, table, tried in zip(suite.methods, document["methods"], of_question, strict=True):
+            if "questions" in document:
+                chosen = document["questions"][index].setdefault("chosen", tomlkit.table())
+                table = chosen.setdefault(_label(row), tomlkit.table())  # noqa: PLW2901 - there
+            table["learning_rate"] = best_try(tried)
+            listed = tomlkit.array()
+            for one in tried:
+                entry = tomlkit.inline_table()
+                entry.update(one.model_dump(exclude_none=True))
+                listed.append(entry)
+            table["tries"] = listed.multiline(multiline=True)
     write_whole(path, tomlkit.dumps(document))

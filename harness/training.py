@@ -1,24 +1,28 @@
 """The one training step, the one training loop, and evaluation."""
 
 import math
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.checkpoint import Checkpoint, Progress
 from harness.compiled import CompiledForward, require_compiles
 from harness.devices import Device, open_device
+from harness.errors import BadInput
 from harness.method import Method
 from harness.optimizer import make_optimizers
 from harness.spec import Training, TrialSpec
 from harness.workload import data, models
+from harness.workload.images import Preprocess, evaluation_batches, training_batches
 
 EVALUATION_BATCH = 64
 FINAL_LOSSES = 5
+WORKERS = "BSRBENCH_WORKERS"
 
 
 # What turns a method's name and options into a method; the harness knows none by name.
@@ -46,7 +50,7 @@ class Job:
     optimizers: tuple[torch.optim.Optimizer, ...]
     device: Device
     classes: int
-    enlarge: data.Enlarge
+    preprocess: Preprocess
 
     def trained(self) -> list[Tensor]:
         """Return the parameters the optimizers were given."""
@@ -78,19 +82,21 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
     device = open_device(workload.device)
     method = load(spec.method, **spec.options)
     model = models.build(workload, data.classes(workload.data, workload.classes), spec.seed)
-    enlarge = enlargement(model)
+    if spec.training is not None:
+        models.begin_head(model, spec.training.head)
+    preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model).to(device.torch_device)
     torch.manual_seed(spec.seed)
-    return make_ready(spec, method, prepared, device, enlarge)
+    return make_ready(spec, method, prepared, device, preprocess)
 
 
-def enlargement(model: nn.Module) -> data.Enlarge:
+def preprocessing(model: nn.Module, training: Training | None) -> Preprocess:
     """Return how stored images become the input of a model that no method has changed yet."""
-    return data.Enlarge(models.image_size(model), *models.pixel_statistics(model))
+    return Preprocess(models.image_size(model), *models.pixel_statistics(model), training)
 
 
 def make_ready(
-    spec: TrialSpec, method: Method, model: nn.Module, device: Device, enlarge: data.Enlarge
+    spec: TrialSpec, method: Method, model: nn.Module, device: Device, preprocess: Preprocess
 ) -> Job:
     """Put a model that its method has prepared into training mode and give it its optimizer.
 
@@ -103,14 +109,14 @@ def make_ready(
     if spec.workload.compiled_step:
         require_compiles(method)
         forward = CompiledForward(model)
-    return Job(spec, method, model.train(), forward, optimizers, device, classes, enlarge)
+    return Job(spec, method, model.train(), forward, optimizers, device, classes, preprocess)
 
 
 def set_learning_rate(job: Job, rate: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Give every parameter group this learning rate, or its share of it."""
     for optimizer in job.optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["lr_scale"]
 
 
 def _ignore(_: str) -> None:
@@ -158,10 +164,11 @@ def optimizer_step(
     """
     size = job.spec.workload.micro_batch or len(labels)
     total = torch.zeros((), device=images.device)
+    smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
     for part, targets in zip(images.split(size), labels.split(size), strict=True):
         enter_phase("forward")
         with _precision(job):
-            loss = F.cross_entropy(job.forward(part), targets)
+            loss = F.cross_entropy(job.forward(part), targets, label_smoothing=smoothing)
         share = len(targets) / len(labels)
         enter_phase("backward")
         (loss * share).backward()
@@ -195,64 +202,88 @@ def logits(job: Job, images: Tensor) -> Tensor:
         return job.forward(images)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training run leaves: its loss at every step and its time."""
-
-    losses: list[float]
-    seconds: float
-
-    def final_loss(self) -> float:
-        """Return the mean loss of the last few batches."""
-        last = self.losses[-FINAL_LOSSES:]
-        return sum(last) / len(last)
+def final_loss(losses: list[float]) -> float:
+    """Return the mean loss of the last few batches."""
+    last = losses[-FINAL_LOSSES:]
+    return sum(last) / len(last)
 
 
-def train(job: Job, images: data.ImageData, training: Training) -> Trained:
-    """Train for the number of steps asked for.
+def train(
+    job: Job,
+    images: data.ImageData,
+    training: Training,
+    checkpoint: Checkpoint | None = None,
+) -> Progress:
+    """Train for the number of steps asked for, going on from a checkpoint where there is one.
 
     Raises:
         Diverged: the loss became infinite or not a number, at which step.
+        BadInput: the checkpoint is damaged.
     """
-    stream = data.training_batches(images.train, job.spec.workload.batch, job.spec.seed)
-    losses: list[float] = []
-    start = time.perf_counter()
-    for step, (raw, labels) in enumerate(islice(stream, training.steps)):
+    keeper = checkpoint or Checkpoint()
+    progress = keeper.restore(job.model, job.optimizers)
+    steps = range(progress.step, training.steps)
+    size = job.spec.workload.batch
+    stream = training_batches(images.train, job.preprocess, job.spec.seed, steps, size, workers())
+    start = time.perf_counter() - progress.seconds
+    for step, (raw, labels) in zip(steps, stream, strict=True):
         set_learning_rate(job, learning_rate_at(step, training))
         try:
             loss = training_step(job, *to_device(job, raw, labels), clip_norm=training.clip_norm)
         except Diverged as error:
-            before = f", {losses[-1]:.4g} the step before" if losses else ""
+            before = f", {progress.losses[-1]:.4g} the step before" if progress.losses else ""
             raise Diverged(f"{error} at step {step}{before}") from None
-        losses.append(loss)
-    job.device.synchronise()
-    return Trained(losses, time.perf_counter() - start)
+        progress.losses.append(loss)
+        progress.step = step + 1
+        read_curve = training.evaluate_every and progress.step % training.evaluate_every == 0
+        if not (read_curve or keeper.due() or progress.step == training.steps):
+            continue
+        job.device.synchronise()
+        progress.seconds = time.perf_counter() - start
+        if read_curve:
+            progress.curve_steps.append(progress.step)
+            progress.curve_seconds.append(progress.seconds)
+            progress.curve_accuracies.append(accuracy(job, images.validation))
+        if keeper.due():
+            keeper.save(job.model, job.optimizers, progress)
+        start = time.perf_counter() - progress.seconds  # the clock stood still
+    return progress
 
 
 def learning_rate_at(step: int, training: Training) -> float:
-    """Return the rate of a step counted from 0: linear warm-up, then half a cosine towards 0."""
+    """Return the rate of a step counted from 0: linear warm-up, then half a cosine to its end."""
     if step < training.warmup_steps:
         return training.learning_rate * (step + 1) / training.warmup_steps
     left = max(1, training.steps - training.warmup_steps)
     done = (step - training.warmup_steps) / left
-    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+    end = training.final_learning_rate
+    return end + (training.learning_rate - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def to_device(job: Job, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return stored images as model input, and their labels, on the job's device."""
+    """Return images [n, 3, side, side] in bytes as model input, and labels, on the job's device."""
     target = job.device.torch_device
-    return job.enlarge(raw).to(target), labels.to(target)
+    return job.preprocess.normalise(raw.to(target)), labels.to(target)
 
 
 def accuracy(job: Job, split: data.Split) -> float:
     """Return the share of a split whose highest logit is the label."""
     job.model.eval()
-    batches: Iterable[tuple[Tensor, Tensor]] = zip(
-        split.images.split(EVALUATION_BATCH), split.labels.split(EVALUATION_BATCH), strict=True
-    )
     right = 0
-    for raw, labels in batches:
+    for raw, labels in evaluation_batches(split, job.preprocess, EVALUATION_BATCH, workers()):
         images, targets = to_device(job, raw, labels)
         right += int((logits(job, images).argmax(1) == targets).sum())
     job.model.train()
     return right / len(split.labels)
+
+
+def workers() -> int:
+    """Return how many processes prepare images: ``BSRBENCH_WORKERS``, else none beside this one.
+
+    Raises:
+        BadInput: it is not a number of processes.
+    """
+    asked = os.environ.get(WORKERS) or "0"
+    if not asked.isdecimal():
+        raise BadInput(f"{WORKERS}={asked!r}: expected a number of processes, 0 or more")
+    return int(asked)

@@ -28,7 +28,8 @@ from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
 from harness.workload import data, models, weights
 
-PASSES: dict[str, Callable[[TrialSpec, Loader], Reading]] = {
+TRAINING = "training"
+PASSES: dict[str, Callable[..., Reading]] = {
     "clock": clock_pass,
     "memory": memory_pass,
     "allocated": allocated_pass,
@@ -36,7 +37,7 @@ PASSES: dict[str, Callable[[TrialSpec, Loader], Reading]] = {
     "known_process": known_process_pass,
     "flops": flop_pass,
     "estimate": estimate_pass,
-    "training": training_pass,
+    TRAINING: training_pass,
 }
 CLOCK = "clock"
 PROFILE_PASSES = ("memory", "process", "flops", "estimate")
@@ -70,11 +71,20 @@ def passes_of(spec: TrialSpec) -> list[str]:
     """Return the passes a trial consists of, in the order they run."""
     timed = [CLOCK] if spec.profile and spec.profile.rounds else []
     profiled = list(PROFILE_PASSES) if spec.profile else []
-    return [*timed, *profiled, *(["training"] if spec.training else [])]
+    return [*timed, *profiled, *([TRAINING] if spec.training else [])]
 
 
-def perform(pass_name: str, spec_json: str, load: Loader) -> dict[str, Any]:
-    """Run one pass in this process and return a ``PassResult`` as a dictionary; never raises."""
+def perform(
+    pass_name: str, spec_json: str, keeping: dict[str, Any], load: Loader
+) -> dict[str, Any]:
+    """Run one pass in this process and return a ``PassResult`` as a dictionary; never raises.
+
+    Args:
+        pass_name: one of ``PASSES``.
+        spec_json: the trial.
+        keeping: arguments of the training pass about its checkpoint.
+        load: turns a method's name into a method.
+    """
     spec = TrialSpec.model_validate_json(spec_json)
     torch.set_num_threads(spec.workload.threads)
     loaded: list[Method] = []
@@ -84,7 +94,8 @@ def perform(pass_name: str, spec_json: str, load: Loader) -> dict[str, Any]:
         return loaded[-1]
 
     try:
-        reading = PASSES[pass_name](spec, load_and_keep)
+        more = keeping if pass_name == TRAINING else {}
+        reading = PASSES[pass_name](spec, load_and_keep, **more)
         device = open_device(spec.workload.device).describe()
         kind = torch.device(spec.workload.device).type
         said = [method.environment(kind) for method in loaded[-1:]]
@@ -130,6 +141,8 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
         open_device(workload.device)
         load(spec.method, **spec.options)
         weights.fetch(workload.weights)
+        if spec.training is not None:
+            data.fetch(workload.data)
         classes = data.classes(workload.data, workload.classes)
         if workload.weights == "random":
             models.outline(workload, classes)  # the same errors, and no numbers to draw

@@ -38,8 +38,22 @@ def _to_2(data: dict[str, Any]) -> dict[str, Any]:
 
 def _to_3(data: dict[str, Any]) -> dict[str, Any]:
     """Version 3 knows a compiled step and an optimizer in the backward pass: neither was there."""
-    workload = LATER_KEYS | data["spec"]["workload"]
-    return _explained(data | {"schema_version": 3, "spec": data["spec"] | {"workload": workload}})
+    keys = ("compiled_step", "optimizer_in_backward")
+    return _with_keys(data, 3, {"workload": {key: LATER_KEYS["workload"][key] for key in keys}})
+
+
+def _to_4(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 4 knows recipes: what they say now was so before."""
+    return _with_keys(data, 4, LATER_KEYS)
+
+
+def _with_keys(
+    data: dict[str, Any], version: int, keys: dict[str, dict[str, Any]]
+) -> dict[str, Any]:
+    """Return a record whose spec has more keys, as they were when nobody could set them."""
+    parts = {part: data["spec"][part] for part in keys if data["spec"].get(part) is not None}
+    spec = data["spec"] | {part: keys[part] | found for part, found in parts.items()}
+    return _explained(data | {"schema_version": version, "spec": spec})
 
 
 def _explained(data: dict[str, Any]) -> dict[str, Any]:
@@ -52,4 +66,4 @@ def _explained(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"measurements": measurements, "missing": missing}
 
 
-STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2, 2: _to_3}
+STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2, 2: _to_3, 3: _to_4}

@@ -52,6 +52,13 @@ class Row:
         """Return mean and range of the test accuracy over seeds."""
         return mean_and_range([n for r in self.records for n in _numbers(r, "accuracy_top1")])
 
+    def curves(self) -> list[tuple[list[float], list[float]]]:
+        """Return seconds and validation accuracies of each seed's curve."""
+        read = [
+            (_numbers(r, "curve_seconds"), _numbers(r, "curve_accuracies")) for r in self.records
+        ]
+        return [curve for curve in read if curve[0]]
+
     def step_seconds(self) -> Summary | None:
         """Return median and quartiles of the step time."""
         return median_and_quartiles([n for r in self.records for n in _numbers(r, "step_seconds")])

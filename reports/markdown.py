@@ -24,15 +24,15 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
 
 
 def _comparison(comparison: Comparison) -> list[str]:
-    parts = [*map(escape, words.summary(comparison)), _table(*table.cells(comparison))]
+    parts = [*map(escape, words.summary(comparison)), table_of(*table.cells(comparison))]
     parts += _lines("Did not complete", words.failures(comparison))
     parts += _lines("To know about the numbers", words.doubts(comparison))
     for title, titles, rows in table.sections(comparison):
-        parts += [f"### {escape(title)}", _table(titles, rows)]
+        parts += [f"### {escape(title)}", table_of(titles, rows)]
     parts += _lines("Not measured", words.absences(comparison))
     titles, tried = table.tries(comparison)
     if tried:
-        parts += ["### Learning rates tried", _table(titles, tried)]
+        parts += ["### Learning rates tried", table_of(titles, tried)]
     return parts + _lines("Settings in which rows differ", comparison.differences())
 
 
@@ -42,10 +42,16 @@ def escape(text: str) -> str:
     return " ".join(marked.split())
 
 
-def _table(titles: list[str], rows: list[list[str]]) -> str:
+def table_of(titles: list[str], rows: list[list[str]]) -> str:
+    """Return a table, numbers to the right; ``**`` around a cell stays."""
     lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
-    body = [[escape(cell) if row is not lines[1] else cell for cell in row] for row in lines]
+    body = [[_cell(cell) if row is not lines[1] else cell for cell in row] for row in lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in body)
+
+
+def _cell(text: str) -> str:
+    bold = text.startswith("**") and text.endswith("**")
+    return f"**{escape(text.strip('*'))}**" if bold else escape(text)
 
 
 def _lines(title: str, lines: list[str]) -> list[str]:

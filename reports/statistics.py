@@ -9,6 +9,7 @@ import numpy as np
 from scipy import stats
 
 RATIO_CONFIDENCE = 0.99  # so that one of a hundred identical pairs seems to differ
+FEWEST_ROUNDS = 3  # two give an interval from nothing to anything
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
 
 
@@ -54,7 +55,8 @@ class Ratio:
 
     Attributes:
         centre: geometric mean of the rounds' ratios.
-        low: lower end of the interval; ``None`` where one round shows no spread.
+        low: lower end of the interval; ``None`` where fewer than three rounds show no spread
+            worth the name.
         high: upper end.
         rounds: how many rounds both were visited in.
     """
@@ -87,8 +89,8 @@ def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> 
     if not ratios:
         return None
     centre = fmean(ratios)
-    if len(ratios) == 1:
-        return Ratio(math.exp(centre), None, None, 1)
+    if len(ratios) < FEWEST_ROUNDS:
+        return Ratio(math.exp(centre), None, None, len(ratios))
     error = stdev(ratios) / math.sqrt(len(ratios))
     reach = float(stats.t.ppf((1 + RATIO_CONFIDENCE) / 2, len(ratios) - 1)) * error
     low, high = math.exp(centre - reach), math.exp(centre + reach)
@@ -97,3 +99,17 @@ def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> 
 
 def _visits(samples: Sequence[float], size: int) -> list[Sequence[float]]:
     return [samples[start : start + size] for start in range(0, len(samples), size)]
+
+
+def time_to(seconds: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
+    """Return when a curve's first reading reached an accuracy; ``None`` if none did."""
+    pairs = zip(seconds, accuracies, strict=True)
+    return next((when for when, accuracy in pairs if accuracy >= target), None)
+
+
+def accuracy_within(
+    seconds: Sequence[float], accuracies: Sequence[float], budget: float
+) -> float | None:
+    """Return the last accuracy that a curve read within a time; ``None`` if that was too short."""
+    read = [a for when, a in zip(seconds, accuracies, strict=True) if when <= budget]
+    return read[-1] if read else None

@@ -3,10 +3,14 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import fmean
 
 from reports import units
-from reports.comparison import Comparison, Row
+from reports.comparison import REFERENCE, Comparison, Row
+from reports.statistics import accuracy_within, time_to
 
+Curve = tuple[list[float], list[float]]
+TARGET_SHARE = 0.95
 Cell = Callable[[Comparison, Row], str]
 
 
@@ -178,15 +182,51 @@ def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str
         ("Work of a step", WORK_COLUMNS),
     ]
     profiled = [row for row in comparison.rows if row.profiled()]
-    if not profiled:
-        return []
-    return [
+    found = [
         (
             title,
             [column.title for column in columns],
             [[column.text(comparison, row) for column in columns] for row in profiled],
         )
         for title, columns in named
+        if profiled
+    ]
+    return found + curves(comparison)
+
+
+def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return the table of accuracy over time; none where no curve was read.
+
+    The accuracy asked for is a share of what the reference (else the best row) read last, the time
+    is the shortest training of any row.
+    """
+    rows = [(row, curves) for row in comparison.rows if (curves := row.curves())]
+    if not rows:
+        return []
+    last = {row.label: fmean(accuracies[-1] for _, accuracies in read) for row, read in rows}
+    target = TARGET_SHARE * last.get(REFERENCE, max(last.values()))
+    budget = min(seconds[-1] for _, read in rows for seconds, _ in read)
+    titles = [
+        *("method", "seeds", "training s", "last accuracy"),
+        *(f"s to {units.share(target)}", f"accuracy in {units.seconds(budget)} s"),
+    ]
+    body = [_curve_cells(row, read, target, budget) for row, read in rows]
+    return [("Validation accuracy over training time (not timed in turns)", titles, body)]
+
+
+def _curve_cells(row: Row, read: list[Curve], target: float, budget: float) -> list[str]:
+    reached = [time_to(*curve, target) for curve in read]
+    within = [accuracy_within(*curve, budget) for curve in read]
+    some = [when for when in reached if when is not None]
+    early = [accuracy for accuracy in within if accuracy is not None]
+    missed = f" ({len(read) - len(some)} never)" if len(some) < len(read) else ""
+    return [
+        row.label,
+        str(len(read)),
+        units.seconds(fmean(seconds[-1] for seconds, _ in read)),
+        units.share(fmean(accuracies[-1] for _, accuracies in read)),
+        units.seconds(fmean(some) if some else None) + missed,
+        units.share(fmean(early) if len(early) == len(read) else None),
     ]
 
 

@@ -35,6 +35,8 @@ def _setting(comparison: Comparison) -> str:
         f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )
+    if workload.data.startswith(("pack:", "folder:")):
+        text += " The data are a set of one's own: no accuracy compares with a published one."
     if trained:
         text += (
             f" Each was trained for {trained.steps} steps with {comparison.seeds()} seeds and "

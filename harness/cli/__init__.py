@@ -8,7 +8,7 @@ from harness.cli.exits import BAD_INPUT, INTERRUPTED, stop
 from harness.cli.health import doctor
 from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
-from harness.cli.suites import report, run, tune
+from harness.cli.suites import claims, report, run, tune
 from harness.errors import BadInput, unknown
 
 
@@ -49,5 +49,5 @@ def main() -> None:
     """  # noqa: D301 - click's mark for text that is not wrapped
 
 
-for command in (run, tune, profile, estimate, fit, doctor, report, list_):
+for command in (run, tune, profile, estimate, fit, doctor, report, claims, list_):
     main.add_command(command)

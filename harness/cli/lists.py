@@ -15,7 +15,7 @@ def list_(what: str, in_full: bool) -> None:
     elif what == "data":
         from harness.workload import data
 
-        lines = list(data.NAMES)
+        lines = data.names()
     elif what == "metrics":
         lines = _metric_lines()
     elif what == "models":

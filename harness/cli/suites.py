@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.exits import FAILED
-from harness.cli.running import open_store, run_trials
+from harness.cli.running import look_for_data_in, open_store, run_trials
 from harness.cli.settings import setting
 from harness.errors import BadInput
 
@@ -32,6 +32,18 @@ LOCAL_RESULTS = Path("results") / "local"
 )
 @click.option("--again", is_flag=True, help="Run trials that are stored already, too.")
 @click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of data sets and weights; BSRBENCH_DATA or ./data unless said.",
+)
+@click.option(
+    "--checkpoint-seconds",
+    type=click.FloatRange(min=0),
+    default=60,
+    show_default=True,
+    help="How much of a long training a kill may lose.",
+)
+@click.option(
     "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
 )
 def run(
@@ -41,6 +53,8 @@ def run(
     seeds: int | None,
     settings: tuple[str, ...],
     again: bool,
+    data_root: Path | None,
+    checkpoint_seconds: float,
     timeout: float | None,
 ) -> None:
     """Run a suite's missing trials, then write and print its report.
@@ -48,11 +62,14 @@ def run(
     SUITE is a name ('bsrbench list suites') or a .toml file. Records go into
     results/local/SUITE unless --results says otherwise.
     """
+    look_for_data_in(data_root)
     path, chosen = _read_suite(suite, settings, seeds)
     if methods is not None:
         chosen = chosen.choose([name.strip() for name in methods.split(",")])
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    records = run_trials(store, chosen.trials(), timeout, again=again)
+    records = run_trials(
+        store, chosen.trials(), timeout, again=again, checkpoint_seconds=checkpoint_seconds
+    )
     _report(store, path.stem)
     if any(record.outcome.status != "completed" for record in records):
         sys.exit(FAILED)
@@ -62,7 +79,12 @@ def run(
 @click.argument("suite")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
 @click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True)
-def tune(suite: str, results: Path | None, seed: int) -> None:
+@click.option(
+    "--data-root",
+    type=click.Path(path_type=Path),
+    help="Folder of data sets and weights; BSRBENCH_DATA or ./data unless said.",
+)
+def tune(suite: str, results: Path | None, seed: int, data_root: Path | None) -> None:
     """Try the learning rates of every row and write the best into the suite file.
 
     Each row gets the same number of tries ('to_try'). They are read on the validation split, with
@@ -70,15 +92,22 @@ def tune(suite: str, results: Path | None, seed: int) -> None:
     """
     from harness.suite import best_try, write_choices
 
+    look_for_data_in(data_root)
     path, chosen = _read_suite(suite, (), None)
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    trials = [chosen.tuning_trials(row, seed) for row in chosen.methods]
-    records = iter(run_trials(store, [spec for row in trials for spec in row], None, again=False))
-    tries = [[_as_try(next(records)) for _ in row] for row in trials]
-    write_choices(path, tries)
-    for row, tried in zip(trials, tries, strict=True):
-        said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
-        click.echo(f"{row[0].label()}: chose {best_try(tried):g} of {said}")
+    trials = [
+        [chosen.tuning_trials(question, row, seed) for row in chosen.methods]
+        for question in chosen.questions
+    ]
+    planned = [spec for rows in trials for row in rows for spec in row]
+    records = iter(run_trials(store, planned, None, again=False))
+    tries = [[[_as_try(next(records)) for _ in row] for row in rows] for rows in trials]
+    write_choices(path, chosen, tries)
+    for rows, tried_rows in zip(trials, tries, strict=True):
+        for row, tried in zip(rows, tried_rows, strict=True):
+            said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
+            name = row[0].label() + (f" on {row[0].workload.data}" if len(trials) > 1 else "")
+            click.echo(f"{name}: chose {best_try(tried):g} of {said}")
 
 
 def _as_try(record: "TrialRecord") -> "LearningRateTry":
@@ -99,6 +128,28 @@ def report(results: Path) -> None:
     if not (results / "records").is_dir():
         raise BadInput(f"no folder {str(results / 'records')!r}; expected one that 'run' made")
     _report(open_store(results), results.resolve().name)
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--output", type=click.Path(path_type=Path), help="A Markdown file; else printed.")
+def claims(results: tuple[Path, ...], output: Path | None) -> None:
+    """Say which of BSR's claims hold, under each definition and against each baseline.
+
+    RESULTS are folders that 'run' made.
+    """
+    from reports.claims import page
+
+    stores = [open_store(folder) for folder in results]
+    for store in stores:
+        if not (store.folder / "records").is_dir():
+            raise BadInput(f"no folder {str(store.folder / 'records')!r}; expected one 'run' made")
+    records = [record for store in stores for record in store.records()[0]]
+    text = page(records, lambda _: {})
+    if output is None:
+        click.echo(text)
+    else:
+        output.write_text(text, encoding="utf-8")
 
 
 def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":

@@ -1,5 +1,7 @@
 """Run passes in this very process: for tests, which want it fast and debuggable."""
 
+from typing import Any
+
 from harness.spec import TrialSpec
 from harness.training import Loader
 from harness.trial import PassResult, check, perform
@@ -19,6 +21,6 @@ class InlineLauncher:
         """Return whether the trial can be started at all."""
         return PassResult(**check(spec.model_dump_json(), self._load))
 
-    def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
+    def perform(self, pass_name: str, spec: TrialSpec, **keeping: Any) -> PassResult:
         """Run one pass of a trial and return how it ended."""
-        return PassResult(**perform(pass_name, spec.model_dump_json(), self._load))
+        return PassResult(**perform(pass_name, spec.model_dump_json(), keeping, self._load))

@@ -1,5 +1,6 @@
 """Run each pass in a clean process of its own, forked from a server that has torch loaded."""
 
+import ctypes
 import json
 import multiprocessing
 import os
@@ -9,7 +10,7 @@ import tempfile
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -18,12 +19,14 @@ from typing import Any
 
 from harness.record import Status
 from harness.spec import TrialSpec
-from harness.training import Loader
+from harness.training import Loader, workers
 from harness.trial import PassResult, check, perform
 
 PRELOADED = ["harness.trial", "methods", "torch._dynamo", "timm", "peft"]
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
+OURS = "BSRBENCH_"
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 
 
@@ -47,17 +50,17 @@ class LocalLauncher:
         """Return whether the trial can be started at all; fetches weights."""
         return self._call(check, spec.model_dump_json())
 
-    def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
+    def perform(self, pass_name: str, spec: TrialSpec, **keeping: Any) -> PassResult:
         """Run one pass of a trial and return how it ended, whatever happened to its process."""
         # Compiled code is shared by the passes of a row and by nothing else: compiling is timed.
         cache = str(self._compiled / spec.row_id())
         settings = {COMPILED_CODE: cache} if spec.workload.compiled_step else {}
-        return self._call(perform, pass_name, spec.model_dump_json(), settings=settings)
+        return self._call(perform, pass_name, spec.model_dump_json(), keeping, settings=settings)
 
     def _call(
         self,
         function: Callable[..., dict[str, Any]],
-        *arguments: str,
+        *arguments: Any,
         settings: dict[str, str] | None = None,
     ) -> PassResult:
         kills = _kernel_kills()
@@ -66,8 +69,14 @@ class LocalLauncher:
             asked = time.monotonic()
             child = self._context.Process(
                 target=_child,
-                args=(sender, log.name, settings or {}, function, (*arguments, self._load)),
-                daemon=True,
+                args=(
+                    sender,
+                    log.name,
+                    _settings() | (settings or {}),
+                    function,
+                    (*arguments, self._load),
+                ),
+                daemon=not workers(),  # a daemon may have no children of its own
             )
             with _one_blas_thread():  # for the server, which the first child starts
                 child.start()
@@ -96,6 +105,11 @@ class LocalLauncher:
             return _death(child.exitcode, kills, log)
 
 
+def _settings() -> dict[str, str]:
+    """Return our settings as they are now: the server has those of when it started."""
+    return {name: value for name, value in os.environ.items() if name.startswith(OURS)}
+
+
 def _child(
     sender: Connection,
     log: str,
@@ -104,6 +118,7 @@ def _child(
     arguments: Any,
 ) -> None:
     """Run in the child: what is printed goes to the log, the answer goes through the pipe."""
+    _die_with_the_server()
     os.environ.update(settings)
     sender.send_bytes(str(time.monotonic()).encode())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
@@ -111,6 +126,15 @@ def _child(
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sender.send_bytes(json.dumps(function(*arguments)).encode())
+
+
+def _die_with_the_server() -> None:
+    """Be killed when the fork server ends, which it does when the parent does, however that dies.
+
+    Else a trial that nobody waits for would go on beside the next run's.
+    """
+    with suppress(OSError, AttributeError):  # Linux has it
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def _death(exit_code: int | None, kills: int, log: Path) -> PassResult:

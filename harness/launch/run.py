@@ -20,8 +20,8 @@ class Launcher(Protocol):
     def check(self, spec: TrialSpec) -> PassResult:
         """Return whether the trial can be started at all."""
 
-    def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
-        """Run one pass and return how it ended."""
+    def perform(self, pass_name: str, spec: TrialSpec, **keeping: Any) -> PassResult:
+        """Run one pass and return how it ended; a training pass keeps a checkpoint."""
 
 
 class Watcher(Protocol):
@@ -57,12 +57,14 @@ class Runner:
         store: where records go.
         fingerprint: method name -> hash of its source.
         watcher: who is told.
+        checkpoint_seconds: how much of a training pass a kill may lose.
     """
 
     launcher: Launcher
     store: Store
     fingerprint: Callable[[str], str]
     watcher: Watcher
+    checkpoint_seconds: float = 60.0
 
     def run(self, specs: Iterable[TrialSpec], *, again: bool = False) -> list[TrialRecord]:
         """Run what has no record yet, and return the records of all trials.
@@ -193,7 +195,9 @@ class Runner:
         if staged is not None:
             result = PassResult(**staged)
         else:
-            result = self.launcher.perform(name, trial.spec)
+            file = str(self.store.checkpoint(trial.key))
+            keeping = {"checkpoint": file, "checkpoint_seconds": self.checkpoint_seconds}
+            result = self.launcher.perform(name, trial.spec, **keeping)
             self.store.stage(trial.key, name, asdict(result))
         self.watcher.advance()
         return result

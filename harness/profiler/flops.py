@@ -60,7 +60,7 @@ def _detail(flops: StepFlops) -> dict[str, Any]:
 
 def _add_macs(reading: Reading, job: Job) -> None:
     """Let fvcore count the forward pass too, and compare."""
-    side, batch = job.enlarge.side, job.spec.workload.batch
+    side, batch = job.preprocess.side, job.spec.workload.batch
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
     try:
         macs = forward_macs(job.model, image)

@@ -21,7 +21,7 @@ def job_and_batch(
     job = begin(spec, load)
     set_learning_rate(job, PROFILE_LEARNING_RATE)
     generator = torch.Generator().manual_seed(spec.seed)
-    count, side = spec.workload.batch, job.enlarge.side
+    count, side = spec.workload.batch, job.preprocess.side
     images = torch.randn(count, 3, side, side, generator=generator)
     labels = torch.randint(0, job.classes, (count,), generator=generator)
     target = job.device.torch_device

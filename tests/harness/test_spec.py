@@ -142,7 +142,7 @@ def test_tuning_writes_the_best_try_and_keeps_comments(small):
         for rate, accuracy in ((0.1, 0.5), (0.2, 0.7), (0.4, 0.7))
     ]
     other = [LearningRateTry(learning_rate=0.3)] * 3
-    suite.write_choices(small, [tries, other])
+    suite.write_choices(small, suite.read(small), [[tries, other]])
     read = suite.read(small)
 
     assert suite.best_try(tries) == 0.2  # of equals, the smallest
@@ -229,3 +229,100 @@ def test_a_trial_that_a_row_and_what_varies_both_ask_for_is_one(small):
         "bsr (micro-batch 2, bf16)",
         "full (bf16)",
     ]
+
+
+def with_questions(small):
+    text = small.read_text().replace(
+        "[[methods]]",
+        """[[questions]]
+workload = { data = "noise", classes = 4 }
+training = { steps = 7 }
+
+[[questions]]
+workload = { data = "digits" }
+training = { learning_rate = 0.5 }
+to_try = [0.1, 0.2]
+
+[[methods]]""",
+        1,
+    )
+    small.write_text(text)
+    return suite.read(small)
+
+
+def test_each_question_has_its_workload_and_its_recipe(small):
+    trained = [spec for spec in with_questions(small).trials() if spec.training]
+    asked = {(spec.workload.data, spec.training.steps) for spec in trained}
+    plain = suite.read(small).training.steps
+
+    assert asked == {("noise", 7), ("digits", plain)}
+    assert len(trained) == 2 * len({spec.method for spec in trained}) * len(
+        {spec.seed for spec in trained}
+    )
+
+
+def test_a_questions_choices_are_its_own(small):
+    """What tune writes for one question is read for that one alone."""
+    found = with_questions(small)
+    tries = [
+        [
+            [
+                LearningRateTry(learning_rate=rate, validation_accuracy=accuracy)
+                for rate, accuracy in ((0.1 + index, 0.3), (0.2 + index, 0.6))
+            ]
+            for _ in found.methods
+        ]
+        for index, _ in enumerate(found.questions)
+    ]
+    suite.write_choices(small, found, tries)
+    chosen = {
+        (spec.workload.data, spec.training.learning_rate)
+        for spec in suite.read(small).trials()
+        if spec.training
+    }
+
+    assert chosen == {("noise", 0.2), ("digits", 1.2)}
+    assert all(
+        len(spec.training.tries) == 2 for spec in suite.read(small).trials() if spec.training
+    )
+
+
+def test_a_question_may_say_what_to_try(small):
+    found = with_questions(small)
+    trials = found.tuning_trials(found.questions[1], found.methods[0], 5)
+
+    assert [spec.training.learning_rate for spec in trials] == [0.1, 0.2]
+    assert {(s.training.evaluate, s.seed, s.workload.data) for s in trials} == {
+        ("validation", 5, "digits")
+    }
+
+
+def test_a_choice_for_no_row_is_refused(small):
+    with_questions(small)
+    small.write_text(
+        small.read_text().replace(
+            "to_try = [0.1, 0.2]", "to_try = [0.1, 0.2]\nchosen.nothing.learning_rate = 0.1"
+        )
+    )
+
+    with pytest.raises(BadInput, match="chosen names nothing, and there is no such row"):
+        suite.read(small)
+
+
+def test_the_paper_suite_asks_for_the_whole_comparison():
+    """Two models, five data sets, eleven rows, three seeds; BSR's published rates for ViT-B."""
+    trials = suite.read(suite.find("paper")).trials()
+    asked = {(s.workload.model.partition("_")[0], s.workload.data) for s in trials}
+    rates = {
+        s.workload.data: s.training.learning_rate for s in trials if s.workload.optimizer == "sgd"
+    }
+
+    assert len(trials) == 2 * 5 * 11 * 3
+    assert len(asked) == 10
+    assert rates == {
+        "cifar10": 1e-3,
+        "cifar100": 1e-2,
+        "pets": 1e-3,
+        "flowers102": 3e-2,
+        "food101": 1e-2,
+    }

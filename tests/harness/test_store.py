@@ -146,9 +146,9 @@ def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
 
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
-    path.write_text(path.read_text().replace('"schema_version": 3', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 4', '"schema_version": 99'))
 
-    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 3"):
+    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 4"):
         read_record(path)
 
 

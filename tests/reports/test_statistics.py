@@ -9,7 +9,7 @@ from scipy.stats import binom
 from harness.launch.round_group import time_in_turns
 from harness.spec import Profile
 from harness.trial import PassResult
-from reports.statistics import RATIO_CONFIDENCE, time_ratio
+from reports.statistics import RATIO_CONFIDENCE, accuracy_within, time_ratio, time_to
 
 DRAWS = 2000
 SURE = 0.999  # a right procedure fails a test of ours once in a thousand
@@ -65,8 +65,9 @@ def test_the_interval_covers_the_true_ratio(make_spec):
     assert sum(ratio.differs() for ratio in ratios) > DRAWS / 2
 
 
-def test_one_round_gives_a_ratio_without_an_interval():
-    ratio = time_ratio([2.0, 2.0], [1.0, 1.0], 2)
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_fewer_than_three_rounds_give_a_ratio_without_an_interval(rounds):
+    ratio = time_ratio([2.0, 2.0] * rounds, [1.0, 1.0] * rounds, 2)
 
     assert (ratio.centre, ratio.low, ratio.differs()) == (pytest.approx(2.0), None, False)
 
@@ -77,3 +78,14 @@ def test_ratios_are_of_each_rounds_medians():
 
     assert ratio.centre == pytest.approx(math.sqrt(8))
     assert ratio.rounds == 2
+
+
+def test_a_curve_says_when_and_how_much():
+    """Only what was read counts: nothing is drawn between two readings."""
+    curve = [10.0, 20.0, 30.0], [0.5, 0.8, 0.7]
+
+    assert time_to(*curve, 0.6) == 20.0
+    assert time_to(*curve, 0.9) is None
+    assert accuracy_within(*curve, 25.0) == 0.8
+    assert accuracy_within(*curve, 30.0) == 0.7
+    assert accuracy_within(*curve, 5.0) is None

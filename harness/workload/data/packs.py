@@ -1,0 +1,83 @@
+"""Data sets in one ``.npz`` file: x_train, y_train, x_test, y_test, classes."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from harness.errors import BadInput
+from harness.files import sha256_of
+from harness.workload.data.root import how_to_choose
+from harness.workload.data.splits import (
+    VALIDATION_SHARE,
+    ImageData,
+    InMemory,
+    carve,
+    require_labels,
+)
+
+KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
+IMAGE_DIMENSIONS = 4
+
+
+def class_names(file: Path) -> list[str]:
+    """Return the names of a pack's classes.
+
+    Raises:
+        BadInput: the file is missing or no pack.
+    """
+    return [str(name) for name in _read(file, ("classes",))["classes"]]
+
+
+def load(file: Path) -> ImageData:
+    """Return a pack's images; validation is carved from the training images.
+
+    Raises:
+        BadInput: the file is missing, damaged, or holds something else than expected.
+    """
+    arrays = _read(file, KEYS)
+    classes = [str(name) for name in arrays["classes"]]
+    train, test = (_split(file, arrays, part, classes) for part in ("train", "test"))
+    rest, validation = carve(train, VALIDATION_SHARE)
+    facts = {
+        "name": file.name,
+        "sha256": sha256_of(file),
+        "images": len(train.labels) + len(test.labels),
+    }
+    return ImageData(rest, validation, test, facts)
+
+
+def _read(file: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    if not file.is_file():
+        raise BadInput(f"no data file {file.name!r}; {how_to_choose()}")
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in keys if key in archive}
+            there = list(archive)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        # Among them: an array of Python objects, which only a pickle could make again.
+        raise BadInput(f"{file.name}: not a pack that can be read ({error})") from error
+    if missing := [key for key in keys if key not in arrays]:
+        raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {', '.join(there)}")
+    return arrays
+
+
+def _split(file: Path, arrays: dict[str, NDArray[Any]], part: str, classes: list[str]) -> InMemory:
+    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    where = f"{file.name}, {part}"
+    if images.dtype != np.uint8 or images.ndim != IMAGE_DIMENSIONS or images.shape[3] != 3:  # noqa: PLR2004 - red, green, blue
+        raise BadInput(
+            f"{where}: images are {images.dtype} {list(images.shape)}, "
+            "expected uint8 [n, height, width, 3]"
+        )
+    if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise BadInput(
+            f"{where}: labels are {labels.dtype} {list(labels.shape)}, "
+            f"expected integers [{len(images)}], one an image"
+        )
+    targets = torch.from_numpy(labels.astype(np.int64))
+    require_labels(targets, classes, where)
+    return InMemory(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), targets)

@@ -1,0 +1,171 @@
+"""Stored images become a model's input: augmented for training, plain for evaluation."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as transform
+
+from harness.spec import Training
+from harness.workload.data import Split
+
+SEED_BYTES = 4  # torch's generator on the CPU takes no more
+Image = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How stored images become a model's input.
+
+    Attributes:
+        side: pixels of the square input.
+        mean: of the pixels, a channel.
+        deviation: of the pixels, a channel.
+        settings: of a training; ``None`` where nothing is trained.
+    """
+
+    side: int
+    mean: tuple[float, ...]
+    deviation: tuple[float, ...]
+    settings: Training | None = None
+
+    def training(self, image: Tensor, seed: int) -> Tensor:
+        """Return uint8 [3, side, side] of an image of any size, augmented by what is drawn."""
+        settings = self.settings
+        if settings is None or settings.augmentation == "none":
+            return self.evaluation(image)
+        crop = v2.RandomResizedCrop(
+            self.side, settings.crop_scale, interpolation=self._interpolation(), antialias=True
+        )
+        # torchvision draws from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            cropped: Tensor = crop(image)
+            if settings.augmentation == "crop-flip" and torch.rand(()) < 0.5:  # noqa: PLR2004 - a coin
+                cropped = transform.horizontal_flip(cropped)
+        return cropped
+
+    def evaluation(self, image: Tensor) -> Tensor:
+        """Return uint8 [3, side, side] of an image of any size."""
+        centre = self.settings is not None and self.settings.evaluation_crop == "centre"
+        size = [self.side] if centre else [self.side, self.side]
+        resized: Tensor = transform.resize(
+            image, size, interpolation=self._interpolation(), antialias=True
+        )
+        if not centre:
+            return resized
+        cut: Tensor = transform.center_crop(resized, [self.side, self.side])
+        return cut
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map uint8 [n, 3, side, side] to fp32, each channel less its mean over its deviation."""
+        shape = (1, -1, 1, 1)
+        shift = images.new_tensor(self.mean, dtype=torch.float32).view(shape)
+        width = images.new_tensor(self.deviation, dtype=torch.float32).view(shape)
+        return images.to(torch.float32).div_(255).sub_(shift).div_(width)
+
+    def _interpolation(self) -> v2.InterpolationMode:
+        named = self.settings.interpolation if self.settings is not None else "bicubic"
+        return v2.InterpolationMode(named)
+
+
+class Order:
+    """Which image stands at each position of training: every epoch a new order, without end.
+
+    A position's image depends on the seed alone, so training can go on from any step.
+
+    Args:
+        count: of images.
+        seed: of the trial.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self._count, self._seed = count, seed
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.int64)
+
+    def __getitem__(self, position: int) -> int:
+        """Return the index of the image at a position."""
+        epoch, place = divmod(position, self._count)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(_seed_of("order", self._seed, epoch))
+            self._epoch, self._order = epoch, torch.randperm(self._count, generator=generator)
+        return int(self._order[place])
+
+
+def _seed_of(*parts: object) -> int:
+    """Return a seed that looks drawn at random, the same for the same parts."""
+    text = " ".join(map(str, parts))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=SEED_BYTES).digest())
+
+
+class _Trained(Dataset[Image]):
+    """Images by position, augmented by what the seed and the position draw."""
+
+    def __init__(self, split: Split, preprocess: Preprocess, seed: int) -> None:
+        self._split, self._preprocess, self._seed = split, preprocess, seed
+        self._order = Order(len(split.labels), seed)
+
+    def __getitem__(self, position: int) -> Image:
+        index = self._order[position]
+        drawn = _seed_of("crop", self._seed, position)
+        image = self._preprocess.training(self._split.image(index), drawn)
+        return image, self._split.labels[index]
+
+
+class _Evaluated(Dataset[Image]):
+    """Images by index, as they are evaluated."""
+
+    def __init__(self, split: Split, preprocess: Preprocess) -> None:
+        self._split, self._preprocess = split, preprocess
+
+    def __getitem__(self, index: int) -> Image:
+        return self._preprocess.evaluation(self._split.image(index)), self._split.labels[index]
+
+
+def training_batches(
+    split: Split, preprocess: Preprocess, seed: int, steps: range, batch: int, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the batches of some steps: uint8 [batch, 3, side, side] and labels [batch].
+
+    They are the same whatever the number of workers and whichever step comes first.
+    """
+    positions = range(steps.start * batch, steps.stop * batch)
+    yield from _loader(_Trained(split, preprocess, seed), positions, batch, workers)
+
+
+def evaluation_batches(
+    split: Split, preprocess: Preprocess, batch: int, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield all images of a split in order."""
+    indices = range(len(split.labels))
+    yield from _loader(_Evaluated(split, preprocess), indices, batch, workers)
+
+
+class _Ranges(Sampler[list[int]]):
+    """Batches of consecutive numbers.
+
+    Args:
+        numbers: all of them.
+        batch: how many at a time; the last batch may be smaller.
+    """
+
+    def __init__(self, numbers: range, batch: int) -> None:
+        self._numbers, self._batch = numbers, batch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for first in range(0, len(self._numbers), self._batch):
+            yield list(self._numbers[first : first + self._batch])
+
+
+def _loader(images: Dataset[Image], numbers: range, batch: int, workers: int) -> DataLoader[Image]:
+    # A generator of its own: a loader draws a seed, and the global generator is the method's.
+    return DataLoader(
+        images,
+        batch_sampler=_Ranges(numbers, batch),
+        num_workers=workers,
+        generator=torch.Generator().manual_seed(0),
+    )

@@ -1,0 +1,124 @@
+"""BSR's two claims, memory and compute, put against every definition and every plain baseline."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from harness.record import TrialRecord
+from reports import units
+from reports.comparison import BASELINE, Comparison, Details, Row, compare
+from reports.markdown import escape, table_of
+
+MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0
+SOURCE = "Sarkar et al. 2024, arXiv:2405.10951, abstract"
+INTRODUCTION = (
+    "The abstract claims up to 1.4 times less training memory and up to 2 times less compute than "
+    "the alternatives, at similar accuracy. It does not say in one place which memory, which "
+    "compute and which alternatives; the official code counts memory by a convention of its own "
+    "and compute as multiply-adds of a forward pass. So each claim is put against each definition "
+    "and each row that a suite measured beside BSR. A number says how many times as much the row "
+    "needs as BSR; **bold** reaches the claim. 'full' runs fused attention, and rows are at the "
+    "same batch; micro-batches and checkpointing are plain baselines, which anybody has."
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One way to read a claim.
+
+    Attributes:
+        words: what is compared.
+        metric: whose values are.
+        claim: the factor claimed.
+    """
+
+    words: str
+    metric: str
+    claim: float
+
+
+DEFINITIONS = (
+    Definition("memory, paper convention", "paper_convention_bytes", MEMORY_CLAIM),
+    Definition("memory, counted", "peak_counted_bytes", MEMORY_CLAIM),
+    Definition("memory, allocated", "peak_allocated_bytes", MEMORY_CLAIM),
+    Definition("memory, process", "peak_process_bytes", MEMORY_CLAIM),
+    Definition("compute, forward MACs", "forward_macs", COMPUTE_CLAIM),
+    Definition("compute, FLOPs of a training step", "step_flop", COMPUTE_CLAIM),
+    Definition("time of a training step", "step_seconds", COMPUTE_CLAIM),
+    Definition("time of evaluation", "evaluation_seconds", COMPUTE_CLAIM),
+)
+
+
+def page(records: Iterable[TrialRecord], details: Details) -> str:
+    """Return the page as Markdown: a table, verdicts and accuracies for each question."""
+    parts = ["# What holds of BSR's claims", f"{INTRODUCTION}\n\nClaims: {SOURCE}."]
+    for comparison in compare(records, details):
+        ours = comparison.find(BASELINE)
+        if ours is not None:
+            parts += _question(comparison, ours)
+    return "\n\n".join(parts) + "\n"
+
+
+def _question(comparison: Comparison, ours: Row) -> list[str]:
+    others = [row for row in comparison.rows if row is not ours and BASELINE not in row.label]
+    parts = [f"## {escape(comparison.title())}"]
+    shown = [d for d in DEFINITIONS if any(_ratio(comparison, row, d) for row in others)]
+    if shown:
+        titles = ["definition", "claim", *(row.label for row in others)]
+        rows = [
+            [d.words, units.ratio(d.claim), *(_cell(_ratio(comparison, r, d), d) for r in others)]
+            for d in shown
+        ]
+        parts.append(table_of(titles, rows))
+        parts.append("\n".join(f"- {_verdict(comparison, others, d)}" for d in shown))
+    accuracies = _accuracies([ours, *others])
+    if accuracies:
+        parts += [
+            "Accuracy beside it (mean over seeds, with the least and the largest):",
+            accuracies,
+        ]
+    return parts
+
+
+def _ratio(comparison: Comparison, row: Row, definition: Definition) -> float | None:
+    return comparison.ratio(row, definition.metric, to=BASELINE)
+
+
+def _cell(ratio: float | None, definition: Definition) -> str:
+    if ratio is None:
+        return units.NOTHING
+    return f"**{units.ratio(ratio)}**" if ratio >= definition.claim else units.ratio(ratio)
+
+
+def _verdict(comparison: Comparison, others: Sequence[Row], definition: Definition) -> str:
+    """Return in a sentence against which rows a claim holds."""
+    found = [(row.label, _ratio(comparison, row, definition)) for row in others]
+    known = [(label, ratio) for label, ratio in found if ratio is not None]
+    reach = [escape(label) for label, ratio in known if ratio >= definition.claim]
+    less = [escape(label) for label, ratio in known if 1 < ratio < definition.claim]
+    none = [escape(label) for label, ratio in known if ratio <= 1]
+    said = [
+        f"{what} {', '.join(labels)}"
+        for what, labels in (
+            (f"{definition.claim:g} times or more against", reach),
+            ("less, but something, against", less),
+            ("nothing against", none),
+        )
+        if labels
+    ]
+    return f"{definition.words}: {'; '.join(said)}."
+
+
+def _accuracies(rows: Sequence[Row]) -> str:
+    found = [(row.label, row.accuracy()) for row in rows]
+    cells = [
+        [
+            label,
+            units.share(one.centre),
+            units.share(one.low),
+            units.share(one.high),
+            str(one.count),
+        ]
+        for label, one in found
+        if one is not None
+    ]
+    return table_of(["method", "accuracy", "least", "largest", "seeds"], cells) if cells else ""

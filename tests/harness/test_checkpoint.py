@@ -1,0 +1,128 @@
+"""A training run that was killed goes on bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness.checkpoint import Checkpoint
+from harness.errors import BadInput
+from harness.profiler import training_pass
+from harness.spec import Training
+from harness.store import Store
+from harness.training import begin, train
+from harness.workload import data
+from methods import load
+
+ROOT = Path(__file__).parents[2]
+SUITE = """
+seeds = [0]
+[workload]
+model = "test_vit"
+data = "digits"
+image_size = 64
+batch = 4
+optimizer = "adamw"
+[training]
+steps = 120
+learning_rate = 1e-4
+augmentation = "crop-flip"
+evaluate_every = 50
+[[methods]]
+method = "full"
+"""
+
+
+class Killed(Exception):  # noqa: N818
+    pass
+
+
+class KilledAfter(Checkpoint):
+    """Saves after every step, and ends the run after one of them."""
+
+    def __init__(self, file, step):
+        super().__init__(file, 0.0)
+        self._last = step
+
+    def save(self, model, optimizers, progress):
+        super().save(model, optimizers, progress)
+        if progress.step == self._last:
+            raise Killed
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("method", ["full", "bsr+int8", "evit", "lora"])
+def test_goes_on_bit_for_bit(method, optimizer, make_deep_spec, tmp_path):
+    """Random rounding, running ranges, schedules of a method and moments all go on."""
+    settings = Training(steps=6, learning_rate=1e-3, augmentation="crop", evaluate_every=2)
+    spec = make_deep_spec(method, training=settings, optimizer=optimizer)
+    images = data.load("noise", 5, 0)
+    whole = begin(spec, load)
+    expected = train(whole, images, settings)
+    file = tmp_path / "run.pt"
+    with pytest.raises(Killed):
+        train(begin(spec, load), images, settings, KilledAfter(file, 3))
+    again = begin(spec, load)
+    torch.randn(7)  # what happened in between does not matter
+    found = train(again, images, settings, Checkpoint(file, 1e9))
+
+    assert found.losses == expected.losses
+    assert found.curve_accuracies == expected.curve_accuracies
+    assert found.curve_steps == [2, 4, 6]
+    for one, other in zip(whole.held(), again.held(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04"])
+def test_a_damaged_checkpoint_is_refused(content, make_spec, tmp_path):
+    settings = Training(steps=1, learning_rate=1e-3)
+    file = tmp_path / "run.pt"
+    file.write_bytes(content)
+
+    with pytest.raises(BadInput, match=r"run\.pt cannot be gone on from .*remove it to train"):
+        train(
+            begin(make_spec(training=settings), load),
+            data.load("noise", 5, 0),
+            settings,
+            Checkpoint(file, 1.0),
+        )
+
+
+def test_a_killed_run_ends_with_the_accuracy_of_one_that_was_not(tmp_path):
+    """With kill -9 of the whole program in the middle of training."""
+    suite = tmp_path / "tiny.toml"
+    suite.write_text(SUITE)
+
+    def command(results):
+        settings = ["--results", str(tmp_path / results), "--checkpoint-seconds", "0"]
+        return [sys.executable, "-m", "harness", "run", str(suite), *settings]
+
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    staged = tmp_path / "killed" / ".staged"
+    with subprocess.Popen(
+        command("killed"),
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as run:
+        deadline = time.monotonic() + 120
+        while not list(staged.glob("*.checkpoint.pt")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        run.send_signal(signal.SIGKILL)
+    kept = list(staged.glob("*.checkpoint.pt"))
+    step = torch.load(kept[0], weights_only=True)["progress"]["step"]
+    subprocess.run(command("killed"), env=environment, check=True, capture_output=True)
+    (record,) = Store(tmp_path / "killed").records()[0]
+    undisturbed = training_pass(record.spec, load).measurements
+
+    assert 0 < step < 120
+    for name in ("accuracy_top1", "final_loss", "curve_accuracies"):
+        assert record.measurements[name] == undisturbed[name]
+    assert list(staged.glob("*")) == []

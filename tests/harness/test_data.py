@@ -1,0 +1,359 @@
+"""Every loader on a small archive of the real format, and what is wrong with one said plainly."""
+
+import io
+import json
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.io import savemat
+from torchvision import datasets
+from torchvision.datasets.utils import calculate_md5
+
+from harness.errors import BadInput
+from harness.workload import data
+from harness.workload.data import published
+from harness.workload.data.splits import InMemory, carve
+
+SIDE = 8
+
+
+@pytest.fixture
+def root(monkeypatch, tmp_path):
+    """Return an empty data root, and keep what is found out about files beside it."""
+    monkeypatch.setenv("BSRBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+def picture(path, shade=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((SIDE, SIDE, 3), shade, dtype=np.uint8)).save(path, quality=95)
+
+
+# ---- small ones -----------------------------------------------------------------------------
+
+
+def test_digits_are_split_without_overlap_and_alike_every_time():
+    first, second = (data.load("digits", None, seed) for seed in (0, 1))
+    splits = first.train, first.validation, first.test
+    counts = [len(split.labels) for split in splits]
+
+    assert sum(counts) == 1797
+    assert [round(count / 1797, 2) for count in counts] == [0.6, 0.2, 0.2]
+    assert torch.equal(first.test.indices, second.test.indices)
+    for split in splits:
+        assert set(split.labels.tolist()) == set(range(10))
+
+
+def test_carving_takes_each_classs_share_and_loses_none():
+    labels = torch.tensor([0] * 30 + [1] * 10 + [2] * 2)
+    split = InMemory(torch.arange(42, dtype=torch.uint8).view(42, 1, 1, 1), labels)
+    rest, carved = carve(split, 0.1)
+
+    assert torch.bincount(carved.labels).tolist() == [3, 1, 1]
+    seen = [int(part.image(i)) for part in (rest, carved) for i in range(len(part.labels))]
+    assert sorted(seen) == list(range(42))
+
+
+def test_a_class_of_one_image_cannot_be_carved():
+    with pytest.raises(BadInput, match="class 1 has one image"):
+        carve(InMemory(torch.zeros(3, 3, 1, 1), torch.tensor([0, 0, 1])), 0.1)
+
+
+@pytest.mark.parametrize("name", ["cifar", "pack:", "folder", "flowers"])
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(BadInput, match="no data set"):
+        data.classes(name, None)
+
+
+# ---- packs ----------------------------------------------------------------------------------
+
+
+def write_pack(path, **changes):
+    generator = np.random.default_rng(0)
+    arrays = {
+        "x_train": generator.integers(0, 256, (20, SIDE, SIDE, 3), dtype=np.uint8),
+        "y_train": np.arange(20, dtype=np.uint8) % 2,
+        "x_test": generator.integers(0, 256, (6, SIDE, SIDE, 3), dtype=np.uint8),
+        "y_test": np.arange(6, dtype=np.uint8) % 2,
+        "classes": np.array(["cat", "dog"]),
+    }
+    kept = {name: value for name, value in (arrays | changes).items() if value is not None}
+    np.savez(path, **kept)
+    return arrays
+
+
+def test_a_pack_is_read(root):
+    arrays = write_pack(root / "two.npz")
+    found = data.load("pack:two.npz", None, 0)
+
+    assert data.classes("pack:two.npz", None) == 2
+    assert [len(s.labels) for s in (found.train, found.validation, found.test)] == [18, 2, 6]
+    assert torch.equal(found.test.image(3), torch.from_numpy(arrays["x_test"][3]).permute(2, 0, 1))
+    assert found.facts["images"] == 26
+    assert len(found.facts["sha256"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"y_test": None}, "lacks y_test; it has x_train"),
+        ({"y_test": np.array([0, 1, 2, 0, 1, 0])}, r"test has labels from 0 to 2; expected 0 to 1"),
+        ({"y_test": np.zeros(6, dtype=np.uint8)}, r"test has no image of 1 classes: dog"),
+        (
+            {"y_test": np.zeros(5, dtype=np.uint8)},
+            r"labels are uint8 \[5\], expected integers \[6\]",
+        ),
+        ({"x_test": np.zeros((6, 3, 8, 8), dtype=np.uint8)}, r"uint8 \[6, 3, 8, 8\], expected"),
+        ({"x_test": np.zeros((6, 8, 8, 3))}, r"images are float64 \[6, 8, 8, 3\], expected uint8"),
+        ({"y_test": np.array([0, 1, None, 0, 1, 0])}, "not a pack that can be read"),
+    ],
+)
+def test_what_is_wrong_with_a_pack_is_said(changes, said, root):
+    write_pack(root / "bad.npz", **changes)
+
+    with pytest.raises(BadInput, match=said):
+        data.load("pack:bad.npz", None, 0)
+
+
+def test_a_truncated_pack_is_refused(root):
+    write_pack(root / "cut.npz")
+    whole = (root / "cut.npz").read_bytes()
+    (root / "cut.npz").write_bytes(whole[: len(whole) // 2])
+
+    with pytest.raises(BadInput, match=r"cut\.npz: not a pack that can be read"):
+        data.load("pack:cut.npz", None, 0)
+
+
+def test_a_missing_file_is_named_with_where_it_was_looked_for(root):
+    for name in ("pack:none.npz", "folder:none"):
+        with pytest.raises(BadInput, match=r"no data .* 'none.*--data-root or BSRBENCH_DATA"):
+            data.load(name, None, 0)
+
+
+# ---- folders --------------------------------------------------------------------------------
+
+
+def write_folder(folder, counts=(("rose", 10), ("tulip", 12))):
+    for name, count in counts:
+        for index in range(count):
+            picture(folder / name / f"{index:02d}.png", shade=index)
+
+
+def test_a_folder_without_splits_gets_them_carved(root):
+    write_folder(root / "flowers")
+    found = data.load("folder:flowers", None, 0)
+
+    assert data.classes("folder:flowers", None) == 2
+    assert [len(s.labels) for s in (found.train, found.validation, found.test)] == [16, 2, 4]
+
+
+def test_a_folders_own_splits_are_taken(root):
+    for part, count in (("train", 5), ("val", 2), ("test", 3)):
+        write_folder(root / "own" / part, (("a", count), ("b", count)))
+    found = data.load("folder:own", None, 0)
+
+    assert [len(s.labels) for s in (found.train, found.validation, found.test)] == [10, 4, 6]
+    assert found.train.image(9)[0, 0, 0] == 4
+    assert found.notes == ()
+
+
+def test_images_that_do_not_decode_are_left_out_named_and_counted(root):
+    write_folder(root / "some")
+    whole = (root / "some" / "rose" / "03.png").read_bytes()
+    (root / "some" / "rose" / "03.png").write_bytes(whole[: len(whole) // 2])
+    (root / "some" / "tulip" / "extra.jpg").write_text("not an image")
+    for _ in range(2):  # found out, then remembered
+        found = data.load("folder:some", None, 0)
+
+        assert found.facts["images"] == 21
+        assert found.notes == (
+            "2 of 23 images do not decode and were left out: rose/03.png, tulip/extra.jpg",
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: folder.mkdir(), "has no folders; expected one for each class"),
+        (lambda folder: (folder / "a").mkdir(parents=True), "has no images"),
+        (
+            lambda folder: (write_folder(folder), (folder / "empty").mkdir()),
+            "has no image of 1 classes: empty",
+        ),
+        (lambda folder: write_folder(folder / "train"), r"has train/ and no test/"),
+        (
+            lambda folder: (
+                write_folder(folder / "train"),
+                write_folder(folder / "test", (("x", 1),)),
+            ),
+            "has classes that train/ has not: x",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_said(make, said, root):
+    make(root / "bad")
+
+    with pytest.raises(BadInput, match=said):
+        data.load("folder:bad", None, 0)
+
+
+def test_grey_and_transparent_images_get_three_channels(root):
+    for part in ("train", "test"):
+        for name, mode in (("a", "L"), ("b", "RGBA")):
+            for index in range(2):
+                path = root / "modes" / part / name / f"{index}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.new(mode, (5, 7)).save(path)
+    found = data.load("folder:modes", None, 0)
+
+    assert {found.test.image(i).shape for i in range(4)} == {(3, 7, 5)}
+
+
+# ---- published ones -------------------------------------------------------------------------
+
+
+def write_cifar(monkeypatch, root, made, folder, files, classes, key, meta_key):
+    """Write batches as torchvision reads them; it knows the real ones by their hashes."""
+    place = root / folder
+    place.mkdir()
+    known = {}
+    for name, count in files.items():
+        labels = [i % classes for i in range(count)]
+        images = np.arange(count, dtype=np.uint8)[:, None].repeat(3072, axis=1)
+        (place / name).write_bytes(pickle.dumps({"data": images, key: labels}))
+        known[name] = calculate_md5(str(place / name))
+    names = {meta_key: [f"class {i}" for i in range(classes)]}
+    (place / made.meta["filename"]).write_bytes(pickle.dumps(names))
+    meta_md5 = calculate_md5(str(place / made.meta["filename"]))
+    monkeypatch.setattr(made, "meta", made.meta | {"md5": meta_md5})
+    for attribute in ("train_list", "test_list"):
+        listed = [[name, known[name]] for name, _ in getattr(made, attribute)]
+        monkeypatch.setattr(made, attribute, listed)
+
+
+def write_cifar10(monkeypatch, root):
+    files = {f"data_batch_{i}": 20 for i in range(1, 6)} | {"test_batch": 20}
+    write_cifar(
+        monkeypatch,
+        root,
+        datasets.CIFAR10,
+        "cifar-10-batches-py",
+        files,
+        10,
+        "labels",
+        "label_names",
+    )
+
+
+def write_cifar100(monkeypatch, root):
+    files = {"train": 200, "test": 100}
+    write_cifar(
+        *(monkeypatch, root, datasets.CIFAR100, "cifar-100-python", files),
+        *(100, "fine_labels", "fine_label_names"),
+    )
+
+
+def write_pets(_, root):
+    folder = root / "oxford-iiit-pet"
+    (folder / "annotations" / "trimaps").mkdir(parents=True)
+    for part, count in (("trainval", 2), ("test", 1)):
+        lines = [
+            f"breed_{label:02d}_{part}{i} {label + 1} 1 1"
+            for label in range(37)
+            for i in range(count)
+        ]
+        (folder / "annotations" / f"{part}.txt").write_text("\n".join(lines) + "\n")
+        for line in lines:
+            picture(folder / "images" / f"{line.split()[0]}.jpg")
+
+
+def write_flowers(monkeypatch, root):
+    folder = root / "flowers-102"
+    for index in range(1, 307):
+        picture(folder / "jpg" / f"image_{index:05d}.jpg")
+    savemat(folder / "imagelabels.mat", {"labels": [1 + i % 102 for i in range(306)]})
+    parts = ("trnid", "valid", "tstid")
+    savemat(
+        folder / "setid.mat",
+        {part: list(range(1 + 102 * i, 103 + 102 * i)) for i, part in enumerate(parts)},
+    )
+    known = {
+        kind: (name, calculate_md5(str(folder / name)) if kind != "image" else md5)
+        for kind, (name, md5) in datasets.Flowers102._file_dict.items()
+    }
+    monkeypatch.setattr(datasets.Flowers102, "_file_dict", known)
+
+
+def write_food(_, root):
+    folder = root / "food-101"
+    (folder / "meta").mkdir(parents=True)
+    for part, count in (("train", 2), ("test", 1)):
+        listed = {
+            f"dish_{label:03d}": [f"dish_{label:03d}/{part}{i}" for i in range(count)]
+            for label in range(101)
+        }
+        (folder / "meta" / f"{part}.json").write_text(json.dumps(listed))
+        for name in (name for names in listed.values() for name in names):
+            picture(folder / "images" / f"{name}.jpg")
+
+
+def write_aircraft(_, root):
+    folder = root / "fgvc-aircraft-2013b" / "data"
+    (folder / "images").mkdir(parents=True)
+    variants = [f"plane {label:03d}" for label in range(100)]
+    (folder / "variants.txt").write_text("\n".join(variants))
+    for number, part in enumerate(("train", "val", "test")):
+        lines = [f"{number}{label:06d} {variants[label]}" for label in range(100)]
+        (folder / f"images_variant_{part}.txt").write_text("\n".join(lines))
+        for line in lines:
+            picture(folder / "images" / f"{line.split()[0]}.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "counts"),
+    [
+        ("cifar10", write_cifar10, [90, 10, 20]),
+        ("cifar100", write_cifar100, [100, 100, 100]),
+        ("pets", write_pets, [37, 37, 37]),
+        ("flowers102", write_flowers, [102, 102, 102]),
+        ("food101", write_food, [101, 101, 101]),
+        ("aircraft", write_aircraft, [100, 100, 100]),
+    ],
+)
+def test_a_published_data_set_is_read(name, write, counts, root, monkeypatch):
+    write(monkeypatch, root)
+    data.fetch(name)
+    found = data.load(name, None, 0)
+    splits = found.train, found.validation, found.test
+
+    assert [len(split.labels) for split in splits] == counts
+    assert data.classes(name, None) == published.DATA_SETS[name].classes
+    assert all(split.image(0).dtype == torch.uint8 for split in splits)
+    assert all(split.image(0).shape[0] == 3 for split in splits)
+
+
+def test_offline_the_folder_to_fill_is_named(root, monkeypatch):
+    def no_network(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    with pytest.raises(
+        BadInput, match=r"cifar10 is not below .*data and cannot be downloaded .*CIFAR10"
+    ):
+        data.fetch("cifar10")
+
+
+def test_a_changed_pickle_of_cifar_is_never_opened(root):
+    """Only files with the published hashes are unpickled."""
+    folder = root / "cifar-10-batches-py"
+    folder.mkdir()
+    for name, _ in datasets.CIFAR10.train_list + datasets.CIFAR10.test_list:
+        (folder / name).write_bytes(pickle.dumps({"data": io.BytesIO(b"anything")}))
+
+    with pytest.raises(BadInput, match=r"cifar10 cannot be read below .*not found or corrupted"):
+        data.load("cifar10", None, 0)
