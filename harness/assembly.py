@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+from harness.estimate import PREDICTED
 from harness.metrics import METRICS
 from harness.profiler.clock import COMPILE_SECONDS
 from harness.record import Outcome, Status, TrialRecord, Value
@@ -180,6 +181,8 @@ def _why_training_lacks(name: str, spec: TrialSpec) -> str:
 def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
     if spec.profile is None:
         return "not asked for: this trial only trains; the profile is its own trial"
+    if spec.profile.only_predict and name not in PREDICTED:
+        return "not asked for: this trial only predicts"
     if name == COMPILE_SECONDS and not spec.workload.compiled_step:
         return "not asked for: the step is not compiled"
     if name in TIMED and not spec.profile.rounds:

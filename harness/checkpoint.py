@@ -45,28 +45,41 @@ class Checkpoint:
     Args:
         file: where; ``None`` keeps nothing.
         every_seconds: how long a kill may throw back.
+
+    Attributes:
+        failure: why nothing is kept any more; empty as long as all goes well.
     """
 
     def __init__(self, file: Path | None = None, every_seconds: float = ALMOST_NEVER) -> None:
         self._file, self._every = file, every_seconds
         self._saved = time.monotonic()
+        self.failure = ""
 
     def due(self) -> bool:
         """Return whether it is time to save."""
-        return self._file is not None and time.monotonic() - self._saved >= self._every
+        wanted = self._file is not None and not self.failure
+        return wanted and time.monotonic() - self._saved >= self._every
 
     def save(self, model: torch.nn.Module, optimizers: tuple[Any, ...], progress: Progress) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file, whole or not at all.
+
+        A full disk ends the keeping, and not the run; ``failure`` says so.
+        """
         if self._file is None:
             return
         kept = {
             "model": model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
             "generator": torch.get_rng_state(),
-            "generators": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "generators": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             "progress": asdict(progress),
         }
-        replace_whole(self._file, lambda partial: torch.save(kept, partial))
+        try:
+            replace_whole(self._file, lambda partial: torch.save(kept, partial))
+        except (OSError, RuntimeError) as error:
+            self.failure = (
+                f"no checkpoint after step {progress.step} ({error}): a kill loses the run"
+            )
         self._saved = time.monotonic()
 
     def restore(

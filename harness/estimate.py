@@ -42,8 +42,15 @@ NOT_OF_COMPILED = (
     "predicted only for a step that is not compiled: what a compiled one keeps and recomputes is "
     "the compiler's choice; FLOPs are those of the uncompiled step"
 )
+ONLY_PREDICTED = (
+    "nothing was executed: memory is predicted, and FLOPs are counted over tensors without numbers"
+)
 # What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
 ESTIMATED_ALONE = ("peak_estimated_bytes", "paper_convention_bytes")
+PREDICTED = (
+    *ESTIMATED_ALONE,
+    *("forward_macs", "forward_flop", "step_flop", "trained_parameters", "total_parameters"),
+)
 
 
 def estimate_pass(spec: TrialSpec, load: Loader) -> Reading:
@@ -55,10 +62,13 @@ def estimate_pass(spec: TrialSpec, load: Loader) -> Reading:
     except Exception as error:  # noqa: BLE001 - what was measured is not lost with its prediction
         why = f"the estimate failed: {type(error).__name__}: {error}"
         return Reading(missing=dict.fromkeys(ESTIMATED_ALONE, why))
-    own = {name: found.measurements[name] for name in ESTIMATED_ALONE if name in found.measurements}
-    missing = {name: why for name, why in found.missing.items() if name in ESTIMATED_ALONE}
-    rest = {name: v for name, v in found.measurements.items() if name not in ESTIMATED_ALONE}
-    return Reading(own, missing, found.notes, {"estimated": rest | found.detail})
+    alone = spec.profile is not None and spec.profile.only_predict
+    wanted = PREDICTED if alone else ESTIMATED_ALONE
+    own = {name: found.measurements[name] for name in wanted if name in found.measurements}
+    missing = {name: why for name, why in found.missing.items() if name in wanted}
+    rest = {name: v for name, v in found.measurements.items() if name not in wanted}
+    notes = [*found.notes, *([ONLY_PREDICTED] if alone else [])]
+    return Reading(own, missing, notes, {"estimated": rest | found.detail})
 
 
 def predict(spec: TrialSpec, load: Loader) -> Reading:

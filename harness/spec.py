@@ -31,6 +31,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "head": "drawn",
         "evaluate_every": None,
     },
+    "profile": {"only_predict": False},
 }
 
 
@@ -193,6 +194,8 @@ class Profile(Frozen):
         warmup_steps: untimed steps before them, at least; more while steps still get faster.
         within: the interval asked for, as a share of the median.
         budget_seconds: time for all rounds of one method.
+        only_predict: execute nothing: memory and FLOPs are predicted, for batches that would not
+            fit here; with ``rounds`` 0.
     """
 
     rounds: Annotated[int, Field(ge=0)] = 5
@@ -200,6 +203,15 @@ class Profile(Frozen):
     warmup_steps: Annotated[int, Field(ge=0)] = 2
     within: Rate = 0.02
     budget_seconds: Annotated[float, Field(ge=0)] = 10.0
+    only_predict: bool = False
+
+    @model_validator(mode="after")
+    def _times_nothing_it_only_predicts(self) -> "Profile":
+        if self.only_predict and self.rounds:
+            raise ValueError(
+                f"only_predict executes nothing to time: set rounds = 0, not {self.rounds}"
+            )
+        return self
 
 
 class TrialSpec(Frozen):

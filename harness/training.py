@@ -4,7 +4,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from harness.errors import BadInput
 from harness.method import Method
 from harness.optimizer import make_optimizers
 from harness.spec import Training, TrialSpec
-from harness.workload import data, models
+from harness.workload import data, models, weights
 from harness.workload.images import Preprocess, evaluation_batches, training_batches
 
 EVALUATION_BATCH = 64
@@ -41,6 +42,7 @@ class Job:
         model: as its method has prepared it; never a compiled one.
         forward: calls the model, compiled if the workload says so.
         optimizers: one, or one a trained parameter that steps inside the backward pass.
+        weights: what a record says of those the model began with, if it is to be trained.
     """
 
     spec: TrialSpec
@@ -51,6 +53,7 @@ class Job:
     device: Device
     classes: int
     preprocess: Preprocess
+    weights: dict[str, Any] = field(default_factory=dict)
 
     def trained(self) -> list[Tensor]:
         """Return the parameters the optimizers were given."""
@@ -82,12 +85,14 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
     device = open_device(workload.device)
     method = load(spec.method, **spec.options)
     model = models.build(workload, data.classes(workload.data, workload.classes), spec.seed)
+    facts = {}
     if spec.training is not None:
+        facts = weights.facts(workload, model)
         models.begin_head(model, spec.training.head)
     preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model).to(device.torch_device)
     torch.manual_seed(spec.seed)
-    return make_ready(spec, method, prepared, device, preprocess)
+    return replace(make_ready(spec, method, prepared, device, preprocess), weights=facts)
 
 
 def preprocessing(model: nn.Module, training: Training | None) -> Preprocess:

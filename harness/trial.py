@@ -28,7 +28,7 @@ from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
 from harness.workload import data, models, weights
 
-TRAINING = "training"
+ESTIMATE, TRAINING = "estimate", "training"
 PASSES: dict[str, Callable[..., Reading]] = {
     "clock": clock_pass,
     "memory": memory_pass,
@@ -36,11 +36,11 @@ PASSES: dict[str, Callable[..., Reading]] = {
     "process": process_pass,
     "known_process": known_process_pass,
     "flops": flop_pass,
-    "estimate": estimate_pass,
+    ESTIMATE: estimate_pass,
     TRAINING: training_pass,
 }
 CLOCK = "clock"
-PROFILE_PASSES = ("memory", "process", "flops", "estimate")
+PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
@@ -69,6 +69,8 @@ class PassResult:
 
 def passes_of(spec: TrialSpec) -> list[str]:
     """Return the passes a trial consists of, in the order they run."""
+    if spec.profile and spec.profile.only_predict:
+        return [ESTIMATE, *([TRAINING] if spec.training else [])]
     timed = [CLOCK] if spec.profile and spec.profile.rounds else []
     profiled = list(PROFILE_PASSES) if spec.profile else []
     return [*timed, *profiled, *([TRAINING] if spec.training else [])]

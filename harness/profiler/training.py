@@ -6,7 +6,7 @@ from harness.checkpoint import Checkpoint
 from harness.reading import Reading
 from harness.spec import TrialSpec
 from harness.training import Loader, accuracy, begin, final_loss, train
-from harness.workload import data, weights
+from harness.workload import data
 
 CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
 
@@ -40,7 +40,7 @@ def training_pass(
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },
-        notes=list(images.notes),
+        notes=[*images.notes, *([keeper.failure] if keeper.failure else [])],
         detail={"losses": run.losses},
-        facts={"weights": weights.facts(spec.workload), "data": images.facts},
+        facts={"weights": job.weights, "data": images.facts},
     )

@@ -65,9 +65,13 @@ def _own_file(name: str) -> Path:
     return file
 
 
-def facts(workload: Workload) -> dict[str, Any]:
-    """Return what a record says of the weights: where they are from, and the file's hash."""
-    said: dict[str, Any] = {"origin": origin(workload.weights)}
+def facts(workload: Workload, model: nn.Module) -> dict[str, Any]:
+    """Return what a record says of the weights a model begins with.
+
+    Where they are from, how positions were resized, and hashes: of the file, where there is one,
+    and of all tensors but the head's.
+    """
+    said: dict[str, Any] = {"origin": origin(workload.weights), "tensors_sha256": _hash_of(model)}
     if workload.weights == "timm":
         said["positions"] = POSITIONS_OF_TIMM
     file = fetch(workload.weights)
@@ -75,6 +79,15 @@ def facts(workload: Workload) -> dict[str, Any]:
         own = file.suffix != ".npz"
         said |= {"sha256": sha256_of(file), "positions": POSITIONS if own else POSITIONS_OF_TIMM}
     return said
+
+
+def _hash_of(model: nn.Module) -> str:
+    head = tuple(f"{part}." for part in _head_names(model))
+    hashed = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if not name.startswith(head):
+            hashed.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
+    return hashed.hexdigest()
 
 
 def load_into(model: nn.Module, name: str) -> None:

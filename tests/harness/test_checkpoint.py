@@ -93,6 +93,16 @@ def test_a_damaged_checkpoint_is_refused(content, make_spec, tmp_path):
         )
 
 
+def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(make_spec, tmp_path):
+    settings = Training(steps=3, learning_rate=1e-3)
+    keeper = Checkpoint(tmp_path / "no such folder" / "run.pt", 0.0)
+    spec = make_spec(training=settings)
+    progress = train(begin(spec, load), data.load("noise", 5, 0), settings, keeper)
+
+    assert progress.step == 3
+    assert keeper.failure.startswith("no checkpoint after step 1 (")
+
+
 def test_a_killed_run_ends_with_the_accuracy_of_one_that_was_not(tmp_path):
     """With kill -9 of the whole program in the middle of training."""
     suite = tmp_path / "tiny.toml"

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 import methods
 from harness.counted_step import at_peak_metrics, counted_step
@@ -13,8 +14,8 @@ from harness.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predi
 from harness.method import Kind, Method
 from harness.profiler import flop_pass
 from harness.profiler.step import job_and_batch
-from harness.spec import TrialSpec
-from harness.trial import PassResult
+from harness.spec import Profile, TrialSpec
+from harness.trial import PassResult, passes_of
 
 MIB = 2**20
 PAIRS = ["bsr+int8", "bsr+checkpoint", "lora+int8"]
@@ -263,3 +264,21 @@ def test_a_prediction_that_breaks_loses_no_measurement(make_six_spec):
 
     assert reading.measurements == {}
     assert "ZeroDivisionError" in reading.missing["peak_estimated_bytes"]
+
+
+def test_a_trial_that_only_predicts_executes_nothing(make_spec):
+    """Its one pass has what a real profile measures, at a batch that none could hold."""
+    spec = make_spec(profile=Profile(rounds=0, only_predict=True), batch=1 << 20)
+    reading = estimate_pass(spec, methods.load)
+    small = predict(make_spec(batch=1), methods.load).measurements
+
+    assert passes_of(spec) == ["estimate"]
+    assert reading.measurements["step_flop"] == small["step_flop"] << 20
+    assert reading.measurements["peak_estimated_bytes"] > 1 << 40
+    assert reading.missing == {}
+    assert any("nothing was executed" in note for note in reading.notes)
+
+
+def test_what_only_predicts_cannot_be_timed():
+    with pytest.raises(ValidationError, match="only_predict executes nothing to time: set rounds"):
+        Profile(only_predict=True)

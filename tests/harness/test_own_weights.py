@@ -47,11 +47,24 @@ def build(file, image_size=None, classes=10):
 def test_every_format_fills_the_model(file, write, root, state):
     write(state, root / file)
     model, workload = build(file)
-    said = weights.facts(workload)
+    said = weights.facts(workload, model)
 
     assert all(torch.equal(value, model.state_dict()[key]) for key, value in state.items())
     assert said["origin"] == f"read from the file {file}"
     assert len(said["sha256"]) == 64
+
+
+def test_the_same_tensors_have_the_same_hash_whatever_the_file_and_the_head(root, state):
+    save_file(state, root / "w.safetensors")
+    torch.save(state, root / "w.pth")
+    built = [build("w.safetensors"), build("w.pth"), build("w.pth", classes=3)]
+    hashes = {weights.facts(workload, model)["tensors_sha256"] for model, workload in built}
+    other, workload = built[0]
+    with torch.no_grad():
+        other.norm.bias[0] += 1
+
+    assert len(hashes) == 1
+    assert weights.facts(workload, other)["tensors_sha256"] not in hashes
 
 
 def test_a_head_of_another_width_stays_as_it_was_drawn(root, state):
@@ -71,7 +84,7 @@ def test_positions_are_resized_bicubically_without_antialiasing(root, state):
 
     assert torch.equal(state["pos_embed"][:, 0], model.pos_embed[:, 0])
     torch.testing.assert_close(expected.flatten(2)[0].T, model.pos_embed[0, 1:])
-    assert weights.facts(workload)["positions"] == "resized bicubically without antialiasing"
+    assert weights.facts(workload, model)["positions"] == "resized bicubically without antialiasing"
 
 
 def write_jax(model, path):
@@ -116,7 +129,7 @@ def test_weights_of_the_jax_models_are_read(root):
         if not key.startswith("head."):
             assert torch.equal(value, model.state_dict()[key]), key
     torch.testing.assert_close(source.forward_features(images), model.forward_features(images))
-    assert "antialiasing" in weights.facts(workload)["positions"]
+    assert "antialiasing" in weights.facts(workload, model)["positions"]
 
 
 def _without(state, key):
