@@ -14,27 +14,19 @@ from harness.checkpoint import Checkpoint
 from harness.errors import BadInput
 from harness.profiler import training_pass
 from harness.spec import Training
-from harness.store import Store
 from harness.training import begin, train
 from harness.workload import data
 from methods import load
 
 ROOT = Path(__file__).parents[2]
-SUITE = """
-seeds = [0]
-[workload]
-model = "test_vit"
-data = "digits"
-image_size = 64
-batch = 4
-optimizer = "adamw"
-[training]
-steps = 120
-learning_rate = 1e-4
-augmentation = "crop-flip"
-evaluate_every = 50
-[[methods]]
-method = "full"
+ALONE = """
+import sys
+import methods
+from harness.profiler import training_pass
+from harness.spec import TrialSpec
+import torch
+torch.set_num_threads(1)
+training_pass(TrialSpec.model_validate_json(sys.argv[1]), methods.load, sys.argv[2], 0.0)
 """
 
 
@@ -103,36 +95,24 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(make_spec, tmp_pat
     assert keeper.failure.startswith("no checkpoint after step 1 (")
 
 
-def test_a_killed_run_ends_with_the_accuracy_of_one_that_was_not(tmp_path):
-    """With kill -9 of the whole program in the middle of training."""
-    suite = tmp_path / "tiny.toml"
-    suite.write_text(SUITE)
-
-    def command(results):
-        settings = ["--results", str(tmp_path / results), "--checkpoint-seconds", "0"]
-        return [sys.executable, "-m", "harness", "run", str(suite), *settings]
-
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    staged = tmp_path / "killed" / ".staged"
+def test_a_killed_training_ends_with_the_accuracy_of_one_that_was_not(make_spec, tmp_path):
+    """With kill -9 of its process in the middle of training."""
+    settings = Training(steps=120, learning_rate=1e-4, augmentation="crop-flip", evaluate_every=50)
+    spec = make_spec(training=settings, data="digits", classes=None, optimizer="adamw")
+    file = tmp_path / "run.pt"
     with subprocess.Popen(
-        command("killed"),
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as run:
+        [sys.executable, "-c", ALONE, spec.model_dump_json(), str(file)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as alone:
         deadline = time.monotonic() + 120
-        while not list(staged.glob("*.checkpoint.pt")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        while not file.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
         time.sleep(0.2)
-        run.send_signal(signal.SIGKILL)
-    kept = list(staged.glob("*.checkpoint.pt"))
-    step = torch.load(kept[0], weights_only=True)["progress"]["step"]
-    subprocess.run(command("killed"), env=environment, check=True, capture_output=True)
-    (record,) = Store(tmp_path / "killed").records()[0]
-    undisturbed = training_pass(record.spec, load).measurements
+        alone.send_signal(signal.SIGKILL)
+    step = torch.load(file, weights_only=True)["progress"]["step"]
+    found = training_pass(spec, load, str(file), 0.0).measurements
+    undisturbed = training_pass(spec, load).measurements
 
     assert 0 < step < 120
     for name in ("accuracy_top1", "final_loss", "curve_accuracies"):
-        assert record.measurements[name] == undisturbed[name]
-    assert list(staged.glob("*")) == []
+        assert found[name] == undisturbed[name]

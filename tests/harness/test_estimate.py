@@ -274,7 +274,7 @@ def test_a_trial_that_only_predicts_executes_nothing(make_spec):
 
     assert passes_of(spec) == ["estimate"]
     assert reading.measurements["step_flop"] == small["step_flop"] << 20
-    assert reading.measurements["peak_estimated_bytes"] > 1 << 40
+    assert reading.measurements["peak_estimated_bytes"] > 256 << 30
     assert reading.missing == {}
     assert any("nothing was executed" in note for note in reading.notes)
 
