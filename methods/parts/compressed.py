@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-PRODUCT_BYTES = 4 << 20  # unpacked at a time for a matrix product: smaller ones are slower
-ELEMENT_BYTES = 1 << 20  # for what works element by element, which stays in the cache
+PRODUCT_BYTES = 16 << 20  # unpacked at a time for a matrix product: smaller ones are slower
+ELEMENT_BYTES = 2 << 20  # for what works element by element, which stays in the cache
 
 
 @dataclass(frozen=True)
