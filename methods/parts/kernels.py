@@ -23,8 +23,8 @@ from harness.method import Unsupported
 
 SETTING = "BSRBENCH_KERNELS"
 WAYS = ("auto", "compiled", "eager")
-# Threads are taken from torch when a kernel runs, not fixed when it is compiled.
 NATIVE = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
+# Threads are taken from torch when a kernel runs, not fixed when it is compiled.
 INDUCTOR = {"cpp.dynamic_threads": True, "aot_inductor.compile_wrapper_opt_level": "O0"}
 
 

@@ -13,9 +13,8 @@ from torch.export import Dim
 from methods.parts.kernels import Kernel
 
 PERIOD = 127  # rows after which noise repeats; prime, so that it meets other tokens then
-FINEST = (
-    2.0**-20
-)  # a level is at least so much of the largest number, for fp32 to tell levels apart
+# A level is at least so much of the largest number, for fp32 to tell levels apart.
+FINEST = 2.0**-20
 SIGN = -(2**31)
 MANY = 1 << 30
 
