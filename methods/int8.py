@@ -14,10 +14,9 @@ from harness.method import Kind, Method
 from methods.parts import kernels
 from methods.parts.compress import Codecs, compress
 from methods.parts.compressed import Packed
-from methods.parts.quantise import PACK8, UNPACK8, draws, pack8, step_of, unpack8
+from methods.parts.quantise import MOVE8, PACK8, UNPACK8, draws, move8, pack8, unpack8
 
 BITS = 8
-DECAY = 0.9  # of the running range; Mesa's code
 CODES_A_WORD = 4
 
 
@@ -77,7 +76,7 @@ class EightBitActivations(Method):
 
     def environment(self, device: str) -> dict[str, Any]:
         """Return how codes are made and read."""
-        return kernels.facts([PACK8, UNPACK8], device)
+        return kernels.facts([MOVE8, PACK8, UNPACK8], device)
 
 
 class EightBits(nn.Module):
@@ -117,29 +116,26 @@ class EightBits(nn.Module):
     def _pack(self, x: Tensor) -> Packed:
         last = x.movedim(self._channels, -1)
         rows = last.reshape(-1, last.shape[-1]).to(torch.float32)
-        low, step = self._range(rows)
+        low, step, inverse, offset = self._range(rows)
         if missing := -rows.shape[1] % CODES_A_WORD:
             # Numbers that fill up a word get the last channel's range.
             rows = F.pad(rows, (0, missing))
-            low, step = (torch.cat([one, one[-1:].expand(missing)]) for one in (low, step))
-        inverse = step.reciprocal()
-        noise = draws(rows, stochastic=self._stochastic)
-        words = pack8(rows, inverse, -low * inverse, *noise)
+            low, step, inverse, offset = (
+                torch.cat([one, one[-1:].expand(missing)]) for one in (low, step, inverse, offset)
+            )
+        words = pack8(rows, inverse, offset, *draws(rows, stochastic=self._stochastic))
         shape = last.shape[1:]
         restore = partial(_restore, shape=shape, channels=self._channels, dtype=x.dtype)
         return Packed((words.view(x.shape[0], -1, words.shape[1]), low, step), restore)
 
-    def _range(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Move the running range towards that of rows [n, c]; return low and step by channel."""
-        channels = rows.shape[1]
-        groups = self._groups if channels % self._groups == 0 else 1
-        low = rows.amin(0).view(groups, -1).amin(1)
-        high = rows.amax(0).view(groups, -1).amax(1)
-        for kept, now in ((self.low, low), (self.width, high - low)):
-            kept.copy_(torch.where(kept.isnan(), now, DECAY * kept + (1 - DECAY) * now))
-        both = torch.stack([self.low, step_of(self.low, self.width, BITS)])
-        low, step = both.repeat_interleave(channels // groups, dim=1)[:, :channels]
-        return low, step
+    def _range(self, rows: Tensor) -> list[Tensor]:
+        """Move the running range towards that of rows [n, c]; return by channel what packs it."""
+        groups = self._groups if rows.shape[1] % self._groups == 0 else 1
+        lows, highs = rows.amin(0).view(groups, -1), rows.amax(0).view(groups, -1)
+        low, width, *by_channel = move8(lows, highs, self.low, self.width)
+        self.low.copy_(low)
+        self.width.copy_(width)
+        return [one.view(-1) for one in by_channel]
 
 
 def _restore(

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from methods.parts.kernels import Kernel
+from methods.parts.kernels import Kernel, operator
 
 PERIOD = 127  # rows after which noise repeats; prime, so that it meets other tokens then
 # A level is at least so much of the largest number, for fp32 to tell levels apart.
 FINEST = 2.0**-20
 SIGN = -(2**31)
+DECAY = 0.9  # of running ranges; Mesa's code
 MANY = 1 << 30
 
 
@@ -71,6 +72,65 @@ def _from_words(words: Tensor, bits: int) -> list[Tensor]:
 def _chunks(x: Tensor) -> list[slice]:
     """Return slices over x [n, ...] of a period each, which stay in the processor's cache."""
     return [slice(first, first + PERIOD) for first in range(0, x.shape[0], PERIOD)]
+
+
+# ---- the running range of a group of channels --------------------------------------------------
+
+
+def _move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
+    now = lows.amin(1)
+    now_width = highs.amax(1) - now
+    low = torch.where(low.isnan(), now, DECAY * low + (1 - DECAY) * now)
+    width = torch.where(width.isnan(), now_width, DECAY * width + (1 - DECAY) * now_width)
+    step = step_of(low, width, 8)
+    inverse = step.reciprocal()
+    by_channel = [
+        one.unsqueeze(1).expand_as(lows).contiguous()
+        for one in (low, step, inverse, -low * inverse)
+    ]
+    return low, width, *by_channel
+
+
+def _example_move8() -> tuple[Tensor, ...]:
+    return torch.zeros(4, 16), torch.ones(4, 16), torch.zeros(4), torch.ones(4)
+
+
+def _shapes_move8() -> dict[str, Any]:
+    groups, channels = Dim("groups", max=MANY), Dim("channels", max=MANY)
+    both = {0: groups, 1: channels}
+    return {"lows": both, "highs": both, "low": {0: groups}, "width": {0: groups}}
+
+
+MOVE8 = Kernel(f"{__name__}:MOVE8", _move8, _move8, _example_move8, _shapes_move8)
+
+
+def _fake_move8(lows: Tensor, _: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
+    by_channel = [torch.empty_like(lows) for _ in range(4)]
+    return torch.empty_like(low), torch.empty_like(width), *by_channel
+
+
+_MOVE8 = operator(
+    "move8(Tensor lows, Tensor highs, Tensor low, Tensor width)"
+    " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+    MOVE8,
+    _fake_move8,
+)
+
+
+def move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
+    """Move running ranges, decaying by 0.9, towards the extremes of channels; return six tensors.
+
+    They are the new low and width [g]; then, by channel, [g, k] each: the low, the width of a level
+    of 8 bits, its inverse, and less the low in such widths.
+
+    Args:
+        lows: smallest number of each channel, fp32 [g, k]: g groups of k channels.
+        highs: the largest, [g, k].
+        low: of the running ranges, [g]; NaN where there is none yet.
+        width: of the running ranges, [g].
+    """
+    moved: tuple[Tensor, ...] = _MOVE8(lows, highs, low, width)
+    return moved
 
 
 # ---- 8 bits, one range a channel ------------------------------------------------------------
@@ -151,7 +211,17 @@ UNPACK8 = Kernel(
 )
 
 
-@torch.library.custom_op("bsrbench::pack8", mutates_args=())
+def _fake_pack8(x: Tensor, *_: object) -> Tensor:
+    return torch.empty(x.shape[0], x.shape[1] // 4, dtype=torch.int32, device=x.device)
+
+
+_PACK8 = operator(
+    "pack8(Tensor x, Tensor inverse, Tensor offset, Tensor rows, Tensor columns) -> Tensor",
+    PACK8,
+    _fake_pack8,
+)
+
+
 def pack8(x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Return x as 8-bit codes in int32 words [n, c / 4]; what has no code is clamped.
 
@@ -162,25 +232,23 @@ def pack8(x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Ten
         rows: what ``draws`` gave, [n].
         columns: what ``draws`` gave, [c].
     """
-    words: Tensor = PACK8(x, inverse, offset, rows, columns)
+    words: Tensor = _PACK8(x, inverse, offset, rows, columns)
     return words
 
 
-@pack8.register_fake
-def _(x: Tensor, *_: object) -> Tensor:
-    return torch.empty(x.shape[0], x.shape[1] // 4, dtype=torch.int32, device=x.device)
+def _fake_unpack8(words: Tensor, low: Tensor, _: Tensor) -> Tensor:
+    return torch.empty(words.shape[0], low.shape[0], device=words.device)
 
 
-@torch.library.custom_op("bsrbench::unpack8", mutates_args=())
+_UNPACK8 = operator(
+    "unpack8(Tensor words, Tensor low, Tensor step) -> Tensor", UNPACK8, _fake_unpack8
+)
+
+
 def unpack8(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
     """Return the fp32 [n, c] that words [n, c / 4] stand for; ``step`` is the width of a level."""
-    x: Tensor = UNPACK8(words, low, step)
+    x: Tensor = _UNPACK8(words, low, step)
     return x
-
-
-@unpack8.register_fake
-def _(words: Tensor, low: Tensor, step: Tensor) -> Tensor:  # noqa: ARG001 - the same arguments
-    return torch.empty(words.shape[0], low.shape[0], device=words.device)
 
 
 # ---- 4 bits, one range a group of neighbours -------------------------------------------------
@@ -239,26 +307,32 @@ UNPACK4 = Kernel(
 )
 
 
-@torch.library.custom_op("bsrbench::pack4", mutates_args=())
-def pack4(x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return groups x [n, c], fp32, as 4-bit codes in words [n, c / 8], their low and step."""
-    words, low, step = PACK4(x, rows, columns)
-    return words, low, step
-
-
-@pack4.register_fake
-def _(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_pack4(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
     words = torch.empty(x.shape[0], x.shape[1] // 8, dtype=torch.int32, device=x.device)
     return words, x.new_empty(x.shape[0], 1), x.new_empty(x.shape[0], 1)
 
 
-@torch.library.custom_op("bsrbench::unpack4", mutates_args=())
+_PACK4 = operator(
+    "pack4(Tensor x, Tensor rows, Tensor columns) -> (Tensor, Tensor, Tensor)", PACK4, _fake_pack4
+)
+
+
+def pack4(x: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return groups x [n, c], fp32, as 4-bit codes in words [n, c / 8], their low and step."""
+    words, low, step = _PACK4(x, rows, columns)
+    return words, low, step
+
+
+def _fake_unpack4(words: Tensor, *_: object) -> Tensor:
+    return torch.empty(words.shape[0], 8 * words.shape[1], device=words.device)
+
+
+_UNPACK4 = operator(
+    "unpack4(Tensor words, Tensor low, Tensor step) -> Tensor", UNPACK4, _fake_unpack4
+)
+
+
 def unpack4(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
     """Return the fp32 groups [n, c] that words [n, c / 8] stand for."""
-    x: Tensor = UNPACK4(words, low, step)
+    x: Tensor = _UNPACK4(words, low, step)
     return x
-
-
-@unpack4.register_fake
-def _(words: Tensor, low: Tensor, step: Tensor) -> Tensor:  # noqa: ARG001 - the same arguments
-    return torch.empty(words.shape[0], 8 * words.shape[1], device=words.device)
