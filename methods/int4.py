@@ -13,7 +13,8 @@ from harness.method import Kind, Method
 from harness.vit import blocks, final_norm
 from methods.parts import kernels
 from methods.parts.extend import extend
-from methods.parts.quantise import PACK4, UNPACK4, draws, pack4, unpack4
+from methods.parts.quantise import draws
+from methods.parts.quantise4 import PACK4, UNPACK4, pack4, unpack4
 
 BITS = 4
 GROUP = 256  # numbers with one range; the paper, section 5

@@ -14,7 +14,8 @@ from harness.method import Kind, Method
 from methods.parts import kernels
 from methods.parts.compress import Codecs, compress
 from methods.parts.compressed import Packed
-from methods.parts.quantise import MOVE8, PACK8, UNPACK8, draws, move8, pack8, unpack8
+from methods.parts.quantise import draws
+from methods.parts.quantise8 import MOVE8, PACK8, UNPACK8, move8, pack8, unpack8
 
 BITS = 8
 CODES_A_WORD = 4

@@ -86,8 +86,11 @@ class Kernel(Compiled):
         return self.eager(*tensors) if run is None else _unpack(run(list(tensors)))
 
     def sources(self) -> list[str]:
-        """Return the source of the function's module and of this one."""
-        return [inspect.getsource(self.module), inspect.getsource(sys.modules[__name__])]
+        """Return the sources of its module, of ours that it imports from, and of this one."""
+        used = {getattr(value, "__module__", None) for value in vars(self.module).values()}
+        ours = {name for name in used if name and name.startswith(f"{__package__}.")}
+        modules = sorted({self.module.__name__, __name__} | ours)
+        return [inspect.getsource(sys.modules[name]) for name in modules]
 
     def build(self, target: Path, device: str) -> str:
         """Compile in another process, whose memory is not this one's."""

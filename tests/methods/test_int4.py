@@ -8,7 +8,8 @@ import methods
 from harness.errors import BadInput
 from harness.meters.counted import Category, LiveBytes
 from methods.parts.extend import extend
-from methods.parts.quantise import draws, pack4, unpack4
+from methods.parts.quantise import draws
+from methods.parts.quantise4 import pack4, unpack4
 
 from methods.int4 import SavesCodes  # isort: skip - the part of it that is tested alone
 

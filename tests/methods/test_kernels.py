@@ -1,5 +1,6 @@
 """Compiled kernels give what eager ones give, and nobody is left to guess which ran."""
 
+import inspect
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,10 +9,12 @@ import pytest
 import torch
 
 from harness.method import Unsupported
-from methods.parts import kernels
-from methods.parts.quantise import PACK4, PACK8, UNPACK4, UNPACK8, draws, step_of
+from methods.parts import kernels, quantise
+from methods.parts.quantise import draws, step_of
+from methods.parts.quantise4 import PACK4, UNPACK4
+from methods.parts.quantise8 import MOVE8, PACK8, UNPACK8
 
-BROKEN = replace(PACK8, place="methods.parts.quantise:NOWHERE")
+BROKEN = replace(PACK8, place="methods.parts.quantise8:NOWHERE")
 
 
 @pytest.fixture
@@ -42,6 +45,25 @@ def test_compiled_codes_equal_eager_ones(shape, way):
     assert torch.equal(PACK8.eager(*arguments), words)
     # One unit in the last place of the largest number added.
     torch.testing.assert_close(restored, UNPACK8.eager(words, low, step), rtol=0, atol=5e-7)
+
+
+@pytest.mark.parametrize("shape", [(6, 64), (1, 36), (3, 1), (1, 1)])
+@pytest.mark.parametrize("first", [True, False])
+def test_compiled_ranges_equal_eager_ones(shape, first, way):
+    way("compiled")
+    torch.manual_seed(0)
+    lows = torch.randn(shape)
+    highs = lows + torch.rand(shape)
+    low, width = torch.full((2, shape[0]), torch.nan) if first else torch.rand(2, shape[0])
+
+    for compiled, eager in zip(
+        MOVE8(lows, highs, low, width), MOVE8.eager(lows, highs, low, width), strict=True
+    ):
+        torch.testing.assert_close(compiled, eager, rtol=2e-7, atol=0)  # one unit in the last place
+
+
+def test_a_kernel_is_compiled_anew_when_what_it_calls_changes():
+    assert inspect.getsource(quantise) in PACK8.sources()
 
 
 def test_eager_is_no_fallback_where_it_was_asked_for(way):
@@ -89,7 +111,8 @@ def test_loading_a_kernel_does_not_load_the_compiler(way):
     way("compiled")
     kernels.chosen(UNPACK8, "cpu")  # compiled by now
     code = (
-        "import sys; from methods.parts.quantise import UNPACK8; from methods.parts import kernels;"
+        "import sys; from methods.parts.quantise8 import UNPACK8;"
+        "from methods.parts import kernels;"
         "assert kernels.chosen(UNPACK8, 'cpu').run; print('torch._inductor.graph' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
