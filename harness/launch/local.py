@@ -3,6 +3,7 @@
 import ctypes
 import json
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import shutil
 import signal
@@ -131,8 +132,12 @@ def _child(
 def _die_with_the_server() -> None:
     """Be killed when the fork server ends, which it does when the parent does, however that dies.
 
-    Else a trial that nobody waits for would go on beside the next run's.
+    Else a trial that nobody waits for would go on beside the next run's. The server ends when
+    nobody holds the pipe any more that it was given; multiprocessing hands every child one end.
     """
+    server: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - there is no public way
+    os.close(server._forkserver_alive_fd)  # noqa: SLF001 - see above
+    server._forkserver_alive_fd = None  # noqa: SLF001 - see above
     with suppress(OSError, AttributeError):  # Linux has it
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 

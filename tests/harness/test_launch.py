@@ -2,8 +2,11 @@
 
 import os
 import signal
+import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,7 @@ from harness.spec import Profile, Training
 from harness.store import Store
 from harness.trial import PROFILE_PASSES, PassResult
 
+ROOT = Path(__file__).resolve().parents[2]
 BROKEN = '''
 import os, signal, sys, time
 from dataclasses import dataclass
@@ -49,6 +53,8 @@ class Broken(Method):
             open(self.counter, "w").write("oom_kill 4")
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "hang":
+            if self.counter:
+                open(self.counter, "w").write(str(os.getpid()))
             time.sleep(600)
         if self.how == "backward":
             model.register_full_backward_pre_hook(lambda *_: 1 / 0)
@@ -103,6 +109,39 @@ def test_a_pass_that_hangs_is_ended(broken, make_spec):
     result = launcher.perform("memory", make_spec(broken, options={"how": "hang"}))
 
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 3 s")
+
+
+RUN_OF_ONE = """
+import sys
+import methods
+from harness.launch.local import LocalLauncher
+from harness.spec import TrialSpec
+LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.argv[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system ends children with parents")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_trial_ends_with_its_killed_run(how, broken, make_spec, tmp_path):
+    """Nobody is left to wait for it, and the next run would be measured beside it."""
+    place = tmp_path / "pid"
+    spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
+    run = subprocess.Popen([sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()], cwd=ROOT)
+    _wait_until(lambda: place.exists() and place.read_text())
+    trial = Path(f"/proc/{place.read_text()}")
+    was_there = trial.exists()
+    run.send_signal(how)
+    run.wait()
+    _wait_until(lambda: not trial.exists())
+
+    assert was_there
+    assert not trial.exists()
+
+
+def _wait_until(holds, seconds=60):
+    ends = time.monotonic() + seconds
+    while not holds() and time.monotonic() < ends:
+        time.sleep(0.05)
 
 
 def test_a_pass_leaves_nothing_behind_for_the_next(launcher, make_spec):
