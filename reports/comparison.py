@@ -144,7 +144,8 @@ class Comparison:
         if ours is None or theirs is None or ours.spec.profile is None:
             return None
         if row is other:
-            return Ratio(1.0, 1.0, 1.0, len(_numbers(ours, metric)) // ours.spec.profile.steps)
+            rounds = len(_numbers(ours, metric)) // ours.spec.profile.steps
+            return Ratio(1.0, 1.0, 1.0, rounds, least=1.0, largest=1.0)
         return time_ratio(_numbers(ours, metric), _numbers(theirs, metric), ours.spec.profile.steps)
 
     def title(self) -> str:

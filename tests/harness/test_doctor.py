@@ -12,7 +12,8 @@ from harness.record import Status
 from harness.trial import PassResult
 from reports.statistics import Ratio
 
-ALIKE, APART = Ratio(1.0, 0.98, 1.02, 5), Ratio(1.1, 1.05, 1.15, 5)
+ALIKE = Ratio(1.0, 0.98, 1.02, 5, least=0.99, largest=1.01)
+APART = Ratio(1.1, 1.05, 1.15, 5, least=1.08, largest=1.12)
 
 
 def test_every_meter_reads_what_is_known_on_this_machine(launcher):

@@ -69,6 +69,26 @@ def test_each_definition_is_put_against_each_row(make_record):
     assert "bsr+int8" not in text  # BSR is no alternative to itself
 
 
+def test_a_time_reaches_a_claim_only_if_it_does_in_every_round(make_record):
+    """Ratios by round: head 3, 3; bias 2.5, 1.6, whose geometric mean is 2."""
+    records = [
+        make_record("bsr", step_seconds=[1.0, 1.0]),
+        make_record("head", step_seconds=[3.0, 3.0]),
+        make_record("bias", step_seconds=[2.5, 1.6]),
+    ]
+    text = page(records, lambda _: {})
+
+    assert lines(text, "| time of a training step") == [
+        "| time of a training step | 2.00× | **3.00×** | ~2.00× |"
+    ]
+    assert lines(text, "- time of a training step") == [
+        (
+            "- time of a training step: 2 times or more against head; "
+            "2 times or more in some rounds and not in others against bias."
+        )
+    ]
+
+
 def test_accuracy_stands_beside(make_record):
     records = [
         *(make_record("full", seed=s, accuracy_top1=a) for s, a in ((0, 0.9), (1, 0.8))),
