@@ -80,6 +80,9 @@ def _question(comparison: Comparison, ours: Row) -> list[str]:
         ]
         parts.append(table_of(titles, rows))
         parts.append("\n".join(f"- {_verdict(comparison, others, d)}" for d in shown))
+    disturbed = [escape(r.label) for r in (ours, *others) if any(map(_is_of_timing, r.notes()))]
+    if disturbed:
+        parts.append(f"Times to be read with care, for notes were taken: {', '.join(disturbed)}.")
     accuracies = _accuracies([ours, *others])
     if accuracies:
         parts += [
@@ -87,6 +90,10 @@ def _question(comparison: Comparison, ours: Row) -> list[str]:
             accuracies,
         ]
     return parts
+
+
+def _is_of_timing(note: str) -> bool:
+    return note.startswith("timing: ")
 
 
 @dataclass(frozen=True)

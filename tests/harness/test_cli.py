@@ -215,6 +215,13 @@ def test_the_data_dictionary_is_that_of_the_program(typed):
     assert (ROOT / "results" / "README.md").read_text() == typed("list", "metrics")[1]
 
 
+def test_the_claims_page_is_that_of_the_committed_records(typed):
+    """``bsrbench claims results/flowers-small results/memory > docs/claims.md`` makes it again."""
+    sources = [ROOT / "results" / name for name in ("flowers-small", "memory")]
+
+    assert (ROOT / "docs" / "claims.md").read_text() == typed("claims", *sources)[1]
+
+
 def test_help_does_not_wait_for_torch():
     probe = "import sys, harness.cli; print('torch' in sys.modules)"
     said = subprocess.run(

@@ -89,6 +89,14 @@ def test_a_time_reaches_a_claim_only_if_it_does_in_every_round(make_record):
     ]
 
 
+def test_rows_that_were_disturbed_while_timed_are_named(make_record):
+    disturbed = make_record("head", step_seconds=[3.0])
+    disturbed.notes.append("timing: 1 of 1 visits was disturbed")
+    text = page([make_record("bsr", step_seconds=[1.0]), disturbed], lambda _: {})
+
+    assert "for notes were taken: head." in text
+
+
 def test_accuracy_stands_beside(make_record):
     records = [
         *(make_record("full", seed=s, accuracy_top1=a) for s, a in ((0, 0.9), (1, 0.8))),
