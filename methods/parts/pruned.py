@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from methods.parts.kernels import Native, chosen
+from methods.parts.kernels import Native, chosen, operator
 
 NATIVE = Native(f"{__name__}:NATIVE", "pruned.cpp")
 MAGNITUDE = 0x7FFFFFFF  # all bits of an fp32 number but its sign; as integers they sort alike
@@ -20,7 +20,6 @@ LARGEST = torch.finfo(torch.float16).max
 BITS = 8
 
 
-@torch.library.custom_op("bsrbench::keep_largest", mutates_args=())
 def keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     """Return the ``kept`` numbers of largest magnitude in each row of x [n, c], and where they are.
 
@@ -29,27 +28,44 @@ def keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     Returns:
         fp16 [n, kept] in their order in the row, and bits [n, c / 8 rounded up], lowest first.
     """
+    values, bits = _KEEP_LARGEST(x, kept)
+    return values, bits
+
+
+def _keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     keep = _keep_on_cpu if x.device.type == "cpu" else _keep_at_once
     values, bits = keep(x.contiguous(), kept)
     return values.clamp_(-LARGEST, LARGEST).to(torch.float16), bits
 
 
-@keep_largest.register_fake
-def _(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+def _fake_keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     half = torch.empty(x.shape[0], kept, dtype=torch.float16, device=x.device)
     return half, torch.empty(x.shape[0], _bytes(x), dtype=torch.uint8, device=x.device)
 
 
-@torch.library.custom_op("bsrbench::spread", mutates_args=())
+_KEEP_LARGEST = operator(
+    "keep_largest(Tensor x, SymInt kept) -> (Tensor, Tensor)", _keep_largest, _fake_keep_largest
+)
+
+
 def spread(values: Tensor, bits: Tensor, width: int) -> Tensor:
     """Return fp32 [n, width] with the values where the bits are set, and zeros elsewhere."""
+    x: Tensor = _SPREAD(values, bits, width)
+    return x
+
+
+def _spread(values: Tensor, bits: Tensor, width: int) -> Tensor:
     put = _spread_on_cpu if values.device.type == "cpu" else _spread_at_once
     return put(values.to(torch.float32).contiguous(), bits.contiguous(), width)
 
 
-@spread.register_fake
-def _(values: Tensor, bits: Tensor, width: int) -> Tensor:  # noqa: ARG001 - the same arguments
+def _fake_spread(values: Tensor, _: Tensor, width: int) -> Tensor:
     return torch.empty(values.shape[0], width, device=values.device)
+
+
+_SPREAD = operator(
+    "spread(Tensor values, Tensor bits, SymInt width) -> Tensor", _spread, _fake_spread
+)
 
 
 def _bytes(x: Tensor) -> int:
