@@ -159,12 +159,12 @@ WORK_COLUMNS = (
     Column("method", "", _label),
     Column("forward GFLOP", "forward_flop", _value("forward_flop", units.gigaflop)),
     Column("step GFLOP", "step_flop", STEP_FLOP),
-    Column("forward GMAC", "forward_macs", _value("forward_macs", units.gigaflop)),
+    Column("forward GMAC", "forward_macs", _value("forward_macs", units.gigamacs)),
     Column("forward ms", "forward_seconds", _value("forward_seconds", units.milliseconds)),
     Column("backward ms", "backward_seconds", _value("backward_seconds", units.milliseconds)),
     Column("optimizer ms", "optimizer_seconds", _value("optimizer_seconds", units.milliseconds)),
     Column("compile s", "compile_seconds", _value("compile_seconds", units.seconds)),
-    Column("J / image", "joules_per_image", _value("joules_per_image", units.rate)),
+    Column("J / image", "joules_per_image", _value("joules_per_image", units.joules)),
     Column("tokens", "tokens_after_block", lambda _, row: _tokens(row.tokens())),
 )
 

@@ -1,5 +1,7 @@
 """The only place that scales and rounds numbers for people."""
 
+from dataclasses import dataclass
+
 MEBI = 2**20
 GIGA = 1e9
 MEGA = 1e6
@@ -7,54 +9,47 @@ MILLI = 1e-3
 NOTHING = "–"
 
 
-def mebibytes(value: float | None) -> str:
-    """Return bytes as MiB (2^20)."""
-    return NOTHING if value is None else f"{value / MEBI:,.1f}"
+@dataclass(frozen=True)
+class Unit:
+    """How numbers of a kind are printed; called with a number, or ``None``, it prints it.
+
+    Attributes:
+        name: as it stands in a heading.
+        scale: what a number is divided by.
+        digits: behind the point.
+        before: stands right before the number.
+        behind: stands right behind it.
+        signed: whether a number above 0 gets its sign.
+    """
+
+    name: str
+    scale: float = 1.0
+    digits: int = 1
+    before: str = ""
+    behind: str = ""
+    signed: bool = False
+
+    def __call__(self, value: float | None) -> str:
+        """Return a number scaled and rounded; a dash for none."""
+        if value is None:
+            return NOTHING
+        sign = "+" if self.signed else "-"
+        return f"{self.before}{value / self.scale:{sign},.{self.digits}f}{self.behind}"
 
 
-def gigaflop(value: float | None) -> str:
-    """Return FLOPs as GFLOP (10^9, 2 per multiply-add)."""
-    return NOTHING if value is None else f"{value / GIGA:,.2f}"
-
-
-def milliseconds(value: float | None) -> str:
-    """Return seconds as ms."""
-    return NOTHING if value is None else f"{value / MILLI:,.0f}"
-
-
-def seconds(value: float | None) -> str:
-    """Return seconds with one digit."""
-    return NOTHING if value is None else f"{value:,.1f}"
-
-
-def millions(value: float | None) -> str:
-    """Return a count in millions."""
-    return NOTHING if value is None else f"{value / MEGA:,.3f}"
-
-
-def rate(value: float | None) -> str:
-    """Return something a second."""
-    return NOTHING if value is None else f"{value:,.1f}"
-
-
-def share(value: float | None) -> str:
-    """Return a fraction with three digits."""
-    return NOTHING if value is None else f"{value:.3f}"
-
-
-def ratio(value: float | None) -> str:
-    """Return a ratio with a multiplication sign."""
-    return NOTHING if value is None else f"{value:.2f}×"
-
-
-def plain(value: float | None) -> str:
-    """Return a ratio without a sign, as in an interval."""
-    return NOTHING if value is None else f"{value:.2f}"
-
-
-def percent(value: float | None) -> str:
-    """Return a small share in per cent, with its sign."""
-    return NOTHING if value is None else f"{100 * value:+.2f} %"
+mebibytes = Unit("MiB", MEBI)
+gigaflop = Unit("GFLOP", GIGA, 2)  # 2 FLOP per multiply-add
+gigamacs = Unit("GMAC", GIGA, 2)
+milliseconds = Unit("ms", MILLI, 0)
+seconds = Unit("s")
+millions = Unit("M", MEGA, 3)
+rate = Unit("1/s")
+joules = Unit("J")
+count = Unit("", digits=0)
+share = Unit("", digits=3)
+ratio = Unit("×", digits=2, behind="×")
+plain = Unit("", digits=2)  # a ratio in an interval
+percent = Unit("%", 1e-2, 2, behind=" %", signed=True)
 
 
 def learning_rate(value: float | None) -> str:
