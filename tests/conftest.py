@@ -5,14 +5,13 @@ from dataclasses import fields
 
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
 
 import methods
+from harness.conformance.subject import tiny_batch, tiny_model
 from harness.launch.local import LocalLauncher
 from harness.spec import Profile, Training, TrialSpec, Workload
 from methods import find
 
-CLASSES, SIDE, BATCH = 5, 32, 16
 NO_GPU = "torch sees no NVIDIA GPU here"
 
 
@@ -31,38 +30,24 @@ def pytest_collection_modifyitems(items):
 
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
-    count = sum("cuda" in report.keywords for report in skipped)
-    if count:
-        terminalreporter.write_line(f"{count} cuda tests were NOT run: {NO_GPU}", yellow=True)
+    for marker in ("cuda", "browser", "latex"):
+        left_out = [report for report in skipped if marker in report.keywords]
+        if left_out:
+            why = str(left_out[0].longrepr[2]).removeprefix("Skipped: ")
+            said = f"{len(left_out)} {marker} tests were NOT run: {why}"
+            terminalreporter.write_line(said, yellow=True)
 
 
 @pytest.fixture
 def make_vit():
     """Return a maker of twelve-block, width-32 models; the same seed gives the same weights."""
-
-    def make(seed=0, **changes):
-        torch.manual_seed(seed)
-        settings = {
-            "img_size": SIDE,
-            "patch_size": 8,
-            "embed_dim": 32,
-            "depth": 12,
-            "num_heads": 4,
-            "num_classes": CLASSES,
-        }
-        return VisionTransformer(**settings | changes)
-
-    return make
+    return tiny_model
 
 
 @pytest.fixture
 def batch():
     """Return images [16, 3, 32, 32], each its class's pattern under noise, and labels [16]."""
-    generator = torch.Generator().manual_seed(1)
-    patterns = torch.randn(CLASSES, 3, SIDE, SIDE, generator=generator)
-    labels = torch.randint(0, CLASSES, (BATCH,), generator=generator)
-    noise = torch.randn(BATCH, 3, SIDE, SIDE, generator=generator)
-    return patterns[labels] + 0.5 * noise, labels
+    return tiny_batch()
 
 
 @pytest.fixture

@@ -1,0 +1,100 @@
+"""Commands for authors of methods: new-method, check."""
+
+import re
+import sys
+from pathlib import Path
+
+import click
+
+from harness.cli.exits import FAILED
+from harness.errors import BadInput
+
+TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+ENDING = ".py.txt"
+
+
+@click.command("new-method")
+@click.argument("name")
+@click.option(
+    "--like",
+    type=click.Choice(sorted(path.name.removesuffix(ENDING) for path in TEMPLATES.glob("*"))),
+    default="bsr",
+    show_default=True,
+    help="Whose idea to start from.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(),
+    help="Where the file goes; here unless said.",
+)
+def new_method(name: str, like: str, folder: Path) -> None:
+    """Write one commented file with a method that already passes its examination.
+
+    What to change is marked EDIT. In this project's methods/ folder the file is found by its name,
+    anywhere else by FILE:CLASS.
+
+    \b
+    Examples:
+      bsrbench new-method mine
+      bsrbench new-method mine --like int8 --folder methods
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    from harness.files import write_whole
+
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise BadInput(
+            f"{name!r} cannot be a method's name: expected lower-case letters, digits and '_', a "
+            "letter first, for it becomes the name of a Python file"
+        )
+    path = folder / f"{name}.py"
+    if path.exists():
+        raise BadInput(f"{path} is there already; choose another name")
+    made = "".join(part.capitalize() for part in name.split("_"))
+    called = name if _is_found_by_name(folder) else f"{path}:{made}"
+    text = (TEMPLATES / f"{like}{ENDING}").read_text(encoding="utf-8")
+    for place, what in (("@NAME@", name), ("@CLASS@", made), ("@WHERE@", called)):
+        text = text.replace(place, what)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror}") from error
+    click.echo(f"{path}: edit it, then")
+    click.echo(f"  bsrbench check {called}")
+    click.echo(f"  bsrbench run quick --methods full,bsr,{called}")
+
+
+def _is_found_by_name(folder: Path) -> bool:
+    import importlib.util
+
+    found = importlib.util.find_spec("methods")
+    places = found.submodule_search_locations if found else None
+    return folder.resolve() in {Path(place).resolve() for place in places or ()}
+
+
+@click.command()
+@click.argument("method")
+def check(method: str) -> None:
+    """Examine a method: does it keep what it declares, and what every method promises?
+
+    METHOD is a name, several joined by '+', or FILE:CLASS. Each promise is tried on a tiny vision
+    transformer in a few seconds; what is broken is said in words, with the line where it is known.
+    Ends with exit code 1 if anything is.
+    """
+    import methods
+    from harness.conformance.checks import examine
+    from harness.conformance.subject import Subject
+
+    methods.load(method)
+    broken = 0
+    for found in examine(Subject(method, methods.find, methods.load)):
+        click.echo(f"{'BROKEN' if found.broken else 'ok    '} {found.check.promise()}")
+        if found.broken:
+            broken += 1
+            place = f" ({found.where})" if found.where else ""
+            click.echo(f"       {found.broken}{place}")
+            click.echo(f"       the check: {found.check.place()}")
+    if broken:
+        click.echo(f"{method} breaks {broken} promises", err=True)
+        sys.exit(FAILED)
+    click.echo(f"{method} keeps every promise")

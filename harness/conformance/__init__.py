@@ -1,0 +1,1 @@
+"""Promises every method keeps, checked on a tiny vision transformer."""

@@ -1,0 +1,107 @@
+"""The table of promises, and their examination one by one."""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FunctionType
+
+from harness.conformance import card, promises, steps
+from harness.conformance.subject import BrokenPromise, Subject
+from harness.method import Unsupported
+
+
+@dataclass(frozen=True)
+class Check:
+    """A promise and how it is examined.
+
+    Attributes:
+        examine: raises ``BrokenPromise`` in words; any other exception is the method's own.
+        composed: whether compositions are held to it, too.
+    """
+
+    examine: FunctionType
+    composed: bool = True
+
+    def name(self) -> str:
+        """Return the check's name, as pytest and people see it."""
+        return self.examine.__name__
+
+    def promise(self) -> str:
+        """Return in a line what is promised."""
+        return str(inspect.getdoc(self.examine)).splitlines()[0]
+
+    def place(self) -> str:
+        """Return file and line of the check, from the project's root."""
+        code = self.examine.__code__
+        return f"harness/conformance/{Path(code.co_filename).name}:{code.co_firstlineno}"
+
+
+CHECKS = (
+    Check(card.describes_itself, composed=False),
+    Check(card.documents_every_option, composed=False),
+    Check(card.card_says_the_three_things, composed=False),
+    Check(card.pairs_are_on_the_card, composed=False),
+    Check(promises.keeps_the_parameters),
+    Check(promises.forward_promise),
+    Check(promises.gradient_promise),
+    Check(steps.ten_steps_learn_and_move_the_trained_and_only_those),
+    Check(steps.same_seed_same_gradients),
+    Check(promises.holds_less_than_full_fine_tuning),
+    Check(promises.passes_on_the_tokens_it_declares),
+    Check(steps.runs_in_bf16_near_fp32),
+    Check(steps.state_dict_round_trip),
+    Check(card.says_that_a_model_is_prepared_already, composed=False),
+    Check(steps.compiles_in_one_piece, composed=False),
+)
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of one check.
+
+    Attributes:
+        check: which.
+        broken: what was not kept, in words; empty where it was.
+        where: file and line of the method at which it went wrong, if it did there.
+    """
+
+    check: Check
+    broken: str = ""
+    where: str = ""
+
+
+def examine(subject: Subject) -> Iterator[Examined]:
+    """Examine every promise of a method; one that breaks does not stop the others."""
+    for check in CHECKS:
+        if not check.composed and "+" in subject.name:
+            continue
+        if subject.name == "full" and check.examine is card.says_that_a_model_is_prepared_already:
+            continue  # it changes nothing that could tell
+        yield _examined(check, subject)
+
+
+def _examined(check: Check, subject: Subject) -> Examined:
+    try:
+        check.examine(subject)
+    except BrokenPromise as broken:
+        return Examined(check, str(broken))
+    except Unsupported as reason:
+        return Examined(check, f"says that twelve blocks of width 32 are unsupported: {reason}")
+    except Exception as error:  # noqa: BLE001 - whatever an author's code raises is the finding
+        said = f"{type(error).__name__}: {error}".splitlines()
+        return Examined(check, said[0], _where(error, subject))
+    return Examined(check)
+
+
+def _where(error: Exception, subject: Subject) -> str:
+    """Return the last line of the method's own file in a traceback."""
+    files = {inspect.getfile(subject.find(part)) for part in subject.name.split("+")}
+    found = ""
+    trace = error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file in files:
+            found = f"{Path(file).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found

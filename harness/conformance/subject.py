@@ -1,0 +1,95 @@
+"""What a promise is checked on: a method, a tiny real model and a batch for it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from harness.method import Method
+
+CLASSES, SIDE, BATCH, PATCH, WIDTH, DEPTH = 5, 32, 16, 8, 32, 12
+TOKENS = (SIDE // PATCH) ** 2 + 1
+
+
+class BrokenPromise(Exception):  # noqa: N818 - says what a method did not keep
+    """A method does not keep a promise; the message says what was seen and where to look."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A method under examination.
+
+    Attributes:
+        name: of the method, or of several joined by ``+``.
+        find: gives the class of one method.
+        load: gives a method, options set.
+    """
+
+    name: str
+    find: Callable[[str], type[Method]]
+    load: Callable[..., Method]
+
+    def method(self) -> Method:
+        """Return the method with its default options."""
+        return self.load(self.name)
+
+    def prepared(self, seed: int = 0) -> nn.Module:
+        """Return a tiny model that the method has prepared."""
+        return self.method().prepare(tiny_model(seed))
+
+
+def tiny_model(seed: int = 0, **changes: Any) -> VisionTransformer:
+    """Return a model of twelve blocks and width 32; the same seed gives the same weights.
+
+    Args:
+        seed: draws the weights.
+        changes: of timm's settings, for models that are a little different.
+    """
+    torch.manual_seed(seed)
+    settings = {
+        "img_size": SIDE,
+        "patch_size": PATCH,
+        "embed_dim": WIDTH,
+        "depth": DEPTH,
+        "num_heads": 4,
+        "num_classes": CLASSES,
+    }
+    return VisionTransformer(**settings | changes)
+
+
+def tiny_batch() -> tuple[Tensor, Tensor]:
+    """Return images [16, 3, 32, 32], each its class's pattern under noise, and labels [16]."""
+    generator = torch.Generator().manual_seed(1)
+    patterns = torch.randn(CLASSES, 3, SIDE, SIDE, generator=generator)
+    labels = torch.randint(0, CLASSES, (BATCH,), generator=generator)
+    noise = torch.randn(BATCH, 3, SIDE, SIDE, generator=generator)
+    return patterns[labels] + 0.5 * noise, labels
+
+
+def trained(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that ask for a gradient."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the mean cross-entropy of a batch."""
+    images, labels = batch
+    return cross_entropy(model(images), labels)
+
+
+def require(kept: bool, said: str) -> None:
+    """Say that a promise is broken, unless it is kept."""
+    if not kept:
+        raise BrokenPromise(said)
+
+
+def names_of(model: nn.Module, wanted: list[nn.Parameter]) -> str:
+    """Return the names of parameters, the first few of many."""
+    named = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = [named.get(id(parameter), "one that is not in the model") for parameter in wanted]
+    most = 4
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
