@@ -19,7 +19,7 @@ from harness.profiler.process import KNOWN_BYTES
 from harness.record import Status
 from harness.spec import Profile, TrialSpec, Workload
 from harness.trial import PassResult
-from reports.statistics import RATIO_CONFIDENCE, Ratio, time_ratio
+from reports.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
 
 MIB = 2**20
 KERNEL_GRAIN_BYTES = MIB  # pages, stacks and small blocks that the kernel's mark may hold
@@ -149,7 +149,7 @@ def identical_pair(launcher: Launcher) -> Ratio | None:
     ]
     if settings is None or not all(samples):
         return None
-    return time_ratio(samples[0], samples[1], settings.steps)
+    return time_ratio(samples[0], samples[1], settings.steps, DOCTOR_CONFIDENCE)
 
 
 @dataclass(frozen=True)
@@ -167,5 +167,5 @@ def _identical(ratios: Iterable[Ratio | None]) -> Finding:
     differ = sum(ratio.differs() for ratio in found)
     shown = [f"{r.centre:.3f} [{r.low or 0:.3f}, {r.high or 0:.3f}]" for r in found[:SHOWN]]
     said = f"{differ} of {len(found)} seem to differ: {', '.join(shown)}"
-    good = differ <= int(binom.ppf(SURE, len(found), 1 - RATIO_CONFIDENCE))
+    good = differ <= int(binom.ppf(SURE, len(found), 1 - DOCTOR_CONFIDENCE))
     return Finding(what, said + (", ..." if len(found) > SHOWN else ""), good=good)

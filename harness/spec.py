@@ -1,7 +1,9 @@
 """Everything that defines a trial, frozen before it runs."""
 
+import functools
 import hashlib
 import json
+from collections.abc import Hashable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -13,6 +15,7 @@ PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 # How a step is done, whatever the method: rows that differ in these answer one question.
 AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
+RATES = ("learning_rate", "final_learning_rate", "tries")  # each row's own
 # Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
 LATER_KEYS: dict[str, dict[str, Any]] = {
     "workload": {
@@ -96,7 +99,7 @@ class Workload(Frozen):
 
     def question(self) -> str:
         """Return what workloads share whose rows answer one question: all but the axes."""
-        return digest(self.model_dump(mode="json", exclude=set(AXES)))
+        return _digest_without(self, AXES)
 
     def axes(self, beside: "Workload | None" = None) -> list[str]:
         """Return in words the axes that are not as in ``beside``, or else not at their default."""
@@ -180,6 +183,10 @@ class Training(Recipe):
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
     evaluate: Literal["test", "validation"] = "test"
 
+    def question(self) -> str:
+        """Return what trainings share whose rows answer one question: all but the rates."""
+        return _digest_without(self, RATES)
+
 
 class Profile(Frozen):
     """How the clock pass samples; memory and FLOPs need no setting.
@@ -258,8 +265,16 @@ class TrialSpec(Frozen):
                 }
         return digest(data)
 
-    def row_id(self) -> str:
+    def identity(self) -> Hashable:
+        """Return what two specs have in common only if they are the same."""
+        return self.row(), self.training, self.profile, self.seed
+
+    def row(self) -> Hashable:
         """Return what trials share that differ only in seed or in what was measured."""
+        return self.method, json.dumps(self.options, sort_keys=True), self.workload
+
+    def row_id(self) -> str:
+        """Return the same as 16 hex digits, for names of files."""
         return digest(self.model_dump(mode="json", include={"method", "options", "workload"}))
 
     def uncompiled(self) -> "TrialSpec":
@@ -276,6 +291,11 @@ class TrialSpec(Frozen):
         shown = [f"{key}={json.dumps(value)}" for key, value in self.options.items()]
         shown += self.workload.axes(beside)
         return self.method + (f" ({', '.join(shown)})" if shown else "")
+
+
+@functools.lru_cache(maxsize=4096)  # a report asks for thousands of records, of few workloads
+def _digest_without(model: Frozen, keys: tuple[str, ...]) -> str:
+    return digest(model.model_dump(mode="json", exclude=set(keys)))
 
 
 def digest(data: object) -> str:

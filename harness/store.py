@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,12 @@ from pydantic import ValidationError
 
 from harness.errors import BadInput
 from harness.files import write_whole
-from harness.record import TrialRecord
+from harness.record import SCHEMA_VERSION, TrialRecord
 from harness.upgrade import upgrade
 
 RECORDS, DETAILS, STAGED = "records", "details", ".staged"
+PRESENT = f'"schema_version": {SCHEMA_VERSION},'  # stands first in a record of this version
+BEGINNING = 40  # characters of a file in which it stands
 
 
 class Store:
@@ -100,6 +103,53 @@ class Store:
         return sorted(good, key=lambda record: record.finished_at), aside
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """The records of several results folders.
+
+    Attributes:
+        records: each key once, oldest first.
+        aside: why files were left out.
+        stores: the folders they come from.
+    """
+
+    records: list[TrialRecord]
+    aside: list[str]
+    stores: tuple[Store, ...]
+
+    def detail(self, key: str) -> dict[str, Any]:
+        """Return a record's sidecar from the first folder that has one; empty without."""
+        return next((found for store in self.stores if (found := store.detail(key))), {})
+
+
+def gather(folders: Iterable[Path]) -> Gathered:
+    """Read the records of results folders together.
+
+    Of records with one key and different content nobody can say which is true: both are left out.
+
+    Raises:
+        BadInput: a folder holds no records.
+    """
+    stores = tuple(Store(folder) for folder in folders)
+    by_key: dict[str, TrialRecord] = {}
+    disputed: dict[str, str] = {}
+    aside: list[str] = []
+    for store in stores:
+        if not (store.folder / RECORDS).is_dir():
+            raise BadInput(
+                f"no folder {str(store.folder / RECORDS)!r}; expected a results folder that "
+                "'bsrbench run' made"
+            )
+        found, unreadable = store.records()
+        aside += unreadable
+        for record in found:
+            if by_key.setdefault(record.key, record) != record:
+                disputed[record.key] = f"{record.key}: two records with this key differ"
+    kept = [record for key, record in by_key.items() if key not in disputed]
+    kept.sort(key=lambda record: record.finished_at)
+    return Gathered(kept, [*aside, *disputed.values()], stores)
+
+
 def read_record(path: Path) -> TrialRecord:
     """Read one record.
 
@@ -107,13 +157,15 @@ def read_record(path: Path) -> TrialRecord:
         BadInput: the file is not a whole record of a schema version known here.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        data = None if PRESENT in text[:BEGINNING] else json.loads(text)
     except (OSError, ValueError) as error:
         raise BadInput(f"{path}: not a readable record ({error})") from error
-    if not isinstance(data, dict):
+    if data is not None and not isinstance(data, dict):
         raise BadInput(f"{path}: not a record (a JSON object was expected)")
     try:
-        return TrialRecord.model_validate_json(json.dumps(upgrade(data)))
+        # Of a hundred thousand records nearly all are of the present version: parsed once.
+        return TrialRecord.model_validate_json(text if data is None else json.dumps(upgrade(data)))
     except (KeyError, AttributeError, TypeError) as error:
         raise BadInput(f"{path}: not a valid record ({type(error).__name__}: {error})") from error
     except ValidationError as error:
@@ -127,7 +179,7 @@ def read_record(path: Path) -> TrialRecord:
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return the newest record of each trial and machine; older ones are history."""
     newest = {
-        (record.spec.trial_id(), record.environment.get("machine_id")): record for record in records
+        (record.spec.identity(), record.environment.get("machine_id")): record for record in records
     }
     return list(newest.values())
 

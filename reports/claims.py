@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from harness.metrics import METRICS
 from harness.record import TrialRecord
 from reports import units
-from reports.comparison import BASELINE, Comparison, Details, Row, compare
+from reports.comparison import BASELINE, Comparison, Details, compare
 from reports.markdown import escape, table_of
+from reports.row import Row
 
 MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0
 PREDICTED = "peak_estimated_bytes"  # what was measured needs no prediction

@@ -1,101 +1,22 @@
 """Records put side by side: one row a method, with ratios that may be taken."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from statistics import median
+from functools import cached_property
 from typing import Any
 
 from harness.metrics import METRICS
-from harness.record import Status, TrialRecord
-from harness.spec import TrialSpec, Workload
+from harness.record import TrialRecord
+from harness.spec import Training, TrialSpec, Workload
 from harness.store import latest
-from reports.statistics import (
-    Ratio,
-    Summary,
-    mean_and_range,
-    median_and_quartiles,
-    time_ratio,
-)
+from reports.row import APART, Row, numbers
+from reports.statistics import Ratio, time_ratio
 
 REFERENCE = "full"
 BASELINE = "bsr"
 # Gives a record's sidecar by its key; empty where there is none.
 Details = Callable[[str], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """All trials that differ only in seed or in what was measured, on one machine.
-
-    Attributes:
-        label: how reports call it; unique within a comparison.
-        records: the newest record of each trial, results only.
-    """
-
-    label: str
-    records: tuple[TrialRecord, ...]
-
-    @property
-    def spec(self) -> TrialSpec:
-        """Return a spec whose method, options and workload are this row's."""
-        return self.records[0].spec
-
-    def value(self, metric: str) -> float | None:
-        """Return a metric's value: the median of samples, the mean over seeds."""
-        numbers = [n for record in self.records for n in _numbers(record, metric)]
-        if not numbers:
-            return None
-        return median(numbers) if METRICS[metric].samples else sum(numbers) / len(numbers)
-
-    def accuracy(self) -> Summary | None:
-        """Return mean and range of the test accuracy over seeds."""
-        return mean_and_range([n for r in self.records for n in _numbers(r, "accuracy_top1")])
-
-    def curves(self) -> list[tuple[list[float], list[float]]]:
-        """Return seconds and validation accuracies of each seed's curve."""
-        read = [
-            (_numbers(r, "curve_seconds"), _numbers(r, "curve_accuracies")) for r in self.records
-        ]
-        return [curve for curve in read if curve[0]]
-
-    def step_seconds(self) -> Summary | None:
-        """Return median and quartiles of the step time."""
-        return median_and_quartiles([n for r in self.records for n in _numbers(r, "step_seconds")])
-
-    def tokens(self) -> list[int]:
-        """Return the tokens after each block, as observed."""
-        return [int(n) for r in self.records for n in _numbers(r, "tokens_after_block")]
-
-    def round_group(self) -> str | None:
-        """Return the round group the row was timed in."""
-        groups = [r.environment.get("round_group") for r in self.records if r.spec.profile]
-        return groups[0] if groups else None
-
-    def profiled(self) -> TrialRecord | None:
-        """Return the record of the row's profile, if there is one."""
-        return next((r for r in self.records if r.spec.profile), None)
-
-    def timed(self) -> TrialRecord | None:
-        """Return the record whose steps were timed, if there is one."""
-        found = self.profiled()
-        return found if found and found.measurements.get("step_seconds") else None
-
-    def failures(self) -> list[str]:
-        """Return how trials ended that did not complete."""
-        return [
-            f"seed {record.spec.seed}: {record.outcome.status} ({record.outcome.reason})"
-            for record in self.records
-            if record.outcome.status is not Status.COMPLETED
-        ]
-
-    def notes(self) -> list[str]:
-        """Return what a reader of the numbers must know."""
-        return list(dict.fromkeys(note for record in self.records for note in record.notes))
-
-    def trained(self) -> TrialSpec | None:
-        """Return the spec of a training trial, if there is one."""
-        return next((r.spec for r in self.records if r.spec.training), None)
 
 
 @dataclass(frozen=True)
@@ -112,6 +33,15 @@ class Comparison:
     reference: Workload
     details: Details
 
+    def question(self) -> tuple[str, str | None]:
+        """Return what all rows were asked: the workload but for its axes, and the training."""
+        trained = self.training()
+        return self.reference.question(), trained.question() if trained else None
+
+    def training(self) -> Training | None:
+        """Return how rows were trained but for the learning rate, if any was."""
+        return next((spec.training for row in self.rows if (spec := row.trained())), None)
+
     def detail(self, row: Row) -> dict[str, Any]:
         """Return the sidecar of a row's profile; empty where there is none."""
         record = row.profiled()
@@ -119,8 +49,11 @@ class Comparison:
 
     def find(self, method: str) -> Row | None:
         """Return the plain row of a method: no options, and the axes of the reference row."""
-        plain = [row for row in self.rows if row.label == method]
-        return plain[0] if plain else None
+        return self._by_label.get(method)
+
+    @cached_property
+    def _by_label(self) -> dict[str, Row]:
+        return {row.label: row for row in self.rows}
 
     def ratio(self, row: Row, metric: str, to: str = REFERENCE) -> float | None:
         """Return a row's value relative to another row's; times only within one round group."""
@@ -144,17 +77,19 @@ class Comparison:
         if ours is None or theirs is None or ours.spec.profile is None:
             return None
         if row is other:
-            rounds = len(_numbers(ours, metric)) // ours.spec.profile.steps
+            rounds = len(numbers(ours, metric)) // ours.spec.profile.steps
             return Ratio(1.0, 1.0, 1.0, rounds, least=1.0, largest=1.0)
-        return time_ratio(_numbers(ours, metric), _numbers(theirs, metric), ours.spec.profile.steps)
+        return time_ratio(numbers(ours, metric), numbers(theirs, metric), ours.spec.profile.steps)
 
     def title(self) -> str:
         """Return the workload in a line."""
         workload = self.rows[0].spec.workload
         size = f" at {workload.image_size} px" if workload.image_size else ""
+        trained = self.training()
         parts = (
             *(f"{workload.model}{size}", workload.data, f"batch {workload.batch}"),
             *(self.axes(), workload.optimizer, workload.device),
+            *([f"{trained.steps} steps"] if trained else []),
         )
         return ", ".join(parts)
 
@@ -199,27 +134,64 @@ class Comparison:
 def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison]:
     """Put the newest record of every trial into rows, and rows of one question together.
 
-    Workloads ask one question if they differ at most in their axes. Tries of learning rates are
-    left out.
+    Workloads ask one question if they differ at most in their axes, trainings if they differ at
+    most in the learning rate. What was only profiled stands beside every training of its workload.
+    Tries of learning rates are left out.
     """
-    questions: dict[str, list[TrialRecord]] = defaultdict(list)
+    asked: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
     for record in latest(records):
-        if record.spec.training is None or record.spec.training.evaluate == "test":
-            questions[record.spec.workload.question()].append(record)
-    return [_comparison(found, details) for found in questions.values()]
+        training = record.spec.training
+        if training is None or training.evaluate == "test":
+            of_workload = asked[record.spec.workload.question()]
+            recipe = training.question() if training else None
+            of_workload.setdefault(recipe, []).append(record)
+    return [
+        _comparison(found, details)
+        for of_workload in asked.values()
+        for found in _with_profiles(of_workload)
+    ]
+
+
+def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[list[TrialRecord]]:
+    """Return the records of each recipe, the profiles first; the profiles alone without one."""
+    profiles = of_workload.pop(None, [])
+    return [[*profiles, *trained] for trained in of_workload.values()] or [profiles]
 
 
 def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
-    grouped: dict[tuple[str, str], list[TrialRecord]] = defaultdict(list)
+    grouped: dict[Hashable, list[TrialRecord]] = defaultdict(list)
     for record in records:
-        grouped[record.spec.row_id(), record.environment["machine_id"]].append(record)
-    reference = _reference([members[0].spec for members in grouped.values()])
-    labels = _labels(list(grouped.values()), reference)
-    rows = [
-        Row(label, tuple(members)) for label, members in zip(labels, grouped.values(), strict=True)
-    ]
+        grouped[record.spec.row(), record.environment["machine_id"]].append(record)
+    groups = [group for members in grouped.values() for group in _by_rate(_one_profile(members))]
+    reference = _reference([members[0].spec for members in groups])
+    labels = _labels(groups, reference)
+    rows = [Row(label, tuple(members)) for label, members in zip(labels, groups, strict=True)]
     rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
     return Comparison(tuple(rows), reference, details)
+
+
+def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Leave out all profiles but the one that measured most, the newest of equals."""
+    profiles = [record for record in records if not record.spec.training]
+    if len(profiles) < 2:  # noqa: PLR2004 - the usual case
+        return records
+    fullest = max(reversed(profiles), key=_measured)
+    return [record for record in records if record.spec.training or record is fullest]
+
+
+def _measured(record: TrialRecord) -> int:
+    return sum(value is not None for value in record.measurements.values())
+
+
+def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
+    """Return records apart that were trained with different learning rates, profiles with each."""
+    rates = dict.fromkeys(r.spec.training.learning_rate for r in records if r.spec.training)
+    if len(rates) < 2:  # noqa: PLR2004 - the usual case
+        return [records]
+    return [
+        [r for r in records if not r.spec.training or r.spec.training.learning_rate == rate]
+        for rate in rates
+    ]
 
 
 def _reference(specs: list[TrialSpec]) -> Workload:
@@ -233,22 +205,30 @@ def _reference(specs: list[TrialSpec]) -> Workload:
 
 
 def _labels(groups: list[list[TrialRecord]], reference: Workload) -> list[str]:
-    """Return each row's label; where two are equal, what tells them apart is added."""
+    """Return each row's label; where several are equal, what tells them apart is added."""
     plain = [group[0].spec.label(beside=reference) for group in groups]
-    labels = []
-    for label, group in zip(plain, groups, strict=True):
-        if plain.count(label) == 1:
-            labels.append(label)
-            continue
-        labels.append(f"{label} [machine {group[0].environment['machine_id']}]")
+    places: dict[str, list[int]] = defaultdict(list)
+    for place, label in enumerate(plain):
+        places[label].append(place)
+    labels = list(plain)
+    for label, same in places.items():
+        if len(same) > 1:
+            for place, said in zip(same, _apart([groups[i] for i in same]), strict=True):
+                labels[place] = f"{label}{APART}{said}]"
     return labels
 
 
-def _numbers(record: TrialRecord, metric: str) -> list[float]:
-    value = record.measurements.get(metric)
-    if value is None:
-        return []
-    return [float(n) for n in value] if isinstance(value, list) else [float(value)]
+def _apart(groups: list[list[TrialRecord]]) -> list[str]:
+    """Return in words what tells groups of one label apart: machine, learning rate."""
+    machines = [f"machine {group[0].environment['machine_id']}" for group in groups]
+    rates = [_rate(group) for group in groups]
+    told = [named for named in (machines, rates) if len(set(named)) > 1]
+    return [", ".join(named) for named in zip(*told, strict=True)]
+
+
+def _rate(group: list[TrialRecord]) -> str:
+    found = next((r.spec.training.learning_rate for r in group if r.spec.training), None)
+    return "not trained" if found is None else f"learning rate {found:g}"
 
 
 def _timed_together(one: Row, other: Row) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from harness.metrics import METRICS
-from reports.comparison import BASELINE, REFERENCE, Comparison, Row
+from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.row import Row
 
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
 
@@ -18,6 +19,7 @@ def write(comparisons: list[Comparison], path: Path) -> None:
 
 def _line(comparison: Comparison, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.label, "method": row.spec.method}
+    line["outcome"] = "; ".join(row.failures()) or "completed"
     line |= row.spec.workload.model_dump()
     spec = row.trained()
     line["learning_rate"] = spec.training.learning_rate if spec and spec.training else None

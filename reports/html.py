@@ -1,6 +1,5 @@
 """The report as one self-contained HTML file."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports import table, words
 from reports.comparison import BASELINE, Comparison
-from reports.figures import Figure
 
 FOLDER = Path(__file__).parent
 
 
-def write(comparisons: list[Comparison], figures: list[Figure], title: str, path: Path) -> None:
+def write(comparisons: list[Comparison], title: str, path: Path) -> None:
     """Write the file; everything it shows is inside it."""
     templates = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined
@@ -22,7 +20,7 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
         title=title,
         baseline=BASELINE,
         comparisons=[_parts(comparison) for comparison in comparisons],
-        figures=[(figure.caption, _as_url(figure.svg)) for figure in figures],
+        figures=[],
         definitions=words.definitions(),
         provenance=words.provenance(comparisons),
     )
@@ -42,7 +40,3 @@ def _parts(comparison: Comparison) -> dict[str, Any]:
         "tries": ("Learning rates tried", *table.tries(comparison)),
         "differences": comparison.differences(),
     }
-
-
-def _as_url(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

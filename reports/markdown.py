@@ -1,12 +1,14 @@
 """The report as Markdown."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from reports import table, words
 from reports.comparison import Comparison
+from reports.excerpt import IN_MARKDOWN, excerpt, left_out
 from reports.figures import Figure
 
-SPECIAL = "\\`*_{}[]<>|#"
+ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#"})
 
 
 def write(comparisons: list[Comparison], figures: list[Figure], title: str, path: Path) -> None:
@@ -19,33 +21,37 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
     parts += [f"![{figure.caption}]({figure.name}.png)\n\n*{figure.caption}*" for figure in figures]
     parts.append("## Definitions")
     parts += [f"- `{metric}`: {escape(text)}" for metric, text in words.definitions()]
-    parts += _lines("Where the numbers were made", words.provenance(comparisons))
+    parts += lines("Where the numbers were made", words.provenance(comparisons))
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 def _comparison(comparison: Comparison) -> list[str]:
-    parts = [*map(escape, words.summary(comparison)), table_of(*table.cells(comparison))]
-    parts += _lines("Did not complete", words.failures(comparison))
-    parts += _lines("To know about the numbers", words.doubts(comparison))
+    whole, comparison = comparison, excerpt(comparison, IN_MARKDOWN)
+    titles, rows = table.cells(comparison)
+    for row, column in table.best(comparison, table.shown(comparison)):
+        rows[row][column] = f"**{rows[row][column]}**"
+    parts = [*map(escape, words.summary(whole)), table_of(titles, rows)]
+    parts += left_out(whole, comparison)
+    parts += lines("Did not complete", words.failures(comparison))
+    parts += lines("To know about the numbers", words.doubts(comparison))
     for title, titles, rows in table.sections(comparison):
         parts += [f"### {escape(title)}", table_of(titles, rows)]
-    parts += _lines("Not measured", words.absences(comparison))
+    parts += lines("Not measured", words.absences(comparison))
     titles, tried = table.tries(comparison)
     if tried:
         parts += ["### Learning rates tried", table_of(titles, tried)]
-    return parts + _lines("Settings in which rows differ", comparison.differences())
+    return parts + lines("Settings in which rows differ", comparison.differences())
 
 
 def escape(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
-    marked = "".join(f"\\{c}" if c in SPECIAL else c for c in text)
-    return " ".join(marked.split())
+    return " ".join(text.translate(ESCAPES).split())
 
 
 def table_of(titles: list[str], rows: list[list[str]]) -> str:
     """Return a table, numbers to the right; ``**`` around a cell stays."""
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
-    body = [[_cell(cell) if row is not lines[1] else cell for cell in row] for row in lines]
+    drawn = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
+    body = [[_cell(cell) if row is not drawn[1] else cell for cell in row] for row in drawn]
     return "\n".join(f"| {' | '.join(row)} |" for row in body)
 
 
@@ -54,7 +60,8 @@ def _cell(text: str) -> str:
     return f"**{escape(text.strip('*'))}**" if bold else escape(text)
 
 
-def _lines(title: str, lines: list[str]) -> list[str]:
-    if not lines:
+def lines(title: str, said: Sequence[str]) -> list[str]:
+    """Return a heading and a list; nothing where there is nothing to list."""
+    if not said:
         return []
-    return [f"### {title}", "\n".join(f"- {escape(line)}" for line in lines)]
+    return [f"### {title}", "\n".join(f"- {escape(line)}" for line in said)]

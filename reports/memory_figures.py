@@ -1,14 +1,29 @@
-"""What memory consists of at the peak, and how it goes up and down through a step."""
+"""What memory consists of at the peak, block by block, by each meter, and through a step."""
 
+import re
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from reports import units
-from reports.comparison import BASELINE, REFERENCE, Comparison, Row
-from reports.palette import BASELINE_COLOUR, CATEGORY_COLOURS, COLOURS, EDGE_COLOUR
+from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.palette import (
+    CATEGORY_COLOURS,
+    COLOURS,
+    EDGE_COLOUR,
+    colour_of,
+    is_variant,
+    mark_of,
+)
+from reports.row import Row
 
+METERS = {
+    "paper_convention_bytes": "paper convention",
+    "peak_counted_bytes": "counted",
+    "peak_allocated_bytes": "allocated",
+}
+OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 PHASE_MARKS = {"backward": "v", "optimizer": "s"}
 
 
@@ -39,6 +54,70 @@ def parts_at_peak(comparison: Comparison) -> Canvas | None:
     return canvas
 
 
+def words_of_memory(comparison: Comparison) -> Canvas | None:
+    """Draw what the paper's convention says beside what was counted and allocated."""
+    wanted = list(METERS)
+    shown = [
+        row for row in comparison.rows if all(row.value(metric) is not None for metric in wanted)
+    ]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 1.2 + 0.5 * len(shown)))
+    axes = canvas.subplots()
+    for place, (metric, name) in enumerate(METERS.items()):
+        heights = [index + (place - 1) * 0.27 for index in range(len(shown))]
+        sizes = [(row.value(metric) or 0) / units.MEBI for row in shown]
+        bars = axes.barh(heights, sizes, 0.25, color=COLOURS[place], label=name)
+        axes.bar_label(bars, [f"{size:,.0f}" for size in sizes], padding=3, fontsize=7)
+    axes.set_yticks(range(len(shown)), [row.label for row in shown])
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.set_xlabel("peak of a training step (MiB)")
+    axes.grid(visible=False, axis="y")
+    canvas.legend(loc="outside upper center", ncols=len(METERS), fontsize=8)
+    return canvas
+
+
+def activations_by_block(comparison: Comparison) -> Canvas | None:
+    """Draw the saved activations of each block that are alive at the peak, a line a row."""
+    found = [(row, sizes) for row in comparison.rows if (sizes := block_bytes(comparison, row))]
+    if not found:
+        return None
+    canvas = Canvas(figsize=(7.5, 4.2))
+    axes = canvas.subplots()
+    last = max(max(sizes) for _, sizes in found)
+    for row, sizes in found:
+        axes.plot(
+            range(last + 1),
+            [sizes.get(block, 0) / units.MEBI for block in range(last + 1)],
+            color=colour_of(row.label),
+            marker=mark_of(row.label),
+            markersize=9 if row.label == BASELINE else 5,
+            markerfacecolor="white" if is_variant(row.label) else colour_of(row.label),
+            linestyle="--" if is_variant(row.label) else "-",
+            linewidth=2 if row.label == BASELINE else 1.2,
+            label=row.label,
+        )
+    axes.set_xticks(range(last + 1))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("block")
+    axes.set_ylabel("saved activations at the peak (MiB)")
+    canvas.legend(loc="outside right upper", fontsize=8)
+    return canvas
+
+
+def block_bytes(comparison: Comparison, row: Row) -> dict[int, int]:
+    """Return the saved activations alive at a row's counted peak, by block; empty if unknown."""
+    modules = comparison.detail(row).get("counted", {}).get("modules_at_peak", {})
+    sizes: dict[int, int] = {}
+    for module, categories in modules.items():
+        place = OF_BLOCK.search(module)
+        if place:
+            block = int(place[1])
+            sizes[block] = sizes.get(block, 0) + categories.get("saved_activations", 0)
+    return sizes
+
+
 def timeline(comparison: Comparison) -> Canvas | None:
     """Draw the bytes alive after each operator of a step, of the reference and the baseline."""
     shown = []
@@ -52,8 +131,7 @@ def timeline(comparison: Comparison) -> Canvas | None:
     canvas = Canvas(figsize=(7.5, 4))
     axes = canvas.subplots()
     for row, found in shown:
-        colour = BASELINE_COLOUR if row.label == BASELINE else COLOURS[0]
-        _draw_timeline(axes, row.label, found, colour)
+        _draw_timeline(axes, row.label, found, colour_of(row.label))
     for phase, mark in PHASE_MARKS.items():
         axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=f"{phase} begins")
     axes.set_ylim(bottom=0)

@@ -1,16 +1,73 @@
-"""Colours of the figures."""
+"""Colours and marks of methods, the same in every figure and page."""
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart.
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#999999", "#000000")
-BASELINE_COLOUR = "#D55E00"
-OTHER_COLOUR = "#56B4E9"
+import zlib
+
+# Okabe and Ito's colours and neighbours of theirs, of middling lightness so that each can be told
+# from white and from a dark page; methods near in colour differ in their marks.
+COLOUR_OF = {
+    "full": "#6b6b6b",
+    "head": "#8c6bb1",
+    "bias": "#3e9bd3",
+    "norm": "#17a2b8",
+    "lora": "#0072b2",
+    "dora": "#3f6fd8",
+    "int8": "#009e73",
+    "int4": "#4daf4a",
+    "sparse": "#cc79a7",
+    "checkpoint": "#c98a00",
+    "evit": "#a6761d",
+    "bsr": "#d55e00",
+    "bsr+int8": "#c23b22",
+    "bsr+int4": "#f2805a",
+    "bsr+sparse": "#e7298a",
+    "bsr+checkpoint": "#b5651d",
+    "bsr+lora": "#e8543f",
+}
+# Paul Tol's muted colours, for methods that came later.
+OTHER_COLOURS = (
+    *("#4b3fa8", "#44aa99", "#117733", "#999933", "#b59f3b"),
+    *("#cc6677", "#a83262", "#aa4499", "#5b8db8"),
+)
+MARKS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "d")
+BASELINE_MARK = "*"
+OPTIONS = " ("  # begins what a label says beyond the method
+
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999999", "#000000")
+BASELINE_COLOUR = COLOUR_OF["bsr"]
+OTHER_COLOUR = "#56b4e9"
 EDGE_COLOUR = "#444444"
 CATEGORY_COLOURS = {
     "weights": "#999999",
-    "buffers": "#F0E442",
-    "optimizer": "#CC79A7",
+    "buffers": "#f0e442",
+    "optimizer": "#cc79a7",
     "inputs": "#000000",
-    "gradients": "#E69F00",
-    "saved_activations": "#0072B2",
-    "temporaries": "#56B4E9",
+    "gradients": "#e69f00",
+    "saved_activations": "#0072b2",
+    "temporaries": "#56b4e9",
 }
+
+
+def colour_of(label: str) -> str:
+    """Return a row's colour as ``#rrggbb``: that of its method, whatever its options and axes."""
+    method = label.split(OPTIONS, 1)[0]
+    return COLOUR_OF.get(method) or OTHER_COLOURS[_number(method) % len(OTHER_COLOURS)]
+
+
+def mark_of(label: str) -> str:
+    """Return a row's mark as matplotlib writes it: the same for a method everywhere."""
+    method = label.split(OPTIONS, 1)[0]
+    if method == "bsr":
+        return BASELINE_MARK
+    known = list(COLOUR_OF)
+    number = known.index(method) if method in known else _number(method)
+    return MARKS[number % len(MARKS)]
+
+
+def is_variant(label: str) -> bool:
+    """Tell whether a label says more than the method; such rows are drawn hollow."""
+    return OPTIONS in label
+
+
+def _number(text: str) -> int:
+    """Return a number that is the same for a text on every machine, unlike ``hash``."""
+    return zlib.crc32(text.encode())

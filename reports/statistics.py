@@ -1,6 +1,7 @@
 """Summaries of samples."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
@@ -8,9 +9,14 @@ from statistics import fmean, median, stdev
 import numpy as np
 from scipy import stats
 
-RATIO_CONFIDENCE = 0.99  # so that one of a hundred identical pairs seems to differ
+CONFIDENCE = 0.95
+DOCTOR_CONFIDENCE = 0.99  # so that one of a hundred identical pairs seems to differ
 FEWEST_ROUNDS = 3  # two give an interval from nothing to anything
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
+MOST_FOR_T = 20  # pairs; beyond, the bootstrap needs no normal distribution
+RESAMPLES = 9999
+POWER = 0.8  # the share of repetitions in which a true difference should be found
+MOST_PAIRS = 1000  # looked through for a number that gives this power
 
 
 @dataclass(frozen=True)
@@ -71,20 +77,26 @@ class Ratio:
     largest: float
 
     def differs(self) -> bool:
-        """Tell whether the interval leaves out 1: of identical rows about 1 in 100 does."""
+        """Tell whether the interval leaves out 1."""
         return None not in {self.low, self.high} and not self.low <= 1 <= self.high  # type: ignore[operator]  # neither is None
 
 
-def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> Ratio | None:
+def time_ratio(
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    a_round: int,
+    confidence: float = CONFIDENCE,
+) -> Ratio | None:
     """Return the ratio of two rows' times from the rounds both were visited in.
 
     A visit's samples are one observation, their median, for they share a process. The logarithms
-    of the rounds' ratios give Student's t interval at ``RATIO_CONFIDENCE``.
+    of the rounds' ratios give Student's t interval.
 
     Args:
         ours: samples in order, ``a_round`` of each visit.
         theirs: the same of the row compared with.
         a_round: samples of a visit.
+        confidence: of the interval.
     """
     ratios = [
         math.log(median(a) / median(b))
@@ -97,9 +109,111 @@ def time_ratio(ours: Sequence[float], theirs: Sequence[float], a_round: int) -> 
     if len(ratios) < FEWEST_ROUNDS:
         return Ratio(math.exp(centre), None, None, *seen)
     error = stdev(ratios) / math.sqrt(len(ratios))
-    reach = float(stats.t.ppf((1 + RATIO_CONFIDENCE) / 2, len(ratios) - 1)) * error
+    reach = float(stats.t.ppf((1 + confidence) / 2, len(ratios) - 1)) * error
     low, high = math.exp(centre - reach), math.exp(centre + reach)
     return Ratio(math.exp(centre), low, high, *seen)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The mean difference of pairs, with an interval and a test.
+
+    Attributes:
+        centre: mean of the differences.
+        low: lower end of the interval at ``CONFIDENCE``; ``None`` where the pairs show no spread.
+        high: upper end.
+        pairs: how many.
+        p: of the sign-flip test that the differences lie evenly around 0; ``None`` without one.
+    """
+
+    centre: float
+    low: float | None
+    high: float | None
+    pairs: int
+    p: float | None
+
+
+def paired_difference(differences: Sequence[float]) -> Difference | None:
+    """Return the mean of paired differences with its interval and test; ``None`` without pairs.
+
+    Up to ``MOST_FOR_T`` pairs the interval is Student's t, beyond it the bootstrap's BCa (Efron
+    1987). The test flips signs: every way of doing so where there are at most ``RESAMPLES``, else
+    as many drawn from a fixed seed. Differences that are all the same show no spread: they get
+    neither interval nor test, but for zeros, whose interval is zero.
+    """
+    pairs = len(differences)
+    if not pairs:
+        return None
+    centre = fmean(differences)
+    if all(math.isclose(d, differences[0], rel_tol=0, abs_tol=1e-12) for d in differences):
+        bound = 0.0 if pairs > 1 and math.isclose(centre, 0, abs_tol=1e-12) else None
+        return Difference(centre, bound, bound, pairs, None)
+    low, high = _t_interval(differences) if pairs <= MOST_FOR_T else _bca_interval(differences)
+    return Difference(centre, low, high, pairs, _sign_flip(differences))
+
+
+def _t_interval(samples: Sequence[float]) -> tuple[float, float]:
+    found = stats.ttest_1samp(samples, 0).confidence_interval(CONFIDENCE)
+    return float(found.low), float(found.high)
+
+
+def _bca_interval(samples: Sequence[float]) -> tuple[float, float]:
+    found = stats.bootstrap(
+        (samples,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=0
+    ).confidence_interval
+    return float(found.low), float(found.high)
+
+
+def _sign_flip(samples: Sequence[float]) -> float:
+    found = stats.permutation_test(
+        (samples,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=0, axis=-1
+    )
+    return float(found.pvalue)
+
+
+def can_be_significant(pairs: int, comparisons: int = 1) -> bool:
+    """Tell whether so many pairs can pass the sign-flip test, Holm's correction included.
+
+    The smallest p it can give is 2 / 2^pairs: all signs alike, either way.
+    """
+    return comparisons * 2.0 ** (1 - pairs) <= 1 - CONFIDENCE
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Return p values corrected for their number (Holm 1979), in their order."""
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    corrected = [1.0] * len(ps)
+    largest = 0.0
+    for place, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
+        corrected[index] = largest
+    return corrected
+
+
+def power(difference: float, deviation: float, pairs: int) -> float:
+    """Return how often a t test at ``CONFIDENCE`` finds a true mean difference.
+
+    Args:
+        difference: the true one.
+        deviation: standard deviation of a pair's difference.
+        pairs: at least 2.
+    """
+    freedom = pairs - 1
+    away = abs(difference) / deviation * math.sqrt(pairs)
+    bound = stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
+    return float(stats.nct.sf(bound, freedom, away) + stats.nct.cdf(-bound, freedom, away))
+
+
+def pairs_to_show(difference: float, deviation: float) -> int | None:
+    """Return how many pairs find a true difference in ``POWER`` of repetitions.
+
+    ``None`` stands for more than ``MOST_PAIRS``.
+    """
+    if not difference or power(difference, deviation, MOST_PAIRS) < POWER:
+        return None
+    return bisect_left(
+        range(MOST_PAIRS), POWER, lo=2, key=lambda n: power(difference, deviation, n)
+    )
 
 
 def _visits(samples: Sequence[float], size: int) -> list[Sequence[float]]:

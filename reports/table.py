@@ -1,12 +1,14 @@
 """The columns every writer shows, as text."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from harness.metrics import METRICS
 from reports import units
-from reports.comparison import REFERENCE, Comparison, Row
+from reports.comparison import REFERENCE, Comparison
+from reports.row import Row
 from reports.statistics import accuracy_within, time_to
 
 Curve = tuple[list[float], list[float]]
@@ -84,6 +86,14 @@ def _label(_: Comparison, row: Row) -> str:
     return row.label
 
 
+def _outcome(_: Comparison, row: Row) -> str:
+    return "; ".join(row.failures()) or "completed"
+
+
+def _short_outcome(_: Comparison, row: Row) -> str:
+    return ", ".join(row.statuses())
+
+
 COUNTED = _value("peak_counted_bytes", units.mebibytes)
 STEP_FLOP = _value("step_flop", units.gigaflop)
 TRAINED = _value("trained_parameters", units.millions)
@@ -109,7 +119,7 @@ COLUMNS = (
     Column("step GFLOP", "step_flop", STEP_FLOP, STEP_FLOP, "step GFLOP"),
     Column("× full", "step_flop", OVER_FLOP, OVER_FLOP, "× full"),
     Column("step ms [quartiles]", "step_seconds", _step_time, _short_step_time, "step ms"),
-    Column("× full [99 %]", "step_seconds", _over_time, OVER_TIME, "× full"),
+    Column("× full [95 %]", "step_seconds", _over_time, OVER_TIME, "× full"),
     Column("img/s", "images_per_second", _value("images_per_second", units.rate)),
     Column(
         "eval img/s",
@@ -119,6 +129,22 @@ COLUMNS = (
     Column("trained M", "trained_parameters", TRAINED, TRAINED, "trained M"),
     Column("learning rate", "", _learning_rate),
 )
+OUTCOME = Column("outcome", "", _outcome, _short_outcome, "outcome")
+# What a paper has room for.
+PAPER_COLUMNS = (
+    COLUMNS[0],
+    Column("accuracy", "accuracy_top1", _accuracy),
+    Column("memory (MiB)", "peak_counted_bytes", COUNTED),
+    Column("× full", "peak_counted_bytes", OVER_MEMORY),
+    Column("GFLOP", "step_flop", STEP_FLOP),
+    Column("× full", "step_flop", OVER_FLOP),
+    Column("ms", "step_seconds", _short_step_time),
+    Column("× full [95 %]", "step_seconds", _over_time),
+)
+JUDGED = {
+    *("accuracy_top1", "peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes"),
+    *("step_flop", "step_seconds", "images_per_second", "evaluation_images_per_second"),
+}
 
 
 def _unexplained(comparison: Comparison, row: Row) -> str:
@@ -232,15 +258,49 @@ def _curve_cells(row: Row, read: list[Curve], target: float, budget: float) -> l
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of all columns."""
-    titles = [column.title for column in COLUMNS]
-    return titles, [[column.text(comparison, row) for column in COLUMNS] for row in comparison.rows]
+    return _cells(comparison, shown(comparison))
+
+
+def shown(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns, how trials ended among them where one did not complete."""
+    return (*COLUMNS, OUTCOME) if any(row.failures() for row in comparison.rows) else COLUMNS
+
+
+def paper_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the columns a paper has room for; ~ marks noisy times."""
+    return _cells(comparison, PAPER_COLUMNS)
+
+
+def _cells(comparison: Comparison, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    rows = [[column.text(comparison, row) for column in columns] for row in comparison.rows]
+    return [column.title for column in columns], rows
 
 
 def short_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the columns that fit a terminal; ~ marks noisy times."""
-    shown = [(column.short_title, column.short) for column in COLUMNS if column.short]
-    titles = [title for title, _ in shown]
-    return titles, [[short(comparison, row) for _, short in shown] for row in comparison.rows]
+    columns = short_columns(comparison)
+    titles = [column.short_title for column in columns]
+    rows = [[c.short(comparison, row) for c in columns if c.short] for row in comparison.rows]
+    return titles, rows
+
+
+def short_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns that fit a terminal."""
+    return tuple(column for column in shown(comparison) if column.short)
+
+
+def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:
+    """Return row and column of the best values, where one can be better than another."""
+    found = set()
+    for place, column in enumerate(columns):
+        if column.metric not in JUDGED:
+            continue
+        values = [row.value(column.metric) for row in comparison.rows]
+        there = [value for value in values if value is not None]
+        if len(set(there)) > 1:
+            wanted = max(there) if METRICS[column.metric].direction == "higher" else min(there)
+            found |= {(row, place) for row, value in enumerate(values) if value == wanted}
+    return found
 
 
 def tries(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from reports import table, words
 from reports.comparison import BASELINE, Comparison
+from reports.excerpt import ON_TERMINAL, excerpt, left_out
 
 UNLIMITED = 10_000  # columns; rich measures within a width
 
@@ -22,22 +23,29 @@ def show(comparisons: list[Comparison], console: Console) -> None:
         _show(comparison, console)
 
 
-def _show(comparison: Comparison, console: Console) -> None:
-    drawn = _draw(*table.cells(comparison))
+def _show(whole: Comparison, console: Console) -> None:
+    comparison = excerpt(whole, ON_TERMINAL)
+    drawn = _draw(*table.cells(comparison), table.best(comparison, table.shown(comparison)))
     unlimited = console.options.update(max_width=UNLIMITED)
     if console.measure(drawn, options=unlimited).maximum > console.width:
-        drawn = _draw(*table.short_cells(comparison))
+        best = table.best(comparison, table.short_columns(comparison))
+        drawn = _draw(*table.short_cells(comparison), best)
     console.print(drawn)
-    for line in [*words.failures(comparison), *words.doubts(comparison)]:
+    said = [*left_out(whole, comparison), *words.failures(comparison), *words.doubts(comparison)]
+    for line in said:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _draw(titles: list[str], rows: list[list[str]]) -> Table:
+def _draw(titles: list[str], rows: list[list[str]], best: set[tuple[int, int]]) -> Table:
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
         heading = Text(title.replace(" ", "\n", 1))
         drawn.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
-    for row in rows:
+    for place, row in enumerate(rows):
         style = "bold" if row[0] == BASELINE else ""
-        drawn.add_row(*(Text(cell, style=style) for cell in row))
+        cells = [
+            Text(cell, style=f"{style} green" if (place, column) in best else style)
+            for column, cell in enumerate(row)
+        ]
+        drawn.add_row(*cells)
     return drawn

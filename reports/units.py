@@ -1,6 +1,8 @@
 """The only place that scales and rounds numbers for people."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from harness.metrics import METRICS
 
 MEBI = 2**20
 GIGA = 1e9
@@ -50,6 +52,42 @@ share = Unit("", digits=3)
 ratio = Unit("×", digits=2, behind="×")
 plain = Unit("", digits=2)  # a ratio in an interval
 percent = Unit("%", 1e-2, 2, behind=" %", signed=True)
+
+
+BY_UNIT = {
+    "B": mebibytes,
+    "FLOP": gigaflop,
+    "MAC": gigamacs,
+    "s": milliseconds,
+    "J": joules,
+    "1/s": rate,
+    "nat": share,
+    "tokens": count,
+}
+ENDINGS = ("_bytes", "_flop", "_macs", "_seconds")
+IN_SECONDS = {"compile_seconds", "training_seconds", "curve_seconds"}
+
+
+def of_metric(metric: str) -> Unit:
+    """Return the unit a metric is printed in."""
+    if metric in IN_SECONDS:
+        return seconds
+    if metric.endswith("_parameters"):
+        return millions
+    return BY_UNIT.get(METRICS[metric].unit, share)
+
+
+def heading(metric: str) -> str:
+    """Return a metric's name with the unit it is printed in instead of its own."""
+    name = metric
+    for ending in ENDINGS:
+        name = name.removesuffix(ending)
+    return f"{name.replace('_', ' ')} {of_metric(metric).name}".rstrip()
+
+
+def signed(unit: Unit, value: float | None) -> str:
+    """Return a number in a unit, with its sign even where it is above 0."""
+    return replace(unit, signed=True)(value)
 
 
 def learning_rate(value: float | None) -> str:

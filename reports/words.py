@@ -8,11 +8,16 @@ from harness.workload.packages import origin
 from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
+from reports.verdict import fewest_pairs
 
 UNEXPLAINED = (
     "peak_allocated_bytes less the tensors counted at that moment and less workspace_bytes: 0, "
     "but for scalars made outside any operator; more than 1 % is noted. The counted peak itself "
     "may lie at another moment."
+)
+CAPTION = (
+    "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best; "
+    "dagger: the baseline; ~: quartiles more than 10 % apart."
 )
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
@@ -21,7 +26,9 @@ def summary(comparison: Comparison) -> list[str]:
     """Return paragraphs: the question, the setting, what came out, what cannot be concluded."""
     if not comparison.rows:
         return ["There are no records to compare."]
-    paragraphs = [_setting(comparison), _finding(comparison), _limits(comparison)]
+    missing = limits(comparison)
+    cannot = f"What cannot be concluded: {'; '.join(missing)}." if missing else ""
+    paragraphs = [_setting(comparison), _finding(comparison), cannot]
     return [text for text in paragraphs if text]
 
 
@@ -65,18 +72,19 @@ def _finding(comparison: Comparison) -> str:
     return text
 
 
-def _limits(comparison: Comparison) -> str:
-    limits = []
-    if 0 < comparison.seeds() < 6:  # noqa: PLR2004 - a sign-flip test needs 6 pairs
-        limits.append(
+def limits(comparison: Comparison) -> list[str]:
+    """Return what cannot be concluded from the rows."""
+    found = []
+    if 0 < comparison.seeds() < fewest_pairs():
+        found.append(
             f"with {comparison.seeds()} seeds no difference in accuracy can be called significant; "
             "ranges are shown, not intervals"
         )
     if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
-        limits.append("the CUDA meters are unverified")
+        found.append("the CUDA meters are unverified")
     if len(comparison.machines()) > 1:
-        limits.append("rows come from several machines: only ratios within one can be compared")
-    return "What cannot be concluded: " + "; ".join(limits) + "." if limits else ""
+        found.append("rows come from several machines: only ratios within one can be compared")
+    return found
 
 
 def provenance(comparisons: list[Comparison]) -> list[str]:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 from harness.errors import BadInput
 from harness.record import TrialRecord
-from reports import csv, figures, html, markdown
+from reports import csv, figures, html, latex, markdown
 from reports.comparison import Comparison, Details, compare
 
 
 def write(
     records: list[TrialRecord], folder: Path, title: str, details: Details
 ) -> list[Comparison]:
-    """Write ``report.md``, ``report.html``, ``comparison.csv`` and the figures into a folder.
+    """Write ``report.md``, ``.html`` and ``.tex``, ``comparison.csv`` and figures into a folder.
 
     Args:
         records: what to report on.
@@ -28,7 +28,8 @@ def write(
     try:
         drawn = figures.write_all(comparisons, folder)
         markdown.write(comparisons, drawn, title, folder / "report.md")
-        html.write(comparisons, drawn, title, folder / "report.html")
+        html.write(comparisons, title, folder / "report.html")
+        latex.write(comparisons, title, folder / "report.tex")
         csv.write(comparisons, folder / "comparison.csv")
     except OSError as error:
         raise BadInput(f"cannot write the report into {folder}: {error.strerror}") from error

@@ -4,11 +4,13 @@ from typing import Any
 
 import click
 
+from harness.cli.authors import check, new_method
 from harness.cli.exits import BAD_INPUT, INTERRUPTED, stop
 from harness.cli.health import doctor
 from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
-from harness.cli.suites import claims, report, run, tune
+from harness.cli.results import claims, compare, export, report
+from harness.cli.suites import run, tune
 from harness.errors import BadInput, unknown
 
 
@@ -44,10 +46,16 @@ def main() -> None:
     \b
     Examples:
       bsrbench run quick
+      bsrbench compare head bsr
       bsrbench profile --model deit_small_patch16_224 --method bsr --batch 8
       bsrbench list methods --long
     """  # noqa: D301 - click's mark for text that is not wrapped
 
 
-for command in (run, tune, profile, estimate, fit, doctor, report, claims, list_):
+COMMANDS = (
+    *(run, tune, profile, estimate, fit, doctor),
+    *(report, compare, export, claims, list_),
+    *(new_method, check),
+)
+for command in COMMANDS:
     main.add_command(command)

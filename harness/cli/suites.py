@@ -1,4 +1,4 @@
-"""Commands over suites and results: run, tune, report."""
+"""Commands over suites: run, tune."""
 
 import sys
 from pathlib import Path
@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.exits import FAILED
+from harness.cli.results import LOCAL_RESULTS, make_report
 from harness.cli.running import look_for_data_in, open_store, run_trials
 from harness.cli.settings import setting
-from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from harness.record import TrialRecord
     from harness.spec import LearningRateTry
-    from harness.store import Store
     from harness.suite import Suite
-
-LOCAL_RESULTS = Path("results") / "local"
 
 
 @click.command()
@@ -70,7 +67,7 @@ def run(
     records = run_trials(
         store, chosen.trials(), timeout, again=again, checkpoint_seconds=checkpoint_seconds
     )
-    _report(store, path.stem)
+    make_report(store.folder, path.stem)
     if any(record.outcome.status != "completed" for record in records):
         sys.exit(FAILED)
 
@@ -121,37 +118,6 @@ def _as_try(record: "TrialRecord") -> "LearningRateTry":
     )
 
 
-@click.command()
-@click.argument("results", type=click.Path(path_type=Path))
-def report(results: Path) -> None:
-    """Make the documents of a results folder again from its records."""
-    if not (results / "records").is_dir():
-        raise BadInput(f"no folder {str(results / 'records')!r}; expected one that 'run' made")
-    _report(open_store(results), results.resolve().name)
-
-
-@click.command()
-@click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--output", type=click.Path(path_type=Path), help="A Markdown file; else printed.")
-def claims(results: tuple[Path, ...], output: Path | None) -> None:
-    """Say which of BSR's claims hold, under each definition and against each baseline.
-
-    RESULTS are folders that 'run' made.
-    """
-    from reports.claims import page
-
-    stores = [open_store(folder) for folder in results]
-    for store in stores:
-        if not (store.folder / "records").is_dir():
-            raise BadInput(f"no folder {str(store.folder / 'records')!r}; expected one 'run' made")
-    records = [record for store in stores for record in store.records()[0]]
-    text = page(records, lambda _: {})
-    if output is None:
-        click.echo(text)
-    else:
-        output.write_text(text, encoding="utf-8")
-
-
 def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
     from harness import suite
 
@@ -160,16 +126,3 @@ def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tup
         overrides["seeds"] = list(range(seeds))
     path = suite.find(name)
     return path, suite.read(path, overrides)
-
-
-def _report(store: "Store", title: str) -> None:
-    from rich.console import Console
-
-    from reports import terminal, write
-
-    records, aside = store.records()
-    for reason in aside:
-        click.echo(f"set aside: {reason}", err=True)
-    comparisons = write.write(records, store.folder, f"bsrbench: {title}", store.detail)
-    terminal.show(comparisons, Console())
-    click.echo(f"report: {store.folder / 'report.html'}")

@@ -156,7 +156,7 @@ def test_a_failure_is_a_row_with_its_reason(records, make_record, tmp_path):
     (comparison,) = write.write([*records, failed], tmp_path, "t", no_details)
 
     assert words.failures(comparison) == ["bias, seed 0: out of memory (why)"]
-    for name in ("report.md", "report.html"):
+    for name in ("report.md", "report.html", "report.tex", "comparison.csv"):
         assert "out of memory" in (tmp_path / name).read_text()
 
 
@@ -196,12 +196,15 @@ def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
         [record, trained, make_record(peak_counted_bytes=MIB)], tmp_path, STRANGE, no_details
     )
     page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
+    with (tmp_path / "comparison.csv").open(newline="") as file:
+        named = [line["row"] for line in csv.DictReader(file)]
     rows = [line for line in text.splitlines() if line.startswith("|")]
 
     assert "<script>" not in page
     assert "<script>" not in text
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:4]}) == 1
     assert "<script>" not in (tmp_path / "accuracy-memory.svg").read_text()
+    assert STRANGE in named
 
 
 def test_markdown_escapes_to_one_line():
@@ -282,7 +285,7 @@ def test_quartiles_and_ranges():
 
 
 def test_rows_of_two_workloads_are_compared_apart(records, make_record, tmp_path):
-    """Each has its own reference; the documents hold both tables and no figure."""
+    """Each has its own reference; the documents hold both tables, figures are numbered."""
     larger = make_record("full", peak_counted_bytes=900 * MIB)
     workload = larger.spec.workload.model_copy(update={"batch": 64})
     larger = larger.model_copy(
@@ -293,7 +296,8 @@ def test_rows_of_two_workloads_are_compared_apart(records, make_record, tmp_path
     assert [len(c.rows) for c in comparisons] == [3, 1]
     assert comparisons[1].ratio(comparisons[1].rows[0], "peak_counted_bytes") == 1
     assert (tmp_path / "report.md").read_text().count("batch 64") >= 1
-    assert not list(tmp_path.glob("*.png"))
+    assert (tmp_path / "1-accuracy-memory.png").exists()
+    assert not (tmp_path / "accuracy-memory.png").exists()
 
 
 TIMELINE = {

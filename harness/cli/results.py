@@ -1,0 +1,187 @@
+"""Commands over results: report, compare, export, claims."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from harness.cli.exits import FAILED, stop
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from harness.store import Gathered
+    from reports.contrast import Contrast
+
+LOCAL_RESULTS = Path("results") / "local"
+TERMINAL = "terminal"
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def report(results: Path) -> None:
+    """Make the documents of a results folder again from its records."""
+    make_report(results, results.resolve().name)
+
+
+def make_report(folder: Path, title: str) -> None:
+    """Write the documents of a results folder into it and print its table."""
+    from rich.console import Console
+
+    from harness.store import gather
+    from reports import terminal, write
+
+    pool = gather([folder])
+    _say_aside(pool.aside)
+    comparisons = write.write(pool.records, folder, f"bsrbench: {title}", pool.detail)
+    terminal.show(comparisons, Console())
+    click.echo(f"report: {folder / 'report.html'}")
+
+
+@click.command()
+@click.argument("new")
+@click.argument("baseline", default="bsr")
+@click.option(
+    "--results",
+    "folders",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A results folder, may be given again; all below results/local unless said.",
+)
+@click.option(
+    "--fail-if",
+    "conditions",
+    multiple=True,
+    metavar="CONDITION",
+    help="End with exit code 1 if so: 'ratio(peak_counted_bytes) > 1.02'; may be given again.",
+)
+@click.option("--unlike", is_flag=True, help="Compare another model, data set, size or batch, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([TERMINAL, "markdown", "latex", "csv", "json"]),
+    default=TERMINAL,
+    show_default=True,
+)
+@click.option("--output", type=click.Path(path_type=Path), help="A file; else printed.")
+def compare(
+    new: str,
+    baseline: str,
+    folders: tuple[Path, ...],
+    conditions: tuple[str, ...],
+    unlike: bool,
+    form: str,
+    output: Path | None,
+) -> None:
+    """Put NEW against BASELINE, metric by metric, with intervals and a verdict in words.
+
+    Each is a method as reports label it ('bsr', 'full (micro-batch 4)'), a record's file, a
+    results folder, or commit:HASH for the records made at a commit. Rows of folders and commits
+    are matched by their labels. Says every setting and circumstance in which the two differ.
+
+    \b
+    Examples:
+      bsrbench compare mine bsr --results results/local/quick
+      bsrbench compare bsr full --fail-if 'ratio(peak_counted_bytes) > 0.5'
+      bsrbench compare commit:1a2b3c commit:4d5e6f --results results/local/quick
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    from reports import contrast, gate, selection
+
+    wanted = [gate.parse(text) for text in conditions]
+    pool = _gather(folders, needed=not Path(new).exists())
+    _say_aside(pool.aside)
+    pairs = selection.pairs(new, baseline, pool, even_unlike=unlike)
+    found = contrast.contrast(pairs, pool.detail)
+    _put_out(found, form, output)
+    reasons = gate.failures(found, wanted)
+    if reasons:
+        stop("\n".join(f"failed: {reason}" for reason in reasons), FAILED)
+
+
+def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":
+    """Return the records of the folders named, or of all that were run here."""
+    from harness.store import RECORDS, gather
+
+    if folders:
+        return gather(folders)
+    found = sorted(path.parent for path in LOCAL_RESULTS.glob(f"*/{RECORDS}"))
+    if needed and not found:
+        raise BadInput(
+            f"no results below {LOCAL_RESULTS}: run a suite ('bsrbench run quick'), or name "
+            "folders with --results"
+        )
+    return gather(found)
+
+
+def _put_out(found: "Sequence[Contrast]", form: str, output: Path | None) -> None:
+    from rich.console import Console
+
+    from reports import contrast_write
+
+    if form == TERMINAL and output is None:
+        contrast_write.show(found, Console())
+        return
+    text = contrast_write.FORMATS[form if form != TERMINAL else "markdown"](found)
+    _write(text, output)
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"cannot write {output}: {error.strerror}") from error
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--parquet", type=click.Path(path_type=Path), help="A file; needs pyarrow.")
+@click.option("--csv", "as_csv", type=click.Path(path_type=Path), help="A file.")
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="A file, a line a record.")
+def export(
+    results: tuple[Path, ...], parquet: Path | None, as_csv: Path | None, as_json: Path | None
+) -> None:
+    """Write all records of results folders into one table, a line a record, unrounded.
+
+    A column each for key, outcome, every setting and every metric; samples are lists (in CSV as
+    JSON). RESULTS are folders that 'run' made.
+    """
+    from harness.store import gather
+    from reports import export as table
+
+    if not (parquet or as_csv or as_json):
+        raise BadInput("nothing to write: name a file with --parquet, --csv or --json")
+    pool = gather(results)
+    _say_aside(pool.aside)
+    frame = table.frame(pool.records)
+    for path, write in (
+        *((parquet, table.to_parquet), (as_csv, table.to_csv)),
+        (as_json, table.to_json),
+    ):
+        if path is not None:
+            write(frame, path)
+            click.echo(f"{len(frame)} records: {path}")
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
+@click.option("--output", type=click.Path(path_type=Path), help="A Markdown file; else printed.")
+def claims(results: tuple[Path, ...], output: Path | None) -> None:
+    """Say which of BSR's claims hold, under each definition and against each baseline.
+
+    RESULTS are folders that 'run' made.
+    """
+    from harness.store import gather
+    from reports.claims import page
+
+    pool = gather(results)
+    _say_aside(pool.aside)
+    text = page(pool.records, pool.detail)
+    _write(text if output else f"{text}\n", output)
+
+
+def _say_aside(reasons: Sequence[str]) -> None:
+    for reason in reasons:
+        click.echo(f"set aside: {reason}", err=True)

@@ -1,0 +1,39 @@
+"""Bars of ratios to the reference, a row of the comparison each."""
+
+from matplotlib.figure import Figure as Canvas
+
+from reports import units
+from reports.comparison import REFERENCE, Comparison
+from reports.palette import COLOURS, EDGE_COLOUR, colour_of
+
+
+def ratios(
+    comparison: Comparison, metrics: tuple[str, ...], names: tuple[str, ...]
+) -> Canvas | None:
+    """Draw each row's ratios, a bar a metric; nothing where no row has them all."""
+    shown = [
+        row
+        for row in comparison.rows
+        if all(comparison.ratio(row, metric) is not None for metric in metrics)
+    ]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 0.6 + 0.28 * len(shown) * (1 + len(metrics) / 2)))
+    axes = canvas.subplots()
+    thick = 0.8 / len(metrics)
+    for place, (metric, name) in enumerate(zip(metrics, names, strict=True)):
+        lengths = [comparison.ratio(row, metric) or 0 for row in shown]
+        heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
+        # One bar a row has its method's colour; of several, each metric has one.
+        colours = COLOURS[place] if len(metrics) > 1 else [colour_of(row.label) for row in shown]
+        bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
+        axes.bar_label(bars, [units.ratio(length) for length in lengths], padding=3, fontsize=8)
+    axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
+    axes.set_yticks(range(len(shown)), [row.label for row in shown])
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel(f"relative to {REFERENCE}" + ("" if len(names) > 1 else f": {names[0]}"))
+    axes.grid(visible=False, axis="y")
+    if len(metrics) > 1:
+        canvas.legend(loc="outside upper right", ncols=len(metrics), fontsize=9)
+    return canvas

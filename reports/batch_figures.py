@@ -1,0 +1,78 @@
+"""Memory and time against batch size, over comparisons that differ in nothing else."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+from matplotlib.figure import Figure as Canvas
+
+from reports.comparison import BASELINE, Comparison
+from reports.palette import colour_of, is_variant, mark_of
+from reports.row import Row
+from reports.units import Unit, mebibytes, milliseconds
+
+DRAWN = (
+    ("peak_counted_bytes", mebibytes, "counted peak memory", "memory"),
+    ("peak_estimated_bytes", mebibytes, "predicted peak memory", "predicted-memory"),
+    ("step_seconds", milliseconds, "time of a step", "time"),
+)
+
+
+def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas]]:
+    """Return name, caption and drawing of each metric for each set of comparisons."""
+    sets = [found for found in _alike(comparisons) if len(found) > 1]
+    for number, found in enumerate(sets, start=1):
+        prefix = f"{number}-" if len(sets) > 1 else ""
+        workload = found[0].reference
+        for metric, unit, name, short in DRAWN:
+            canvas = _draw(found, metric, unit, name)
+            if canvas is not None:
+                caption = f"{name.capitalize()} against batch size, {workload.model}."
+                yield f"{prefix}batch-{short}", caption, canvas
+
+
+def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Return comparisons together that differ in batch alone, smallest batch first."""
+    found: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        found[comparison.reference.model_copy(update={"batch": 1}).question()].append(comparison)
+    return [sorted(each, key=lambda c: c.reference.batch) for each in found.values()]
+
+
+def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> Canvas | None:
+    labels = list(dict.fromkeys(row.label for c in comparisons for row in c.rows))
+    canvas = Canvas(figsize=(7.5, 4.5))
+    axes = canvas.subplots()
+    drawn = False
+    for label in labels:
+        points = [
+            (comparison.reference.batch, value / unit.scale)
+            for comparison in comparisons
+            if (row := comparison.find(label)) and (value := _measured(row, metric)) is not None
+        ]
+        if len({batch for batch, _ in points}) > 1:
+            drawn = True
+            axes.plot(
+                *zip(*points, strict=True),
+                color=colour_of(label),
+                marker=mark_of(label),
+                markersize=9 if label == BASELINE else 5,
+                markerfacecolor="white" if is_variant(label) else colour_of(label),
+                linestyle="--" if is_variant(label) else "-",
+                linewidth=2 if label == BASELINE else 1.2,
+                label=label,
+            )
+    if not drawn:
+        return None
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("batch")
+    axes.set_ylabel(f"{name} ({unit.name})")
+    canvas.legend(loc="outside right upper", fontsize=9)
+    return canvas
+
+
+def _measured(row: Row, metric: str) -> float | None:
+    """Return a value; a prediction only where nothing was measured."""
+    if metric == "peak_estimated_bytes" and row.value("peak_counted_bytes") is not None:
+        return None
+    return row.value(metric)

@@ -1,0 +1,136 @@
+"""Contrasts as a document: terminal, Markdown, LaTeX, CSV or JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reports import contrast_table as table
+from reports import latex, markdown
+from reports.contrast import Contrast
+from reports.verdict import Word
+
+WIDE = 100  # columns of a terminal
+EXTRA = ("difference", "pairs")  # left out on narrower ones
+STYLES = {Word.BETTER: "green", Word.WORSE: "red"}
+
+
+def show(contrasts: Sequence[Contrast], console: Console) -> None:
+    """Print each contrast: sentence, table, what differs, what to know."""
+    for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
+        _say(console, sentence)
+        console.print(_drawn(contrast, narrow=console.width < WIDE))
+        _lines(console, "no clear verdict", table.reasons(contrast))
+        _lines(console, "spread of accuracies", table.spreads(contrast))
+        unlike = [f"{name}: {new} | {old}" for name, new, old in table.unlike_rows(contrast)]
+        _lines(console, f"unlike ({contrast.new.label} | {contrast.baseline.label})", unlike)
+        _lines(console, "to know", contrast.remarks)
+    _say(console, table.METHOD)
+
+
+def _drawn(contrast: Contrast, *, narrow: bool) -> Table:
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    kept = [place for place, title in enumerate(table.TITLES) if not (narrow and title in EXTRA)]
+    for place in kept:
+        left = place in {0, len(table.TITLES) - 1}
+        title = table.TITLES[place]
+        drawn.add_column(title, justify="left" if left else "right", overflow="fold")
+    for found, row in zip(contrast.findings, table.rows(contrast), strict=True):
+        style = STYLES.get(found.verdict.word, "")
+        cells = [Text(row[place]) for place in kept]
+        cells[-1].stylize(style)
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _lines(console: Console, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        _say(console, f"{title}:")
+    for line in lines:
+        _say(console, f"  {line}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True, highlight=False)
+
+
+def to_markdown(contrasts: Sequence[Contrast]) -> str:
+    """Return a document for a pull request."""
+    parts = ["# Comparison"]
+    for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
+        heading = f"{contrast.new.label} against {contrast.baseline.label}"
+        parts += [f"## {markdown.escape(heading)}", markdown.escape(sentence)]
+        parts.append(markdown.table_of(list(table.TITLES), table.rows(contrast)))
+        parts += markdown.lines("No clear verdict", table.reasons(contrast))
+        parts += markdown.lines("Spread of accuracies", table.spreads(contrast))
+        unlike = table.unlike_rows(contrast)
+        if unlike:
+            titles = ["", contrast.new.label, contrast.baseline.label]
+            parts += ["### Unlike", markdown.table_of(titles, unlike)]
+        parts += markdown.lines("To know about the numbers", contrast.remarks)
+    parts += ["## How it was judged", markdown.escape(table.METHOD), "## Definitions"]
+    parts += [f"- `{name}`: {markdown.escape(text)}" for name, text in table.definitions(contrasts)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(contrasts: Sequence[Contrast]) -> str:
+    """Return a booktabs table a contrast, its sentence as the caption."""
+    return "\n".join(
+        latex.table_of(list(table.TITLES), table.rows(contrast), caption=sentence)
+        for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True)
+    )
+
+
+def to_csv(contrasts: Sequence[Contrast]) -> str:
+    """Return a line a metric, unrounded."""
+    lines = [line for contrast in contrasts for line in _plain(contrast)]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def _plain(contrast: Contrast) -> list[dict[str, Any]]:
+    said = {"new_row": contrast.new.label, "baseline_row": contrast.baseline.label}
+    return [
+        {**said, "setting": contrast.setting, **asdict(found)}
+        | {"verdict": str(found.verdict.word), "why": found.verdict.why}
+        for found in contrast.findings
+    ]
+
+
+def to_json(contrasts: Sequence[Contrast]) -> str:
+    """Return everything as JSON, numbers unrounded."""
+    said = [
+        {
+            "setting": contrast.setting,
+            "new": contrast.new.label,
+            "baseline": contrast.baseline.label,
+            "records": {
+                side: [record.key for record in row.records]
+                for side, row in (("new", contrast.new), ("baseline", contrast.baseline))
+            },
+            "findings": [asdict(found) for found in contrast.findings],
+            "unlike": [asdict(found) for found in contrast.unlike],
+            "spreads": [asdict(found) for found in contrast.spreads],
+            "remarks": list(contrast.remarks),
+        }
+        for contrast in contrasts
+    ]
+    return json.dumps(said, indent=1, allow_nan=False) + "\n"
+
+
+FORMATS: dict[str, Callable[[Sequence[Contrast]], str]] = {
+    "markdown": to_markdown,
+    "latex": to_latex,
+    "csv": to_csv,
+    "json": to_json,
+}

@@ -1,0 +1,32 @@
+"""The rows that matter most of a comparison with more rows than people read."""
+
+from dataclasses import replace
+
+from reports.comparison import BASELINE, REFERENCE, Comparison
+
+IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN = 40, 60, 100, 500
+
+
+def excerpt(comparison: Comparison, most: int) -> Comparison:
+    """Return a comparison of at most so many rows.
+
+    Kept are the reference, the baseline, the Pareto front and then the others in their order.
+    """
+    if len(comparison.rows) <= most:
+        return comparison
+    named = [comparison.find(REFERENCE), comparison.find(BASELINE)]
+    first = [row.label for row in (*named, *comparison.pareto_front()) if row]
+    kept = set(list(dict.fromkeys([*first, *(row.label for row in comparison.rows)]))[:most])
+    return replace(comparison, rows=tuple(row for row in comparison.rows if row.label in kept))
+
+
+def left_out(comparison: Comparison, shown: Comparison) -> list[str]:
+    """Return what to say of the rows that an excerpt leaves out; nothing where it has all."""
+    missing = len(comparison.rows) - len(shown.rows)
+    if not missing:
+        return []
+    said = (
+        f"{missing:,} of {len(comparison.rows):,} rows are not shown here; comparison.csv and "
+        "report.html have them all"
+    )
+    return [said]

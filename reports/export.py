@@ -1,0 +1,88 @@
+"""All records as one table: a line a record, a column a setting or metric, unrounded."""
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from harness.errors import BadInput
+from harness.files import replace_whole
+from harness.metrics import METRICS
+from harness.record import TrialRecord
+
+NO_PYARROW = (
+    "Parquet is written by pyarrow, which is not installed: pip install 'bsrbench[parquet]', or "
+    "export --csv or --json instead"
+)
+
+
+def frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
+    """Return the table; every metric has a column, lists where it has samples."""
+    return pd.DataFrame([_line(record) for record in records])
+
+
+def _line(record: TrialRecord) -> dict[str, Any]:
+    spec, environment = record.spec, record.environment
+    line: dict[str, Any] = {
+        "key": record.key,
+        "finished_at": record.finished_at,
+        "method": spec.method,
+        "options": json.dumps(spec.options),
+        "seed": spec.seed,
+        "status": str(record.outcome.status),
+        "reason": record.outcome.reason,
+    }
+    line |= {f"workload.{name}": value for name, value in spec.workload.model_dump().items()}
+    if spec.training:
+        recipe = spec.training.model_dump(mode="json", exclude={"tries"})
+        line |= {f"training.{name}": _flat(value) for name, value in recipe.items()}
+        line["training.tries"] = len(spec.training.tries)
+    for name, metric in METRICS.items():
+        value = record.measurements.get(name)
+        if metric.samples and value is not None and not isinstance(value, list):
+            value = [value]
+        line[name] = value
+    line["notes"] = "\n".join(record.notes)
+    for name in ("machine_id", "commit", "tree_dirty", "round_group"):
+        line[f"environment.{name}"] = environment.get(name)
+    versions = environment.get("versions", {})
+    return line | {f"version.{name}": version for name, version in versions.items()}
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def to_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write Parquet.
+
+    Raises:
+        BadInput: pyarrow is not installed, or the file cannot be written.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise BadInput(NO_PYARROW) from error
+    made = pa.Table.from_pandas(table, preserve_index=False)
+    _write(path, lambda partial: parquet.write_table(made, partial))
+
+
+def to_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write comma-separated values; lists are JSON."""
+    text = table.map(lambda cell: json.dumps(cell) if isinstance(cell, list) else cell)
+    _write(path, lambda partial: text.to_csv(partial, index=False, lineterminator="\n"))
+
+
+def to_json(table: pd.DataFrame, path: Path) -> None:
+    """Write a JSON object a line."""
+    _write(path, lambda partial: table.to_json(partial, orient="records", lines=True))
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        replace_whole(path, write)
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error

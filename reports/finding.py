@@ -1,0 +1,150 @@
+"""One metric of two rows: values, difference, ratio, interval, verdict."""
+
+from dataclasses import dataclass, field, replace
+
+from harness.metrics import METRICS
+from reports import verdict
+from reports.row import Row, numbers
+from reports.statistics import Difference, Ratio, paired_difference, time_ratio
+from reports.verdict import Verdict, Word
+
+ACCURACY = "accuracy_top1"
+COMPARED = (
+    *("peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes", "peak_reserved_bytes"),
+    *("held_after_forward_bytes", "peak_estimated_bytes", "paper_convention_bytes"),
+    *("forward_flop", "forward_macs", "step_flop"),
+    *("step_seconds", "forward_seconds", "backward_seconds", "evaluation_seconds"),
+    *("joules_per_image", "trained_parameters"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One metric of a contrast.
+
+    Attributes:
+        metric: its name in ``METRICS``.
+        new: value of the new row; ``None`` has its reason in the verdict.
+        baseline: value of the baseline row.
+        difference: new minus baseline; of accuracies the mean over pairs.
+        ratio: new over baseline; of times the geometric mean over rounds.
+        low: lower end of the interval, of the difference where the metric is an accuracy, else of
+            the ratio; ``None`` where the numbers are exact or show no spread.
+        high: upper end.
+        pairs: seeds or rounds that both have; 1 where a number is exact, 0 without a comparison.
+        verdict: what it amounts to.
+    """
+
+    metric: str
+    new: float | None
+    baseline: float | None
+    difference: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+    verdict: Verdict = field(default_factory=lambda: Verdict(Word.NONE))
+
+
+def of_metric(metric: str, new: Row, baseline: Row) -> Finding:
+    """Compare two rows in a metric that is no accuracy."""
+    found = _values(metric, new, baseline)
+    if found.new is None or found.baseline is None:
+        return found
+    return (_of_time if METRICS[metric].samples else _of_exact)(found, new, baseline)
+
+
+def accuracies_apart(new: Row, baseline: Row) -> Difference | None:
+    """Return the difference of the accuracies, seed by seed."""
+    return paired_difference(differences(new, baseline))
+
+
+def differences(new: Row, baseline: Row) -> list[float]:
+    """Return what the new row's accuracy has more, for each seed trained with both."""
+    ours, theirs = new.by_seed(ACCURACY), baseline.by_seed(ACCURACY)
+    return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
+
+
+def of_accuracy(
+    new: Row, baseline: Row, apart: Difference | None, p: float | None, comparisons: int
+) -> Finding:
+    """Judge the accuracies of two rows.
+
+    Args:
+        new: the row in question.
+        baseline: the row compared with.
+        apart: what ``accuracies_apart`` found.
+        p: of its test, corrected for the number of comparisons.
+        comparisons: how many were made at once.
+    """
+    found = _values(ACCURACY, new, baseline)
+    if found.new is None or found.baseline is None:
+        return found
+    if apart is None:
+        return replace(found, verdict=Verdict(Word.NONE, "no seed was trained with both"))
+    return replace(
+        found,
+        difference=apart.centre,
+        ratio=found.new / found.baseline if found.baseline else None,
+        low=apart.low,
+        high=apart.high,
+        pairs=apart.pairs,
+        verdict=verdict.of_pairs(ACCURACY, apart, p, comparisons),
+    )
+
+
+def _values(metric: str, new: Row, baseline: Row) -> Finding:
+    """Return both values; where one is missing, the verdict says why."""
+    missing = [
+        f"{row.label}: {row.why_missing(metric)}"
+        for row in (new, baseline)
+        if row.value(metric) is None
+    ]
+    why = Verdict(Word.NONE, "; ".join(missing))
+    return Finding(metric, new.value(metric), baseline.value(metric), verdict=why)
+
+
+def _of_exact(found: Finding, _: Row, baseline: Row) -> Finding:
+    if found.new is None or not found.baseline:
+        why = f"{baseline.label} has 0, of which there is no ratio"
+        return replace(found, verdict=Verdict(Word.NONE, why))
+    ratio = found.new / found.baseline
+    return replace(
+        found,
+        difference=found.new - found.baseline,
+        ratio=ratio,
+        pairs=1,
+        verdict=verdict.of_exact(found.metric, ratio),
+    )
+
+
+def _of_time(found: Finding, new: Row, baseline: Row) -> Finding:
+    """Compare samples only where both were timed in turns with each other."""
+    if new.machine() != baseline.machine():
+        why = "measured on two machines, whose times are not compared"
+        return Finding(found.metric, None, None, verdict=Verdict(Word.NONE, why))
+    if not found.new or not found.baseline:  # head's backward pass takes no time
+        return replace(found, verdict=Verdict(Word.NONE, "of 0 there is no ratio"))
+    ratio = _ratio_of_times(found.metric, new, baseline)
+    if ratio is None:
+        return replace(found, verdict=Verdict(Word.NONE, "not timed in turns with each other"))
+    return replace(
+        found,
+        difference=found.new - found.baseline,
+        ratio=ratio.centre,
+        low=ratio.low,
+        high=ratio.high,
+        pairs=ratio.rounds,
+        verdict=verdict.of_time(found.metric, ratio),
+    )
+
+
+def _ratio_of_times(metric: str, new: Row, baseline: Row) -> Ratio | None:
+    ours, theirs = new.profiled(), baseline.profiled()
+    together = new.round_group() is not None and new.round_group() == baseline.round_group()
+    if not together or ours is None or theirs is None or ours.spec.profile is None:
+        return None
+    rounds = len(numbers(ours, "step_seconds")) // ours.spec.profile.steps
+    found = numbers(ours, metric), numbers(theirs, metric)
+    # Whole steps, phases and evaluation are sampled in loops of their own, energy once a visit.
+    return time_ratio(*found, len(found[0]) // rounds) if rounds else None

@@ -1,0 +1,99 @@
+"""Conditions under which a comparison fails, for continuous integration."""
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from harness.errors import BadInput, unknown
+from harness.metrics import METRICS
+from reports.contrast import Contrast
+from reports.finding import Finding
+
+OPERATORS: dict[str, Callable[[float, float], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+FUNCTIONS = ("ratio", "difference", "value", "baseline")
+SHAPE = re.compile(r"\s*(\w+)\s*\(\s*(\w+)\s*\)\s*(<=|>=|<|>)\s*(\S+)\s*")
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What must not be so.
+
+    Attributes:
+        function: of ``FUNCTIONS``: new over baseline, new minus baseline, the new value alone, the
+            baseline's alone.
+        metric: a name in ``METRICS``, in its own unit.
+        operator: of ``OPERATORS``.
+        bound: the number compared with.
+    """
+
+    function: str
+    metric: str
+    operator: str
+    bound: float
+
+    def holds(self, number: float) -> bool:
+        """Tell whether a number is what it must not be."""
+        return OPERATORS[self.operator](number, self.bound)
+
+    def __str__(self) -> str:
+        """Return the condition as it is written."""
+        return f"{self.function}({self.metric}) {self.operator} {self.bound:g}"
+
+
+def parse(text: str) -> Condition:
+    """Read a condition such as ``ratio(peak_counted_bytes) > 1.02``.
+
+    Raises:
+        BadInput: it is none, or names a function or metric that is not there.
+    """
+    found = SHAPE.fullmatch(text)
+    if found is None:
+        raise BadInput(
+            f"--fail-if {text!r}: expected FUNCTION(METRIC) OPERATOR NUMBER, as in "
+            "'ratio(peak_counted_bytes) > 1.02' or 'difference(accuracy_top1) < -0.01'; functions: "
+            f"{', '.join(FUNCTIONS)}; operators: {', '.join(OPERATORS)}"
+        )
+    function, metric, sign, bound = found.groups()
+    if function not in FUNCTIONS:
+        raise unknown("function", function, FUNCTIONS)
+    if metric not in METRICS:
+        raise unknown("metric", metric, METRICS)
+    try:
+        number = float(bound)
+    except ValueError:
+        raise BadInput(f"--fail-if {text!r}: {bound!r} is no number") from None
+    if number != number:  # noqa: PLR0124 - not a number, which no value lies above or below
+        raise BadInput(f"--fail-if {text!r}: nothing lies above or below {bound}")
+    return Condition(function, metric, sign, number)
+
+
+def failures(contrasts: Iterable[Contrast], conditions: Iterable[Condition]) -> list[str]:
+    """Return why comparisons fail, a line each; what has no value cannot pass."""
+    wanted = list(conditions)
+    said = [_failure(contrast, condition) for contrast in contrasts for condition in wanted]
+    return [line for line in said if line]
+
+
+def _failure(contrast: Contrast, condition: Condition) -> str:
+    where = f"{contrast.new.label} against {contrast.baseline.label} ({contrast.setting})"
+    found = contrast.find(condition.metric)
+    number = _number(found, condition.function) if found else None
+    if number is None:
+        why = found.verdict.why if found and found.verdict.why else "neither row has a value"
+        return f"{where}: {condition} cannot be decided: {why}"
+    return f"{where}: {condition}, for it is {number:g}" if condition.holds(number) else ""
+
+
+def _number(found: Finding, function: str) -> float | None:
+    return {
+        "ratio": found.ratio,
+        "difference": found.difference,
+        "value": found.new,
+        "baseline": found.baseline,
+    }[function]

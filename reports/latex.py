@@ -1,0 +1,112 @@
+"""The comparison as LaTeX: tables for a paper, drawn with booktabs."""
+
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from reports import table, units, words
+from reports.comparison import BASELINE, Comparison
+from reports.excerpt import IN_LATEX, excerpt, left_out
+
+HEADING = "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs}\n"
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_\allowbreak{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "×": r"$\times$",
+    "–": "--",
+    "†": r"$\dagger$",
+}
+LAST_LATIN = 0xFF  # beyond it a plain LaTeX has no glyph
+
+
+def write(comparisons: list[Comparison], title: str, path: Path) -> None:
+    """Write a table a comparison; best values bold, the baseline marked with a dagger."""
+    drawn = [_comparison(comparison, title) for comparison in comparisons]
+    path.write_text(HEADING + "\n".join(drawn), encoding="utf-8")
+
+
+def _comparison(whole: Comparison, title: str) -> str:
+    comparison = excerpt(whole, IN_LATEX)
+    titles, rows = table.paper_cells(comparison)
+    best = table.best(comparison, table.PAPER_COLUMNS)
+    marked = [
+        [
+            _bold(cell) if (row, column) in best else escape(cell)
+            for column, cell in enumerate(_named(cells))
+        ]
+        for row, cells in enumerate(rows)
+    ]
+    said = f"{title}. {comparison.title()}. {words.CAPTION}"
+    lines = [
+        *left_out(whole, comparison),
+        *words.failures(comparison),
+        *words.limits(comparison),
+    ]
+    return _float([escape(cell) for cell in titles], marked, said, lines)
+
+
+def _named(cells: list[str]) -> list[str]:
+    return [f"{cells[0]} †", *cells[1:]] if cells[0] == BASELINE else cells
+
+
+def table_of(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """Return a floating table of plain text."""
+    return _float(
+        [escape(cell) for cell in titles], [[escape(cell) for cell in row] for row in rows], caption
+    )
+
+
+def _float(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    lines: Sequence[str] = (),
+) -> str:
+    """Return a floating table whose cells are LaTeX and whose caption is plain text."""
+    drawn = [
+        r"\begin{table}",
+        r"\centering\small\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escape(caption)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}",
+        r"\toprule",
+        f"{' & '.join(titles)} \\\\",
+        r"\midrule",
+        *(f"{' & '.join(row)} \\\\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        *(rf"\par\footnotesize {escape(line)}" for line in lines),
+        r"\end{table}",
+    ]
+    return "\n".join(drawn) + "\n"
+
+
+def _bold(text: str) -> str:
+    return rf"\textbf{{{escape(text)}}}" if text != units.NOTHING else escape(text)
+
+
+def escape(text: str) -> str:
+    """Return text that LaTeX prints as it is, on one line; what it has no glyph for by its code."""
+    return "".join(_escaped(character) for character in " ".join(text.split()))
+
+
+def _escaped(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if unicodedata.category(character).startswith("C"):  # control characters and the like
+        return ""
+    if ord(character) > LAST_LATIN:
+        return rf"\texttt{{U+{ord(character):04X}}}"
+    return character

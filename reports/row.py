@@ -1,0 +1,118 @@
+"""A row of a comparison: all trials that differ only in seed or in what was measured."""
+
+from dataclasses import dataclass
+from statistics import median
+
+from harness.metrics import METRICS
+from harness.record import Status, TrialRecord
+from harness.spec import TrialSpec
+from reports.statistics import Summary, mean_and_range, median_and_quartiles
+
+APART = " ["  # begins what is added to labels that would be equal
+
+
+@dataclass(frozen=True)
+class Row:
+    """All trials that differ only in seed or in what was measured, on one machine.
+
+    Attributes:
+        label: how reports call it; unique within a comparison.
+        records: the newest record of each trial, results only; of several profiles the fullest.
+    """
+
+    label: str
+    records: tuple[TrialRecord, ...]
+
+    def plain_label(self) -> str:
+        """Return the label without what tells rows of one name apart."""
+        return self.label.split(APART)[0]
+
+    @property
+    def spec(self) -> TrialSpec:
+        """Return a spec whose method, options and workload are this row's."""
+        return self.records[0].spec
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric's value: the median of samples, the mean over seeds."""
+        found = [n for record in self.records for n in numbers(record, metric)]
+        if not found:
+            return None
+        return median(found) if METRICS[metric].samples else sum(found) / len(found)
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """Return a metric's value for each seed that was trained."""
+        return {
+            record.spec.seed: found[0]
+            for record in self.records
+            if record.spec.training and (found := numbers(record, metric))
+        }
+
+    def accuracy(self) -> Summary | None:
+        """Return mean and range of the test accuracy over seeds."""
+        return mean_and_range([n for r in self.records for n in numbers(r, "accuracy_top1")])
+
+    def curves(self) -> list[tuple[list[float], list[float]]]:
+        """Return seconds and validation accuracies of each seed's curve."""
+        read = [(numbers(r, "curve_seconds"), numbers(r, "curve_accuracies")) for r in self.records]
+        return [curve for curve in read if curve[0]]
+
+    def step_seconds(self) -> Summary | None:
+        """Return median and quartiles of the step time."""
+        return median_and_quartiles([n for r in self.records for n in numbers(r, "step_seconds")])
+
+    def tokens(self) -> list[int]:
+        """Return the tokens after each block, as observed."""
+        return [int(n) for r in self.records for n in numbers(r, "tokens_after_block")]
+
+    def round_group(self) -> str | None:
+        """Return the round group the row was timed in."""
+        groups = [r.environment.get("round_group") for r in self.records if r.spec.profile]
+        return groups[0] if groups else None
+
+    def profiled(self) -> TrialRecord | None:
+        """Return the record of the row's profile, if there is one."""
+        return next((r for r in self.records if r.spec.profile), None)
+
+    def timed(self) -> TrialRecord | None:
+        """Return the record whose steps were timed, if there is one."""
+        found = self.profiled()
+        return found if found and found.measurements.get("step_seconds") else None
+
+    def machine(self) -> str:
+        """Return the id of the machine all its records come from."""
+        return str(self.records[0].environment["machine_id"])
+
+    def why_missing(self, metric: str) -> str:
+        """Return why a metric has no value, in the words of the record that should have it."""
+        fitting = self.profiled() or self.records[0]
+        if metric == "accuracy_top1":
+            fitting = next((r for r in self.records if r.spec.training), fitting)
+        return fitting.missing.get(metric, "not measured")
+
+    def failures(self) -> list[str]:
+        """Return how trials ended that did not complete."""
+        return [
+            f"seed {record.spec.seed}: {record.outcome.status} ({record.outcome.reason})"
+            for record in self.records
+            if record.outcome.status is not Status.COMPLETED
+        ]
+
+    def statuses(self) -> list[str]:
+        """Return how trials ended, each way once."""
+        return list(dict.fromkeys(str(record.outcome.status) for record in self.records))
+
+    def notes(self) -> list[str]:
+        """Return what a reader of the numbers must know."""
+        return list(dict.fromkeys(note for record in self.records for note in record.notes))
+
+    def trained(self) -> TrialSpec | None:
+        """Return the spec of a training trial, if there is one."""
+        return next((r.spec for r in self.records if r.spec.training), None)
+
+
+def numbers(record: TrialRecord, metric: str) -> list[float]:
+    """Return a metric's samples, or its one value; nothing where it was not measured."""
+    value = record.measurements.get(metric)
+    if value is None:
+        return []
+    return [float(n) for n in value] if isinstance(value, list) else [float(value)]

@@ -1,0 +1,56 @@
+"""How accuracy grows through training."""
+
+from collections import defaultdict
+from statistics import fmean
+
+from matplotlib.figure import Figure as Canvas
+
+from reports.comparison import BASELINE, Comparison
+from reports.palette import colour_of, is_variant, mark_of
+from reports.row import Row, numbers
+
+
+def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
+    """Draw validation accuracy against steps or seconds; nothing where no curve was read.
+
+    Readings of one place in the curve are averaged over seeds, and so are their seconds.
+    """
+    shown = [row for row in comparison.rows if row.curves()]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 4.5))
+    axes = canvas.subplots()
+    for row in shown:
+        readings = _readings(row, along)
+        places = [fmean(x for x, _ in found) for found in readings]
+        found = [[accuracy for _, accuracy in each] for each in readings]
+        colour = colour_of(row.label)
+        axes.plot(
+            places,
+            [fmean(each) for each in found],
+            color=colour,
+            marker=mark_of(row.label),
+            markersize=8 if row.label == BASELINE else 4,
+            markerfacecolor="white" if is_variant(row.label) else colour,
+            linestyle="--" if is_variant(row.label) else "-",
+            linewidth=2 if row.label == BASELINE else 1.2,
+            label=row.label,
+        )
+        axes.fill_between(
+            places, list(map(min, found)), list(map(max, found)), color=colour, alpha=0.08
+        )
+    axes.set_xlim(left=0)
+    axes.set_xlabel(name)
+    axes.set_ylabel("validation accuracy")
+    canvas.legend(loc="outside right upper", fontsize=9)
+    return canvas
+
+
+def _readings(row: Row, along: str) -> list[list[tuple[float, float]]]:
+    """Return for each reading the seeds' places and accuracies, in order."""
+    read: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for record in row.records:
+        pairs = zip(numbers(record, along), numbers(record, "curve_accuracies"), strict=False)
+        for number, pair in enumerate(pairs):
+            read[number].append(pair)
+    return list(read.values())

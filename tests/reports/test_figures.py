@@ -1,0 +1,146 @@
+"""What is drawn of which records, and that a method looks the same everywhere."""
+
+import re
+
+import pytest
+
+from reports import figures, palette, words, write
+from reports.comparison import compare
+from reports.excerpt import excerpt, left_out
+from reports.memory_figures import block_bytes
+
+MIB = 2**20
+SHIPPED = [name for name in palette.COLOUR_OF if "+" not in name]
+
+
+def names(folder, ending="svg"):
+    return {path.stem for path in folder.glob(f"*.{ending}")}
+
+
+@pytest.fixture
+def records(make):
+    made = []
+    for place, method in enumerate(("full", "bsr", "head"), start=1):
+        made.append(
+            make(
+                method,
+                peak_counted_bytes=place * MIB,
+                peak_allocated_bytes=place * MIB,
+                paper_convention_bytes=place * MIB,
+                weights_at_peak_bytes=place * MIB,
+                step_flop=place * 1e9,
+                step_seconds=[0.1 * place] * 3,
+            )
+        )
+        made += [
+            make(
+                method,
+                seed=seed,
+                accuracy_top1=0.1 * place + 0.01 * seed,
+                curve_steps=[10, 20],
+                curve_seconds=[1.0 * place, 2.0 * place],
+                curve_accuracies=[0.1, 0.2],
+            )
+            for seed in (0, 1)
+        ]
+    return made
+
+
+def test_every_figure_is_drawn_in_every_form(records, tmp_path):
+    blocks = {"counted": {"modules_at_peak": {"blocks.0.mlp": {"saved_activations": MIB}}}}
+    drawn = figures.write_all(compare(records, lambda _: blocks), tmp_path)
+    everything = {name for name, _, _ in figures.DRAWINGS} - {"memory-timeline"}
+
+    assert {figure.name for figure in drawn} == everything
+    assert names(tmp_path) == names(tmp_path, "png") == names(tmp_path, "pdf") == everything
+
+
+def test_times_that_were_not_taken_in_turns_are_not_drawn_together(records, make, tmp_path):
+    other = make("bias", group="h", step_seconds=[1.0], peak_counted_bytes=MIB)
+    more = [*records, other, make("bias", accuracy_top1=0.5)]
+    figures.write_all(compare(more, lambda _: {}), tmp_path)
+
+    assert "accuracy-memory" in names(tmp_path)
+    assert "accuracy-time" not in names(tmp_path)
+
+
+def test_batches_share_a_figure(make, tmp_path):
+    records = [
+        make(method, peak_counted_bytes=batch * MIB, workload={"batch": batch})
+        for method in ("full", "bsr")
+        for batch in (1, 2, 4)
+    ]
+    drawn = figures.write_all(compare(records, lambda _: {}), tmp_path)
+
+    assert "batch-memory" in {figure.name for figure in drawn}
+    assert "batch-time" not in names(tmp_path)  # nothing was timed
+
+
+def test_many_comparisons_are_not_drawn_one_by_one(make, tmp_path):
+    records = [
+        make("full", peak_counted_bytes=MIB, workload={"model": f"test_vit{number}"})
+        for number in range(figures.MOST_DRAWN + 1)
+    ]
+
+    assert figures.write_all(compare(records, lambda _: {}), tmp_path) == []
+
+
+def test_bytes_of_modules_are_added_up_block_by_block(records):
+    modules = {
+        "blocks.0.attn.qkv": {"saved_activations": 3, "weights": 100},
+        "module.blocks.0.mlp": {"saved_activations": 4},
+        "blocks.11.mlp": {"temporaries": 5},
+        "norm": {"saved_activations": 7},
+    }
+    (comparison,) = compare(records, lambda _: {"counted": {"modules_at_peak": modules}})
+
+    assert block_bytes(comparison, comparison.rows[0]) == {0: 7, 11: 0}
+
+
+def test_a_method_has_one_colour_and_mark_whatever_its_options():
+    assert palette.colour_of("bsr (keep_rate=0.7)") == palette.colour_of("bsr")
+    assert palette.mark_of("mine (bf16)") == palette.mark_of("mine")
+    assert palette.is_variant("full (micro-batch 1)")
+    assert not palette.is_variant("full")
+
+
+def test_shipped_methods_are_told_apart():
+    looks = {(palette.colour_of(name), palette.mark_of(name)) for name in palette.COLOUR_OF}
+
+    assert len({palette.colour_of(name) for name in SHIPPED}) == len(SHIPPED)
+    assert len(looks) == len(palette.COLOUR_OF)
+
+
+def test_an_unknown_method_has_a_colour_that_is_always_the_same():
+    """CRC-32 of 'mine' is 1772671891, of which 9 leaves 4."""
+    assert palette.colour_of("mine") == palette.OTHER_COLOURS[4]
+    assert re.fullmatch("#[0-9a-f]{6}", palette.colour_of("名前"))
+
+
+def test_of_thousands_of_rows_the_ones_that_matter_are_shown(make, tmp_path):
+    """Row 900 is on the front: nothing costs less."""
+    records = [
+        make(f"m{number}", peak_counted_bytes=(1 if number == 900 else 2) * MIB)
+        for number in range(1000)
+    ]
+    records += [make(f"m{number}", accuracy_top1=0.5) for number in range(1000)]
+    records += [make("bsr", peak_counted_bytes=3 * MIB)]
+    (comparison,) = write.write(records, tmp_path, "t", lambda _: {})
+    shown = excerpt(comparison, 10)
+
+    assert [row.label for row in shown.rows] == [
+        *(f"m{number}" for number in range(8)),
+        *("m900", "bsr"),
+    ]
+    assert "991 of 1,001 rows" in left_out(comparison, shown)[0]
+    assert "501 of 1,001 rows are not shown" in (tmp_path / "report.md").read_text()
+    assert len((tmp_path / "comparison.csv").read_text().splitlines()) == 1002
+
+
+def test_what_failed_is_a_row_in_every_table(make, tmp_path):
+    records = [make("full", peak_counted_bytes=MIB), make("bsr", status="timeout")]
+    (comparison,) = write.write(records, tmp_path, "t", lambda _: {})
+
+    assert words.failures(comparison) == ["bsr, seed 0: timeout (why)"]
+    for name in ("report.md", "report.tex", "comparison.csv"):
+        assert "timeout (why)" in (tmp_path / name).read_text()

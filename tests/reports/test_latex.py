@@ -1,0 +1,83 @@
+"""Tables for a paper: what LaTeX is given, and that it compiles."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from reports import contrast_write, latex
+from reports.comparison import compare
+from reports.contrast import Pair, contrast
+
+MIB = 2**20
+STRANGE = 'a_b|&%$#{}~^\\<script>"`×–† Ångström 名前\n\x07*'
+DOCUMENT = r"""\documentclass{article}
+\usepackage[T1]{fontenc}\usepackage{booktabs}
+\begin{document}
+TABLES
+\end{document}
+"""
+
+
+@pytest.fixture
+def records(make):
+    return [
+        make("full", peak_counted_bytes=100 * MIB, step_flop=1e9, step_seconds=[1.0, 1.1, 0.9]),
+        make("bsr", peak_counted_bytes=40 * MIB, step_flop=3e8, step_seconds=[0.4, 0.5, 0.4]),
+        make(STRANGE, peak_counted_bytes=50 * MIB, step_flop=2e8, step_seconds=[0.2, 0.2, 0.2]),
+        make("int8", status="out of memory"),
+        *(make("full", seed=s, accuracy_top1=a) for s, a in ((0, 0.9), (1, 0.8))),
+        *(make("bsr", seed=s, accuracy_top1=a) for s, a in ((0, 0.7), (1, 0.75))),
+    ]
+
+
+def compiled(text, folder):
+    """Run LaTeX over a document that holds the text; return what it says."""
+    (folder / "paper.tex").write_text(DOCUMENT.replace("TABLES", text), encoding="utf-8")
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
+        cwd=folder,
+        capture_output=True,
+        check=False,
+    )
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def test_the_best_are_bold_and_the_baseline_is_marked(records, no_details, tmp_path):
+    latex.write(compare(records, no_details), "t", tmp_path / "report.tex")
+    text = (tmp_path / "report.tex").read_text()
+
+    assert r"bsr $\dagger$ & 0.725 [0.700, 0.750] & \textbf{40.0} & \textbf{0.40$\times$}" in text
+    assert r"full & \textbf{0.850 [0.800, 0.900]} & 100.0 & 1.00$\times$" in text
+    assert r"int8, seed 0: out of memory (why)" in text
+
+
+def test_everything_special_is_escaped():
+    text = latex.escape(STRANGE)
+
+    assert text == (
+        r"a\_\allowbreak{}b\textbar{}\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}"
+        r"\textbackslash{}\textless{}script\textgreater{}\textquotedbl{}\textasciigrave{}"
+        r"$\times$--$\dagger$ Ångström \texttt{U+540D}\texttt{U+524D} *"
+    )
+
+
+@pytest.mark.latex
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on PATH")
+def test_the_table_compiles(records, no_details, tmp_path):
+    latex.write(compare(records, no_details), STRANGE, tmp_path / "report.tex")
+    code, said = compiled((tmp_path / "report.tex").read_text(), tmp_path)
+
+    assert code == 0, said[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 1000
+
+
+@pytest.mark.latex
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on PATH")
+def test_a_contrast_compiles(records, no_details, tmp_path):
+    (comparison,) = compare(records, no_details)
+    rows = comparison.find("bsr"), comparison.find("full")
+    found = contrast([Pair(*rows, comparison.title())], no_details)
+    code, said = compiled(contrast_write.to_latex(found), tmp_path)
+
+    assert code == 0, said[-2000:]
