@@ -81,9 +81,10 @@ class StepFlops(TorchDispatchMode):
         return made
 
     def _add(self, operator: Any, flop: int) -> None:
+        owner = self._owner()  # first: whoever knows the owner may notice a new phase
         self.by_phase[self.phase] += flop
         self.by_operator[str(operator)] += flop
-        self.by_module[self.phase][self._owner()] += flop
+        self.by_module[self.phase][owner] += flop
 
 
 def _bytes_of(tensors: Any) -> int:
