@@ -11,6 +11,7 @@ from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
 from harness.cli.results import claims, compare, export, report
 from harness.cli.suites import run, tune
+from harness.cli.version import print_version
 from harness.errors import BadInput, unknown
 
 
@@ -39,7 +40,14 @@ class Program(click.Group):
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="bsrbench", message="bsrbench %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_version,
+    help="Show the versions of bsrbench, torch and timm, and the devices there are.",
+)
 def main() -> None:
     """Compare memory-efficient fine-tuning of vision transformers with BSR.
 
@@ -49,6 +57,9 @@ def main() -> None:
       bsrbench compare head bsr
       bsrbench profile --model deit_small_patch16_224 --method bsr --batch 8
       bsrbench list methods --long
+
+    Exit codes: 0 all went well, 1 a trial did not complete, a gate holds or a promise is broken,
+    2 bad input, 130 Ctrl-C.
     """  # noqa: D301 - click's mark for text that is not wrapped
 
 

@@ -222,6 +222,15 @@ def test_the_claims_page_is_that_of_the_committed_records(typed):
     assert (ROOT / "docs" / "claims.md").read_text() == typed("claims", *sources)[1]
 
 
+def test_the_version_names_torch_and_the_device(typed):
+    code, said = typed("--version")
+
+    assert code == 0
+    assert said.startswith("bsrbench ")
+    assert "torch 2." in said
+    assert "cpu: " in said
+
+
 def test_help_does_not_wait_for_torch():
     probe = "import sys, harness.cli; print('torch' in sys.modules)"
     said = subprocess.run(

@@ -1,0 +1,21 @@
+"""What is installed, and on what it would run."""
+
+import click
+
+
+def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    """Print versions and devices, and end, if that was asked for."""
+    if not wanted:
+        return
+    import torch
+
+    from harness.environment import describe_machine, installed_versions
+
+    versions = installed_versions()
+    machine = describe_machine()
+    click.echo(f"bsrbench {versions.pop('bsrbench', 'from a checkout, not installed')}")
+    click.echo(", ".join(f"{name} {version}" for name, version in versions.items()))
+    click.echo(f"cpu: {machine['processor']}, {machine['cores']} cores")
+    for index in range(torch.cuda.device_count()):
+        click.echo(f"cuda:{index}: {torch.cuda.get_device_name(index)}")
+    ctx.exit()
