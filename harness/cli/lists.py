@@ -4,10 +4,19 @@ import click
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["methods", "suites", "models", "data", "metrics"]))
+@click.argument(
+    "what",
+    type=click.Choice(
+        ["methods", "suites", "models", "data", "metrics", "suite-schema", "record-schema"]
+    ),
+)
 @click.option("--long", "in_full", is_flag=True, help="Methods with their cards.")
 def list_(what: str, in_full: bool) -> None:
-    """List methods, suites, models, data sets or metrics."""
+    """List methods, suites, models, data sets or metrics, or print a file's JSON Schema.
+
+    Editors complete suite files by the schema: 'bsrbench list suite-schema > suite.schema.json',
+    then '#:schema ./suite.schema.json' as a suite's first line.
+    """
     if what == "suites":
         from harness import suite
 
@@ -18,6 +27,8 @@ def list_(what: str, in_full: bool) -> None:
         lines = data.names()
     elif what == "metrics":
         lines = _metric_lines()
+    elif what.endswith("-schema"):
+        lines = [_schema(what)]
     elif what == "models":
         from harness.workload import models
 
@@ -25,6 +36,16 @@ def list_(what: str, in_full: bool) -> None:
     else:
         lines = _method_lines(in_full=in_full)
     click.echo("\n".join(lines))
+
+
+def _schema(what: str) -> str:
+    import json
+
+    from harness.record import TrialRecord
+    from harness.suite import Suite
+
+    described = Suite if what == "suite-schema" else TrialRecord
+    return json.dumps(described.model_json_schema(), indent=1)
 
 
 def _metric_lines() -> list[str]:

@@ -1,5 +1,6 @@
 """Commands as a person types them: what they print, their exit codes, no tracebacks."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,14 @@ def test_lists_say_what_there_is(typed):
     assert typed("list", "data")[1].split()[:3] == ["digits", "noise", "cifar10"]
     assert "deit_small_patch16_224" in typed("list", "models")[1].split()
     assert "Sarkar et al. 2024" in typed("list", "methods", "--long")[1]
+
+
+def test_the_schemas_name_every_key_of_suites_and_records(typed):
+    suite, record = (json.loads(typed("list", f"{what}-schema")[1]) for what in ("suite", "record"))
+
+    assert {"seeds", "workload", "methods", "questions"} <= set(suite["properties"])
+    assert "layer_decay" in suite["$defs"]["Workload"]["properties"]
+    assert {"spec", "outcome", "measurements", "missing"} <= set(record["properties"])
 
 
 def test_the_data_dictionary_is_that_of_the_program(typed):

@@ -1,0 +1,85 @@
+"""What is installed is the whole program, and works from any folder."""
+
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ("harness", "methods", "reports", "suites")
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """Return a folder into which the wheel was unpacked."""
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    source.mkdir()
+    for name in (*SHIPPED, "pyproject.toml", "README.md", "LICENSE"):
+        (source / name).symlink_to(ROOT / name)
+    made = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "wheel", str(source), "--no-deps"),
+            *("--no-build-isolation", "--quiet", "--wheel-dir", str(folder)),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 0, made.stderr
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "unpacked")
+    return folder / "unpacked"
+
+
+def files_of(folder):
+    return {
+        path.relative_to(folder).as_posix()
+        for name in SHIPPED
+        for path in (folder / name).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_every_file_of_the_program_is_in_the_wheel(installed):
+    assert files_of(installed) == files_of(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("list", "suites"), "quick: "),
+        (("list", "methods"), "bsr"),
+        (("new-method", "mine"), "bsrbench check mine.py:Mine"),
+        (("estimate", "--model", "test_vit", "--method", "head", "--batch", "1"), "peak_estimated"),
+    ],
+)
+def test_it_works_from_an_empty_folder(installed, tmp_path, arguments, said):
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *arguments],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+def test_the_whole_package_is_described():
+    """Each folder that holds Python files is a package named in pyproject.toml."""
+    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    there = {
+        ".".join(path.parent.relative_to(ROOT).parts)
+        for name in SHIPPED
+        for path in (ROOT / name).rglob("*.py")
+    }
+
+    assert set(named) == there
