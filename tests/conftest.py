@@ -5,8 +5,10 @@ from dataclasses import fields
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import methods
+from harness.cli import main
 from harness.conformance.subject import tiny_batch, tiny_model
 from harness.launch.local import LocalLauncher
 from harness.spec import Profile, Training, TrialSpec, Workload
@@ -112,3 +114,15 @@ def make_deep_spec(make_spec):
 def launcher():
     """Return the real launcher: every pass in a clean process."""
     return LocalLauncher(methods.load)
+
+
+@pytest.fixture
+def typed():
+    """Return what types a command and gives back its exit code and all it printed."""
+
+    def run(*arguments):
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        assert result.exception is None or isinstance(result.exception, SystemExit)
+        return result.exit_code, result.output
+
+    return run
