@@ -1,6 +1,7 @@
 """A row of a comparison: all trials that differ only in seed or in what was measured."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import median
 
 from harness.metrics import METRICS
@@ -34,6 +35,16 @@ class Row:
 
     def value(self, metric: str) -> float | None:
         """Return a metric's value: the median of samples, the mean over seeds."""
+        if metric not in self._values:
+            self._values[metric] = self._value(metric)
+        return self._values[metric]
+
+    @cached_property
+    def _values(self) -> dict[str, float | None]:
+        """Values asked for before: a report of thousands of rows asks for each several times."""
+        return {}
+
+    def _value(self, metric: str) -> float | None:
         found = [n for record in self.records for n in numbers(record, metric)]
         if not found:
             return None
