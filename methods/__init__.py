@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import json
 import pkgutil
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,10 +86,13 @@ def _from_file(name: str) -> type[Method]:
     path = Path(file)
     if not path.is_file():
         raise BadInput(f"no file {file!r} to take the method {class_name!r} from")
-    module_spec = importlib.util.spec_from_file_location(path.stem, path)
+    # A name of its own: a module called as the file is may be somebody else's.
+    module_name = f"{path.resolve().parent}.{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(module_name, path)
     if module_spec is None or module_spec.loader is None:
         raise BadInput(f"{file!r} cannot be loaded as Python")
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_name] = module  # dataclasses and inspect look a class's module up there
     try:
         module_spec.loader.exec_module(module)
     except Exception as error:

@@ -1,0 +1,171 @@
+"""What a test calls: a method's name and its workload in, what was measured out."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from harness.errors import BadInput, explain, unknown
+from harness.method import Unsupported
+from harness.pytest_plugin.counters import Counters, NotMeasured
+from harness.pytest_plugin.result import STEP_SECONDS, Result, extra_info
+from harness.pytest_plugin.turns import take_turns
+from harness.reading import Reading
+from harness.spec import AXES, Profile, TrialSpec, Workload
+
+ROUNDS = 13
+OWN_OF_BASELINE = ("method", "options", *AXES)
+NOT_TIMED = "benchmarks are disabled here (--benchmark-disable, or pytest-xdist)"
+Beside = str | Mapping[str, Any]
+
+
+@dataclass
+class Bench:
+    """Measures one method, once a test, as pytest-benchmark does.
+
+    Attributes:
+        benchmark: pytest-benchmark's fixture.
+        counters: read memory and FLOPs.
+        usual_baseline: for tests that name none.
+        called: whether the test has asked for something.
+        result: what it got; ``None`` where that failed.
+    """
+
+    benchmark: Any
+    counters: Counters
+    usual_baseline: Beside | None = None
+    called: bool = False
+    result: Result | None = None
+
+    def __call__(
+        self,
+        method: str,
+        *,
+        model: str,
+        batch: int,
+        image_size: int | None = None,
+        classes: int = 10,
+        options: Mapping[str, Any] | None = None,
+        micro_batch: int | None = None,
+        precision: str = "fp32",
+        optimizer: str = "sgd",
+        optimizer_in_backward: bool = False,
+        compiled_step: bool = False,
+        device: str = "cpu",
+        threads: int | None = None,
+        weights: str = "random",
+        baseline: Beside | None = None,
+        rounds: int = ROUNDS,
+    ) -> Result:
+        """Measure peak memory and FLOPs of a step in clean processes, then time steps in this one.
+
+        Args:
+            method: a name, names joined by ``+``, or ``./file.py:Class``, relative to the folder
+                pytest runs in.
+            model: a timm model.
+            batch: images an optimizer step.
+            image_size: side in pixels; the model's own unless said.
+            classes: width of the head.
+            options: the method's; of a composition, a mapping for each part.
+            micro_batch: images a forward pass; the whole batch unless said.
+            precision: ``fp32`` or ``bf16``.
+            optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
+            optimizer_in_backward: step each parameter inside the backward pass.
+            compiled_step: ``torch.compile`` the forward and backward pass.
+            device: ``cpu``, ``cuda:0``, ...
+            threads: CPU threads; all usable cores unless said.
+            weights: as a suite names them.
+            baseline: a method on the same workload, or a mapping with its ``method`` and, where
+                they differ, ``options`` and axes (``micro_batch``, ...). Each timed step follows
+                a step of the baseline.
+            rounds: timed steps.
+
+        Raises:
+            BadInput: something named is not there or does not fit.
+            Unsupported: the method cannot run on this model or device.
+            NotMeasured: a pass ran out of memory, diverged or crashed.
+        """
+        __tracebackhide__ = True
+        workload = {
+            "model": model,
+            "batch": batch,
+            "image_size": image_size,
+            "classes": classes,
+            "micro_batch": micro_batch,
+            "precision": precision,
+            "optimizer": optimizer,
+            "optimizer_in_backward": optimizer_in_backward,
+            "compiled_step": compiled_step,
+            "device": device,
+            "threads": threads or len(os.sched_getaffinity(0)),
+            "weights": weights,
+        }
+        try:
+            self._begin(rounds)
+            beside = baseline if baseline is not None else self.usual_baseline
+            self.result = self._measure(
+                _trial("bsrbench", method, options, workload),
+                None if beside is None else _baseline(beside, workload),
+                rounds,
+            )
+        except (BadInput, Unsupported, NotMeasured) as error:
+            # The reason says it all: neither our frames nor what pydantic said before add to it.
+            raise error.with_traceback(None) from None
+        return self.result
+
+    def _begin(self, rounds: int) -> None:
+        if self.called:
+            raise BadInput(
+                "bsrbench was called before in this test, and pytest-benchmark times one thing a "
+                "test: write a test for each method, or parametrize one"
+            )
+        self.called = True
+        if rounds < 1:
+            raise BadInput(f"bsrbench: rounds = {rounds!r}: expected a number from 1 on")
+
+    def _measure(self, spec: TrialSpec, beside: TrialSpec | None, rounds: int) -> Result:
+        read = self.counters.read(spec)
+        read_beside = None if beside is None else self.counters.read(beside)
+        seconds, seconds_beside = take_turns(spec, beside, self.benchmark, rounds)
+        baseline = None
+        if beside is not None and read_beside is not None:
+            baseline = _result(beside, read_beside, seconds_beside)
+        result = _result(spec, read, seconds, baseline)
+        self.benchmark.extra_info.update(extra_info(result))
+        return result
+
+
+def _trial(
+    where: str, method: str, options: Mapping[str, Any] | None, workload: Mapping[str, Any]
+) -> TrialSpec:
+    try:
+        return TrialSpec(
+            method=method,
+            options=dict(options or {}),
+            workload=Workload(data="noise", **workload),
+            profile=Profile(rounds=0),
+        )
+    except ValidationError as error:
+        raise explain(error, where) from error
+
+
+def _baseline(asked: Beside, workload: Mapping[str, Any]) -> TrialSpec:
+    """Return the baseline's trial; what a mapping leaves out is as in the trial beside it."""
+    named = dict(asked) if isinstance(asked, Mapping) else {"method": asked}
+    for key in named:
+        if key not in OWN_OF_BASELINE:
+            raise unknown("key of baseline", str(key), OWN_OF_BASELINE)
+    if "method" not in named:
+        raise BadInput(f"baseline = {named!r}: expected a method's name under the key 'method'")
+    method, options = named.pop("method"), named.pop("options", None)
+    return _trial("bsrbench: baseline", method, options, {**workload, **named})
+
+
+def _result(
+    spec: TrialSpec, read: Reading, seconds: list[float], baseline: Result | None = None
+) -> Result:
+    missing = read.missing if seconds else read.missing | {STEP_SECONDS: NOT_TIMED}
+    timed = {STEP_SECONDS: seconds} if seconds else {}
+    return Result(spec, read.measurements | timed, missing, tuple(read.notes), baseline)

@@ -1,0 +1,114 @@
+"""What was measured of a method, beside a baseline or alone."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+from harness.errors import Unreadable, unknown
+from harness.metrics import METRICS
+from harness.record import Value
+from harness.spec import TrialSpec
+
+STEP_SECONDS = "step_seconds"
+EXACT = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "trained_parameters")
+NOT_ASKED = "the fixture bsrbench does not measure it; 'bsrbench profile' may"
+NO_BASELINE = "no baseline was named (baseline=..., or --bsrbench-baseline METHOD)"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one trial.
+
+    Attributes:
+        spec: the trial.
+        measurements: metric -> value, by the definitions in ``harness.metrics``; ``step_seconds``
+            holds the seconds of each timed step.
+        missing: metric -> why there is no value.
+        notes: what a reader of the numbers must know.
+        baseline: the same of what it is compared with.
+    """
+
+    spec: TrialSpec
+    measurements: Mapping[str, Value]
+    missing: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    baseline: "Result | None" = None
+
+    def value(self, metric: str) -> float:
+        """Return a metric's value, of samples their median.
+
+        Raises:
+            BadInput: there is no such metric.
+            Unreadable: it has no value here; the message says why.
+        """
+        if metric not in METRICS:
+            raise unknown("metric", metric, METRICS)
+        found = self.measurements.get(metric)
+        if found is None:
+            raise Unreadable(f"no {metric}: {self.missing.get(metric, NOT_ASKED)}")
+        return median(found) if isinstance(found, list) else found
+
+    def baseline_value(self, metric: str) -> float:
+        """Return the baseline's value.
+
+        Raises:
+            BadInput: there is no such metric.
+            Unreadable: there is no baseline, or it has no value.
+        """
+        if self.baseline is None:
+            raise Unreadable(NO_BASELINE)
+        return self.baseline.value(metric)
+
+    def difference(self, metric: str) -> float:
+        """Return the value minus the baseline's; raises as ``ratio`` does."""
+        return self.value(metric) - self.baseline_value(metric)
+
+    def ratio(self, metric: str) -> float:
+        """Return the value over the baseline's; of step times the median over pairs of steps.
+
+        Raises:
+            BadInput: there is no such metric.
+            Unreadable: one of the two has no value, there is no baseline, or its value is 0.
+        """
+        ours, theirs = self.value(metric), self.baseline_value(metric)
+        if metric == STEP_SECONDS:
+            return median(self.step_ratios())
+        if not theirs:
+            raise Unreadable(f"no ratio: the baseline's {metric} is 0")
+        return ours / theirs
+
+    def step_ratios(self) -> list[float]:
+        """Return each timed step's seconds over those of the baseline's step right before it."""
+        beside = None if self.baseline is None else self.baseline.measurements.get(STEP_SECONDS)
+        ours = self.measurements.get(STEP_SECONDS)
+        if not isinstance(ours, list) or not isinstance(beside, list):
+            return []
+        return [a / b for a, b in zip(ours, beside, strict=True)]
+
+
+def number_or_none(read: Callable[[str], float], metric: str) -> float | None:
+    """Return what a reader of a ``Result`` reads; ``None`` where there is no value."""
+    try:
+        return read(metric)
+    except Unreadable:
+        return None
+
+
+def extra_info(result: Result) -> dict[str, Any]:
+    """Return what stands beside the times in pytest-benchmark's JSON."""
+    info: dict[str, Any] = {
+        "method": result.spec.label(),
+        "workload": result.spec.workload.model_dump(mode="json"),
+        "missing": {name: why for name, why in result.missing.items() if name in EXACT},
+        "notes": list(result.notes),
+    }
+    info |= {metric: number_or_none(result.value, metric) for metric in EXACT}
+    if result.baseline is None:
+        return info
+    ratios = (*EXACT, STEP_SECONDS)
+    return info | {
+        "baseline": result.baseline.spec.label(),
+        "step_seconds_ratios": result.step_ratios(),
+        **{f"{metric}_ratio": number_or_none(result.ratio, metric) for metric in ratios},
+    }

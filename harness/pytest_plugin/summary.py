@@ -1,0 +1,71 @@
+"""The table of what was measured, as lines of text."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness.pytest_plugin.result import STEP_SECONDS, Result, number_or_none
+from harness.pytest_plugin.row import Row
+from harness.record import Value
+from reports import units
+from reports.statistics import median_and_quartiles
+
+TITLES = (
+    *("method", "counted MiB", "× baseline", "step GFLOP", "× baseline"),
+    *("step ms [quartiles]", "× baseline [quartiles]", "baseline"),
+)
+TEXT = ("method", "baseline")
+UNLIMITED = 10_000  # columns; a line that is too long is the terminal's to wrap
+
+
+def row_of(test: str, result: Result, failures: Sequence[str]) -> Row:
+    """Return a test's row."""
+    label = result.spec.label()
+    beside = result.baseline
+    exact = (("peak_counted_bytes", units.mebibytes), ("step_flop", units.gigaflop))
+    numbers = [
+        text
+        for metric, unit in exact
+        for text in (
+            unit(number_or_none(result.value, metric)),
+            units.ratio(number_or_none(result.ratio, metric)),
+        )
+    ]
+    times = [
+        _spread(result.measurements.get(STEP_SECONDS), units.milliseconds, units.milliseconds),
+        _spread(result.step_ratios(), units.ratio, units.plain),
+    ]
+    name = units.NOTHING if beside is None else beside.spec.label()
+    notes = [f"{label}: {note}" for note in result.notes]
+    if beside is not None:
+        notes += [f"{name}: {note}" for note in beside.notes]
+    return Row(test, [label, *numbers, *times, name], notes, list(failures))
+
+
+def _spread(samples: Value, unit: units.Unit, inside: units.Unit) -> str:
+    """Return median and quartiles of samples."""
+    found = median_and_quartiles(samples) if isinstance(samples, list) else None
+    if found is None:
+        return units.NOTHING
+    return f"{unit(found.centre)} [{inside(found.low)}, {inside(found.high)}]"
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """Return the rows' table, line by line."""
+    drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for title in TITLES:
+        drawn.add_column(title, justify="left" if title in TEXT else "right", no_wrap=True)
+    for row in rows:
+        drawn.add_row(*map(Text, row.cells))  # as they are: a label may hold rich's brackets
+    console = Console(width=UNLIMITED, color_system=None)
+    with console.capture() as captured:
+        console.print(drawn)
+    return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return what must be known about the numbers, each note once."""
+    return list(dict.fromkeys(note for row in rows for note in row.notes))
