@@ -1,6 +1,7 @@
 """One file per fine-tuning method; the file's name is the method's name."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib
 import importlib.metadata
@@ -86,21 +87,32 @@ def _from_file(name: str) -> type[Method]:
     path = Path(file)
     if not path.is_file():
         raise BadInput(f"no file {file!r} to take the method {class_name!r} from")
-    # A name of its own: a module called as the file is may be somebody else's.
-    module_name = f"{path.resolve().parent}.{path.stem}"
-    module_spec = importlib.util.spec_from_file_location(module_name, path)
-    if module_spec is None or module_spec.loader is None:
-        raise BadInput(f"{file!r} cannot be loaded as Python")
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_name] = module  # dataclasses and inspect look a class's module up there
-    try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise BadInput(f"{file}: {type(error).__name__}: {error}") from error
+    module = _module(path.resolve(), path.stat().st_mtime_ns)
     found = getattr(module, class_name, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise BadInput(f"{file} has no class {class_name!r} that is a harness.method.Method")
     return found
+
+
+@functools.lru_cache(maxsize=64)
+def _module(path: Path, changed_at: int) -> ModuleType:  # noqa: ARG001 - an edited file is read anew
+    """Return the module in a file, the same object until the file changes.
+
+    Raises:
+        BadInput: it cannot be run.
+    """
+    # A name of its own: a module called as the file is may be somebody else's.
+    name = f"{path.parent}.{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise BadInput(f"{str(path)!r} cannot be loaded as Python")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module  # dataclasses and inspect look a class's module up there
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        raise BadInput(f"{path}: {type(error).__name__}: {error}") from error
+    return module
 
 
 def _only_method(module: ModuleType, where: str) -> type[Method]:

@@ -58,7 +58,7 @@ def forward_promise(subject: Subject) -> None:
         method.exact_forward == same,
         f"exact_forward is {method.exact_forward}, and the logits are "
         f"{'those' if same else 'not those'} of the untouched model (largest difference "
-        f"{float((logits - plain).abs().max()):.2g})",
+        f"{float((logits - plain).detach().abs().max()):.2g})",
     )
 
 

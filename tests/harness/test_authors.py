@@ -72,7 +72,9 @@ def test_a_methods_file_that_cannot_work_gets_one_clear_message(text, said, type
 
 def test_a_broken_promise_names_the_check_and_ends_with_1(typed, tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text(BASE.replace("True", "False") + "        return model\n")
+    path.write_text(
+        BASE.replace('"baseline", True', '"baseline", False') + "        return model\n"
+    )
     code, printed = typed("check", f"{path}:Mine")
 
     assert code == 1
