@@ -86,7 +86,7 @@ def runs_in_bf16_near_fp32(subject: Subject) -> None:
             loss = cross_entropy(rounded, labels)
         loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         mode = "training" if training else "evaluation"
-        far = float((rounded.float() - exact).abs().max())
+        far = float((rounded.float() - exact).detach().abs().max())
         require(far <= BF16_ERROR, f"in {mode} mode bf16's logits are off by {far:.2g}")
         for parameter in trained(model):
             gradient = _gradient(parameter)
