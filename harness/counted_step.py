@@ -26,6 +26,7 @@ class CountedStep:
         peak_place: phase, module and operator that made the peak.
         peak_operator: that operator, as an index of the timeline.
         held_after_forward: bytes of saved activations when a backward pass began.
+        held_by_module: the same by the module that made them.
         left_behind: bytes alive after the step that were not alive before it.
         timeline: bytes after each operator.
         loss: of the step; a fake one has no value.
@@ -37,6 +38,7 @@ class CountedStep:
     peak_place: dict[str, str]
     peak_operator: int
     held_after_forward: int
+    held_by_module: dict[str, int]
     left_behind: int
     timeline: Timeline
     loss: Tensor
@@ -67,6 +69,7 @@ def counted_step(job: Job, batch: tuple[Tensor, Tensor], *, grain: int = 1) -> C
         peak_place=live.peak_place(),
         peak_operator=live.peak_operator,
         held_after_forward=live.held_after_forward,
+        held_by_module=live.held_by_owner,
         left_behind=left,
         timeline=live.timeline,
         loss=loss,

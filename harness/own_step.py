@@ -30,7 +30,7 @@ class StepProfile:
         peak_counted_bytes: the most bytes of tensors alive at once, as in ``METRICS``.
         held_after_forward_bytes: saved activations when the backward pass began.
         at_peak_bytes: the peak by category.
-        by_module_bytes: saved activations at the peak by module, largest first.
+        by_module_bytes: saved activations when the backward pass began by module, largest first.
         forward_flop: FLOPs before the backward pass, 2 per multiply-add.
         step_flop: FLOPs of the whole step.
         step_seconds: of each timed repetition, with no meter attached.
@@ -113,14 +113,10 @@ def profile_step(
         raise BadInput(f"repeats {repeats} must be at least 1")
     step()
     live = _counted(model, step, optimizer)
-    modules = live.at_peak()
     kinds: Counter[str] = Counter()
-    saved: Counter[str] = Counter()
-    for name, sizes in modules.items():
-        for category, size in sizes.items():
-            kinds[str(category)] += size
-            if category is Category.SAVED_ACTIVATIONS:
-                saved[name or "no module"] += size
+    for sizes in live.at_peak().values():
+        kinds.update({str(category): size for category, size in sizes.items()})
+    saved = Counter({name or "no module": size for name, size in live.held_by_owner.items()})
     flops = _flops(model, step)
     step()
     return StepProfile(

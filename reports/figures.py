@@ -57,7 +57,7 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     ),
     (
         "activations",
-        "Saved activations alive at the peak of a step, block by block.",
+        "Activations kept from the forward pass for the backward pass, block by block.",
         memory_figures.activations_by_block,
     ),
     (

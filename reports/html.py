@@ -1,42 +1,55 @@
-"""The report as one self-contained HTML file."""
+"""The report as one self-contained HTML file, which draws itself from the data inside it."""
 
+import base64
+import hashlib
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from reports import table, words
-from reports.comparison import BASELINE, Comparison
+from reports.comparison import Comparison
+from reports.page_data import page_text
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).with_name("page")
+# In the order in which they use each other; together they are one script.
+SCRIPTS = (
+    *("data.js", "elements.js", "numbers.js", "ratios.js", "tooltip.js", "rows.js", "cells.js"),
+    *("chart.js", "scatter.js", "bars.js", "timeline.js", "curves.js", "blocks.js"),
+    *("details.js", "table.js", "controls.js", "figures.js", "page.js"),
+)
 
 
 def write(comparisons: list[Comparison], title: str, path: Path) -> None:
     """Write the file; everything it shows is inside it."""
+    style, script = _read("page.css"), _script()
     templates = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined
     )
-    text = templates.get_template("report.html.j2").render(
+    text = templates.get_template("page.html.j2").render(
         title=title,
-        baseline=BASELINE,
-        comparisons=[_parts(comparison) for comparison in comparisons],
-        figures=[],
-        definitions=words.definitions(),
-        provenance=words.provenance(comparisons),
+        style=style,
+        script=script,
+        data=page_text(comparisons, title),
+        policy=_policy(style, script),
     )
     path.write_text(text, encoding="utf-8")
 
 
-def _parts(comparison: Comparison) -> dict[str, Any]:
-    """Return what the template shows of one comparison."""
-    return {
-        "title": comparison.title(),
-        "summary": words.summary(comparison),
-        "table": ("Comparison", *table.cells(comparison)),
-        "failures": words.failures(comparison),
-        "doubts": words.doubts(comparison),
-        "sections": table.sections(comparison),
-        "absences": words.absences(comparison),
-        "tries": ("Learning rates tried", *table.tries(comparison)),
-        "differences": comparison.differences(),
-    }
+def _script() -> str:
+    """Return all scripts in one function, so that none of their names is left in the window."""
+    return '(() => {\n"use strict";\n' + "\n".join(map(_read, SCRIPTS)) + "})();\n"
+
+
+def _policy(style: str, script: str) -> str:
+    """Return a policy under which nothing loads and nothing but our own two texts acts."""
+    return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; "
+        f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _read(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")

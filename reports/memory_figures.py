@@ -79,8 +79,10 @@ def words_of_memory(comparison: Comparison) -> Canvas | None:
 
 
 def activations_by_block(comparison: Comparison) -> Canvas | None:
-    """Draw the saved activations of each block that are alive at the peak, a line a row."""
-    found = [(row, sizes) for row in comparison.rows if (sizes := block_bytes(comparison, row))]
+    """Draw what each block keeps for the backward pass, a line a row."""
+    found = [
+        (row, sizes) for row in comparison.rows if (sizes := block_bytes(comparison.detail(row)))
+    ]
     if not found:
         return None
     canvas = Canvas(figsize=(7.5, 4.2))
@@ -101,20 +103,22 @@ def activations_by_block(comparison: Comparison) -> Canvas | None:
     axes.set_xticks(range(last + 1))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("block")
-    axes.set_ylabel("saved activations at the peak (MiB)")
+    axes.set_ylabel("kept for the backward pass (MiB)")
     canvas.legend(loc="outside right upper", fontsize=8)
     return canvas
 
 
-def block_bytes(comparison: Comparison, row: Row) -> dict[int, int]:
-    """Return the saved activations alive at a row's counted peak, by block; empty if unknown."""
-    modules = comparison.detail(row).get("counted", {}).get("modules_at_peak", {})
+def block_bytes(detail: dict[str, Any]) -> dict[int, int]:
+    """Return the bytes each block keeps for the backward pass; empty where a sidecar lacks them.
+
+    Args:
+        detail: a record's sidecar, whose ``counted.held_by_module`` gives bytes by module.
+    """
     sizes: dict[int, int] = {}
-    for module, categories in modules.items():
+    for module, size in detail.get("counted", {}).get("held_by_module", {}).items():
         place = OF_BLOCK.search(module)
         if place:
-            block = int(place[1])
-            sizes[block] = sizes.get(block, 0) + categories.get("saved_activations", 0)
+            sizes[int(place[1])] = sizes.get(int(place[1]), 0) + size
     return sizes
 
 

@@ -138,7 +138,7 @@ PAPER_COLUMNS = (
     Column("× full", "peak_counted_bytes", OVER_MEMORY),
     Column("GFLOP", "step_flop", STEP_FLOP),
     Column("× full", "step_flop", OVER_FLOP),
-    Column("ms", "step_seconds", _short_step_time),
+    Column("step (ms)", "step_seconds", _short_step_time),
     Column("× full [95 %]", "step_seconds", _over_time),
 )
 JUDGED = {
@@ -191,11 +191,11 @@ WORK_COLUMNS = (
     Column("optimizer ms", "optimizer_seconds", _value("optimizer_seconds", units.milliseconds)),
     Column("compile s", "compile_seconds", _value("compile_seconds", units.seconds)),
     Column("J / image", "joules_per_image", _value("joules_per_image", units.joules)),
-    Column("tokens", "tokens_after_block", lambda _, row: _tokens(row.tokens())),
+    Column("tokens", "tokens_after_block", lambda _, row: tokens(row.tokens())),
 )
 
 
-def _tokens(counts: list[int]) -> str:
+def tokens(counts: list[int]) -> str:
     """Return tokens block by block, runs of one number written once: ``197 x3, 100 x3``."""
     runs = [(count, len(list(same))) for count, same in itertools.groupby(counts)]
     return ", ".join(f"{count} x{times}" for count, times in runs) or units.NOTHING

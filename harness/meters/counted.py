@@ -1,7 +1,7 @@
 """Bytes of live tensors, from watching storages being made and freed."""
 
 import weakref
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,12 +72,14 @@ class LiveBytes(TorchDispatchMode):
         peak: the most there were since ``watch`` was first called.
         peak_operator: the operator that made the peak, as an index of ``timeline``.
         held_after_forward: saved activations alive when a backward pass began, the most of any.
+        held_by_owner: the same by the module that made them.
         timeline: bytes after each operator.
     """
 
     def __init__(self, owner: Callable[[], str] = str, *, grain: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.now = self.peak = self.held_after_forward = 0
+        self.held_by_owner: dict[str, int] = {}
         self.timeline = Timeline()
         self.peak_operator = 0
         self._owner, self._grain = owner, grain
@@ -98,8 +100,13 @@ class LiveBytes(TorchDispatchMode):
             held = [life for _, life in self._alive.values() if life.in_forward]
             for life in held:
                 life.held = True
-            held_bytes = sum(life.size for life in held if life.category is None)
-            self.held_after_forward = max(self.held_after_forward, held_bytes)
+            by_owner: Counter[str] = Counter()
+            for life in held:
+                if life.category is None:
+                    by_owner[life.owner] += life.size
+            if by_owner.total() > self.held_after_forward:
+                self.held_after_forward = by_owner.total()
+                self.held_by_owner = dict(by_owner)
         self._phase = phase
 
     def peak_place(self) -> dict[str, str]:

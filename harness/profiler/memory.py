@@ -45,6 +45,7 @@ def memory_pass(spec: TrialSpec, load: Loader) -> Reading:
             "counted": {
                 "peak_place": steady.peak_place,
                 "modules_at_peak": steady.modules,
+                "held_by_module": steady.held_by_module,
                 "timeline": packed(steady.timeline),
             }
         },

@@ -1,11 +1,39 @@
-"""Records made for the purpose, with whatever numbers a test wants."""
+"""Records made for the purpose, the page written from them, and a browser to look at it."""
+
+import shutil
 
 import pytest
 
 from harness.metrics import METRICS
 from harness.record import Outcome, Status, TrialRecord
 from harness.spec import LearningRateTry, Profile, Training, TrialSpec, Workload
+from harness.store import Store
+from reports import html
+from reports.comparison import compare
 
+MIB = 2**20
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NOT_LOOKED_AT = "the page was NOT looked at in a browser"
+# Medians of visits: full 0.2, 0.2, 0.4; bsr 0.1, 0.1, 0.1 (0.9 is an outlier within a visit).
+TIMES = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1, 0.1, 0.9] * 3}
+TIMELINE = {
+    "index": [0, 5, 9],
+    "live_bytes": [10 * MIB, 40 * MIB, 20 * MIB],
+    "operators": ["aten.mm"],
+    "operator": [0, 0, 0],
+    "phases": ["forward", "backward"],
+    "phase": [0, 0, 1],
+    "modules": ["blocks.0", ""],
+    "module": [0, 0, 1],
+}
+MODULES = {
+    "blocks.0.attn": {"weights": MIB, "saved_activations": 2 * MIB},
+    "blocks.1.attn": {"weights": MIB, "saved_activations": 3 * MIB},
+    "head": {"weights": MIB},
+}
+SIDECAR = {"counted": {"timeline": TIMELINE, "modules_at_peak": MODULES}}
+PARTS = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
+CURVE = {"curve_steps": [10, 20], "curve_seconds": [1.0, 2.0]}
 TRIES = (
     LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),
     LearningRateTry(learning_rate=1e-2, validation_accuracy=0.4),
@@ -47,3 +75,128 @@ def make():
 @pytest.fixture
 def no_details():
     return lambda _: {}
+
+
+@pytest.fixture
+def make_trial(make_spec):
+    """Return a maker of records: of a training if they have an accuracy, else of a profile."""
+
+    def make(method="full", *, seed=0, status="completed", reason="why", **given):
+        group, machine = given.pop("group", "g"), given.pop("machine", "m")
+        options, workload = given.pop("options", {}), given.pop("workload", {})
+        values = {name: value for name, value in given.items() if value is not None}
+        trains = "accuracy_top1" in values
+        tries = (LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),)
+        spec = make_spec(
+            method,
+            seed=seed,
+            options=options,
+            training=Training(steps=20, learning_rate=1e-3, tries=tries) if trains else None,
+            profile=None if trains else Profile(rounds=3, steps=3),
+            **workload,
+        )
+        return TrialRecord(
+            key=f"trial-{spec.trial_id()}-{machine}",
+            spec=spec,
+            outcome=Outcome(status=Status(status), reason="" if status == "completed" else reason),
+            measurements=values,
+            missing={name: "a test" for name in METRICS if name not in values},
+            notes=[],
+            environment={"machine_id": machine, "round_group": group, "commit": "c0ffee"},
+            finished_at="2026-01-01T00:00:00+00:00",
+        )
+
+    return make
+
+
+@pytest.fixture
+def write_page(tmp_path):
+    """Return a writer of records, their sidecars and their page; it returns the page's path."""
+
+    def write(records, details=None, title="a page"):
+        store = Store(tmp_path)
+        store.open_for_writing()
+        for record in records:
+            store.save(record, (details or {}).get(record.spec.method, {}))
+        html.write(compare(records, store.detail), title, tmp_path / "report.html")
+        return tmp_path / "report.html"
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Return a headless Chromium."""
+    api = pytest.importorskip(
+        "playwright.sync_api", reason=f"playwright is not installed: {NOT_LOOKED_AT}"
+    )
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is on PATH: {NOT_LOOKED_AT}")
+    with api.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def look(browser):
+    """Return an opener of pages; whatever a test does, none may err or ask for another file."""
+    contexts, faults, asked = [], [], []
+
+    def opened(path, *, width=1400, scheme="light"):
+        size = {"width": width, "height": 900}
+        context = browser.new_context(viewport=size, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(10_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: faults.append(said.text))
+        page.on("dialog", lambda dialog: faults.append(dialog.message))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        allowed.append(path.as_uri())
+        return page
+
+    allowed: list[str] = []
+    yield opened
+    for context in contexts:
+        context.close()
+
+    assert faults == []
+    assert asked == allowed
+
+
+@pytest.fixture
+def sidecar():
+    """Return the memory of a profile by moment and by module."""
+    return SIDECAR
+
+
+@pytest.fixture
+def parts():
+    """Return a counted peak by category."""
+    return PARTS
+
+
+@pytest.fixture
+def records(make_trial):
+    """Return profiles of four methods, one of which failed, and trainings of two seeds."""
+    return [
+        make_trial("full", peak_counted_bytes=100 * MIB, step_seconds=TIMES["full"], **PARTS),
+        make_trial("bsr", peak_counted_bytes=40 * MIB, step_seconds=TIMES["bsr"], **PARTS),
+        make_trial("head", peak_counted_bytes=50 * MIB, step_seconds=[0.1] * 9, group="h"),
+        make_trial("lora", status="out of memory", reason="asked for 9 GiB", options={"rank": 4}),
+        *(
+            make_trial(
+                name, seed=seed, accuracy_top1=reached, curve_accuracies=[0.3, reached], **CURVE
+            )
+            for name, first in (("full", 0.75), ("bsr", 0.5))
+            for seed, reached in ((0, first), (1, first + 0.125))
+        ),
+    ]
+
+
+@pytest.fixture
+def page(records, write_page, look):
+    return look(write_page(records, {"full": SIDECAR, "bsr": SIDECAR}))

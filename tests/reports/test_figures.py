@@ -47,7 +47,7 @@ def records(make):
 
 
 def test_every_figure_is_drawn_in_every_form(records, tmp_path):
-    blocks = {"counted": {"modules_at_peak": {"blocks.0.mlp": {"saved_activations": MIB}}}}
+    blocks = {"counted": {"held_by_module": {"blocks.0.mlp": MIB}}}
     drawn = figures.write_all(compare(records, lambda _: blocks), tmp_path)
     everything = {name for name, _, _ in figures.DRAWINGS} - {"memory-timeline"}
 
@@ -85,16 +85,11 @@ def test_many_comparisons_are_not_drawn_one_by_one(make, tmp_path):
     assert figures.write_all(compare(records, lambda _: {}), tmp_path) == []
 
 
-def test_bytes_of_modules_are_added_up_block_by_block(records):
-    modules = {
-        "blocks.0.attn.qkv": {"saved_activations": 3, "weights": 100},
-        "module.blocks.0.mlp": {"saved_activations": 4},
-        "blocks.11.mlp": {"temporaries": 5},
-        "norm": {"saved_activations": 7},
-    }
-    (comparison,) = compare(records, lambda _: {"counted": {"modules_at_peak": modules}})
+def test_bytes_of_modules_are_added_up_block_by_block():
+    modules = {"blocks.0.attn.qkv": 3, "module.blocks.0.mlp": 4, "blocks.11.mlp": 5, "norm": 7}
 
-    assert block_bytes(comparison, comparison.rows[0]) == {0: 7, 11: 0}
+    assert block_bytes({"counted": {"held_by_module": modules}}) == {0: 7, 11: 5}
+    assert block_bytes({}) == {}
 
 
 def test_a_method_has_one_colour_and_mark_whatever_its_options():

@@ -56,7 +56,7 @@ def test_everything_special_is_escaped():
     text = latex.escape(STRANGE)
 
     assert text == (
-        r"a\_\allowbreak{}b\textbar{}\&\%\$\#\{\}\textasciitilde{}\textasciicircum{}"
+        r"a\_\allowbreak{}b\textbar{}\&\%\$\#\{\}$\sim$\textasciicircum{}"
         r"\textbackslash{}\textless{}script\textgreater{}\textquotedbl{}\textasciigrave{}"
         r"$\times$--$\dagger$ Ångström \texttt{U+540D}\texttt{U+524D} *"
     )

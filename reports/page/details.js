@@ -1,0 +1,134 @@
+/** What opens under a row: its trials whole, and what its numbers mean. */
+
+/** Return the contents of an opened row. */
+function detailOf(view, row) {
+  const parts = [linksOf(row)];
+  if (row.trials) {
+    parts.push(
+      notesOf(row),
+      folded("Measurements", { open: true }, measurementsOf(view, row)),
+      samplesOf(row),
+      curveOf(row),
+      folded("Spec", {}, settingsTable(row, "Spec", (trial) => trial.spec)),
+      folded("Environment", {}, settingsTable(row, "Environment", (trial) => trial.environment)),
+    );
+  } else {
+    parts.push(element("p", {}, page.leftOut), measurementsOf(view, row));
+  }
+  return element("div", { class: "opened" }, ...parts);
+}
+
+function linksOf(row) {
+  const links = row.keys.map(([key, role]) => link(`records/${fileName(key)}`, `record (${role})`));
+  if (row.sidecar) links.push(link(`details/${fileName(row.sidecar)}`, "sidecar (profile)"));
+  const parted = links.flatMap((found, place) => (place ? [", ", found] : [found]));
+  return element("p", { class: "links" }, "Files: ", ...parted);
+}
+
+function link(href, text) {
+  return element("a", { href }, text);
+}
+
+/** Return a key as a file's name in an address; it starts with no scheme and leaves no folder. */
+function fileName(key) {
+  return `${encodeURIComponent(key)}.json`;
+}
+
+function notesOf(row) {
+  const lines = row.trials.flatMap((trial) => [
+    ...(trial.status === "completed" ? [] : [`${trial.role}: ${trial.status} (${trial.reason})`]),
+    ...trial.notes.map((note) => `${trial.role}: ${note}`),
+  ]);
+  if (!lines.length) return null;
+  return element("ul", { class: "notes" }, ...lines.map((text) => element("li", {}, text)));
+}
+
+function measurementsOf(view, row) {
+  const columns = view.comparison.columns.filter((column) => column.kind === "number");
+  const rows = columns.map((column) => {
+    const found = reading(view, row, column);
+    const value = found.centre === null ? page.nothing : named(column.unit, found.centre);
+    const spreadOf = found.count ? `${spreadText(column, found)} of ${found.count}` : "";
+    return [column.metric, value, spreadOf, found.why ?? "", column.definition];
+  });
+  const titles = ["metric", "value", "spread, of how many", "why not there", "definition"];
+  const table = plainTable(`Measurements of ${row.label}`, titles, rows);
+  table.classList.add("measurements");
+  return table;
+}
+
+/** Return every list of samples as it was taken, and the step times as a strip. */
+function samplesOf(row) {
+  const lines = row.trials.flatMap((trial) =>
+    Object.entries(trial.measurements)
+      .filter(([, value]) => Array.isArray(value))
+      .map(([metric, value]) => [`${metric}, ${trial.role}`, value.join(", ")]),
+  );
+  if (!lines.length) return null;
+  const strip = row.visits.step_seconds ? stripOf(row) : null;
+  return folded("Raw samples", {}, strip, pairs(lines));
+}
+
+function stripOf(row) {
+  const trial = row.trials.find(({ measurements }) => measurements.step_seconds);
+  const times = trial.measurements.step_seconds;
+  const visit = Math.ceil(times.length / row.visits.step_seconds.length);
+  const chart = newChart(520, 180, `Step times of ${row.label}, in the order taken`);
+  const high = largest(times) * 1.05;
+  const x = scaleOf(0, times.length, chart.left, chart.right);
+  const y = scaleOf(0, high, chart.bottom, chart.top);
+  const visits = row.visits.step_seconds.map((_, index) => ({
+    value: (index + 0.5) * visit,
+    text: String(index + 1),
+  }));
+  axisBelow(chart, visits, x, "visit (a process of its own)");
+  axisLeft(chart, ticksOf(page.units.time, 0, high, 4), y, `step (${page.units.time.name})`);
+  times.forEach((time, index) => {
+    const round = Math.floor(index / visit);
+    const where = `visit ${round + 1}, sample ${(index % visit) + 1}`;
+    const text = `${where}\n${named(page.units.time, time)}`;
+    const d = shapePath(round % 2 ? "square" : "circle", x(index + 0.5), y(time), 3.5);
+    chart.svg.append(point("path", { class: "mark fill outlined", colour: row.colour, d }, text));
+  });
+  return openToKeys(chart);
+}
+
+function curveOf(row) {
+  if (!row.curves.length) return null;
+  return folded("Curve", {}, drawCurves([row], "steps", 520));
+}
+
+/** Return settings as a table; where the row's trials differ, each value says whose it is. */
+function settingsTable(row, heading, placesOf) {
+  const found = new Map();
+  for (const trial of row.trials) {
+    for (const [name, value] of flattened(resolved(placesOf(trial)))) {
+      found.set(name, [...(found.get(name) ?? []), [trial.role, value]]);
+    }
+  }
+  return pairs([...found].map(([name, values]) => [name, sameOrEach(values, row.trials.length)]));
+}
+
+function sameOrEach(values, trials) {
+  const [[, first]] = values;
+  if (values.every(([, value]) => value === first)) return first;
+  return values.map(([role, value]) => (trials > 1 ? `${value} (${role})` : value)).join("; ");
+}
+
+/** Return [dotted name, text] of every value inside an object; parts that are null are left out. */
+function flattened(value, name = "") {
+  if (value === null && name.split(".").length === 1) return [];
+  if (value === null || typeof value !== "object") return [[name, String(value)]];
+  if (Array.isArray(value)) return [[name, JSON.stringify(value)]];
+  return Object.entries(value).flatMap(([key, inner]) =>
+    flattened(inner, name ? `${name}.${key}` : key),
+  );
+}
+
+function pairs(lines) {
+  const children = lines.flatMap(([name, text]) => [
+    element("dt", {}, name),
+    element("dd", {}, text),
+  ]);
+  return element("dl", { class: "pairs" }, ...children);
+}

@@ -1,0 +1,43 @@
+/** Print numbers as reports/units.py does: a unit tells scale, digits and what stands around. */
+
+/** Return a number in a unit; a dash for none. */
+function format(unit, value) {
+  if (value === null || value === undefined) return page.nothing;
+  const scaled = value / unit.scale;
+  const below = scaled < 0 || Object.is(scaled, -0);
+  const sign = below ? "-" : unit.signed ? "+" : "";
+  return unit.before + sign + grouped(rounded(Math.abs(scaled), unit.digits)) + unit.behind;
+}
+
+/** Return a number with its unit's name behind it. */
+function named(unit, value) {
+  return unit.name && !unit.behind ? `${format(unit, value)} ${unit.name}` : format(unit, value);
+}
+
+/** Return a whole count with its word: "1 row", "2 rows". */
+function counted(count, word) {
+  return `${grouped(String(count))} ${word}${count === 1 ? "" : "s"}`;
+}
+
+/**
+ * Round as Python does. toFixed rounds the binary value correctly but takes halves up, and Python
+ * takes them to even; halves are common among bytes over 2^20. A number is halfway between two of
+ * so many digits only if, times 2^(digits + 1), it is an odd whole number: that product is exact.
+ */
+function rounded(number, digits) {
+  const doubled = number * 2 ** (digits + 1);
+  if (!Number.isInteger(doubled) || doubled % 2 !== 1) return number.toFixed(digits);
+  const power = 10 ** digits;
+  const lower = Math.floor(number * power);
+  return ((lower % 2 === 0 ? lower : lower + 1) / power).toFixed(digits);
+}
+
+/** Put commas between thousands. */
+function grouped(text) {
+  const [whole, ...rest] = text.split(".");
+  return [whole.replace(/\B(?=(\d{3})+$)/g, ","), ...rest].join(".");
+}
+
+function mean(numbers) {
+  return numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+}

@@ -1,0 +1,60 @@
+/** Which rows are shown, in which order, and which is the best of them. */
+
+const collator = new Intl.Collator("en", { numeric: true });
+const LABEL = { id: "label", kind: "label", title: "row", better: "none" };
+
+/** Return the text that the filter looks into. */
+function haystack(row) {
+  const words = ["status", "precision", "micro_batch", "compiled_step", "optimizer_in_backward"];
+  const texts = [...words, "options"].map((id) => row.texts[id][0]);
+  return [row.label, ...texts, ...row.reasons].join(" ").toLowerCase();
+}
+
+/** Return the rows that hold every word of the filter, in the order asked for. */
+function shownRows(view) {
+  const words = view.words.toLowerCase().split(/\s+/).filter(Boolean);
+  const rows = view.comparison.rows.filter((row) =>
+    words.every((word) => row.haystack.includes(word)),
+  );
+  return view.sort ? sorted(view, rows) : rows;
+}
+
+function sorted(view, rows) {
+  const { column, descending } = view.sort;
+  const keyed = rows.map((row) => ({ row, key: sortKey(view, row, column) }));
+  keyed.sort((a, b) => inOrder(a.key, b.key, descending));
+  return keyed.map(({ row }) => row);
+}
+
+/** Compare two keys; rows without one stand last either way. */
+function inOrder(a, b, descending) {
+  if (a === null || b === null) return (a === null) - (b === null);
+  const ascending = typeof a === "string" ? collator.compare(a, b) : a - b;
+  return descending ? -ascending : ascending;
+}
+
+function sortKey(view, row, column) {
+  if (column.kind === "label") return row.label;
+  return reading(view, row, column).key;
+}
+
+/** Return the best number of a column among rows; null where none may be called the best. */
+function bestOf(view, rows, column) {
+  if (column.better === "none") return null;
+  const read = rows.map((row) => [row, reading(view, row, column).key]);
+  const found = read.filter(([, key]) => key !== null);
+  if (column.timed && new Set(found.map(([row]) => row.group ?? row)).size > 1) return null;
+  const numbers = found.map(([, key]) => key);
+  const [low, high] = [least(numbers), largest(numbers)];
+  if (low === high) return null;
+  return column.better === "lower" ? low : high;
+}
+
+// Not Math.min(...numbers): thousands of arguments may be too many.
+function least(numbers) {
+  return numbers.reduce((a, b) => Math.min(a, b), Infinity);
+}
+
+function largest(numbers) {
+  return numbers.reduce((a, b) => Math.max(a, b), -Infinity);
+}

@@ -1,0 +1,128 @@
+/** The figure of accuracy against a cost, with the Pareto front. */
+
+const COSTS = ["peak_counted_bytes", "step_flop", "step_seconds"];
+const MARK = 6;
+const NAMED = 24; // points up to which their names are written beside them
+const CHARACTER = 6.6; // pixels a character of a label takes, about
+
+/** Return the columns that may be the cost: times only where all rows are of one round group. */
+function costsOf(comparison) {
+  const trained = trainedRows(comparison);
+  return COSTS.map((id) => columnOf(comparison, id)).filter((column) => {
+    const rows = trained.filter((row) => column && centreOf(row, column) !== null);
+    if (!rows.length) return false;
+    return !column.timed || (rows[0].group && rows.every((row) => row.group === rows[0].group));
+  });
+}
+
+/** Return the rows that have an accuracy. */
+function trainedRows(comparison) {
+  const accuracy = columnOf(comparison, "accuracy_top1");
+  return accuracy ? comparison.rows.filter((row) => centreOf(row, accuracy) !== null) : [];
+}
+
+/** Return the chart; null where no row has both numbers. */
+function drawScatter(view, rows, cost, width) {
+  const accuracy = columnOf(view.comparison, "accuracy_top1");
+  const points = rows
+    .filter((row) => centreOf(row, cost) !== null && centreOf(row, accuracy) !== null)
+    .map((row) => scatterPoint(view, row, cost, accuracy));
+  if (!points.length) return null;
+  const label = `Accuracy against ${cost.title}, ${counted(points.length, "row")}`;
+  const chart = newChart(width, 360, label);
+  const places = scatterAxes(chart, points, cost, accuracy);
+  drawFront(chart, points, places);
+  for (const found of points) drawErrors(chart, found, places);
+  for (const found of points) chart.svg.append(marker(found, places, view.base));
+  if (points.length <= NAMED) chart.svg.append(labels(chart, points, places));
+  return openToKeys(chart);
+}
+
+function scatterPoint(view, row, cost, accuracy) {
+  const [across, up] = [reading(view, row, cost), reading(view, row, accuracy)];
+  const text = [
+    row.label,
+    `accuracy ${inWords(accuracy, up)}`,
+    `${cost.title.replace(/ [^ ]+$/, "")} ${inWords(cost, across)}`,
+  ].join("\n");
+  return { row, x: across.centre, y: up.centre, across, up, text };
+}
+
+function scatterAxes(chart, points, cost, accuracy) {
+  const tops = points.map(({ up, y }) => up.high ?? y);
+  const lows = points.map(({ up, y }) => up.low ?? y);
+  const rights = points.map(({ across, x }) => across.high ?? x);
+  const edge = Math.max(0.01, (largest(tops) - least(lows)) * 0.08);
+  const [low, high] = [Math.max(0, least(lows) - edge), Math.min(1, largest(tops) + edge)];
+  const right = largest(rights) * 1.06;
+  const x = scaleOf(0, right, chart.left, chart.right);
+  const y = scaleOf(low, high, chart.bottom, chart.top);
+  axisBelow(chart, ticksOf(cost.unit, 0, right, 6), x, cost.title);
+  axisLeft(chart, ticksOf(accuracy.unit, low, high, 6), y, "test accuracy");
+  return { x, y };
+}
+
+function drawFront(chart, points, { x, y }) {
+  const front = paretoFront(points).map((found) => `${x(found.x)} ${y(found.y)}`);
+  if (front.length < 2) return;
+  chart.svg.append(hidden(drawn("path", { class: "front", d: `M${front.join("L")}` })));
+}
+
+function drawErrors(chart, { row, x, y, across, up }, places) {
+  const bars = drawn("g", { class: "mark errors", colour: row.colour, "aria-hidden": "true" });
+  const [left, middle] = [places.x(x), places.y(y)];
+  if (up.low !== undefined) {
+    bars.append(line("stroke", left, places.y(up.low), left, places.y(up.high)));
+  }
+  if (across.low !== undefined) {
+    bars.append(line("stroke", places.x(across.low), middle, places.x(across.high), middle));
+  }
+  chart.svg.append(bars);
+}
+
+function marker({ row, x, y, text }, places, base) {
+  const size = row === base ? MARK * 1.3 : MARK;
+  const d = shapePath(shapeOf(row), places.x(x), places.y(y), size);
+  const kind = row === base ? "mark fill outlined base" : "mark fill outlined";
+  return point("path", { class: kind, colour: row.colour, d }, text);
+}
+
+/** Return the rows' names beside their points, where one of four places is free. */
+function labels(chart, points, places) {
+  const markBox = ({ x, y }) => box(places.x(x) - MARK, places.y(y) - MARK, 2 * MARK, 2 * MARK);
+  const taken = points.map(markBox);
+  const group = hidden();
+  for (const { row, x, y } of points) {
+    const text = row.label.length > 28 ? `${row.label.slice(0, 27)}…` : row.label;
+    const free = freePlace(chart, taken, places.x(x), places.y(y), text.length * CHARACTER);
+    if (!free) continue;
+    taken.push(free);
+    group.append(drawn("text", { class: "name", x: free.left, y: free.top + 11 }, text));
+  }
+  return group;
+}
+
+function freePlace(chart, taken, x, y, wide) {
+  const away = MARK + 4;
+  const tries = [
+    box(x + away, y - 7, wide, 14),
+    box(x - away - wide, y - 7, wide, 14),
+    box(x - wide / 2, y - away - 14, wide, 14),
+    box(x - wide / 2, y + away, wide, 14),
+  ];
+  const free = (place) => !taken.some((other) => overlap(place, other));
+  return tries.find((place) => inside(chart, place) && free(place));
+}
+
+function box(left, top, width, height) {
+  return { left, top, right: left + width, bottom: top + height };
+}
+
+function inside(chart, place) {
+  const across = place.left >= chart.left && place.right <= chart.right;
+  return across && place.top >= chart.top && place.bottom <= chart.bottom;
+}
+
+function overlap(a, b) {
+  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+}

@@ -1,0 +1,47 @@
+/** One tooltip for the whole page: what has "data-tip" shows it under the pointer or the focus. */
+
+const tip = element("div", { class: "tip", "aria-hidden": "true", hidden: true });
+const GAP = 8;
+
+/** Listen for everything that may show or hide the tooltip. */
+function watchTips() {
+  document.body.append(tip);
+  document.addEventListener("pointerover", (event) => tipOf(event.target));
+  document.addEventListener("focusin", (event) => {
+    if (event.target.matches(":focus-visible")) tipOf(event.target);
+  });
+  document.addEventListener("focusout", hideTip);
+  document.addEventListener("scroll", followFocus, { capture: true, passive: true });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") hideTip();
+  });
+}
+
+/** Show a text beside a box in the window: above it, or below where there is no room. */
+function showTip(text, box) {
+  tip.textContent = text;
+  tip.hidden = false;
+  const { width, height } = tip.getBoundingClientRect();
+  const middle = (box.left + box.right) / 2 - width / 2;
+  const left = Math.max(GAP, Math.min(middle, document.documentElement.clientWidth - width - GAP));
+  const above = box.top - height - GAP;
+  tip.style.setProperty("left", `${left}px`);
+  tip.style.setProperty("top", `${above >= 0 ? above : box.bottom + GAP}px`);
+}
+
+function hideTip() {
+  tip.hidden = true;
+}
+
+/** After scrolling, which giving the focus may cause, only the focused element keeps its tip. */
+function followFocus() {
+  const focused = document.activeElement;
+  if (!tip.hidden && focused?.matches("[data-tip]:focus-visible")) tipOf(focused);
+  else hideTip();
+}
+
+function tipOf(target) {
+  const found = target.closest?.("[data-tip]");
+  if (found) showTip(found.dataset.tip, found.getBoundingClientRect());
+  else hideTip();
+}

@@ -1,0 +1,221 @@
+"""All that the interactive page shows, as one JSON document."""
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from scipy import stats
+
+from reports import table, units, words
+from reports.comparison import BASELINE, REFERENCE, Comparison, Row
+from reports.page_columns import (
+    NUMBERS,
+    STATUS,
+    TEXTS,
+    TextColumn,
+    number_data,
+    text_data,
+    unit_data,
+)
+from reports.page_details import Shared, blocks, peak_place, timeline, trials
+from reports.page_rows import BACKGROUNDS, missing, row_data
+from reports.palette import CATEGORY_COLOURS
+from reports.shades import legible
+from reports.statistics import FEWEST_ROUNDS
+
+CONFIDENCE = 0.95  # of the intervals of time ratios; the page says it in their column
+DETAILED_ROWS = 2000  # above, a page with every trial whole would be tens of megabytes
+TIMELINES = 64  # about 10 kilobytes each
+LISTED_LINES, LINE_LENGTH, TABLE_ROWS = 100, 400, 300  # the rest stands in report.md
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What of the records goes into the page.
+
+    Attributes:
+        rows: of all its comparisons.
+        detailed: whether trials go in whole.
+        every_timeline: whether every row's timeline goes in; else the named rows' only.
+    """
+
+    rows: int
+    detailed: bool
+    every_timeline: bool
+
+    @classmethod
+    def of(cls, comparisons: list[Comparison]) -> "Extent":
+        """Return what goes in for that many rows."""
+        rows = sum(len(comparison.rows) for comparison in comparisons)
+        return cls(rows, rows <= DETAILED_ROWS, rows <= TIMELINES)
+
+    def said(self) -> str:
+        """Return what was left out, and where it is; empty if nothing was."""
+        if self.detailed:
+            return ""
+        return (
+            f"With {self.rows:,} rows (more than {DETAILED_ROWS:,}) this page holds the table "
+            "only: raw samples, specs, environments and memory by place stand in the files of "
+            "records/ and details/, to which each row links."
+        )
+
+
+def page_text(comparisons: list[Comparison], title: str) -> str:
+    """Return the document as JSON that may stand inside a script element."""
+    data = finite(page_data(comparisons, title))
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c")  # no name can end the element or begin another
+
+
+def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
+    """Return the document."""
+    extent = Extent.of(comparisons)
+    shared = Shared()
+    parts = [_comparison(comparison, extent, shared) for comparison in comparisons]
+    return {
+        "title": title,
+        "nothing": units.NOTHING,
+        "confidence": CONFIDENCE,
+        "fewestRounds": FEWEST_ROUNDS,
+        "quantiles": _quantiles(parts),
+        "units": {
+            name: unit_data(unit)
+            for name, unit in (
+                *(("memory", units.mebibytes), ("share", units.share)),
+                *(("time", units.milliseconds), ("seconds", units.seconds), ("count", units.count)),
+            )
+        },
+        "categories": [_category(name, colour) for name, colour in CATEGORY_COLOURS.items()],
+        "columns": _columns(),
+        "comparisons": parts,
+        "shared": shared.values(),
+        "leftOut": extent.said(),
+        "provenance": words.provenance(comparisons),
+    }
+
+
+def finite(data: Any) -> Any:
+    """Return data in which numbers that JSON has no word for are ``None``."""
+    if isinstance(data, dict):
+        return {name: finite(value) for name, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def _comparison(comparison: Comparison, extent: Extent, shared: Shared) -> dict[str, Any]:
+    rows = [_row(comparison, row, extent, shared) for row in comparison.rows]
+    return {
+        "title": comparison.title() if rows else "Nothing to compare",
+        "summary": words.summary(comparison),
+        "baseline": _baseline(comparison),
+        "reference": _place(comparison, REFERENCE),
+        "columns": _offered(rows),
+        "rows": rows,
+        "failures": listed(words.failures(comparison)),
+        "doubts": listed(words.doubts(comparison)),
+        "absences": listed(words.absences(comparison)) if extent.detailed else [],
+        "differences": listed(comparison.differences()),
+        "tables": _tables(comparison),
+    }
+
+
+def _row(comparison: Comparison, row: Row, extent: Extent, shared: Shared) -> dict[str, Any]:
+    detail = comparison.detail(row) if extent.detailed else {}
+    data = row_data(row, detail)
+    if not extent.detailed:
+        return data
+    profile = row.profiled()
+    named = row.label in {BASELINE, REFERENCE}
+    return data | {
+        "missing": shared.places(missing(row)),
+        "trials": trials(row, shared),
+        "sidecar": profile.key if profile and detail else None,
+        "blocks": blocks(detail),
+        "peakPlace": peak_place(detail),
+        "timeline": timeline(detail) if named or extent.every_timeline else None,
+    }
+
+
+def _columns() -> dict[str, dict[str, Any]]:
+    """Return every column by its id."""
+    numbers = (data for place, column in enumerate(NUMBERS) for data in number_data(column, place))
+    return {data["id"]: data for data in [*map(text_data, TEXTS), *numbers]}
+
+
+def _offered(rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Return the columns for which any row has a value, axes always, and which are on at first."""
+    leading = [column for column in TEXTS if column.axis or column.name == STATUS]
+    closing = [column for column in TEXTS if column not in leading]
+    numbers = [
+        (data["id"], data["shown"])
+        for place, column in enumerate(NUMBERS)
+        if any(row["values"][place] is not None for row in rows)
+        for data in number_data(column, place)
+    ]
+    return [*_texts_offered(leading, rows), *numbers, *_texts_offered(closing, rows)]
+
+
+def _texts_offered(columns: list[TextColumn], rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    found = []
+    for column in columns:
+        values = {row["texts"][column.name][0] for row in rows}
+        if column.axis or values - {units.NOTHING}:
+            found.append((column.name, column.shown or (column.axis and len(values) > 1)))
+    return found
+
+
+def _tables(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the tables that stand as they are behind the first one."""
+    found = [*table.curves(comparison), ("Learning rates tried", *table.tries(comparison))]
+    return [
+        {
+            "title": title if len(rows) <= TABLE_ROWS else f"{title} (first {TABLE_ROWS} rows)",
+            "titles": titles,
+            "rows": rows[:TABLE_ROWS],
+        }
+        for title, titles, rows in found
+        if rows
+    ]
+
+
+def _baseline(comparison: Comparison) -> int:
+    """Return which row ratios are to at first: the baseline, the reference, or the first."""
+    places = (_place(comparison, BASELINE), _place(comparison, REFERENCE))
+    return next((place for place in places if place is not None), 0)
+
+
+def _place(comparison: Comparison, method: str) -> int | None:
+    row = comparison.find(method)
+    return None if row is None else comparison.rows.index(row)
+
+
+def _category(name: str, colour: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": name.replace("_", " "),
+        "colour": [legible(colour, background) for background in BACKGROUNDS],
+    }
+
+
+def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
+    """Return Student's t quantiles, two-sided, by degrees of freedom, as far as rounds go."""
+    rounds = (
+        len(medians) for part in parts for row in part["rows"] for medians in row["visits"].values()
+    )
+    most = max(rounds, default=0)
+    tail = (1 + CONFIDENCE) / 2
+    return [None, *(float(stats.t.ppf(tail, degrees)) for degrees in range(1, most))]
+
+
+def listed(lines: Iterable[str]) -> list[str]:
+    """Return lines that a page has room for; what is cut says where the whole is."""
+    every = list(lines)
+    kept = [
+        line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]} … (whole in report.md)"
+        for line in every[:LISTED_LINES]
+    ]
+    rest = len(every) - LISTED_LINES
+    return [*kept, f"and {rest:,} more, in report.md"] if rest > 0 else kept

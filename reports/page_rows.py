@@ -1,0 +1,183 @@
+"""One row of a comparison as the interactive page takes it: values, ratios' samples, words."""
+
+import json
+import math
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from harness.metrics import METRICS
+from harness.record import Status, TrialRecord
+from harness.spec import Workload
+from reports import units
+from reports.comparison import Row
+from reports.page_columns import (
+    MACHINE,
+    NUMBERS,
+    OPTIONS,
+    RATE,
+    SEEDS,
+    STATUS,
+    TOKENS,
+    UNEXPLAINED_BYTES,
+    NumberColumn,
+)
+from reports.palette import colour_of
+from reports.shades import legible
+from reports.statistics import Summary, mean_and_range, median_and_quartiles
+from reports.table import tokens
+
+BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
+NOT_FINITE = "what was read is no finite number"
+NOT_ASKED = "not asked for"  # begins the reason of what belongs to another trial of the row
+
+
+def samples(record: TrialRecord, metric: str) -> list[float]:
+    """Return a record's finite numbers for a metric: none, one, or its samples."""
+    value = record.measurements.get(metric)
+    if value is None:
+        return []
+    numbers = map(float, value) if isinstance(value, list) else [float(value)]
+    return [number for number in numbers if math.isfinite(number)]
+
+
+def row_data(row: Row, detail: dict[str, Any]) -> dict[str, Any]:
+    """Return what the table and the figures of the page show of a row.
+
+    Args:
+        row: the row.
+        detail: the sidecar of its profile; empty where it was left out.
+    """
+    return {
+        "label": row.label,
+        "colour": mark_colours(row),
+        "values": [_number(row, column, detail) for column in NUMBERS],
+        "texts": _texts(row),
+        "reasons": row.failures(),
+        "group": row.round_group(),
+        "visits": visits(row),
+        "curves": _curves(row.records),
+        "keys": [[record.key, role(record)] for record in row.records],
+    }
+
+
+def mark_colours(row: Row) -> list[str]:
+    """Return the colour of a row's marks on the light and on the dark page."""
+    return [legible(colour_of(row.spec.method), behind) for behind in BACKGROUNDS]
+
+
+def role(record: TrialRecord) -> str:
+    """Return what a trial of a row was for."""
+    parts = []
+    if record.spec.profile:
+        parts.append("profile")
+    if record.spec.training:
+        parts.append(f"training, seed {record.spec.seed}")
+    return " and ".join(parts)
+
+
+def visits(row: Row) -> dict[str, list[float]]:
+    """Return the median of each visit, for each timed metric.
+
+    A visit of the clock gives ``spec.profile.steps`` samples of the step and, of other metrics, as
+    many as any other visit: where they cannot be shared out evenly the metric is left out.
+    """
+    record = row.timed()
+    if record is None or record.spec.profile is None:
+        return {}
+    steps = record.spec.profile.steps
+    rounds = math.ceil(len(samples(record, "step_seconds")) / steps)
+    found = {}
+    for column in NUMBERS:
+        numbers = samples(record, column.metric) if column.timed and column.over else []
+        size = steps if column.metric == "step_seconds" else len(numbers) // rounds
+        if numbers and size and math.ceil(len(numbers) / size) == rounds:
+            starts = range(0, len(numbers), size)
+            found[column.metric] = [median(numbers[start : start + size]) for start in starts]
+    return found
+
+
+def missing(row: Row) -> dict[str, str]:
+    """Return why metrics have no value: of several trials the one that was asked for them."""
+    found: dict[str, str] = {}
+    for column in NUMBERS:
+        if column.metric not in METRICS or any(samples(r, column.metric) for r in row.records):
+            continue
+        reasons = [r.missing[column.metric] for r in row.records if column.metric in r.missing]
+        asked = [reason for reason in reasons if not reason.startswith(NOT_ASKED)]
+        found[column.metric] = (asked or reasons or [NOT_FINITE])[0]
+    return found
+
+
+def _number(row: Row, column: NumberColumn, detail: dict[str, Any]) -> list[float] | None:
+    """Return centre, low, high, count and whether it is noisy; the centre alone if it is exact."""
+    if column.metric == UNEXPLAINED_BYTES:
+        rest = detail.get("allocated", {}).get("unexplained_bytes")
+        return None if rest is None else [rest]
+    numbers = [n for record in row.records for n in samples(record, column.metric)]
+    of_samples = METRICS[column.metric].samples
+    found = median_and_quartiles(numbers) if of_samples else mean_and_range(numbers)
+    if found is None:
+        return None
+    if found.low == found.high and not of_samples:
+        return [_whole(found.centre)]
+    return _spread(found, noisy=of_samples and found.noisy())
+
+
+def _spread(found: Summary, *, noisy: bool) -> list[float]:
+    return [*map(_whole, (found.centre, found.low, found.high)), found.count, int(noisy)]
+
+
+def _whole(number: float) -> float:
+    """Return whole numbers as such: they are shorter in the page."""
+    return int(number) if number == number // 1 else number
+
+
+def _texts(row: Row) -> dict[str, list[Any]]:
+    """Return the words of each text column, with what they are sorted by."""
+    accuracy = row.accuracy()
+    seeds = accuracy.count if accuracy else None
+    statuses = {r.outcome.status for r in row.records} - {Status.COMPLETED}
+    counts = row.tokens()
+    return {
+        STATUS: [", ".join(sorted(statuses)) or units.NOTHING, len(statuses)],
+        **_axes(row.spec.workload),
+        TOKENS: [tokens(counts), sum(counts)],
+        RATE: _learning_rate(row),
+        SEEDS: [units.count(seeds), seeds],
+        OPTIONS: _sorted_by_itself(json.dumps(row.spec.options) if row.spec.options else ""),
+        MACHINE: _sorted_by_itself(str(row.records[0].environment.get("machine_id", ""))),
+    }
+
+
+def _axes(workload: Workload) -> dict[str, list[Any]]:
+    return {
+        "precision": _sorted_by_itself(workload.precision),
+        "micro_batch": [
+            str(workload.micro_batch or "whole batch"),
+            workload.micro_batch or workload.batch,
+        ],
+        "compiled_step": _sorted_by_itself("compiled" if workload.compiled_step else "eager"),
+        "optimizer_in_backward": _sorted_by_itself(
+            "during backward" if workload.optimizer_in_backward else "after backward"
+        ),
+    }
+
+
+def _sorted_by_itself(text: str) -> list[Any]:
+    return [text or units.NOTHING, text]
+
+
+def _learning_rate(row: Row) -> list[Any]:
+    spec = row.trained()
+    if spec is None or spec.training is None:
+        return [units.NOTHING, None]
+    rate = spec.training.learning_rate
+    return [units.learning_rate(rate) + ("" if spec.training.tries else " (not tuned)"), rate]
+
+
+def _curves(records: Iterable[TrialRecord]) -> list[list[list[float]]]:
+    """Return steps, seconds and validation accuracies of each seed's curve."""
+    names = ("curve_steps", "curve_seconds", "curve_accuracies")
+    read = [[samples(record, name) for name in names] for record in records]
+    return [curve for curve in read if all(curve)]

@@ -1,0 +1,316 @@
+"""The interactive page as somebody meets it, in a headless Chromium."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from reports import units
+
+pytestmark = pytest.mark.browser
+
+MIB = 2**20
+GIGA = 10**9
+STRANGE = "<script>alert(1)</script>|&%\\*_`\n名前 " + "long" * 60
+
+
+def labels(page):
+    return page.locator("table.rows tbody .label").all_inner_texts()
+
+
+def column(page, name):
+    """Return the texts of a column's cells, by the id of the column."""
+    heads = page.locator("table.rows thead th")
+    ids = [heads.nth(place).get_attribute("data-column") for place in range(heads.count())]
+    place = ids.index(name) + 1
+    cells = page.locator(f"table.rows tbody tr.row > :nth-child({place})")
+    return [" ".join(text.replace("★", "").split()) for text in cells.all_text_contents()]
+
+
+def heading(page, name):
+    return page.locator(f'table.rows th[data-column="{name}"]')
+
+
+def detail_of(page, label):
+    """Open a row and return what opened."""
+    page.get_by_role("button", name=label, exact=True).first.click()
+    return page.locator("tr.detail .opened")
+
+
+def test_headings_sort_up_then_down_then_as_recorded(page):
+    """The row without a value stands last either way."""
+    assert labels(page) == ["full", "bsr", "head", "lora (rank=4)"]
+    memory = heading(page, "peak_counted_bytes")
+    orders = []
+    for expected in (["bsr", "head", "full"], ["full", "head", "bsr"], ["full", "bsr", "head"]):
+        memory.locator("button").click()
+        orders.append(memory.get_attribute("aria-sort"))
+
+        assert labels(page) == [*expected, "lora (rank=4)"]
+    assert orders == ["ascending", "descending", "none"]
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        ("BS", ["bsr"]),
+        ("rank 4", ["lora (rank=4)"]),
+        ("out memory", ["lora (rank=4)"]),
+        ("zzz", []),
+    ],
+)
+def test_the_filter_looks_into_name_options_and_status(page, words, left):
+    page.locator(".filter input").fill(words)
+
+    assert labels(page) == left
+    assert page.get_by_role("status").inner_text().startswith(f"{len(left)} row")
+
+
+def test_ratios_follow_the_baseline(page):
+    """To bsr's 40 MiB: 100/40 = 2.5, 50/40 = 1.25. To full's 100: 40/100 = 0.4, 50/100 = 0.5."""
+    name = "peak_counted_bytes/ratio"
+    to_bsr = column(page, name)
+    page.locator(".base select").select_option("full")
+    to_full = column(page, name)
+
+    assert to_bsr[:2] == ["2.50×", "1.00× (best)"]
+    assert to_bsr[2:] == ["1.25×", "– a test"]
+    assert to_full[0] == "1.00×"
+    assert to_full[1:3] == ["0.40× (best)", "0.50×"]
+    assert page.locator("tr.baseline .label").inner_text() == "full"
+    assert "× full" in heading(page, name).inner_text()
+
+
+def test_ratios_of_times_are_taken_round_by_round(page):
+    """Ratios of the visits' medians 2, 2, 4: geometric mean 2^(4/3) = 2.52.
+
+    Their logarithms deviate by ln 2 / √3, the mean's error is ln 2 / 3 = 0.231, times Student's
+    4.303 (95 %, 2 degrees of freedom) 0.994: from 2.52 / 2.70 = 0.93 to 2.52 * 2.70 = 6.81.
+    """
+    assert column(page, "step_seconds/ratio")[0] == "2.52× [0.93, 6.81]"
+    assert "95 %" in heading(page, "step_seconds/ratio").inner_text()
+
+
+def test_times_of_other_round_groups_have_no_ratio_and_say_why(page):
+    cell = page.locator("tr.row", has_text="head").locator('td[title*="round group"]')
+
+    assert cell.count() == 1
+    assert cell.get_attribute("title").startswith("not timed in one round group")
+    assert cell.inner_text().startswith("–")
+
+
+def test_nothing_is_the_fastest_across_round_groups(page):
+    assert not any("(best)" in text for text in column(page, "step_seconds"))
+    assert ["(best)" in text for text in column(page, "peak_counted_bytes")] == [
+        *(False, True, False, False)
+    ]
+
+
+def test_a_failed_row_says_how_it_ended(page):
+    row = page.locator("tr.failed")
+
+    assert row.locator(".tag.bad").inner_text() == "out of memory"
+    assert row.locator(".reason").inner_text() == "seed 0: out of memory (asked for 9 GiB)"
+    assert "Did not complete (1)" in page.locator("main").inner_text()
+
+
+def test_columns_are_switched_one_by_one_and_together(page):
+    page.get_by_text("Columns", exact=True).click()
+    assert heading(page, "weights_at_peak_bytes").count() == 0
+    page.get_by_label("weights at peak MiB").check()
+    assert column(page, "weights_at_peak_bytes")[:2] == ["10.0", "10.0"]
+    page.get_by_label("counted MiB").uncheck()
+    assert heading(page, "peak_counted_bytes").count() == 0
+    page.get_by_role("button", name="All", exact=True).click()
+    assert page.get_by_label("counted MiB").is_checked()
+    assert column(page, "precision") == ["fp32"] * 4
+    page.get_by_role("button", name="Summary", exact=True).click()
+    assert heading(page, "weights_at_peak_bytes").count() == 0
+
+
+def test_an_opened_row_shows_its_trials_whole(page):
+    opened = detail_of(page, "full")
+    for fold in ("Raw samples", "Curve", "Spec", "Environment"):
+        opened.get_by_text(fold, exact=True).click()
+    text = opened.inner_text()
+
+    assert "Peak of the bytes of all live tensor storages" in text
+    assert "0.2, 0.2, 0.9, 0.2, 0.2, 0.9, 0.4, 0.4, 0.4" in text
+    assert "workload.model\ntest_vit" in text
+    assert "1 (training, seed 1)" in text
+    assert "commit\nc0ffee" in text
+    assert opened.locator("svg.chart").count() == 2
+    page.get_by_role("button", name="full", exact=True).first.click()
+    assert page.locator("tr.detail").count() == 0
+
+
+def test_links_lead_to_the_files_of_records(page, tmp_path):
+    links = detail_of(page, "full").locator(".links a")
+    paths = [links.nth(place).get_attribute("href") for place in range(links.count())]
+
+    assert [path.split("/")[0] for path in paths] == [*["records"] * 3, "details"]
+    assert all((tmp_path / unquote(path)).is_file() for path in paths)
+
+
+def test_the_keyboard_sorts_and_opens(page):
+    heading(page, "peak_counted_bytes").locator("button").focus()
+    page.keyboard.press("Enter")
+    assert labels(page)[0] == "bsr"
+    sorted_by = "document.activeElement.closest('th').dataset.column"
+    assert page.evaluate(sorted_by) == "peak_counted_bytes"
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "false":
+            break
+    page.keyboard.press("Enter")
+
+    assert page.locator("tr.detail").count() == 1
+    assert page.evaluate("document.activeElement.getAttribute('aria-expanded')") == "true"
+    assert page.evaluate("document.activeElement.innerText").strip() == "bsr"
+
+
+def test_numbers_are_printed_as_everywhere_else(make_trial, write_page, look):
+    """Halves go to even, as Python has it: 104.25 is 104.2 and 104.75 is 104.8."""
+    sizes = [int(size * MIB) for size in (104.25, 104.75, 0.05, 1234567.5, 0.949, 1e-6)]
+    methods = [f"m{place}" for place in range(len(sizes))]
+    rows = [
+        make_trial(name, peak_counted_bytes=size, estimate_error=size / GIGA - 1)
+        for name, size in zip(methods, sizes, strict=True)
+    ]
+    page = look(write_page(rows))
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_label("estimate's error").check()
+    shown = [text.replace(" (best)", "") for text in column(page, "peak_counted_bytes")]
+
+    assert shown == [units.mebibytes(size) for size in sizes]
+    assert column(page, "estimate_error") == [units.percent(size / GIGA - 1) for size in sizes]
+
+
+# Every text that can be seen, with its contrast to the nearest background that is not clear.
+CONTRASTS = """() => {
+  const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+  const linear = (part) =>
+    part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4;
+  const luminance = ([r, g, b]) =>
+    0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const behind = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length < 4 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const found = [];
+  for (const node of document.querySelectorAll("body *, body")) {
+    const own = [...node.childNodes].some((c) => c.nodeType === 3 && c.data.trim());
+    if (!own || !node.getClientRects().length || node.closest(".spoken, option")) continue;
+    const style = getComputedStyle(node);
+    const ink = numbers(node.namespaceURI.endsWith("svg") ? style.fill : style.color);
+    const pair = [luminance(ink), luminance(behind(node))].sort((a, b) => b - a);
+    found.push([(pair[0] + 0.05) / (pair[1] + 0.05), node.tagName, node.textContent.slice(0, 40)]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1400, 375])
+def test_every_text_stands_out_from_what_is_behind_it(
+    records, write_page, look, sidecar, scheme, width
+):
+    page = look(write_page(records, {"full": sidecar}), scheme=scheme, width=width)
+    page.get_by_text("Columns", exact=True).click()
+    detail_of(page, "full").wait_for()
+    found = page.evaluate(CONTRASTS)
+
+    assert len(found) > 200
+    assert [bad for bad in found if bad[0] < 4.5] == []
+
+
+def test_the_colours_can_be_turned_around(page):
+    background = "getComputedStyle(document.body).backgroundColor"
+    button = page.get_by_role("button", name="Colours:")
+    light = page.evaluate(background)
+    button.click()
+    assert page.evaluate(background) == light
+    button.click()
+
+    assert button.inner_text() == "Colours: dark"
+    assert page.evaluate(background) != light
+    assert [bad for bad in page.evaluate(CONTRASTS) if bad[0] < 4.5] == []
+
+
+@pytest.mark.parametrize("width", [375, 1400])
+def test_the_page_itself_never_scrolls_sideways(
+    make_trial, records, write_page, look, sidecar, width
+):
+    strange = make_trial(STRANGE, peak_counted_bytes=MIB)
+    page = look(write_page([*records, strange], {"full": sidecar}), width=width)
+    detail_of(page, "full").wait_for()
+    page.get_by_text("Columns", exact=True).click()
+    page.get_by_role("button", name="All", exact=True).click()
+
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_strange_names_are_only_names(make_trial, write_page, look, sidecar, parts):
+    values = {"peak_counted_bytes": MIB, **parts}
+    rows = [make_trial(STRANGE, **values, options={"<b>": "</script>"}), make_trial("full")]
+    page = look(write_page(rows, {STRANGE: sidecar}, title=STRANGE))
+    (shown,) = [text for text in labels(page) if text != "full"]
+    detail_of(page, re.compile("名前")).wait_for()
+
+    assert "<script>alert(1)</script>|&%\\*_`" in shown
+    assert "名前" in shown
+    assert page.locator("script").count() == 2
+    assert page.locator("b").count() == 0
+    assert page.locator("h1").inner_text().startswith("<script>alert(1)</script>")
+
+
+def test_one_row_is_a_page(make_trial, write_page, look):
+    page = look(write_page([make_trial("head", peak_counted_bytes=MIB)]))
+
+    assert labels(page) == ["head"]
+    assert column(page, "peak_counted_bytes") == ["1.0"]
+    assert column(page, "peak_counted_bytes/ratio") == ["1.00×"]
+    assert page.locator("nav").count() == 0
+
+
+def test_no_record_at_all_is_said(write_page, look):
+    page = look(write_page([]))
+
+    assert "There are no records to compare." in page.locator("main").inner_text()
+
+
+def test_thousands_of_rows_are_drawn_by_the_hundred(make_trial, write_page, look):
+    rows = [
+        make_trial("sparse", options={"share": place}, peak_counted_bytes=(place + 1) * MIB)
+        for place in range(2500)
+    ]
+    path = write_page(rows)
+    page = look(path)
+    assert len(labels(page)) == 300
+    assert "2,500 rows" in page.locator("header").inner_text()
+    assert "records/" in page.locator("header").inner_text()
+    page.get_by_role("button", name="Draw 300 more").click()
+    assert len(labels(page)) == 600
+    heading(page, "peak_counted_bytes").locator("button").click()
+    heading(page, "peak_counted_bytes").locator("button").click()
+    assert labels(page)[0] == "sparse (share=2499)"
+    page.locator(".filter input").fill("share=1234")
+    assert labels(page) == ["sparse (share=1234)"]
+    detail_of(page, "sparse (share=1234)").wait_for()
+
+    assert path.stat().st_size < 3_000_000
+
+
+def test_without_javascript_the_page_names_the_other_files(browser, write_page, make_trial):
+    path: Path = write_page([make_trial("bsr")])
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(path.as_uri())
+    text = page.locator("body").inner_text()
+    context.close()
+
+    assert "report.md and comparison.csv" in text
