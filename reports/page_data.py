@@ -23,9 +23,8 @@ from reports.page_details import Shared, blocks, peak_place, timeline, trials
 from reports.page_rows import BACKGROUNDS, missing, row_data
 from reports.palette import CATEGORY_COLOURS
 from reports.shades import legible
-from reports.statistics import FEWEST_ROUNDS
+from reports.statistics import CONFIDENCE, FEWEST_ROUNDS
 
-CONFIDENCE = 0.95  # of the intervals of time ratios; the page says it in their column
 DETAILED_ROWS = 2000  # above, a page with every trial whole would be tens of megabytes
 TIMELINES = 64  # about 10 kilobytes each
 LISTED_LINES, LINE_LENGTH, TABLE_ROWS = 100, 400, 300  # the rest stands in report.md

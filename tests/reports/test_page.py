@@ -118,12 +118,13 @@ def test_a_failed_row_says_how_it_ended(page):
 def test_columns_are_switched_one_by_one_and_together(page):
     page.get_by_text("Columns", exact=True).click()
     assert heading(page, "weights_at_peak_bytes").count() == 0
-    page.get_by_label("weights at peak MiB").check()
+    page.get_by_role("checkbox", name="weights at peak MiB", exact=True).check()
     assert column(page, "weights_at_peak_bytes")[:2] == ["10.0", "10.0"]
-    page.get_by_label("counted MiB").uncheck()
+    counted = page.get_by_role("checkbox", name="counted MiB", exact=True)
+    counted.uncheck()
     assert heading(page, "peak_counted_bytes").count() == 0
     page.get_by_role("button", name="All", exact=True).click()
-    assert page.get_by_label("counted MiB").is_checked()
+    assert counted.is_checked()
     assert column(page, "precision") == ["fp32"] * 4
     page.get_by_role("button", name="Summary", exact=True).click()
     assert heading(page, "weights_at_peak_bytes").count() == 0
