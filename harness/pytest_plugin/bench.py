@@ -21,7 +21,7 @@ NOT_TIMED = "benchmarks are disabled here (--benchmark-disable, or pytest-xdist)
 Beside = str | Mapping[str, Any]
 
 
-@dataclass
+@dataclass(repr=False)  # which pytest would print with every failure
 class Bench:
     """Measures one method, once a test, as pytest-benchmark does.
 
@@ -153,7 +153,7 @@ def _trial(
 
 def _baseline(asked: Beside, workload: Mapping[str, Any]) -> TrialSpec:
     """Return the baseline's trial; what a mapping leaves out is as in the trial beside it."""
-    named = dict(asked) if isinstance(asked, Mapping) else {"method": asked}
+    named: dict[str, Any] = dict(asked) if isinstance(asked, Mapping) else {"method": asked}
     for key in named:
         if key not in OWN_OF_BASELINE:
             raise unknown("key of baseline", str(key), OWN_OF_BASELINE)

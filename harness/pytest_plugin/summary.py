@@ -17,7 +17,8 @@ TITLES = (
     *("method", "counted MiB", "× baseline", "step GFLOP", "× baseline"),
     *("step ms [quartiles]", "× baseline [quartiles]", "baseline"),
 )
-TEXT = ("method", "baseline")
+NAMES = ("method", "baseline")
+LONGEST = 48  # letters of a name; the JSON has all of it
 UNLIMITED = 10_000  # columns; a line that is too long is the terminal's to wrap
 
 
@@ -57,9 +58,16 @@ def table(rows: Sequence[Row]) -> list[str]:
     """Return the rows' table, line by line."""
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in TITLES:
-        drawn.add_column(title, justify="left" if title in TEXT else "right", no_wrap=True)
+        # As Text, for what stands in brackets is markup to rich elsewhere.
+        drawn.add_column(
+            Text(title),
+            justify="left" if title in NAMES else "right",
+            max_width=LONGEST if title in NAMES else None,
+            overflow="ellipsis",
+            no_wrap=True,
+        )
     for row in rows:
-        drawn.add_row(*map(Text, row.cells))  # as they are: a label may hold rich's brackets
+        drawn.add_row(*map(Text, row.cells))
     console = Console(width=UNLIMITED, color_system=None)
     with console.capture() as captured:
         console.print(drawn)

@@ -12,7 +12,8 @@ from harness.profiler.step import job_and_batch
 from harness.spec import TrialSpec
 from harness.training import training_step
 
-WARMUP_ROUNDS = 2  # the first makes the optimizer's state and the libraries' kernels
+WARMUP_STEPS = 2  # at least; the first makes the optimizer's state and the libraries' kernels
+WARMUP_ROUNDS = 1  # then in turns: each finds caches as the other leaves them
 
 
 class Steps:
@@ -22,18 +23,23 @@ class Steps:
         spec: the trial.
 
     Attributes:
-        seconds: of all steps so far.
+        seconds: of each step that ``one`` has done.
     """
 
     def __init__(self, spec: TrialSpec) -> None:
         self.seconds: list[float] = []
         self._job, self._batch = job_and_batch(spec, methods.load)
 
+    def warm_up(self) -> None:
+        """Do steps until they get no faster, as the clock's pass does, and forget them."""
+        clock.warm_up(self._step, self._job.device.synchronise, WARMUP_STEPS)
+
     def one(self) -> None:
         """Do one step, with no meter attached but the clock."""
-        self.seconds += clock.seconds_each(
-            lambda: training_step(self._job, *self._batch), 1, self._job.device.synchronise
-        )
+        self.seconds += clock.seconds_each(self._step, 1, self._job.device.synchronise)
+
+    def _step(self) -> None:
+        training_step(self._job, *self._batch)
 
 
 def take_turns(
@@ -53,6 +59,9 @@ def take_turns(
     with _leaving_no_trace(spec.workload.threads):
         ours = Steps(spec)
         theirs = None if beside is None else Steps(beside)
+        for steps in (ours, theirs):
+            if benchmark.enabled and steps is not None:
+                steps.warm_up()
         benchmark.pedantic(
             ours.one,
             setup=None if theirs is None else theirs.one,

@@ -15,7 +15,7 @@ import methods
 from harness.errors import BadInput, Unreadable
 from harness.launch.inline import InlineLauncher
 from harness.method import Unsupported
-from harness.pytest_plugin import gates
+from harness.pytest_plugin import gates, summary
 from harness.pytest_plugin.counters import Counters, NotMeasured
 from harness.pytest_plugin.result import Result
 from harness.record import TrialRecord
@@ -85,7 +85,7 @@ def test_each_step_follows_one_of_the_baseline(bsrbench, tmp_path):
     lines = [line.split() for line in Path(log).read_text().splitlines()]
     words = [word for pid, word in lines if pid == str(os.getpid())]
 
-    assert words == ["theirs", "ours"] * 5  # two rounds of warm-up, three timed
+    assert words[-8:] == ["theirs", "ours"] * 4  # a round of warm-up, three timed
 
 
 def test_torch_is_left_as_it_was(bsrbench):
@@ -266,7 +266,7 @@ def test_the_table_shows_scaled_numbers(timed):
     (row,) = [line for line in lines if line.strip().startswith("./mine.py:Mine (norm=true)")]
     cells = re.split(r"\s{2,}", row.strip())
 
-    assert title.split("  ")[0].strip() == "method"
+    assert re.split(r"\s{2,}", title.strip()) == list(summary.TITLES)
     assert f"{info['peak_counted_bytes'] / 2**20:.1f}" == cells[1]
     assert f"{info['peak_counted_bytes_ratio']:.2f}×" == cells[2]
     assert f"{info['step_flop'] / 1e9:.2f}" == cells[3]
