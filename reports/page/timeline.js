@@ -11,7 +11,7 @@ function drawTimeline(view, rows, width) {
   const x = scaleOf(0, right, chart.left, chart.right);
   const y = scaleOf(0, top, chart.bottom, chart.top);
   const { count, memory } = page.units;
-  const below = "operators of one training step, in the order they ran";
+  const below = "operators of one step, in order";
   axisBelow(chart, ticksOf(count, 0, right, Math.max(2, width / 110)), x, below);
   axisLeft(chart, ticksOf(memory, 0, top, 5), y, `counted bytes alive (${memory.name})`);
   for (const row of shown) drawAlive(chart, row, x, y);
