@@ -151,7 +151,8 @@ def _counted(
 ) -> LiveBytes:
     with Owner(model) as owner:
         phases = _Phases(owner)
-        with LiveBytes(phases.now) as live:
+        live = LiveBytes(phases.now)
+        with live:
             phases.meter = live
             for name, parameter in model.named_parameters():
                 live.watch([parameter], Category.WEIGHTS, name.rpartition(".")[0])

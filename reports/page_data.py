@@ -9,7 +9,7 @@ from typing import Any
 from scipy import stats
 
 from reports import table, units, words
-from reports.comparison import BASELINE, REFERENCE, Comparison, Row
+from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.page_columns import (
     NUMBERS,
     STATUS,
@@ -22,6 +22,7 @@ from reports.page_columns import (
 from reports.page_details import Shared, blocks, peak_place, timeline, trials
 from reports.page_rows import BACKGROUNDS, missing, row_data
 from reports.palette import CATEGORY_COLOURS
+from reports.row import Row
 from reports.shades import legible
 from reports.statistics import CONFIDENCE, FEWEST_ROUNDS
 

@@ -5,8 +5,8 @@ import re
 from typing import Any
 
 from harness.record import TrialRecord
-from reports.comparison import Row
 from reports.page_rows import role
+from reports.row import Row
 
 BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 

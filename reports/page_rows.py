@@ -10,7 +10,6 @@ from harness.metrics import METRICS
 from harness.record import Status, TrialRecord
 from harness.spec import Workload
 from reports import units
-from reports.comparison import Row
 from reports.page_columns import (
     MACHINE,
     NUMBERS,
@@ -23,6 +22,7 @@ from reports.page_columns import (
     NumberColumn,
 )
 from reports.palette import colour_of
+from reports.row import Row
 from reports.shades import legible
 from reports.statistics import Summary, mean_and_range, median_and_quartiles
 from reports.table import tokens

@@ -62,8 +62,8 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
         yield "training.tries", f"{len(tries)} learning rates"
     kept = {name: what for name, what in record.environment.items() if name not in OWN}
     yield from _flat("environment.", kept)
-    state = {True: "changed since its commit", False: "clean"}
-    yield "environment.tree", state.get(record.environment.get("tree_dirty"), "unknown")
+    state = {True: "changed since its commit", False: "clean", None: "unknown"}
+    yield "environment.tree", state[record.environment.get("tree_dirty")]
     if record.spec.profile:
         yield from _kernels(details(record.key))
 

@@ -1,10 +1,9 @@
 """The table of promises, and their examination one by one."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FunctionType
 
 from harness.conformance import card, promises, steps
 from harness.conformance.subject import BrokenPromise, Subject
@@ -20,7 +19,7 @@ class Check:
         composed: whether compositions are held to it, too.
     """
 
-    examine: FunctionType
+    examine: Callable[[Subject], None]
     composed: bool = True
 
     def name(self) -> str:
@@ -33,8 +32,8 @@ class Check:
 
     def place(self) -> str:
         """Return file and line of the check, from the project's root."""
-        code = self.examine.__code__
-        return f"harness/conformance/{Path(code.co_filename).name}:{code.co_firstlineno}"
+        _, line = inspect.getsourcelines(self.examine)
+        return f"harness/conformance/{Path(inspect.getfile(self.examine)).name}:{line}"
 
 
 CHECKS = (

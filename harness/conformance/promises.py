@@ -71,7 +71,7 @@ def gradient_promise(subject: Subject) -> None:
     images, labels = tiny_batch()
     batch = images.double(), labels
     model = method.prepare(tiny_model().double())
-    loss_of(model, batch).backward()  # type: ignore[no-untyped-call]  # torch's own
+    loss_of(model, batch).backward()
     error = _error(model, batch, DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT)
     if method.gradient_error == 0:
         require(
@@ -144,7 +144,7 @@ def _held_bytes(method: Method) -> int:
         live.watch([*model.parameters(), *batch], Category.INPUTS)
         start = live.now
         loss = loss_of(model, batch)  # keeps the graph alive while we read
-        held = live.now - start
+        held: int = live.now - start
     del loss
     return held
 

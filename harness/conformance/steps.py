@@ -1,8 +1,10 @@
 """What happens when a prepared model is trained, saved, run in bf16 and compiled."""
 
 import io
+from typing import cast
 
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from harness.conformance.subject import (
@@ -34,7 +36,7 @@ def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> Non
     losses = []
     for _ in range(STEPS):
         loss = loss_of(model, batch)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        loss.backward()
         bare = [p for p in trained(model) if p.grad is None]
         require(not bare, f"parameters that train got no gradient: {names_of(model, bare)}")
         extra = [p for p in model.parameters() if p.grad is not None and not p.requires_grad]
@@ -60,7 +62,7 @@ def same_seed_same_gradients(subject: Subject) -> None:
     for _ in range(2):
         model = subject.prepared()
         torch.manual_seed(3)
-        loss_of(model, batch).backward()  # type: ignore[no-untyped-call]  # torch's own
+        loss_of(model, batch).backward()
         runs.append(trained(model))
     differ = [a for a, b in zip(*runs, strict=True) if not torch.equal(_gradient(a), _gradient(b))]
     require(
@@ -84,7 +86,7 @@ def runs_in_bf16_near_fp32(subject: Subject) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             rounded = model(images)
             loss = cross_entropy(rounded, labels)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        loss.backward()
         mode = "training" if training else "evaluation"
         far = float((rounded.float() - exact).detach().abs().max())
         require(far <= BF16_ERROR, f"in {mode} mode bf16's logits are off by {far:.2g}")
@@ -124,13 +126,13 @@ def compiles_in_one_piece(subject: Subject) -> None:
     eager, model = subject.prepared(), subject.prepared()
     model.load_state_dict(eager.state_dict())  # what a method adds starts from random numbers
     for one in (eager, model):
-        chain = one.get_submodule("blocks")
-        del chain[8:], chain[:3]  # type: ignore[attr-defined]  # a Sequential
+        chain = cast("nn.Sequential", one.get_submodule("blocks"))
+        del chain[8:], chain[:3]
     torch.compiler.reset()
     whole = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")
     logits, expected = whole(images), eager(images)
-    cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]  # torch's own
-    cross_entropy(expected, labels).backward()  # type: ignore[no-untyped-call]  # torch's own
+    cross_entropy(logits, labels).backward()
+    cross_entropy(expected, labels).backward()
     torch.testing.assert_close(logits, expected)
     for ours, theirs in zip(trained(model), trained(eager), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
