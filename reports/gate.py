@@ -55,7 +55,7 @@ def parse(text: str) -> Condition:
     found = SHAPE.fullmatch(text)
     if found is None:
         raise BadInput(
-            f"--fail-if {text!r}: expected FUNCTION(METRIC) OPERATOR NUMBER, as in "
+            f"{text!r}: expected FUNCTION(METRIC) OPERATOR NUMBER, as in "
             "'ratio(peak_counted_bytes) > 1.02' or 'difference(accuracy_top1) < -0.01'; functions: "
             f"{', '.join(FUNCTIONS)}; operators: {', '.join(OPERATORS)}"
         )
@@ -67,9 +67,9 @@ def parse(text: str) -> Condition:
     try:
         number = float(bound)
     except ValueError:
-        raise BadInput(f"--fail-if {text!r}: {bound!r} is no number") from None
+        raise BadInput(f"{text!r}: {bound!r} is no number") from None
     if number != number:  # noqa: PLR0124 - not a number, which no value lies above or below
-        raise BadInput(f"--fail-if {text!r}: nothing lies above or below {bound}")
+        raise BadInput(f"{text!r}: nothing lies above or below {bound}")
     return Condition(function, metric, sign, number)
 
 

@@ -1,7 +1,7 @@
 """Every command and every line of Python in the documentation works.
 
-A ``console`` block with a title needs what its title says (a GPU, data, hours): its commands are
-only parsed. All others run, the blocks of a page in one folder, in order.
+A ``console`` block with a title needs what its title says (a GPU, data, minutes): its commands
+are only parsed. All others run, the blocks of a page in one folder, in order.
 """
 
 import re

@@ -77,10 +77,11 @@ def examine(subject: Subject) -> Iterator[Examined]:
             continue
         if subject.name == "full" and check.examine is card.says_that_a_model_is_prepared_already:
             continue  # it changes nothing that could tell
-        yield _examined(check, subject)
+        yield examined(check, subject)
 
 
-def _examined(check: Check, subject: Subject) -> Examined:
+def examined(check: Check, subject: Subject) -> Examined:
+    """Examine one promise; whatever the method raises is a finding."""
     try:
         check.examine(subject)
     except BrokenPromise as broken:

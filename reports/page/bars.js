@@ -26,7 +26,7 @@ function drawBars(view, rows, width) {
   const highest = largest(shown.map(({ total }) => total));
   const x = scaleOf(0, highest, chart.left, chart.right);
   const ticks = ticksOf(page.units.memory, 0, highest, Math.max(2, Math.min(6, width / 110)));
-  const title = `counted bytes alive (${page.units.memory.name})`;
+  const title = `counted bytes alive at the peak (${page.units.memory.name})`;
   axisBelow(chart, ticks, x, title);
   shown.forEach((bar, index) => drawBar(chart, bar, index, x, view.base));
   return openToKeys(chart);

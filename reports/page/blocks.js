@@ -24,7 +24,7 @@ function drawBlocks(rows, category, width) {
   const names = placeNames(places, (chart.right - chart.left) / places);
   const ticks = names.map((text, place) => ({ value: place + 0.5, text }));
   const { memory } = page.units;
-  axisBelow(chart, ticks, x, "block (what is outside of blocks at the right)");
+  axisBelow(chart, ticks, x, "block (else: outside of blocks)");
   axisLeft(chart, ticksOf(memory, 0, top * 1.05, 5), y, `${category.title} (${memory.name})`);
   for (let place = 0; place < places; place += 1) drawPlace(chart, bars, place, places, x, y);
   return openToKeys(chart);

@@ -2,6 +2,7 @@
 
 const CURVES = 40; // lines that a chart can hold
 const CHOICES = 60;
+const TALL = 12; // bars above which their figure is as high as two others
 const HOW_TO_READ =
   "They show the rows that the filter leaves. For values point at a mark, or tab into a figure and " +
   "use the arrow keys.";
@@ -10,12 +11,13 @@ const PAUSE = 150; // ms without a change before figures follow
 
 /** Return the cards in a fold; null where the records allow no figure. */
 function figuresOf(view, open) {
-  const cards = [scatterCard(view), barsCard(view), ...curveCards(view), ...placeCards(view)];
-  const found = cards.filter((card) => card !== null);
+  const cards = [scatterCard(view), barsCard(view), ...curveCards(view)];
+  const found = [...cards, timelineCard(view), blocksCard(view)].filter((card) => card !== null);
   if (!found.length) return null;
   const heading = element("h3", {}, "Figures");
   const cardsBox = element("div", { class: "cards" }, ...found);
-  return folded(heading, { class: "figures", open }, noteOf(HOW_TO_READ), cardsBox);
+  const parts = [noteOf(HOW_TO_READ), chooserOf(view), cardsBox];
+  return folded(heading, { class: "figures", open }, ...parts);
 }
 
 /** Draw a comparison's figures anew once changes have come to rest. */
@@ -75,7 +77,9 @@ function barsCard(view) {
     return chart && [categoryLegend(view.comparison), chart, ...rest];
   };
   const note = "Counted bytes of live tensors at the moment of the peak; rows as in the table.";
-  return cardOf(view, "What the peak consists of", note, draw);
+  const card = cardOf(view, "What the peak consists of", note, draw);
+  card.classList.toggle("tall", view.comparison.rows.length > TALL);
+  return card;
 }
 
 function curveCards(view) {
@@ -106,16 +110,8 @@ function choiceOf(name, choose, options) {
   return element("label", { class: "choice" }, name, select);
 }
 
-/** Return the chooser of rows and the two figures it is for. */
-function placeCards(view) {
-  const { comparison } = view;
-  const timelines = comparison.rows.some((row) => row.timeline);
-  const placed = comparison.rows.some((row) => row.blocks);
-  if (!timelines && !placed) return [];
-  return [chooserOf(view), timelines ? timelineCard(view) : null, placed ? blocksCard(view) : null];
-}
-
 function timelineCard(view) {
+  if (!view.comparison.rows.some((row) => row.timeline)) return null;
   const draw = (width) => {
     const rows = chosenRows(view);
     const chart = drawTimeline(view, rows, width);
@@ -130,6 +126,7 @@ function timelineCard(view) {
 }
 
 function blocksCard(view) {
+  if (!view.comparison.rows.some((row) => row.blocks)) return null;
   const categories = placedCategories(view.comparison);
   let category = categories[0];
   const options = categories.map(({ title }, place) => element("option", { value: place }, title));
@@ -161,10 +158,11 @@ function looksInside(row) {
   return Boolean(row.timeline || row.blocks);
 }
 
-/** Return a fold of tick boxes, one a row; it follows filter and baseline. */
+/** Return a fold of tick boxes, one a row, for the two figures that look into a step. */
 function chooserOf(view) {
+  if (!view.comparison.rows.some(looksInside)) return null;
   const list = element("div", { class: "ticks" });
-  const fold = folded("Rows of the next two figures", { class: "chooser" }, list);
+  const fold = folded("Rows drawn through one step and block by block", { class: "chooser" }, list);
   const refill = () => {
     const chosen = new Set(chosenRows(view));
     const rows = shownRows(view).filter(looksInside);

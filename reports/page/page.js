@@ -100,10 +100,14 @@ function definitionsOf() {
   for (const column of page.comparisons.flatMap((comparison) => comparison.columns)) {
     if (column.kind !== "ratio") columns.set(column.id, column);
   }
-  const items = [...columns.values()].flatMap((column) => [
-    element("dt", {}, column.title, element("code", {}, ` ${column.metric ?? ""}`)),
-    element("dd", { id: definitionId(column) }, column.definition, betterText(column)),
-  ]);
+  const items = [...columns.values()].map((column) =>
+    element(
+      "div",
+      {},
+      element("dt", {}, column.title, element("code", {}, ` ${column.metric ?? ""}`)),
+      element("dd", { id: definitionId(column) }, column.definition, betterText(column)),
+    ),
+  );
   const list = element("dl", { class: "definitions" }, ...items);
   return element("section", {}, element("h2", {}, "Definitions"), list);
 }

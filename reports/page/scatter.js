@@ -90,7 +90,12 @@ function marker({ row, x, y, text }, places, base) {
 /** Return the rows' names beside their points, where one of four places is free. */
 function labels(chart, points, places) {
   const markBox = ({ x, y }) => box(places.x(x) - MARK, places.y(y) - MARK, 2 * MARK, 2 * MARK);
-  const taken = points.map(markBox);
+  const barBox = ({ x, up }) => {
+    const top = places.y(up.high ?? 0);
+    return box(places.x(x) - 1, top, 2, places.y(up.low ?? 0) - top);
+  };
+  const spreads = points.filter(({ up }) => up.low !== undefined);
+  const taken = [...points.map(markBox), ...spreads.map(barBox)];
   const group = hidden();
   for (const { row, x, y } of points) {
     const text = row.label.length > 28 ? `${row.label.slice(0, 27)}…` : row.label;

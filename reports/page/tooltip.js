@@ -12,6 +12,7 @@ function watchTips() {
   });
   document.addEventListener("focusout", hideTip);
   document.addEventListener("scroll", followFocus, { capture: true, passive: true });
+  window.addEventListener("resize", hideTip);
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") hideTip();
   });
@@ -21,6 +22,8 @@ function watchTips() {
 function showTip(text, box) {
   tip.textContent = text;
   tip.hidden = false;
+  // Near the right edge of the window a box without a width of its own is measured too narrow.
+  tip.style.setProperty("left", "0px");
   const { width, height } = tip.getBoundingClientRect();
   const middle = (box.left + box.right) / 2 - width / 2;
   const left = Math.max(GAP, Math.min(middle, document.documentElement.clientWidth - width - GAP));

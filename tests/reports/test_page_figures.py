@@ -60,7 +60,7 @@ def test_every_figure_of_the_records_is_there(page):
 def test_rows_are_chosen_for_the_figures_that_look_inside(page):
     legend = page.locator("figure", has_text="Memory through one step").locator(".legend")
     assert legend.inner_text().split() == ["full", "bsr"]
-    page.get_by_text("Rows of the next two figures").click()
+    page.get_by_text("Rows drawn through one step").click()
     page.locator(".chooser").get_by_label("full").uncheck()
 
     assert legend.inner_text().split() == ["bsr"]
@@ -104,7 +104,7 @@ def test_paper_has_the_tables_and_figures_in_light_colours(make_trial, write_pag
     page.emulate_media(media="print")
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
 
-    assert page.locator("svg.chart").count() == 4
+    assert page.locator("svg.chart:visible").count() == 4
     assert not page.locator(".controls").first.is_visible()
     assert page.locator("table.rows").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
