@@ -10,8 +10,8 @@ from harness.metrics import METRICS
 from harness.record import TrialRecord
 from harness.spec import Training, TrialSpec, Workload
 from harness.store import latest
-from reports.row import APART, Row, numbers
-from reports.statistics import Ratio, time_ratio
+from reports.row import APART, Row, ratio_of_times
+from reports.statistics import Ratio
 
 REFERENCE = "full"
 BASELINE = "bsr"
@@ -69,17 +69,9 @@ class Comparison:
     def time_ratio(
         self, row: Row, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
-        """Return the ratio of times, round by round, with its interval; of itself it is 1."""
+        """Return the ratio of times, round by round, with its interval."""
         other = self.find(to)
-        if other is None or not _timed_together(row, other):
-            return None
-        ours, theirs = row.timed(), other.timed()
-        if ours is None or theirs is None or ours.spec.profile is None:
-            return None
-        if row is other:
-            rounds = len(numbers(ours, metric)) // ours.spec.profile.steps
-            return Ratio(1.0, 1.0, 1.0, rounds, least=1.0, largest=1.0)
-        return time_ratio(numbers(ours, metric), numbers(theirs, metric), ours.spec.profile.steps)
+        return ratio_of_times(metric, row, other) if other else None
 
     def title(self) -> str:
         """Return the workload in a line."""
@@ -229,10 +221,6 @@ def _apart(groups: list[list[TrialRecord]]) -> list[str]:
 def _rate(group: list[TrialRecord]) -> str:
     found = next((r.spec.training.learning_rate for r in group if r.spec.training), None)
     return "not trained" if found is None else f"learning rate {found:g}"
-
-
-def _timed_together(one: Row, other: Row) -> bool:
-    return one.round_group() is not None and one.round_group() == other.round_group()
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:

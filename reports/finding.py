@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 
 from harness.metrics import METRICS
 from reports import verdict
-from reports.row import Row, numbers
-from reports.statistics import Difference, Ratio, paired_difference, time_ratio
+from reports.row import Row, ratio_of_times
+from reports.statistics import Difference, paired_difference
 from reports.verdict import Verdict, Word
 
 ACCURACY = "accuracy_top1"
@@ -125,7 +125,7 @@ def _of_time(found: Finding, new: Row, baseline: Row) -> Finding:
         return Finding(found.metric, None, None, verdict=Verdict(Word.NONE, why))
     if not found.new or not found.baseline:  # head's backward pass takes no time
         return replace(found, verdict=Verdict(Word.NONE, "of 0 there is no ratio"))
-    ratio = _ratio_of_times(found.metric, new, baseline)
+    ratio = ratio_of_times(found.metric, new, baseline)
     if ratio is None:
         return replace(found, verdict=Verdict(Word.NONE, "not timed in turns with each other"))
     return replace(
@@ -137,14 +137,3 @@ def _of_time(found: Finding, new: Row, baseline: Row) -> Finding:
         pairs=ratio.rounds,
         verdict=verdict.of_time(found.metric, ratio),
     )
-
-
-def _ratio_of_times(metric: str, new: Row, baseline: Row) -> Ratio | None:
-    ours, theirs = new.profiled(), baseline.profiled()
-    together = new.round_group() is not None and new.round_group() == baseline.round_group()
-    if not together or ours is None or theirs is None or ours.spec.profile is None:
-        return None
-    rounds = len(numbers(ours, "step_seconds")) // ours.spec.profile.steps
-    found = numbers(ours, metric), numbers(theirs, metric)
-    # Whole steps, phases and evaluation are sampled in loops of their own, energy once a visit.
-    return time_ratio(*found, len(found[0]) // rounds) if rounds else None

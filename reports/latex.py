@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reports import table, units, words
+from reports.columns import PAPER_COLUMNS
 from reports.comparison import BASELINE, Comparison
 from reports.excerpt import IN_LATEX, excerpt, left_out
 
@@ -41,7 +42,7 @@ def write(comparisons: list[Comparison], title: str, path: Path) -> None:
 def _comparison(whole: Comparison, title: str) -> str:
     comparison = excerpt(whole, IN_LATEX)
     titles, rows = table.paper_cells(comparison)
-    best = table.best(comparison, table.PAPER_COLUMNS)
+    best = table.best(comparison, PAPER_COLUMNS)
     marked = [
         [
             _bold(cell) if (row, column) in best else escape(cell)

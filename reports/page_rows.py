@@ -3,13 +3,13 @@
 import json
 import math
 from collections.abc import Iterable
-from statistics import median
 from typing import Any
 
 from harness.metrics import METRICS
 from harness.record import Status, TrialRecord
 from harness.spec import Workload
 from reports import units
+from reports.columns import tokens
 from reports.page_columns import (
     MACHINE,
     NUMBERS,
@@ -25,7 +25,6 @@ from reports.palette import colour_of
 from reports.row import Row
 from reports.shades import legible
 from reports.statistics import Summary, mean_and_range, median_and_quartiles
-from reports.table import tokens
 
 BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
 NOT_FINITE = "what was read is no finite number"
@@ -77,24 +76,9 @@ def role(record: TrialRecord) -> str:
 
 
 def visits(row: Row) -> dict[str, list[float]]:
-    """Return the median of each visit, for each timed metric.
-
-    A visit of the clock gives ``spec.profile.steps`` samples of the step and, of other metrics, as
-    many as any other visit: where they cannot be shared out evenly the metric is left out.
-    """
-    record = row.timed()
-    if record is None or record.spec.profile is None:
-        return {}
-    steps = record.spec.profile.steps
-    rounds = math.ceil(len(samples(record, "step_seconds")) / steps)
-    found = {}
-    for column in NUMBERS:
-        numbers = samples(record, column.metric) if column.timed and column.over else []
-        size = steps if column.metric == "step_seconds" else len(numbers) // rounds
-        if numbers and size and math.ceil(len(numbers) / size) == rounds:
-            starts = range(0, len(numbers), size)
-            found[column.metric] = [median(numbers[start : start + size]) for start in starts]
-    return found
+    """Return the median of each visit, for each timed metric that has a ratio."""
+    wanted = [column.metric for column in NUMBERS if column.timed and column.over]
+    return {metric: medians for metric in wanted if (medians := row.visits(metric))}
 
 
 def missing(row: Row) -> dict[str, str]:

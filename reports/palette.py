@@ -33,8 +33,6 @@ BASELINE_MARK = "*"
 OPTIONS = " ("  # begins what a label says beyond the method
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999999", "#000000")
-BASELINE_COLOUR = COLOUR_OF["bsr"]
-OTHER_COLOUR = "#56b4e9"
 EDGE_COLOUR = "#444444"
 CATEGORY_COLOURS = {
     "weights": "#999999",

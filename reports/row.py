@@ -1,5 +1,6 @@
 """A row of a comparison: all trials that differ only in seed or in what was measured."""
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -7,7 +8,13 @@ from statistics import median
 from harness.metrics import METRICS
 from harness.record import Status, TrialRecord
 from harness.spec import TrialSpec
-from reports.statistics import Summary, mean_and_range, median_and_quartiles
+from reports.statistics import (
+    Ratio,
+    Summary,
+    mean_and_range,
+    median_and_quartiles,
+    time_ratio,
+)
 
 APART = " ["  # begins what is added to labels that would be equal
 
@@ -100,6 +107,24 @@ class Row:
             fitting = next((r for r in self.records if r.spec.training), fitting)
         return fitting.missing.get(metric, "not measured")
 
+    def visits(self, metric: str) -> list[float]:
+        """Return the median of each visit of the clock; nothing where the metric was not timed.
+
+        A visit's samples share a process, so they are one observation. It gives
+        ``spec.profile.steps`` samples of the step and, of other metrics, as many as any other
+        visit; where they cannot be shared out evenly there are none.
+        """
+        record = self.timed()
+        if record is None or record.spec.profile is None:
+            return []
+        steps = record.spec.profile.steps
+        rounds = math.ceil(len(numbers(record, "step_seconds")) / steps)
+        found = numbers(record, metric)
+        size = steps if metric == "step_seconds" else len(found) // rounds
+        if not size or math.ceil(len(found) / size) != rounds:
+            return []
+        return [median(found[start : start + size]) for start in range(0, len(found), size)]
+
     def failures(self) -> list[str]:
         """Return how trials ended that did not complete."""
         return [
@@ -127,3 +152,9 @@ def numbers(record: TrialRecord, metric: str) -> list[float]:
     if value is None:
         return []
     return [float(n) for n in value] if isinstance(value, list) else [float(value)]
+
+
+def ratio_of_times(metric: str, row: Row, other: Row) -> Ratio | None:
+    """Return how many times as long a row took as another; only within one round group."""
+    together = row.round_group() is not None and row.round_group() == other.round_group()
+    return time_ratio(row.visits(metric), other.visits(metric), 1) if together else None

@@ -6,8 +6,8 @@ from typing import Any
 from harness.metrics import METRICS
 from harness.workload.packages import origin
 from reports import units
+from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from reports.comparison import BASELINE, REFERENCE, Comparison
-from reports.table import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from reports.verdict import fewest_pairs
 
 UNEXPLAINED = (

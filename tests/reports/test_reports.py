@@ -11,7 +11,7 @@ from harness.errors import BadInput
 from harness.metrics import METRICS
 from harness.record import Outcome, Status, TrialRecord
 from harness.spec import LearningRateTry, Profile, Training
-from reports import markdown, table, terminal, words, write
+from reports import columns, markdown, table, terminal, words, write
 from reports.comparison import compare
 from reports.statistics import mean_and_range, median_and_quartiles
 
@@ -222,7 +222,7 @@ def test_every_number_of_the_table_has_its_definition(records, tmp_path):
     write.write(records, tmp_path, "t", no_details)
     page = (tmp_path / "report.md").read_text()
 
-    for column in (*table.COLUMNS, *table.MEMORY_COLUMNS, *table.WORK_COLUMNS):
+    for column in (*columns.COLUMNS, *columns.MEMORY_COLUMNS, *columns.WORK_COLUMNS):
         assert not column.metric or f"- `{column.metric}`: " in page
 
 
