@@ -48,6 +48,9 @@ def commands() -> str:
     parts = ["# Commands", _help(main, "bsrbench")]
     for name, command in sorted(main.commands.items()):
         parts += [f"## bsrbench {name}", _help(command, f"bsrbench {name}")]
+        for part, below in sorted(getattr(command, "commands", {}).items()):
+            whole = f"bsrbench {name} {part}"
+            parts += [f"### {whole}", _help(below, whole)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,8 +10,8 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from harness.devices import open_device
 from harness.errors import BadInput, Unreadable
+from harness.launch.conduct import Launcher
 from harness.launch.round_group import time_in_turns
-from harness.launch.run import Launcher
 from harness.meters.allocated import allocator_rise
 from harness.meters.clock import seconds_each
 from harness.meters.counted import LiveBytes
@@ -143,7 +143,7 @@ def identical_pair(launcher: Launcher) -> Ratio | None:
     spec = TrialSpec(method="full", workload=KNOWN, profile=Profile())
     settings = spec.profile
     group = [_Twin(spec, "first"), _Twin(spec, "second")]
-    timed = time_in_turns(group, lambda trial, _: launcher.perform("clock", trial))
+    timed = time_in_turns(group, lambda twin, _: launcher.perform("clock", twin.spec))
     samples = [
         timed[twin.key].reading.get("measurements", {}).get("step_seconds") for twin in group
     ]

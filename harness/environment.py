@@ -12,6 +12,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 VERSIONS = ("bsrbench", "torch", "timm", "peft", "numpy", "scikit-learn")
+SOURCES = (".py", ".txt")
 SETTINGS = (
     *("MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
     *("PYTORCH_CUDA_ALLOC_CONF", "LD_PRELOAD"),
@@ -34,6 +35,9 @@ def describe_run() -> dict[str, Any]:
 
 def without_place(argument: str) -> str:
     """Return an argument as it may stand in a record: of an absolute path only the last name."""
+    option, sign, value = argument.partition("=")
+    if sign and value.startswith("/"):
+        return f"{option}=.../{Path(value).name}"
     return f".../{Path(argument).name}" if argument.startswith("/") else argument
 
 
@@ -68,6 +72,13 @@ def installed_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def source_hash() -> str:
+    """Return 8 hex digits of a hash of the program's own source, apart from its methods."""
+    files = sorted(path for path in (ROOT / "harness").rglob("*") if path.suffix in SOURCES)
+    text = b"\0".join(file.read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest()[:8]
 
 
 def commit_and_dirty(root: Path) -> tuple[str | None, bool | None]:

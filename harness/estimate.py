@@ -128,6 +128,7 @@ def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None
         optimizer_step(job, *batch, enter_phase=flops.enter_phase)
     reading.measurements["forward_flop"] = flops.by_phase["forward"]
     reading.measurements["step_flop"] = sum(flops.by_phase.values())
+    reading.notes.extend(flops.overlooked())
 
 
 def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:

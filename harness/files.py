@@ -6,6 +6,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.errors import BadInput
+
 
 def write_whole(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees all of it or the file as it was before."""
@@ -36,9 +38,19 @@ def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def cache_folder() -> Path:
-    """Return where what was made once is kept: ``BSRBENCH_CACHE``, else the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("BSRBENCH_CACHE") or Path(base) / "bsrbench")
+    """Return where what was made once is kept: ``BSRBENCH_CACHE``, else the user's cache.
+
+    Raises:
+        BadInput: the user has no home, and the environment names no place.
+    """
+    if own := os.environ.get("BSRBENCH_CACHE"):
+        return Path(own)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "bsrbench"
+    try:
+        return Path.home() / ".cache" / "bsrbench"
+    except RuntimeError as error:
+        raise BadInput("there is no home folder to keep a cache in: set BSRBENCH_CACHE") from error
 
 
 def sha256_of(path: Path) -> str:

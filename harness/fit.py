@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.errors import BadInput
-from harness.launch.run import Launcher
+from harness.launch.conduct import Launcher
 from harness.record import Status
 from harness.spec import TrialSpec
 

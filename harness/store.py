@@ -1,21 +1,21 @@
 """The only code that reads or writes results folders."""
 
 import json
+import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from harness.errors import BadInput
 from harness.files import write_whole
-from harness.record import SCHEMA_VERSION, TrialRecord
-from harness.upgrade import upgrade
+from harness.numbering import Numbering
+from harness.record import TrialRecord
+from harness.record_files import no_collection, read_folder, read_record
 
-RECORDS, DETAILS, STAGED = "records", "details", ".staged"
-PRESENT = f'"schema_version": {SCHEMA_VERSION},'  # stands first in a record of this version
-BEGINNING = 40  # characters of a file in which it stands
+RECORDS, DETAILS, STAGED, LOGS = "records", "details", ".staged", "logs"
+PROGRESS = "progress.run"
 
 
 class Store:
@@ -45,12 +45,16 @@ class Store:
             ) from error
 
     def save(self, record: TrialRecord, detail: dict[str, Any]) -> Path:
-        """Store a record and its sidecar, drop its staged passes, return the record's path."""
+        """Store a record and its sidecar, drop its staged passes, return the record's path.
+
+        Raises:
+            BadInput: the disk is full, or the folder gone or closed.
+        """
         path = self.folder / RECORDS / f"{record.key}.json"
         if detail:
             text = json.dumps(detail, allow_nan=False, separators=(",", ":")) + "\n"
-            write_whole(self.folder / DETAILS / f"{record.key}.json", text)
-        write_whole(path, _dump(record.model_dump(mode="json")))
+            _write(self.folder / DETAILS / f"{record.key}.json", text)
+        _write(path, _dump(record.model_dump(mode="json")))
         self.unstage(record.key)
         return path
 
@@ -71,8 +75,12 @@ class Store:
         return loaded
 
     def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
-        """Keep the result of one pass of a trial that is not complete yet."""
-        write_whole(self.folder / STAGED / f"{key}.{pass_name}.json", _dump(result))
+        """Keep the result of one pass of a trial that is not complete yet.
+
+        Raises:
+            BadInput: the disk is full, or the folder gone or closed.
+        """
+        _write(self.folder / STAGED / f"{key}.{pass_name}.json", _dump(result))
 
     def staged(self, key: str, pass_name: str) -> dict[str, Any] | None:
         """Return a pass kept by ``stage``, or ``None``."""
@@ -86,6 +94,26 @@ class Store:
         """Return where the training pass of a trial that is not complete yet keeps itself."""
         return (self.folder / STAGED / f"{key}.checkpoint.pt").resolve()
 
+    def log(self, key: str, pass_name: str) -> Path:
+        """Return where what a pass prints is kept."""
+        return self.folder / LOGS / f"{key}.{pass_name}.log"
+
+    def note_progress(self, count: dict[str, Any]) -> None:
+        """Keep how far a run has come; a reader sees all of it or what was there before."""
+        path = self.folder / STAGED / PROGRESS
+        partial = path.with_name(f".{PROGRESS}.{os.getpid()}")
+        with suppress(OSError):  # a full disk must not end a run for its progress
+            partial.write_text(json.dumps(count), encoding="utf-8")
+            partial.replace(path)
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return how far the latest run has come; nothing where none has begun."""
+        try:
+            loaded = json.loads((self.folder / STAGED / PROGRESS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return loaded if isinstance(loaded, dict) else None
+
     def unstage(self, key: str) -> None:
         """Drop what was staged under a key."""
         for staged in (self.folder / STAGED).glob(f"{key}.*"):
@@ -93,14 +121,10 @@ class Store:
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """Return every readable record, oldest first, and why the others were set aside."""
-        good: list[TrialRecord] = []
-        aside: list[str] = []
-        for path in sorted((self.folder / RECORDS).glob("*.json")):
-            try:
-                good.append(read_record(path))
-            except BadInput as error:
-                aside.append(str(error))
-        return sorted(good, key=lambda record: record.finished_at), aside
+        if not (self.folder / RECORDS).is_dir():
+            return [], []
+        with no_collection():
+            return read_folder(self.folder / RECORDS)
 
 
 @dataclass(frozen=True)
@@ -143,45 +167,32 @@ def gather(folders: Iterable[Path]) -> Gathered:
         found, unreadable = store.records()
         aside += unreadable
         for record in found:
-            if by_key.setdefault(record.key, record) != record:
+            other = by_key.setdefault(record.key, record)
+            if other is not record and other != record:
                 disputed[record.key] = f"{record.key}: two records with this key differ"
     kept = [record for key, record in by_key.items() if key not in disputed]
     kept.sort(key=lambda record: record.finished_at)
     return Gathered(kept, [*aside, *disputed.values()], stores)
 
 
-def read_record(path: Path) -> TrialRecord:
-    """Read one record.
-
-    Raises:
-        BadInput: the file is not a whole record of a schema version known here.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-        data = None if PRESENT in text[:BEGINNING] else json.loads(text)
-    except (OSError, ValueError) as error:
-        raise BadInput(f"{path}: not a readable record ({error})") from error
-    if data is not None and not isinstance(data, dict):
-        raise BadInput(f"{path}: not a record (a JSON object was expected)")
-    try:
-        # Of a hundred thousand records nearly all are of the present version: parsed once.
-        return TrialRecord.model_validate_json(text if data is None else json.dumps(upgrade(data)))
-    except (KeyError, AttributeError, TypeError) as error:
-        raise BadInput(f"{path}: not a valid record ({type(error).__name__}: {error})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: not a valid record ({place}: {first['msg']})") from error
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from error
-
-
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return the newest record of each trial and machine; older ones are history."""
+    number = Numbering()
     newest = {
-        (record.spec.identity(), record.environment.get("machine_id")): record for record in records
+        (number.of_trial(record.spec), record.environment.get("machine_id")): record
+        for record in records
     }
     return list(newest.values())
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {path}: {error.strerror}; what was stored before is whole: once the "
+            "folder can be written again, run the same command to go on"
+        ) from error
 
 
 def _dump(data: object) -> str:

@@ -20,6 +20,7 @@ from harness.profiler import (
     known_process_pass,
     memory_pass,
     process_pass,
+    speed_pass,
     training_pass,
 )
 from harness.reading import Reading
@@ -28,7 +29,7 @@ from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
 from harness.workload import data, models, weights
 
-ESTIMATE, TRAINING = "estimate", "training"
+ESTIMATE, SPEED, TRAINING = "estimate", "speed", "training"
 PASSES: dict[str, Callable[..., Reading]] = {
     "clock": clock_pass,
     "memory": memory_pass,
@@ -37,9 +38,12 @@ PASSES: dict[str, Callable[..., Reading]] = {
     "known_process": known_process_pass,
     "flops": flop_pass,
     ESTIMATE: estimate_pass,
+    SPEED: speed_pass,
     TRAINING: training_pass,
 }
 CLOCK = "clock"
+SPLITS = ("train", "validation", "test")
+IMAGES = "images"  # of each split, as ``check`` counts them
 PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -106,6 +110,7 @@ def perform(
         )  # what no record can hold fails here
         return asdict(PassResult(reading=asdict(reading), device=device, method=facts))
     except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
+        traceback.print_exc()  # into the pass's log
         return asdict(_failure(error))
 
 
@@ -119,7 +124,8 @@ def _failure(error: Exception) -> PassResult:
     if isinstance(error, Diverged):
         return PassResult(Status.DIVERGED, str(error))
     if _is_out_of_memory(error):
-        return PassResult(Status.OUT_OF_MEMORY, str(error).splitlines()[0])
+        said = (str(error).splitlines() or [type(error).__name__])[0]
+        return PassResult(Status.OUT_OF_MEMORY, said)
     where = traceback.extract_tb(error.__traceback__)[-1]
     place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
     return PassResult(Status.CRASHED, f"{type(error).__name__}: {error} (at {place})")
@@ -150,8 +156,10 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
             models.outline(workload, classes)  # the same errors, and no numbers to draw
         else:
             models.build(workload, classes, spec.seed)
+        found = {}
         if spec.training is not None:
-            data.load(workload.data, classes, spec.seed)
+            images = data.load(workload.data, classes, spec.seed)
+            found = {name: len(getattr(images, name).labels) for name in SPLITS}
     except Exception as error:  # noqa: BLE001 - as in perform
         return asdict(_failure(error))
-    return asdict(PassResult())
+    return asdict(PassResult(reading=asdict(Reading(detail={IMAGES: found}))))

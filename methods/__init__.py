@@ -10,6 +10,8 @@ import inspect
 import json
 import pkgutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,17 +36,24 @@ def find(name: str) -> type[Method]:
     """Return the class of one method, by its name or as ``file.py:Class``.
 
     Raises:
-        BadInput: there is no such method, or its file defines none or several.
+        BadInput: there is no such method, its file cannot be run, or defines none or several.
     """
-    if ".py:" in name:
+    if ".py:" in name or name.endswith(".py"):
         return _from_file(name)
     if name not in names():
         raise unknown("method", name, names())
     for point in _entry_points():
         if point.name == name and not (FOLDER / f"{name}.py").exists():
-            loaded: type[Method] = point.load()
+            with _explained(f"entry point {point.value!r} of the method {name!r}"):
+                loaded: type[Method] = point.load()
             return loaded
-    return _only_method(importlib.import_module(f"{__name__}.{name}"), f"methods/{name}.py")
+    where = f"methods/{name}.py"
+    with _explained(where):
+        module = importlib.import_module(f"{__name__}.{name}")
+    found = _methods_of(module)
+    if len(found) != 1:
+        raise BadInput(f"{where} must define exactly one Method, found {len(found)}")
+    return found[0]
 
 
 def load(name: str, **options: Any) -> Method:
@@ -83,15 +92,17 @@ def _entry_points() -> importlib.metadata.EntryPoints:
 
 
 def _from_file(name: str) -> type[Method]:
-    file, _, class_name = name.rpartition(":")
+    file, class_name = (name, "") if name.endswith(".py") else name.rsplit(":", 1)
     path = Path(file)
     if not path.is_file():
-        raise BadInput(f"no file {file!r} to take the method {class_name!r} from")
+        raise BadInput(f"no file {file!r} to take a method from; expected FILE.py:CLASS")
     module = _module(path.resolve(), path.stat().st_mtime_ns)
     found = getattr(module, class_name, None)
-    if not (isinstance(found, type) and issubclass(found, Method)):
-        raise BadInput(f"{file} has no class {class_name!r} that is a harness.method.Method")
-    return found
+    if isinstance(found, type) and issubclass(found, Method):
+        return found
+    there = [f"{file}:{method.__name__}" for method in _methods_of(module)]
+    expected = " or ".join(there) or "FILE.py:CLASS, but the file defines no Method"
+    raise BadInput(f"{name!r} names no harness.method.Method: expected {expected}")
 
 
 @functools.lru_cache(maxsize=64)
@@ -108,24 +119,34 @@ def _module(path: Path, changed_at: int) -> ModuleType:  # noqa: ARG001 - an edi
         raise BadInput(f"{str(path)!r} cannot be loaded as Python")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module  # dataclasses and inspect look a class's module up there
-    try:
+    with _explained(str(path)):
         module_spec.loader.exec_module(module)
-    except Exception as error:
-        raise BadInput(f"{path}: {type(error).__name__}: {error}") from error
     return module
 
 
-def _only_method(module: ModuleType, where: str) -> type[Method]:
-    found = [
+@contextmanager
+def _explained(where: str) -> Iterator[None]:
+    """Say in one line why somebody's source cannot be run."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BadInput(
+            f"{where} needs the package {error.name!r}, which is not installed here: install it "
+            f"beside bsrbench ({sys.executable} -m pip install ...)"
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise BadInput(f"{where}: {type(error).__name__}: {error}") from error
+
+
+def _methods_of(module: ModuleType) -> list[type[Method]]:
+    """Return the methods a module defines itself."""
+    return [
         item
         for item in vars(module).values()
         if isinstance(item, type)
         and issubclass(item, Method)
         and item.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise BadInput(f"{where} must define exactly one Method, found {len(found)}")
-    return found[0]
 
 
 def _build(name: str, options: dict[str, Any]) -> Method:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import BASELINE, Comparison
+from reports.excerpt import LINES, excerpt
 from reports.palette import colour_of, is_variant, mark_of
 from reports.row import Row
 from reports.units import Unit, mebibytes, milliseconds
@@ -19,7 +20,8 @@ DRAWN = (
 
 def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas]]:
     """Return name, caption and drawing of each metric for each set of comparisons."""
-    sets = [found for found in _alike(comparisons) if len(found) > 1]
+    shown = [excerpt(comparison, LINES) for comparison in comparisons]
+    sets = [found for found in _alike(shown) if len(found) > 1]
     for number, found in enumerate(sets, start=1):
         prefix = f"{number}-" if len(sets) > 1 else ""
         workload = found[0].reference

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from harness.metrics import METRICS
+from harness.numbering import Numbering
 from harness.record import TrialRecord
 from harness.spec import Training, TrialSpec, Workload
 from harness.store import latest
@@ -70,8 +71,17 @@ class Comparison:
         self, row: Row, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
         """Return the ratio of times, round by round, with its interval."""
-        other = self.find(to)
-        return ratio_of_times(metric, row, other) if other else None
+        asked = (row.label, metric, to)
+        if asked not in self._time_ratios:
+            other = self.find(to)
+            found = ratio_of_times(metric, row, other) if other else None
+            self._time_ratios[asked] = found
+        return self._time_ratios[asked]
+
+    @cached_property
+    def _time_ratios(self) -> dict[tuple[str, str, str], Ratio | None]:
+        """Ratios asked for before: every writer asks for them again."""
+        return {}
 
     def title(self) -> str:
         """Return the workload in a line."""
@@ -93,10 +103,21 @@ class Comparison:
 
     def pareto_front(self, cost: str = "peak_counted_bytes") -> list[Row]:
         """Return the rows that no other row beats in both accuracy and cost, cheapest first."""
+        if cost not in self._fronts:
+            self._fronts[cost] = self._front(cost)
+        return self._fronts[cost]
+
+    @cached_property
+    def _fronts(self) -> dict[str, list[Row]]:
+        """Fronts asked for before: every writer asks for them again."""
+        return {}
+
+    def _front(self, cost: str) -> list[Row]:
         points = [
-            (row.value(cost), -accuracy, row)
+            (spent, -accuracy, row)
             for row in self.rows
-            if (accuracy := row.value("accuracy_top1")) is not None and row.value(cost) is not None
+            if (accuracy := row.value_of("accuracy_top1")) is not None
+            and (spent := row.value_of(cost)) is not None
         ]
         front: list[Row] = []
         best = 0.0
@@ -108,8 +129,11 @@ class Comparison:
 
     def seeds(self) -> int:
         """Return the most seeds any row was trained with."""
-        summaries = [row.accuracy() for row in self.rows]
-        return max((summary.count for summary in summaries if summary), default=0)
+        return self._seeds
+
+    @cached_property
+    def _seeds(self) -> int:
+        return max((len(row.accuracies()) for row in self.rows), default=0)
 
     def machines(self) -> list[dict[str, Any]]:
         """Return each machine the records come from, once."""
@@ -131,7 +155,7 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     Tries of learning rates are left out.
     """
     asked: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
-    for record in latest(records):
+    for record in sorted(latest(records), key=_place):
         training = record.spec.training
         if training is None or training.evaluate == "test":
             of_workload = asked[record.spec.workload.question()]
@@ -144,6 +168,11 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     ]
 
 
+def _place(record: TrialRecord) -> int:
+    """Return a trial's place in its suite; those that do not know theirs stay in order, first."""
+    return int(record.environment.get("suite_place", -1))
+
+
 def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[list[TrialRecord]]:
     """Return the records of each recipe, the profiles first; the profiles alone without one."""
     profiles = of_workload.pop(None, [])
@@ -152,8 +181,9 @@ def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[lis
 
 def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
     grouped: dict[Hashable, list[TrialRecord]] = defaultdict(list)
+    number = Numbering()
     for record in records:
-        grouped[record.spec.row(), record.environment["machine_id"]].append(record)
+        grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
     groups = [group for members in grouped.values() for group in _by_rate(_one_profile(members))]
     reference = _reference([members[0].spec for members in groups])
     labels = _labels(groups, reference)

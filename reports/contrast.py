@@ -119,15 +119,10 @@ def _remarks(new: Row, baseline: Row, apart: Difference | None) -> list[str]:
     rows = (new, baseline)
     said = [f"{row.label}, {line}" for row in rows for line in row.failures()]
     said += [f"{row.label}: {note}" for row in rows for note in row.notes()]
-    said += [f"{row.label}: its learning rate was not tuned" for row in rows if _untuned(row)]
+    said += [f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate()]
     if apart is not None:
         said += _pairs_needed(apart, finding.differences(new, baseline))
     return said
-
-
-def _untuned(row: Row) -> bool:
-    spec = row.trained()
-    return bool(spec and spec.training and not spec.training.tries)
 
 
 def _pairs_needed(apart: Difference, differences: list[float]) -> list[str]:

@@ -1,30 +1,53 @@
 """The comparison as comma-separated values: one line a row, a column a metric, unrounded."""
 
+import csv
+import functools
+import math
 from pathlib import Path
 
-import pandas as pd
-
 from harness.metrics import METRICS
+from harness.spec import Workload
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.row import Row
 
+FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
 
 
 def write(comparisons: list[Comparison], path: Path) -> None:
-    """Write the file."""
-    frame = pd.DataFrame([_line(found, row) for found in comparisons for row in found.rows])
-    frame.to_csv(path, index=False, lineterminator="\n")
+    """Write the file; what was not measured is an empty cell."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.writer(file, lineterminator="\n")
+        heading: list[str] = []
+        for comparison in comparisons:
+            for row in comparison.rows:
+                line = _line(comparison, row)
+                if not heading:
+                    heading = list(line)
+                    lines.writerow(heading)
+                lines.writerow([_cell(value) for value in line.values()])
+
+
+def _cell(value: object) -> object:
+    """Return what stands in a cell; no spreadsheet may take a name for a formula or a new line."""
+    if isinstance(value, str):
+        text = value.replace("\r", "\\r")
+        return f"'{text}" if text.startswith(FORMULA) else text
+    return "" if isinstance(value, float) and math.isnan(value) else value
+
+
+@functools.lru_cache(maxsize=256)
+def _settings(workload: Workload) -> dict[str, object]:
+    return workload.model_dump()
 
 
 def _line(comparison: Comparison, row: Row) -> dict[str, object]:
     line: dict[str, object] = {"row": row.label, "method": row.spec.method}
     line["outcome"] = "; ".join(row.failures()) or "completed"
-    line |= row.spec.workload.model_dump()
+    line |= _settings(row.spec.workload)
     spec = row.trained()
     line["learning_rate"] = spec.training.learning_rate if spec and spec.training else None
-    accuracy = row.accuracy()
-    line["seeds"] = accuracy.count if accuracy else 0
+    line["seeds"] = len(row.accuracies())
     line |= {metric: row.value(metric) for metric in METRICS if metric != "tokens_after_block"}
     line["tokens_after_block"] = " ".join(str(count) for count in row.tokens())
     for metric in RELATIVE:

@@ -1,10 +1,19 @@
 """The rows that matter most of a comparison with more rows than people read."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from reports.comparison import BASELINE, REFERENCE, Comparison
 
-IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN = 40, 60, 100, 500
+# Over all comparisons of a document; each has a share, but no fewer than ``FEWEST``.
+IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN, ON_PAGE = 40, 60, 100, 500, 2500
+LINES = 16  # of one figure: more colours nobody tells apart
+FEWEST = 20
+
+
+def share(most: int, comparisons: Sequence[Comparison]) -> int:
+    """Return how many rows of each comparison a document of so many rows shows."""
+    return max(FEWEST, most // max(1, len(comparisons)))
 
 
 def excerpt(comparison: Comparison, most: int) -> Comparison:
@@ -26,7 +35,7 @@ def left_out(comparison: Comparison, shown: Comparison) -> list[str]:
     if not missing:
         return []
     said = (
-        f"{missing:,} of {len(comparison.rows):,} rows are not shown here; comparison.csv and "
-        "report.html have them all"
+        f"{missing:,} of {len(comparison.rows):,} rows are not shown here; comparison.csv has "
+        "them all"
     )
     return [said]

@@ -1,5 +1,6 @@
 """The comparison as LaTeX: tables for a paper, drawn with booktabs."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from reports import table, units, words
 from reports.columns import PAPER_COLUMNS
 from reports.comparison import BASELINE, Comparison
-from reports.excerpt import IN_LATEX, excerpt, left_out
+from reports.excerpt import IN_LATEX, excerpt, left_out, share
 
 HEADING = "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs}\n"
 SPECIAL = {
@@ -35,12 +36,18 @@ LAST_LATIN = 0xFF  # beyond it a plain LaTeX has no glyph
 
 def write(comparisons: list[Comparison], title: str, path: Path) -> None:
     """Write a table a comparison; best values bold, the baseline marked with a dagger."""
-    drawn = [_comparison(comparison, title) for comparison in comparisons]
+    most = share(IN_LATEX, comparisons)
+    name = f"tab:{re.sub('[^A-Za-z0-9]+', '-', title).strip('-')}"
+    labels = [f"{name}-{n + 1}" for n in range(len(comparisons))] if comparisons[1:] else [name]
+    drawn = [
+        _comparison(comparison, title, most, label)
+        for comparison, label in zip(comparisons, labels, strict=False)
+    ]
     path.write_text(HEADING + "\n".join(drawn), encoding="utf-8")
 
 
-def _comparison(whole: Comparison, title: str) -> str:
-    comparison = excerpt(whole, IN_LATEX)
+def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
+    comparison = excerpt(whole, most)
     titles, rows = table.paper_cells(comparison)
     best = table.best(comparison, PAPER_COLUMNS)
     marked = [
@@ -56,7 +63,7 @@ def _comparison(whole: Comparison, title: str) -> str:
         *words.failures(comparison),
         *words.limits(comparison),
     ]
-    return _float([escape(cell) for cell in titles], marked, said, lines)
+    return _float([escape(cell) for cell in titles], marked, said, lines, label)
 
 
 def _named(cells: list[str]) -> list[str]:
@@ -75,12 +82,14 @@ def _float(
     rows: Sequence[Sequence[str]],
     caption: str,
     lines: Sequence[str] = (),
+    label: str = "",
 ) -> str:
     """Return a floating table whose cells are LaTeX and whose caption is plain text."""
     drawn = [
         r"\begin{table}",
         r"\centering\small\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{escape(caption)}}}",
+        *([rf"\label{{{label}}}"] if label else []),
         rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}",
         r"\toprule",
         f"{' & '.join(titles)} \\\\",

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from reports import table, words
 from reports.comparison import Comparison
-from reports.excerpt import IN_MARKDOWN, excerpt, left_out
+from reports.excerpt import IN_MARKDOWN, excerpt, left_out, share
 from reports.figures import Figure
 
 ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#"})
@@ -17,7 +17,7 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
     for comparison in comparisons:
         if len(comparisons) > 1:
             parts.append(f"## {escape(comparison.title())}")
-        parts += _comparison(comparison)
+        parts += _comparison(comparison, share(IN_MARKDOWN, comparisons))
     parts += [f"![{figure.caption}]({figure.name}.png)\n\n*{figure.caption}*" for figure in figures]
     parts.append("## Definitions")
     parts += [f"- `{metric}`: {escape(text)}" for metric, text in words.definitions()]
@@ -25,8 +25,8 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
-def _comparison(comparison: Comparison) -> list[str]:
-    whole, comparison = comparison, excerpt(comparison, IN_MARKDOWN)
+def _comparison(whole: Comparison, most: int) -> list[str]:
+    comparison = excerpt(whole, most)
     titles, rows = table.cells(comparison)
     for row, column in table.best(comparison, table.shown(comparison)):
         rows[row][column] = f"**{rows[row][column]}**"

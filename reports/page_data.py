@@ -1,15 +1,14 @@
 """All that the interactive page shows, as one JSON document."""
 
-import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from scipy import stats
+import orjson
 
 from reports import table, units, words
 from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.excerpt import ON_PAGE, excerpt, share
 from reports.page_columns import (
     NUMBERS,
     STATUS,
@@ -24,7 +23,7 @@ from reports.page_rows import BACKGROUNDS, missing, row_data
 from reports.palette import CATEGORY_COLOURS
 from reports.row import Row
 from reports.shades import legible
-from reports.statistics import CONFIDENCE, FEWEST_ROUNDS
+from reports.statistics import CONFIDENCE, FEWEST_ROUNDS, t_quantile
 
 DETAILED_ROWS = 2000  # above, a page with every trial whole would be tens of megabytes
 TIMELINES = 64  # about 10 kilobytes each
@@ -37,43 +36,53 @@ class Extent:
 
     Attributes:
         rows: of all its comparisons.
+        shown: of them, those that go in at all.
         detailed: whether trials go in whole.
         every_timeline: whether every row's timeline goes in; else the named rows' only.
     """
 
     rows: int
+    shown: int
     detailed: bool
     every_timeline: bool
 
     @classmethod
-    def of(cls, comparisons: list[Comparison]) -> "Extent":
+    def of(cls, comparisons: list[Comparison], shown: list[Comparison]) -> "Extent":
         """Return what goes in for that many rows."""
-        rows = sum(len(comparison.rows) for comparison in comparisons)
-        return cls(rows, rows <= DETAILED_ROWS, rows <= TIMELINES)
+        rows, there = (sum(len(c.rows) for c in found) for found in (comparisons, shown))
+        return cls(rows, there, rows <= DETAILED_ROWS, rows <= TIMELINES)
 
     def said(self) -> str:
         """Return what was left out, and where it is; empty if nothing was."""
         if self.detailed:
             return ""
+        kept = (
+            ""
+            if self.shown == self.rows
+            else f", of {self.shown:,} rows (reference, baseline, Pareto front, then in order; all "
+            "stand in comparison.csv)"
+        )
         return (
             f"With {self.rows:,} rows (more than {DETAILED_ROWS:,}) this page holds the table "
-            "only: raw samples, specs, environments and memory by place stand in the files of "
-            "records/ and details/, to which each row links."
+            f"only{kept}: raw samples, specs, environments and memory by place stand in the files "
+            "of records/ and details/, to which each row links."
         )
 
 
 def page_text(comparisons: list[Comparison], title: str) -> str:
     """Return the document as JSON that may stand inside a script element."""
-    data = finite(page_data(comparisons, title))
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # What is no finite number becomes null.
+    text = orjson.dumps(page_data(comparisons, title)).decode()
     return text.replace("<", "\\u003c")  # no name can end the element or begin another
 
 
 def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
     """Return the document."""
-    extent = Extent.of(comparisons)
+    most = share(ON_PAGE, comparisons)
+    shown = [excerpt(comparison, most) for comparison in comparisons]
+    extent = Extent.of(comparisons, shown)
     shared = Shared()
-    parts = [_comparison(comparison, extent, shared) for comparison in comparisons]
+    parts = [_comparison(comparison, extent, shared) for comparison in shown]
     return {
         "title": title,
         "nothing": units.NOTHING,
@@ -94,15 +103,6 @@ def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
         "leftOut": extent.said(),
         "provenance": words.provenance(comparisons),
     }
-
-
-def finite(data: Any) -> Any:
-    """Return data in which numbers that JSON has no word for are ``None``."""
-    if isinstance(data, dict):
-        return {name: finite(value) for name, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [finite(value) for value in data]
-    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def _comparison(comparison: Comparison, extent: Extent, shared: Shared) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
     )
     most = max(rounds, default=0)
     tail = (1 + CONFIDENCE) / 2
-    return [None, *(float(stats.t.ppf(tail, degrees)) for degrees in range(1, most))]
+    return [None, *(t_quantile(tail, degrees) for degrees in range(1, most))]
 
 
 def listed(lines: Iterable[str]) -> list[str]:

@@ -16,6 +16,7 @@ from reports.statistics import (
     time_ratio,
 )
 
+NOT_TUNED = "its learning rate was not tuned"
 APART = " ["  # begins what is added to labels that would be equal
 
 
@@ -42,20 +43,23 @@ class Row:
 
     def value(self, metric: str) -> float | None:
         """Return a metric's value: the median of samples, the mean over seeds."""
-        if metric not in self._values:
-            self._values[metric] = self._value(metric)
-        return self._values[metric]
+        return self._values.get(metric)
+
+    def value_of(self, metric: str) -> float | None:
+        """Return the same without looking at other metrics, for those who ask for one or two."""
+        found = [n for record in self.records for n in numbers(record, metric)]
+        return _centre(metric, found) if found else None
 
     @cached_property
-    def _values(self) -> dict[str, float | None]:
-        """Values asked for before: a report of thousands of rows asks for each several times."""
-        return {}
-
-    def _value(self, metric: str) -> float | None:
-        found = [n for record in self.records for n in numbers(record, metric)]
-        if not found:
-            return None
-        return median(found) if METRICS[metric].samples else sum(found) / len(found)
+    def _values(self) -> dict[str, float]:
+        """All values at once: a report of thousands of rows asks for each several times."""
+        found: dict[str, list[float]] = {}
+        for record in self.records:
+            for metric, value in record.measurements.items():
+                if value is not None:
+                    samples = value if isinstance(value, list) else (value,)
+                    found.setdefault(metric, []).extend(samples)
+        return {metric: _centre(metric, values) for metric, values in found.items() if values}
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return a metric's value for each seed that was trained."""
@@ -67,7 +71,11 @@ class Row:
 
     def accuracy(self) -> Summary | None:
         """Return mean and range of the test accuracy over seeds."""
-        return mean_and_range([n for r in self.records for n in numbers(r, "accuracy_top1")])
+        return mean_and_range(self.accuracies())
+
+    def accuracies(self) -> list[float]:
+        """Return the test accuracy of each seed."""
+        return [n for r in self.records for n in numbers(r, "accuracy_top1")]
 
     def curves(self) -> list[tuple[list[float], list[float]]]:
         """Return seconds and validation accuracies of each seed's curve."""
@@ -114,6 +122,16 @@ class Row:
         ``spec.profile.steps`` samples of the step and, of other metrics, as many as any other
         visit; where they cannot be shared out evenly there are none.
         """
+        if metric not in self._visits:
+            self._visits[metric] = self._visits_of(metric)
+        return self._visits[metric]
+
+    @cached_property
+    def _visits(self) -> dict[str, list[float]]:
+        """Visits asked for before: every ratio asks for them again."""
+        return {}
+
+    def _visits_of(self, metric: str) -> list[float]:
         record = self.timed()
         if record is None or record.spec.profile is None:
             return []
@@ -141,9 +159,28 @@ class Row:
         """Return what a reader of the numbers must know."""
         return list(dict.fromkeys(note for record in self.records for note in record.notes))
 
+    def doubts_about_its_rate(self) -> list[str]:
+        """Return what must be known about how the row's learning rate was chosen."""
+        spec = self.trained()
+        if spec is None or spec.training is None:
+            return []
+        if not spec.training.tries:
+            return [NOT_TUNED]
+        own, rates = spec.training.learning_rate, [t.learning_rate for t in spec.training.tries]
+        if min(rates) < own < max(rates) or len(rates) == 1:
+            return []
+        which, other = ("largest", "larger") if own == max(rates) else ("smallest", "smaller")
+        return [f"its learning rate {own:g} is the {which} tried; a {other} one may do better"]
+
     def trained(self) -> TrialSpec | None:
         """Return the spec of a training trial, if there is one."""
         return next((r.spec for r in self.records if r.spec.training), None)
+
+
+def _centre(metric: str, values: list[float]) -> float:
+    if len(values) == 1:
+        return float(values[0])
+    return float(median(values)) if METRICS[metric].samples else sum(values) / len(values)
 
 
 def numbers(record: TrialRecord, metric: str) -> list[float]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from harness.errors import BadInput, unknown
 from harness.record import TrialRecord
-from harness.store import Gathered, gather, read_record
+from harness.record_files import read_record
+from harness.store import Gathered, gather
 from reports.comparison import Comparison, Details, compare
 from reports.contrast import Pair
 from reports.row import Row

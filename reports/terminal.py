@@ -7,7 +7,7 @@ from rich.text import Text
 
 from reports import table, words
 from reports.comparison import BASELINE, Comparison
-from reports.excerpt import ON_TERMINAL, excerpt, left_out
+from reports.excerpt import ON_TERMINAL, excerpt, left_out, share
 
 UNLIMITED = 10_000  # columns; rich measures within a width
 
@@ -20,11 +20,11 @@ def show(comparisons: list[Comparison], console: Console) -> None:
     for comparison in comparisons:
         if len(comparisons) > 1:
             console.print(comparison.title(), markup=False, highlight=False, style="bold")
-        _show(comparison, console)
+        _show(comparison, console, share(ON_TERMINAL, comparisons))
 
 
-def _show(whole: Comparison, console: Console) -> None:
-    comparison = excerpt(whole, ON_TERMINAL)
+def _show(whole: Comparison, console: Console, most: int) -> None:
+    comparison = excerpt(whole, most)
     drawn = _draw(*table.cells(comparison), table.best(comparison, table.shown(comparison)))
     unlimited = console.options.update(max_width=UNLIMITED)
     if console.measure(drawn, options=unlimited).maximum > console.width:

@@ -13,6 +13,7 @@ from reports.row import Row
 OWN = (
     *("pass_start_seconds", "round_group", "round_position", "timing"),
     *("method", "tree_dirty", "command"),
+    *("suite_place", "order_seed", "limits", "jobs", "cores", "not_started"),
 )
 
 

@@ -8,6 +8,7 @@ from harness.workload.packages import origin
 from reports import units
 from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.row import NOT_TUNED
 from reports.verdict import fewest_pairs
 
 UNEXPLAINED = (
@@ -139,4 +140,9 @@ def _shown(columns: Iterable[Column]) -> list[str]:
 
 def doubts(comparison: Comparison) -> list[str]:
     """Return what a reader of the numbers must know, a line each."""
-    return [f"{row.label}: {note}" for row in comparison.rows for note in row.notes()]
+    noted = [f"{row.label}: {note}" for row in comparison.rows for note in row.notes()]
+    rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
+    trained = sum(row.trained() is not None for row in comparison.rows)
+    if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:
+        return noted  # no row was tuned: alike for all, and the table says so
+    return noted + [f"{label}: {doubt}" for label, doubt in rates]

@@ -1,11 +1,17 @@
 """Make every document of a results folder from its records."""
 
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import BadInput
 from harness.record import TrialRecord
 from reports import csv, figures, html, latex, markdown
 from reports.comparison import Comparison, Details, compare
+
+MANY_ROWS = 2000
 
 
 def write(
@@ -26,11 +32,28 @@ def write(
     if not comparisons:
         raise BadInput(f"no results in {folder}: expected records/*.json made by 'bsrbench run'")
     try:
-        drawn = figures.write_all(comparisons, folder)
-        markdown.write(comparisons, drawn, title, folder / "report.md")
-        html.write(comparisons, title, folder / "report.html")
-        latex.write(comparisons, title, folder / "report.tex")
-        csv.write(comparisons, folder / "comparison.csv")
+        with _beside(comparisons, lambda: csv.write(comparisons, folder / "comparison.csv")):
+            drawn = figures.write_all(comparisons, folder)
+            markdown.write(comparisons, drawn, title, folder / "report.md")
+            html.write(comparisons, title, folder / "report.html")
+            latex.write(comparisons, title, folder / "report.tex")
     except OSError as error:
         raise BadInput(f"cannot write the report into {folder}: {error.strerror}") from error
     return comparisons
+
+
+@contextmanager
+def _beside(comparisons: list[Comparison], write_one: Callable[[], None]) -> Iterator[None]:
+    """Write one document in a process beside this one if there are very many rows, else here."""
+    rows = sum(len(comparison.rows) for comparison in comparisons)
+    # Where torch has been loaded its threads may run, which a fork would lose.
+    if rows < MANY_ROWS or "torch" in sys.modules:
+        yield
+        write_one()
+        return
+    beside = multiprocessing.get_context("fork").Process(target=write_one)
+    beside.start()
+    yield
+    beside.join()
+    if beside.exitcode:
+        write_one()  # so that its error is seen here

@@ -110,6 +110,28 @@ def make_deep_spec(make_spec):
     return make
 
 
+class Listener:
+    """Watches a run: keeps what is said and how far it came, and may act on it."""
+
+    def __init__(self, on_show=lambda _: None):
+        self.said, self.total, self.done, self.on_show = [], None, 0, on_show
+
+    def show(self, tally):
+        """Note how far the run is."""
+        self.total, self.done = tally.passes, tally.passes_done
+        self.on_show(tally)
+
+    def say(self, line):
+        """Keep a line."""
+        self.said.append(line)
+
+
+@pytest.fixture
+def make_watcher():
+    """Return a maker of watchers; each may be given what to do whenever something is shown."""
+    return Listener
+
+
 @pytest.fixture(scope="session")
 def launcher():
     """Return the real launcher: every pass in a clean process."""

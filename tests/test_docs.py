@@ -1,9 +1,11 @@
 """Every command and every line of Python in the documentation works.
 
 A ``console`` block with a title needs what its title says (a GPU, data, minutes): its commands
-are only parsed. All others run, the blocks of a page in one folder, in order.
+are only parsed. All others run, the blocks of a page in one folder, in order. A ``toml`` block is a
+suite.
 """
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -11,12 +13,24 @@ from pathlib import Path
 import click
 import pytest
 
+import methods
+from harness import suite
 from harness.cli import main
+from harness.devices import Device
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-WITHOUT_COMMANDS = {"closed-form", "claims", "index", "report", "memory", "convention", "verdict"}
+WITHOUT_COMMANDS = {
+    "closed-form",
+    "claims",
+    "index",
+    "report",
+    "memory",
+    "convention",
+    "verdict",
+    "faults",
+}
 
 
 def blocks(page):
@@ -46,6 +60,9 @@ def test_every_block_of_a_page_works(page, typed, tmp_path, monkeypatch):
     for kind, untried, text in found:
         if kind == "python":
             exec(compile(text, str(page), "exec"), {})  # noqa: S102 - our own documentation
+        if kind == "toml":
+            (tmp_path / "block.toml").write_text(text)
+            assert suite.read(tmp_path / "block.toml").trials()
         for line in commands(text) if kind == "console" else ():
             if untried:
                 parse(line)
@@ -57,6 +74,26 @@ def test_every_block_of_a_page_works(page, typed, tmp_path, monkeypatch):
 
 
 README = ROOT / "README.md"
+
+
+def test_the_readme_names_the_reference_runs_of_older_sources():
+    named = re.search(
+        r"^Made by older sources .* are here now: (.*?) \(", README.read_text(), re.MULTILINE
+    )
+    older = set()
+    for path in (ROOT / "results").glob("*/records/*.json"):
+        made_by = path.stem.split("-")[-2]
+        method = json.loads(path.read_text())["spec"]["method"]
+        older |= {path.parents[1].name} if methods.fingerprint(method) != made_by else set()
+
+    assert sorted(older) == re.findall("`(.*?)`", named[1])
+
+
+def test_every_verb_of_a_device_is_described():
+    page = (ROOT / "docs" / "how-to" / "device.md").read_text()
+    verbs = {name for name in vars(Device) if not name.startswith("_")}
+
+    assert verbs == set(re.findall(r"`(\w+)\(\)`", page.split("What a device does not")[0]))
 
 
 def test_every_command_of_the_readme_is_one():

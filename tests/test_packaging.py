@@ -13,24 +13,30 @@ ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ("harness", "methods", "reports", "suites")
 
 
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory):
+MAKE_SDIST = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+
+
+def done(*words, folder):
+    """Run Python in a folder; it must end well."""
+    made = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert made.returncode == 0, made.stderr
+
+
+@pytest.fixture(scope="module", params=["wheel", "wheel of the sdist"])
+def installed(request, tmp_path_factory):
     """Return a folder into which the wheel was unpacked."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
     for name in (*SHIPPED, "pyproject.toml", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
-    made = subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "wheel", str(source), "--no-deps"),
-            *("--no-build-isolation", "--quiet", "--wheel-dir", str(folder)),
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert made.returncode == 0, made.stderr
+    if request.param != "wheel":
+        done("-c", MAKE_SDIST, folder, folder=source)
+        (source,) = folder.glob("*.tar.gz")
+    quietly = ("--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder)
+    done("-m", "pip", "wheel", source, *quietly, folder=folder)
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "unpacked")

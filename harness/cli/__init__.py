@@ -5,11 +5,14 @@ from typing import Any
 import click
 
 from harness.cli.authors import check, new_method
-from harness.cli.exits import BAD_INPUT, INTERRUPTED, stop
+from harness.cli.care import care
+from harness.cli.completion import completion
+from harness.cli.exits import BAD_INPUT, INTERRUPTED, leave_quickly, stop
 from harness.cli.health import doctor
 from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
 from harness.cli.results import claims, compare, export, report
+from harness.cli.status import status
 from harness.cli.suites import run, tune
 from harness.cli.version import print_version
 from harness.errors import BadInput, unknown
@@ -23,6 +26,7 @@ class Program(click.Group):
 
         Exit codes: 1 a trial did not complete, 2 bad input, 130 Ctrl-C.
         """
+        leave_quickly()
         try:
             return super().invoke(ctx)
         except BadInput as error:
@@ -66,7 +70,7 @@ def main() -> None:
 COMMANDS = (
     *(run, tune, profile, estimate, fit, doctor),
     *(report, compare, export, claims, list_),
-    *(new_method, check),
+    *(status, care, new_method, check, completion),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from harness.cli.completion import method_names
 from harness.cli.exits import FAILED
 from harness.errors import BadInput
 
@@ -73,14 +74,19 @@ def _is_found_by_name(folder: Path) -> bool:
 
 
 @click.command()
-@click.argument("method")
+@click.argument("method", shell_complete=method_names)
 def check(method: str) -> None:
     """Examine a method: does it keep what it declares, and what every method promises?
 
     METHOD is a name, several joined by '+', or FILE:CLASS. Each promise is tried on a tiny vision
     transformer in a few seconds; what is broken is said in words, with the line where it is known.
     Ends with exit code 1 if anything is.
-    """
+
+    \b
+    Examples:
+      bsrbench check bsr+int8
+      bsrbench check ./mine.py:Mine
+    """  # noqa: D301 - click's mark for text that is not wrapped
     import methods
     from harness.conformance.checks import examine
     from harness.conformance.subject import Subject

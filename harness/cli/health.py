@@ -20,7 +20,12 @@ def doctor(pairs: int) -> None:
     """Say what can be measured on this machine, and how well.
 
     Every meter reads something that is known. Ends with exit code 1 if one is off.
-    """
+
+    \b
+    Examples:
+      bsrbench doctor
+      bsrbench doctor --pairs 20
+    """  # noqa: D301 - click's mark for text that is not wrapped
     from harness.doctor import examine
 
     off = []

@@ -16,7 +16,12 @@ def list_(what: str, in_full: bool) -> None:
 
     Editors complete suite files by the schema: 'bsrbench list suite-schema > suite.schema.json',
     then '#:schema ./suite.schema.json' as a suite's first line.
-    """
+
+    \b
+    Examples:
+      bsrbench list methods --long
+      bsrbench list suite-schema > suite.schema.json
+    """  # noqa: D301 - click's mark for text that is not wrapped
     if what == "suites":
         from harness import suite
 

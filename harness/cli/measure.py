@@ -1,24 +1,24 @@
 """Commands over one workload: profile, estimate, fit."""
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.completion import method_names
 from harness.cli.exits import FAILED, stop
-from harness.cli.running import make_launcher, open_store, run_trials
-from harness.cli.settings import nested
+from harness.cli.options import LIMIT_OPTIONS, with_options
+from harness.cli.running import Wishes, make_launcher, open_store, run_trials
+from harness.cli.settings import nested, size_in_bytes
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from harness.fit import Fit
     from harness.spec import TrialSpec
 
-UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 WORKLOAD_OPTIONS = (
     click.option("--model", required=True, help="A timm model."),
     click.option("--micro-batch", type=int, help="Images a forward pass; gradients accumulate."),
@@ -41,25 +41,17 @@ WORKLOAD_OPTIONS = (
     click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
 )
 METHOD_OPTIONS = (
-    click.option("--method", required=True, help="A method, or several joined by '+'."),
+    click.option(
+        "--method",
+        required=True,
+        shell_complete=method_names,
+        help="A method, or several joined by '+'.",
+    ),
     click.option("--batch", required=True, type=int, help="Images an optimizer step."),
     click.option(
         "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
     ),
 )
-
-
-def with_options(
-    *options: Callable[[Callable[..., None]], Callable[..., None]],
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command several options, in this order."""
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 @click.command()
@@ -70,21 +62,32 @@ def with_options(
     help="Fresh processes to time in, at least; 0 times nothing. The default goes on until the "
     "medians have settled.",
 )
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
-)
-def profile(as_json: bool, timeout: float | None, rounds: int | None, **workload: Any) -> None:
+@with_options(*LIMIT_OPTIONS)
+def profile(
+    as_json: bool,
+    timeout: float | None,
+    memory_limit: str | None,
+    rounds: int | None,
+    **workload: Any,
+) -> None:
     """Measure one method: peak memory, FLOPs and time of a training step.
 
     No data and no weights are needed: both are drawn from a seed.
-    """
+
+    \b
+    Examples:
+      bsrbench profile --model deit_small_patch16_224 --method bsr --batch 8
+      bsrbench profile --model deit_small_patch16_224 --method bsr+int8 --batch 8 \\
+        --option 'bsr.trained_blocks=[5, 9]' --option int8.stochastic=false --json
+    """  # noqa: D301 - click's mark for text that is not wrapped
     import tempfile
 
     # Asked for by number, rounds are exactly that many.
     timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
     spec = _spec("profile", timing, **workload)
+    wishes = Wishes(timeout=timeout, memory_limit=memory_limit, announces=False)
     with tempfile.TemporaryDirectory() as folder:
-        (record,) = run_trials(open_store(Path(folder)), [spec], timeout, again=False)
+        (record,) = run_trials(open_store(Path(folder)), [spec], wishes)
     if as_json:
         click.echo(json.dumps(record.model_dump(mode="json"), indent=1))
     else:
@@ -100,7 +103,12 @@ def estimate(as_json: bool, **workload: Any) -> None:
 
     Runs the same step with the same meters over tensors that have shapes and no numbers.
     Workspaces inside operators come on top of the estimated peak.
-    """
+
+    \b
+    Examples:
+      bsrbench estimate --model vit_base_patch16_224 --method bsr --batch 128
+      bsrbench estimate --model vit_base_patch16_224 --method full --batch 128 --device cuda
+    """  # noqa: D301 - click's mark for text that is not wrapped
     import methods
     from harness.estimate import predict
     from harness.method import Unsupported
@@ -121,7 +129,12 @@ def estimate(as_json: bool, **workload: Any) -> None:
 @click.command()
 @with_options(*WORKLOAD_OPTIONS)
 @click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
-@click.option("--methods", "chosen", help="Methods joined by commas; all unless said.")
+@click.option(
+    "--methods",
+    "chosen",
+    shell_complete=method_names,
+    help="Methods joined by commas; all unless said.",
+)
 @click.option(
     "--check/--no-check",
     default=True,
@@ -131,11 +144,16 @@ def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload:
     """Find the largest batch of each method that fits into a given memory.
 
     Code, libraries and a CUDA context come on top of --memory.
-    """
+
+    \b
+    Examples:
+      bsrbench fit --model deit_small_patch16_224 --memory 1GiB
+      bsrbench fit --model deit_small_patch16_224 --memory 512MiB --methods bsr,bsr+int8 --no-check
+    """  # noqa: D301 - click's mark for text that is not wrapped
     import methods
     from harness.fit import fit as find
 
-    limit = _bytes(memory)
+    limit = size_in_bytes("--memory", memory)
     names = [name.strip() for name in chosen.split(",")] if chosen else methods.names()
     specs = [_spec("fit", {}, method=name, batch=1, options=(), **workload) for name in names]
     for spec in specs:
@@ -176,14 +194,6 @@ def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
         )
     except ValidationError as error:
         raise explain(error, where) from error
-
-
-def _bytes(text: str) -> int:
-    """Return the bytes of ``512MiB``, ``2GiB`` and the like."""
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip())
-    if found is None or found[2].upper() not in UNITS or float(found[1]) <= 0:
-        raise BadInput(f"--memory {text!r}: expected a size like 512MiB, 2GiB or 4GB")
-    return int(float(found[1]) * UNITS[found[2].upper()])
 
 
 def _print(

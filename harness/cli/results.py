@@ -20,7 +20,12 @@ TERMINAL = "terminal"
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
 def report(results: Path) -> None:
-    """Make the documents of a results folder again from its records."""
+    """Make the documents of a results folder again from its records, and print its table.
+
+    \b
+    Example:
+      bsrbench report results/local/quick
+    """  # noqa: D301 - click's mark for text that is not wrapped
     make_report(results, results.resolve().name)
 
 
@@ -81,7 +86,7 @@ def compare(
 
     \b
     Examples:
-      bsrbench compare mine bsr --results results/local/quick
+      bsrbench compare mine.py:Mine bsr --results results/local/quick
       bsrbench compare bsr full --fail-if 'ratio(peak_counted_bytes) > 0.5'
       bsrbench compare commit:1a2b3c commit:4d5e6f --results results/local/quick
     """  # noqa: D301 - click's mark for text that is not wrapped
@@ -147,7 +152,12 @@ def export(
 
     A column each for key, outcome, every setting and every metric; samples are lists (in CSV as
     JSON). RESULTS are folders that 'run' made.
-    """
+
+    \b
+    Examples:
+      bsrbench export results/local/quick --csv all.csv
+      bsrbench export results/local/* --parquet all.parquet
+    """  # noqa: D301 - click's mark for text that is not wrapped
     from harness.store import gather
     from reports import export as table
 
@@ -172,14 +182,18 @@ def claims(results: tuple[Path, ...], output: Path | None) -> None:
     """Say which of BSR's claims hold, under each definition and against each baseline.
 
     RESULTS are folders that 'run' made.
-    """
+
+    \b
+    Example:
+      bsrbench claims results/local/quick --output claims.md
+    """  # noqa: D301 - click's mark for text that is not wrapped
     from harness.store import gather
     from reports.claims import page
 
     pool = gather(results)
     _say_aside(pool.aside)
     text = page(pool.records, pool.detail)
-    _write(text if output else f"{text}\n", output)
+    _write(text, output)
 
 
 def _say_aside(reasons: Sequence[str]) -> None:

@@ -1,13 +1,22 @@
 """What commands that measure share: store, launcher, progress."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cli.settings import size_in_bytes
 from harness.errors import BadInput
+from harness.launch import server
 
 if TYPE_CHECKING:
+    from harness.launch.cluster import Cluster
+    from harness.launch.conduct import Conduct
+    from harness.launch.limits import Limits
     from harness.launch.local import LocalLauncher
+    from harness.launch.progress import Watcher
     from harness.record import TrialRecord
     from harness.spec import TrialSpec
     from harness.store import Store
@@ -35,28 +44,152 @@ def look_for_data_in(folder: Path | None) -> None:
     os.environ["BSRBENCH_DATA"] = str(folder.resolve())
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What a person asks of a run.
+
+    Attributes:
+        timeout: seconds a pass may take.
+        memory_limit: what a pass's process may take, as ``512MiB``.
+        again: run trials that have a record, too.
+        dry: only say what would be done.
+        force: run what is predicted not to fit.
+        announces: say beforehand what will be done and how long that takes.
+        checkpoint_seconds: how much of a long training a kill may lose.
+        jobs: trials that only train, at a time.
+        order_seed: draws the order of the trials.
+        progress: ``auto``, ``json`` or ``quiet``.
+    """
+
+    timeout: float | None = None
+    memory_limit: str | None = None
+    again: bool = False
+    dry: bool = False
+    force: bool = False
+    announces: bool = True
+    checkpoint_seconds: float = 60.0
+    jobs: int = 1
+    order_seed: int = 0
+    progress: str = "auto"
+
+    def limits(self) -> "Limits":
+        """Return what a pass may take."""
+        from harness.launch.limits import Limits
+
+        said = self.memory_limit
+        most = None if said is None else size_in_bytes("--memory-limit", said)
+        return Limits(self.timeout, most)
+
+
+@dataclass(frozen=True)
+class Launching:
+    """Where trials run.
+
+    Attributes:
+        launcher: ``local`` or ``ray``.
+        address: of the cluster.
+        label: a resource that a node must have.
+    """
+
+    launcher: str = "local"
+    address: str | None = None
+    label: str = ""
+
+    def check(self, wishes: Wishes) -> None:
+        """Check that all that was asked for goes together.
+
+        Raises:
+            BadInput: an option of the one launcher was given to the other.
+        """
+        if self.launcher == "local" and (self.address or self.label):
+            raise BadInput("--address and --label belong to --launcher ray")
+        if self.launcher == "ray" and (wishes.dry or wishes.jobs > 1):
+            raise BadInput("--dry-run and --jobs belong to --launcher local")
+
+
+HERE = Launching()
+
+
 def run_trials(
     store: "Store",
     specs: "list[TrialSpec]",
-    timeout: float | None,
-    *,
-    again: bool,
-    checkpoint_seconds: float = 60.0,
+    wishes: Wishes,
+    where: Launching = HERE,
 ) -> "list[TrialRecord]":
     """Run what is missing, with progress on a terminal, and return all records."""
-    from rich.console import Console
-
+    where.check(wishes)
+    if where.launcher == "local":
+        server.start()  # it loads torch while this process does, which begins below
     import methods
-    from harness.launch.progress import TerminalProgress
+    from harness.launch.conduct import Conduct
+    from harness.launch.progress import Noting
     from harness.launch.run import Runner
+    from harness.launch.stopping import CtrlC
 
-    console = Console(stderr=True)
+    limits = wishes.limits()
     load_methods(specs)
     fetch_data(specs)
-    with TerminalProgress(console) as progress:
-        launcher = make_launcher(timeout)
-        runner = Runner(launcher, store, methods.fingerprint, progress, checkpoint_seconds)
-        return runner.run(specs, again=again)
+    with _watcher(wishes.progress) as watcher:
+        launcher = make_launcher(limits)
+        noting = Noting(watcher, store)
+        asked = CtrlC(
+            lambda: noting.say("ending after the pass that runs; Ctrl-C again ends it at once"),
+            launcher.end,
+        )
+        conduct = Conduct(
+            checkpoint_seconds=wishes.checkpoint_seconds,
+            announces=wishes.announces,
+            jobs=wishes.jobs,
+            order_seed=wishes.order_seed,
+            force=wishes.force,
+            limits=asdict(limits),
+            stopping=lambda: asked.asked,
+        )
+        state = "stopped"
+        try:
+            with asked:
+                if where.launcher == "ray":
+                    cluster = _cluster(where, store, noting, limits, conduct)
+                    records = cluster.run(specs, again=wishes.again)
+                else:
+                    runner = Runner(launcher, store, methods.fingerprint, noting, conduct)
+                    records = runner.run(specs, again=wishes.again, dry=wishes.dry)
+            state = "planned" if wishes.dry else "finished"
+        finally:
+            noting.end(state)
+        return records
+
+
+def _cluster(
+    where: Launching, store: "Store", watcher: "Watcher", limits: "Limits", conduct: "Conduct"
+) -> "Cluster":
+    import methods
+
+    try:
+        from harness.launch.cluster import Cluster
+        from harness.launch.unit import Methods
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise BadInput(
+            "--launcher ray needs the package ray: pip install '.[ray]' in the checkout"
+        ) from error
+    found = Methods(methods.load, methods.fingerprint)
+    return Cluster(found, store, watcher, where.address, where.label, limits, conduct)
+
+
+@contextmanager
+def _watcher(form: str) -> "Iterator[Watcher]":
+    from rich.console import Console
+
+    from harness.launch.progress import JsonLines, Quiet, TerminalProgress
+
+    console = Console(stderr=True)
+    if form == "auto":
+        with TerminalProgress(console) as progress:
+            yield progress
+    else:
+        yield JsonLines(console) if form == "json" else Quiet()
 
 
 def load_methods(specs: "list[TrialSpec]") -> None:
@@ -77,9 +210,10 @@ def fetch_data(specs: "list[TrialSpec]") -> None:
             data.fetch(name)
 
 
-def make_launcher(timeout: float | None = None) -> "LocalLauncher":
+def make_launcher(limits: "Limits | None" = None) -> "LocalLauncher":
     """Return the launcher of this machine, which finds methods by name."""
     import methods
+    from harness.launch.limits import Limits
     from harness.launch.local import LocalLauncher
 
-    return LocalLauncher(methods.load, timeout)
+    return LocalLauncher(methods.load, limits or Limits())

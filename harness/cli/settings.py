@@ -1,9 +1,12 @@
 """Settings a person types as ``key=value``."""
 
+import re
 import tomllib
 from typing import Any
 
 from harness.errors import BadInput
+
+UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -30,3 +33,15 @@ def nested(options: tuple[str, ...]) -> dict[str, Any]:
         else:
             table.setdefault(part, {})[name] = value
     return table
+
+
+def size_in_bytes(option: str, text: str) -> int:
+    """Return the bytes of ``512MiB``, ``2GiB`` and the like.
+
+    Raises:
+        BadInput: it is no size; ``option`` is named.
+    """
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip())
+    if found is None or found[2].upper() not in UNITS or float(found[1]) <= 0:
+        raise BadInput(f"{option} {text!r}: expected a size like 512MiB, 2GiB or 4GB")
+    return int(float(found[1]) * UNITS[found[2].upper()])

@@ -1,15 +1,28 @@
 """Commands over suites: run, tune."""
 
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.completion import method_names, suite_names
 from harness.cli.exits import FAILED
+from harness.cli.options import (
+    CLUSTER_OPTIONS,
+    CONDUCT_OPTIONS,
+    DATA_ROOT,
+    JOBS,
+    LIMIT_OPTIONS,
+    PROGRESS,
+    TRUST,
+    with_options,
+)
 from harness.cli.results import LOCAL_RESULTS, make_report
-from harness.cli.running import look_for_data_in, open_store, run_trials
+from harness.cli.running import Launching, Wishes, look_for_data_in, open_store, run_trials
 from harness.cli.settings import setting
+from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from harness.record import TrialRecord
@@ -18,93 +31,123 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=suite_names)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for records and report.")
 @click.option(
-    "--methods", help="Only these rows, joined by commas; others get the suite's defaults."
+    "--methods",
+    shell_complete=method_names,
+    help="Only these rows, joined by commas; others get the suite's defaults.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N-1.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
 )
-@click.option("--again", is_flag=True, help="Run trials that are stored already, too.")
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of data sets and weights; BSRBENCH_DATA or ./data unless said.",
-)
-@click.option(
-    "--checkpoint-seconds",
-    type=click.FloatRange(min=0),
-    default=60,
-    show_default=True,
-    help="How much of a long training a kill may lose.",
-)
-@click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
-)
+@with_options(DATA_ROOT, TRUST, *CONDUCT_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
 def run(
     suite: str,
     results: Path | None,
     methods: str | None,
     seeds: int | None,
     settings: tuple[str, ...],
-    again: bool,
     data_root: Path | None,
-    checkpoint_seconds: float,
-    timeout: float | None,
+    trust: tuple[str, ...],
+    launcher: str,
+    address: str | None,
+    label: str,
+    **wishes: Any,
 ) -> None:
     """Run a suite's missing trials, then write and print its report.
 
     SUITE is a name ('bsrbench list suites') or a .toml file. Records go into
     results/local/SUITE unless --results says otherwise.
-    """
+
+    \b
+    Examples:
+      bsrbench run quick
+      bsrbench run quick --methods full,bsr --set training.steps=2 --dry-run
+      bsrbench run cifar-small --data-root ~/data --timeout 600
+    """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
     path, chosen = _read_suite(suite, settings, seeds)
+    named = [name.strip() for name in methods.split(",")] if methods is not None else []
     if methods is not None:
-        chosen = chosen.choose([name.strip() for name in methods.split(",")])
+        chosen = chosen.choose(named)
+    _require_named(path, chosen, {*named, *trust})
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    records = run_trials(
-        store, chosen.trials(), timeout, again=again, checkpoint_seconds=checkpoint_seconds
-    )
+    asked = Wishes(**wishes)
+    where = Launching(launcher, address, label)
+    records = run_trials(store, chosen.trials(), asked, where)
+    if asked.dry:
+        return
     make_report(store.folder, path.stem)
     if any(record.outcome.status != "completed" for record in records):
         sys.exit(FAILED)
 
 
 @click.command()
-@click.argument("suite")
+@click.argument("suite", shell_complete=suite_names)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
 @click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True)
-@click.option(
-    "--data-root",
-    type=click.Path(path_type=Path),
-    help="Folder of data sets and weights; BSRBENCH_DATA or ./data unless said.",
-)
-def tune(suite: str, results: Path | None, seed: int, data_root: Path | None) -> None:
+@with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
+def tune(
+    suite: str,
+    results: Path | None,
+    seed: int,
+    data_root: Path | None,
+    trust: tuple[str, ...],
+    **wishes: Any,
+) -> None:
     """Try the learning rates of every row and write the best into the suite file.
 
     Each row gets the same number of tries ('to_try'). They are read on the validation split, with
     a seed of their own.
-    """
+
+    \b
+    Examples:
+      bsrbench tune suites/mine.toml
+      bsrbench tune cifar-small --data-root ~/data
+    """  # noqa: D301 - click's mark for text that is not wrapped
     from harness.suite import best_try, write_choices
 
     look_for_data_in(data_root)
     path, chosen = _read_suite(suite, (), None)
+    _require_named(path, chosen, set(trust))
     store = open_store(results or LOCAL_RESULTS / path.stem)
     trials = [
         [chosen.tuning_trials(question, row, seed) for row in chosen.methods]
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]
-    records = iter(run_trials(store, planned, None, again=False))
+    records = iter(run_trials(store, planned, Wishes(**wishes)))
     tries = [[[_as_try(next(records)) for _ in row] for row in rows] for rows in trials]
+    for rows, tried_rows in zip(trials, tries, strict=True):
+        for row, tried in zip(rows, tried_rows, strict=True):
+            if all(one.validation_accuracy is None for one in tried):
+                raise BadInput(
+                    f"no try of {row[0].label()} on {row[0].workload.data} completed, so there is "
+                    f"nothing to choose: {path} is as it was, and the records say why "
+                    f"({store.folder})"
+                )
     write_choices(path, chosen, tries)
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):
             said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
             name = row[0].label() + (f" on {row[0].workload.data}" if len(trials) > 1 else "")
             click.echo(f"{name}: chose {best_try(tried):g} of {said}")
+
+
+def _require_named(path: Path, chosen: "Suite", named: set[str]) -> None:
+    """Check that no file is run only because a suite, which may be somebody else's, says so.
+
+    Raises:
+        BadInput: a row's method is a file that was not named on the command line.
+    """
+    for row in chosen.methods:
+        if ".py" in row.method and row.method not in named:
+            raise BadInput(
+                f"{path} wants to run the file {row.method!r} as a method, and a suite alone may "
+                f"not: look into the file, then add --trust {shlex.quote(row.method)}"
+            )
 
 
 def _as_try(record: "TrialRecord") -> "LearningRateTry":

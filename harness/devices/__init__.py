@@ -35,6 +35,9 @@ class Device(Protocol):
             Unreadable: the device does not say.
         """
 
+    def free_bytes(self) -> int | None:
+        """Return what a new process could be given now; ``None`` where the device won't say."""
+
     def energy_counter(self) -> Callable[[], float]:
         """Return a reader of the joules used since now; it never falls.
 

@@ -55,6 +55,10 @@ class Accelerator:
         """
         raise self._unknown("memory use by process or device")
 
+    def free_bytes(self) -> int | None:
+        """Return nothing: the generic interface tells it on few devices."""
+        return None
+
     def energy_counter(self) -> Callable[[], float]:
         """Refuse: the generic interface has no energy.
 

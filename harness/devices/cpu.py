@@ -1,12 +1,16 @@
 """The processor and its memory."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
 from harness.devices import rapl
 from harness.devices.used import Used
 from harness.errors import Unreadable
+
+MEMORY = Path("/proc/meminfo")
+CONTAINER = Path("/sys/fs/cgroup")  # cgroup version 2; a container sees its own
 
 
 class Cpu:
@@ -33,6 +37,11 @@ class Cpu:
         """
         raise Unreadable("memory of the CPU is read from the kernel, by harness.meters.process")
 
+    def free_bytes(self) -> int | None:
+        """Return what the kernel could give without swapping, within this container's bound."""
+        found = [_available(), _left_in_container()]
+        return min((size for size in found if size is not None), default=None)
+
     def energy_counter(self) -> Callable[[], float]:
         """Return a reader of the joules of all processor packages since now."""
         return rapl.joules_from_now()
@@ -48,3 +57,21 @@ class Cpu:
             "capability": torch.backends.cpu.get_cpu_capability(),
             "threads": torch.get_num_threads(),
         }
+
+
+def _available() -> int | None:
+    try:
+        lines = MEMORY.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return None if found is None else int(found[1]) * 1024
+
+
+def _left_in_container() -> int | None:
+    try:
+        most = (CONTAINER / "memory.max").read_text(encoding="ascii").strip()
+        now = (CONTAINER / "memory.current").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return int(most) - int(now) if most.isdecimal() else None

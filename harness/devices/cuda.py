@@ -45,6 +45,10 @@ class Cuda:
             return Used(own, "process")
         return Used(self._gpu.device_bytes(), "device")
 
+    def free_bytes(self) -> int | None:
+        """Return what the driver has left to give."""
+        return int(torch.cuda.mem_get_info(self.torch_device)[0])
+
     def energy_counter(self) -> Callable[[], float]:
         """Return a reader of the whole GPU's joules since now; updated some ten times a second."""
         start = self._gpu.joules()

@@ -1,5 +1,7 @@
 """Run passes in this very process: for tests, which want it fast and debuggable."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from harness.spec import TrialSpec
@@ -21,6 +23,14 @@ class InlineLauncher:
         """Return whether the trial can be started at all."""
         return PassResult(**check(spec.model_dump_json(), self._load))
 
-    def perform(self, pass_name: str, spec: TrialSpec, **keeping: Any) -> PassResult:
+    def perform(
+        self,
+        pass_name: str,
+        spec: TrialSpec,
+        *,
+        log: Path | None = None,  # noqa: ARG002 - what is printed goes where it goes
+        on_cores: Sequence[int] = (),  # noqa: ARG002 - the tests' own process stays unbound
+        **keeping: Any,
+    ) -> PassResult:
         """Run one pass of a trial and return how it ended."""
         return PassResult(**perform(pass_name, spec.model_dump_json(), keeping, self._load))

@@ -2,6 +2,7 @@
 
 import ctypes
 import json
+import math
 import multiprocessing
 import multiprocessing.forkserver
 import os
@@ -10,25 +11,44 @@ import signal
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
-from multiprocessing.connection import Connection
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from harness.launch.cores import choose
+from harness.launch.limits import Limits
+from harness.launch.server import PRELOADED, one_blas_thread
 from harness.record import Status
 from harness.spec import TrialSpec
 from harness.training import Loader, workers
-from harness.trial import PassResult, check, perform
+from harness.trial import CLOCK, PassResult, check, perform
 
-PRELOADED = ["harness.trial", "methods", "torch._dynamo", "timm", "peft"]
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
+PIPE_BYTES = 1 << 16
 OURS = "BSRBENCH_"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
+NONE = Limits()
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What holds inside a pass's process.
+
+    Attributes:
+        settings: of its environment.
+        limits: what it may take.
+        cores: what it is bound to; every usable core where none is named.
+    """
+
+    settings: dict[str, str] = field(default_factory=dict)
+    limits: Limits = NONE
+    cores: tuple[int, ...] = ()
 
 
 class LocalLauncher:
@@ -36,12 +56,13 @@ class LocalLauncher:
 
     Args:
         load: turns method names into methods; must be importable by name in another process.
-        timeout_seconds: a pass that takes longer is killed; ``None`` waits for ever.
+        limits: what a pass may take.
     """
 
-    def __init__(self, load: Loader, timeout_seconds: float | None = None) -> None:
+    def __init__(self, load: Loader, limits: Limits = NONE) -> None:
         self._load = load
-        self._timeout = timeout_seconds
+        self._limits = limits
+        self._running: set[BaseProcess] = set()
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
         self._compiled = Path(tempfile.mkdtemp(prefix="bsrbench-compiled-"))
@@ -51,59 +72,161 @@ class LocalLauncher:
         """Return whether the trial can be started at all; fetches weights."""
         return self._call(check, spec.model_dump_json())
 
-    def perform(self, pass_name: str, spec: TrialSpec, **keeping: Any) -> PassResult:
-        """Run one pass of a trial and return how it ended, whatever happened to its process."""
+    def perform(
+        self,
+        pass_name: str,
+        spec: TrialSpec,
+        *,
+        log: Path | None = None,
+        on_cores: Sequence[int] = (),
+        **keeping: Any,
+    ) -> PassResult:
+        """Run one pass of a trial and return how it ended, whatever happened to its process.
+
+        Args:
+            pass_name: one of ``harness.trial.PASSES``.
+            spec: the trial.
+            log: where what the process prints is kept; nowhere unless said.
+            on_cores: the cores it is bound to; a clock pass gets its own unless said.
+            **keeping: what the training pass is told about its checkpoint.
+        """
         # Compiled code is shared by the passes of a row and by nothing else: compiling is timed.
         cache = str(self._compiled / spec.row_id())
         settings = {COMPILED_CODE: cache} if spec.workload.compiled_step else {}
-        return self._call(perform, pass_name, spec.model_dump_json(), keeping, settings=settings)
+        if pass_name == CLOCK and not on_cores:
+            on_cores = choose(spec.workload.threads)
+        return self._call(
+            perform,
+            pass_name,
+            spec.model_dump_json(),
+            keeping,
+            inside=Inside(settings, self._limits, tuple(on_cores)),
+            log=log,
+        )
+
+    def end(self) -> None:
+        """Kill what runs, at once."""
+        for child in list(self._running):
+            child.kill()
 
     def _call(
         self,
         function: Callable[..., dict[str, Any]],
         *arguments: Any,
-        settings: dict[str, str] | None = None,
+        inside: Inside | None = None,
+        log: Path | None = None,
     ) -> PassResult:
         kills = _kernel_kills()
-        with tempfile.NamedTemporaryFile(suffix=".log") as log:
+        inside = inside or Inside()
+        with _log_file(log) as said:
             receiver, sender = self._context.Pipe(duplex=False)
             asked = time.monotonic()
             child = self._context.Process(
                 target=_child,
-                args=(
-                    sender,
-                    log.name,
-                    _settings() | (settings or {}),
-                    function,
-                    (*arguments, self._load),
-                ),
+                args=(sender, str(said), _settings(), inside, function, (*arguments, self._load)),
                 daemon=not workers(),  # a daemon may have no children of its own
             )
-            with _one_blas_thread():  # for the server, which the first child starts
+            with one_blas_thread():  # for the server, should the first child start it
                 child.start()
+            self._running.add(child)
             sender.close()
             try:
-                return self._wait(child, receiver, asked, kills, Path(log.name))
+                return self._limits.explained(self._wait(child, receiver, asked, kills, said))
             finally:
+                self._running.discard(child)
                 child.kill()
                 child.join()
+                _kill_what_it_started(child)
                 receiver.close()
 
     def _wait(
         self, child: BaseProcess, receiver: Connection, asked: float, kills: int, log: Path
     ) -> PassResult:
+        timeout = self._limits.timeout_seconds
+        ends, answers = asked + (timeout or math.inf), _Answers(child, receiver)
         try:
-            if not receiver.poll(self._timeout):
-                return PassResult(Status.TIMEOUT, f"not done after {self._timeout:g} s")
-            began = float(receiver.recv_bytes())
-            left = None if self._timeout is None else self._timeout - (time.monotonic() - asked)
-            if not receiver.poll(left):
-                return PassResult(Status.TIMEOUT, f"not done after {self._timeout:g} s")
-            result = PassResult(**json.loads(receiver.recv_bytes()))
+            began = float(answers.next(ends))
+            result = PassResult(**json.loads(answers.next(ends)))
             return replace(result, start_seconds=began - asked)
+        except TimeoutError:
+            return PassResult(Status.TIMEOUT, f"not done after {timeout:g} s")
         except EOFError:
             child.join()
             return _death(child.exitcode, kills, log)
+
+
+class _Answers:
+    """What a child sends, a line at a time, as long as it lives.
+
+    Whoever else holds its end of the pipe, a process that it started say, can neither keep a dead
+    child alive nor make anybody wait beyond the time.
+    """
+
+    def __init__(self, child: BaseProcess, receiver: Connection) -> None:
+        self._child, self._receiver = child, receiver
+        self._read = b""
+
+    def next(self, ends: float) -> bytes:
+        """Return the next line.
+
+        Args:
+            ends: until when to wait, by the monotonic clock.
+
+        Raises:
+            TimeoutError: it did not come in time.
+            EOFError: the child is dead, and had not sent all of it.
+        """
+        while b"\n" not in self._read:
+            left = None if math.isinf(ends) else max(0.0, ends - time.monotonic())
+            ready = wait([self._receiver, self._child.sentinel], left)
+            if not ready:
+                raise TimeoutError
+            if self._receiver not in ready:
+                raise EOFError
+            read = os.read(self._receiver.fileno(), PIPE_BYTES)
+            if not read:
+                raise EOFError
+            self._read += read
+        line, self._read = self._read.split(b"\n", 1)
+        return line
+
+
+def _send(sender: Connection, line: str) -> None:
+    left = memoryview(f"{line}\n".encode())
+    while left:
+        left = left[os.write(sender.fileno(), left) :]
+
+
+def _kill_what_it_started(child: BaseProcess) -> None:
+    """Kill a dead child's process group; nothing may run beside the next pass."""
+    if child.pid is not None:
+        with suppress(ProcessLookupError, PermissionError):  # there are none, as a rule
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+@contextmanager
+def _log_file(wanted: Path | None) -> Iterator[Path]:
+    """Give a file to print into; one that was asked for stays if anything was printed.
+
+    A log that cannot be kept, on a full disk say, is no reason to lose what the pass measures.
+    """
+    if wanted is None:
+        with tempfile.NamedTemporaryFile(suffix=".log") as file:
+            yield Path(file.name)
+        return
+    try:
+        wanted.parent.mkdir(parents=True, exist_ok=True)
+        wanted.write_bytes(b"")
+    except OSError:
+        yield Path(os.devnull)
+        return
+    try:
+        yield wanted
+    finally:
+        with suppress(OSError):  # the folder is gone, or others' logs are in it
+            if wanted.stat().st_size == 0:
+                wanted.unlink()
+                wanted.parent.rmdir()
 
 
 def _settings() -> dict[str, str]:
@@ -115,18 +238,23 @@ def _child(
     sender: Connection,
     log: str,
     settings: dict[str, str],
+    inside: Inside,
     function: Callable[..., dict[str, Any]],
     arguments: Any,
 ) -> None:
     """Run in the child: what is printed goes to the log, the answer goes through the pipe."""
     _die_with_the_server()
-    os.environ.update(settings)
-    sender.send_bytes(str(time.monotonic()).encode())
+    os.setsid()  # so that what it starts can be found when it is dead
+    os.environ.update(settings | inside.settings)
+    if inside.cores:
+        os.sched_setaffinity(0, inside.cores)
+    inside.limits.impose()
+    _send(sender, str(time.monotonic()))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     with Path(log).open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    sender.send_bytes(json.dumps(function(*arguments)).encode())
+    _send(sender, json.dumps(function(*arguments)))
 
 
 def _die_with_the_server() -> None:
@@ -144,7 +272,9 @@ def _die_with_the_server() -> None:
 
 def _death(exit_code: int | None, kills: int, log: Path) -> PassResult:
     """Return the outcome of a child that ended without an answer."""
-    said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
+    said: list[str] = []
+    with suppress(OSError):  # the folder is gone
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
     if exit_code == -signal.SIGKILL and _kernel_kills() > kills:
         return PassResult(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
     words = f"; it said last: {' | '.join(said)}" if said else ""
@@ -158,17 +288,3 @@ def _kernel_kills() -> int:
     except OSError:
         return 0
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
-
-
-@contextmanager
-def _one_blas_thread() -> Iterator[None]:
-    """Keep numpy's BLAS from starting threads in the server: a fork would lose them."""
-    before = os.environ.get("OPENBLAS_NUM_THREADS")
-    os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["OPENBLAS_NUM_THREADS"]
-        else:
-            os.environ["OPENBLAS_NUM_THREADS"] = before

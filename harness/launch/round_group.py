@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from harness.assembly import TIMING
 from harness.meters.clock import settled
@@ -25,14 +25,17 @@ class Planned(Protocol):
         """The record's key."""
 
 
+Member = TypeVar("Member", bound=Planned)
+
+
 def rounds_of(group: Sequence[Planned]) -> int:
     """Return how many rounds a group is timed in at least: the most any member asks for."""
     return max((trial.spec.profile.rounds for trial in group if trial.spec.profile), default=0)
 
 
 def time_in_turns(
-    group: Sequence[Planned],
-    visit: Callable[[TrialSpec, int], PassResult],
+    group: Sequence[Member],
+    visit: Callable[[Member, int], PassResult],
     now: Callable[[], float] = time.monotonic,
 ) -> dict[str, PassResult]:
     """Visit every trial once a round, and return each one's visits joined, by key.
@@ -47,7 +50,7 @@ def time_in_turns(
     while turn < rounds_of(group) or not stopped_by:
         for trial in group if turn % 2 == 0 else reversed(group):
             if all(result.status == Status.COMPLETED for result in visits[trial.key]):
-                visits[trial.key].append(visit(trial.spec, turn))
+                visits[trial.key].append(visit(trial, turn))
         turn += 1
         stopped_by = _reason_to_stop(group, visits, spent=now() - began >= budget)
     facts = {"rounds": turn, "stopped_by": stopped_by}

@@ -1,5 +1,7 @@
 """Floating-point operations by operator and phase, counted while a step runs."""
 
+import functools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -30,6 +32,25 @@ OURS: dict[Any, Callable[..., int]] = {
     aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention,  # noqa: SLF001
     aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_attention_backward,  # noqa: SLF001
 }
+
+
+# Parts of the names of operators that multiply and add.
+PRODUCTS = {
+    *("mm", "bmm", "addmm", "baddbmm", "addbmm", "matmul", "mv", "addmv", "dot", "vdot", "addr"),
+    *("linear", "bilinear", "einsum", "attention", "convolution", "conv1d", "conv2d", "conv3d"),
+}
+
+
+@functools.cache
+def _formula(operator: Any) -> Callable[..., int] | None:
+    """Return what counts an operator; one that works in place counts as the one that does not."""
+    found: Callable[..., int] | None = OURS.get(operator)
+    if found is None:
+        found = TORCHS.get(operator)
+    name = str(operator).removeprefix("aten.")
+    if found is None and name.endswith("_") and hasattr(aten, name[:-1]):
+        return _formula(getattr(aten, name[:-1]))
+    return found
 
 
 class StepFlops(TorchDispatchMode):
@@ -70,15 +91,22 @@ class StepFlops(TorchDispatchMode):
         given = kwargs or {}
         made = func(*args, **given)
         operator = func._overloadpacket  # noqa: SLF001 - how torch's own table is keyed
-        formula = OURS.get(operator)
+        formula = _formula(operator)
         if formula is not None:
-            self._add(operator, formula(*args, **given))
-        elif operator in TORCHS:
-            self._add(operator, TORCHS[operator](*args, **given, out_val=made))
+            self._add(operator, formula(*args, **given | {"out_val": made}))
         elif not func.is_view and (touched := _bytes_of((args, given, made))):
             self.uncounted[str(operator)] += 1
             self.uncounted_bytes[str(operator)] += touched
         return made
+
+    def overlooked(self) -> list[str]:
+        """Return a note for every operator that multiplies by its name, and was not counted."""
+        return [
+            f"not counted, though by its name it multiplies: {operator} ({calls} calls); the FLOPs "
+            "are too few"
+            for operator, calls in self.uncounted.items()
+            if PRODUCTS.intersection(re.split(r"[._]", operator))
+        ]
 
     def _add(self, operator: Any, flop: int) -> None:
         owner = self._owner()  # first: whoever knows the owner may notice a new phase

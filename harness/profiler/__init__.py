@@ -4,6 +4,7 @@ from harness.profiler.clock import clock_pass
 from harness.profiler.flops import flop_pass
 from harness.profiler.memory import allocated_pass, memory_pass
 from harness.profiler.process import known_process_pass, process_pass
+from harness.profiler.speed import speed_pass
 from harness.profiler.training import training_pass
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "known_process_pass",
     "memory_pass",
     "process_pass",
+    "speed_pass",
     "training_pass",
 ]

@@ -1,5 +1,6 @@
 """The clock pass: one visit of a round group, with no meter attached to what is timed."""
 
+import os
 from dataclasses import asdict
 
 from torch import Tensor
@@ -29,6 +30,7 @@ def clock_pass(spec: TrialSpec, load: Loader) -> Reading:
     reading.notes.extend(found.notes())
     reading.notes.extend(f"the device is slowed down: {why}" for why in job.device.slowdowns())
     reading.detail.update({name: [value] for name, value in asdict(found).items()})
+    reading.detail["cores"] = [sorted(os.sched_getaffinity(0))]
     return reading
 
 

@@ -36,6 +36,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             "total_parameters": sum(parameter.numel() for parameter in job.model.parameters()),
         },
+        notes=flops.overlooked(),
         detail={"flops": _detail(flops)},
     )
     if watchers:

@@ -1,6 +1,11 @@
 """A method of one's own: written by a command, examined by another, used by name or file."""
 
+import sys
+
 import pytest
+
+import methods
+from harness.errors import BadInput
 
 KINDS = ("bsr", "full", "int8", "lora")
 
@@ -53,8 +58,10 @@ class Mine(Method):
     ("text", "said"),
     [
         ("class Mine(:\n", "SyntaxError"),
-        ("x = 1\n", "has no class 'Mine'"),
-        ("import no_such_package_anywhere\n", "No module named 'no_such_package_anywhere'"),
+        ("x = 1\n", "expected FILE.py:CLASS, but the file defines no Method"),
+        ("import no_such_package\n", "needs the package 'no_such_package', which is not inst"),
+        ("1 / 0\n", "mine.py: ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit(0)\n", "mine.py: SystemExit: 0"),
         (BASE + "        model\n", "prepare() returned NoneType"),
         (BASE + "        return model\n", "a second prepare() on the same model is not refused"),
         (BASE + "        return model.blocks\n", "lost or copied parameters"),
@@ -68,6 +75,65 @@ def test_a_methods_file_that_cannot_work_gets_one_clear_message(text, said, type
     assert code in {1, 2}
     assert said in printed
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize("asked", ["{}", "{}:Theirs"])
+def test_a_file_with_two_methods_says_how_to_name_one(asked, typed, tmp_path):
+    path = tmp_path / "mine.py"
+    body = BASE + "        return model\n"
+    path.write_text(body + body.replace("Mine", "Other"))
+    code, printed = typed("check", asked.format(path))
+
+    assert code == 2
+    assert f"expected {path}:Mine or {path}:Other" in printed
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class Mine(:\n", "methods/broken.py: SyntaxError"),
+        ("import no_such_package\n", "methods/broken.py needs the package 'no_such_package'"),
+        (f"{BASE}        return model\n{BASE}        return model\n".replace("Mine", "A", 1), "2"),
+    ],
+)
+def test_a_broken_file_among_the_methods_is_named(text, said, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path)])
+
+    assert "broken" in methods.names()
+    with pytest.raises(BadInput, match=said):
+        methods.find("broken")
+    sys.modules.pop("methods.broken", None)
+
+
+def test_a_suite_alone_runs_no_file(typed, tmp_path):
+    """It may be somebody else's; the file is not even read."""
+    path = tmp_path / "theirs.py"
+    path.write_text("raise RuntimeError('read')\n")
+    suite = tmp_path / "theirs.toml"
+    suite.write_text(SUITE + f'method = "{path}:Theirs"\nto_try = [0.1]\n')
+    where = ("--results", tmp_path / "results")
+    for command in ("run", "tune"):
+        code, said = typed(command, suite, *where)
+        trusted = typed(command, suite, "--trust", f"{path}:Theirs", *where)
+
+        assert code == 2
+        assert f"look into the file, then add --trust {path}:Theirs" in said
+        assert trusted == (2, f"error: {path}: RuntimeError: read\n")
+    assert typed("run", suite, "--methods", f"{path}:Theirs", *where) == trusted
+
+
+SUITE = """
+seeds = [0]
+[workload]
+model = "test_vit"
+data = "digits"
+batch = 2
+[training]
+steps = 1
+learning_rate = 0.1
+[[methods]]
+"""
 
 
 def test_a_broken_promise_names_the_check_and_ends_with_1(typed, tmp_path):

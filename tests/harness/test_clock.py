@@ -194,10 +194,10 @@ class Visits:
     def __init__(self, answer):
         self.answer, self.made, self.seconds = answer, [], 0.0
 
-    def __call__(self, spec, turn):
-        self.made.append((spec.method, turn))
+    def __call__(self, visited, turn):
+        self.made.append((visited.spec.method, turn))
         self.seconds += 1.0
-        return self.answer(spec.method, turn)
+        return self.answer(visited.spec.method, turn)
 
     def now(self):
         return self.seconds

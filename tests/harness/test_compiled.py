@@ -65,7 +65,7 @@ def test_a_compiled_step_is_timed_and_allocated_and_says_what_it_lacks(launcher,
     """
     spec = make_two_spec()
     results = {name: launcher.perform(name, spec) for name in ("clock", *PROFILE_PASSES)}
-    record, _ = make_record("key", spec, results, {})
+    record, _ = make_record("key", spec, results, {"machine_id": "m"})
     read, weights = record.measurements, 4 * (768 * 8 + 8 + 8 * 5)
     held = 4 * 3 * 16 * 16 * 4 + 4 * 8 + 2 * weights
 
@@ -91,7 +91,7 @@ def test_compiled_code_is_kept_apart_for_each_row_and_goes_with_the_launcher(
     launcher, make_two_spec, monkeypatch
 ):
     seen = []
-    monkeypatch.setattr(launcher, "_call", lambda *_, settings: seen.append(settings))
+    monkeypatch.setattr(launcher, "_call", lambda *_, inside, **__: seen.append(inside.settings))
     for spec in (make_two_spec(), make_two_spec(batch=2), make_two_spec().uncompiled()):
         launcher.perform("memory", spec)
 

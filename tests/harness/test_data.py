@@ -3,6 +3,8 @@
 import io
 import json
 import pickle
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,11 +12,11 @@ import torch
 from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
-from torchvision.datasets.utils import calculate_md5
+from torchvision.datasets.utils import calculate_md5, extract_archive
 
 from harness.errors import BadInput
 from harness.workload import data
-from harness.workload.data import published
+from harness.workload.data import packs, published
 from harness.workload.data.splits import InMemory, carve
 
 SIDE = 8
@@ -127,6 +129,52 @@ def test_a_truncated_pack_is_refused(root):
 
     with pytest.raises(BadInput, match=r"cut\.npz: not a pack that can be read"):
         data.load("pack:cut.npz", None, 0)
+
+
+def test_a_pack_that_says_it_is_larger_than_the_memory_is_not_unpacked(root, monkeypatch):
+    write_pack(root / "small.npz")
+    monkeypatch.setattr(packs.os, "sysconf", lambda _: 64)  # 64 pages of 64 bytes
+
+    with pytest.raises(BadInput, match=r"small\.npz holds .* GiB unpacked, and this machine has"):
+        data.load("pack:small.npz", None, 0)
+
+
+def test_an_array_that_says_it_is_larger_than_the_memory_is_not_made(root):
+    write_pack(root / "bomb.npz")
+    header = io.BytesIO()
+    said = {"descr": "|u1", "fortran_order": False, "shape": (10**13, 1, 1, 3)}
+    np.lib.format.write_array_header_1_0(header, said)
+    with zipfile.ZipFile(root / "bomb.npz", "a") as archive:
+        archive.writestr("more.npy", header.getvalue())
+
+    with pytest.raises(BadInput, match=r"bomb\.npz holds 27939\.7 GiB unpacked"):
+        data.load("pack:bomb.npz", None, 0)
+
+
+@pytest.mark.parametrize("harm", [lambda whole: whole[::-1], lambda whole: whole[:-30] + b"x" * 30])
+def test_what_is_no_pack_at_all_is_said(harm, root):
+    write_pack(root / "odd.npz")
+    (root / "odd.npz").write_bytes(harm((root / "odd.npz").read_bytes()))
+    with pytest.raises(BadInput, match=r"odd\.npz: not a pack that can be read"):
+        data.load("pack:odd.npz", None, 0)
+    np.save(root / "bare.npy", np.zeros(3))
+    (root / "bare.npy").rename(root / "bare.npz")
+    with pytest.raises(BadInput, match=r"bare\.npz: not a pack that can be read"):
+        data.load("pack:bare.npz", None, 0)
+
+
+@pytest.mark.parametrize("name", ["../outside", "link"])
+def test_no_archive_writes_outside_its_folder(name, root):
+    member = tarfile.TarInfo(name)
+    if name == "link":
+        member.type, member.linkname = tarfile.SYMTYPE, "../outside"
+    with tarfile.open(root / "evil.tar", "w") as archive:
+        archive.addfile(member)
+    with published.archives_that_stay_inside(), pytest.raises(tarfile.FilterError):
+        extract_archive(str(root / "evil.tar"), str(root / "inside"))
+
+    assert not (root / "outside").exists()
+    assert tarfile.TarFile.extraction_filter is None
 
 
 def test_a_missing_file_is_named_with_where_it_was_looked_for(root):

@@ -8,7 +8,7 @@ import pynvml
 import pytest
 import torch
 
-from harness.devices import open_device, rapl
+from harness.devices import cpu, open_device, rapl
 from harness.devices.used import Used
 from harness.errors import BadInput, Unreadable
 
@@ -365,3 +365,21 @@ def test_a_device_that_is_not_there_is_named(monkeypatch):
 
     with pytest.raises(BadInput, match="no device 'xpu' here: torch's accelerator is none"):
         open_device("xpu")
+
+
+def test_free_memory_is_the_kernel_s_word_within_the_container_s_bound(tmp_path, monkeypatch):
+    memory = tmp_path / "meminfo"
+    memory.write_text("MemTotal: 9000 kB\nMemAvailable:    5000 kB\n")
+    monkeypatch.setattr(cpu, "MEMORY", memory)
+    monkeypatch.setattr(cpu, "CONTAINER", tmp_path)
+    found = [cpu.Cpu(torch.device("cpu")).free_bytes()]
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    found.append(cpu.Cpu(torch.device("cpu")).free_bytes())
+    (tmp_path / "memory.max").write_text("3000\n")
+    found.append(cpu.Cpu(torch.device("cpu")).free_bytes())
+    memory.unlink()
+    (tmp_path / "memory.max").unlink()
+    found.append(cpu.Cpu(torch.device("cpu")).free_bytes())
+
+    assert found == [5000 * 1024, 5000 * 1024, 2000, None]

@@ -14,6 +14,7 @@ import methods
 from harness.errors import BadInput
 from harness.launch import local
 from harness.launch.inline import InlineLauncher
+from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
 from harness.launch.run import Runner
 from harness.record import Status
@@ -27,6 +28,11 @@ import os, signal, sys, time
 from dataclasses import dataclass
 import torch
 from harness.method import Kind, Method, Unsupported
+
+def note_own_number(path):
+    with open(path + ".part", "w") as file:
+        file.write(str(os.getpid()))
+    os.replace(path + ".part", path)
 
 @dataclass(frozen=True)
 class Broken(Method):
@@ -54,8 +60,18 @@ class Broken(Method):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "hang":
             if self.counter:
-                open(self.counter, "w").write(str(os.getpid()))
+                note_own_number(self.counter)
             time.sleep(600)
+        if self.how in {"forks", "forks and dies"}:
+            if os.fork() == 0:
+                note_own_number(self.counter)
+                time.sleep(600)
+            while not os.path.exists(self.counter):
+                time.sleep(0.01)
+            if self.how == "forks and dies":
+                os._exit(7)
+        if self.how == "garbage":
+            os.write(1, bytes(range(256)) * 1000)
         if self.how == "backward":
             model.register_full_backward_pre_hook(lambda *_: 1 / 0)
         if self.how == "nan":
@@ -105,14 +121,65 @@ def test_a_process_that_the_kernel_killed_for_its_memory_ran_out_of_it(
 
 
 def test_a_pass_that_hangs_is_ended(broken, make_spec):
-    launcher = LocalLauncher(methods.load, timeout_seconds=3)
+    launcher = LocalLauncher(methods.load, Limits(timeout_seconds=3))
     result = launcher.perform("memory", make_spec(broken, options={"how": "hang"}))
 
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 3 s")
 
 
+@pytest.mark.parametrize(
+    ("how", "status"), [("forks", Status.COMPLETED), ("forks and dies", Status.CRASHED)]
+)
+def test_what_a_pass_starts_ends_with_it(how, status, broken, launcher, make_spec, tmp_path):
+    """Nor does anybody wait for it, though it holds the pipe."""
+    place = tmp_path / "pid"
+    result = launcher.perform(
+        "memory", make_spec(broken, options={"how": how, "counter": str(place)})
+    )
+    left = Path(f"/proc/{place.read_text()}")
+    _wait_until(lambda: _is_dead(left), seconds=5)
+
+    assert result.status == status
+    assert _is_dead(left)
+
+
+def _is_dead(process):
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_what_a_pass_prints_is_kept_and_hurts_nothing(broken, launcher, make_spec, tmp_path):
+    log = tmp_path / "log"
+    result = launcher.perform("memory", make_spec(broken, options={"how": "garbage"}), log=log)
+
+    assert result.status == Status.COMPLETED
+    assert log.read_bytes().startswith(bytes(range(256)))
+
+
+def test_a_log_that_cannot_be_kept_loses_no_pass(launcher, make_spec, tmp_path):
+    (tmp_path / "file").write_text("where the folder should be")
+    result = launcher.perform("flops", make_spec(), log=tmp_path / "file" / "log")
+
+    assert result.status == Status.COMPLETED
+
+
+def test_passes_leave_no_handle_open(launcher, make_spec):
+    def handles():
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    launcher.perform("flops", make_spec())
+    before = handles()
+    for _ in range(5):
+        launcher.perform("flops", make_spec())
+
+    assert handles() == before
+
+
 RUN_OF_ONE = """
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import methods
 from harness.launch.local import LocalLauncher
 from harness.spec import TrialSpec
@@ -121,21 +188,24 @@ LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system ends children with parents")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_trial_ends_with_its_killed_run(how, broken, make_spec, tmp_path):
+def test_a_trial_ends_with_its_killed_run(broken, make_spec, tmp_path):
     """Nobody is left to wait for it, and the next run would be measured beside it."""
-    place = tmp_path / "pid"
-    spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
-    run = subprocess.Popen([sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()], cwd=ROOT)
-    _wait_until(lambda: place.exists() and place.read_text())
-    trial = Path(f"/proc/{place.read_text()}")
-    was_there = trial.exists()
-    run.send_signal(how)
-    run.wait()
-    _wait_until(lambda: not trial.exists())
+    runs = {}
+    for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
+        place = tmp_path / how.name
+        spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
+        command = [sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()]
+        runs[how] = subprocess.Popen(command, cwd=ROOT), place
+    for how, (run, place) in runs.items():
+        _wait_until(lambda place=place: place.exists())
+        trial = Path(f"/proc/{place.read_text()}")
+        was_there = not _is_dead(trial)
+        run.send_signal(how)
+        run.wait()
+        _wait_until(lambda trial=trial: _is_dead(trial), seconds=5)
 
-    assert was_there
-    assert not trial.exists()
+        assert was_there
+        assert _is_dead(trial)
 
 
 def _wait_until(holds, seconds=60):
@@ -173,25 +243,6 @@ def test_the_inline_launcher_reads_the_same(launcher, make_spec):
     )
 
 
-class Silent:
-    """Watches a run and remembers what was said and started."""
-
-    def __init__(self):
-        self.said, self.started, self.total, self.done = [], [], None, 0
-
-    def begin(self, total):
-        self.total = total
-
-    def start(self, what):
-        self.started.append(what)
-
-    def advance(self):
-        self.done += 1
-
-    def say(self, line):
-        self.said.append(line)
-
-
 class Counting:
     """A launcher that answers at once and remembers what it was asked."""
 
@@ -202,6 +253,8 @@ class Counting:
         return PassResult()
 
     def perform(self, name, spec, **_):
+        if name == "speed":
+            return PassResult(reading={"detail": {"flop_per_second": 1e9}})
         if len(self.asked) == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append((name, spec.label(), spec.seed))
@@ -220,9 +273,9 @@ class Counting:
 
 
 @pytest.fixture
-def make_runner(tmp_path):
+def make_runner(tmp_path, make_watcher):
     def make(launcher, fingerprint=methods.fingerprint):
-        return Runner(launcher, Store(tmp_path / "results"), fingerprint, Silent())
+        return Runner(launcher, Store(tmp_path / "results"), fingerprint, make_watcher())
 
     return make
 
@@ -243,11 +296,12 @@ def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
     records = runner.run(specs)
     asked = [(name, label) for name, label, _ in launcher.asked]
 
-    assert [label for _, label in asked[:4]] == ["full", "bsr", "bsr", "full"]
-    assert asked[4:8] == [(name, "full") for name in ("memory", "process", "flops", "estimate")]
+    assert asked[:2] == [("estimate", "full"), ("estimate", "bsr")]
+    assert [label for _, label in asked[2:6]] == ["full", "bsr", "bsr", "full"]
+    assert asked[6:9] == [(name, "full") for name in ("memory", "process", "flops")]
     assert asked[-2:] == [("training", "full"), ("training", "bsr")]
     assert runner.watcher.total == runner.watcher.done == len(asked)
-    assert [r.measurements["step_seconds"] for r in records[:2]] == [[1.0, 4.0], [2.0, 3.0]]
+    assert [r.measurements["step_seconds"] for r in records[:2]] == [[3.0, 6.0], [4.0, 5.0]]
     assert records[0].environment["round_group"] == records[1].environment["round_group"]
     assert [r.environment["round_position"] for r in records[:2]] == [0, 1]
     assert records[0].environment["timing"] == {"rounds": 2, "stopped_by": "budget"}
@@ -291,10 +345,14 @@ def test_a_new_member_times_the_whole_group_again(make_runner, specs, make_spec)
     records = make_runner(launcher).run([*specs, newcomer])
     group = {r.environment["round_group"] for r in records if r.spec.profile}
 
-    assert [name for name, _, _ in launcher.asked] == ["clock"] * 6 + [*PROFILE_PASSES]
+    assert [name for name, _, _ in launcher.asked] == [
+        *["estimate"],
+        *["clock"] * 6,
+        *(name for name in PROFILE_PASSES if name != "estimate"),
+    ]
     assert len(group) == 1
     assert group != {before[0].environment["round_group"]}
-    assert records[0].measurements["step_seconds"] == [1.0, 6.0]
+    assert records[0].measurements["step_seconds"] == [2.0, 7.0]
     assert records[0].measurements["peak_counted_bytes"] == 1
     assert {r.outcome.status for r in records} == {Status.COMPLETED}
 
@@ -306,7 +364,7 @@ def test_an_interrupted_run_goes_on_where_it_was(stop_at, make_runner, specs):
     with pytest.raises(KeyboardInterrupt):
         make_runner(first).run(specs)
     records = make_runner(second).run(specs)
-    lost = stop_at if stop_at < 4 else 0
+    lost = stop_at - 2 if 2 <= stop_at < 6 else 0
 
     assert len(first.asked) + len(second.asked) == 14 + lost
     assert len(records) == 4

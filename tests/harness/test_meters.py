@@ -9,12 +9,14 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from harness.estimate import predict
 from harness.meters import clock, process
 from harness.meters.allocated import allocator_rise
 from harness.meters.counted import Category, LiveBytes, storage_bytes
 from harness.meters.flops import StepFlops
 from harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
 from methods import load
+from methods.parts import compressed
 
 MIB = 2**20
 KERNEL_GRAIN = MIB  # what the kernel's mark may miss or add: pages, stacks, small blocks
@@ -253,6 +255,41 @@ def test_flops_list_what_they_did_not_count():
 
     assert flops.uncounted == {"aten.ones": 1, "aten.exp": 1}
     assert flops.uncounted_bytes == {"aten.ones": 12, "aten.exp": 24}  # read and written
+
+
+@pytest.mark.parametrize("name", ["addmm", "baddbmm"])
+def test_a_product_in_place_counts_as_one_that_is_not(name):
+    left, right, total = torch.ones(4, 2, 3), torch.ones(4, 3, 5), torch.zeros(4, 2, 5)
+    given = [total, left, right] if name == "baddbmm" else [total[0], left[0], right[0]]
+    counted = []
+    for ending in ("", "_"):
+        with StepFlops() as flops:
+            getattr(given[0], name + ending)(*given[1:])
+        counted.append(sum(flops.by_phase.values()))
+
+    assert counted == [2 * given[0].numel() * 3] * 2
+
+
+def test_a_product_that_is_not_counted_is_told():
+    with StepFlops() as flops:
+        torch.mv(torch.ones(2, 3), torch.ones(3)).neg_()
+
+    assert flops.overlooked() == [
+        "not counted, though by its name it multiplies: aten.mv (1 calls); the FLOPs are too few"
+    ]
+
+
+@pytest.mark.parametrize("method", ["bsr", "int8", "sparse", "int4", "checkpoint", "bsr+int8"])
+def test_flops_do_not_depend_on_how_a_gradient_is_summed(method, make_six_spec, monkeypatch):
+    """In pieces or at once, by running and by predicting: the same multiply-adds."""
+    spec = make_six_spec(method, batch=4)
+    found = []
+    for size in (1, 1 << 30):
+        monkeypatch.setattr(compressed.chunks, "__defaults__", (size,))
+        found += [flop_pass(spec, load), predict(spec, load)]
+
+    assert len({reading.measurements["step_flop"] for reading in found}) == 1
+    assert not any("not counted" in note for reading in found for note in reading.notes)
 
 
 def test_the_flop_pass_observes_parameters_and_tokens(make_deep_spec):

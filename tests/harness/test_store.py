@@ -9,7 +9,8 @@ import pytest
 from harness.errors import BadInput
 from harness.metrics import METRICS
 from harness.record import SCHEMA_VERSION, Outcome, Status, TrialRecord
-from harness.store import Store, latest, read_record
+from harness.record_files import read_record
+from harness.store import Store, latest
 from harness.upgrade import NEW_METRIC, upgrade
 
 
@@ -78,7 +79,7 @@ def test_a_write_that_fails_leaves_the_old_file(store, make_record, monkeypatch)
     before = path.read_text()
     monkeypatch.setattr("os.fsync", _disk_full)
 
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(BadInput, match="No space left on device; what was stored before is whole"):
         store.save(make_record(finished_at="2026-02-02T00:00:00+00:00"), {})
     assert before == path.read_text()
     assert [path.name] == [p.name for p in path.parent.iterdir()]

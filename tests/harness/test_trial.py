@@ -70,7 +70,7 @@ def record(make_spec):
         name: PassResult(reading=reading, method=facts)
         for name, facts in zip(("clock", "memory"), said, strict=True)
     }
-    return make_record("key", make_spec(), passes, {})[0]
+    return make_record("key", make_spec(), passes, {"machine_id": "m"})[0]
 
 
 def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):

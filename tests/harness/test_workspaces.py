@@ -204,7 +204,7 @@ def test_another_thread_s_tensors_are_seen_by_the_process_alone_and_flagged(
     for size in (0, OUTSIDE_BYTES):
         spec = make_spec(elsewhere, options={"bytes": size})
         results = {name: launcher.perform(name, spec) for name in ("memory", "process")}
-        record, _ = make_record("key", spec, results, {})
+        record, _ = make_record("key", spec, results, {"machine_id": "m"})
         notes[size], seen[size] = record.notes, record.measurements
 
     for metric in ("peak_counted_bytes", "peak_allocated_bytes", "workspace_bytes"):
@@ -228,7 +228,8 @@ def test_a_residual_that_nothing_explains_is_noted(process, workspace, noted, ma
     values = {"peak_allocated_bytes": 100, "peak_process_bytes": process}
     read = {name: size * MIB for name, size in (values | {"workspace_bytes": workspace}).items()}
     reading = {"measurements": read, "missing": {}, "notes": [], "detail": {}}
-    record, _ = make_record("k", make_spec(), {"memory": PassResult(reading=reading)}, {})
+    passes = {"memory": PassResult(reading=reading)}
+    record, _ = make_record("k", make_spec(), passes, {"machine_id": "m"})
 
     assert record.measurements["residual_bytes"] == (process - 100) * MIB
     assert [note for note in record.notes if note.startswith("residual")] == record.notes

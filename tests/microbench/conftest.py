@@ -1,4 +1,4 @@
-"""The table of the micro-benchmarks, beside pytest-benchmark's own."""
+"""The tables of the micro-benchmarks, beside pytest-benchmark's own."""
 
 import statistics
 
@@ -7,6 +7,13 @@ import torch
 
 from harness.environment import describe_run
 
+OF_RECORDS = (
+    "# Commands over very many records",
+    "",
+    "Each run is a process of its own, on two cores, with the files in the page cache. *First*: no",
+    "index of the folder yet. Later runs: median [least, most]. Memory: of the process itself.",
+    "",
+)
 HEADING = (
     "# Micro-benchmarks",
     "",
@@ -25,17 +32,38 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 def pytest_terminal_summary(terminalreporter, config):
     session = getattr(config, "_benchmarksession", None)
-    infos = [bench.extra_info for bench in session.benchmarks] if session else []
-    rows = [info for info in infos if "time_goal" in info]  # a test that failed has none
-    if not rows:
-        return
-    terminalreporter.section("relative to full fine-tuning, step by step in turns")
-    lines = table(rows)
-    for line in lines:
-        terminalreporter.write_line(line)
-    folder = config.rootpath / "results" / "local" / "microbench"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.md").write_text("\n".join([*HEADING, *lines, ""]), encoding="utf-8")
+    found = list(session.benchmarks) if session else []
+    # A test that failed has no such facts.
+    steps = [bench.extra_info for bench in found if "time_goal" in bench.extra_info]
+    sizes = [bench for bench in found if "records" in bench.extra_info]
+    for name, heading, lines in (
+        ("microbench", HEADING, table(steps) if steps else []),
+        ("scale", OF_RECORDS, table_of_records(sizes) if sizes else []),
+    ):
+        if lines:
+            terminalreporter.section(heading[0])
+            for line in lines:
+                terminalreporter.write_line(line)
+            folder = config.rootpath / "results" / "local" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "report.md").write_text("\n".join([*heading, *lines, ""]), encoding="utf-8")
+
+
+def table_of_records(found):
+    """Return the rows of a Markdown table: how commands grow with the number of records."""
+    lines = [
+        "| command | records | first | later | memory |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    by_command = sorted(found, key=lambda b: (b.params["command"], b.extra_info["records"]))
+    for bench in by_command:
+        seconds, info = bench.stats, bench.extra_info
+        later = f"{seconds.median:.1f} s [{seconds.min:.1f}, {seconds.max:.1f}]"
+        lines.append(
+            f"| {bench.params['command']} | {info['records']:,} | {info['first_seconds']:.1f} s | "
+            f"{later} | {info['peak_resident_bytes'] / 2**20:.0f} MiB |"
+        )
+    return lines
 
 
 def table(rows):

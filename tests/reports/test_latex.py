@@ -44,12 +44,13 @@ def compiled(text, folder):
 
 
 def test_the_best_are_bold_and_the_baseline_is_marked(records, no_details, tmp_path):
-    latex.write(compare(records, no_details), "t", tmp_path / "report.tex")
+    latex.write(compare(records, no_details), "bsrbench: a_b", tmp_path / "report.tex")
     text = (tmp_path / "report.tex").read_text()
 
     assert r"bsr $\dagger$ & 0.725 [0.700, 0.750] & \textbf{40.0} & \textbf{0.40$\times$}" in text
     assert r"full & \textbf{0.850 [0.800, 0.900]} & 100.0 & 1.00$\times$" in text
     assert r"int8, seed 0: out of memory (why)" in text
+    assert r"\label{tab:bsrbench-a-b}" in text
 
 
 def test_everything_special_is_escaped():

@@ -6,6 +6,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 
 from harness.metrics import METRICS
@@ -15,7 +16,7 @@ from reports.page_columns import NUMBERS, TEXTS
 from reports.page_details import blocks, timeline
 from reports.page_rows import BACKGROUNDS
 from reports.shades import contrast, legible
-from reports.statistics import time_ratio
+from reports.statistics import median_and_quartiles, time_ratio
 
 MIB = 2**20
 STEPS = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1] * 9}
@@ -32,7 +33,8 @@ TIMELINE = {
 
 
 def data_of(records, details=lambda _: {}):
-    return json.loads(page_data.page_text(compare(records, details), "t"))
+    text = page_data.page_text(compare(records, details), "t")
+    return json.loads(text, parse_constant=pytest.fail)
 
 
 def rows_of(data):
@@ -173,12 +175,6 @@ def test_of_too_many_rows_only_the_table_goes_in_and_no_sidecar_is_read(make_tri
     assert data["shared"] == []
 
 
-def test_numbers_that_json_has_no_word_for_are_left_out():
-    assert page_data.finite({"a": [1.5, math.nan, (math.inf, "x")]}) == {
-        "a": [1.5, None, [None, "x"]]
-    }
-
-
 def test_what_is_no_finite_number_is_not_there_and_says_why(make_trial):
     record = make_trial("bsr", final_loss=math.nan, peak_counted_bytes=MIB)
     data = data_of([record])
@@ -243,3 +239,26 @@ def test_colours_are_changed_only_as_far_as_they_must(colour, background):
 
     assert contrast(found, background) >= 3
     assert found == colour or contrast(found, background) < 4.2
+
+
+def test_a_page_of_too_many_rows_keeps_the_named_ones_and_says_so(make_trial, monkeypatch):
+    monkeypatch.setattr(page_data, "ON_PAGE", 10)
+    monkeypatch.setattr(page_data, "DETAILED_ROWS", 10)
+    others = [make_trial("sparse", options={"share": place}) for place in range(30)]
+    last = [make_trial(name, peak_counted_bytes=MIB) for name in ("full", "bsr")]
+    data = data_of([*others, *last])
+
+    assert len(rows_of(data)) == 20  # no comparison shows fewer
+    assert {"full", "bsr"} <= set(rows_of(data))
+    assert "With 32 rows (more than 10) this page holds the table only, of 20" in data["leftOut"]
+    assert "all stand in comparison.csv" in data["leftOut"]
+
+
+def test_quartiles_are_those_of_numpy():
+    draw = np.random.default_rng(0)
+    for count in (1, 2, 3, 4, 5, 10, 33):
+        samples = list(draw.normal(size=count))
+        found = median_and_quartiles(samples)
+        expected = np.quantile(samples, [0.5, 0.25, 0.75])
+
+        assert [found.centre, found.low, found.high] == expected.tolist()

@@ -10,6 +10,7 @@ MIB = 2**20
 def test_figures_tell_their_values_to_pointer_and_keyboard(page):
     scatter = page.locator("figure", has_text="Accuracy against cost").locator("svg.chart")
     first = scatter.locator(".point").first
+    first.wait_for()
     assert scatter.locator(".point").count() == 2
     assert first.get_attribute("aria-label") == (
         "full, accuracy 0.812 [0.750, 0.875], counted 100.0 MiB"

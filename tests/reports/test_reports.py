@@ -12,6 +12,7 @@ from harness.metrics import METRICS
 from harness.record import Outcome, Status, TrialRecord
 from harness.spec import LearningRateTry, Profile, Training
 from reports import columns, markdown, table, terminal, words, write
+from reports import csv as csv_report
 from reports.comparison import compare
 from reports.statistics import mean_and_range, median_and_quartiles
 
@@ -344,3 +345,34 @@ def test_what_nothing_explains_stands_beside_the_meters(make_record):
     (_, titles, rows), _ = table.sections(comparison)
 
     assert rows[0][titles.index("unexplained B")] == "96"
+
+
+def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
+    """So is one that nobody tuned, if others' were."""
+
+    def trial(method, own, *rates):
+        made = make_trial(method, accuracy_top1=0.5)
+        tries = tuple(LearningRateTry(learning_rate=rate) for rate in rates)
+        training = made.spec.training.model_copy(update={"learning_rate": own, "tries": tries})
+        return made.model_copy(update={"spec": made.spec.model_copy(update={"training": training})})
+
+    tried = [trial("bsr", 0.3, 0.1, 0.2, 0.3), trial("full", 0.2, 0.1, 0.2, 0.3)]
+    (found,) = compare([*tried, trial("mine", 0.2)], dict)
+    (untuned,) = compare([trial("bsr", 0.2), trial("full", 0.2)], dict)
+
+    assert words.doubts(found) == [
+        "bsr: its learning rate 0.3 is the largest tried; a larger one may do better",
+        "mine: its learning rate was not tuned",
+    ]
+    assert not words.doubts(untuned)
+
+
+def test_no_cell_of_the_csv_is_a_formula_or_breaks_a_line(make_trial, tmp_path):
+    names = ["=1+1", "@a", "a\rb", "a\nb", "plain"]
+    csv_report.write(
+        compare([make_trial(name, final_loss=0.5) for name in names], dict), tmp_path / "c"
+    )
+    with (tmp_path / "c").open(newline="") as file:
+        found = [line["row"] for line in csv.DictReader(file)]
+
+    assert found == ["'=1+1", "'@a", "a\\rb", "a\nb", "plain"]

@@ -33,12 +33,12 @@ class Machine:
         self.random = np.random.default_rng(seed)
         self.clock, self.slower = 0.0, slower
 
-    def visit(self, spec, _):
+    def visit(self, member, _):
         """Return the steps of one process: all share its luck, and the drift of the moment."""
-        slower = self.slower if spec.method == "bsr" else 1.0
+        slower = self.slower if member.spec.method == "bsr" else 1.0
         luck = math.exp(self.random.normal(0, 0.03))
         samples = []
-        for _ in range(spec.profile.steps):
+        for _ in range(member.spec.profile.steps):
             drift = 1 + 0.05 * self.clock / 100
             samples.append(0.1 * slower * luck * drift * math.exp(self.random.normal(0, 0.02)))
             self.clock += samples[-1]

@@ -1,5 +1,7 @@
 """Data sets in one ``.npz`` file: x_train, y_train, x_test, y_test, classes."""
 
+import math
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from harness.workload.data.splits import (
 
 KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 IMAGE_DIMENSIONS = 4
+GIB = 2**30
 
 
 def class_names(file: Path) -> list[str]:
@@ -54,15 +57,47 @@ def _read(file: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     if not file.is_file():
         raise BadInput(f"no data file {file.name!r}; {how_to_choose()}")
     try:
+        _require_memory(file)
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in keys if key in archive}
             there = list(archive)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+    except BadInput:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
         # Among them: an array of Python objects, which only a pickle could make again.
         raise BadInput(f"{file.name}: not a pack that can be read ({error})") from error
     if missing := [key for key in keys if key not in arrays]:
         raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {', '.join(there)}")
     return arrays
+
+
+def _require_memory(file: Path) -> None:
+    """Check that a pack's arrays fit into this machine: a few bytes can say terabytes.
+
+    Raises:
+        BadInput: they do not.
+        ValueError: a member is no array.
+        zipfile.BadZipFile: the file is no archive.
+    """
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        said = sum(max(member.file_size, _array_bytes(archive, member)) for member in members)
+    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if said > there:
+        raise BadInput(
+            f"{file.name} holds {said / GIB:.1f} GiB unpacked, and this machine has "
+            f"{there / GIB:.1f} GiB of memory"
+        )
+
+
+def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Return how many bytes an array takes by its own header."""
+    with archive.open(member) as opened:
+        version = np.lib.format.read_magic(opened)
+        first = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(opened)
+    return math.prod(shape) * kind.itemsize
 
 
 def _split(file: Path, arrays: dict[str, NDArray[Any]], part: str, classes: list[str]) -> InMemory:

@@ -1,6 +1,8 @@
 """The data sets of the papers, through torchvision's loaders and with their published splits."""
 
-from collections.abc import Callable
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,8 +77,9 @@ def fetch(name: str, root: Path) -> None:
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
-        published.make(str(root), download=True, **published.train)
-        published.make(str(root), download=True, **published.test)
+        with archives_that_stay_inside():
+            published.make(str(root), download=True, **published.train)
+            published.make(str(root), download=True, **published.test)
     # torchvision asks servers through several libraries, each with network errors of its own.
     except Exception as error:
         raise BadInput(
@@ -84,6 +87,20 @@ def fetch(name: str, root: Path) -> None:
             f"({type(error).__name__}: {error}); on a machine without a network put the files of "
             f"torchvision.datasets.{published.make.__name__} there; {how_to_choose()}"
         ) from error
+
+
+@contextmanager
+def archives_that_stay_inside() -> Iterator[None]:
+    """Let no archive write outside its folder, nor make links and devices.
+
+    torchvision unpacks whatever it has fetched, and not every data set has a published hash.
+    """
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
 
 
 def load(name: str, root: Path) -> ImageData:

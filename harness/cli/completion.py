@@ -1,0 +1,45 @@
+"""What a shell may complete, and the command that prints the script for it."""
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+PROGRAM = "bsrbench"
+
+
+def suite_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return the suites that ship and begin so, and files."""
+    from harness import suite
+
+    found = [CompletionItem(name) for name in suite.names() if name.startswith(begun)]
+    return [*found, CompletionItem(begun, type="file")]
+
+
+def method_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
+    """Return methods whose name begins so; of several joined by '+' or ',', the last one's."""
+    import methods
+
+    cut = max(begun.rfind("+"), begun.rfind(",")) + 1
+    return [
+        CompletionItem(begun[:cut] + name)
+        for name in methods.names()
+        if name.startswith(begun[cut:])
+    ]
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that lets a shell complete commands, options, suites and methods.
+
+    \b
+    Examples:
+      bsrbench completion bash > ~/.local/share/bash-completion/completions/bsrbench
+      bsrbench completion zsh > ~/.zfunc/_bsrbench
+      bsrbench completion fish > ~/.config/fish/completions/bsrbench.fish
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    from harness.cli import main
+
+    made = get_completion_class(shell)
+    if made is None:
+        raise click.ClickException(f"click knows no completion for {shell}")
+    click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())

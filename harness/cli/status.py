@@ -1,0 +1,80 @@
+"""The command that says from another terminal how a run goes on."""
+
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.errors import BadInput
+
+if TYPE_CHECKING:
+    from harness.store import Store
+
+
+@click.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
+def status(results: Path, as_json: bool) -> None:
+    """Say how the run that writes into RESULTS goes on: what runs, what is done, when it ends.
+
+    \b
+    Example:
+      bsrbench status results/local/quick
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    from harness.store import RECORDS, Store
+
+    store = Store(results)
+    if not (results / RECORDS).is_dir():
+        raise BadInput(f"{results}: no results folder; expected one that 'bsrbench run' writes")
+    found = _status(store)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo(f"{found['records']} records, {found['not_completed']} of them not completed")
+    click.echo(_in_words(found))
+
+
+def _status(store: "Store") -> dict[str, Any]:
+    records, aside = store.records()
+    failed = [record for record in records if record.outcome.status != "completed"]
+    found = {"records": len(records), "not_completed": len(failed), "unreadable": len(aside)}
+    count = store.progress()
+    if count is None:
+        return found | {"state": "no run known"}
+    if count["state"] == "running" and _is_gone(count):
+        count["state"] = "killed"
+    return found | count
+
+
+def _is_gone(count: dict[str, Any]) -> bool:
+    """Return whether the run's process is no more; of another machine's nobody here can tell."""
+    if count["host"] != platform.node():
+        return False
+    try:
+        os.kill(count["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _in_words(found: dict[str, Any]) -> str:
+    from harness.launch.tally import duration
+
+    if "trials" not in found:
+        return "no run is known to write here"
+    done = found["completed"] + found["failed"]
+    said = f"{found['state']}: {done} of {found['trials']} trials done, {found['failed']} failed"
+    if found["state"] == "running":
+        ago = duration(time.time() - found["at"])
+        left = found["left_seconds"]
+        ends = "" if left is None else f", about {duration(left)} left"
+        return f"{said}{ends}; for {ago}: {found['what']} (process {found['pid']})"
+    if found["state"] == "killed":
+        return f"{said}; run the suite again to go on where it was"
+    return said

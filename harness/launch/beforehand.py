@@ -1,0 +1,155 @@
+"""What is found out before anything is measured: mistakes, costs, speed, what cannot fit."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+from harness.errors import BadInput
+from harness.launch.forecast import Cost, Forecast, Known, forecast
+from harness.launch.plan import Plan, Planned
+from harness.profiler.speed import FLOP_PER_SECOND, FREE_BYTES
+from harness.record import Status
+from harness.store import Store
+from harness.trial import ESTIMATE, IMAGES, SPEED, PassResult, passes_of
+
+GIB = 2**30
+Perform = Callable[..., PassResult]
+
+
+@dataclass
+class Beforehand:
+    """What is known of a run before it begins.
+
+    Attributes:
+        known: what a forecast is made from; ``None`` where the device could not be tried.
+        doomed: by key, the outcome of trials that cannot fit.
+        why_unknown: why the device could not be tried.
+    """
+
+    known: Known | None = None
+    doomed: dict[str, PassResult] = field(default_factory=dict)
+    why_unknown: str = ""
+
+    def forecast(self, plan: Plan) -> Forecast | None:
+        """Return what the run will take; nothing where that is not known."""
+        if self.known is None:
+            return None
+        missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
+        groups = [[t.spec for t in group if t.key not in self.doomed] for group in plan.groups]
+        return forecast([group for group in groups if group], missing, self.known)
+
+
+@dataclass(frozen=True)
+class Scout:
+    """Finds out beforehand what can be.
+
+    Attributes:
+        check: looks for what would make every pass of a trial fail.
+        perform: runs a pass.
+        store: where estimates are kept for their turn.
+        tell: is told what goes on; raises ``KeyboardInterrupt`` where the run is to stop.
+        memory_bytes: what a pass's process may take; ``None`` is what the device has.
+        force: let trials run that are predicted not to fit.
+        jobs: how many trials that only train share the device's memory.
+    """
+
+    check: Callable[..., PassResult]
+    perform: Perform
+    store: Store
+    tell: Callable[[str], None]
+    memory_bytes: int | None = None
+    force: bool = False
+    jobs: int = 1
+
+    def look_for_mistakes(self, plan: Plan) -> dict[str, dict[str, int]]:
+        """Check each row once; return the number of images of every data set's splits.
+
+        Raises:
+            BadInput: a trial can never work as it is written.
+        """
+        images: dict[str, dict[str, int]] = {}
+        rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
+        for spec in rows.values():
+            self.tell(f"checking {spec.label()}")
+            result = self.check(spec)
+            if result.status != Status.COMPLETED:
+                self.tell("stopping")  # Ctrl-C in a terminal ends a server that still loads, too
+                raise BadInput(result.reason)
+            images[spec.workload.data] = result.reading.get("detail", {}).get(IMAGES, {})
+        return images
+
+    def predict(self, plan: Plan, images: dict[str, dict[str, int]]) -> Beforehand:
+        """Predict every row, try the device, and find the trials that cannot fit."""
+        estimates = self._estimates(plan)
+        costs = self._stored_costs(plan)
+        for row, (_, result) in estimates.items():
+            if (cost := Cost.read(result.reading)) is not None:
+                costs[row] = cost
+        specs = [trial.spec for trial in plan.missing.values()]
+        if all(spec.profile and spec.profile.only_predict for spec in specs):
+            return Beforehand()  # all of it is done but for writing it down
+        self.tell("trying the device's speed")
+        tried = self.perform(SPEED, specs[0])
+        if tried.status != Status.COMPLETED:
+            return Beforehand(why_unknown=tried.reason)
+        read = tried.reading["detail"]
+        found = Beforehand(Known(read[FLOP_PER_SECOND], costs, images))
+        if not self.force:
+            found.doomed = self._doomed(plan, estimates, read.get(FREE_BYTES))
+        return found
+
+    def _doomed(
+        self, plan: Plan, estimates: dict[str, tuple[Planned, PassResult]], free: int | None
+    ) -> dict[str, PassResult]:
+        """Return the outcome of every trial whose predicted peak is more than it can have."""
+        found = {}
+        trainings = sum(trial.spec.profile is None for trial in plan.missing.values())
+        for key, trial in plan.missing.items():
+            _, result = estimates.get(trial.spec.row_id(), (trial, PassResult()))
+            peak = result.reading.get("measurements", {}).get("peak_estimated_bytes")
+            sharing = min(self.jobs, trainings) if trial.spec.profile is None else 1
+            there = _least(None if free is None else free // sharing, self.memory_bytes)
+            if peak is None or there is None or passes_of(trial.spec) == [ESTIMATE]:
+                continue
+            if peak <= there:
+                continue
+            share = f" for each of {sharing} jobs" if sharing > 1 else ""
+            reason = (
+                f"a peak of {peak / GIB:.2f} GiB is predicted, and there are {there / GIB:.2f} "
+                f"GiB{share}; --force runs it all the same"
+            )
+            found[key] = replace(result, status=Status.OUT_OF_MEMORY, reason=reason)
+        return found
+
+    def _stored_costs(self, plan: Plan) -> dict[str, Cost]:
+        costs: dict[str, Cost] = {}
+        for trial in plan.trials:
+            if trial.key not in plan.missing and (record := self.store.record(trial.key)):
+                cost = Cost.read({"measurements": record.measurements})
+                if cost is not None:
+                    costs[trial.spec.row_id()] = cost
+        return costs
+
+    def _estimates(self, plan: Plan) -> dict[str, tuple[Planned, PassResult]]:
+        """Predict each missing row once, by the first of its trials."""
+        found: dict[str, tuple[Planned, PassResult]] = {}
+        stored = {t.spec.row_id() for t in plan.trials if t.key not in plan.missing}
+        for trial in plan.missing.values():
+            row = trial.spec.row_id()
+            if row not in found and (row not in stored or ESTIMATE in passes_of(trial.spec)):
+                self.tell(f"predicting {trial.spec.label()}")
+                found[row] = (trial, self._estimate(trial))
+        return found
+
+    def _estimate(self, trial: Planned) -> PassResult:
+        """Predict a trial; where that is one of its passes, the result is kept for its turn."""
+        staged = self.store.staged(trial.key, ESTIMATE)
+        if staged is not None:
+            return PassResult(**staged)
+        result = self.perform(ESTIMATE, trial.spec)
+        if ESTIMATE in passes_of(trial.spec):
+            self.store.stage(trial.key, ESTIMATE, asdict(result))
+        return result
+
+
+def _least(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)

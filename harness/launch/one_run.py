@@ -1,0 +1,284 @@
+"""The trials of one plan on their way to records."""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from typing import Any
+
+from harness.assembly import make_record, stored_result
+from harness.errors import BadInput
+from harness.launch.beforehand import Beforehand, Scout
+from harness.launch.conduct import Conduct, Launcher
+from harness.launch.cores import choose
+from harness.launch.outline import outline, outlook
+from harness.launch.plan import Plan, Planned, group_key
+from harness.launch.progress import Watcher
+from harness.launch.round_group import rounds_of, time_in_turns
+from harness.launch.tally import Tally
+from harness.record import Status
+from harness.spec import TrialSpec, digest
+from harness.store import Store
+from harness.trial import CLOCK, ESTIMATE, PassResult, passes_of
+
+LAST_LINES = 5  # of a log, that are shown
+
+
+class OneRun:
+    """Prepares and does what is missing.
+
+    Args:
+        launcher: where a pass runs.
+        store: where records go.
+        watcher: who is told.
+        conduct: how it is done.
+        plan: what is to be done.
+        environment: what is the same for all its records.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        store: Store,
+        watcher: Watcher,
+        conduct: Conduct,
+        plan: Plan,
+        environment: dict[str, Any],
+    ) -> None:
+        self._launcher, self._store = launcher, store
+        self._watcher, self._conduct = watcher, conduct
+        self._plan, self._environment = plan, environment
+        self._before = Beforehand()
+        self._tally = Tally(trials=len(plan.missing))
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Find mistakes, then say what is to be run and how long it will take.
+
+        Raises:
+            BadInput: a trial can never work as it is written, or jobs have no cores.
+            KeyboardInterrupt: the run was asked to stop.
+        """
+        self._require_cores()
+        scout = Scout(
+            self._launcher.check,
+            self._launcher.perform,
+            self._store,
+            self._tell_or_stop,
+            self._conduct.limits.get("memory_bytes"),
+            self._conduct.force,
+            self._conduct.jobs,
+        )
+        images = scout.look_for_mistakes(self._plan)
+        if not self._conduct.announces:
+            return
+        for line in outline([trial.spec for trial in self._plan.missing.values()]):
+            self._watcher.say(line)
+        self._before = scout.predict(self._plan, images)
+        if self._before.why_unknown:
+            self._watcher.say(f"  no forecast of the time: {self._before.why_unknown}")
+        for key, result in self._before.doomed.items():
+            self._watcher.say(
+                f"  cannot fit: {self._plan.missing[key].spec.label()}, {result.reason}"
+            )
+        found = self._before.forecast(self._plan)
+        if found is not None and self._before.known is not None:
+            for line in outlook(found, self._before.known.speed, self._store.folder):
+                self._watcher.say(line)
+            self._tally.expected_seconds = found.least_seconds
+
+    def do(self) -> None:
+        """Run everything that is missing.
+
+        Raises:
+            KeyboardInterrupt: the run was asked to stop.
+        """
+        fitting = [
+            [trial for trial in group if trial.key not in self._before.doomed]
+            for group in self._plan.groups
+        ]
+        groups = [group for group in fitting if group]
+        fits = [t for key, t in self._plan.missing.items() if key not in self._before.doomed]
+        visits = sum(len(group) * rounds_of(group) for group in groups)
+        others = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
+        self._tally.begin(visits + len(others))
+        for key, result in self._before.doomed.items():
+            facts = {"not_started": True}
+            self._save(self._plan.missing[key], {ESTIMATE: result}, self._environment | facts)
+        for group in groups:
+            self._run_group(group)
+        self._run_alone([t for t in self._plan.alone if t.key not in self._before.doomed])
+        self._tell("done")
+
+    def _require_cores(self) -> None:
+        """Check that every one of several jobs can have its cores for itself.
+
+        Raises:
+            BadInput: it cannot; trainings would slow each other down, and nobody would know.
+        """
+        threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
+        wanted, there = self._conduct.jobs * threads, len(os.sched_getaffinity(0))
+        if self._conduct.jobs > 1 and wanted > there:
+            raise BadInput(
+                f"--jobs {self._conduct.jobs} of {threads} threads each need {wanted} cores, and "
+                f"{there} are usable: lower --jobs, or --set workload.threads"
+            )
+
+    def _tell_or_stop(self, what: str) -> None:
+        self._stop_if_asked()
+        self._tell(what)
+
+    def _tell(self, what: str) -> None:
+        with self._lock:
+            self._tally.what = what
+            self._watcher.show(self._tally)
+
+    def _advance(self, name: str, spec: TrialSpec) -> None:
+        with self._lock:
+            self._tally.passes_done += 1
+            if self._before.known is not None:
+                self._tally.expected_done += self._before.known.seconds(name, spec)
+            self._watcher.show(self._tally)
+
+    def _stop_if_asked(self) -> None:
+        if self._conduct.stopping():
+            raise KeyboardInterrupt
+
+    def _run_group(self, group: list[Planned]) -> None:
+        """Time the group in turns, then run what else its members lack."""
+        clocks = self._clocks(group)
+        name = digest([clock.reading.get("measurements") for clock in clocks.values()])
+        for position, trial in enumerate(group):
+            clock = clocks[trial.key]
+            facts: dict[str, Any] = {"round_group": name, "round_position": position}
+            facts["timing"] = clock.reading.get("detail", {}).get(CLOCK, {})
+            before = self._store.record(trial.key)
+            timed = {CLOCK: clock}
+            if trial.key in self._plan.missing or before is None:
+                self._finish(trial, timed, self._environment | facts)
+            else:
+                stored = stored_result(before, self._store.detail(trial.key))
+                self._save(trial, timed | {"stored": stored}, before.environment | facts)
+        self._store.unstage(group_key(group))
+
+    def _clocks(self, group: list[Planned]) -> dict[str, PassResult]:
+        """Return every member's times: staged by an interrupted run, or taken now."""
+        staged = self._store.staged(group_key(group), CLOCK)
+        if staged is not None:
+            return {key: PassResult(**result) for key, result in staged.items()}
+
+        def visit(trial: Planned, turn: int) -> PassResult:
+            self._stop_if_asked()
+            least, spec = rounds_of(group), trial.spec
+            self._tell(f"timing {spec.label()}, round {turn + 1} of at least {least}")
+            log = self._store.log(trial.key, CLOCK)
+            result = self._launcher.perform(CLOCK, spec, log=log)
+            if turn < least:
+                self._advance(CLOCK, spec)
+            return result
+
+        clocks = time_in_turns(group, visit)
+        results = {key: asdict(result) for key, result in clocks.items()}
+        self._store.stage(group_key(group), CLOCK, results)
+        return clocks
+
+    def _run_alone(self, trials: list[Planned]) -> None:
+        """Run trials that nothing is timed in: one by one, or several at a time."""
+        training = [trial for trial in trials if trial.spec.profile is None]
+        for trial in trials:
+            if self._conduct.jobs == 1 or trial.spec.profile is not None:
+                self._finish(trial, {}, self._environment)
+        if self._conduct.jobs > 1 and training:
+            self._run_together(training)
+
+    def _run_together(self, trials: list[Planned]) -> None:
+        free: list[list[int]] = []
+        for _ in range(self._conduct.jobs):
+            taken = [core for cores in free for core in cores]
+            free.append(choose(max(trial.spec.workload.threads for trial in trials), taken))
+
+        def finish(trial: Planned) -> None:
+            with self._lock:
+                cores = free.pop()
+            try:
+                facts = {"jobs": self._conduct.jobs, "cores": cores}
+                self._finish(trial, {}, self._environment | facts, cores)
+            finally:
+                with self._lock:
+                    free.append(cores)
+
+        with ThreadPoolExecutor(self._conduct.jobs) as pool:
+            futures = [pool.submit(finish, trial) for trial in trials]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+        for future in done:
+            future.result()
+
+    def _finish(
+        self,
+        trial: Planned,
+        results: dict[str, PassResult],
+        environment: dict[str, Any],
+        cores: Sequence[int] = (),
+    ) -> None:
+        """Run the passes a trial still lacks, until one fails, and store its record."""
+        done = dict(results)
+        for name in passes_of(trial.spec):
+            if any(result.status != Status.COMPLETED for result in done.values()):
+                break
+            if name not in done:
+                done[name] = self._pass(trial, name, cores)
+        self._save(trial, done, environment)
+
+    def _pass(self, trial: Planned, name: str, cores: Sequence[int]) -> PassResult:
+        """Run a pass, or take it from what an interrupted run staged."""
+        staged = self._store.staged(trial.key, name)
+        if staged is None:
+            self._stop_if_asked()
+        self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
+        if staged is not None:
+            result = PassResult(**staged)
+        else:
+            result = self._launcher.perform(
+                name,
+                trial.spec,
+                log=self._store.log(trial.key, name),
+                on_cores=cores,
+                checkpoint=str(self._store.checkpoint(trial.key)),
+                checkpoint_seconds=self._conduct.checkpoint_seconds,
+            )
+            if result.status == Status.CRASHED and self._conduct.stopping():
+                raise KeyboardInterrupt  # it was killed with the run, or as good as that
+            self._store.stage(trial.key, name, asdict(result))
+        self._advance(name, trial.spec)
+        return result
+
+    def _save(
+        self, trial: Planned, results: dict[str, PassResult], environment: dict[str, Any]
+    ) -> None:
+        facts = environment | {"suite_place": trial.place}
+        record, detail = make_record(trial.key, trial.spec, results, facts)
+        self._store.save(record, detail)
+        completed = record.outcome.status is Status.COMPLETED
+        with self._lock:
+            if trial.key in self._plan.missing:
+                self._tally.completed += completed
+                self._tally.failed += not completed
+            self._watcher.show(self._tally)
+        if not completed:
+            self._watcher.say(
+                f"{record.label()}: {record.outcome.status} ({record.outcome.reason})"
+            )
+            self._say_log(trial, list(results)[-1])
+
+    def _say_log(self, trial: Planned, last_pass: str) -> None:
+        """Show the end of what a failed pass has printed."""
+        path = self._store.log(trial.key, last_pass)
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:  # it printed nothing, or no log could be kept
+            return
+        for line in lines[-LAST_LINES:]:
+            self._watcher.say(f"  | {line}")
+        self._watcher.say(f"  log: {path}")

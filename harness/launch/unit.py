@@ -1,0 +1,120 @@
+"""Trials that must run on one node of a cluster, and the task that runs them there."""
+
+import functools
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from harness.environment import installed_versions, source_hash
+from harness.errors import BadInput
+from harness.launch.conduct import Conduct
+from harness.launch.limits import Limits
+from harness.launch.local import LocalLauncher
+from harness.launch.progress import Quiet
+from harness.launch.run import Runner
+from harness.spec import TrialSpec
+from harness.store import Store
+from harness.training import Loader
+
+CHECKED_VERSIONS = ("torch", "timm", "peft")
+
+
+@dataclass(frozen=True)
+class Methods:
+    """How methods are found; functions that another process can import by name.
+
+    Attributes:
+        load: turns a name and options into a method.
+        fingerprint: name -> hash of the method's source.
+    """
+
+    load: Loader
+    fingerprint: Callable[[str], str]
+
+
+@dataclass
+class Unit:
+    """Trials that must run on one node: those of a round group, or one alone.
+
+    Attributes:
+        specs: the trials.
+        tries: how often a worker died over it.
+    """
+
+    specs: list[TrialSpec]
+    tries: int = 0
+
+    def on_gpu(self) -> bool:
+        """Return whether it needs one of the node's GPUs."""
+        return self.specs[0].workload.device.startswith("cuda")
+
+    def label(self) -> str:
+        """Return the unit in words."""
+        first = self.specs[0]
+        more = f" and {len(self.specs) - 1} more" if len(self.specs) > 1 else ""
+        return f"{first.label()}, seed {first.seed}{more}"
+
+
+def units(specs: list[TrialSpec]) -> list[Unit]:
+    """Return timed trials of one question together, and every other trial alone."""
+    timed: dict[str, list[TrialSpec]] = {}
+    alone = []
+    for spec in specs:
+        if spec.profile and spec.profile.rounds:
+            timed.setdefault(spec.workload.question(), []).append(spec)
+        else:
+            alone.append(spec)
+    return [*(Unit(group) for group in timed.values()), *(Unit([spec]) for spec in alone)]
+
+
+def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str, str]:
+    """Return what must be the same on every node: our source, the methods', the libraries."""
+    versions = installed_versions()
+    return (
+        {"bsrbench": source_hash()}
+        | {name: versions.get(name, "none") for name in CHECKED_VERSIONS}
+        | {f"method {name}": fingerprint(name) for name in sorted(set(names))}
+    )
+
+
+@functools.cache
+def _launcher(load: Loader, limits: Limits) -> LocalLauncher:
+    """Return this worker's launcher, whose fork server serves all its units."""
+    return LocalLauncher(load, limits)
+
+
+@ray.remote
+def run_unit(
+    specs: list[str],
+    methods: Methods,
+    limits: Limits,
+    conduct: dict[str, Any],
+    code: dict[str, str],
+) -> dict[str, Any]:
+    """Run a unit on this node, in processes of its own, and return its records and sidecars."""
+    trials = [TrialSpec.model_validate_json(text) for text in specs]
+    try:
+        here = code_of([spec.method for spec in trials], methods.fingerprint)
+    except BadInput as error:
+        return {"refused": f"cannot run it: {error}"}
+    other = [
+        f"{name} {here.get(name)} for {want}"
+        for name, want in code.items()
+        if here.get(name) != want
+    ]
+    if other:
+        return {"refused": f"has other code ({', '.join(other)})"}
+    with tempfile.TemporaryDirectory(prefix="bsrbench-unit-") as folder:
+        store = Store(Path(folder))
+        how = Conduct(announces=False, limits=asdict(limits), **conduct)
+        runner = Runner(_launcher(methods.load, limits), store, methods.fingerprint, Quiet(), how)
+        try:
+            records = runner.run(trials)
+        except BadInput as error:
+            return {"refused": f"cannot run it: {error}"}
+        found = [(record.model_dump_json(), store.detail(record.key)) for record in records]
+    return {"records": found, "node": ray.get_runtime_context().get_node_id()}

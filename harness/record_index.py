@@ -1,0 +1,264 @@
+"""What was read from a large results folder, kept in the cache for the next report.
+
+Reading a hundred thousand files takes longer than all that a report does with them. The index
+holds what is in them with every repeated part once. It is never the only copy of anything, and a
+file that is not as it was when it was read is read again.
+"""
+
+import os
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pydantic
+
+from harness import metrics, record, spec, upgrade
+from harness.errors import BadInput
+from harness.files import cache_folder, replace_whole
+from harness.record import Outcome, TrialRecord
+from harness.spec import Frozen, Made, Profile, Training, TrialSpec, Workload, digest, made_of
+
+Plain = dict[str, Any]
+SETTLED_SECONDS = 2.0  # a younger file may change again without its stamp telling
+ABANDONED_SECONDS = 3600.0  # after which nobody is still writing an index
+NANO = 1e9
+
+
+# What changes when a file does: its size, when it was modified and when changed (nanoseconds since
+# 1970; the second no program can set), its inode and device.
+Stamp = list[int]
+NO_STAMP: Stamp = []  # of what cannot be looked at, a dangling link say
+
+
+def stamps(folder: Path) -> dict[str, Stamp]:
+    """Return the records in a folder by their names, sorted.
+
+    Raises:
+        BadInput: the folder cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            found = {
+                entry.name: _stamp(entry)
+                for entry in entries
+                if entry.name.endswith(".json") and not entry.name.startswith(".")
+            }
+    except OSError as error:
+        raise BadInput(f"cannot read {folder}: {error.strerror}") from error
+    return dict(sorted(found.items()))
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp:
+    try:
+        said = entry.stat()
+    except OSError:
+        return NO_STAMP
+    return [said.st_size, said.st_mtime_ns, said.st_ctime_ns, said.st_ino, said.st_dev]
+
+
+def load(folder: Path, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
+    """Return the records that are known and whose files have not changed.
+
+    Args:
+        folder: they are in.
+        now: its files.
+    """
+    try:
+        header, body = _place(folder).read_bytes().split(b"\n", 1)
+        about = orjson.loads(header)
+        if about != _header(folder, body):
+            return {}
+        return _unpack(orjson.loads(body), now)
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return {}
+
+
+def save(folder: Path, found: Mapping[str, TrialRecord], now: Mapping[str, Stamp]) -> None:
+    """Keep records for the next time, if the cache can be written; drop those of lost folders.
+
+    Args:
+        folder: they are in.
+        found: file names -> records.
+        now: the files, as they were before they were read.
+    """
+    settled = (time.time() - SETTLED_SECONDS) * NANO
+    kept = {
+        name: made
+        for name, made in found.items()
+        if (stamp := now[name]) and max(stamp[1], stamp[2]) < settled
+    }
+    try:
+        body = orjson.dumps(_pack(kept, now))
+        place = _place(folder)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        whole = orjson.dumps(_header(folder, body)) + b"\n" + body
+        replace_whole(place, lambda path: path.write_bytes(whole))
+        _drop_lost(place.parent)
+    except (OSError, ValueError, KeyError, TypeError):  # a number orjson cannot write, say
+        return
+
+
+def _place(folder: Path) -> Path:
+    return cache_folder() / "records" / f"{digest(str(folder.resolve()))}.index"
+
+
+def _header(folder: Path, body: bytes) -> Plain:
+    return {"folder": str(folder.resolve()), "by": _code(), "crc32": zlib.crc32(body)}
+
+
+def _code() -> str:
+    """Return what changes with the code that says what a record is."""
+    files = [__file__, *(module.__file__ for module in (metrics, record, spec, upgrade))]
+    sources = [Path(str(name)).read_text(encoding="utf-8") for name in files]
+    return digest([pydantic.VERSION, *sources])
+
+
+def _drop_lost(folder: Path) -> None:
+    """Drop what nobody will ask for: of folders that are gone, unreadable, or half written."""
+    for place in folder.glob("*.index"):
+        try:
+            with place.open("rb") as file:
+                lost = not Path(orjson.loads(file.readline())["folder"]).is_dir()
+        except (OSError, ValueError, KeyError, TypeError):
+            lost = True
+        if lost:
+            place.unlink(missing_ok=True)
+    for place in folder.glob(".*.index.*"):
+        if time.time() - place.stat().st_mtime > ABANDONED_SECONDS:
+            place.unlink(missing_ok=True)
+
+
+class _Table:
+    """Values in the order they came, equal ones once.
+
+    Args:
+        plain: makes JSON of a value.
+    """
+
+    def __init__(self, plain: Callable[[Any], Any] = lambda value: value) -> None:
+        self.values: list[Any] = []
+        self._plain = plain
+        self._of_object: dict[int, int] = {}
+        self._of_value: dict[bytes, int] = {}
+        self._alive: list[Any] = []  # as long as an object lives nobody else has its id
+
+    def number(self, value: Any) -> int:
+        """Return a value's place."""
+        known = self._of_object.get(id(value))
+        if known is not None:
+            return known
+        plain = self._plain(value)
+        number = self._of_value.setdefault(orjson.dumps(plain), len(self.values))
+        if number == len(self.values):
+            self.values.append(plain)
+        self._of_object[id(value)] = number
+        self._alive.append(value)
+        return number
+
+
+def _dumped(model: Frozen | None) -> Plain | None:
+    return None if model is None else model.model_dump(mode="json")
+
+
+@dataclass
+class _Tables:
+    """Every part of records that repeats; in the file by these names."""
+
+    workload: _Table = field(default_factory=lambda: _Table(_dumped))
+    training: _Table = field(default_factory=lambda: _Table(_dumped))
+    profile: _Table = field(default_factory=lambda: _Table(_dumped))
+    outcome: _Table = field(default_factory=lambda: _Table(_dumped))
+    spec: _Table = field(default_factory=_Table)
+    measured: _Table = field(default_factory=_Table)
+    part: _Table = field(default_factory=_Table)
+    environment: _Table = field(default_factory=_Table)
+
+
+def _pack(found: Mapping[str, TrialRecord], now: Mapping[str, Stamp]) -> Plain:
+    """Return records as JSON that names every repeated part by its place in a table."""
+    tables = _Tables()
+    lines = [_line(made, tables) for made in found.values()]
+    stamped = [now[name] for name in found]
+    packed = {name: table.values for name, table in vars(tables).items()}
+    return packed | {"names": list(found), "stamps": stamped, "lines": lines}
+
+
+def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
+    asked, measured = made.spec, made.measurements
+    of_spec = [
+        asked.method,
+        asked.options,
+        tables.workload.number(asked.workload),
+        tables.training.number(asked.training),
+        tables.profile.number(asked.profile),
+    ]
+    filled = [name for name, value in measured.items() if value is not None]
+    return [
+        made.key,
+        made.finished_at,
+        asked.seed,
+        tables.spec.number(of_spec),
+        tables.outcome.number(made.outcome),
+        tables.measured.number([list(measured), filled]),
+        [measured[name] for name in filled],
+        tables.part.number(made.missing),
+        tables.part.number(made.notes),
+        tables.environment.number(list(made.environment)),
+        [tables.part.number(value) for value in made.environment.values()],
+    ]
+
+
+def _unpack(packed: Plain, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
+    workloads = _models(Workload, packed["workload"])
+    trainings = _models(Training, packed["training"])
+    profiles = _models(Profile, packed["profile"])
+    outcomes = _models(Outcome, packed["outcome"])
+    specs = [
+        {
+            "method": method,
+            "options": options,
+            "workload": workloads[workload],
+            "training": trainings[training],
+            "profile": profiles[profile],
+        }
+        for method, options, workload, training, profile in packed["spec"]
+    ]
+    measured = [(dict.fromkeys(names), filled) for names, filled in packed["measured"]]
+    parts, environments = packed["part"], packed["environment"]
+
+    def read(line: list[Any]) -> TrialRecord:
+        key, finished, seed, asked, outcome, shape, values, missing, notes, named, told = line
+        empty, filled = measured[shape]
+        numbers = empty.copy()
+        numbers.update(zip(filled, values, strict=True))
+        environment = zip(environments[named], [parts[n] for n in told], strict=True)
+        whole = {
+            "schema_version": record.SCHEMA_VERSION,
+            "key": key,
+            "spec": made_of(TrialSpec, specs[asked] | {"seed": seed}),
+            "outcome": outcomes[outcome],
+            "measurements": numbers,
+            "missing": parts[missing],
+            "notes": parts[notes],
+            "environment": dict(environment),
+            "finished_at": finished,
+        }
+        return made_of(TrialRecord, whole)
+
+    return {
+        name: read(line)
+        for name, stamp, line in zip(
+            packed["names"], packed["stamps"], packed["lines"], strict=True
+        )
+        if now.get(name) == stamp
+    }
+
+
+def _models(kind: type[Made], values: Iterable[Plain | None]) -> list[Made | None]:
+    return [
+        None if value is None else kind.model_validate_json(orjson.dumps(value)) for value in values
+    ]

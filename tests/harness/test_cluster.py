@@ -1,0 +1,158 @@
+"""Trials on a Ray cluster of two nodes, both on this machine and on its loopback alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# Else Ray takes 127.0.0.1 for the machine's other address, on which its server doesn't listen.
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+ray = pytest.importorskip("ray")
+
+from ray.cluster_utils import Cluster as RayCluster  # noqa: E402
+
+import methods  # noqa: E402
+from harness.errors import BadInput  # noqa: E402
+from harness.launch import unit as module  # noqa: E402
+from harness.launch.cluster import Cluster  # noqa: E402
+from harness.launch.unit import Methods  # noqa: E402
+from harness.record import Status  # noqa: E402
+from harness.spec import Profile, Training  # noqa: E402
+from harness.store import Store  # noqa: E402
+
+HERE = "127.0.0.1"
+FOUND = Methods(methods.load, methods.fingerprint)
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """Return a cluster whose second node has the label ``jetson``."""
+    made = RayCluster(
+        initialize_head=True,
+        head_node_args={
+            "num_cpus": 1,
+            "node_ip_address": HERE,
+            "include_dashboard": False,
+            "_system_config": {  # notice a killed node within seconds
+                "health_check_initial_delay_ms": 1000,
+                "health_check_period_ms": 1000,
+                "health_check_timeout_ms": 2000,
+                "health_check_failure_threshold": 2,
+            },
+        },
+    )
+    jetson = made.add_node(num_cpus=1, resources={"jetson": 1}, node_ip_address=HERE)
+    ray.init(address=made.address, _node_ip_address=HERE, log_to_driver=False)
+    yield made, jetson
+    ray.shutdown()
+    made.shutdown()
+
+
+@pytest.fixture
+def make_cluster(nodes, tmp_path, make_watcher):
+    def make(**settings):
+        store = Store(tmp_path / "results")
+        return Cluster(
+            FOUND, store, make_watcher(settings.pop("on_show", lambda _: None)), **settings
+        )
+
+    return make
+
+
+@pytest.fixture
+def trainings(make_spec):
+    recipe = Training(steps=1, learning_rate=0.1)
+    return [make_spec(training=recipe, seed=seed) for seed in range(4)]
+
+
+def test_records_come_back_from_both_nodes(make_cluster, make_spec, trainings):
+    short = Profile(rounds=1, steps=1, budget_seconds=0)
+    timed = [make_spec(name, profile=short) for name in ("full", "head")]
+    records = make_cluster().run([*timed, *trainings[:2]])
+    ran_on = {record.environment["cluster"]["node"] for record in records}
+
+    assert [record.outcome.status for record in records] == [Status.COMPLETED] * 4
+    assert len(ran_on) == 2
+    assert records[0].environment["round_group"] == records[1].environment["round_group"]
+    assert records[0].environment["cluster"] == records[1].environment["cluster"]
+    assert records[0].measurements["peak_counted_bytes"] > 0
+
+
+def test_what_is_stored_is_not_run_again(make_cluster, trainings):
+    make_cluster().run(trainings[:1])
+    again = make_cluster()
+    records = again.run(trainings[:1])
+
+    assert again.watcher.said == ["1 of 1 trials are stored already"]
+    assert len(records) == 1
+
+
+def test_a_label_chooses_the_node_and_makes_its_own_records(make_cluster, trainings, nodes):
+    make_cluster().run(trainings[:1])
+    (record,) = make_cluster(label="jetson").run(trainings[:1])
+
+    assert record.environment["cluster"]["label"] == "jetson"
+    assert nodes[1].node_id.startswith(record.environment["cluster"]["node"])
+
+
+def test_a_label_that_no_node_has_is_an_error_that_names_those_there_are(make_cluster, trainings):
+    with pytest.raises(BadInput, match=r"no node has the resource 'orin'; there are: .*jetson"):
+        make_cluster(label="orin").run(trainings)
+
+
+def test_a_node_without_a_gpu_is_given_no_unit_that_needs_one(make_cluster, make_spec):
+    with pytest.raises(BadInput, match="no node has the resource 'GPU'; there are: CPU"):
+        make_cluster().run([make_spec(device="cuda")])
+
+
+def test_a_node_with_other_code_is_refused(make_cluster, trainings, monkeypatch):
+    monkeypatch.setattr(module, "source_hash", lambda: "other")
+    with pytest.raises(BadInput, match=r"has other code \(bsrbench \w+ for other\)"):
+        make_cluster().run(trainings)
+
+
+def test_a_failing_trial_is_a_record_and_ends_no_run(make_cluster, make_spec):
+    (record,) = make_cluster().run([make_spec("bsr", model="test_vit")])
+
+    assert record.outcome.status is Status.UNSUPPORTED
+
+
+def test_no_cluster_is_an_error(tmp_path, make_spec):
+    """In a process of its own, for this one is connected already."""
+    code = (
+        "import sys; from harness.cli import main; sys.argv = ['bsrbench', 'run', 'quick', "
+        "'--launcher', 'ray', '--address', '127.0.0.1:1', '--methods', 'full', '--results', "
+        f"{str(tmp_path)!r}]; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+
+    assert done.returncode == 2
+    assert "no Ray cluster at '127.0.0.1:1'" in done.stderr
+
+
+def test_a_lost_node_loses_and_doubles_nothing(make_cluster, make_spec, nodes):
+    """The node is killed while it trains; its trial goes again on the other."""
+    made, _ = nodes
+    doomed = made.add_node(num_cpus=1, resources={"orin": 1}, node_ip_address=HERE)
+    killed = []
+
+    def kill(tally):
+        if doomed.node_id[:8] in tally.what and not killed:
+            killed.append(tally.what)
+            made.remove_node(doomed, allow_graceful=False)
+
+    recipe = Training(steps=400, learning_rate=0.01)
+    specs = [make_spec(training=recipe, seed=seed) for seed in range(4)]
+    one = make_cluster(on_show=kill)
+    records = one.run(specs)
+    stored, aside = one.store.records()
+
+    assert killed
+    assert any("goes again" in line for line in one.watcher.said)
+    assert [record.spec.seed for record in records] == list(range(4))
+    assert len(stored) == 4
+    assert aside == []
+    assert {record.outcome.status for record in records} == {Status.COMPLETED}

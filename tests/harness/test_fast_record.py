@@ -1,0 +1,105 @@
+"""The quick way to read a record and the thorough one agree, and doubts go to the thorough one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import record_files
+from harness.record import SCHEMA_VERSION, TrialRecord, fast_record
+from harness.record_files import read_record
+from harness.store import Store
+from harness.upgrade import upgrade
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
+def test_every_committed_record_is_read_alike_both_ways(folder):
+    for path in (folder / "records").glob("*.json"):
+        data = json.loads(path.read_text())
+        whole = TrialRecord.model_validate_json(json.dumps(upgrade(dict(data))))
+        found = fast_record(data)
+        assert read_record(path) == whole
+        assert found is None or found == whole
+        assert found is None or found.model_dump_json() == whole.model_dump_json()
+        assert (found is not None) == (data["schema_version"] == SCHEMA_VERSION)
+
+
+@pytest.fixture
+def good():
+    path = min((ROOT / "results" / "late" / "records").glob("*.json"))
+    return json.loads(path.read_text())
+
+
+def put(place, value):
+    *parents, last = place
+
+    def change(data):
+        inner = data
+        for name in parents:
+            inner = inner[name]
+        inner[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put(("schema_version",), 3),
+        put(("strange",), 1),
+        put(("key",), 7),
+        put(("finished_at",), None),
+        put(("notes",), [1]),
+        put(("notes",), "a"),
+        put(("missing", "step_flop"), 7),
+        put(("measurements", "step_flop"), "many"),
+        put(("measurements", "step_flop"), True),
+        put(("measurements", "step_seconds"), [1, 2.5]),
+        put(("measurements", "step_seconds"), [1.0, "a"]),
+        put(("measurements", "strange"), 1.0),
+        put(("measurements", "peak_counted_bytes"), None),
+        put(("environment",), []),
+        put(("spec", "seed"), -1),
+        put(("spec", "seed"), "1"),
+        put(("spec", "seed"), True),
+        put(("spec", "strange"), 1),
+        put(("spec", "workload", "batch"), 0),
+        put(("spec",), None),
+        put(("outcome", "status"), "fine"),
+        put(("outcome",), None),
+    ],
+)
+def test_any_doubt_is_left_to_validation(change, good):
+    good["missing"] = {k: v for k, v in good["missing"].items() if k != "peak_counted_bytes"}
+    good["measurements"]["peak_counted_bytes"] = 1
+    assert fast_record(json.loads(json.dumps(good))) is not None
+    change(good)
+
+    assert fast_record(good) is None
+
+
+def test_records_that_differ_in_seed_share_what_was_validated(good):
+    found = []
+    for seed in (0, 1, 2):
+        good["spec"]["seed"] = seed
+        found.append(fast_record(json.loads(json.dumps(good))))
+
+    assert [record.spec.seed for record in found] == [0, 1, 2]
+    assert len({record.spec.trial_id() for record in found}) == 3
+    assert found[0].spec.workload is found[2].spec.workload
+    assert found[1].spec == found[1].spec.model_copy()
+
+
+def test_many_records_are_read_by_several_processes_alike(monkeypatch, tmp_path):
+    folder = ROOT / "results" / "late"
+    one = Store(folder).records()
+    monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path))  # where there is no index yet
+    monkeypatch.setattr(record_files.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(record_files, "MANY", 3)
+    monkeypatch.setattr(record_files, "CHUNK", 7)
+    monkeypatch.delitem(__import__("sys").modules, "torch")
+
+    assert Store(folder).records() == one

@@ -1,0 +1,171 @@
+"""What a run says before it begins: what it will do, how long it takes, what it writes."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+import methods
+from harness.launch.forecast import PASS_SECONDS, Cost, Known, forecast
+from harness.launch.inline import InlineLauncher
+from harness.launch.outline import outline, outlook
+from harness.launch.run import Runner
+from harness.meters.flops import StepFlops
+from harness.profiler import speed as speed_module
+from harness.profiler.speed import speed_pass
+from harness.spec import Profile, Training
+from harness.store import Store
+from harness.trial import PassResult
+
+PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
+COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
+
+
+@pytest.fixture
+def known():
+    def make(*specs, speed=100.0, **images):
+        costs = {spec.row_id(): COST for spec in specs}
+        return Known(speed, costs, {"noise": {"train": 80, "validation": 8, "test": 40} | images})
+
+    return make
+
+
+def test_a_profile_takes_its_rounds_and_the_passes_that_watch(make_spec, known):
+    spec = make_spec(profile=PROFILE)
+    found = forecast([[spec]], [spec], known(spec))
+    visit = PASS_SECONDS + ((1 + 2 + 2) * 300 + (2 + 1) * 100) / 100
+    watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
+
+    assert found.least_seconds == pytest.approx(3 * visit + watched)
+    assert found.most_seconds == found.least_seconds
+    assert found.checkpoint_bytes == 0
+
+
+def test_rounds_may_go_on_until_the_budget_is_spent(make_spec, known):
+    spec = make_spec(profile=PROFILE.model_copy(update={"budget_seconds": 1000.0}))
+    other = make_spec("bsr", profile=spec.profile)
+    found = forecast([[spec, other]], [], known(spec, other))
+
+    assert found.least_seconds < found.most_seconds == 2000
+
+
+def test_a_training_takes_its_steps_its_curve_and_its_last_reading(make_spec, known):
+    recipe = Training(steps=10, learning_rate=0.1, evaluate_every=5)
+    spec = make_spec(training=recipe, optimizer="adamw")
+    found = forecast([], [spec], known(spec))
+    read = (40 + 2 * 8) / spec.workload.batch
+
+    assert found.least_seconds == pytest.approx(PASS_SECONDS + (10 * 300 + read * 100) / 100)
+    assert found.checkpoint_bytes == 4 * (1000 + 2 * 10)
+
+
+def test_a_row_nobody_can_predict_is_named(make_spec, known):
+    spec = make_spec("bsr")
+
+    assert forecast([], [spec], known()).unknown == ("bsr",)
+
+
+def test_the_outline_names_rows_seeds_and_what_is_not_the_default(make_spec):
+    recipe = Training(steps=10, learning_rate=0.1)
+    specs = [make_spec("full", training=recipe, seed=seed) for seed in (0, 1)]
+    specs.append(make_spec("bsr", training=recipe, micro_batch=2, image_size=96))
+    lines = outline(specs)
+
+    assert lines[0] == "3 trials to run: full, bsr (micro-batch 2); seed 0, 1"
+    assert lines[1] == ("  workload: model test_vit, classes 5, image_size 64 | 96, batch 4")
+    assert lines[2] == "  training: steps 10, learning_rate 0.1"
+
+
+def test_many_values_of_a_setting_are_counted(make_spec):
+    specs = [make_spec(batch=size) for size in range(1, 10)]
+
+    assert "batch 1 | 2 | 3 | 4 | 5 | 6 and 3 more" in outline(specs)[1]
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "said"),
+    [
+        (0.2, 0.3, "about 1 s "),
+        (61, 61, "about 61 s "),
+        (100, 700, "about 2 min to 12 min "),
+        (7200, 9000, "about 2.0 h to 2.5 h "),
+    ],
+)
+def test_times_are_said_as_a_person_would(least, most, said, make_spec, known, tmp_path):
+    spec = make_spec()
+    found = replace(forecast([], [spec], known(spec)), least_seconds=least, most_seconds=most)
+
+    assert said in outlook(found, 1e11, tmp_path)[0]
+
+
+def test_a_disk_that_is_too_full_is_said(make_spec, known, tmp_path, monkeypatch):
+    spec = make_spec()
+    found = forecast([], [spec], known(spec))
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+
+    assert "too full" in outlook(found, 1e9, tmp_path)[-1]
+
+
+def test_the_speed_counts_the_flops_that_its_step_has(make_spec):
+    """The formula against the counter of operators."""
+    step = speed_module._mlp_step(34, "fp32", torch.device("cpu"))
+    with StepFlops() as flops:
+        step()
+    counted = sum(flops.by_phase.values())
+
+    assert counted == 2 * speed_module.PRODUCTS * 34 * speed_module.WIDTH * speed_module.HIDDEN
+    assert speed_pass(make_spec(), methods.load).detail["flop_per_second"] > 0
+
+
+@pytest.fixture
+def runner(tmp_path, make_watcher):
+    class Counting(InlineLauncher):
+        """The real passes, and their names."""
+
+        def perform(self, pass_name, spec, **keeping):
+            """Run a pass and note it."""
+            asked.append(pass_name)
+            return super().perform(pass_name, spec, **keeping)
+
+    asked = []
+    made = Runner(
+        Counting(methods.load), Store(tmp_path / "r"), methods.fingerprint, make_watcher()
+    )
+    return made, asked
+
+
+def test_a_dry_run_predicts_and_measures_nothing(runner, make_spec):
+    made, asked = runner
+    records = made.run([make_spec(profile=PROFILE)], dry=True)
+
+    assert records == []
+    assert asked == ["estimate", "speed"]
+    assert made.watcher.said[0] == "1 trial to run: full; seed 0"
+    assert "takes about" in made.watcher.said[-2]
+    assert "are free" in made.watcher.said[-1]
+
+
+def test_the_run_after_it_predicts_nothing_again(runner, make_spec):
+    made, asked = runner
+    made.run([make_spec(profile=PROFILE)], dry=True)
+    asked.clear()
+    (record,) = made.run([make_spec(profile=PROFILE)])
+
+    assert asked.count("estimate") == 0
+    assert record.measurements["peak_estimated_bytes"] > 0
+
+
+def test_a_device_that_cannot_be_tried_ends_no_run(runner, make_spec, monkeypatch):
+    made, _ = runner
+    perform = made.launcher.perform
+
+    def failing(name, spec, **keeping):
+        return PassResult("crashed", "no") if name == "speed" else perform(name, spec, **keeping)
+
+    monkeypatch.setattr(made.launcher, "perform", failing)
+    (record,) = made.run([make_spec(profile=Profile(rounds=0))])
+
+    assert "  no forecast of the time: no" in made.watcher.said
+    assert record.outcome.status == "completed"

@@ -1,0 +1,101 @@
+"""What a pass may take, and on which cores it runs."""
+
+import os
+
+import pytest
+
+import methods
+from harness.launch import cores
+from harness.launch.limits import Limits
+from harness.launch.local import Inside, LocalLauncher
+from harness.record import Status
+from harness.trial import PassResult
+
+GREEDY = '''
+from dataclasses import dataclass
+import torch
+from harness.method import Kind, Method
+
+@dataclass(frozen=True)
+class Greedy(Method):
+    """Takes what it is told to take."""
+    mebibytes: int = 1
+    how: str = "torch"
+    source = "a test"
+    exact_forward = True
+    kinds = frozenset({Kind.SELECTS_WEIGHTS})
+
+    def prepare(self, model):
+        if self.how == "torch":
+            model.taken = torch.ones(self.mebibytes << 20, dtype=torch.uint8)
+        elif self.how == "python":
+            model.taken = bytearray(self.mebibytes << 20)
+        elif self.how == "alone":
+            raise RuntimeError("std::bad_alloc")
+        return model
+'''
+
+
+@pytest.fixture
+def greedy(tmp_path):
+    path = tmp_path / "greedy.py"
+    path.write_text(GREEDY)
+    return f"{path}:Greedy"
+
+
+@pytest.mark.parametrize("how", ["torch", "python"])
+def test_a_pass_beyond_its_memory_is_out_of_memory_by_its_own_limit(how, greedy, make_spec):
+    spec = make_spec(greedy, options={"mebibytes": 6000, "how": how})
+    launcher = LocalLauncher(methods.load, Limits(memory_bytes=4 << 30))
+    result = launcher.perform("flops", spec)
+
+    assert result.status == Status.OUT_OF_MEMORY
+    assert "the limit of this run is 4.00 GiB" in result.reason
+
+
+def test_a_pass_within_its_memory_runs(greedy, make_spec):
+    spec = make_spec(greedy, options={"mebibytes": 10})
+    launcher = LocalLauncher(methods.load, Limits(memory_bytes=4 << 30))
+
+    assert launcher.perform("flops", spec).status == Status.COMPLETED
+
+
+def test_what_a_library_could_not_get_is_told_from_a_crash_only_under_a_limit():
+    crash = PassResult(Status.CRASHED, "exit code -6; it said last: std::bad_alloc")
+
+    assert Limits().explained(crash) == crash
+    assert Limits(memory_bytes=1 << 30).explained(crash).status == Status.OUT_OF_MEMORY
+
+
+def test_another_crash_under_a_limit_stays_one():
+    crash = PassResult(Status.CRASHED, "ZeroDivisionError")
+
+    assert Limits(memory_bytes=1 << 30).explained(crash) == crash
+
+
+def test_whole_cores_come_before_halves(monkeypatch):
+    """Four cores of two hardware threads each: 0 and 4 are one core."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(cores, "_siblings", lambda core: str(core % 4))
+
+    assert cores.choose(3) == [0, 1, 2]
+    assert cores.choose(5) == [0, 1, 2, 3, 4]
+    assert cores.choose(2, taken=[0, 1]) == [2, 3]
+    assert cores.choose(99) == list(range(8))
+
+
+def test_a_pass_is_bound_to_the_cores_it_was_given(launcher):
+    allowed = sorted(os.sched_getaffinity(0))
+    result = launcher._call(_affinity, inside=Inside(cores=(allowed[-1],)))
+
+    assert result.reason == str([allowed[-1]])
+
+
+def _affinity(*_):
+    return {"reason": str(sorted(os.sched_getaffinity(0)))}
+
+
+def test_a_timed_pass_records_its_cores(launcher, make_spec):
+    reading = launcher.perform("clock", make_spec(threads=1)).reading
+
+    assert reading["detail"]["cores"] == [cores.choose(1)]

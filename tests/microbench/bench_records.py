@@ -1,0 +1,122 @@
+"""Time and memory of commands over very many records.
+
+``python -m pytest tests/microbench/bench_records.py --benchmark-json=FILE``; ten minutes, 1.5 GB.
+The records are two of ``results/flowers-small`` with other methods, batches, seeds and numbers: of
+each hundred twenty are profiles, and eighty were trained with four seeds.
+"""
+
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.record import TrialRecord
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "results" / "flowers-small" / "records"
+BATCHES, SEEDS = 20, 4  # a method has a row for each batch: a profile, and trainings
+SIZES = (1_000, 10_000, 100_000)
+COMMANDS = {
+    "report": ("report", "{folder}"),
+    "compare": ("compare", "method5", "bsr", "--results", "{folder}"),
+    "check": ("results", "check", "{folder}"),
+}
+ROUNDS = 5
+WITH_ITS_PEAK = """
+import atexit, os, re
+from pathlib import Path
+
+def note(pid=os.getpid()):
+    if os.getpid() == pid:
+        said = Path("/proc/self/status").read_text()
+        Path(os.environ["PEAK_FILE"]).write_text(re.search(r"VmHWM:\\s+(\\d+)", said)[1])
+
+atexit.register(note)
+from harness.cli import main
+main()
+"""
+
+
+def two_records():
+    """Return a profile and a training of bsr, as their files have them."""
+    found = [json.loads(path.read_text()) for path in sorted(SOURCE.glob("bsr-*.json"))]
+    profile = next(data for data in found if data["spec"]["training"] is None)
+    training = next(data for data in found if data["spec"]["profile"] is None)
+    return profile, training
+
+
+def write_one(folder, data, draw):
+    """Write a record with numbers of its own under the key that belongs to it."""
+    measured = dict(data["measurements"])
+    for name in ("accuracy_top1", "peak_counted_bytes"):
+        if measured[name] is not None:
+            measured[name] *= draw.uniform(0.5, 1.0)
+    if measured["peak_counted_bytes"] is not None:
+        measured["peak_counted_bytes"] = int(measured["peak_counted_bytes"])
+    data |= {"measurements": measured}
+    record = TrialRecord.model_validate_json(json.dumps(data))
+    key = "-".join((data["spec"]["method"], record.spec.trial_id(), *data["key"].split("-")[-2:]))
+    (folder / f"{key}.json").write_text(json.dumps(data | {"key": key}, indent=1) + "\n")
+
+
+def write_many(folder, count):
+    """Write so many records."""
+    folder.mkdir(parents=True)
+    profile, training = two_records()
+    draw = random.Random(0)  # noqa: S311 - the same numbers every time
+    names = ["full", "bsr", *(f"method{n}" for n in range(count // (BATCHES * (SEEDS + 1)) - 2))]
+    for name in names:
+        for batch in range(BATCHES):
+            for seed in range(-1, SEEDS):
+                data = dict(profile if seed < 0 else training)
+                workload = data["spec"]["workload"] | {"batch": 8 + batch}
+                asked = {"method": name, "workload": workload, "seed": max(seed, 0)}
+                data["spec"] = data["spec"] | asked
+                write_one(folder, data, draw)
+
+
+def run(command, folder, cache):
+    """Run a command in a process of its own and return seconds and its peak memory in bytes.
+
+    The peak is that of the process itself, without those that help it.
+    """
+    words = [word.format(folder=folder) for word in COMMANDS[command]]
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-c", WITH_ITS_PEAK, *words],
+        cwd=ROOT,
+        env=os.environ | {"BSRBENCH_CACHE": str(cache), "PEAK_FILE": str(folder / "peak")},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return time.perf_counter() - began, int((folder / "peak").read_text()) * 1024
+
+
+@pytest.fixture(scope="module", params=SIZES)
+def many(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("many")
+    write_many(folder / "results" / "records", request.param)
+    return request.param, folder
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command(command, many, benchmark):
+    count, folder = many
+    first, _ = run(command, folder / "results", folder / f"cache-{command}")
+    peaks = []
+
+    def once():
+        peaks.append(run(command, folder / "results", folder / f"cache-{command}")[1])
+
+    benchmark.pedantic(once, rounds=ROUNDS)
+    benchmark.extra_info |= {
+        "records": count,
+        "first_seconds": first,
+        "peak_resident_bytes": statistics.median(peaks),
+    }
