@@ -20,6 +20,7 @@ CAPTION = (
     "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best; "
     "dagger: the baseline; ~: quartiles more than 10 % apart."
 )
+OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
@@ -43,14 +44,19 @@ def _setting(comparison: Comparison) -> str:
         f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )
-    if workload.data.startswith(("pack:", "folder:")):
-        text += " The data are a set of one's own: no accuracy compares with a published one."
+    if is_own(workload.data):
+        text += f" {OWN_DATA}"
     if trained:
         text += (
             f" Each was trained for {trained.steps} steps with {comparison.seeds()} seeds and "
             "tested once; the profile (memory, FLOPs, time) was taken once a row."
         )
     return text
+
+
+def is_own(data: str) -> bool:
+    """Return whether a data set is one of a person's own, of which nothing is published."""
+    return data.startswith(("pack:", "folder:"))
 
 
 def _finding(comparison: Comparison) -> str:
