@@ -96,6 +96,15 @@ def make_six_spec(make_spec):
 
 
 @pytest.fixture
+def data_root(monkeypatch, tmp_path):
+    """Return an empty data root, and keep what is found out about files beside it."""
+    monkeypatch.setenv("BSRBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
 def short_training():
     return Training(steps=3, learning_rate=1e-3)
 
