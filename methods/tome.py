@@ -22,13 +22,13 @@ class TokenMerging(Method):
     gradients, optimizer state, or much in the first blocks. Follows the official code: tokens are
     dealt in turn to two sets, each of the first finds the most similar of the second by the cosine
     of their keys in this block, mean over heads, and the ``merged`` best pairs become their average
-    weighted by how many patches each stands for. The class token is never merged; no block halves
-    its tokens by more than half. The choice carries no gradient, the averages do. Pairs equally
+    weighted by how many patches each stands for. The class token is never merged, and no block merges
+    away more than half of the others. The choice carries no gradient, the averages do. Pairs equally
     similar are taken in their order, which the paper leaves open, and similarity is computed in
     fp32 under bf16, too. The last block merges as the others do, though its MLP alone profits.
 
     Attributes:
-        merged: tokens merged away in each block; the paper: 1 to 16 at 12 blocks, 13 with DeiT-S.
+        merged: tokens merged away in each block; the official code: 13 with DeiT-S and ViT-B.
         decreasing: merge twice as many in the first block, none in the last, in even steps; the
             paper has both.
         proportional: add the logarithm of a token's size to the scores it is attended with, as if

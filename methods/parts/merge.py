@@ -1,5 +1,6 @@
 """Merge tokens that are alike, two and two, and keep count of how many each stands for."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -110,7 +111,10 @@ def match(keys: Tensor, merged: int, *, class_token: bool) -> Tensor:
         [batch, tokens], the place of each token among those that stay: the rest of the first set
         in its order, then the second set.
     """
-    with torch.autocast(keys.device.type, enabled=False):
+    kind = keys.device.type
+    # Shapes alone may be traced on device meta, which knows no autocast to switch off.
+    known = torch.amp.is_autocast_available(kind)
+    with torch.autocast(kind, enabled=False) if known else nullcontext():
         exact = F.normalize(keys.to(torch.promote_types(keys.dtype, torch.float32)), dim=-1)
         scores = exact[:, ::2] @ exact[:, 1::2].transpose(1, 2)
     likeness, partner = scores.max(-1)
