@@ -177,14 +177,14 @@ def test_blocks_run_again_merge_what_they_merged(name, make_vit, batch):
 
 @pytest.mark.parametrize("name", ["tome+checkpoint", "checkpoint+tome"])
 def test_checkpointing_works_in_either_order(name, make_vit, batch):
-    """Of the wide tensors inside the MLPs only those of the last block are kept."""
+    """Of the wide tensors [batch, tokens, 4 dim] inside the MLPs only the last block's is kept."""
     kept = []
     model = methods.load(name).prepare(make_vit())
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         model(batch[0])
 
-    # GELU's input and output
-    assert 2 == len([t for t in kept if t.dim() == 3 and t.shape[-1] == 4 * 32])
+    # GELU's input
+    assert 1 == len([t for t in kept if t.dim() == 3 and t.shape[-1] == 4 * 32])
 
 
 def test_two_forward_passes_before_their_backward_keep_their_sizes_apart(make_vit, batch):
