@@ -21,11 +21,12 @@ class TokenMerging(Method):
     pass, but the function trained is another one, in evaluation too. Does not save weights,
     gradients, optimizer state, or much in the first blocks. Follows the official code: tokens are
     dealt in turn to two sets, each of the first finds the most similar of the second by the cosine
-    of their keys in this block, mean over heads, and the ``merged`` best pairs become their average
-    weighted by how many patches each stands for. The class token is never merged, and no block merges
-    away more than half of the others. The choice carries no gradient, the averages do. Pairs equally
-    similar are taken in their order, which the paper leaves open, and similarity is computed in
-    fp32 under bf16, too. The last block merges as the others do, though its MLP alone profits.
+    of their keys in this block, mean over heads, and the ``merged`` best pairs become averages
+    weighted by how many patches each token stands for. The class token is never merged, and at
+    most half of the others go in one block. The choice carries no gradient, the averages do. Pairs
+    equally similar are taken in their order, which the paper leaves open, and similarity is
+    computed in fp32 under bf16, too. The last block merges as the others do, though its MLP alone
+    profits.
 
     Attributes:
         merged: tokens merged away in each block; the official code: 13 with DeiT-S and ViT-B.

@@ -155,13 +155,25 @@ class MixesPacked(Mixes):
         if not _saves(qkv):
             return None
         own: Any = self
-        asked = {"ranked": ranked, "bias": bias, "inputs": self.inputs}
+        heads, factor = own.num_heads, own.scale
         if self.matrix is None:
             return compressed_attention.attention(
-                qkv, own.num_heads, own.scale, output=self.output, **asked
+                qkv,
+                heads,
+                factor,
+                ranked=ranked,
+                bias=bias,
+                inputs=self.inputs,
+                output=self.output,
             )
         return compressed_attention.explicit_attention(
-            qkv, own.num_heads, own.scale, matrix=self.matrix, **asked
+            qkv,
+            heads,
+            factor,
+            ranked=ranked,
+            bias=bias,
+            inputs=self.inputs,
+            matrix=self.matrix,
         )
 
 

@@ -18,9 +18,7 @@ def merged_tokens(count: int, wanted: int) -> int:
     return max(0, min(wanted, (count - 1) // 2))
 
 
-def merge_in(
-    model: Any, wanted: tuple[int, ...], *, class_token: bool, proportional: bool
-) -> None:
+def merge_in(model: Any, wanted: tuple[int, ...], *, class_token: bool, proportional: bool) -> None:
     """Make each block of a model merge tokens.
 
     Args:

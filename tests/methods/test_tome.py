@@ -1,5 +1,7 @@
 """What the ToMe paper and its official code state."""
 
+from itertools import pairwise
+
 import pytest
 import timm
 import torch
@@ -252,7 +254,7 @@ def test_deit_s_halves_its_multiply_adds():
     model = timm.create_model("deit_small_patch16_224", num_classes=1000)
     counts = (197, *methods.load("tome").tokens(197))
     width, macs = model.embed_dim, 196 * 768 * 384
-    for before, after in zip(counts, counts[1:], strict=False):
+    for before, after in pairwise(counts):
         macs += before * 4 * width**2 + 2 * before**2 * width + after * 8 * width**2
 
     assert round(macs / 1e9, 1) == 2.7
