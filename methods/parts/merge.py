@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.method import Unsupported
 from harness.vit import attend_with_keys, blocks
 from methods.parts.carried import Carried, Carries
 from methods.parts.extend import extend
@@ -72,7 +73,7 @@ class MergesTokens(ChangesTokens, Carries):
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, fewer tokens, dim]."""
         block: Any = self  # its parts are those of timm's Block
-        sizes = self._entering()
+        sizes = self._entering(x)
         bias = sizes.log() if self.proportional else None
         attended, keys = attend_with_keys(block.attn, block.norm1(x), bias)
         x = x + block.drop_path1(block.ls1(attended))
@@ -84,13 +85,19 @@ class MergesTokens(ChangesTokens, Carries):
         output: Tensor = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         return output
 
-    def _entering(self) -> Tensor:
-        if self.carried.now is None:
+    def _entering(self, x: Tensor) -> Tensor:
+        sizes = self.carried.now
+        if sizes is None:
             raise RuntimeError(
                 "a block that merges tokens runs outside its model's chain of blocks, which knows "
                 "the tokens' sizes; to run it again in the backward pass, compose with 'checkpoint'"
             )
-        return self.carried.now
+        if sizes.shape != x.shape[:2]:
+            raise Unsupported(
+                f"{x.shape[1]} tokens enter a block, and the one before passed on "
+                f"{sizes.shape[1]}: something else changes tokens between blocks that merge them"
+            )
+        return sizes
 
 
 @torch.no_grad()

@@ -216,6 +216,14 @@ def test_blocks_alone_say_what_they_miss(make_vit):
         model.blocks[0](torch.zeros(1, 17, 32))
 
 
+def test_tokens_that_come_in_between_are_unsupported(make_vit, batch):
+    model = methods.load("tome", merged=2).prepare(make_vit())
+    model.blocks[1].register_forward_pre_hook(lambda _, given: torch.cat([given[0]] * 2, 1))
+
+    with pytest.raises(Unsupported, match="30 tokens enter a block, and the one before passed on"):
+        model(batch[0])
+
+
 @pytest.mark.parametrize("second", ["int8", "sparse", "int4"])
 def test_proportional_attention_reaches_compressed_attention(second, make_vit, batch):
     """Compressed methods compute the forward pass exactly: the logits are tome's own."""
