@@ -1,6 +1,7 @@
 """Gradient checkpointing: keep each block's input, recompute the rest."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
@@ -8,6 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.method import Kind, Method
 from harness.vit import blocks
+from methods.parts.carried import contexts
 from methods.parts.extend import extend
 
 
@@ -18,7 +20,11 @@ class Checkpointed(nn.Module):
         """Map [batch, tokens, dim] as the block does, storing its input only."""
         random = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.modules())
         output: Tensor = checkpoint(
-            super().forward, x, use_reentrant=False, preserve_rng_state=random
+            super().forward,
+            x,
+            use_reentrant=False,
+            preserve_rng_state=random,
+            context_fn=partial(contexts, self),
         )
         return output
 

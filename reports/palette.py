@@ -22,6 +22,7 @@ COLOUR_OF = {
     "bsr+sparse": "#e7298a",
     "bsr+checkpoint": "#b5651d",
     "bsr+lora": "#e8543f",
+    "tome": "#7d8c00",
 }
 # Paul Tol's muted colours, for methods that came later.
 OTHER_COLOURS = (

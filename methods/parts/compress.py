@@ -148,7 +148,9 @@ class MixesPacked(Mixes):
     output: Codec
     matrix: Codec | None
 
-    def mix(self, qkv: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor | None] | None:
+    def mix(
+        self, qkv: Tensor, *, ranked: bool, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None] | None:
         """Mix the values of qkv [batch, tokens, 3 dim]; ``None`` where nothing is to be kept."""
         if not _saves(qkv):
             return None
@@ -156,10 +158,22 @@ class MixesPacked(Mixes):
         heads, factor = own.num_heads, own.scale
         if self.matrix is None:
             return compressed_attention.attention(
-                qkv, heads, factor, ranked=ranked, inputs=self.inputs, output=self.output
+                qkv,
+                heads,
+                factor,
+                ranked=ranked,
+                bias=bias,
+                inputs=self.inputs,
+                output=self.output,
             )
         return compressed_attention.explicit_attention(
-            qkv, heads, factor, ranked=ranked, inputs=self.inputs, matrix=self.matrix
+            qkv,
+            heads,
+            factor,
+            ranked=ranked,
+            bias=bias,
+            inputs=self.inputs,
+            matrix=self.matrix,
         )
 
 

@@ -72,21 +72,35 @@ def drop_in(
     Raises:
         Unsupported: some block drops tokens already.
     """
+    require_all_tokens(model)
     chain = blocks(model)
-    if any(isinstance(block, DropsTokens) for block in chain):
-        raise Unsupported("the model is already prepared: it has blocks that drop tokens")
     for index in drop_at:
         if index < len(chain) - 1:
             extend(
                 chain[index],
                 DropsTokens,
+                inside=True,
                 keep_rate=keep_rate,
                 fuse=fuse,
                 exact_attention=exact_attention,
             )
 
 
-class DropsTokens(nn.Module):
+class ChangesTokens(nn.Module):
+    """A block that passes on another number of tokens than it is given."""
+
+
+def require_all_tokens(model: nn.Module) -> None:
+    """Check that every block passes on the tokens it is given.
+
+    Raises:
+        Unsupported: another method, or the same one before, has made some drop or merge tokens.
+    """
+    if any(isinstance(block, ChangesTokens) for block in blocks(model)):
+        raise Unsupported("the model is already prepared: it has blocks that drop tokens")
+
+
+class DropsTokens(ChangesTokens):
     """A timm block that drops tokens between its attention and its MLP (EViT, section 3).
 
     The others are ranked by the class token's attention in this block, mean over heads. Dropped
