@@ -4,7 +4,6 @@ The way of LST's official code ("v2" of its pruning methods): from layer to laye
 inputs that the layer before kept as outputs, and of its outputs those with the largest weights.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -61,17 +60,25 @@ def _fill_block(narrow: Any, wide: Any, kept: Tensor, hidden: int) -> Tensor:
     return after_mlp
 
 
-def _scaled(linear: nn.Linear, scale: nn.Module) -> Iterator[Tensor]:
+def _scaled(linear: nn.Linear, scale: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a Linear layer with the LayerScale after it, if it is one."""
-    gamma = scale.gamma if isinstance(scale, LayerScale) else torch.ones_like(linear.bias)
-    return iter((linear.weight * gamma.unsqueeze(1), linear.bias * gamma))
+    if not isinstance(scale, LayerScale):
+        return linear.weight, linear.bias
+    bias = None if linear.bias is None else linear.bias * scale.gamma
+    return linear.weight * scale.gamma.unsqueeze(1), bias
 
 
-def _copy(target: nn.Linear, weight: Tensor, bias: Tensor, rows: Tensor, columns: Tensor) -> None:
+def _copy(
+    target: nn.Linear, weight: Tensor, bias: Tensor | None, rows: Tensor, columns: Tensor
+) -> None:
     target.weight.copy_(weight[rows][:, columns])
-    target.bias.copy_(bias[rows])
+    if bias is not None:
+        target.bias.copy_(bias[rows])
 
 
-def _copy_norm(target: Any, source: Any, kept: Tensor) -> None:
-    target.weight.copy_(source.weight[kept])
-    target.bias.copy_(source.bias[kept])
+def _copy_norm(target: nn.LayerNorm, source: nn.Module, kept: Tensor) -> None:
+    """Copy scale and shift, where the wide network has them."""
+    for name, own in target.named_parameters():
+        found = getattr(source, name, None)
+        if found is not None:
+            own.copy_(found[kept])
