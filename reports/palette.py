@@ -22,6 +22,10 @@ COLOUR_OF = {
     "bsr+sparse": "#e7298a",
     "bsr+checkpoint": "#b5651d",
     "bsr+lora": "#e8543f",
+    "adapter": "#7a4fd0",
+    "prompt": "#8f7d00",
+    "ladder": "#00838f",
+    "repnet": "#c2185b",
 }
 # Paul Tol's muted colours, for methods that came later.
 OTHER_COLOURS = (

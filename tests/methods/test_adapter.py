@@ -75,23 +75,22 @@ def test_the_layer_up_starts_at_zero_and_the_layer_down_does_not(make_vit):
     assert 0.9 / 32**0.5 < largest < 1 / 32**0.5
 
 
-def test_layer_scale_acts_on_the_sum(make_vit, batch):
+def test_layer_scale_acts_on_the_sum(make_vit):
     """Doubling every factor after the MLP doubles what the bottleneck adds to the first block."""
     found = []
     for factor in (0.5, 1.0):
         model = methods.load("adapter").prepare(make_vit(init_values=factor))
         block, x = model.blocks[0], torch.ones(1, 17, 32)
-        block.norm2 = torch.nn.Identity()
         torch.nn.init.ones_(block.mlp.adapter.up.bias)
         with torch.no_grad():
-            found.append(block.ls2(block.mlp(x)) - block.ls2(super_forward(block.mlp, x)))
+            found.append(block.ls2(block.mlp(x)) - block.ls2(plain_mlp(block.mlp, x)))
 
     # 0.1 x a bias of 1, times LayerScale's factor
     torch.testing.assert_close(torch.full((1, 17, 32), 0.05), found[0], rtol=0, atol=1e-6)
     torch.testing.assert_close(torch.full((1, 17, 32), 0.1), found[1], rtol=0, atol=1e-6)
 
 
-def super_forward(mlp, x):
+def plain_mlp(mlp, x):
     return mlp.fc2(mlp.act(mlp.fc1(x)))
 
 
