@@ -153,7 +153,7 @@ class ReadsLadder(Branched):
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim] for the head; of the class token if it reads that."""
+        """Return features [batch, tokens, dim], of the class token alone if the head reads that."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))  # noqa: SLF001 - timm names it so

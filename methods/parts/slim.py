@@ -60,7 +60,7 @@ def _fill_block(narrow: Any, wide: Any, kept: Tensor, hidden: int) -> Tensor:
     return after_mlp
 
 
-def _scaled(linear: nn.Linear, scale: nn.Module) -> tuple[Tensor, Tensor | None]:
+def _scaled(linear: Any, scale: nn.Module) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a Linear layer with the LayerScale after it, if it is one."""
     if not isinstance(scale, LayerScale):
         return linear.weight, linear.bias

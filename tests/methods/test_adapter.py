@@ -70,8 +70,9 @@ def test_the_layer_up_starts_at_zero_and_the_layer_down_does_not(make_vit):
     branch = methods.load("adapter").prepare(make_vit()).blocks[4].mlp.adapter
     # Uniform within 1 / sqrt(32), as torch draws Linear layers.
     largest = float(branch.down.weight.detach().abs().max())
+    zeros = (*branch.up.parameters(), branch.down.bias)
 
-    assert [0, 0, 0] == [int(p.count_nonzero()) for p in (*branch.up.parameters(), branch.down.bias)]
+    assert [0, 0, 0] == [int(p.count_nonzero()) for p in zeros]
     assert 0.9 / 32**0.5 < largest < 1 / 32**0.5
 
 

@@ -1,4 +1,4 @@
-"""Ladder side-tuning: the side network written out, what is stored, and weights taken by strength."""
+"""Ladder side-tuning: the side network written out, what is stored, how it starts."""
 
 import re
 
@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 import methods
 from harness.errors import BadInput
+from harness.meters.counted import LiveBytes
 from harness.meters.macs import forward_macs
 from harness.method import Unsupported
 
@@ -45,7 +46,7 @@ def narrow_block(block, x, heads):
 
 
 def written_out(model, plain, images, rungs):
-    """g s + (1 - g) d(x) into each narrow block, g = sigmoid(a / 0.1)."""
+    """Into each narrow block goes g s + (1 - g) d(x), g = sigmoid(a / 0.1)."""
     features = []
     for block in plain.blocks:
         block.register_forward_hook(lambda *call: features.append(call[-1].detach()))
@@ -214,23 +215,37 @@ def test_declares_the_multiply_adds_it_brings(options, make_vit, batch):
     assert expected == more - forward_macs(make_vit(), image).total
 
 
-@pytest.mark.parametrize("other", ["checkpoint", "int8", "int4"])
+def held_bytes(model, batch):
+    with LiveBytes() as live:
+        start = live.now
+        loss = cross_entropy(model(batch[0]), batch[1])
+        held = live.now - start
+    del loss
+    return held
+
+
+@pytest.mark.parametrize("other", ["checkpoint", "int8", "int4", "sparse"])
 def test_what_stores_activations_acts_on_the_narrow_blocks(other, make_vit, batch):
-    """The frozen blocks have nothing to act on; gradients of checkpoint are the ladder's own."""
+    """The frozen blocks have nothing to act on and stay as they are."""
     model = methods.load(f"ladder+{other}").prepare(make_vit())
     plain = methods.load("ladder").prepare(make_vit())
-    before = {type(block) for block in make_vit().blocks}
-    plain.load_state_dict(model.state_dict(), strict=False)
+
+    for own, untouched in zip(model.blocks, make_vit().blocks, strict=True):
+        assert [type(part) for part in untouched.modules()] == [
+            type(part) for part in own.modules()
+        ]
+    assert held_bytes(model, batch) < held_bytes(plain, batch)
+
+
+def test_checkpointing_changes_no_gradient_of_the_ladder(make_vit, batch):
+    model = methods.load("ladder+checkpoint").prepare(make_vit())
+    plain = methods.load("ladder").prepare(make_vit())
+    plain.load_state_dict(model.state_dict())
     for one in (model, plain):
         cross_entropy(one(batch[0]), batch[1]).backward()
 
-    assert before == {type(block) for block in model.blocks}
-    assert all(type(a) is not type(b) or other == "int8"
-               for a, b in zip(model.branch.blocks[:-1], plain.branch.blocks, strict=False))  # fmt: skip
-    if other == "checkpoint":
-        for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-            if ours.requires_grad:
-                torch.testing.assert_close(theirs.grad, ours.grad)
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(theirs.grad, ours.grad)
 
 
 @pytest.mark.parametrize("first", ["checkpoint", "int8"])
