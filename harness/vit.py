@@ -48,6 +48,35 @@ def final_norm(model: nn.Module) -> nn.Module:
     return norm
 
 
+class Branched(nn.Module):
+    """A vision transformer whose backward pass goes through a branch and not through its blocks.
+
+    Stands in front of timm's ``VisionTransformer``.
+
+    Attributes:
+        branch: a module whose ``blocks`` are blocks of timm's and whose ``norm`` comes after them.
+    """
+
+    branch: Any
+
+
+def stored_blocks(model: nn.Module) -> list[Any]:
+    """Return the blocks whose activations are stored: the model's own, or those of its branch.
+
+    Raises:
+        Unsupported: the model has none that we know.
+    """
+    own = blocks(model)
+    return list(model.branch.blocks) if isinstance(model, Branched) else own
+
+
+def stored_norm(model: nn.Module) -> nn.Module:
+    """Return the normalisation after the last of the ``stored_blocks``."""
+    own = final_norm(model)
+    norm: nn.Module = model.branch.norm if isinstance(model, Branched) else own
+    return norm
+
+
 def head(model: nn.Module) -> nn.Module:
     """Return the classification head of any timm model.
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.method import Kind, Method
-from harness.vit import blocks
+from harness.vit import stored_blocks
 from methods.parts.carried import contexts
 from methods.parts.extend import extend
 
@@ -47,6 +47,6 @@ class BlockCheckpointing(Method):
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Make every block but the last recompute itself."""
-        for block in blocks(model)[:-1]:
+        for block in stored_blocks(model)[:-1]:
             extend(block, Checkpointed)
         return model

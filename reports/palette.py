@@ -23,6 +23,10 @@ COLOUR_OF = {
     "bsr+checkpoint": "#b5651d",
     "bsr+lora": "#e8543f",
     "tome": "#7d8c00",
+    "adapter": "#7a4fd0",
+    "prompt": "#795548",
+    "ladder": "#00838f",
+    "repnet": "#c2185b",
 }
 # Paul Tol's muted colours, for methods that came later.
 OTHER_COLOURS = (

@@ -40,3 +40,17 @@ def extend(
     module.__class__ = made
     for name, value in attributes.items():
         setattr(module, name, value)
+
+
+def require_unextended(model: nn.Module, method: str) -> None:
+    """Check that no method has put behaviour into the model yet.
+
+    Raises:
+        Unsupported: one has, and would not see what ``method`` adds.
+    """
+    for name, module in model.named_modules():
+        if type(module).__module__ == __name__:
+            raise Unsupported(
+                f"{name} is a {type(module).__name__} already, and whoever made it so would not "
+                f"see what {method} adds: name {method} first"
+            )

@@ -1,7 +1,9 @@
 """Drop tokens by the class token's attention, and count what is left."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -114,6 +116,10 @@ class DropsTokens(ChangesTokens):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, fewer tokens, dim]."""
+        return self.choose(x)[0]
+
+    def choose(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Do so, and return what drops the same tokens of another tensor like x."""
         block: Any = self  # its parts are those of timm's Block
         kept = kept_tokens(x.shape[1] - 1, self.keep_rate.now())
         drops = kept < x.shape[1] - 1
@@ -121,10 +127,16 @@ class DropsTokens(ChangesTokens):
             block.attn, block.norm1(x), ranked=drops, exact=self.exact_attention
         )
         x = x + block.drop_path1(block.ls1(attended))
+        same = _all
         if ranking is not None:
-            x = drop(x, ranking, kept, fuse=self.fuse)
+            same = partial(drop, attention=ranking, kept=kept, fuse=self.fuse)
+        x = same(x)
         output: Tensor = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        return output
+        return output, same
+
+
+def _all(x: Tensor) -> Tensor:
+    return x
 
 
 def drop(x: Tensor, attention: Tensor, kept: int, *, fuse: bool) -> Tensor:
