@@ -7,6 +7,7 @@ import pytest
 import methods
 from harness.conformance.checks import CHECKS
 from harness.conformance.subject import Subject
+from harness.method import CHANGES_TOKENS
 
 ALONE = methods.names()
 NAMED_PAIRS = [
@@ -21,6 +22,11 @@ NAMED_PAIRS = [
     "bias+int8",
     "tome+lora",
     "tome+int8",
+    "adapter+int8",
+    "prompt+int8",
+    "ladder+int8",
+    "ladder+checkpoint",
+    "repnet+int8",
 ]
 CHANGES_NOTHING = {("says_that_a_model_is_prepared_already", "full")}  # nothing could tell
 
@@ -31,7 +37,12 @@ def one_pair_of_each_two_kinds():
     for name in ALONE:
         first.setdefault(methods.find(name).kinds, name)
     pairs = itertools.combinations(first.items(), 2)
-    return [f"{a}+{b}" for (kinds_a, a), (kinds_b, b) in pairs if not kinds_a & kinds_b]
+    return [f"{a}+{b}" for (kinds_a, a), (kinds_b, b) in pairs if compose(kinds_a, kinds_b)]
+
+
+def compose(first, second):
+    """Tell whether methods of these kinds can follow each other: nothing adds and drops tokens."""
+    return not first & second and not (first & CHANGES_TOKENS and second & CHANGES_TOKENS)
 
 
 COMPOSED = sorted({*NAMED_PAIRS, *one_pair_of_each_two_kinds()})

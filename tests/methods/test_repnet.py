@@ -33,7 +33,7 @@ def drop(x, scores, keep, fuse):
     """Image by image, token by token."""
     images = []
     for tokens, score in zip(x, scores, strict=True):
-        order = sorted(range(len(score)), key=lambda index: -float(score[index]))
+        order = sorted(range(len(score)), key=lambda index: -score[index].item())
         rows = [tokens[0], *(tokens[1 + index] for index in order[:keep])]
         if fuse:
             rows.append(sum(score[index] * tokens[1 + index] for index in order[keep:]))
