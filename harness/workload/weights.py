@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -156,12 +157,16 @@ def _read(file: Path) -> dict[str, Tensor]:
             return load_file(file)
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        said = str(error).splitlines()[0]
+        # torch's own words go on to say how the file could be run all the same.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        what = f": it names {named[1]}" if named else ""
         raise BadInput(
-            f"{file.name} is refused: it is damaged, or a pickle of more than tensors ({said})"
+            f"{file.name} is refused: it is damaged, or a pickle of more than tensors{what}; save "
+            "the state dict alone"
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        raise BadInput(f"{file.name}: not weights that can be read ({error})") from error
+        said = (str(error) or type(error).__name__).partition(". ")[0]
+        raise BadInput(f"{file.name}: not weights that can be read ({said})") from error
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]

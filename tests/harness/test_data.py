@@ -1,22 +1,16 @@
 """Packs and folders of one's own, small ones, and what is wrong with one said plainly."""
 
 import io
-import json
-import pickle
-import tarfile
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.io import savemat
-from torchvision import datasets
-from torchvision.datasets.utils import calculate_md5, extract_archive
 
 from harness.errors import BadInput
 from harness.workload import data
-from harness.workload.data import packs, published
+from harness.workload.data import packs
 from harness.workload.data.splits import InMemory, carve
 
 SIDE = 8

@@ -277,12 +277,19 @@ def test_damaged_lists_are_said(name, file, content, said, data_root, monkeypatc
         picture(data_root / "oxford-iiit-pet" / "images" / "a_0.jpg")
 
     with pytest.raises(BadInput, match=said):
-        data.fetch(name)
         data.load(name, None, 0)
 
 
+def test_a_damaged_list_is_no_reason_to_download(data_root, monkeypatch):
+    write_aircraft(monkeypatch, data_root)
+    (data_root / "fgvc-aircraft-2013b" / "data" / "variants.txt").unlink()
+
+    with pytest.raises(BadInput, match=r"aircraft cannot be read below .*; remove .*2013b, and it"):
+        data.fetch("aircraft")
+
+
 def test_a_class_that_one_list_lacks_shifts_no_labels(data_root, monkeypatch):
-    """torchvision numbers Food-101's classes by the list at hand."""
+    """Food-101's classes are numbered by torchvision after the list at hand."""
     write_food(monkeypatch, data_root)
     path = data_root / "food-101" / "meta" / "train.json"
     listed = json.loads(path.read_text())
@@ -316,5 +323,3 @@ def test_no_archive_writes_outside_its_folder(name, data_root):
 
     assert not (data_root / "outside").exists()
     assert tarfile.TarFile.extraction_filter is None
-
-

@@ -169,7 +169,9 @@ def test_accuracy_stands_beside(make_record):
 
     assert "| bsr | 0.700 | 0.700 | 0.700 | 2 |" in text
     assert "| full | 0.850 | 0.800 | 0.900 | 2 |" in text
-    assert in_short(text, "| accuracy") == ["| accuracy of bsr (of full) | similar | 0.700 (0.850) |"]
+    assert in_short(text, "| accuracy") == [
+        "| accuracy of bsr (of full) | similar | 0.700 (0.850) |"
+    ]
     assert "nothing was trained here" not in text
 
 
