@@ -69,7 +69,7 @@ class LocalLauncher:
         weakref.finalize(self, shutil.rmtree, self._compiled, ignore_errors=True)
 
     def check(self, spec: TrialSpec) -> PassResult:
-        """Return whether the trial can be started at all; fetches weights."""
+        """Return whether the trial can be started at all; fetches weights, without a limit."""
         return self._call(check, spec.model_dump_json())
 
     def perform(
@@ -131,7 +131,8 @@ class LocalLauncher:
             self._running.add(child)
             sender.close()
             try:
-                return self._limits.explained(self._wait(child, receiver, asked, kills, said))
+                result = _wait(child, receiver, asked, inside.limits.timeout_seconds)
+                return inside.limits.explained(result or _death(child, kills, said))
             finally:
                 self._running.discard(child)
                 child.kill()
@@ -139,20 +140,23 @@ class LocalLauncher:
                 _kill_what_it_started(child)
                 receiver.close()
 
-    def _wait(
-        self, child: BaseProcess, receiver: Connection, asked: float, kills: int, log: Path
-    ) -> PassResult:
-        timeout = self._limits.timeout_seconds
-        ends, answers = asked + (timeout or math.inf), _Answers(child, receiver)
-        try:
-            began = float(answers.next(ends))
-            result = PassResult(**json.loads(answers.next(ends)))
-            return replace(result, start_seconds=began - asked)
-        except TimeoutError:
-            return PassResult(Status.TIMEOUT, f"not done after {timeout:g} s")
-        except EOFError:
-            child.join()
-            return _death(child.exitcode, kills, log)
+
+def _wait(
+    child: BaseProcess, receiver: Connection, asked: float, timeout: float | None
+) -> PassResult | None:
+    """Return what a child answers; nothing where it dies before.
+
+    Its time begins when it does: a server that still loads torch takes none of it.
+    """
+    answers = _Answers(child, receiver)
+    try:
+        began = float(answers.next(math.inf))
+        result = PassResult(**json.loads(answers.next(began + (timeout or math.inf))))
+        return replace(result, start_seconds=began - asked)
+    except TimeoutError:
+        return PassResult(Status.TIMEOUT, f"not done after {timeout:g} s")
+    except EOFError:
+        return None
 
 
 class _Answers:
@@ -271,8 +275,10 @@ def _die_with_the_server() -> None:
         ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
 
 
-def _death(exit_code: int | None, kills: int, log: Path) -> PassResult:
-    """Return the outcome of a child that ended without an answer."""
+def _death(child: BaseProcess, kills: int, log: Path) -> PassResult:
+    """Return the outcome of a child that ends without an answer."""
+    child.join()
+    exit_code = child.exitcode
     said: list[str] = []
     with suppress(OSError):  # the folder is gone
         said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]

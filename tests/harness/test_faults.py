@@ -161,6 +161,23 @@ def test_without_shared_memory_records_are_read_all_the_same(tmp_path):
     assert found.stdout.strip() == f"{count} [] False", found.stderr
 
 
+ONE_TRAINING = """
+import sys
+import methods
+from harness.launch.local import LocalLauncher
+from harness.spec import TrialSpec
+result = LocalLauncher(methods.load).perform("training", TrialSpec.model_validate_json(sys.argv[1]))
+print(result.status, result.reason)
+"""
+
+
+def test_without_shared_memory_a_trial_runs(specs):
+    prepare = "mount -t tmpfs -o ro none /dev/shm"
+    found = in_a_namespace(prepare, ONE_TRAINING, specs[0].model_dump_json())
+
+    assert found.stdout.strip() == "completed", found.stderr
+
+
 SAVE = """
 import sys
 from pathlib import Path

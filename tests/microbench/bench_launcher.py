@@ -2,7 +2,7 @@
 
 ``python tests/microbench/bench_launcher.py FOLDER`` starts where it was stopped, keeps what it saw
 of the run's own process in ``FOLDER/seen.jsonl``, and prints the figures of all its runs:
-``results/scale/launcher.json``. Ten thousand trials take a quarter of an hour of two quiet cores.
+as JSON. Ten thousand trials take a quarter of an hour of two quiet cores.
 """
 
 import argparse
