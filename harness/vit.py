@@ -152,12 +152,17 @@ def attend(
     """
     qkv = attention.qkv(tokens)
     own = attention.mix(qkv, ranked=ranked) if isinstance(attention, Mixes) else None
-    mixed, row = own or _mix(attention, qkv, ranked=ranked, exact=exact)
+    mixed, row = own or mix(attention, qkv, ranked=ranked, exact=exact)
     output: Tensor = attention.proj_drop(attention.proj(attention.norm(mixed)))
     return output, row
 
 
-def _mix(attention: Any, qkv: Tensor, *, ranked: bool, exact: bool) -> tuple[Tensor, Tensor | None]:
+def mix(attention: Any, qkv: Tensor, *, ranked: bool, exact: bool) -> tuple[Tensor, Tensor | None]:
+    """Mix the values of qkv [batch, tokens, 3 dim] the plain way; arguments as for ``attend``.
+
+    Returns:
+        Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention`` returns.
+    """
     q, k, v = queries_keys_values(attention, qkv)
     if exact:
         matrix = attention_matrix(attention, q, k)
