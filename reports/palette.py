@@ -22,6 +22,9 @@ COLOUR_OF = {
     "bsr+sparse": "#e7298a",
     "bsr+checkpoint": "#b5651d",
     "bsr+lora": "#e8543f",
+    "int2": "#2e8b57",
+    "regelu2": "#5f7fae",
+    "offload": "#8a6f5a",
 }
 # Paul Tol's muted colours, for methods that came later.
 OTHER_COLOURS = (
