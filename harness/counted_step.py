@@ -52,7 +52,9 @@ def counted_step(job: Job, batch: tuple[Tensor, Tensor], *, grain: int = 1) -> C
     """
     if job.spec.workload.compiled_step:
         raise ValueError("a compiled step cannot be counted: watched, it would run eagerly")
-    with Owner(job.model) as owner, LiveBytes(owner.now, grain=grain) as live:
+    # What a method keeps in the host's memory is none of an accelerator's.
+    device = job.device.torch_device.type
+    with Owner(job.model) as owner, LiveBytes(owner.now, grain=grain, device=device) as live:
         _watch_weights(live, job)
         _watch_optimizer(live, job)
         live.watch(batch, Category.INPUTS)

@@ -42,6 +42,10 @@ NOT_OF_COMPILED = (
     "predicted only for a step that is not compiled: what a compiled one keeps and recomputes is "
     "the compiler's choice; FLOPs are those of the uncompiled step"
 )
+NOT_OF_ITS_DEVICE = (
+    "predicted over tensors of a CPU, on which this method does not do what it does on the device "
+    "it is made for"
+)
 ONLY_PREDICTED = (
     "nothing was executed: memory is predicted, and FLOPs are counted over tensors without numbers"
 )
@@ -76,10 +80,11 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
 
     Raises:
         BadInput: the workload names something that is not there or does not fit.
-        Unsupported: the method cannot be applied to the model.
+        Unsupported: the method cannot be applied to the model, or is not made for the device.
     """
     workload = spec.workload
     method = load(spec.method, **spec.options)
+    method.require_device(torch_device(workload.device).type)
     if workload.compiled_step:
         require_compiles(method)
     model = models.outline(workload, data.classes(workload.data, workload.classes))
@@ -104,6 +109,8 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
             _add_flops(reading, job, batch)
             if workload.compiled_step:
                 reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
+            elif not method.made_for("cpu"):
+                reading.missing["peak_estimated_bytes"] = NOT_OF_ITS_DEVICE
             else:
                 _add_memory(reading, job, batch)
     except RuntimeError as error:

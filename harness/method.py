@@ -42,7 +42,10 @@ class Method(ABC):
             exact autograd of the method's own forward; 0.0 is exact.
         kinds: what it changes.
         compiles: whether ``torch.compile`` of the step is tested.
-        saves_over_full: holds fewer bytes after the forward pass than full fine-tuning.
+        saves_over_full: holds fewer bytes after the forward pass than full fine-tuning, on a device
+            it is made for.
+        devices: types of device it is made for, as torch calls them; empty is any.
+        elsewhere: why it is of no use on others, where there are such.
         refines: names of methods of a kind it shares that it can follow in a composition, by
             ``refine`` in the place of ``prepare``; the card says what the pair means.
     """
@@ -53,6 +56,8 @@ class Method(ABC):
     kinds: ClassVar[frozenset[Kind]]
     compiles: ClassVar[bool] = False
     saves_over_full: ClassVar[bool] = True
+    devices: ClassVar[frozenset[str]] = frozenset()
+    elsewhere: ClassVar[str] = ""
     refines: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
@@ -79,6 +84,22 @@ class Method(ABC):
         """
         kind = type(model).__name__
         raise Unsupported(f"{self.name()} does not refine a {kind} that others have prepared")
+
+    def made_for(self, device: str) -> bool:
+        """Tell whether it does on a type of device what its card says."""
+        return not self.devices or device in self.devices
+
+    def require_device(self, device: str) -> None:
+        """Check that it is made for a type of device.
+
+        Raises:
+            Unsupported: it is not; ``elsewhere`` says why.
+        """
+        if not self.made_for(device):
+            known = " or ".join(sorted(self.devices))
+            raise Unsupported(
+                f"{self.name()} is made for {known}, not for {device}: {self.elsewhere}"
+            )
 
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Be told that an optimizer step is done."""
@@ -143,6 +164,19 @@ class Composed(Method):
             before = {earlier.name() for earlier in self.parts[:index]}
             model = part.refine(model) if before & part.refines else part.prepare(model)
         return model
+
+    def made_for(self, device: str) -> bool:
+        """Tell whether every part is."""
+        return all(part.made_for(device) for part in self.parts)
+
+    def require_device(self, device: str) -> None:
+        """Check each part.
+
+        Raises:
+            Unsupported: the first part's reason that is not made for it.
+        """
+        for part in self.parts:
+            part.require_device(device)
 
     def step_done(self) -> None:
         """Tell every part."""

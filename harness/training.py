@@ -79,11 +79,12 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
 
     Raises:
         BadInput: the workload names something that is not there or does not fit.
-        Unsupported: the method cannot be applied to the model.
+        Unsupported: the method cannot be applied to the model, or is not made for the device.
     """
     workload = spec.workload
     device = open_device(workload.device)
     method = load(spec.method, **spec.options)
+    method.require_device(device.torch_device.type)
     model = models.build(workload, data.classes(workload.data, workload.classes), spec.seed)
     facts = {}
     if spec.training is not None:

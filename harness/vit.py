@@ -133,14 +133,14 @@ def queries_keys_values(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Te
     return attention.q_norm(q), attention.k_norm(k), v
 
 
-def attention_matrix(attention: Any, q: Tensor, k: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(head dim)), which fused attention never holds whole.
+def attention_matrix(attention: Any, q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T / sqrt(head dim) + bias), which fused attention never holds whole.
 
     Returns:
         [batch, heads, tokens, tokens].
     """
     scores: Tensor = (q * attention.scale) @ k.transpose(-2, -1)
-    return scores.softmax(-1)
+    return (scores if bias is None else scores + bias).softmax(-1)
 
 
 class Mixes(nn.Module):
@@ -185,7 +185,7 @@ def attend(
     """
     qkv = attention.qkv(tokens)
     own = attention.mix(qkv, ranked=ranked) if isinstance(attention, Mixes) else None
-    mixed, row = own or _mix(attention, qkv, ranked=ranked, exact=exact)
+    mixed, row = own or mix(attention, qkv, ranked=ranked, exact=exact)
     return _project(attention, mixed), row
 
 
@@ -208,7 +208,7 @@ def attend_with_keys(
     scores = None if bias is None else bias.detach().to(qkv.dtype)[:, None, None]
     packs = isinstance(attention, Mixes)
     own = attention.mix(qkv, ranked=False, bias=scores) if packs else None
-    mixed, _ = own or _mix(attention, qkv, ranked=False, exact=False, bias=scores)
+    mixed, _ = own or mix(attention, qkv, ranked=False, exact=False, bias=scores)
     return _project(attention, mixed), keys
 
 
@@ -217,12 +217,19 @@ def _project(attention: Any, mixed: Tensor) -> Tensor:
     return output
 
 
-def _mix(
+def mix(
     attention: Any, qkv: Tensor, *, ranked: bool, exact: bool, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
+    """Mix the values of qkv [batch, tokens, 3 dim] the plain way.
+
+    Arguments are those of ``attend``, and the ``bias`` of ``Mixes.mix``.
+
+    Returns:
+        Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention`` returns.
+    """
     q, k, v = queries_keys_values(attention, qkv)
     if exact:
-        matrix = attention_matrix(attention, q, k)
+        matrix = attention_matrix(attention, q, k, bias)
         mixed = attention.attn_drop(matrix) @ v
     else:
         matrix = None

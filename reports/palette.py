@@ -27,6 +27,9 @@ COLOUR_OF = {
     "prompt": "#795548",
     "ladder": "#00838f",
     "repnet": "#c2185b",
+    "int2": "#2e8b57",
+    "regelu2": "#5f7fae",
+    "offload": "#8a6f5a",
 }
 # Paul Tol's muted colours, for methods that came later.
 OTHER_COLOURS = (

@@ -13,11 +13,15 @@ ALONE = methods.names()
 NAMED_PAIRS = [
     "bsr+int8",
     "bsr+int4",
+    "bsr+int2",
+    "bsr+regelu2",
+    "bsr+offload",
     "bsr+checkpoint",
     "bsr+sparse",
     "bsr+lora",
     "lora+int8",
     "lora+checkpoint",
+    "lora+regelu2",
     "evit+int8",
     "bias+int8",
     "tome+lora",
@@ -27,6 +31,7 @@ NAMED_PAIRS = [
     "ladder+int8",
     "ladder+checkpoint",
     "repnet+int8",
+    "bias+regelu2",
 ]
 CHANGES_NOTHING = {("says_that_a_model_is_prepared_already", "full")}  # nothing could tell
 

@@ -76,6 +76,8 @@ def _method_lines(*, in_full: bool) -> list[str]:
     for name in methods.names():
         found = methods.find(name)
         lines += [name, f"  source: {found.source}"]
+        if found.devices:
+            lines.append(f"  devices: {', '.join(sorted(found.devices))}")
         lines += [f"  {line}".rstrip() for line in inspect.getdoc(found).splitlines()]  # type: ignore[union-attr]  # conformance tests ask for a docstring
         lines.append("")
     return lines

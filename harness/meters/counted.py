@@ -66,6 +66,7 @@ class LiveBytes(TorchDispatchMode):
     Args:
         owner: says which module an operator belongs to.
         grain: sizes are rounded up to multiples of so many bytes, as an allocator would.
+        device: type of the only device whose storages count; ``None`` counts all.
 
     Attributes:
         now: bytes alive.
@@ -76,13 +77,15 @@ class LiveBytes(TorchDispatchMode):
         timeline: bytes after each operator.
     """
 
-    def __init__(self, owner: Callable[[], str] = str, *, grain: int = 1) -> None:
+    def __init__(
+        self, owner: Callable[[], str] = str, *, grain: int = 1, device: str | None = None
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
         self.now = self.peak = self.held_after_forward = 0
         self.held_by_owner: dict[str, int] = {}
         self.timeline = Timeline()
         self.peak_operator = 0
-        self._owner, self._grain = owner, grain
+        self._owner, self._grain, self._device = owner, grain, device
         self._phase = "forward"
         self._moment = self._peak_moment = 0
         self._lives: list[Life] = []
@@ -91,8 +94,8 @@ class LiveBytes(TorchDispatchMode):
     def watch(self, tensors: Iterable[Tensor], category: Category, owner: str = "") -> None:
         """Count tensors made before the mode was entered, or say what seen ones are for."""
         for tensor in tensors:
-            life = self._track(tensor, owner)
-            life.category = category
+            if self._counts(tensor):
+                self._track(tensor, owner).category = category
 
     def enter_phase(self, phase: str) -> None:
         """Note that ``forward``, ``backward`` or ``optimizer`` begins."""
@@ -133,6 +136,9 @@ class LiveBytes(TorchDispatchMode):
         """Return the bytes a tensor's storage counts for."""
         return -(-tensor.untyped_storage().nbytes() // self._grain) * self._grain
 
+    def _counts(self, tensor: Tensor) -> bool:
+        return self._device in {None, tensor.device.type}
+
     def _track(self, tensor: Tensor, owner: str) -> Life:
         storage, size = tensor.untyped_storage(), self.size_of(tensor)
         key = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
@@ -172,7 +178,7 @@ class LiveBytes(TorchDispatchMode):
             return made
         owner = self._owner()
         for leaf in tree_leaves(made):
-            if isinstance(leaf, torch.Tensor):
+            if isinstance(leaf, torch.Tensor) and self._counts(leaf):
                 self._track(leaf, owner)
         line = self.timeline
         line.live_bytes.append(self.now)

@@ -44,7 +44,9 @@ def read_peaks(make_deep_spec):
     return read
 
 
-@pytest.mark.parametrize("method", ["full", "head", "bias", "lora", "int8", "checkpoint", "bsr"])
+@pytest.mark.parametrize(
+    "method", ["full", "head", "bias", "lora", "int8", "checkpoint", "bsr", "offload"]
+)
 @pytest.mark.parametrize("changes", [{}, {"micro_batch": 8}, {"precision": "bf16"}], ids=str)
 def test_cuda_allocates_what_is_counted_and_workspaces_and_rounding(method, changes, read_peaks):
     """Tensors are never less than counted; what comes on top is known in kind and in size.

@@ -78,6 +78,17 @@ def test_counted_counts_a_storage_once_however_it_is_seen():
     assert storage_bytes([x, same, x[5:]]) == 4000
 
 
+def test_counted_counts_one_device_where_it_is_told_to():
+    """Tensors without numbers stand for those of another device."""
+    with LiveBytes(device="meta") as live:
+        here, there = torch.ones(1000), torch.ones(500, device="meta")
+        live.watch([here, there], Category.INPUTS)
+        moved = there.double()
+
+        assert live.now == 500 * 4 + 500 * 8
+    del here, there, moved
+
+
 def test_counted_forgets_what_died():
     with LiveBytes() as live:
         x = torch.ones(1000)

@@ -8,15 +8,14 @@ import methods
 from harness.errors import BadInput
 from harness.meters.counted import Category, LiveBytes
 from methods.parts.extend import extend
+from methods.parts.group_codes import FOUR_BITS
 from methods.parts.quantise import draws
-from methods.parts.quantise4 import pack4, unpack4
-
-from methods.int4 import SavesCodes  # isort: skip - the part of it that is tested alone
+from methods.parts.saved_codes import SavesCodes
 
 
 def packed_and_back(x, *, stochastic=True):
-    words, low, step = pack4(x, *draws(x, stochastic=stochastic))
-    return unpack4(words, low, step), step
+    words, low, step = FOUR_BITS.pack(x, *draws(x, stochastic=stochastic))
+    return FOUR_BITS.unpack(words, low, step), step
 
 
 @pytest.mark.parametrize(("stochastic", "levels"), [(True, 1.0), (False, 0.5)])
@@ -25,7 +24,7 @@ def test_codes_lie_within_a_level_and_take_half_a_byte(stochastic, levels):
     restored, step = packed_and_back(x, stochastic=stochastic)
 
     assert ((restored - x).abs() <= levels * step * 1.001).all()
-    assert pack4(x, *draws(x, stochastic=stochastic))[0].nbytes == x.numel() // 2
+    assert FOUR_BITS.pack(x, *draws(x, stochastic=stochastic))[0].nbytes == x.numel() // 2
 
 
 def test_every_group_has_its_own_range():
@@ -50,7 +49,7 @@ def test_weight_gradient_of_a_linear_layer_is_unbiased():
     torch.manual_seed(0)
     layer, plain = nn.Linear(8, 4), nn.Linear(8, 4)
     plain.load_state_dict(layer.state_dict())
-    extend(layer, SavesCodes, heads=2, stochastic=True)
+    extend(layer, SavesCodes, codes=FOUR_BITS, stochastic=True)
     x = torch.randn(3, 5, 8)
     plain(x).square().sum().backward()
     draws = []
@@ -77,7 +76,7 @@ def test_packs_what_an_operator_of_no_transformer_saves():
             return (x * x.sin()) * self.weight
 
     layer = Odd()
-    extend(layer, SavesCodes, heads=4, stochastic=True)
+    extend(layer, SavesCodes, codes=FOUR_BITS, stochastic=True)
     x = torch.randn(16, 17, 32, requires_grad=True)
     with LiveBytes() as live:
         live.watch([x, *layer.parameters()], Category.INPUTS)

@@ -10,8 +10,9 @@ import torch
 
 from harness.method import Unsupported
 from methods.parts import kernels, quantise
+from methods.parts.group_codes import PACK2, PACK4, UNPACK4
+from methods.parts.levels import FIND
 from methods.parts.quantise import draws, step_of
-from methods.parts.quantise4 import PACK4, UNPACK4
 from methods.parts.quantise8 import MOVE8, PACK8, UNPACK8
 
 BROKEN = replace(PACK8, place="methods.parts.quantise8:NOWHERE")
@@ -45,6 +46,19 @@ def test_compiled_codes_equal_eager_ones(shape, way):
     assert torch.equal(PACK8.eager(*arguments), words)
     # One unit in the last place of the largest number added.
     torch.testing.assert_close(restored, UNPACK8.eager(words, low, step), rtol=0, atol=5e-7)
+
+
+def test_compiled_codes_of_two_bits_equal_eager_ones(way):
+    """Sixteen to a word: of numbers in groups, and of the levels that derivatives have."""
+    way("compiled")
+    torch.manual_seed(0)
+    x = 3 * torch.randn(85, 256)
+    arguments = (x, *draws(x, stochastic=True))
+    for compiled, eager in zip(PACK2(*arguments), PACK2.eager(*arguments), strict=True):
+        assert torch.equal(compiled, eager)
+
+    assert torch.equal(FIND(x), FIND.eager(x))
+    assert kernels.facts([PACK2, FIND])["kernels"] == "compiled"
 
 
 @pytest.mark.parametrize("shape", [(6, 64), (1, 36), (3, 1), (1, 1)])

@@ -1,0 +1,136 @@
+"""Codes of 2 and 4 bits: packing groups of neighbours, each by its own range, and back."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from methods.parts.kernels import Kernel, operator
+from methods.parts.quantise import (
+    MANY,
+    any_rows,
+    codes_of,
+    from_words,
+    noise,
+    periods,
+    step_of,
+    to_words,
+)
+
+WORD_BITS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class GroupCodes:
+    """How groups of numbers become codes of a width, and numbers again.
+
+    Attributes:
+        bits: width of a code.
+        kernels: what ``pack`` and ``unpack`` run on.
+        pack: turns groups x [n, c], fp32, and what ``draws`` gave for them into words
+            [n, c / codes a word], low [n, 1] and step [n, 1].
+        unpack: turns those three into fp32 [n, c].
+    """
+
+    bits: int
+    kernels: tuple[Kernel, Kernel]
+    pack: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    unpack: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+    @property
+    def a_word(self) -> int:
+        """How many codes a word holds; groups are so many numbers, or a multiple of that."""
+        return WORD_BITS // self.bits
+
+
+def _pack(x: Tensor, rows: Tensor, columns: Tensor, *, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    low, high = x.amin(1, keepdim=True), x.amax(1, keepdim=True)
+    step = step_of(low, high - low, bits)
+    inverse = step.reciprocal()
+    added = noise(rows, columns) - low * inverse
+    return to_words(codes_of(x, inverse, added, bits), bits), low, step
+
+
+def _unpack(words: Tensor, low: Tensor, step: Tensor, *, bits: int) -> Tensor:
+    return torch.cat([code * step + low for code in from_words(words, bits)], dim=1)
+
+
+def _pack_in_chunks(x: Tensor, rows: Tensor, columns: Tensor, *, bits: int) -> tuple[Tensor, ...]:
+    parts = [_pack(x[some], rows[some], columns, bits=bits) for some in periods(x)]
+    words, low, step = (torch.cat(found) for found in zip(*parts, strict=True))
+    return words, low, step
+
+
+def _unpack_in_chunks(words: Tensor, low: Tensor, step: Tensor, *, bits: int) -> Tensor:
+    x = _empty(words, bits)
+    for rows in periods(x):
+        x[rows] = _unpack(words[rows], low[rows], step[rows], bits=bits)
+    return x
+
+
+def _empty(words: Tensor, bits: int) -> Tensor:
+    """Return room for the numbers in words."""
+    return torch.empty(words.shape[0], WORD_BITS // bits * words.shape[1], device=words.device)
+
+
+def _example() -> tuple[Tensor, ...]:
+    return torch.ones(32, 256), torch.zeros(32), torch.zeros(256)
+
+
+def _shapes(*, bits: int) -> dict[str, Any]:
+    a_word = WORD_BITS // bits
+    rows, numbers = any_rows(), a_word * Dim("words", min=2, max=MANY // a_word)
+    return {"x": {0: rows, 1: numbers}, "rows": {0: rows}, "columns": {0: numbers}}
+
+
+def _example_words() -> tuple[Tensor, ...]:
+    return torch.ones(32, 32, dtype=torch.int32), torch.ones(32, 1), torch.ones(32, 1)
+
+
+def _shapes_words(*, bits: int) -> dict[str, Any]:
+    rows, words = any_rows(), Dim("words", min=2, max=MANY // (WORD_BITS // bits))
+    return {"words": {0: rows, 1: words}, "low": {0: rows}, "step": {0: rows}}
+
+
+def _kernels(bits: int) -> tuple[Kernel, Kernel]:
+    """Return what packs and what unpacks; this module has them as ``PACK2`` and so on."""
+
+    def kernel(name: str, *functions: Callable[..., Any]) -> Kernel:
+        run, eager, example, shapes = functions
+        of_width = [partial(function, bits=bits) for function in (run, eager, shapes)]
+        return Kernel(f"{__name__}:{name}{bits}", *of_width[:2], example, of_width[2])
+
+    return (
+        kernel("PACK", _pack, _pack_in_chunks, _example, _shapes),
+        kernel("UNPACK", _unpack, _unpack_in_chunks, _example_words, _shapes_words),
+    )
+
+
+def _group_codes(bits: int, kernels: tuple[Kernel, Kernel]) -> GroupCodes:
+    def fake_pack(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
+        shape = x.shape[0], x.shape[1] * bits // WORD_BITS
+        words = torch.empty(shape, dtype=torch.int32, device=x.device)
+        return words, x.new_empty(x.shape[0], 1), x.new_empty(x.shape[0], 1)
+
+    def fake_unpack(words: Tensor, *_: object) -> Tensor:
+        return _empty(words, bits)
+
+    made = "(Tensor x, Tensor rows, Tensor columns) -> (Tensor, Tensor, Tensor)"
+    back = "(Tensor words, Tensor low, Tensor step) -> Tensor"
+    pack, unpack = kernels
+    return GroupCodes(
+        bits,
+        kernels,
+        operator(f"pack{bits}{made}", pack, fake_pack),
+        operator(f"unpack{bits}{back}", unpack, fake_unpack),
+    )
+
+
+PACK2, UNPACK2 = _kernels(2)
+PACK4, UNPACK4 = _kernels(4)
+TWO_BITS = _group_codes(2, (PACK2, UNPACK2))
+FOUR_BITS = _group_codes(4, (PACK4, UNPACK4))

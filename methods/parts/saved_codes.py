@@ -1,0 +1,108 @@
+"""Modules whose saved activations are kept as codes of few bits, whatever operator saves them."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+
+from harness.vit import Mixes, mix, stored_blocks, stored_norm
+from methods.parts.extend import extend
+from methods.parts.group_codes import GroupCodes
+from methods.parts.quantise import draws
+from methods.parts.saved import Packing, unpacking
+
+GROUP = 256  # numbers with one range; GACT, section 5
+BY_TOKEN = 3  # dimensions of an activation [batch, tokens, channels]
+
+
+def save_codes(model: nn.Module, codes: GroupCodes, *, stochastic: bool) -> None:
+    """Make blocks and final norm save codes.
+
+    Raises:
+        Unsupported: they do already, or the model has no blocks that we know.
+    """
+    chain = stored_blocks(model)
+    for module in (*chain, stored_norm(model)):
+        extend(module, SavesCodes, codes=codes, stochastic=stochastic)
+    for block in chain:
+        extend(block.attn, HoldsSoftmax)
+
+
+class HoldsSoftmax(Mixes):
+    """An attention whose softmax is held whole where its backward pass will read codes.
+
+    Fused attention keeps the logarithm of each row's sum instead. Codes of queries and keys have
+    other sums: rows of what it then takes for a softmax add up to anything.
+    """
+
+    def mix(
+        self, qkv: Tensor, *, ranked: bool, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None] | None:
+        """Mix the values of qkv [batch, tokens, 3 dim]; ``None`` where nothing is saved."""
+        if not (torch.is_grad_enabled() and qkv.requires_grad):
+            return None
+        return mix(self, qkv, ranked=ranked, exact=True, bias=bias)
+
+
+class SavesCodes(nn.Module):
+    """A module whose saved activations are kept as codes."""
+
+    codes: GroupCodes
+    stochastic: bool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Do what the module does, with copies of few bits for the backward pass."""
+        weights = {parameter.shape for parameter in self.parameters()}
+        weights |= {shape[::-1] for shape in weights}
+        pack = partial(_pack, images=x.shape[0], codes=self.codes, stochastic=self.stochastic)
+        packing = Packing(partial(_is_activation, weights=weights), pack)
+        with saved_tensors_hooks(packing, unpacking(_unpack)):
+            output: Tensor = super().forward(x)
+        return output
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """A quantised tensor: words [groups, words a group], and low and step [groups, 1]."""
+
+    words: Tensor
+    low: Tensor
+    step: Tensor
+    codes: GroupCodes
+    shape: torch.Size
+    dtype: torch.dtype
+
+
+def _is_activation(saved: Tensor, *, weights: set[torch.Size]) -> bool:
+    """Tell activations from weights, also cast or transposed ones, and from statistics."""
+    if not saved.is_floating_point() or saved.dim() == 1 or saved.shape[-1] == 1:
+        return False
+    return saved.shape not in weights
+
+
+def _pack(x: Tensor, *, images: int, codes: GroupCodes, stochastic: bool) -> Quantised:
+    flat = x.reshape(-1).to(torch.float32)
+    size = _group(x, images, codes.a_word)
+    if missing := -flat.numel() % size:
+        flat = F.pad(flat, (0, missing))
+    groups = flat.view(-1, size)
+    words, low, step = codes.pack(groups, *draws(groups, stochastic=stochastic))
+    return Quantised(words, low, step, codes, x.shape, x.dtype)
+
+
+def _group(x: Tensor, images: int, codes_a_word: int) -> int:
+    """Return how many numbers share a range: 256, or a token's where a token has fewer.
+
+    Linear layers save [images x tokens, channels]; products save what has heads in front.
+    """
+    by_token = x.dim() < BY_TOKEN or (x.dim() == BY_TOKEN and x.shape[0] == images)
+    return min(GROUP, x.shape[-1]) if by_token and x.shape[-1] % codes_a_word == 0 else GROUP
+
+
+def _unpack(kept: Quantised) -> Tensor:
+    flat = kept.codes.unpack(kept.words, kept.low, kept.step).view(-1)
+    whole: Tensor = flat[: kept.shape.numel()].view(kept.shape).to(kept.dtype)
+    return whole
