@@ -102,7 +102,7 @@ def _search(
     wishes: Wishes,
 ) -> None:
     """Go through the search and write what it found."""
-    from harness.search.costs import require_one_that_fits
+    from harness.search.costs import refusals, require_one_that_fits
     from harness.search.outcome import account, write_suite
     from harness.search.stages import Search
     from reports import search_page, units
@@ -110,6 +110,8 @@ def _search(
     space = _space(suite, method, partners)
     launcher = make_launcher()
     costs = _predicted(space, launcher, store)
+    for said in refusals(costs.values()):
+        _say(said)
     quest = _quest(space, suite, limit)
     require_one_that_fits(space.candidates, costs, quest)
     fitting = [cost for cost in costs.values() if quest.fits(cost)]

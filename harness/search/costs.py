@@ -1,7 +1,8 @@
 """Memory and FLOPs of every candidate, predicted once and kept."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
@@ -37,9 +38,9 @@ def predict_all(
         jobs: processes at a time.
         tell: is told how many of how many are done.
     """
-    names = {candidate.spec.row_id(): _name(candidate.spec, source) for candidate in candidates}
+    names = {candidate.row_id: _name(candidate.spec, source) for candidate in candidates}
     kept = _read(path)
-    missing = [c.spec for c in candidates if names[c.spec.row_id()] not in kept]
+    missing = [c.spec for c in candidates if names[c.row_id] not in kept]
     parts = [missing[first : first + AT_A_TIME] for first in range(0, len(missing), AT_A_TIME)]
     with ThreadPoolExecutor(jobs) as pool:
         asked = {pool.submit(ask, part): part for part in parts}
@@ -77,15 +78,24 @@ def require_one_that_fits(
     Raises:
         BadInput: it is not; the smallest candidate is named.
     """
-    known = [c for c in candidates if not costs[c.spec.row_id()].reason]
+    known = [c for c in candidates if not costs[c.row_id].reason]
     if not known:
-        reasons = sorted({costs[c.spec.row_id()].reason for c in candidates})
+        reasons = sorted({costs[c.row_id].reason for c in candidates})
         raise BadInput(f"no candidate can be predicted: {'; '.join(reasons[:3])}")
-    smallest = min(known, key=lambda c: costs[c.spec.row_id()].peak_bytes)
-    least = costs[smallest.spec.row_id()].peak_bytes
+    smallest = min(known, key=lambda c: costs[c.row_id].peak_bytes)
+    least = costs[smallest.row_id].peak_bytes
     if least > quest.memory_bytes:
         raise BadInput(
             f"nothing fits into {quest.memory_bytes} bytes: of {len(candidates)} candidates the "
             f"smallest needs {least} ({smallest.spec.label()}); allow that much, or take smaller "
             "images, a smaller batch or model"
         )
+
+
+def refusals(costs: Collection[StepCost]) -> list[str]:
+    """Return for each reason, in words, how many candidates it keeps from being predicted."""
+    counts = Counter(cost.reason for cost in costs if cost.reason)
+    return [
+        f"{count} of {len(costs)} candidates cannot be predicted: {reason}"
+        for reason, count in counts.most_common()
+    ]

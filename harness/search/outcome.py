@@ -16,7 +16,7 @@ from harness.step_cost import StepCost
 def account(space: Space, costs: dict[str, StepCost], quest: Quest, tried: Tried) -> Found:
     """Return a search's account."""
     numbers = list(tried.short)
-    known = [costs[candidate.spec.row_id()] for candidate in space.candidates]
+    known = [costs[candidate.row_id] for candidate in space.candidates]
     return Found(
         method=space.method,
         workload=tried.rows[0].spec.workload,
@@ -29,14 +29,14 @@ def account(space: Space, costs: dict[str, StepCost], quest: Quest, tried: Tried
         refused=sum(bool(cost.reason) for cost in known),
         tried=tuple(_setting(number, space, costs, tried) for number in numbers),
         rows=tuple(
-            _row(row, numbers.index(row.setting), costs[row.spec.row_id()], record.key, tried)
+            _row(row, numbers.index(row.setting), costs[row.row_id], record.key, tried)
             for row, record in zip(tried.rows, tried.profiles, strict=True)
         ),
     )
 
 
 def _setting(number: int, space: Space, costs: dict[str, StepCost], tried: Tried) -> TriedSetting:
-    cost, short = costs[space.plain(number).spec.row_id()], best_of(tried.short[number])
+    cost, short = costs[space.plain(number).row_id], best_of(tried.short[number])
     tries = tried.whole.get(number, ())
     best = best_of(tries)
     return TriedSetting(
@@ -60,7 +60,7 @@ def _row(row: Candidate, place: int, cost: StepCost, profile: str, tried: Tried)
         micro_batch=row.spec.workload.micro_batch,
         predicted_bytes=cost.peak_bytes,
         profile=profile,
-        trainings=tried.trained.get(row.spec.row_id(), ()),
+        trainings=tried.trained.get(row.row_id, ()),
     )
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,11 @@ class Candidate:
     companion: str
     spec: TrialSpec
 
+    @cached_property
+    def row_id(self) -> str:
+        """Its row's id, asked for often and slow to make."""
+        return self.spec.row_id()
+
     def is_plain(self) -> bool:
         """Return whether it is its setting and nothing else, on whole batches."""
         return not self.companion and self.spec.workload.micro_batch is None
@@ -48,7 +54,11 @@ class Space:
 
     def plain(self, setting: int) -> Candidate:
         """Return the setting alone, on whole batches."""
-        return next(c for c in self.candidates if c.setting == setting and c.is_plain())
+        return self._plain[setting]
+
+    @cached_property
+    def _plain(self) -> dict[int, Candidate]:
+        return {c.setting: c for c in self.candidates if c.is_plain()}
 
     def neighbours(self, setting: int) -> list[int]:
         """Return the settings that differ from one in a single option."""

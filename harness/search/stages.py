@@ -192,7 +192,7 @@ class Search:
         for row in chosen:
             best = best_of(self._whole[row.setting])
             if best is not None:
-                trials[row.spec.row_id()] = [
+                trials[row.row_id] = [
                     training_of(row.spec, self._quest.recipe, best.learning_rate, seed)
                     for seed in self._quest.seeds
                 ]
@@ -204,4 +204,4 @@ class Search:
         return self._cost(self._space.plain(setting))
 
     def _cost(self, candidate: Candidate) -> StepCost:
-        return self._costs[candidate.spec.row_id()]
+        return self._costs[candidate.row_id]
