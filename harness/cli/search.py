@@ -237,7 +237,7 @@ def _first(
 
     question = {
         "rows": [candidate.spec.row_id() for candidate in space.candidates],
-        "quest": asdict(replace(quest, recipe=None)) | {"recipe": quest.recipe.model_dump()},
+        "quest": asdict(quest) | {"recipe": quest.recipe.model_dump(mode="json")},
         "seconds": aim,
     }
     first = remembered(store.folder / EFFORT, question, decide)
