@@ -171,7 +171,8 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
     workload = suite.workloads(suite.questions[0])[0]
     model = models.outline(workload, data.classes(workload.data, workload.classes))
     profile = suite.profile or Profile(rounds=3, steps=3, warmup_steps=1)
-    return make_space(methods.load(method), workload, len(blocks(model)), partners, profile)
+    depth = len(blocks(model))
+    return make_space(method, methods.load(method), workload, depth, partners, profile)
 
 
 def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "dict[str, StepCost]":

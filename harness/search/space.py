@@ -71,11 +71,17 @@ class Space:
 
 
 def make_space(
-    method: Method, workload: Workload, depth: int, companions: Iterable[str], profile: Profile
+    name: str,
+    method: Method,
+    workload: Workload,
+    depth: int,
+    companions: Iterable[str],
+    profile: Profile,
 ) -> Space:
     """Return the space of a method on a workload.
 
     Args:
+        name: of the method, as it is loaded.
         method: with its default options, which are the published setting.
         workload: what every candidate is given; its micro-batch is replaced.
         depth: blocks of the model.
@@ -85,7 +91,7 @@ def make_space(
     Raises:
         BadInput: the method says nothing about what might be varied.
     """
-    name, variants = method.name(), method.variants(depth)
+    variants = method.variants(depth)
     if not variants:
         raise BadInput(
             f"{name!r} names no variants, so there is nothing to search; a method does so by "

@@ -31,7 +31,7 @@ RATES = (1e-4, 1e-3)
 
 
 def make_bsr_space(companions=("int8", "checkpoint"), workload=WORKLOAD):
-    return make_space(methods.load("bsr"), workload, 12, companions, PROFILE)
+    return make_space("bsr", methods.load("bsr"), workload, 12, companions, PROFILE)
 
 
 def made_record(spec, **values):
@@ -162,7 +162,7 @@ def test_every_variant_of_every_method_is_one_of_its_settings(depth):
 
 def test_a_method_without_variants_is_named():
     with pytest.raises(BadInput, match="'head' names no variants"):
-        make_space(methods.load("head"), WORKLOAD, 12, (), PROFILE)
+        make_space("head", methods.load("head"), WORKLOAD, 12, (), PROFILE)
 
 
 def test_settings_are_spread_over_their_work():
@@ -402,15 +402,33 @@ warmup_steps = 0
 method = "bsr"
 to_try = [1e-3]
 """
+FEW = """
+from dataclasses import dataclass
+
+from methods.bsr import BlockSelectiveReprogramming
+
+
+@dataclass(frozen=True)
+class Few(BlockSelectiveReprogramming):
+    trained_blocks: tuple[int, ...] = (1, 3, 5)
+    drop_at: tuple[int, ...] = (1, 3)
+
+    @classmethod
+    def variants(cls, depth):
+        return {"trained_blocks": (5,)}, {"trained_blocks": (5,), "drop_at": ()}
+"""
 
 
 def test_a_small_search_leaves_page_figure_and_suite(typed, tmp_path):
-    suite = tmp_path / "small.toml"
+    """Of a method in a file of one's own, with two settings beside its default."""
+    suite, file = tmp_path / "small.toml", tmp_path / "few.py"
     suite.write_text(SUITE, encoding="utf-8")
-    asked = ("search", "--like", suite, "--memory", "1GiB", "--time", "1s", "--with", "")
+    file.write_text(FEW, encoding="utf-8")
+    asked = ["search", "--like", suite, "--memory", "1GiB", "--time", "1s", "--with", ""]
+    asked += ["--method", f"{file}:Few", "--results", tmp_path / "out"]
 
-    code, said = typed(*asked, "--results", tmp_path / "out")
-    again, _ = typed(*asked, "--results", tmp_path / "out")
+    code, said = typed(*asked)
+    again, _ = typed(*asked)
 
     assert (code, again) == (0, 0), said
     page = (tmp_path / "out" / "search.md").read_text(encoding="utf-8")
@@ -444,7 +462,6 @@ def test_candidates_that_cannot_be_are_counted_with_their_reason(world):
         (("--with", "int9"), "did you mean 'int8'"),
         (("--like", "memory"), "trains nothing"),
         (("--model", "test_vit_"), "no timm model"),
-        (("--memory", "1KiB"), "the smallest needs"),
     ],
 )
 def test_bad_input_is_said_in_a_line(typed, tmp_path, wrong, expected):
