@@ -2,27 +2,26 @@
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
 
 from harness.compiled import require_compiles
 from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
-from harness.devices import torch_device
-from harness.devices.cpu import Cpu
 from harness.errors import BadInput, Unreadable
-from harness.meters.counted import CUDA_BLOCK_BYTES
+from harness.fake_step import (
+    NOT_OF_ITS_DEVICE,
+    fake_batch,
+    fake_job,
+    fake_numbers,
+    grain_of,
+    on_cuda,
+    why_unpredictable,
+)
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
 from harness.method import Method, Unsupported
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
-from harness.training import Job, Loader, make_ready, optimizer_step, preprocessing
+from harness.training import Job, Loader, optimizer_step, preprocessing
 from harness.workload import data, models
 
 CUDA_ASSUMES = (
@@ -31,20 +30,9 @@ CUDA_ASSUMES = (
     "workspaces (cuBLAS 8 to 32 MiB, cuDNN for the patch convolution), the allocator's reserve "
     "and the CUDA context come on top"
 )
-DEPENDS_ON_DATA = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
-NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
 NOT_OF_COMPILED = (
     "predicted only for a step that is not compiled: what a compiled one keeps and recomputes is "
     "the compiler's choice; FLOPs are those of the uncompiled step"
-)
-NOT_OF_ITS_DEVICE = (
-    "predicted over tensors of a CPU, on which this method does not do what it does on the device "
-    "it is made for"
 )
 ONLY_PREDICTED = (
     "nothing was executed: memory is predicted, and FLOPs are counted over tensors without numbers"
@@ -99,13 +87,9 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     _add_convention(reading, prepared, method, workload)
     _add_macs(reading, prepared, preprocess.side, workload.batch)
     try:
-        _teach_fused_sgd()
-        # No fallback: it would run the real kernel over as much real memory.
-        with FakeTensorMode(allow_fallback_kernels=False):
-            _replace_by_fakes(prepared)
-            device = Cpu(torch.device("cpu"))
-            job = make_ready(spec.uncompiled(), method, prepared, device, preprocess)
-            batch = _fake_batch(job)
+        with fake_numbers(prepared):
+            job = fake_job(spec.uncompiled(), method, prepared, preprocess)
+            batch = fake_batch(job)
             _add_flops(reading, job, batch)
             if workload.compiled_step:
                 reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
@@ -114,19 +98,9 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
             else:
                 _add_memory(reading, job, batch)
     except RuntimeError as error:
-        why = _why_unpredictable(error)
+        why = why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
     return reading
-
-
-def _why_unpredictable(error: RuntimeError) -> str:
-    """Return why a fake step ended; an error that is no fault of faking is raised again."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, DEPENDS_ON_DATA):
-        return f"the step's shapes or values depend on data: {said}"
-    if NO_SHAPE in str(error):
-        return f"an operator does not say what shape it makes: {said}"
-    raise error
 
 
 def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
@@ -140,8 +114,7 @@ def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None
 
 def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
     """Run a second fake step, a steady one."""
-    on_cuda = torch_device(job.spec.workload.device).type == "cuda"
-    step = counted_step(job, batch, grain=CUDA_BLOCK_BYTES if on_cuda else 1)
+    step = counted_step(job, batch, grain=grain_of(job.spec.workload))
     reading.measurements.update(
         {
             "peak_estimated_bytes": step.peak,
@@ -149,36 +122,9 @@ def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> Non
         }
         | at_peak_metrics(step)
     )
-    if on_cuda:
+    if on_cuda(job.spec.workload):
         reading.notes.append(CUDA_ASSUMES)
     reading.detail["peak_place"] = step.peak_place
-
-
-def _teach_fused_sgd() -> None:
-    """Tell torch that its fused SGD, which works in place, makes nothing; torch 2.14 lacks that."""
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "Meta"):  # noqa: SLF001 - as torch's own tests ask
-        torch.library.register_fake("aten::_fused_sgd_", lambda *_, **__: None)
-
-
-def _fake_batch(job: Job) -> tuple[Tensor, Tensor]:
-    count, side = job.spec.workload.batch, job.preprocess.side
-    return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
-
-
-def _replace_by_fakes(model: nn.Module) -> None:
-    """Put a tensor without numbers in the place of every parameter and buffer of a meta model.
-
-    Must run inside a fake tensor mode. A parameter that several modules share stays one.
-    """
-    fakes: dict[Tensor, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if parameter not in fakes:
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-                fakes[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-            setattr(module, name, fakes[parameter])
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
 
 
 def _add_convention(

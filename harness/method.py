@@ -128,6 +128,17 @@ class Method(ABC):
         """
         return 0
 
+    @classmethod
+    def variants(cls, depth: int) -> tuple[dict[str, Any], ...]:  # noqa: ARG003 - for those who override it
+        """Return settings of its options, beside the default, that ``bsrbench search`` may try.
+
+        A setting leaves out options that stay as they are. None means there is nothing to search.
+
+        Args:
+            depth: blocks of the model.
+        """
+        return ()
+
 
 @dataclass(frozen=True)
 class Composed(Method):

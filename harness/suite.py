@@ -168,19 +168,20 @@ class Suite(Frozen):
             raise BadInput("nothing to tune: a suite needs [training], and its rows to_try = [...]")
         if self.vary:
             raise BadInput("learning rates are chosen for one workload: this suite varies several")
-        settings = self._recipe(question) | {"evaluate": "validation", "evaluate_every": None}
+        settings = self.recipe(question) | {"evaluate": "validation", "evaluate_every": None}
         (workload,) = self.workloads(question)
         return [
             self._trained(row, workload, Training(**settings | {"learning_rate": rate}), seed)
             for rate in rates
         ]
 
-    def _recipe(self, question: Question) -> dict[str, Any]:
+    def recipe(self, question: Question) -> dict[str, Any]:
+        """Return the keys of a question's recipe; empty where the suite trains nothing."""
         return (self.training.model_dump() if self.training else {}) | question.training
 
     def _training(self, question: Question, row: SuiteMethod) -> Training:
         """Return how a row is trained: with the rate chosen for it, else the question's."""
-        settings = self._recipe(question)
+        settings = self.recipe(question)
         choice = question.chosen.get(_label(row))
         if choice is not None:
             settings |= {"learning_rate": choice.learning_rate, "tries": choice.tries}

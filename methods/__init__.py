@@ -28,8 +28,7 @@ SOURCES = (".py", ".cpp")
 
 def names() -> list[str]:
     """Return every method's name: files in this folder and installed entry points."""
-    here = {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
-    return sorted(here | {point.name for point in _entry_points()})
+    return sorted(_here() | {point.name for point in _entry_points()})
 
 
 def find(name: str) -> type[Method]:
@@ -40,13 +39,8 @@ def find(name: str) -> type[Method]:
     """
     if ".py:" in name or name.endswith(".py"):
         return _from_file(name)
-    if name not in names():
-        raise unknown("method", name, names())
-    for point in _entry_points():
-        if point.name == name and not (FOLDER / f"{name}.py").exists():
-            with _explained(f"entry point {point.value!r} of the method {name!r}"):
-                loaded: type[Method] = point.load()
-            return loaded
+    if name not in _here():  # looked at first: entry points take a while to list
+        return _from_entry_point(name)
     where = f"methods/{name}.py"
     with _explained(where):
         module = importlib.import_module(f"{__name__}.{name}")
@@ -85,6 +79,19 @@ def fingerprint(name: str) -> str:
     files += sorted(path for path in (FOLDER / "parts").iterdir() if path.suffix in SOURCES)
     text = b"\0".join(file.read_bytes() for file in files)
     return hashlib.sha256(text).hexdigest()[:8]
+
+
+def _here() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(__path__) if not module.ispkg}
+
+
+def _from_entry_point(name: str) -> type[Method]:
+    points = [point for point in _entry_points() if point.name == name]
+    if not points:
+        raise unknown("method", name, names())
+    with _explained(f"entry point {points[0].value!r} of the method {name!r}"):
+        loaded: type[Method] = points[0].load()
+    return loaded
 
 
 def _entry_points() -> importlib.metadata.EntryPoints:

@@ -1,7 +1,8 @@
 """BSR, block selective reprogramming: few trained blocks, fewer and fewer tokens."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from itertools import product
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -14,6 +15,11 @@ from methods.parts.tokens import KeepRate, drop_in, tokens_passed_on
 
 TRAINED_BLOCKS = (3, 7, 11)
 DROP_AT = (3, 6, 9)
+# What a search may try: how many blocks train, the last ones or evenly spread; after which share of
+# the depth tokens are dropped; and how many are kept.
+LAST, SPREAD = (1, 2, 3, 4), (2, 3, 4)
+DROPS = ((0.25, 0.5, 0.75), (0.1, 0.35, 0.6), (0.5, 0.67, 0.84), (0.17,))
+KEEP_RATES = (0.3, 0.5, 0.7)
 
 
 @dataclass(frozen=True)
@@ -78,3 +84,28 @@ class BlockSelectiveReprogramming(Method):
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return how many tokens each block passes on."""
         return tokens_passed_on(entering, depth, self.drop_at, self.keep_rate, fuse=self.fuse)
+
+    @classmethod
+    def variants(cls, depth: int) -> tuple[dict[str, Any], ...]:
+        """Return choices of trained blocks with choices of places, keep rate and fusing."""
+        trained = [tuple(range(depth - count, depth)) for count in LAST if count <= depth]
+        trained += [_spread(count, depth) for count in SPREAD if count <= depth]
+        dropping = [
+            {"drop_at": places, "keep_rate": rate, "fuse": fuse}
+            for places, rate, fuse in product(_places(depth), KEEP_RATES, (True, False))
+        ]
+        return tuple(
+            {"trained_blocks": blocks} | how
+            for blocks, how in product(dict.fromkeys(trained), [{"drop_at": ()}, *dropping])
+        )
+
+
+def _spread(count: int, depth: int) -> tuple[int, ...]:
+    """Return so many blocks, evenly spread and with the last one, as the paper chose its three."""
+    return tuple((number + 1) * depth // count - 1 for number in range(count))
+
+
+def _places(depth: int) -> list[tuple[int, ...]]:
+    """Return places to drop tokens at; for twelve blocks the paper's are the first."""
+    found = [tuple(dict.fromkeys(int(share * depth) for share in shares)) for shares in DROPS]
+    return list(dict.fromkeys(found))

@@ -12,6 +12,7 @@ from harness.cli.health import doctor
 from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
 from harness.cli.results import claims, compare, export, report
+from harness.cli.search import search
 from harness.cli.status import status
 from harness.cli.suites import run, tune
 from harness.cli.version import print_version
@@ -68,7 +69,7 @@ def main() -> None:
 
 
 COMMANDS = (
-    *(run, tune, profile, estimate, fit, doctor),
+    *(run, tune, profile, estimate, fit, search, doctor),
     *(report, compare, export, claims, list_),
     *(status, care, new_method, check, completion),
 )

@@ -7,6 +7,7 @@ from typing import Any
 from harness.errors import BadInput
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
+TIMES = {"s": 1, "min": 60, "h": 3600}
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -45,3 +46,15 @@ def size_in_bytes(option: str, text: str) -> int:
     if found is None or found[2].upper() not in UNITS or float(found[1]) <= 0:
         raise BadInput(f"{option} {text!r}: expected a size like 512MiB, 2GiB or 4GB")
     return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+def seconds_of(option: str, text: str) -> float:
+    """Return the seconds of ``90s``, ``30min``, ``2h`` and the like.
+
+    Raises:
+        BadInput: it is no time; ``option`` is named.
+    """
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]+)", text.strip())
+    if found is None or found[2] not in TIMES or float(found[1]) <= 0:
+        raise BadInput(f"{option} {text!r}: expected a time like 90s, 30min or 2h")
+    return float(found[1]) * TIMES[found[2]]

@@ -19,11 +19,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from harness.errors import BadInput
 from harness.launch.cores import choose
 from harness.launch.limits import Limits
 from harness.launch.server import PRELOADED, one_blas_thread
 from harness.record import Status
 from harness.spec import TrialSpec
+from harness.step_cost import COSTS, StepCost, step_costs
 from harness.training import Loader, workers
 from harness.trial import CLOCK, PassResult, check, perform
 
@@ -71,6 +73,17 @@ class LocalLauncher:
     def check(self, spec: TrialSpec) -> PassResult:
         """Return whether the trial can be started at all; fetches weights, without a limit."""
         return self._call(check, spec.model_dump_json())
+
+    def costs(self, specs: Sequence[TrialSpec]) -> list[StepCost]:
+        """Return what a step of each trial takes, predicted in one process.
+
+        Raises:
+            BadInput: that process died.
+        """
+        result = self._call(step_costs, [spec.model_dump_json() for spec in specs])
+        if result.status != Status.COMPLETED:
+            raise BadInput(f"predicting {specs[0].label()} and others failed: {result.reason}")
+        return [StepCost(**cost) for cost in result.reading[COSTS]]
 
     def perform(
         self,

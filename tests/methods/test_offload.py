@@ -9,7 +9,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import methods
-from harness.estimate import NOT_OF_ITS_DEVICE, predict
+from harness.estimate import predict
+from harness.fake_step import NOT_OF_ITS_DEVICE
 from harness.method import Unsupported
 from harness.trial import perform
 from methods import offload

@@ -1,0 +1,246 @@
+"""The command search."""
+
+import os
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.cli.completion import method_names, suite_names
+from harness.cli.options import DATA_ROOT, PROGRESS, with_options
+from harness.cli.results import LOCAL_RESULTS
+from harness.cli.running import Wishes, look_for_data_in, make_launcher, open_store, run_trials
+from harness.cli.settings import seconds_of, setting, size_in_bytes
+from harness.errors import BadInput
+from harness.files import write_whole
+
+if TYPE_CHECKING:
+    from harness.launch.local import LocalLauncher
+    from harness.record import TrialRecord
+    from harness.search.quest import Quest
+    from harness.search.space import Space
+    from harness.spec import TrialSpec
+    from harness.step_cost import StepCost
+    from harness.store import Store
+    from harness.suite import Suite
+
+COSTS, EFFORT, ACCOUNT, SUITE = "costs.json", "effort.json", "search.json", "found.toml"
+SHARES = (1 / 3, 1.0, 3.0)  # of the recipe's learning rate, where the suite names none to try
+
+
+@click.command()
+@click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
+@click.option("--time", "time_", default="30min", show_default=True, help="An aim: 90s, 30min, 2h.")
+@click.option(
+    "--like",
+    default="cifar-small",
+    show_default=True,
+    shell_complete=suite_names,
+    help="A suite whose workload and recipe hold, but for what is said here.",
+)
+@click.option("--model", help="A timm model.")
+@click.option("--weights", help="random, timm, a packaged set, or file:NAME below the data root.")
+@click.option("--data", help="A data set, pack:FILE.npz or folder:FOLDER below the data root.")
+@click.option("--image-size", type=int, help="Pixels.")
+@click.option("--batch", type=int, help="Images an optimizer step.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
+)
+@click.option("--method", default="bsr", show_default=True, shell_complete=method_names)
+@click.option(
+    "--with",
+    "companions",
+    default="int8,checkpoint",
+    show_default=True,
+    help="Methods to compose it with, joined by commas; '' for none.",
+)
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for all that is found.")
+@with_options(DATA_ROOT, PROGRESS)
+def search(
+    memory: str,
+    time_: str,
+    like: str,
+    settings: tuple[str, ...],
+    method: str,
+    companions: str,
+    results: Path | None,
+    data_root: Path | None,
+    progress: str,
+    **workload: Any,
+) -> None:
+    """Look for settings of a method that need less memory and time at no loss of accuracy.
+
+    Predicts memory and FLOPs of every setting, alone, with companions and in micro-batches; trains
+    what may be worth it, on the validation split; measures the best, and writes their account
+    (search.md), a figure and a suite (found.toml). The test split is read when that suite is run.
+    Asked again, a search goes on where it was.
+
+    \b
+    Examples:
+      bsrbench search --memory 150MiB --data-root ~/data
+      bsrbench search --model deit_small_patch16_224 --weights timm --data cifar10 \\
+        --image-size 224 --memory 512MiB --time 2h
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    look_for_data_in(data_root)
+    limit, aim = size_in_bytes("--memory", memory), seconds_of("--time", time_)
+    suite = _suite_like(like, settings, workload)
+    store = open_store(results or LOCAL_RESULTS / "search")
+    store.open_for_writing()
+    partners = [name.strip() for name in companions.split(",") if name.strip()]
+    _search(store, suite, method, partners, limit, aim, Wishes(announces=False, progress=progress))
+
+
+def _search(
+    store: "Store",
+    suite: "Suite",
+    method: str,
+    partners: list[str],
+    limit: int,
+    aim: float,
+    wishes: Wishes,
+) -> None:
+    """Go through the search and write what it found."""
+    from harness.search.costs import refusals, require_one_that_fits
+    from harness.search.outcome import account, write_suite
+    from harness.search.stages import Search
+    from reports import search_page, units
+
+    space = _space(suite, method, partners)
+    launcher = make_launcher()
+    costs = _predicted(space, launcher, store)
+    for said in refusals(costs.values()):
+        _say(said)
+    quest = _quest(space, suite, limit)
+    require_one_that_fits(space.candidates, costs, quest)
+    fitting = [cost for cost in costs.values() if quest.fits(cost)]
+    _say(f"{len(fitting)} of {len(costs)} candidates fit into {units.mebibytes(limit)} MiB")
+    first = _first(space, quest, fitting, launcher, store, aim)
+    quest = replace(quest, first=first)
+
+    def do(trials: "list[TrialSpec]") -> "list[TrialRecord]":
+        return run_trials(store, trials, wishes)
+
+    tried = Search(space, costs, quest, do, _say).run()
+    found = account(space, costs, quest, tried)
+    write_whole(store.folder / ACCOUNT, found.model_dump_json(indent=1) + "\n")
+    write_suite(found, store.folder / SUITE)
+    for line in search_page.write(found, store.folder):
+        click.echo(line)
+    click.echo(f"account: {store.folder / 'search.md'}; suite: {store.folder / SUITE}")
+
+
+def _say(said: str) -> None:
+    click.echo(said, err=True)
+
+
+def _suite_like(name: str, settings: tuple[str, ...], changed: dict[str, Any]) -> "Suite":
+    """Return a suite with what was said here in the place of its own.
+
+    Raises:
+        BadInput: there is no such suite, or it trains nothing.
+    """
+    from harness import suite
+
+    said = {f"workload.{key}": value for key, value in changed.items() if value is not None}
+    found = suite.read(suite.find(name), said | dict(setting(text) for text in settings))
+    if found.training is None:
+        raise BadInput(f"--like {name}: the suite trains nothing, so it has no recipe to take")
+    return found
+
+
+def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
+    """Return all there is to choose from.
+
+    Raises:
+        BadInput: the method has nothing to vary, or several at once were named.
+    """
+    import methods
+    from harness.search.space import make_space
+    from harness.spec import Profile
+    from harness.vit import blocks
+    from harness.workload import data, models
+
+    if "+" in method:
+        raise BadInput(
+            f"--method {method!r}: name one method, and what to compose it with by --with"
+        )
+    for name in partners:
+        methods.load(f"{method}+{name}")
+    workload = suite.workloads(suite.questions[0])[0]
+    model = models.outline(workload, data.classes(workload.data, workload.classes))
+    profile = suite.profile or Profile(rounds=3, steps=3, warmup_steps=1)
+    depth = len(blocks(model))
+    return make_space(method, methods.load(method), workload, depth, partners, profile)
+
+
+def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "dict[str, StepCost]":
+    """Predict every candidate that was not predicted before."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    import methods
+    from harness.search.costs import predict_all
+
+    jobs = len(os.sched_getaffinity(0))
+    with Progress(console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("predicting memory and FLOPs", total=len(space.candidates))
+        return predict_all(
+            space.candidates,
+            launcher.costs,
+            cache(methods.fingerprint),
+            store.folder / COSTS,
+            jobs=jobs,
+            tell=lambda done, of: shown.update(task, completed=done, total=of),
+        )
+
+
+def _quest(space: "Space", suite: "Suite", limit: int) -> "Quest":
+    """Return what is looked for, with the fewest settings to begin with."""
+    from harness.search.effort import LEAST
+    from harness.search.quest import Quest
+    from harness.spec import Recipe
+
+    question = suite.questions[0]
+    recipe = Recipe(**suite.recipe(question))
+    rows = [row.to_try for row in suite.methods if row.method == space.method]
+    rates = question.to_try or next(iter(rows), ())
+    rates = rates or tuple(share * recipe.learning_rate for share in SHARES)
+    return Quest(recipe, rates, suite.seeds, limit, first=LEAST)
+
+
+def _first(
+    space: "Space",
+    quest: "Quest",
+    fitting: "list[StepCost]",
+    launcher: "LocalLauncher",
+    store: "Store",
+    aim: float,
+) -> int:
+    """Return how many settings to begin with, and say how long all will take."""
+    from harness.profiler.speed import FLOP_PER_SECOND
+    from harness.search.effort import first_settings, remembered
+    from harness.search.quest import training_of
+    from harness.trial import IMAGES, SPEED
+
+    row = space.candidates[0].spec
+
+    def decide() -> int:
+        trained = training_of(row, quest.recipe, quest.rates[0], 0)
+        checked, tried = launcher.check(trained), launcher.perform(SPEED, row)
+        for result in (checked, tried):
+            if result.status != "completed":
+                raise BadInput(result.reason)
+        images = checked.reading["detail"][IMAGES]["validation"]
+        speed = tried.reading["detail"][FLOP_PER_SECOND]
+        return first_settings(quest, row.workload, fitting, images, speed, aim)
+
+    question = {
+        "rows": [candidate.spec.row_id() for candidate in space.candidates],
+        "quest": asdict(quest) | {"recipe": quest.recipe.model_dump(mode="json")},
+        "seconds": aim,
+    }
+    first = remembered(store.folder / EFFORT, question, decide)
+    _say(f"{first} settings will be trained at first, and as many neighbours of the best")
+    return first
