@@ -16,6 +16,7 @@ from harness.counted_step import at_peak_metrics, counted_step
 from harness.devices import torch_device
 from harness.devices.cpu import Cpu
 from harness.errors import BadInput, Unreadable
+from harness.experts import turns
 from harness.meters.counted import CUDA_BLOCK_BYTES
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
@@ -23,7 +24,7 @@ from harness.method import Method, Unsupported
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
 from harness.training import Job, Loader, make_ready, optimizer_step, preprocessing
-from harness.workload import data, models
+from harness.workload import models, tasks
 
 CUDA_ASSUMES = (
     "predicted for CUDA on a CPU: every storage is rounded up to blocks of 512 bytes, and "
@@ -82,7 +83,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     method = load(spec.method, **spec.options)
     if workload.compiled_step:
         require_compiles(method)
-    model = models.outline(workload, data.classes(workload.data, workload.classes))
+    model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model)
     reading = Reading(
@@ -154,7 +155,7 @@ def _teach_fused_sgd() -> None:
 
 
 def _fake_batch(job: Job) -> tuple[Tensor, Tensor]:
-    count, side = job.spec.workload.batch, job.preprocess.side
+    count, side = job.spec.workload.step_images(), job.preprocess.side
     return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
 
 
@@ -190,7 +191,8 @@ def _add_convention(
 
 def _add_macs(reading: Reading, prepared: nn.Module, side: int, batch: int) -> None:
     try:
-        macs = forward_macs(prepared, torch.empty(1, 3, side, side, device="meta"))
-        reading.measurements["forward_macs"] = macs.total * batch
+        image = torch.empty(1, 3, side, side, device="meta")
+        total = sum(forward_macs(prepared, image).total for _ in turns(prepared))
+        reading.measurements["forward_macs"] = total * batch
     except Unreadable as reason:
         reading.missing["forward_macs"] = str(reason)

@@ -37,11 +37,13 @@ def _groups(
     decay = workload.weight_decay
     if workload.layer_decay == 1 and workload.decay_vectors:
         return [{"params": trained, "lr_scale": 1.0, "weight_decay": decay}]
-    undecayed: Any = getattr(model, "no_weight_decay", tuple)
+    listed: Any = getattr(model, "no_weight_decay", tuple)
+    # By name, too: the biases of experts are stacked, and still one vector each.
+    biases = [name for name, _ in model.named_parameters() if name.endswith(".bias")]
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model,
         weight_decay=decay,
-        no_weight_decay_list=() if workload.decay_vectors else undecayed(),
+        no_weight_decay_list=() if workload.decay_vectors else [*listed(), *biases],
         weight_decay_exclude_1d=not workload.decay_vectors,
         layer_decay=workload.layer_decay,
     )

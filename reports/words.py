@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.metrics import METRICS
+from harness.spec import MultiTask
 from harness.workload.packages import origin
 from reports import units
 from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
@@ -39,11 +40,13 @@ def _setting(comparison: Comparison) -> str:
     image = f"{workload.image_size} px" if workload.image_size else "the model's own image size"
     text = (
         f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
-        f"{workload.data!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
+        f"{workload.data_name()!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
         f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )
-    if workload.data.startswith(("pack:", "folder:")):
+    if workload.multitask:
+        text += f" {_tasks(workload.multitask)}"
+    if any(name.startswith(("pack:", "folder:")) for name in workload.tasks()):
         text += " The data are a set of one's own: no accuracy compares with a published one."
     if trained:
         text += (
@@ -51,6 +54,20 @@ def _setting(comparison: Comparison) -> str:
             "tested once; the profile (memory, FLOPs, time) was taken once a row."
         )
     return text
+
+
+def _tasks(multitask: MultiTask) -> str:
+    said = (
+        f"The {len(multitask.tasks)} tasks take turns in a step, each with a head, a batch and an "
+        "optimizer step of its own; accuracy is the mean over tasks"
+    )
+    if not multitask.expert_blocks:
+        return f"{said}. All blocks are shared."
+    blocks = ", ".join(map(str, multitask.expert_blocks))
+    return (
+        f"{said}. Blocks {blocks} have {multitask.experts} experts in the place of their MLP, "
+        f"copies of it at first, and a gate a task, which sends each token to {multitask.top_k}."
+    )
 
 
 def _finding(comparison: Comparison) -> str:
