@@ -228,6 +228,8 @@ def rows_linear(rows: Tensor, layer: Experts, route: Route) -> Tensor:
 def lowered(x: Tensor) -> Tensor:
     """Return x in the type autocast gives to products."""
     kind = x.device.type
+    if kind == "meta":  # knows no autocast
+        return x
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 

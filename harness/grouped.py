@@ -40,10 +40,14 @@ def add_weights(total: Tensor, gradient: Tensor, rows: Tensor, ends: Tensor) -> 
 
 def add_biases(gradient: Tensor, ends: Tensor, like: Tensor) -> Tensor:
     """Return the gradient of ``by_expert``'s biases, [experts, out], in the type of ``like``."""
-    rows = torch.arange(gradient.shape[0], device=gradient.device)
-    expert = torch.searchsorted(ends, rows, right=True)
+    expert = rows_of(ends, gradient.shape[0])
     total = like.new_zeros(ends.shape[0], gradient.shape[1])
     return total.index_add_(0, expert, gradient.to(like.dtype))
+
+
+def rows_of(ends: Tensor, rows: int) -> Tensor:
+    """Return the expert of each row, [rows]."""
+    return torch.searchsorted(ends, torch.arange(rows, device=ends.device), right=True)
 
 
 def gathered(x: Tensor, token: Tensor) -> Tensor:

@@ -67,6 +67,7 @@ class EightBitActivations(Method):
                 linear=make,
                 norm=make,
                 gelu=make,
+                rows=make,
                 scale=make,
                 qkv=make,
                 matrix=by_head if self.materialise else None,

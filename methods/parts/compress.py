@@ -9,10 +9,12 @@ from timm.layers import LayerScale
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.experts import ExpertMlp
 from harness.method import Unsupported
 from harness.vit import Mixes, blocks, final_norm
 from methods.parts import compressed, compressed_attention
 from methods.parts.compressed import Codec
+from methods.parts.experts import KeepsLittle
 from methods.parts.extend import extend
 from methods.parts.mlp import RecomputesGelu
 
@@ -28,6 +30,8 @@ class Codecs:
         linear: inputs of Linear layers whose weight trains.
         norm: inputs of LayerNorm.
         gelu: inputs of GELU.
+        rows: inputs of GELU in a mixture of experts, [rows, channels], sorted by expert; ``None``
+            cannot pack what is not in the order of images.
         scale: inputs of LayerScale, where it trains.
         qkv: queries, keys and values, joined.
         matrix: the softmax of attention, which is then held whole; ``None`` keeps it fused, and
@@ -38,6 +42,7 @@ class Codecs:
     linear: Maker
     norm: Maker
     gelu: Maker
+    rows: Maker | None
     scale: Maker
     qkv: Maker
     matrix: Maker | None
@@ -57,12 +62,28 @@ def compress(model: nn.Module, codecs: Codecs) -> None:
             _compress_part(part, codecs, heads)
         if isinstance(block.mlp, RecomputesGelu):
             block.mlp.codec = codecs.gelu(heads)
+        if isinstance(block.mlp, ExpertMlp):
+            _compress_experts(block.mlp, codecs, heads)
         output = getattr(block.attn.proj, "codec", None) or codecs.linear(heads)
         matrix = codecs.matrix(heads) if codecs.matrix else None
         extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), output=output, matrix=matrix)
     norm = final_norm(model)
     if codecs.final_norm is not None and isinstance(norm, nn.LayerNorm):
         extend(norm, NormPacked, codec=codecs.final_norm(blocks(model)[0].attn.num_heads))
+
+
+def _compress_experts(mlp: Any, codecs: Codecs, heads: int) -> None:
+    """Make a mixture keep its input packed once, for its gates and its experts."""
+    if codecs.rows is None:
+        raise Unsupported(
+            "this method packs activations image by image, and the hidden activations of experts "
+            "are sorted by expert"
+        )
+    if not isinstance(mlp, KeepsLittle):
+        extend(mlp, KeepsLittle)
+    mlp.inputs, mlp.hidden = codecs.linear(heads), codecs.rows(heads)
+    for gate in mlp.gates:
+        gate.codec = mlp.inputs
 
 
 def _require_known(block: Any) -> None:

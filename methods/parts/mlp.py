@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.experts import ExpertMlp
 from harness.vit import blocks
 from methods.parts import compressed
+from methods.parts.experts import KeepsLittle
 from methods.parts.extend import extend
 
 
@@ -14,8 +16,13 @@ def recompute_gelu(model: nn.Module, indices: tuple[int, ...]) -> None:
     """Make the MLPs of some blocks keep GELU's input alone; logits and gradients stay the same."""
     chain = blocks(model)
     for index in indices:
-        if isinstance(chain[index].mlp.act, nn.GELU):
-            extend(chain[index].mlp, RecomputesGelu, codec=compressed.as_is)
+        mlp = chain[index].mlp
+        if not isinstance(mlp.act, nn.GELU):
+            continue
+        if isinstance(mlp, ExpertMlp):
+            extend(mlp, KeepsLittle, inputs=compressed.as_is, hidden=compressed.as_is)
+        else:
+            extend(mlp, RecomputesGelu, codec=compressed.as_is)
 
 
 class RecomputesGelu(nn.Module):
