@@ -164,8 +164,9 @@ def optimizer_step(
     """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
 
     Of several tasks each has its turn, with an optimizer step of its own; heads and gates of the
-    others have no gradient in it, and the optimizer passes them over. Reads no value back, so it runs over fake tensors and lets a GPU run ahead. Gradients are
-    freed at the end, so that a step starts and ends with the same tensors alive.
+    others have no gradient in it, and the optimizer passes them over. Reads no value back, so it
+    runs over fake tensors and lets a GPU run ahead. Gradients are freed at the end, so that a step
+    starts and ends with the same tensors alive.
 
     Args:
         job: the trial.

@@ -79,7 +79,9 @@ def _with_tasks(
         vit.require_blocks(model, "multitask.expert_blocks", wanted, PAPERS_EXPERTS)
         experts.take_turns(model, classes, wanted, multitask.experts, multitask.top_k)
     except Unsupported as reason:
-        raise BadInput(f"{type(model).__name__} cannot be given several tasks: {reason}") from reason
+        raise BadInput(
+            f"{type(model).__name__} cannot be given several tasks: {reason}"
+        ) from reason
     return model
 
 

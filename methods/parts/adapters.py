@@ -51,7 +51,8 @@ def adapt(
     mixed = [i for i in numbers if isinstance(blocks(model)[i].mlp, ExpertMlp)]
     if mixed and (inside := sorted({"fc1", "fc2"} & set(targets))):
         raise Unsupported(
-            f"{' and '.join(inside)} of blocks {mixed} are layers of experts, which peft cannot adapt"
+            f"{' and '.join(inside)} of blocks {mixed} are layers of experts, which peft cannot "
+            "adapt"
         )
     try:
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, slow
