@@ -77,6 +77,9 @@ class Experts(nn.Module):
         bias: [experts, out].
     """
 
+    weight: nn.Parameter
+    bias: nn.Parameter
+
     def __init__(self, layer: nn.Linear, experts: int) -> None:
         super().__init__()
         for name, parameter in layer.named_parameters():
@@ -191,6 +194,16 @@ def counted_loads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 def turn_of(model: nn.Module) -> Turn | None:
     """Return who says whose turn it is; ``None`` where there is one task."""
     return next((part.turn for part in model.modules() if isinstance(part, TaskHeads)), None)
+
+
+def task_of(model: nn.Module) -> dict[Tensor, int]:
+    """Return the task of every parameter that is one task's alone: heads and gates."""
+    found: dict[Tensor, int] = {}
+    for part in model.modules():
+        own = part if isinstance(part, TaskHeads) else getattr(part, "gates", ())
+        for task, module in enumerate(own if isinstance(own, nn.ModuleList) else ()):
+            found |= dict.fromkeys(module.parameters(), task)
+    return found
 
 
 def turns(model: nn.Module) -> Iterator[int]:

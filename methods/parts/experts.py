@@ -144,4 +144,5 @@ def _some_rows(rows: int, width: int) -> Iterator[slice]:
 
 def _within(ends: Tensor, some: slice) -> Tensor:
     """Return where the rows of each expert end within a slice of all rows."""
-    return (ends - some.start).clamp(0, some.stop - some.start)
+    own: Tensor = (ends - some.start).clamp(0, some.stop - some.start)
+    return own
