@@ -19,7 +19,7 @@ from harness.grouped import add_biases, add_weights, by_expert, gathered, scatte
 from harness.method import Unsupported
 
 
-@dataclass
+@dataclass(eq=False)
 class Turn:
     """Whose turn it is; all heads and gates of a model share one.
 
