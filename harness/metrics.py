@@ -128,9 +128,9 @@ METRICS: dict[str, Metric] = {
     "forward_macs": Metric(
         "MAC",
         "lower",
-        "Multiply-adds of the forward pass of one batch in evaluation mode, of matrix products, "
-        "convolutions and attention, counted by fvcore from a trace of one image with our "
-        "handlers for attention. 1 MAC is 2 FLOP.",
+        "Multiply-adds of the forward pass of one batch, of several tasks of one each, in "
+        "evaluation mode, of matrix products, convolutions and attention, counted by fvcore from a "
+        "trace of one image with our handlers for attention and experts. 1 MAC is 2 FLOP.",
     ),
     "step_flop": Metric(
         "FLOP",
@@ -142,8 +142,8 @@ METRICS: dict[str, Metric] = {
     "step_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of one optimizer step of one batch with no meter attached, every "
-        "sample of every round; data loading is not in it.",
+        "Wall-clock time of one optimizer step of one batch, of several tasks of all their turns, "
+        "with no meter attached, every sample of every round; data loading is not in it.",
         samples=True,
     ),
     **{
@@ -178,8 +178,8 @@ METRICS: dict[str, Metric] = {
     "evaluation_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of one forward pass of one batch in evaluation mode without gradients, "
-        "every sample of every round.",
+        "Wall-clock time of one forward pass of one batch, of several tasks of one each, in "
+        "evaluation mode without gradients, every sample of every round.",
         samples=True,
     ),
     "evaluation_images_per_second": Metric(
