@@ -16,7 +16,6 @@ from harness.counted_step import at_peak_metrics, counted_step
 from harness.devices import torch_device
 from harness.devices.cpu import Cpu
 from harness.errors import BadInput, Unreadable
-from harness.experts import turns
 from harness.meters.counted import CUDA_BLOCK_BYTES
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
@@ -24,6 +23,7 @@ from harness.method import Method, Unsupported
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
 from harness.training import Job, Loader, make_ready, optimizer_step, preprocessing
+from harness.turns import turns
 from harness.workload import models, tasks
 
 CUDA_ASSUMES = (

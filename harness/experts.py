@@ -1,7 +1,7 @@
-"""Mixtures of experts in the place of MLPs, and heads, for several tasks that take turns.
+"""Mixtures of experts in the place of MLPs, with a gate for each of several tasks.
 
-The shape is that of M3ViT's multi-gate experts (Liang et al. 2022, arXiv:2210.14793), as the
-official code of BSR uses it; products are grouped by expert, and nothing loops over samples.
+The shape is that of M3ViT's multi-gate experts (NeurIPS 2022), as BSR's official code uses it
+(f3a8595, models/moe.py); products are grouped by expert, and nothing loops over samples.
 """
 
 import copy
@@ -17,19 +17,7 @@ from torch.autograd import Function
 
 from harness.grouped import add_biases, add_weights, by_expert, gathered, scatter_rows
 from harness.method import Unsupported
-
-
-@dataclass(eq=False)
-class Turn:
-    """Whose turn it is; all heads and gates of a model share one.
-
-    Attributes:
-        task: counted from 0.
-        tasks: how many there are.
-    """
-
-    tasks: int
-    task: int = 0
+from harness.turns import TaskHeads, Turn
 
 
 @dataclass(frozen=True)
@@ -45,24 +33,6 @@ class Route:
     ends: Tensor
     token: Tensor
     weight: Tensor
-
-
-class TaskHeads(nn.ModuleList):
-    """A linear head for each task.
-
-    Args:
-        heads: in the order of the tasks.
-        turn: says whose turn it is.
-    """
-
-    def __init__(self, heads: list[nn.Module], turn: Turn) -> None:
-        super().__init__(heads)
-        self.turn = turn
-
-    def forward(self, features: Tensor) -> Tensor:
-        """Return the logits [batch, classes] of the task whose turn it is."""
-        logits: Tensor = self[self.turn.task](features)
-        return logits
 
 
 class Experts(nn.Module):
@@ -191,30 +161,15 @@ def counted_loads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
             part.loads = None
 
 
-def turn_of(model: nn.Module) -> Turn | None:
-    """Return who says whose turn it is; ``None`` where there is one task."""
-    return next((part.turn for part in model.modules() if isinstance(part, TaskHeads)), None)
-
-
 def task_of(model: nn.Module) -> dict[Tensor, int]:
     """Return the task of every parameter that is one task's alone: heads and gates."""
     found: dict[Tensor, int] = {}
     for part in model.modules():
-        own = part if isinstance(part, TaskHeads) else getattr(part, "gates", ())
-        for task, module in enumerate(own if isinstance(own, nn.ModuleList) else ()):
-            found |= dict.fromkeys(module.parameters(), task)
+        if isinstance(part, TaskHeads | ExpertMlp):
+            own = part if isinstance(part, TaskHeads) else part.gates
+            for task, module in enumerate(own):
+                found |= dict.fromkeys(module.parameters(), task)
     return found
-
-
-def turns(model: nn.Module) -> Iterator[int]:
-    """Give every task its turn, one after the other, and the first one its own again."""
-    turn = turn_of(model)
-    for task in range(turn.tasks if turn else 1):
-        if turn:
-            turn.task = task
-        yield task
-    if turn:
-        turn.task = 0
 
 
 def expert_linear(x: Tensor, layer: Experts, route: Route) -> Tensor:

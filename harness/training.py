@@ -16,10 +16,10 @@ from harness.checkpoint import Checkpoint, Progress
 from harness.compiled import CompiledForward, require_compiles
 from harness.devices import Device, open_device
 from harness.errors import BadInput
-from harness.experts import Turn, turn_of, turns
 from harness.method import Method
 from harness.optimizer import make_optimizers
 from harness.spec import Training, TrialSpec
+from harness.turns import Turn, turn_of, turns
 from harness.workload import data, models, tasks, weights
 from harness.workload.images import Preprocess, evaluation_batches, training_batches
 

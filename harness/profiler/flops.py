@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from harness import vit
 from harness.errors import Unreadable
-from harness.experts import turns
 from harness.meters.flops import StepFlops
 from harness.meters.macs import added, forward_macs
 from harness.method import Unsupported
@@ -16,6 +15,7 @@ from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, training_step
+from harness.turns import turns
 
 
 def flop_pass(spec: TrialSpec, load: Loader) -> Reading:

@@ -8,9 +8,10 @@ from torch.nn import functional as F
 
 from harness import vit
 from harness.conformance.subject import tiny_model
-from harness.experts import ExpertMlp, TaskHeads, Turn, counted_loads, take_turns, turn_of, turns
+from harness.experts import ExpertMlp, counted_loads, take_turns
 from harness.grouped import add_biases, add_weights, by_expert
 from harness.method import Unsupported
+from harness.turns import TaskHeads, Turn, turn_of, turns
 
 DIM, HIDDEN, EXPERTS, TOP = 6, 10, 5, 2
 EXACT = {"rtol": 0, "atol": 1e-10}

@@ -10,7 +10,7 @@ from harness.conformance.subject import tiny_model, trained
 from harness.counted_step import counted_step
 from harness.errors import BadInput
 from harness.estimate import predict
-from harness.experts import ExpertMlp, take_turns, task_of, turns
+from harness.experts import ExpertMlp, take_turns, task_of
 from harness.meters.macs import added, forward_macs
 from harness.method import Unsupported
 from harness.profiler import flop_pass, training_pass
@@ -18,6 +18,7 @@ from harness.profiler.step import job_and_batch
 from harness.spec import Profile, Training, Workload
 from harness.suite import find, read
 from harness.training import accuracies, begin, optimizer_step, set_learning_rate, training_step
+from harness.turns import turns
 from harness.workload import models, tasks
 from methods import load
 
