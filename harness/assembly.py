@@ -18,8 +18,10 @@ TIMED = (
     *("joules_per_image", COMPILE_SECONDS),
 )
 CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
+OF_TASKS = ("accuracy_by_task", "busiest_experts_share")
 OF_TRAINING = (
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
+    *OF_TASKS,
     *CURVE,
 )
 RESIDUAL = "residual"  # begins the note about it
@@ -139,7 +141,7 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     ):
         samples = measured.get(seconds)
         if isinstance(samples, list) and samples:
-            derived[rate] = spec.workload.batch / median(samples)
+            derived[rate] = spec.workload.step_images() / median(samples)
     taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
     if isinstance(taken, int) and isinstance(allocated, int):
         derived["residual_bytes"] = taken - allocated
@@ -173,9 +175,19 @@ def _why_training_lacks(name: str, spec: TrialSpec) -> str:
         return "not asked for: this trial only profiles"
     if name in CURVE:
         return "" if spec.training.evaluate_every else "not asked for: evaluate_every is not set"
+    if name in OF_TASKS and (why := _why_tasks_lack(name, spec)):
+        return why
     other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
     unread = other[spec.training.evaluate]
     return "not read: only one split is read a trial" if name == unread else ""
+
+
+def _why_tasks_lack(name: str, spec: TrialSpec) -> str:
+    multitask = spec.workload.multitask
+    if multitask is None:
+        return "not asked for: there is one task"
+    experts = name != "busiest_experts_share" or multitask.expert_blocks
+    return "" if experts else "not asked for: no block has experts"
 
 
 def _why_profile_lacks(name: str, spec: TrialSpec) -> str:

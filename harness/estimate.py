@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from harness.compiled import require_compiles
 from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
+from harness.devices import torch_device
 from harness.errors import BadInput, Unreadable
 from harness.fake_step import (
     NOT_OF_ITS_DEVICE,
@@ -22,7 +23,8 @@ from harness.method import Method, Unsupported
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
 from harness.training import Job, Loader, optimizer_step, preprocessing
-from harness.workload import data, models
+from harness.turns import turns
+from harness.workload import models, tasks
 
 CUDA_ASSUMES = (
     "predicted for CUDA on a CPU: every storage is rounded up to blocks of 512 bytes, and "
@@ -75,7 +77,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     method.require_device(torch_device(workload.device).type)
     if workload.compiled_step:
         require_compiles(method)
-    model = models.outline(workload, data.classes(workload.data, workload.classes))
+    model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model)
     reading = Reading(
@@ -143,7 +145,8 @@ def _add_convention(
 
 def _add_macs(reading: Reading, prepared: nn.Module, side: int, batch: int) -> None:
     try:
-        macs = forward_macs(prepared, torch.empty(1, 3, side, side, device="meta"))
-        reading.measurements["forward_macs"] = macs.total * batch
+        image = torch.empty(1, 3, side, side, device="meta")
+        total = sum(forward_macs(prepared, image).total for _ in turns(prepared))
+        reading.measurements["forward_macs"] = total * batch
     except Unreadable as reason:
         reading.missing["forward_macs"] = str(reason)

@@ -68,7 +68,7 @@ def _teach_fused_sgd() -> None:
 
 def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
     """Return the images and labels of a step."""
-    count, side = job.spec.workload.batch, job.preprocess.side
+    count, side = job.spec.workload.step_images(), job.preprocess.side
     return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
 
 

@@ -120,16 +120,17 @@ METRICS: dict[str, Metric] = {
     "forward_flop": Metric(
         "FLOP",
         "lower",
-        "Floating-point operations of the forward passes of one training step of one batch, "
-        "2 per multiply-add, of matrix products, convolutions and attention, fused kernels "
-        "included; element-wise work is not counted.",
+        "Floating-point operations of the forward passes of one training step of one batch, of "
+        "several tasks one batch each, 2 per multiply-add, of matrix products, convolutions and "
+        "attention, fused kernels included, of experts those that run; element-wise work is not "
+        "counted.",
     ),
     "forward_macs": Metric(
         "MAC",
         "lower",
-        "Multiply-adds of the forward pass of one batch in evaluation mode, of matrix products, "
-        "convolutions and attention, counted by fvcore from a trace of one image with our "
-        "handlers for attention. 1 MAC is 2 FLOP.",
+        "Multiply-adds of the forward pass of one batch, of several tasks of one each, in "
+        "evaluation mode, of matrix products, convolutions and attention, counted by fvcore from a "
+        "trace of one image with our handlers for attention and experts. 1 MAC is 2 FLOP.",
     ),
     "step_flop": Metric(
         "FLOP",
@@ -141,8 +142,8 @@ METRICS: dict[str, Metric] = {
     "step_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of one optimizer step of one batch with no meter attached, every "
-        "sample of every round; data loading is not in it.",
+        "Wall-clock time of one optimizer step of one batch, of several tasks of all their turns, "
+        "with no meter attached, every sample of every round; data loading is not in it.",
         samples=True,
     ),
     **{
@@ -171,16 +172,18 @@ METRICS: dict[str, Metric] = {
         "steps of a visit, over the images in them; what else the device did is in it.",
         samples=True,
     ),
-    "images_per_second": Metric("1/s", "higher", "Batch over the median of step_seconds."),
+    "images_per_second": Metric(
+        "1/s", "higher", "Images of a step over the median of step_seconds."
+    ),
     "evaluation_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of one forward pass of one batch in evaluation mode without gradients, "
-        "every sample of every round.",
+        "Wall-clock time of one forward pass of one batch, of several tasks of one each, in "
+        "evaluation mode without gradients, every sample of every round.",
         samples=True,
     ),
     "evaluation_images_per_second": Metric(
-        "1/s", "higher", "Batch over the median of evaluation_seconds."
+        "1/s", "higher", "Images of a step over the median of evaluation_seconds."
     ),
     "trained_parameters": Metric("", "lower", "Elements of the parameters the optimizer is given."),
     "total_parameters": Metric("", "none", "Elements of all parameters of the prepared model."),
@@ -194,10 +197,24 @@ METRICS: dict[str, Metric] = {
         "",
         "higher",
         "Share of the test split whose highest logit is the label; the split is read once, "
-        "after the last step.",
+        "after the last step. Of several tasks, the mean over tasks.",
     ),
     "validation_accuracy_top1": Metric(
         "", "higher", "The same on the validation split; only tries of learning rates have it."
+    ),
+    "accuracy_by_task": Metric(
+        "",
+        "higher",
+        "The accuracy of each of several tasks, in the order of the workload's tasks, on the split "
+        "that was read after the last step; accuracy_top1 is their mean.",
+        samples=True,
+    ),
+    "busiest_experts_share": Metric(
+        "",
+        "none",
+        "Share of the tokens that a gate sends to its top_k busiest experts, over the split that "
+        "was read after the last step, the most of any gate: top_k over the number of experts "
+        "where all are equally busy, 1 where every token goes to the same ones.",
     ),
     "training_seconds": Metric(
         "s",

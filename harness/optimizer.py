@@ -6,6 +6,7 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
+from harness.experts import task_of
 from harness.method import Unsupported
 from harness.spec import Workload
 
@@ -36,16 +37,33 @@ def _groups(
     """Return parameters by what the recipe does to them; ``lr_scale`` is a share of its rate."""
     decay = workload.weight_decay
     if workload.layer_decay == 1 and workload.decay_vectors:
-        return [{"params": trained, "lr_scale": 1.0, "weight_decay": decay}]
-    undecayed: Any = getattr(model, "no_weight_decay", tuple)
+        whole = {"params": trained, "lr_scale": 1.0, "weight_decay": decay}
+        return _by_task([whole], task_of(model))
+    listed: Any = getattr(model, "no_weight_decay", tuple)
+    # By name, too: the biases of experts are stacked, and still one vector each.
+    biases = [name for name, _ in model.named_parameters() if name.endswith(".bias")]
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model,
         weight_decay=decay,
-        no_weight_decay_list=() if workload.decay_vectors else undecayed(),
+        no_weight_decay_list=() if workload.decay_vectors else [*listed(), *biases],
         weight_decay_exclude_1d=not workload.decay_vectors,
         layer_decay=workload.layer_decay,
     )
-    return groups
+    return _by_task(groups, task_of(model))
+
+
+def _by_task(groups: list[dict[str, Any]], owner: dict[Tensor, int]) -> list[dict[str, Any]]:
+    """Return groups in which parameters have their first step together.
+
+    torch's fused SGD takes a group's momentum to be there for all of it or for none; what is one
+    task's alone has its first step in that task's turn.
+    """
+    return [
+        group | {"params": own}
+        for group in groups
+        for task in sorted({owner.get(one, -1) for one in group["params"]})
+        if (own := [one for one in group["params"] if owner.get(one, -1) == task])
+    ]
 
 
 def _optimizer(groups: list[dict[str, Any]], workload: Workload) -> torch.optim.Optimizer:

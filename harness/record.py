@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from harness.metrics import METRICS
 from harness.spec import Frozen, TrialSpec, made_of
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 
 class Status(StrEnum):
@@ -75,7 +75,7 @@ class TrialRecord(Frozen):
         finished_at: UTC, ISO 8601.
     """
 
-    schema_version: Literal[4] = SCHEMA_VERSION
+    schema_version: Literal[5] = SCHEMA_VERSION
     key: str
     spec: TrialSpec
     outcome: Outcome

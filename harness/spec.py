@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Count = Annotated[int, Field(ge=1)]
+Several = Annotated[int, Field(ge=2)]
+Place = Annotated[int, Field(ge=0)]  # counted from 0
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
@@ -22,6 +24,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "optimizer_in_backward": False,
         "layer_decay": 1.0,
         "decay_vectors": True,
+        "multitask": None,
     },
     "training": {
         "final_learning_rate": 0.0,
@@ -67,6 +70,52 @@ def made_of(kind: type[Made], fields: dict[str, Any]) -> Made:
     return made
 
 
+class MultiTask(Frozen):
+    """Several data sets trained at once on one model, with experts in the place of some MLPs.
+
+    A step gives every task its turn, with an optimizer step after each.
+
+    Attributes:
+        tasks: their data, named as ``data`` is, in the order of their turns.
+        classes: widths of the tasks' heads; ``None`` takes the data sets' own.
+        expert_blocks: blocks whose MLP becomes a mixture of experts, counted from 0; none leaves
+            the model dense.
+        experts: MLPs in each of them, all copies of the block's own at first.
+        top_k: of them, those that each token goes to.
+    """
+
+    tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=2)]
+    classes: Annotated[tuple[Several, ...], Field(strict=False)] | None = None
+    expert_blocks: Annotated[tuple[Place, ...], Field(strict=False)] = (3, 7, 11)
+    experts: Several = 16
+    top_k: Count = 4
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> "MultiTask":
+        for what, named in (("tasks", self.tasks), ("expert_blocks", self.expert_blocks)):
+            if twice := [str(name) for name in dict.fromkeys(named) if named.count(name) > 1]:
+                raise ValueError(f"multitask.{what} names {', '.join(twice)} more than once")
+        return self
+
+    @model_validator(mode="after")
+    def _has_a_head_a_task(self) -> "MultiTask":
+        if self.classes is not None and len(self.classes) != len(self.tasks):
+            more = "tasks than heads" if len(self.tasks) > len(self.classes) else "heads than tasks"
+            raise ValueError(
+                f"multitask has more {more}: {len(self.tasks)} tasks ({', '.join(self.tasks)}) and "
+                f"{len(self.classes)} heads (classes = {list(self.classes)}); each task has one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_the_experts_it_asks_for(self) -> "MultiTask":
+        if self.top_k > self.experts:
+            raise ValueError(
+                f"multitask.top_k {self.top_k} is larger than the number of experts, {self.experts}"
+            )
+        return self
+
+
 class Workload(Frozen):
     """What every method is given: model, weights, data, shape of a step, optimizer.
 
@@ -75,9 +124,10 @@ class Workload(Frozen):
         weights: ``random`` (seeded), ``timm`` (its pretrained ones), a packaged set's name, or
             ``file:NAME`` below the data root.
         data: a data set's name, ``pack:FILE.npz`` or ``folder:FOLDER`` below the data root.
+        multitask: several data sets instead of one; ``data`` and ``classes`` are then left out.
         classes: width of the head; ``None`` takes the data set's.
         image_size: side of the square input in pixels; ``None`` takes the model's own.
-        batch: images an optimizer step.
+        batch: images an optimizer step; of several tasks each has so many in its turn.
         micro_batch: images a forward pass (gradients accumulate); ``None`` is the whole batch.
         precision: ``fp32``, or ``bf16`` autocast with fp32 weights.
         compiled_step: ``torch.compile`` of the model's forward pass, in one graph, and with it of
@@ -93,7 +143,8 @@ class Workload(Frozen):
     model: str
     weights: str = "random"
     data: str = "noise"
-    classes: Annotated[int, Field(ge=2)] | None = None
+    multitask: MultiTask | None = None
+    classes: Several | None = None
     image_size: Count | None = None
     batch: Count
     micro_batch: Count | None = None
@@ -119,6 +170,34 @@ class Workload(Frozen):
                 "leave out one of the two"
             )
         return self
+
+    @model_validator(mode="after")
+    def _leaves_to_several_tasks_what_is_theirs(self) -> "Workload":
+        if self.multitask is None:
+            return self
+        if self.data != Workload.model_fields["data"].default or self.classes is not None:
+            raise ValueError(
+                f"multitask names its own data ({', '.join(self.multitask.tasks)}) and classes: "
+                "leave data and classes out of the workload"
+            )
+        if self.compiled_step:
+            raise ValueError(
+                "compiled_step is one graph, and with multitask each task has a head and gates of "
+                "its own: leave out one of the two"
+            )
+        return self
+
+    def tasks(self) -> tuple[str, ...]:
+        """Return the names of all data the model is trained on at once."""
+        return self.multitask.tasks if self.multitask else (self.data,)
+
+    def step_images(self) -> int:
+        """Return the images of a step: the batch, of several tasks one each."""
+        return self.batch * len(self.tasks())
+
+    def data_name(self) -> str:
+        """Return the data in a few words."""
+        return " + ".join(self.tasks())
 
     def question(self) -> str:
         """Return what workloads share whose rows answer one question: all but the axes."""

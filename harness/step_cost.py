@@ -20,7 +20,7 @@ from harness.meters.flops import StepFlops
 from harness.method import Unsupported
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, preprocessing
-from harness.workload import data, models
+from harness.workload import models, tasks
 
 COSTS = "costs"
 FEW = 2  # micro-batches that show what all of them need
@@ -81,7 +81,7 @@ def step_cost(spec: TrialSpec, load: Loader) -> StepCost:
     method.require_device(torch_device(workload.device).type)
     if not method.made_for("cpu"):
         raise Unsupported(NOT_OF_ITS_DEVICE)
-    model = models.outline(workload, data.classes(workload.data, workload.classes))
+    model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model)
     try:
@@ -91,7 +91,7 @@ def step_cost(spec: TrialSpec, load: Loader) -> StepCost:
             batch = fake_batch(job)
             with StepFlops() as flops:
                 step = counted_step(job, batch, grain=grain_of(workload))
-            rest = _rest_of_the_batch(job, workload.batch)
+            rest = _rest_of_the_batch(job, workload.step_images())
     except RuntimeError as error:
         raise Unsupported(why_unpredictable(error)) from error
     return StepCost(

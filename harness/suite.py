@@ -16,6 +16,7 @@ from harness.spec import (
     Count,
     Frozen,
     LearningRateTry,
+    MultiTask,
     Profile,
     Rate,
     Recipe,
@@ -276,7 +277,10 @@ def _put(data: dict[str, Any], dotted: str, value: object) -> None:
 
 
 def _keys() -> set[str]:
-    parts = (Suite, Question, Choice, Recipe, SuiteMethod, Workload, Profile, LearningRateTry)
+    parts = (
+        *(Suite, Question, Choice, Recipe, SuiteMethod, Workload, MultiTask, Profile),
+        LearningRateTry,
+    )
     return {name for part in parts for name in part.model_fields}
 
 

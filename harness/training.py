@@ -3,8 +3,9 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from harness.errors import BadInput
 from harness.method import Method
 from harness.optimizer import make_optimizers
 from harness.spec import Training, TrialSpec
-from harness.workload import data, models, weights
+from harness.turns import Turn, turn_of, turns
+from harness.workload import data, models, tasks, weights
 from harness.workload.images import Preprocess, evaluation_batches, training_batches
 
 EVALUATION_BATCH = 64
@@ -42,6 +44,8 @@ class Job:
         model: as its method has prepared it; never a compiled one.
         forward: calls the model, compiled if the workload says so.
         optimizers: one, or one a trained parameter that steps inside the backward pass.
+        classes: of each task.
+        turn: says whose turn it is; ``None`` where there is one task.
         weights: what a record says of those the model began with, if it is to be trained.
     """
 
@@ -51,8 +55,9 @@ class Job:
     forward: Callable[[Tensor], Tensor]
     optimizers: tuple[torch.optim.Optimizer, ...]
     device: Device
-    classes: int
+    classes: tuple[int, ...]
     preprocess: Preprocess
+    turn: Turn | None = None
     weights: dict[str, Any] = field(default_factory=dict)
 
     def trained(self) -> list[Tensor]:
@@ -85,7 +90,7 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
     device = open_device(workload.device)
     method = load(spec.method, **spec.options)
     method.require_device(device.torch_device.type)
-    model = models.build(workload, data.classes(workload.data, workload.classes), spec.seed)
+    model = models.build(workload, tasks.classes(workload), spec.seed)
     facts = {}
     if spec.training is not None:
         facts = weights.facts(workload, model)
@@ -109,13 +114,14 @@ def make_ready(
     Raises:
         Unsupported: the method leaves nothing to train, or a step that must be compiled cannot be.
     """
-    classes = data.classes(spec.workload.data, spec.workload.classes)
+    classes = tasks.classes(spec.workload)
     optimizers = make_optimizers(model, spec.workload)
     forward: Callable[[Tensor], Tensor] = model
     if spec.workload.compiled_step:
         require_compiles(method)
         forward = CompiledForward(model)
-    return Job(spec, method, model.train(), forward, optimizers, device, classes, preprocess)
+    turn = turn_of(model)
+    return Job(spec, method, model.train(), forward, optimizers, device, classes, preprocess, turn)
 
 
 def set_learning_rate(job: Job, rate: float) -> None:
@@ -158,16 +164,38 @@ def optimizer_step(
 ) -> Tensor:
     """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
 
-    Reads no value back, so it runs over fake tensors and lets a GPU run ahead. Gradients are
-    freed at the end, so that a step starts and ends with the same tensors alive.
+    Of several tasks each has its turn, with an optimizer step of its own; heads and gates of the
+    others have no gradient in it, and the optimizer passes them over. Reads no value back, so it
+    runs over fake tensors and lets a GPU run ahead. Gradients are freed at the end, so that a step
+    starts and ends with the same tensors alive.
 
     Args:
         job: the trial.
-        images: [batch, 3, side, side] on the job's device.
+        images: [batch, 3, side, side] on the job's device; of several tasks, those of the first
+            task, then those of the next.
         labels: [batch].
         clip_norm: bound on the norm of all gradients.
         enter_phase: told ``forward``, ``backward`` and ``optimizer`` as they begin.
     """
+    if job.turn is None:
+        return _step_of_task(job, images, labels, clip_norm, enter_phase)
+    batch = job.spec.workload.batch
+    total = torch.zeros((), device=images.device)
+    for _, own, targets in zip(
+        turns(job.model), images.split(batch), labels.split(batch), strict=True
+    ):
+        total += _step_of_task(job, own, targets, clip_norm, enter_phase) / job.turn.tasks
+    return total
+
+
+def _step_of_task(
+    job: Job,
+    images: Tensor,
+    labels: Tensor,
+    clip_norm: float | None,
+    enter_phase: Callable[[str], None],
+) -> Tensor:
+    """Do an optimizer step of the task whose turn it is, and return its mean loss."""
     size = job.spec.workload.micro_batch or len(labels)
     total = torch.zeros((), device=images.device)
     smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
@@ -203,9 +231,18 @@ def _precision(job: Job) -> torch.autocast:
 
 @torch.no_grad()
 def logits(job: Job, images: Tensor) -> Tensor:
-    """Return the model's logits in the trial's precision, without gradients."""
+    """Return the model's logits in the trial's precision, without gradients.
+
+    Of several tasks they are those of the task whose turn it is.
+    """
     with _precision(job):
         return job.forward(images)
+
+
+def evaluate_batch(job: Job, images: Tensor) -> None:
+    """Do the forward passes of a step's batch in evaluation, of each task its own."""
+    for _, own in zip(turns(job.model), images.split(job.spec.workload.batch), strict=True):
+        logits(job, own)
 
 
 def final_loss(losses: list[float]) -> float:
@@ -216,11 +253,17 @@ def final_loss(losses: list[float]) -> float:
 
 def train(
     job: Job,
-    images: data.ImageData,
+    images: tuple[data.ImageData, ...],
     training: Training,
     checkpoint: Checkpoint | None = None,
 ) -> Progress:
     """Train for the number of steps asked for, going on from a checkpoint where there is one.
+
+    Args:
+        job: the trial.
+        images: of each task.
+        training: how.
+        checkpoint: where to go on from, and what to keep.
 
     Raises:
         Diverged: the loss became infinite or not a number, at which step.
@@ -229,8 +272,7 @@ def train(
     keeper = checkpoint or Checkpoint()
     progress = keeper.restore(job.model, job.optimizers)
     steps = range(progress.step, training.steps)
-    size = job.spec.workload.batch
-    stream = training_batches(images.train, job.preprocess, job.spec.seed, steps, size, workers())
+    stream = _batches(job, images, steps)
     start = time.perf_counter() - progress.seconds
     for step, (raw, labels) in zip(steps, stream, strict=True):
         set_learning_rate(job, learning_rate_at(step, training))
@@ -249,11 +291,30 @@ def train(
         if read_curve:
             progress.curve_steps.append(progress.step)
             progress.curve_seconds.append(progress.seconds)
-            progress.curve_accuracies.append(accuracy(job, images.validation))
+            progress.curve_accuracies.append(
+                fmean(accuracies(job, [of_task.validation for of_task in images]))
+            )
         if keeper.due():
             keeper.save(job.model, job.optimizers, progress)
         start = time.perf_counter() - progress.seconds  # the clock stood still
     return progress
+
+
+def _batches(
+    job: Job, images: tuple[data.ImageData, ...], steps: range
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images and labels of each step, those of a task behind those of the one before.
+
+    Each task goes through its own images, in an order of its own, again and again.
+    """
+    size, seed, count = job.spec.workload.batch, job.spec.seed, workers()
+    streams = [
+        training_batches(of_task.train, job.preprocess, seed, steps, size, count)
+        for of_task in images
+    ]
+    for parts in zip(*streams, strict=True):
+        raw, labels = zip(*parts, strict=True)
+        yield (raw[0], labels[0]) if len(parts) == 1 else (torch.cat(raw), torch.cat(labels))
 
 
 def learning_rate_at(step: int, training: Training) -> float:
@@ -272,8 +333,13 @@ def to_device(job: Job, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return job.preprocess.normalise(raw.to(target)), labels.to(target)
 
 
+def accuracies(job: Job, splits: Sequence[data.Split]) -> list[float]:
+    """Return the accuracy of each task on its split."""
+    return [accuracy(job, split) for _, split in zip(turns(job.model), splits, strict=True)]
+
+
 def accuracy(job: Job, split: data.Split) -> float:
-    """Return the share of a split whose highest logit is the label."""
+    """Return the share of a split whose highest logit is the label, for whose turn it is."""
     job.model.eval()
     right = 0
     for raw, labels in evaluation_batches(split, job.preprocess, EVALUATION_BATCH, workers()):

@@ -27,7 +27,7 @@ from harness.reading import Reading
 from harness.record import Status
 from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
-from harness.workload import data, models, weights
+from harness.workload import models, tasks, weights
 
 ESTIMATE, SPEED, TRAINING = "estimate", "speed", "training"
 PASSES: dict[str, Callable[..., Reading]] = {
@@ -150,16 +150,16 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
         load(spec.method, **spec.options)
         weights.fetch(workload.weights)
         if spec.training is not None:
-            data.fetch(workload.data)
-        classes = data.classes(workload.data, workload.classes)
+            tasks.fetch(workload)
+        classes = tasks.classes(workload)
         if workload.weights == "random":
             models.outline(workload, classes)  # the same errors, and no numbers to draw
         else:
             models.build(workload, classes, spec.seed)
         found = {}
         if spec.training is not None:
-            images = data.load(workload.data, classes, spec.seed)
-            found = {name: len(getattr(images, name).labels) for name in SPLITS}
+            loaded = tasks.load(workload, spec.seed)
+            found = {n: sum(len(getattr(one, n).labels) for one in loaded) for n in SPLITS}
     except Exception as error:  # noqa: BLE001 - as in perform
         return asdict(_failure(error))
     return asdict(PassResult(reading=asdict(Reading(detail={IMAGES: found}))))

@@ -47,6 +47,11 @@ def _to_4(data: dict[str, Any]) -> dict[str, Any]:
     return _with_keys(data, 4, LATER_KEYS)
 
 
+def _to_5(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 5 knows several tasks: there was one."""
+    return _with_keys(data, 5, {"workload": {"multitask": LATER_KEYS["workload"]["multitask"]}})
+
+
 def _with_keys(
     data: dict[str, Any], version: int, keys: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -66,4 +71,9 @@ def _explained(data: dict[str, Any]) -> dict[str, Any]:
     return data | {"measurements": measurements, "missing": missing}
 
 
-STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _to_2, 2: _to_3, 3: _to_4}
+STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    1: _to_2,
+    2: _to_3,
+    3: _to_4,
+    4: _to_5,
+}

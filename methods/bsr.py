@@ -29,18 +29,21 @@ class BlockSelectiveReprogramming(Method):
     Stores the activations of trained blocks, and of frozen blocks above the first trained one
     what the gradient needs to pass; tokens that were dropped cost nothing afterwards, but the
     fusing keeps a copy of them. In trained blocks GELU's output is computed again from its input
-    instead of being stored: that changes no number. Approximates nothing in the backward pass, but
-    the function trained is another one, in evaluation too. Does not save the forward pass before
-    the first dropping. Follows the official code: dropping happens after the attention and its
-    residual addition, the extra token carries the raw attention as weights with their gradient,
-    and takes part in later ranking. Tokens of equal attention stay in their order, which the paper
-    leaves open. The last block never drops, even if it is named.
+    instead of being stored: that changes no number. Mixtures of experts in trained blocks train
+    with their gates, and store neither that nor what the experts make. Approximates nothing in the
+    backward pass, but the function trained is another one, in evaluation too. Does not save the
+    forward pass before the first dropping. Follows the official code: dropping happens after the
+    attention and its residual addition, the extra token carries the raw attention as weights with
+    their gradient, and takes part in later ranking. Tokens of equal attention stay in their order,
+    which the paper leaves open. The last block never drops, even if it is named.
 
     Attributes:
         trained_blocks: blocks that train whole, counted from 0; the paper: (3, 7, 11) of 12.
         drop_at: blocks that drop tokens; the paper: (3, 6, 9) of 12.
-        keep_rate: share of the tokens kept, in (0, 1], rounded up; the paper's scripts: 0.5.
-        fuse: sum the dropped tokens into one extra token; the paper's scripts: yes.
+        keep_rate: share of the tokens kept, in (0, 1], rounded up; the paper's scripts: 0.5,
+            but 0.7 in the one of several tasks.
+        fuse: sum the dropped tokens into one extra token; the paper's scripts: yes,
+            but not for several tasks.
         exact_attention: hold the whole attention matrix of the blocks that drop, as the official
             code does; else only the class token's row is computed, beside fused attention. The
             logits are the same.

@@ -30,7 +30,8 @@ class EightBitActivations(Method):
     and the projection that reads it. A place has one range per group of channels, one group a
     head: as in Mesa a running one, minimum and width decaying by 0.9, updated before it is used;
     the first is the first tensor's own. What lies outside is clamped at both ends (Mesa's kernel
-    lets it wrap at the upper). Ranges are part of the state dict. Approximates gradients by
+    lets it wrap at the upper). Ranges are part of the state dict. A mixture of experts keeps its
+    input once and GELU's input, by one range a group for all experts. Approximates gradients by
     stochastic rounding of what they are computed from; noise is the fraction of a sum of one number
     a token and one a channel, drawn at every call. Does not save weights, gradients, optimizer
     state, attention's row sums, the statistics of LayerNorm, the head or the patch embedding. The
@@ -67,6 +68,7 @@ class EightBitActivations(Method):
                 linear=make,
                 norm=make,
                 gelu=make,
+                rows=make,
                 scale=make,
                 qkv=make,
                 matrix=by_head if self.materialise else None,

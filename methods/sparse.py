@@ -55,6 +55,7 @@ class SparseActivations(Method):
                 linear=lambda _: prune,
                 norm=lambda _: prune,
                 gelu=lambda _: compressed.half,
+                rows=None,
                 scale=lambda _: prune,
                 qkv=lambda _: Prunes(self.ratio, parts=3),
                 matrix=lambda _: prune,

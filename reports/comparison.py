@@ -89,7 +89,7 @@ class Comparison:
         size = f" at {workload.image_size} px" if workload.image_size else ""
         trained = self.training()
         parts = (
-            *(f"{workload.model}{size}", workload.data, f"batch {workload.batch}"),
+            *(f"{workload.model}{size}", workload.data_name(), f"batch {workload.batch}"),
             *(self.axes(), workload.optimizer, workload.device),
             *([f"{trained.steps} steps"] if trained else []),
         )

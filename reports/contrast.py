@@ -42,6 +42,7 @@ class Contrast:
         new: the row in question.
         baseline: the row compared with.
         findings: a metric each, those that either row has.
+        tasks: the accuracies of each of several tasks.
         unlike: settings and circumstances in which the two differ.
         spreads: of both rows.
         remarks: what else a reader must know.
@@ -51,6 +52,7 @@ class Contrast:
     new: Row
     baseline: Row
     findings: tuple[Finding, ...]
+    tasks: tuple[Finding, ...]
     unlike: tuple[Unlike, ...]
     spreads: tuple[Spread, ...]
     remarks: tuple[str, ...]
@@ -101,6 +103,7 @@ def _contrast(
             for found in (accuracy, *others)
             if new.value(found.metric) is not None or baseline.value(found.metric) is not None
         ),
+        tuple(finding.of_tasks(new, baseline)),
         tuple(unlike(new, baseline, details)),
         (_spread(new), _spread(baseline)),
         tuple(_remarks(new, baseline, apart)),

@@ -13,6 +13,7 @@ TITLES = (
     *("metric", "new", "baseline", "difference", "ratio"),
     *(f"interval [{CONFIDENCE:.0%}]", "pairs", "verdict"),
 )
+TASK_TITLES = ("task", "new", "baseline", "difference", "pairs")
 IN_WORDS = {
     ACCURACY: "test accuracy",
     "peak_counted_bytes": "peak memory (counted)",
@@ -90,6 +91,19 @@ def _short(found: Finding) -> str:
 def unlike_rows(contrast: Contrast) -> list[list[str]]:
     """Return name, new value and baseline value of all that differs between the two rows."""
     return [[found.name, found.new, found.baseline] for found in contrast.unlike]
+
+
+def task_rows(contrast: Contrast) -> list[list[str]]:
+    """Return a row of text for each of several tasks, columns as ``TASK_TITLES``."""
+    return [
+        [
+            found.metric.partition(": ")[2],
+            *(units.share(value) for value in (found.new, found.baseline)),
+            units.signed(units.share, found.difference),
+            units.count(found.pairs),
+        ]
+        for found in contrast.tasks
+    ]
 
 
 def spreads(contrast: Contrast) -> list[str]:

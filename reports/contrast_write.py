@@ -28,6 +28,9 @@ def show(contrasts: Sequence[Contrast], console: Console) -> None:
         _say(console, sentence)
         console.print(_drawn(contrast, narrow=console.width < WIDE))
         _lines(console, "no clear verdict", table.reasons(contrast))
+        rows = table.task_rows(contrast)
+        said = [f"{task}: {new} against {old} ({apart})" for task, new, old, apart, _ in rows]
+        _lines(console, "accuracy task by task (judged is the mean)", said)
         _lines(console, "spread of accuracies", table.spreads(contrast))
         unlike = [f"{name}: {new} | {old}" for name, new, old in table.unlike_rows(contrast)]
         _lines(console, f"unlike ({contrast.new.label} | {contrast.baseline.label})", unlike)
@@ -68,6 +71,9 @@ def to_markdown(contrasts: Sequence[Contrast]) -> str:
         heading = f"{contrast.new.label} against {contrast.baseline.label}"
         parts += [f"## {markdown.escape(heading)}", markdown.escape(sentence)]
         parts.append(markdown.table_of(list(table.TITLES), table.rows(contrast)))
+        if contrast.tasks:
+            parts += ["### Accuracy task by task", "Judged is their mean."]
+            parts.append(markdown.table_of(list(table.TASK_TITLES), table.task_rows(contrast)))
         parts += markdown.lines("No clear verdict", table.reasons(contrast))
         parts += markdown.lines("Spread of accuracies", table.spreads(contrast))
         unlike = table.unlike_rows(contrast)
@@ -81,11 +87,16 @@ def to_markdown(contrasts: Sequence[Contrast]) -> str:
 
 
 def to_latex(contrasts: Sequence[Contrast]) -> str:
-    """Return a booktabs table a contrast, its sentence as the caption."""
-    return "\n".join(
-        latex.table_of(list(table.TITLES), table.rows(contrast), caption=sentence)
-        for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True)
-    )
+    """Return a booktabs table a contrast, its sentence as the caption, and one of its tasks."""
+    drawn = []
+    for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
+        drawn.append(latex.table_of(list(table.TITLES), table.rows(contrast), caption=sentence))
+        if contrast.tasks:
+            said = f"Accuracy task by task. {sentence}"
+            drawn.append(
+                latex.table_of(list(table.TASK_TITLES), table.task_rows(contrast), caption=said)
+            )
+    return "\n".join(drawn)
 
 
 def to_csv(contrasts: Sequence[Contrast]) -> str:
@@ -103,7 +114,7 @@ def _plain(contrast: Contrast) -> list[dict[str, Any]]:
     return [
         {**said, "setting": contrast.setting, **asdict(found)}
         | {"verdict": str(found.verdict.word), "why": found.verdict.why}
-        for found in contrast.findings
+        for found in (*contrast.findings, *contrast.tasks)
     ]
 
 
@@ -119,6 +130,7 @@ def to_json(contrasts: Sequence[Contrast]) -> str:
                 for side, row in (("new", contrast.new), ("baseline", contrast.baseline))
             },
             "findings": [asdict(found) for found in contrast.findings],
+            "tasks": [asdict(found) for found in contrast.tasks],
             "unlike": [asdict(found) for found in contrast.unlike],
             "spreads": [asdict(found) for found in contrast.spreads],
             "remarks": list(contrast.remarks),

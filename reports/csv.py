@@ -4,6 +4,7 @@ import csv
 import functools
 import math
 from pathlib import Path
+from statistics import fmean
 
 from harness.metrics import METRICS
 from harness.spec import Workload
@@ -11,6 +12,7 @@ from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.row import Row
 
 FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
+LISTS = ("tokens_after_block", "accuracy_by_task")  # whose median says nothing
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
 
 
@@ -36,9 +38,16 @@ def _cell(value: object) -> object:
     return "" if isinstance(value, float) and math.isnan(value) else value
 
 
+def _by_task(row: Row) -> str:
+    """Return the mean over seeds of each task's accuracy, ``digits=0.9; pack:a.npz=0.5``."""
+    found = row.by_task().items()
+    return "; ".join(f"{task}={fmean(read.values())}" for task, read in found if read)
+
+
 @functools.lru_cache(maxsize=256)
 def _settings(workload: Workload) -> dict[str, object]:
-    return workload.model_dump()
+    several = workload.multitask.model_dump_json() if workload.multitask else ""
+    return workload.model_dump() | {"multitask": several}
 
 
 def _line(comparison: Comparison, row: Row) -> dict[str, object]:
@@ -48,8 +57,9 @@ def _line(comparison: Comparison, row: Row) -> dict[str, object]:
     spec = row.trained()
     line["learning_rate"] = spec.training.learning_rate if spec and spec.training else None
     line["seeds"] = len(row.accuracies())
-    line |= {metric: row.value(metric) for metric in METRICS if metric != "tokens_after_block"}
+    line |= {metric: row.value(metric) for metric in METRICS if metric not in LISTS}
     line["tokens_after_block"] = " ".join(str(count) for count in row.tokens())
+    line["accuracy_by_task"] = _by_task(row)
     for metric in RELATIVE:
         line[f"{metric}_over_{REFERENCE}"] = comparison.ratio(row, metric)
         line[f"{metric}_over_{BASELINE}"] = comparison.ratio(row, metric, BASELINE)

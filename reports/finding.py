@@ -1,6 +1,7 @@
 """One metric of two rows: values, difference, ratio, interval, verdict."""
 
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from harness.metrics import METRICS
 from reports import verdict
@@ -63,6 +64,29 @@ def differences(new: Row, baseline: Row) -> list[float]:
     """Return what the new row's accuracy has more, for each seed trained with both."""
     ours, theirs = new.by_seed(ACCURACY), baseline.by_seed(ACCURACY)
     return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
+
+
+def of_tasks(new: Row, baseline: Row) -> list[Finding]:
+    """Compare the accuracies of two rows task by task; only their mean is judged."""
+    ours, theirs = new.by_task(), baseline.by_task()
+    return [
+        _of_task(task, ours[task], theirs[task])
+        for task in ours
+        if task in theirs and ours[task] and theirs[task]
+    ]
+
+
+def _of_task(task: str, ours: dict[int, float], theirs: dict[int, float]) -> Finding:
+    both = sorted(set(ours) & set(theirs))
+    apart = [ours[seed] - theirs[seed] for seed in both]
+    return Finding(
+        f"accuracy_by_task: {task}",
+        fmean(ours.values()),
+        fmean(theirs.values()),
+        difference=fmean(apart) if apart else None,
+        pairs=len(both),
+        verdict=Verdict(Word.NONE, f"a part of {ACCURACY}, which is judged"),
+    )
 
 
 def of_accuracy(

@@ -63,7 +63,12 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
         *words.failures(comparison),
         *words.limits(comparison),
     ]
-    return _float([escape(cell) for cell in titles], marked, said, lines, label)
+    drawn = _float([escape(cell) for cell in titles], marked, said, lines, label)
+    more = [
+        table_of(titles, rows, f"{title}. {about}. {comparison.title()}.")
+        for about, titles, rows in table.tasks(comparison)
+    ]
+    return "\n".join([drawn, *more])
 
 
 def _named(cells: list[str]) -> list[str]:

@@ -82,6 +82,9 @@ def _time(
 
 NUMBERS = (
     NumberColumn("accuracy_top1", "accuracy", units.share, "Result", shown=True),
+    NumberColumn(
+        "busiest_experts_share", "busiest experts' share", units.share, "Result", ranked=False
+    ),
     NumberColumn("final_loss", "final loss", units.plain, "Result"),
     # Trainings are not timed in turns: none is called the fastest.
     NumberColumn("training_seconds", "training s", units.seconds, "Result", ranked=False),

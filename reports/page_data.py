@@ -169,7 +169,11 @@ def _texts_offered(columns: list[TextColumn], rows: list[dict[str, Any]]) -> lis
 
 def _tables(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the tables that stand as they are behind the first one."""
-    found = [*table.curves(comparison), ("Learning rates tried", *table.tries(comparison))]
+    found = [
+        *table.tasks(comparison),
+        *table.curves(comparison),
+        ("Learning rates tried", *table.tries(comparison)),
+    ]
     return [
         {
             "title": title if len(rows) <= TABLE_ROWS else f"{title} (first {TABLE_ROWS} rows)",

@@ -77,6 +77,20 @@ class Row:
         """Return the test accuracy of each seed."""
         return [n for r in self.records for n in numbers(r, "accuracy_top1")]
 
+    def by_task(self) -> dict[str, dict[int, float]]:
+        """Return the test accuracy of each of several tasks by seed; nothing where there is one."""
+        if self.spec.workload.multitask is None:
+            return {}
+        read = {
+            record.spec.seed: numbers(record, "accuracy_by_task")
+            for record in self.records
+            if numbers(record, "accuracy_top1")
+        }
+        return {
+            task: {seed: found[place] for seed, found in read.items() if place < len(found)}
+            for place, task in enumerate(self.spec.workload.tasks())
+        }
+
     def curves(self) -> list[tuple[list[float], list[float]]]:
         """Return seconds and validation accuracies of each seed's curve."""
         read = [(numbers(r, "curve_seconds"), numbers(r, "curve_accuracies")) for r in self.records]

@@ -1,6 +1,6 @@
 """The tables that documents show, as text: headings and rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from harness.metrics import METRICS
@@ -17,7 +17,7 @@ from reports.columns import (
 )
 from reports.comparison import REFERENCE, Comparison
 from reports.row import Row
-from reports.statistics import accuracy_within, time_to
+from reports.statistics import accuracy_within, mean_and_range, time_to
 
 Curve = tuple[list[float], list[float]]
 TARGET_SHARE = 0.95
@@ -40,7 +40,36 @@ def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str
         for title, columns in named
         if profiled
     ]
-    return found + curves(comparison)
+    return tasks(comparison) + found + curves(comparison)
+
+
+def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return the table of accuracies task by task; none where there is one task.
+
+    Means over seeds, with their ranges where there are several.
+    """
+    rows = [(row, row.by_task()) for row in comparison.rows]
+    read = [(row, by_task) for row, by_task in rows if any(by_task.values())]
+    if not read:
+        return []
+    body = [
+        [row.label, *(_of_seeds(one.values()) for one in by_task.values()), _mean_of(row)]
+        for row, by_task in read
+    ]
+    titles = ["method", *read[0][1], "mean over tasks"]
+    return [("Test accuracy task by task", titles, body)]
+
+
+def _mean_of(row: Row) -> str:
+    return _of_seeds(row.accuracies())
+
+
+def _of_seeds(values: Iterable[float]) -> str:
+    found = mean_and_range(list(values))
+    if found is None:
+        return units.NOTHING
+    spread = f" [{units.share(found.low)}, {units.share(found.high)}]"
+    return units.share(found.centre) + (spread if found.count > 1 else "")
 
 
 def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from harness.metrics import METRICS
+from harness.spec import MultiTask
 from harness.workload.packages import origin
 from reports import units
 from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
@@ -40,11 +41,13 @@ def _setting(comparison: Comparison) -> str:
     image = f"{workload.image_size} px" if workload.image_size else "the model's own image size"
     text = (
         f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
-        f"{workload.data!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
+        f"{workload.data_name()!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
         f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )
-    if is_own(workload.data):
+    if workload.multitask:
+        text += f" {_tasks(workload.multitask)}"
+    if any(is_own(name) for name in workload.tasks()):
         text += f" {OWN_DATA}"
     if trained:
         text += (
@@ -57,6 +60,20 @@ def _setting(comparison: Comparison) -> str:
 def is_own(data: str) -> bool:
     """Return whether a data set is one of a person's own, of which nothing is published."""
     return data.startswith(("pack:", "folder:"))
+
+
+def _tasks(multitask: MultiTask) -> str:
+    said = (
+        f"The {len(multitask.tasks)} tasks take turns in a step, each with a head, a batch and an "
+        "optimizer step of its own; accuracy is the mean over tasks"
+    )
+    if not multitask.expert_blocks:
+        return f"{said}. All blocks are shared."
+    blocks = ", ".join(map(str, multitask.expert_blocks))
+    return (
+        f"{said}. Blocks {blocks} have {multitask.experts} experts in the place of their MLP, "
+        f"copies of it at first, and a gate a task, which sends each token to {multitask.top_k}."
+    )
 
 
 def _finding(comparison: Comparison) -> str:

@@ -216,7 +216,8 @@ def require_devices(specs: "list[TrialSpec]") -> None:
 
 def fetch_data(specs: "list[TrialSpec]") -> None:
     """Download what is to be trained on here, where the progress of it can be seen."""
-    wanted = sorted({spec.workload.data for spec in specs if spec.training} - NEED_NO_FILE)
+    named = {name for spec in specs if spec.training for name in spec.workload.tasks()}
+    wanted = sorted(named - NEED_NO_FILE)
     if wanted:
         from harness.workload import data
 

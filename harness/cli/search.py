@@ -160,7 +160,7 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
     from harness.search.space import make_space
     from harness.spec import Profile
     from harness.vit import blocks
-    from harness.workload import data, models
+    from harness.workload import models, tasks
 
     if "+" in method:
         raise BadInput(
@@ -169,7 +169,7 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
     for name in partners:
         methods.load(f"{method}+{name}")
     workload = suite.workloads(suite.questions[0])[0]
-    model = models.outline(workload, data.classes(workload.data, workload.classes))
+    model = models.outline(workload, tasks.classes(workload))
     profile = suite.profile or Profile(rounds=3, steps=3, warmup_steps=1)
     depth = len(blocks(model))
     return make_space(method, methods.load(method), workload, depth, partners, profile)

@@ -124,15 +124,17 @@ def tune(
         for row, tried in zip(rows, tried_rows, strict=True):
             if all(one.validation_accuracy is None for one in tried):
                 raise BadInput(
-                    f"no try of {row[0].label()} on {row[0].workload.data} completed, so there is "
-                    f"nothing to choose: {path} is as it was, and the records say why "
+                    f"no try of {row[0].label()} on {row[0].workload.data_name()} completed, so "
+                    f"there is nothing to choose: {path} is as it was, and the records say why "
                     f"({store.folder})"
                 )
     write_choices(path, chosen, tries)
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):
             said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
-            name = row[0].label() + (f" on {row[0].workload.data}" if len(trials) > 1 else "")
+            name = row[0].label() + (
+                f" on {row[0].workload.data_name()}" if len(trials) > 1 else ""
+            )
             click.echo(f"{name}: chose {best_try(tried):g} of {said}")
 
 

@@ -74,7 +74,7 @@ class Scout:
             if result.status != Status.COMPLETED:
                 self.tell("stopping")  # Ctrl-C in a terminal ends a server that still loads, too
                 raise BadInput(result.reason)
-            images[spec.workload.data] = result.reading.get("detail", {}).get(IMAGES, {})
+            images[spec.workload.data_name()] = result.reading.get("detail", {}).get(IMAGES, {})
         return images
 
     def predict(self, plan: Plan, images: dict[str, dict[str, int]]) -> Beforehand:

@@ -203,8 +203,9 @@ class Driver:
         """Return why a node's data are not those of the nodes before; empty if they are."""
         for record in records:
             facts = (record.environment.get("workload") or {}).get("data")
-            if facts and self._data.setdefault(record.spec.workload.data, facts) != facts:
-                return f"holds other data under the name {record.spec.workload.data!r}"
+            name = record.spec.workload.data_name()
+            if facts and self._data.setdefault(name, facts) != facts:
+                return f"holds other data under the name {name!r}"
         return ""
 
     def _save(self, record: TrialRecord, detail: dict[str, Any], node: str) -> None:

@@ -66,10 +66,10 @@ class Known:
     def _work(self, pass_name: str, spec: TrialSpec) -> tuple[float, float]:
         """Return the optimizer steps of a pass, and the forward passes beside them."""
         if pass_name == TRAINING and spec.training:
-            splits = self.images.get(spec.workload.data, {})
+            splits = self.images.get(spec.workload.data_name(), {})
             curve = spec.training.steps // (spec.training.evaluate_every or spec.training.steps + 1)
             read = splits.get(spec.training.evaluate, 0) + curve * splits.get("validation", 0)
-            return spec.training.steps, read / spec.workload.batch
+            return spec.training.steps, read / spec.workload.step_images()
         if pass_name == CLOCK and spec.profile:
             timed, warmup = spec.profile.steps, spec.profile.warmup_steps
             return warmup + timed + PHASE_STEPS, timed + 1

@@ -46,7 +46,9 @@ def _plain(value: object) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, tuple):
-        return "-".join(_plain(part) for part in value)
+        return (" + " if value and isinstance(value[0], str) else "-").join(map(_plain, value))
+    if isinstance(value, Frozen):
+        return f"({_settings([value])})"
     return str(value)
 
 

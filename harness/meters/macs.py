@@ -3,7 +3,8 @@
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -64,6 +65,19 @@ def forward_macs(model: nn.Module, image: Tensor) -> Macs:
         by_operator={name: int(macs) for name, macs in analysis.by_operator().items()},
         uncounted=dict(analysis.unsupported_ops()),
     )
+
+
+def added(parts: Sequence[Macs]) -> Macs:
+    """Return what several forward passes did together."""
+    if len(parts) == 1:
+        return parts[0]
+    sums: list[Counter[str]] = [Counter() for _ in range(3)]
+    for part in parts:
+        for total, of_part in zip(
+            sums, (part.by_module, part.by_operator, part.uncounted), strict=True
+        ):
+            total.update(of_part)
+    return Macs(sum(part.total for part in parts), *map(dict, sums))
 
 
 def _fvcore() -> tuple[Any, Any]:
@@ -182,4 +196,5 @@ FORMULAS: dict[str, Callable[[Any, Any], int]] = {
     "aten::baddbmm": _product(1),
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,
+    "bsrbench::expert_rows": _product(0),  # a row goes through one expert
 }

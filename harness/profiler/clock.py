@@ -12,7 +12,7 @@ from harness.meters.load import LoadWatch
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import Profile, TrialSpec
-from harness.training import Job, Loader, logits, training_step
+from harness.training import Job, Loader, evaluate_batch, training_step
 
 COMPILE_SECONDS = "compile_seconds"
 PHASES = ("forward", "backward", "optimizer")
@@ -48,9 +48,9 @@ def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> Reading
     for phase in PHASES:
         reading.measurements[f"{phase}_seconds"] = [found[phase] for found in phases]
     job.model.eval()
-    logits(job, batch[0])
+    evaluate_batch(job, batch[0])
     reading.measurements["evaluation_seconds"] = clock.seconds_each(
-        lambda: logits(job, batch[0]), settings.steps, wait
+        lambda: evaluate_batch(job, batch[0]), settings.steps, wait
     )
     return reading
 

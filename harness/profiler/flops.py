@@ -8,13 +8,14 @@ from torch import Tensor, nn
 from harness import vit
 from harness.errors import Unreadable
 from harness.meters.flops import StepFlops
-from harness.meters.macs import forward_macs
+from harness.meters.macs import added, forward_macs
 from harness.method import Unsupported
 from harness.owner import Owner
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, training_step
+from harness.turns import turns
 
 
 def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
@@ -64,14 +65,14 @@ def _add_macs(reading: Reading, job: Job) -> None:
     side, batch = job.preprocess.side, job.spec.workload.batch
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
     try:
-        macs = forward_macs(job.model, image)
+        macs = added([forward_macs(job.model, image) for _ in turns(job.model)])
     except Unreadable as reason:
         reading.missing["forward_macs"] = str(reason)
         return
     total = macs.total * batch
     reading.measurements["forward_macs"] = total
     reading.detail["macs"] = {
-        "images": 1,
+        "images": len(job.classes),
         "by_operator": macs.by_operator,
         "by_module": macs.by_module,
         "uncounted_calls": macs.uncounted,

@@ -21,9 +21,11 @@ def job_and_batch(
     job = begin(spec, load)
     set_learning_rate(job, PROFILE_LEARNING_RATE)
     generator = torch.Generator().manual_seed(spec.seed)
-    count, side = spec.workload.batch, job.preprocess.side
+    count, side = spec.workload.step_images(), job.preprocess.side
     images = torch.randn(count, 3, side, side, generator=generator)
-    labels = torch.randint(0, job.classes, (count,), generator=generator)
+    labels = torch.cat(
+        [torch.randint(0, n, (spec.workload.batch,), generator=generator) for n in job.classes]
+    )
     target = job.device.torch_device
     batch = images.to(target), labels.to(target)
     for _ in range(warmup_steps):

@@ -1,13 +1,20 @@
 """The training pass: train, then read the accuracy once."""
 
 from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
 
 from harness.checkpoint import Checkpoint
+from harness.experts import counted_loads
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Loader, accuracy, begin, final_loss, train
-from harness.workload import data
+from harness.training import Job, Loader, accuracies, begin, final_loss, train
+from harness.workload import tasks
+from harness.workload.data import ImageData
 
+ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
 CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
 
 
@@ -25,22 +32,61 @@ def training_pass(
     if spec.training is None:
         raise ValueError("a trial without a training part has no training pass")
     job = begin(spec, load)
-    images = data.load(spec.workload.data, job.classes, spec.seed)
+    images = tasks.load(spec.workload, spec.seed)
     keeper = Checkpoint(Path(checkpoint), checkpoint_seconds) if checkpoint else Checkpoint()
     run = train(job, images, spec.training, keeper)
     on_test = spec.training.evaluate == "test"
     metric = "accuracy_top1" if on_test else "validation_accuracy_top1"
-    split = images.test if on_test else images.validation
+    splits = [one.test if on_test else one.validation for one in images]
+    with counted_loads(job.model) as loads:
+        read = accuracies(job, splits)
     curve = {name: getattr(run, name) for name in CURVE} if spec.training.evaluate_every else {}
-    return Reading(
+    reading = Reading(
         {
-            metric: accuracy(job, split),
+            metric: fmean(read),
             "training_seconds": run.seconds,
             "final_loss": final_loss(run.losses),
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },
-        notes=[*images.notes, *([keeper.failure] if keeper.failure else [])],
+        notes=[note for one in images for note in one.notes],
         detail={"losses": run.losses},
-        facts={"weights": job.weights, "data": images.facts},
+        facts={"weights": job.weights, "data": _facts(spec, images)},
     )
+    reading.notes.extend([keeper.failure] if keeper.failure else [])
+    if spec.workload.multitask is not None:
+        reading.measurements["accuracy_by_task"] = read
+    if loads:
+        _add_loads(reading, job, loads)
+    return reading
+
+
+def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:
+    """Return what a record says of the data, of several tasks by their names."""
+    if spec.workload.multitask is None:
+        return images[0].facts
+    pairs = zip(spec.workload.tasks(), images, strict=True)
+    return {name: of_task.facts for name, of_task in pairs}
+
+
+def _add_loads(reading: Reading, job: Job, loads: dict[str, list[Tensor]]) -> None:
+    """Say how gates shared out the tokens of the split that was read."""
+    multitask = job.spec.workload.multitask
+    if multitask is None:
+        return
+    busiest = 0.0
+    shares: dict[str, dict[str, list[float]]] = {task: {} for task in multitask.tasks}
+    for place, by_task in loads.items():
+        for task, rows in zip(multitask.tasks, by_task, strict=True):
+            most = rows.topk(multitask.top_k)
+            share = int(most.values.sum()) / int(rows.sum())
+            busiest = max(busiest, share)
+            shares[task][place] = [int(count) / int(rows.sum()) for count in rows]
+            if share >= ONE_SIDED:
+                reading.notes.append(
+                    f"the gate of task {task!r} in {place} sends {100 * share:.4g} % of its tokens "
+                    f"to the same {multitask.top_k} of {multitask.experts} experts: "
+                    f"{', '.join(map(str, sorted(most.indices.tolist())))}"
+                )
+    reading.measurements["busiest_experts_share"] = busiest
+    reading.detail["expert_loads"] = shares

@@ -6,11 +6,14 @@ import timm
 import torch
 from torch import nn
 
+from harness import experts, vit
 from harness.errors import BadInput, unknown
-from harness.spec import Workload
+from harness.method import Unsupported
+from harness.spec import MultiTask, Workload
 from harness.workload import packages, weights
 
 TINY = 2e-5  # deviation
+PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default
 PLAIN = ("vision_transformer", "deit")  # timm's modules
 
 
@@ -30,11 +33,17 @@ def names() -> list[str]:
     return sorted(name for module in PLAIN for name in timm.list_models(module=module))
 
 
-def build(workload: Workload, classes: int, seed: int) -> nn.Module:
-    """Return the model on the CPU; ``seed`` draws the head and, if asked for, all weights.
+def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
+    """Return the model on the CPU; ``seed`` draws heads, gates and, if asked for, all weights.
+
+    Args:
+        workload: which model.
+        classes: of each task.
+        seed: of the trial.
 
     Raises:
-        BadInput: an unknown model, an image size it cannot take, weights that cannot be had.
+        BadInput: an unknown model, an image size it cannot take, weights that cannot be had, or a
+            model that cannot be given several tasks.
     """
     check_name(workload.model)
     torch.manual_seed(seed)
@@ -42,19 +51,37 @@ def build(workload: Workload, classes: int, seed: int) -> nn.Module:
     _check_patches(model)
     if workload.weights not in {"random", "timm"}:
         weights.load_into(model, workload.weights)
-    return model
+    return _with_tasks(model, workload.multitask, classes)
 
 
-def outline(workload: Workload, classes: int) -> nn.Module:
+def outline(workload: Workload, classes: tuple[int, ...]) -> nn.Module:
     """Return the model on torch's meta device: shapes and types, no numbers and no memory.
 
     Raises:
-        BadInput: an unknown model or an image size it cannot take.
+        BadInput: an unknown model, an image size it cannot take, or one that cannot be given
+            several tasks.
     """
     check_name(workload.model)
     with torch.device("meta"):
         model = _create(workload, classes, pretrained=False)
-    _check_patches(model)
+        _check_patches(model)
+        return _with_tasks(model, workload.multitask, classes)
+
+
+def _with_tasks(
+    model: nn.Module, multitask: MultiTask | None, classes: tuple[int, ...]
+) -> nn.Module:
+    """Return the model with a head for each of several tasks, and experts."""
+    if multitask is None:
+        return model
+    wanted = multitask.expert_blocks
+    try:
+        vit.require_blocks(model, "multitask.expert_blocks", wanted, PAPERS_EXPERTS)
+        experts.take_turns(model, classes, wanted, multitask.experts, multitask.top_k)
+    except Unsupported as reason:
+        raise BadInput(
+            f"{type(model).__name__} cannot be given several tasks: {reason}"
+        ) from reason
     return model
 
 
@@ -69,11 +96,11 @@ def begin_head(model: nn.Module, way: str) -> None:
             nn.init.trunc_normal_(parameter, std=TINY)
 
 
-def _create(workload: Workload, classes: int, *, pretrained: bool) -> nn.Module:
+def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -> nn.Module:
     size = {} if workload.image_size is None else {"img_size": workload.image_size}
     try:
         model: nn.Module = timm.create_model(
-            workload.model, pretrained=pretrained, num_classes=classes, **size
+            workload.model, pretrained=pretrained, num_classes=classes[0], **size
         )
     except (AssertionError, ValueError, TypeError) as error:
         raise BadInput(

@@ -4,7 +4,9 @@ from collections.abc import Iterable
 
 from torch import nn
 
+from harness.experts import ExpertMlp
 from harness.method import Unsupported
+from harness.vit import blocks
 from methods.parts.options import check_at_least
 
 TARGETS = ("fc1", "fc2", "proj", "qkv")  # the Linear layers of a block
@@ -43,17 +45,23 @@ def adapt(
         magnitudes: learn the norm of each output's weights apart, as DoRA.
 
     Raises:
-        Unsupported: peft is not installed.
+        Unsupported: peft is not installed, or a target is a layer of experts.
     """
+    numbers = list(chosen)
+    mixed = [i for i in numbers if isinstance(blocks(model)[i].mlp, ExpertMlp)]
+    if mixed and (inside := sorted({"fc1", "fc2"} & set(targets))):
+        raise Unsupported(
+            f"{' and '.join(inside)} of blocks {mixed} are layers of experts, which peft cannot "
+            "adapt"
+        )
     try:
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, slow
     except ImportError as error:
         raise Unsupported("peft is not installed: pip install 'bsrbench[lora]'") from error
-    numbers = "|".join(str(index) for index in chosen)
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,
-        target_modules=rf"blocks\.({numbers})\..*\.({'|'.join(targets)})",
+        target_modules=rf"blocks\.({'|'.join(map(str, numbers))})\..*\.({'|'.join(targets)})",
         use_dora=magnitudes,
     )
     inject_adapter_in_model(config, model)

@@ -10,10 +10,12 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from harness.experts import ExpertMlp
 from harness.method import Unsupported
 from harness.vit import Mixes, stored_blocks, stored_norm
 from methods.parts import compressed, compressed_attention
 from methods.parts.compressed import Codec
+from methods.parts.experts import KeepsLittle
 from methods.parts.extend import extend
 from methods.parts.mlp import RecomputesGelu
 
@@ -29,6 +31,8 @@ class Codecs:
         linear: inputs of Linear layers whose weight trains.
         norm: inputs of LayerNorm.
         gelu: inputs of GELU.
+        rows: inputs of GELU in a mixture of experts, [rows, channels], sorted by expert; ``None``
+            cannot pack what is not in the order of images.
         scale: inputs of LayerScale, where it trains.
         qkv: queries, keys and values, joined.
         matrix: the softmax of attention, which is then held whole; ``None`` keeps it fused, and
@@ -39,6 +43,7 @@ class Codecs:
     linear: Maker
     norm: Maker
     gelu: Maker
+    rows: Maker | None
     scale: Maker
     qkv: Maker
     matrix: Maker | None
@@ -71,9 +76,25 @@ def _compress_attention(block: Any, codecs: Codecs) -> None:
     heads = block.attn.num_heads
     if isinstance(block.mlp, RecomputesGelu):
         block.mlp.codec = codecs.gelu(heads)
+    if isinstance(block.mlp, ExpertMlp):
+        _compress_experts(block.mlp, codecs, heads)
     output = getattr(block.attn.proj, "codec", None) or codecs.linear(heads)
     matrix = codecs.matrix(heads) if codecs.matrix else None
     extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), output=output, matrix=matrix)
+
+
+def _compress_experts(mlp: Any, codecs: Codecs, heads: int) -> None:
+    """Make a mixture keep its input packed once, for its gates and its experts."""
+    if codecs.rows is None:
+        raise Unsupported(
+            "this method packs activations image by image, and the hidden activations of experts "
+            "are sorted by expert"
+        )
+    if not isinstance(mlp, KeepsLittle):
+        extend(mlp, KeepsLittle)
+    mlp.inputs, mlp.hidden = codecs.linear(heads), codecs.rows(heads)
+    for gate in mlp.gates:
+        gate.codec = mlp.inputs
 
 
 def _require_known(block: Any) -> None:

@@ -122,11 +122,12 @@ class _Gelu(Function):
         of_x = torch.empty_like(gradient)
         for images in chunks(gradient, gradient.shape[-1], ELEMENT_BYTES):
             x = ctx.restore(ctx.saved_tensors, images).to(gradient.dtype)
-            _gelu_backward(gradient[images], x, of_x[images])
+            gelu_backward(gradient[images], x, of_x[images])
         return of_x, None
 
 
-def _gelu_backward(gradient: Tensor, x: Tensor, out: Tensor) -> None:
+def gelu_backward(gradient: Tensor, x: Tensor, out: Tensor) -> None:
+    """Put the gradient of GELU's input x into ``out``."""
     torch.ops.aten.gelu_backward.grad_input(gradient, x, grad_input=out)
 
 
@@ -162,7 +163,7 @@ class _GeluLinear(Function):
             for images in chunks(gradient, weight.shape[1], ELEMENT_BYTES):
                 x = ctx.restore(kept, images).to(gradient.dtype)
                 of_output = gradient[images] @ weight.to(gradient.dtype)
-                _gelu_backward(of_output, x, of_x[images])
+                gelu_backward(of_output, x, of_x[images])
         of_bias = gradient.flatten(0, -2).sum(0).to(weight.dtype) if needs_bias else None
         return of_x, of_weight, of_bias, None
 

@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from harness.experts import ExpertMlp
 from harness.vit import blocks
 from methods.parts import compressed
+from methods.parts.experts import KeepsLittle
 from methods.parts.extend import extend
 
 
@@ -18,9 +20,14 @@ def recompute_gelu(model: nn.Module, indices: tuple[int, ...]) -> None:
 
 
 def recompute_gelu_of(block: Any) -> None:
-    """Make one block's MLP keep GELU's input alone, if that is its activation."""
-    if isinstance(block.mlp.act, nn.GELU):
-        extend(block.mlp, RecomputesGelu, codec=compressed.as_is)
+    """Make one block's MLP, dense or of experts, keep GELU's input alone, if it has a GELU."""
+    mlp = block.mlp
+    if not isinstance(mlp.act, nn.GELU):
+        return
+    if isinstance(mlp, ExpertMlp):
+        extend(mlp, KeepsLittle, inputs=compressed.as_is, hidden=compressed.as_is)
+    else:
+        extend(mlp, RecomputesGelu, codec=compressed.as_is)
 
 
 class RecomputesGelu(nn.Module):

