@@ -60,8 +60,10 @@ class Mine(Method):
         ("class Mine(:\n", "SyntaxError"),
         ("x = 1\n", "expected FILE.py:CLASS, but the file defines no Method"),
         ("import no_such_package\n", "needs the package 'no_such_package', which is not inst"),
-        ("1 / 0\n", "mine.py: ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit(0)\n", "mine.py: SystemExit: 0"),
+        ("\n1 / 0\n", "mine.py:2: ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit(0)\n", "mine.py:1: SystemExit: 0"),
+        (BASE.rpartition("    def")[0], "Mine' does not define prepare(self, model)"),
+        (BASE + "        import no_such_package\n", "'no_such_package' (mine.py:8)\n"),
         (BASE + "        model\n", "prepare() returned NoneType"),
         (BASE + "        return model\n", "a second prepare() on the same model is not refused"),
         (BASE + "        return model.blocks\n", "lost or copied parameters"),
@@ -75,6 +77,7 @@ def test_a_methods_file_that_cannot_work_gets_one_clear_message(text, said, type
     assert code in {1, 2}
     assert said in printed
     assert "Traceback" not in printed
+    assert "NoneType' object" not in printed
 
 
 @pytest.mark.parametrize("asked", ["{}", "{}:Theirs"])
@@ -119,7 +122,7 @@ def test_a_suite_alone_runs_no_file(typed, tmp_path):
 
         assert code == 2
         assert f"look into the file, then add --trust {path}:Theirs" in said
-        assert trusted == (2, f"error: {path}: RuntimeError: read\n")
+        assert trusted == (2, f"error: {path}:1: RuntimeError: read\n")
     assert typed("run", suite, "--methods", f"{path}:Theirs", *where) == trusted
 
 
