@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 
 import methods
 from harness import suite
@@ -94,6 +95,50 @@ def test_every_verb_of_a_device_is_described():
     verbs = {name for name in vars(Device) if not name.startswith("_")}
 
     assert verbs == set(re.findall(r"`(\w+)\(\)`", page.split("What a device does not")[0]))
+
+
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+MADE = "reference/"  # pages that docs/reference.py makes
+
+
+@pytest.mark.parametrize(
+    "page",
+    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES],
+    ids=lambda page: page.stem,
+)
+def test_every_link_leads_to_a_file(page):
+    links = [link for link in LINK.findall(page.read_text()) if MADE not in link]
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_can_be_found_from_the_sidebar():
+    named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    there = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+
+    assert {page for page in named if not page.startswith(MADE)} == there
+
+
+def test_the_readmes_python_runs():
+    """One block goes on where the one before ended, with the step that people bring."""
+    names = {}
+    for kind, _, text in blocks(README):
+        if kind == "python":
+            exec(compile(text, str(README), "exec"), names)  # noqa: S102 - our own README
+            names |= their_loop(names["model"])
+
+    assert str(names["profile"].__module__) == "harness"
+
+
+def their_loop(model):
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        model(torch.zeros(1, 3, 224, 224)).sum().backward()
+        optimizer.step()
+
+    return {"optimizer": optimizer, "step": step}
 
 
 def test_every_command_of_the_readme_is_one():
