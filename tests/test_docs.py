@@ -8,6 +8,7 @@ suite.
 import json
 import re
 import shlex
+from csv import DictReader
 from pathlib import Path
 
 import click
@@ -149,3 +150,48 @@ def test_every_command_of_the_readme_is_one():
         parse(line)
 
     assert len(lines) > 10
+
+
+def rows_of(text):
+    """Return the cells of every table row."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith("| ---")
+    ]
+
+
+def test_the_readmes_table_is_the_quick_reference_run():
+    with (ROOT / "results" / "quick" / "comparison.csv").open() as file:
+        found = {
+            row["row"]: {k: float(v or "nan") for k, v in numbers(row)} for row in DictReader(file)
+        }
+    _, *rows = rows_of(README.read_text().split("<!-- quick table -->")[1].split("\n\n")[0])
+    full = found["full"]
+
+    assert [row[0] for row in rows] == list(found)
+    for name, *cells in rows:
+        of, share = found[name], found[name]["peak_counted_bytes"] / full["peak_counted_bytes"]
+        assert cells[:3] == [
+            f"{of['accuracy_top1']:.3f}",
+            f"{of['peak_counted_bytes'] / 2**20:.1f}",
+            f"{share:.2f}×",
+        ]
+        assert cells[3:5] == [
+            f"{of['step_flop'] / 1e9:.2f}",
+            f"{of['step_flop'] / full['step_flop']:.2f}×",
+        ]
+        assert cells[5].strip("~") == f"{of['step_seconds'] * 1e3:.0f}"
+        assert cells[6] == f"{of['step_seconds_over_full']:.2f}×"
+        assert cells[7] == f"{of['trained_parameters'] / 1e6:.3f}"
+
+
+def numbers(row):
+    wanted = "accuracy_top1 peak_counted_bytes step_flop step_seconds step_seconds_over_full"
+    return [(name, row[name]) for name in (*wanted.split(), "trained_parameters")]
+
+
+def test_the_table_of_speeds_is_the_committed_one():
+    page = rows_of((ROOT / "docs" / "explanation" / "speed.md").read_text())
+
+    assert page == rows_of((ROOT / "results" / "microbench" / "report.md").read_text())
