@@ -19,7 +19,7 @@ from harness.conformance.subject import (
 )
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
-from harness.method import Composed, Method
+from harness.method import Composed, Method, apply
 
 ROUNDING = 1e-5  # fp32 noise between two orders of the same sums
 SLACK = 4  # a declared error bound is at most so many times what is seen
@@ -38,11 +38,7 @@ def keeps_the_parameters(subject: Subject) -> None:
     model = tiny_model()
     before = list(model.parameters())
     numbers = {parameter: parameter.detach().clone() for parameter in before}
-    made = subject.method().prepare(model)
-    require(
-        isinstance(made, nn.Module),
-        f"prepare() returned {type(made).__name__}; expected the model to train: 'return model'",
-    )
+    made = apply(subject.method(), model)
     after = {id(parameter) for parameter in made.parameters()}
     lost = [parameter for parameter in before if id(parameter) not in after]
     require(not lost, f"prepare() lost or copied parameters: {names_of(model, lost)}")

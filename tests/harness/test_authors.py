@@ -80,6 +80,27 @@ def test_a_methods_file_that_cannot_work_gets_one_clear_message(text, said, type
     assert "NoneType' object" not in printed
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("        model\n", "crashed: TypeError: prepare() returned NoneType; expected the model"),
+        ("        return model.trunk\n", "no attribute 'trunk'"),
+        ("        raise RuntimeError('lost')\n", "crashed: RuntimeError: lost (at mine.py:8)"),
+    ],
+)
+def test_a_method_that_cannot_be_prepared_is_an_outcome(body, said, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(BASE + body)
+    (tmp_path / "tiny.toml").write_text(SUITE + 'method = "head"\n')
+    mine = "mine.py:Mine"
+    run = typed("run", "tiny.toml", "--methods", mine, "--results", "results")
+    estimated = typed("estimate", "--model", "test_vit", "--method", mine, "--batch", "1")
+
+    for code, printed in (run, estimated):
+        assert (code, "Traceback" in printed) == (1, False)
+        assert said in printed.replace("crashed (training pass", "crashed")
+
+
 @pytest.mark.parametrize("asked", ["{}", "{}:Theirs"])
 def test_a_file_with_two_methods_says_how_to_name_one(asked, typed, tmp_path):
     path = tmp_path / "mine.py"
