@@ -22,6 +22,10 @@ class Kind(StrEnum):
     SELECTS_WEIGHTS = "selects weights"
     STORES_ACTIVATIONS = "stores activations"
     DROPS_TOKENS = "drops tokens"
+    ADDS_TOKENS = "adds tokens"
+
+
+CHANGES_TOKENS = frozenset({Kind.DROPS_TOKENS, Kind.ADDS_TOKENS})
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,15 @@ class Method(ABC):
         """Return how many tokens each of ``depth`` blocks passes on, ``entering`` at the start."""
         return (entering,) * depth
 
+    def added_macs(self, tokens: tuple[int, ...], width: int) -> int:  # noqa: ARG002 - for those who override it
+        """Return the multiply-adds of one image's forward pass that the model alone has not.
+
+        Args:
+            tokens: those each block passes on.
+            width: the model's embedding dimension.
+        """
+        return 0
+
 
 def apply(method: Method, model: nn.Module) -> nn.Module:
     """Return what a method makes of a model.
@@ -164,9 +177,13 @@ class Composed(Method):
         return merged
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return the fewest tokens any part passes on, block by block."""
-        each = [part.tokens(entering, depth) for part in self.parts]
-        return tuple(min(counts) for counts in zip(*each, strict=True))
+        """Return what the part that drops or adds tokens passes on; of several, the fewest."""
+        each = [part.tokens(entering, depth) for part in self.parts if part.kinds & CHANGES_TOKENS]
+        return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
+
+    def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
+        """Return what the parts add, together."""
+        return sum(part.added_macs(tokens, width) for part in self.parts)
 
 
 def _require_pair(earlier: Method, later: Method) -> None:
@@ -177,7 +194,14 @@ def _require_pair(earlier: Method, later: Method) -> None:
     """
     shared = sorted(earlier.kinds & later.kinds)
     first, second = earlier.name(), later.name()
-    if not shared or first in later.refines:
+    if first in later.refines:
+        return
+    if not shared and earlier.kinds & CHANGES_TOKENS and later.kinds & CHANGES_TOKENS:
+        raise Unsupported(
+            f"{first}+{second} is not defined, because one adds tokens and the other drops some: "
+            "which of the added ones may be dropped, neither says"
+        )
+    if not shared:
         return
     turned = f"; {second}+{first} is defined" if second in earlier.refines else ""
     raise Unsupported(

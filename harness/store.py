@@ -37,7 +37,7 @@ class Store:
             for name in (RECORDS, DETAILS, STAGED):
                 (self.folder / name).mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / STAGED / "probe", "")
-            (self.folder / STAGED / "probe").unlink()
+            (self.folder / STAGED / "probe").unlink(missing_ok=True)  # another run does the same
         except OSError as error:
             raise BadInput(
                 f"cannot write results into {self.folder}: {error.strerror}; "
@@ -83,11 +83,18 @@ class Store:
         _write(self.folder / STAGED / f"{key}.{pass_name}.json", _dump(result))
 
     def staged(self, key: str, pass_name: str) -> dict[str, Any] | None:
-        """Return a pass kept by ``stage``, or ``None``."""
+        """Return a pass kept by ``stage``, or ``None``.
+
+        Raises:
+            BadInput: the file was changed by hand.
+        """
         path = self.folder / STAGED / f"{key}.{pass_name}.json"
-        if not path.exists():
+        try:
+            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
             return None
-        loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise BadInput(f"{path}: not readable ({error}); remove it to run the pass") from error
         return loaded
 
     def checkpoint(self, key: str) -> Path:

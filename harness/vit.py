@@ -48,6 +48,35 @@ def final_norm(model: nn.Module) -> nn.Module:
     return norm
 
 
+class Branched(nn.Module):
+    """A vision transformer whose backward pass goes through a branch and not through its blocks.
+
+    Stands in front of timm's ``VisionTransformer``.
+
+    Attributes:
+        branch: a module whose ``blocks`` are blocks of timm's and whose ``norm`` comes after them.
+    """
+
+    branch: Any
+
+
+def stored_blocks(model: nn.Module) -> list[Any]:
+    """Return the blocks whose activations are stored: the model's own, or those of its branch.
+
+    Raises:
+        Unsupported: the model has none that we know.
+    """
+    own = blocks(model)
+    return list(model.branch.blocks) if isinstance(model, Branched) else own
+
+
+def stored_norm(model: nn.Module) -> nn.Module:
+    """Return the normalisation after the last of the ``stored_blocks``."""
+    own = final_norm(model)
+    norm: nn.Module = model.branch.norm if isinstance(model, Branched) else own
+    return norm
+
+
 def head(model: nn.Module) -> nn.Module:
     """Return the classification head of any timm model.
 
@@ -125,8 +154,12 @@ class Mixes(nn.Module):
         qkv: Tensor,  # noqa: ARG002 - for those who override it
         *,
         ranked: bool,  # noqa: ARG002
+        bias: Tensor | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor | None] | None:
         """Mix the values of qkv [batch, tokens, 3 dim]; here as ever.
+
+        ``bias`` [batch, 1, 1, tokens] is added to the scores of each key and has no gradient; it
+        does not come together with ``ranked``.
 
         Returns:
             Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention``
@@ -153,11 +186,40 @@ def attend(
     qkv = attention.qkv(tokens)
     own = attention.mix(qkv, ranked=ranked) if isinstance(attention, Mixes) else None
     mixed, row = own or _mix(attention, qkv, ranked=ranked, exact=exact)
+    return _project(attention, mixed), row
+
+
+def attend_with_keys(
+    attention: Any, tokens: Tensor, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Let tokens [batch, tokens, dim] attend to each other, and return their keys, too.
+
+    Args:
+        attention: timm's module.
+        tokens: its input.
+        bias: [batch, tokens], added to the scores of each token as a key; has no gradient.
+
+    Returns:
+        What ``attend`` returns, and the keys, mean over heads, [batch, tokens, head dim], without
+        gradient.
+    """
+    qkv = attention.qkv(tokens)
+    keys = queries_keys_values(attention, qkv.detach())[1].mean(1)
+    scores = None if bias is None else bias.detach().to(qkv.dtype)[:, None, None]
+    packs = isinstance(attention, Mixes)
+    own = attention.mix(qkv, ranked=False, bias=scores) if packs else None
+    mixed, _ = own or _mix(attention, qkv, ranked=False, exact=False, bias=scores)
+    return _project(attention, mixed), keys
+
+
+def _project(attention: Any, mixed: Tensor) -> Tensor:
     output: Tensor = attention.proj_drop(attention.proj(attention.norm(mixed)))
-    return output, row
+    return output
 
 
-def _mix(attention: Any, qkv: Tensor, *, ranked: bool, exact: bool) -> tuple[Tensor, Tensor | None]:
+def _mix(
+    attention: Any, qkv: Tensor, *, ranked: bool, exact: bool, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     q, k, v = queries_keys_values(attention, qkv)
     if exact:
         matrix = attention_matrix(attention, q, k)
@@ -165,7 +227,9 @@ def _mix(attention: Any, qkv: Tensor, *, ranked: bool, exact: bool) -> tuple[Ten
     else:
         matrix = None
         dropped = attention.attn_drop.p if attention.training else 0.0
-        mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropped)
+        mixed = nn.functional.scaled_dot_product_attention(
+            q, k, v, attn_mask=bias, dropout_p=dropped
+        )
     row = class_attention(attention, q, k, matrix) if ranked else None
     return mixed.transpose(1, 2).flatten(2), row
 

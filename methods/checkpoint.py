@@ -1,13 +1,15 @@
 """Gradient checkpointing: keep each block's input, recompute the rest."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from harness.method import Kind, Method
-from harness.vit import blocks
+from harness.vit import stored_blocks
+from methods.parts.carried import contexts
 from methods.parts.extend import extend
 
 
@@ -18,7 +20,11 @@ class Checkpointed(nn.Module):
         """Map [batch, tokens, dim] as the block does, storing its input only."""
         random = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.modules())
         output: Tensor = checkpoint(
-            super().forward, x, use_reentrant=False, preserve_rng_state=random
+            super().forward,
+            x,
+            use_reentrant=False,
+            preserve_rng_state=random,
+            context_fn=partial(contexts, self),
         )
         return output
 
@@ -41,6 +47,6 @@ class BlockCheckpointing(Method):
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Make every block but the last recompute itself."""
-        for block in blocks(model)[:-1]:
+        for block in stored_blocks(model)[:-1]:
             extend(block, Checkpointed)
         return model

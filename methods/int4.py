@@ -10,7 +10,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from harness.method import Kind, Method
-from harness.vit import blocks, final_norm
+from harness.vit import stored_blocks, stored_norm
 from methods.parts import kernels
 from methods.parts.extend import extend
 from methods.parts.quantise import draws
@@ -55,9 +55,9 @@ class FourBitActivations(Method):
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Make blocks and final norm save codes."""
-        chain = blocks(model)
+        chain = stored_blocks(model)
         heads = chain[0].attn.num_heads
-        for module in (*chain, final_norm(model)):
+        for module in (*chain, stored_norm(model)):
             extend(module, SavesCodes, heads=heads, stochastic=self.stochastic)
         return model
 

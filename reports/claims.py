@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from harness.metrics import METRICS
 from harness.record import TrialRecord
 from reports import units
-from reports.comparison import BASELINE, Comparison, Details, compare
+from reports.comparison import BASELINE, REFERENCE, Comparison, Details, compare
 from reports.markdown import escape, table_of
 from reports.row import Row
+from reports.words import OWN_DATA, is_own
 
 MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0
 PREDICTED = "peak_estimated_bytes"  # what was measured needs no prediction
@@ -22,6 +24,11 @@ INTRODUCTION = (
     "needs as BSR. **Bold** reaches the claim, times in every round in which both were timed; ~ "
     "reaches it in some rounds and not in others. 'full' runs fused attention, and rows are at "
     "the same batch; micro-batches and checkpointing are plain baselines, which anybody has."
+)
+IN_SHORT = (
+    "Against which rows each claim holds, in each of the questions below; where it is not all of "
+    "those that have a number, the shorter list is given. The claim of similar accuracy belongs to "
+    "each of the others: the last line has the means."
 )
 
 
@@ -53,26 +60,84 @@ DEFINITIONS = (
 )
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One question: BSR and the rows it is put against."""
+
+    comparison: Comparison
+    ours: Row
+
+    @cached_property
+    def others(self) -> list[Row]:
+        """Return the rows that are alternatives to BSR."""
+        rows = self.comparison.rows
+        return [row for row in rows if row is not self.ours and BASELINE not in row.label]
+
+    @cached_property
+    def shown(self) -> list[Definition]:
+        """Return the definitions under which something was measured."""
+        measured = self.ours.value("peak_counted_bytes") is not None
+        return [
+            definition
+            for definition in DEFINITIONS
+            if any(_factor(self.comparison, row, definition) for row in self.others)
+            and not (measured and definition.metric == PREDICTED)
+        ]
+
+
 def page(records: Iterable[TrialRecord], details: Details) -> str:
-    """Return the page as Markdown: a table, verdicts and accuracies for each question."""
+    """Return the page as Markdown: all in short, then numbers and verdicts for each question."""
+    found = [(comparison, comparison.find(BASELINE)) for comparison in compare(records, details)]
+    asked = [Asked(comparison, ours) for comparison, ours in found if ours is not None]
     parts = ["# What holds of BSR's claims", f"{INTRODUCTION}\n\nClaims: {SOURCE}."]
-    for comparison in compare(records, details):
-        ours = comparison.find(BASELINE)
-        if ours is not None:
-            parts += _question(comparison, ours)
+    if asked:
+        parts += _in_short(asked)
+    for number, one in enumerate(asked, start=1):
+        parts += _question(number, one)
     return "\n\n".join(parts) + "\n"
 
 
-def _question(comparison: Comparison, ours: Row) -> list[str]:
-    others = [row for row in comparison.rows if row is not ours and BASELINE not in row.label]
-    parts = [f"## {escape(comparison.title())}"]
-    measured = ours.value("peak_counted_bytes") is not None
-    shown = [
-        definition
-        for definition in DEFINITIONS
-        if any(_factor(comparison, row, definition) for row in others)
-        and not (measured and definition.metric == PREDICTED)
+def _in_short(asked: Sequence[Asked]) -> list[str]:
+    """Return a table of all claims and questions: against which rows each holds."""
+    metrics = {definition for one in asked for definition in one.shown}
+    rows = [
+        [d.words, units.ratio(d.claim), *(_holds_against(one, d) for one in asked)]
+        for d in DEFINITIONS
+        if d in metrics
     ]
+    rows.append(["accuracy of bsr (of full)", "similar", *map(_accuracy_of_both, asked)])
+    titles = ["definition", "claim", *(f"question {n}" for n in range(1, len(asked) + 1))]
+    return ["## In short", IN_SHORT, table_of(titles, rows)]
+
+
+def _holds_against(asked: Asked, definition: Definition) -> str:
+    """Return in few words the rows against which a claim holds, times in every round."""
+    factors = {row.label: _factor(asked.comparison, row, definition) for row in asked.others}
+    known = {label: factor for label, factor in factors.items() if factor}
+    if not known or definition not in asked.shown:
+        return units.NOTHING
+    reached = [label for label, factor in known.items() if factor.least >= definition.claim]
+    left = [label for label in known if label not in reached]
+    if not left:
+        return "all"
+    if not reached:
+        return "none"
+    if len(left) <= len(reached):
+        return f"all but {', '.join(left)}"
+    return f"only {', '.join(reached)}"
+
+
+def _accuracy_of_both(asked: Asked) -> str:
+    ours, full = asked.ours.accuracy(), asked.comparison.find(REFERENCE)
+    theirs = full.accuracy() if full else None
+    if ours is None:
+        return units.NOTHING
+    return f"{units.share(ours.centre)} ({units.share(theirs.centre if theirs else None)})"
+
+
+def _question(number: int, asked: Asked) -> list[str]:
+    comparison, ours, others, shown = asked.comparison, asked.ours, asked.others, asked.shown
+    parts = [f"## {number}. {escape(comparison.title())}"]
     if shown:
         titles = ["definition", "claim", *(row.label for row in others)]
         rows = [
@@ -90,6 +155,10 @@ def _question(comparison: Comparison, ours: Row) -> list[str]:
             "Accuracy beside it (mean over seeds, with the least and the largest):",
             accuracies,
         ]
+        if is_own(ours.spec.workload.data):
+            parts.append(OWN_DATA)
+    else:
+        parts.append("No accuracy stands beside it: nothing was trained here.")
     return parts
 
 

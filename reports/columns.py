@@ -124,6 +124,13 @@ COLUMNS = (
     Column("trained M", "trained_parameters", TRAINED, TRAINED, "trained M"),
     Column("learning rate", "", _learning_rate),
 )
+PREDICTED = _value("peak_estimated_bytes", units.mebibytes)
+OVER_PREDICTED = _relative("peak_estimated_bytes")
+# In the place of what was counted, where nothing was executed.
+PREDICTED_COLUMNS = (
+    Column("predicted MiB", "peak_estimated_bytes", PREDICTED, PREDICTED, "predicted MiB"),
+    Column("× full", "peak_estimated_bytes", OVER_PREDICTED, OVER_PREDICTED, "× full"),
+)
 OUTCOME = Column("outcome", "", _outcome, _short_outcome, "outcome")
 # What a paper has room for.
 PAPER_COLUMNS = (
@@ -138,6 +145,7 @@ PAPER_COLUMNS = (
 )
 JUDGED = {
     *("accuracy_top1", "peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes"),
+    "peak_estimated_bytes",
     *("step_flop", "step_seconds", "images_per_second", "evaluation_images_per_second"),
 }
 

@@ -22,6 +22,11 @@ COLOUR_OF = {
     "bsr+sparse": "#e7298a",
     "bsr+checkpoint": "#b5651d",
     "bsr+lora": "#e8543f",
+    "tome": "#7d8c00",
+    "adapter": "#7a4fd0",
+    "prompt": "#795548",
+    "ladder": "#00838f",
+    "repnet": "#c2185b",
 }
 # Paul Tol's muted colours, for methods that came later.
 OTHER_COLOURS = (

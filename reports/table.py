@@ -11,6 +11,7 @@ from reports.columns import (
     MEMORY_COLUMNS,
     OUTCOME,
     PAPER_COLUMNS,
+    PREDICTED_COLUMNS,
     WORK_COLUMNS,
     Column,
 )
@@ -20,6 +21,7 @@ from reports.statistics import accuracy_within, time_to
 
 Curve = tuple[list[float], list[float]]
 TARGET_SHARE = 0.95
+COUNTED, PREDICTED = "peak_counted_bytes", "peak_estimated_bytes"
 
 
 def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -83,8 +85,21 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def shown(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the columns, how trials ended among them where one did not complete."""
-    return (*COLUMNS, OUTCOME) if any(row.failures() for row in comparison.rows) else COLUMNS
+    """Return the columns, how trials ended among them where one did not complete.
+
+    Memory is what was counted, or where no row was executed what was predicted.
+    """
+    columns = COLUMNS
+    if _has(comparison, PREDICTED) and not _has(comparison, COUNTED):
+        of_memory = [column for column in COLUMNS if column.metric == COUNTED]
+        place = COLUMNS.index(of_memory[0])
+        rest = COLUMNS[place + len(of_memory) :]
+        columns = (*COLUMNS[:place], *PREDICTED_COLUMNS, *rest)
+    return (*columns, OUTCOME) if any(row.failures() for row in comparison.rows) else columns
+
+
+def _has(comparison: Comparison, metric: str) -> bool:
+    return any(row.value(metric) is not None for row in comparison.rows)
 
 
 def paper_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

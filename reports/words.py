@@ -20,6 +20,7 @@ CAPTION = (
     "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best; "
     "dagger: the baseline; ~: quartiles more than 10 % apart."
 )
+OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
@@ -43,8 +44,8 @@ def _setting(comparison: Comparison) -> str:
         f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )
-    if workload.data.startswith(("pack:", "folder:")):
-        text += " The data are a set of one's own: no accuracy compares with a published one."
+    if is_own(workload.data):
+        text += f" {OWN_DATA}"
     if trained:
         text += (
             f" Each was trained for {trained.steps} steps with {comparison.seeds()} seeds and "
@@ -53,14 +54,22 @@ def _setting(comparison: Comparison) -> str:
     return text
 
 
+def is_own(data: str) -> bool:
+    """Return whether a data set is one of a person's own, of which nothing is published."""
+    return data.startswith(("pack:", "folder:"))
+
+
 def _finding(comparison: Comparison) -> str:
     row = comparison.find(BASELINE)
     if row is None or comparison.find(REFERENCE) is None:
         return ""
+    counted = row.value("peak_counted_bytes") is not None
     parts = [
         f"{name} {units.ratio(value)}"
         for name, metric in (
-            ("peak memory (counted)", "peak_counted_bytes"),
+            ("peak memory (counted)", "peak_counted_bytes")
+            if counted
+            else ("peak memory (predicted)", "peak_estimated_bytes"),
             ("FLOPs of a step", "step_flop"),
             ("time of a step", "step_seconds"),
         )
@@ -138,9 +147,23 @@ def _shown(columns: Iterable[Column]) -> list[str]:
     return list(dict.fromkeys(column.metric for column in columns if column.metric))
 
 
+def _notes(comparison: Comparison) -> list[str]:
+    """Return the records' notes; what all rows have in common once."""
+    of_rows = [row.notes() for row in comparison.rows]
+    common = [
+        note for note in (of_rows[0] if of_rows[1:] else []) if all(note in n for n in of_rows)
+    ]
+    return [f"all rows: {note}" for note in common] + [
+        f"{row.label}: {note}"
+        for row, notes in zip(comparison.rows, of_rows, strict=True)
+        for note in notes
+        if note not in common
+    ]
+
+
 def doubts(comparison: Comparison) -> list[str]:
     """Return what a reader of the numbers must know, a line each."""
-    noted = [f"{row.label}: {note}" for row in comparison.rows for note in row.notes()]
+    noted = _notes(comparison)
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:

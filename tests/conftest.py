@@ -72,7 +72,7 @@ def make_spec():
     return make
 
 
-BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "drop_at": [1, 3]}
+BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "side_blocks": [1, 3, 5], "drop_at": [1, 3]}
 
 
 def _options_of_six(name):
@@ -93,6 +93,15 @@ def make_six_spec(make_spec):
         return make_spec(name, **{"options": _options_of_six(name)} | changes)
 
     return make
+
+
+@pytest.fixture
+def data_root(monkeypatch, tmp_path):
+    """Return an empty data root, and keep what is found out about files beside it."""
+    monkeypatch.setenv("BSRBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data"
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ NAMED_PAIRS = [
     "lora+checkpoint",
     "evit+int8",
     "bias+int8",
+    "tome+lora",
+    "tome+int8",
 ]
 CHANGES_NOTHING = {("says_that_a_model_is_prepared_already", "full")}  # nothing could tell
 

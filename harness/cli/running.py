@@ -128,6 +128,8 @@ def run_trials(
 
     limits = wishes.limits()
     load_methods(specs)
+    if where.launcher == "local":
+        require_devices(specs)
     fetch_data(specs)
     with _watcher(wishes.progress) as watcher:
         launcher = make_launcher(limits)
@@ -198,6 +200,18 @@ def load_methods(specs: "list[TrialSpec]") -> None:
 
     for spec in specs:
         methods.load(spec.method, **spec.options)
+
+
+def require_devices(specs: "list[TrialSpec]") -> None:
+    """Find a device that is not here before gigabytes are downloaded for it.
+
+    Raises:
+        BadInput: there is none of that name.
+    """
+    from harness.devices import open_device
+
+    for name in sorted({spec.workload.device for spec in specs}):
+        open_device(name)
 
 
 def fetch_data(specs: "list[TrialSpec]") -> None:

@@ -22,7 +22,6 @@ LOST = (
     ray.exceptions.TaskUnschedulableError,
     ray.exceptions.ObjectLostError,
 )
-DIED = (ray.exceptions.WorkerCrashedError, ray.exceptions.RayTaskError)
 
 
 class Asked(Protocol):
@@ -170,7 +169,7 @@ class Driver:
                     continue
                 self._cluster.watcher.say(f"node {node[:8]} is lost: {unit.label()} goes again")
                 self._waiting.insert(0, unit)
-            except DIED as error:
+            except ray.exceptions.RayError as error:  # killed, by Ray for its memory say, or raised
                 self._again(unit, node, error)
             else:
                 self._take(unit, node, found)

@@ -216,6 +216,7 @@ def _log_file(wanted: Path | None) -> Iterator[Path]:
         return
     try:
         wanted.parent.mkdir(parents=True, exist_ok=True)
+        wanted.unlink(missing_ok=True)  # were it a link, something outside would be written
         wanted.write_bytes(b"")
     except OSError:
         yield Path(os.devnull)

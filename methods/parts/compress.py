@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from timm.layers import LayerScale
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method import Unsupported
-from harness.vit import Mixes, blocks, final_norm
+from harness.vit import Mixes, stored_blocks, stored_norm
 from methods.parts import compressed, compressed_attention
 from methods.parts.compressed import Codec
 from methods.parts.extend import extend
@@ -50,19 +51,29 @@ def compress(model: nn.Module, codecs: Codecs) -> None:
     Raises:
         Unsupported: the model has parts whose saved activations we do not know how to pack.
     """
-    for block in blocks(model):
-        heads = block.attn.num_heads
-        _require_known(block)
-        for part in list(block.modules()):
-            _compress_part(part, codecs, heads)
-        if isinstance(block.mlp, RecomputesGelu):
-            block.mlp.codec = codecs.gelu(heads)
-        output = getattr(block.attn.proj, "codec", None) or codecs.linear(heads)
-        matrix = codecs.matrix(heads) if codecs.matrix else None
-        extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), output=output, matrix=matrix)
-    norm = final_norm(model)
+    chain = stored_blocks(model)
+    for outer in chain:
+        # A method may have put a block of its own into a block.
+        within = [part for part in outer.modules() if isinstance(part, Block)]
+        for block in within:
+            _require_known(block)
+        for part in list(outer.modules()):
+            _compress_part(part, codecs, outer.attn.num_heads)
+        for block in within:
+            _compress_attention(block, codecs)
+    norm = stored_norm(model)
     if codecs.final_norm is not None and isinstance(norm, nn.LayerNorm):
-        extend(norm, NormPacked, codec=codecs.final_norm(blocks(model)[0].attn.num_heads))
+        extend(norm, NormPacked, codec=codecs.final_norm(chain[0].attn.num_heads))
+
+
+def _compress_attention(block: Any, codecs: Codecs) -> None:
+    """Make a block's attention keep packed copies, and its MLP where it has a codec of its own."""
+    heads = block.attn.num_heads
+    if isinstance(block.mlp, RecomputesGelu):
+        block.mlp.codec = codecs.gelu(heads)
+    output = getattr(block.attn.proj, "codec", None) or codecs.linear(heads)
+    matrix = codecs.matrix(heads) if codecs.matrix else None
+    extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), output=output, matrix=matrix)
 
 
 def _require_known(block: Any) -> None:
@@ -148,7 +159,9 @@ class MixesPacked(Mixes):
     output: Codec
     matrix: Codec | None
 
-    def mix(self, qkv: Tensor, *, ranked: bool) -> tuple[Tensor, Tensor | None] | None:
+    def mix(
+        self, qkv: Tensor, *, ranked: bool, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None] | None:
         """Mix the values of qkv [batch, tokens, 3 dim]; ``None`` where nothing is to be kept."""
         if not _saves(qkv):
             return None
@@ -156,10 +169,22 @@ class MixesPacked(Mixes):
         heads, factor = own.num_heads, own.scale
         if self.matrix is None:
             return compressed_attention.attention(
-                qkv, heads, factor, ranked=ranked, inputs=self.inputs, output=self.output
+                qkv,
+                heads,
+                factor,
+                ranked=ranked,
+                bias=bias,
+                inputs=self.inputs,
+                output=self.output,
             )
         return compressed_attention.explicit_attention(
-            qkv, heads, factor, ranked=ranked, inputs=self.inputs, matrix=self.matrix
+            qkv,
+            heads,
+            factor,
+            ranked=ranked,
+            bias=bias,
+            inputs=self.inputs,
+            matrix=self.matrix,
         )
 
 

@@ -14,7 +14,14 @@ ATTENTION_BYTES = 2 << 20  # unpacked at a time: the backward pass has several c
 
 
 def attention(
-    qkv: Tensor, heads: int, factor: float, *, ranked: bool, inputs: Codec, output: Codec
+    qkv: Tensor,
+    heads: int,
+    factor: float,
+    *,
+    ranked: bool,
+    inputs: Codec,
+    output: Codec,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Mix values by fused attention, keeping copies of q, k and v and of the output.
 
@@ -25,12 +32,14 @@ def attention(
         ranked: return the class token's attention too.
         inputs: codec of ``qkv``.
         output: codec of what is returned.
+        bias: [batch, 1, 1, tokens], added to the scores of each key; gets no gradient, and is not
+            for use with ``ranked``.
 
     Returns:
         Mixed values [batch, tokens, dim], and the class token's softmax attention to the other
         tokens, mean over heads, [batch, tokens - 1] in fp32 at least, or ``None``.
     """
-    mixed, row = _Attention.apply(qkv, heads, factor, ranked, inputs, output)
+    mixed, row = _Attention.apply(qkv, heads, factor, ranked, inputs, output, bias)
     return mixed, row
 
 
@@ -44,23 +53,24 @@ class _Attention(Function):
         ranked: bool,
         inputs: Codec,
         output: Codec,
+        bias: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         q, k, v = split(qkv, heads)
-        mixed, sums = _fused(q, k, v, factor)
+        mixed, sums = _fused(q, k, v, factor, bias)
         joined = mixed.transpose(1, 2).flatten(2)
         row, rows = _class_rows(q, k, factor) if ranked else (None, None)
         of_qkv, of_output = inputs(qkv), output(joined)
         ctx.heads, ctx.factor, ctx.count = heads, factor, len(of_qkv.tensors)
         ctx.shape, ctx.dtype = qkv.shape, qkv.dtype
         ctx.restore_qkv, ctx.restore_output = of_qkv.restore, of_output.restore
-        ctx.save_for_backward(sums, rows, *of_qkv.tensors, *of_output.tensors)
+        ctx.save_for_backward(sums, rows, bias, *of_qkv.tensors, *of_output.tensors)
         return joined, row
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         of_mixed, of_row = outputs
-        sums, rows, *kept = ctx.saved_tensors
+        sums, rows, bias, *kept = ctx.saved_tensors
         of_qkv = sums.new_empty(ctx.shape, dtype=ctx.dtype)
         for images in chunks(of_qkv, ctx.shape[2], ATTENTION_BYTES):
             qkv = ctx.restore_qkv(kept[: ctx.count], images)
@@ -72,6 +82,7 @@ class _Attention(Function):
                 found = _fused_backward(
                     by_head(gradient, ctx.heads),
                     *(q, k, v, by_head(joined, ctx.heads), sums[images], ctx.factor),
+                    None if bias is None else bias[images],
                 )
                 for target, value in zip(split(some, ctx.heads), found, strict=True):
                     target.copy_(value)
@@ -80,17 +91,24 @@ class _Attention(Function):
                 some.zero_()
             if of_row is not None:
                 _add_row_gradient(some, q, k, rows[images], of_row[images], ctx.factor)
-        return of_qkv, None, None, None, None, None
+        return of_qkv, None, None, None, None, None, None
 
 
 def explicit_attention(
-    qkv: Tensor, heads: int, factor: float, *, ranked: bool, inputs: Codec, matrix: Codec
+    qkv: Tensor,
+    heads: int,
+    factor: float,
+    *,
+    ranked: bool,
+    inputs: Codec,
+    matrix: Codec,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Mix values by a softmax that is held whole, keeping copies of q, k, v and of it.
 
     As ``attention``; ``matrix`` is the codec of the softmax [batch, heads, tokens, tokens].
     """
-    mixed, row = _ExplicitAttention.apply(qkv, heads, factor, ranked, inputs, matrix)
+    mixed, row = _ExplicitAttention.apply(qkv, heads, factor, ranked, inputs, matrix, bias)
     return mixed, row
 
 
@@ -104,10 +122,13 @@ class _ExplicitAttention(Function):
         ranked: bool,
         inputs: Codec,
         matrix: Codec,
+        bias: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         q, k, v = split(qkv, heads)
-        weights = (q @ k.transpose(-2, -1)).mul_(factor).softmax(-1)
+        scores = (q @ k.transpose(-2, -1)).mul_(factor)
+        weights = (scores if bias is None else scores.add_(bias)).softmax(-1)
+        del scores
         joined = (weights @ v).transpose(1, 2).flatten(2)
         exact = torch.promote_types(qkv.dtype, torch.float32)
         row = weights[:, :, 0, 1:].to(exact).mean(1) if ranked else None
@@ -142,7 +163,7 @@ class _ExplicitAttention(Function):
             of_scores.mul_(ctx.factor)
             of_q.copy_(of_scores @ k)
             of_k.copy_(of_scores.transpose(-2, -1) @ q)
-        return of_qkv, None, None, None, None, None
+        return of_qkv, None, None, None, None, None, None
 
 
 def by_head(x: Tensor, heads: int) -> Tensor:
@@ -176,13 +197,17 @@ def _add_row_gradient(
     of_k += of_scores * q[:, :, :1]
 
 
-def _fused(q: Tensor, k: Tensor, v: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, factor: float, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
     """Return mixed values and the logarithms of softmax's sums, by the device's fused kernel."""
     if q.device.type == "cpu":
         mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - an operator
-            q, k, v, scale=factor
+            q, k, v, attn_mask=bias, scale=factor
         )
         return mixed, sums
+    if q.device.type == "cuda" and bias is not None:
+        raise Unsupported("a bias of the scores is not known to packed fused attention on cuda")
     if q.device.type == "cuda":
         mixed, sums, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001 - an operator
             q, k, v, None, compute_log_sumexp=True, scale=factor
@@ -195,11 +220,18 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, factor: float) -> tuple[Tensor, Tens
 
 
 def _fused_backward(
-    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, mixed: Tensor, sums: Tensor, factor: float
+    gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mixed: Tensor,
+    sums: Tensor,
+    factor: float,
+    bias: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if q.device.type == "cpu":
         of_q, of_k, of_v = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001 - an operator
-            gradient, q, k, v, mixed, sums, 0.0, False, scale=factor
+            gradient, q, k, v, mixed, sums, 0.0, False, attn_mask=bias, scale=factor
         )
         return of_q, of_k, of_v
     unused = torch.zeros((), dtype=torch.int64, device=q.device)  # the state of dropout

@@ -14,8 +14,13 @@ def recompute_gelu(model: nn.Module, indices: tuple[int, ...]) -> None:
     """Make the MLPs of some blocks keep GELU's input alone; logits and gradients stay the same."""
     chain = blocks(model)
     for index in indices:
-        if isinstance(chain[index].mlp.act, nn.GELU):
-            extend(chain[index].mlp, RecomputesGelu, codec=compressed.as_is)
+        recompute_gelu_of(chain[index])
+
+
+def recompute_gelu_of(block: Any) -> None:
+    """Make one block's MLP keep GELU's input alone, if that is its activation."""
+    if isinstance(block.mlp.act, nn.GELU):
+        extend(block.mlp, RecomputesGelu, codec=compressed.as_is)
 
 
 class RecomputesGelu(nn.Module):

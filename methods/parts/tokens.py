@@ -1,7 +1,9 @@
 """Drop tokens by the class token's attention, and count what is left."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -72,21 +74,35 @@ def drop_in(
     Raises:
         Unsupported: some block drops tokens already.
     """
+    require_all_tokens(model)
     chain = blocks(model)
-    if any(isinstance(block, DropsTokens) for block in chain):
-        raise Unsupported("the model is already prepared: it has blocks that drop tokens")
     for index in drop_at:
         if index < len(chain) - 1:
             extend(
                 chain[index],
                 DropsTokens,
+                inside=True,
                 keep_rate=keep_rate,
                 fuse=fuse,
                 exact_attention=exact_attention,
             )
 
 
-class DropsTokens(nn.Module):
+class ChangesTokens(nn.Module):
+    """A block that passes on another number of tokens than it is given."""
+
+
+def require_all_tokens(model: nn.Module) -> None:
+    """Check that every block passes on the tokens it is given.
+
+    Raises:
+        Unsupported: another method, or the same one before, has made some drop or merge tokens.
+    """
+    if any(isinstance(block, ChangesTokens) for block in blocks(model)):
+        raise Unsupported("the model is already prepared: it has blocks that drop tokens")
+
+
+class DropsTokens(ChangesTokens):
     """A timm block that drops tokens between its attention and its MLP (EViT, section 3).
 
     The others are ranked by the class token's attention in this block, mean over heads. Dropped
@@ -100,6 +116,10 @@ class DropsTokens(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, fewer tokens, dim]."""
+        return self.choose(x)[0]
+
+    def choose(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Do so, and return what drops the same tokens of another tensor like x."""
         block: Any = self  # its parts are those of timm's Block
         kept = kept_tokens(x.shape[1] - 1, self.keep_rate.now())
         drops = kept < x.shape[1] - 1
@@ -107,10 +127,16 @@ class DropsTokens(nn.Module):
             block.attn, block.norm1(x), ranked=drops, exact=self.exact_attention
         )
         x = x + block.drop_path1(block.ls1(attended))
+        same = _all
         if ranking is not None:
-            x = drop(x, ranking, kept, fuse=self.fuse)
+            same = partial(drop, attention=ranking, kept=kept, fuse=self.fuse)
+        x = same(x)
         output: Tensor = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        return output
+        return output, same
+
+
+def _all(x: Tensor) -> Tensor:
+    return x
 
 
 def drop(x: Tensor, attention: Tensor, kept: int, *, fuse: bool) -> Tensor:

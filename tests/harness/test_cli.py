@@ -136,6 +136,8 @@ def _harness(*arguments, folder=ROOT):
         (["run", "quick", "--set", 'workload.data="digit"'], "did you mean 'digits'"),
         (["run", "quick", "--set", 'workload.weights="x"'], "no weights 'x'"),
         (["run", "quick", "--set", 'workload.device="cud"'], "no device 'cud'"),
+        # before five data sets are downloaded for it
+        (["run", "paper", "--set", 'workload.device="cuda:99"'], "no device 'cuda:99' here"),
         (["report", "nowhere"], "no folder 'nowhere/records'"),
         (["profile", "--model", "test_vit", "--method", "bsr", "--batch", "0"], "batch = 0"),
         ([*PROFILE, "bsr", "--option", "keep_rate=0.0"], "keep_rate 0.0 must lie in (0, 1]"),

@@ -1,8 +1,12 @@
 """Trials on a Ray cluster of two nodes, both on this machine and on its loopback alone."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
+from pathlib import Path
 
 import pytest
 
@@ -34,11 +38,13 @@ def nodes():
             "num_cpus": 1,
             "node_ip_address": HERE,
             "include_dashboard": False,
-            "_system_config": {  # notice a killed node within seconds
+            # A killed node refuses to answer, which is noticed within seconds; one on a machine
+            # with too much to do answers late, and is none.
+            "_system_config": {
                 "health_check_initial_delay_ms": 1000,
                 "health_check_period_ms": 1000,
-                "health_check_timeout_ms": 2000,
-                "health_check_failure_threshold": 2,
+                "health_check_timeout_ms": 60_000,
+                "health_check_failure_threshold": 3,
             },
         },
     )
@@ -131,6 +137,43 @@ def test_no_cluster_is_an_error(tmp_path, make_spec):
 
     assert done.returncode == 2
     assert "no Ray cluster at '127.0.0.1:1'" in done.stderr
+
+
+def worker_of(node):
+    """Return the process on a node that runs a unit; ``None`` where there is none."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            if parent == raylet and (process / "cmdline").read_text().startswith("ray::run_unit"):
+                return int(process.name)
+        except OSError:  # it has ended meanwhile
+            continue
+    return None
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(make_cluster, make_spec, nodes):
+    """The process that has the trial is killed with it; the node gets it again."""
+    killed = []
+
+    def kill():
+        ends = time.monotonic() + 120
+        while not (found := worker_of(nodes[1])) and time.monotonic() < ends:
+            time.sleep(0.02)
+        if found:
+            os.kill(found, signal.SIGKILL)
+            killed.append(found)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    one = make_cluster(label="jetson")
+    (record,) = one.run([make_spec(training=Training(steps=400, learning_rate=0.01))])
+    killer.join()
+
+    assert killed
+    assert any(line.endswith("its unit goes again") for line in one.watcher.said)
+    assert record.outcome.status is Status.COMPLETED
+    assert one.store.records() == ([record], [])
 
 
 def test_a_lost_node_loses_and_doubles_nothing(make_cluster, make_spec, nodes):

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +185,7 @@ def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spe
 def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})  # nothing is bound: it is a stub
     running, most, seen = set(), [], []
+    both = threading.Barrier(2, timeout=60)
 
     class Watching:
         def check(self, spec):
@@ -193,9 +194,10 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
         def perform(self, name, spec, *, on_cores=(), **_):
             assert not running & set(on_cores)
             running.update(on_cores)
+            both.wait()  # for the other one, which nobody starts where trials run one by one
             most.append(len(running))
             seen.append((spec.seed, tuple(on_cores)))
-            time.sleep(0.05)
+            both.wait()
             running.difference_update(on_cores)
             return PassResult(
                 reading={"measurements": {}, "missing": {}, "notes": [], "detail": {}}
@@ -206,7 +208,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
     conduct = Conduct(jobs=2, announces=False)
     records = Runner(Watching(), store, methods.fingerprint, Quiet(), conduct).run(specs)
 
-    assert max(most) == 2
+    assert most == [2] * 6
     assert sorted(seed for seed, _ in seen) == list(range(6))
     assert {len(record.environment["cores"]) for record in records} == {1}
 
@@ -255,17 +257,38 @@ def test_a_run_that_is_asked_to_stop_ends_after_the_pass_that_runs(make_spec, st
 
 
 def test_the_first_ctrl_c_is_a_wish_and_the_second_an_order():
-    heard = []
+    heard, told = [], threading.Event()
     before = signal.getsignal(signal.SIGINT)
-    with CtrlC(lambda: heard.append("first"), lambda: heard.append("second")) as asked:
+
+    def first():
+        heard.append("first")
+        told.set()
+
+    with CtrlC(first, lambda: heard.append("second")) as asked:
         os.kill(os.getpid(), signal.SIGINT)
-        after_first = (asked.asked, list(heard))
+        after_first = (told.wait(60), asked.asked, list(heard))
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
-    assert after_first == (True, ["first"])
+    assert after_first == (True, True, ["first"])
     assert heard == ["first", "second"]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_may_come_while_a_line_is_being_printed():
+    """What tells the person waits for the line, which goes on only when the handler is done."""
+    printing, told = threading.Lock(), threading.Event()
+
+    def first():
+        if printing.acquire(timeout=30):
+            told.set()
+
+    with CtrlC(first, lambda: None):
+        with printing:
+            os.kill(os.getpid(), signal.SIGINT)
+        heard = told.wait(60)
+
+    assert heard
 
 
 def test_the_end_is_foreseen_from_what_has_been_done():
@@ -343,12 +366,39 @@ def test_a_failing_trial_shows_the_end_of_its_log(tmp_path, typed):
     assert "Traceback" in log.read_text()
 
 
-def _start(results, suite, steps):
-    command = [sys.executable, "-m", "harness", "run", str(suite), "--results", str(results)]
-    command += ["--set", f"training.steps={steps}", "--progress", "json"]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+GATED = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from methods.full import FullFineTuning
+
+@dataclass(frozen=True)
+class Gated(FullFineTuning):
+    '''Takes as long as the test wants: its passes wait for a file.'''
+
+    def prepare(self, model):
+        is_predicted = next(model.parameters()).is_meta
+        while not (is_predicted or Path(GATE).exists()):
+            time.sleep(0.01)
+        return model
+"""
+
+
+@pytest.fixture
+def gated_run(tmp_path):
+    """Return a run of three trials of the gated method, and the gate that lets them through."""
+    suite, gate, method = tmp_path / "tiny.toml", tmp_path / "gate", tmp_path / "gated.py"
+    suite.write_text(TINY)
+    method.write_text(f"GATE = {str(gate)!r}\n{GATED}")
+    command = [sys.executable, "-m", "harness", "run", str(suite), "--progress", "json"]
+    command += ["--methods", f"{method}:Gated", "--results", str(tmp_path / "results")]
+    quiet, heard = subprocess.DEVNULL, subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=heard, text=True) as run:
+        too_long = threading.Timer(300, run.kill)
+        too_long.start()
+        yield run, gate
+        too_long.cancel()
+        run.kill()
 
 
 def _wait_for(run, words):
@@ -359,19 +409,19 @@ def _wait_for(run, words):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_ctrl_c_once_ends_cleanly_and_twice_at_once(times, tmp_path):
-    suite = tmp_path / "tiny.toml"
-    suite.write_text(TINY)
-    run = _start(tmp_path / "results", suite, steps=200 if times == 1 else 1_000_000)
+def test_ctrl_c_once_ends_cleanly_and_twice_at_once(times, gated_run, tmp_path):
+    run, gate = gated_run
     _wait_for(run, ": training")
     run.send_signal(signal.SIGINT)
     _wait_for(run, "ending after the pass that runs; Ctrl-C again ends it at once")
-    if times == 2:
+    if times == 1:
+        gate.touch()
+    else:
         run.send_signal(signal.SIGINT)
-    said = run.communicate(timeout=120)[1]
+    said = run.stderr.read()
     stored = list((tmp_path / "results" / "records").glob("*.json"))
 
-    assert run.returncode == 130
+    assert run.wait() == 130
     assert "what was measured so far is stored" in said
     assert len(stored) == (1 if times == 1 else 0)
     assert Store(tmp_path / "results").progress()["state"] == "stopped"

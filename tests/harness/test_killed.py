@@ -1,8 +1,10 @@
 """A run that is killed again and again ends with the records of one that was not.
 
-``BSRBENCH_KILLS=50 BSRBENCH_TRIALS=40`` makes it the long one; by default it is short.
+``BSRBENCH_KILLS=50 BSRBENCH_TRIALS=40 BSRBENCH_KILLS_FILE=FILE`` makes it the long one of
+``results/scale/kills.json``, which FILE then holds; by default it is short.
 """
 
+import json
 import os
 import random
 import signal
@@ -11,20 +13,26 @@ import sys
 import time
 from pathlib import Path
 
+from harness.metrics import METRICS
 from harness.store import Store
 from harness.upkeep import examine
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = int(os.environ.get("BSRBENCH_KILLS", "1"))
+KILLS = int(os.environ.get("BSRBENCH_KILLS", "2"))
 TRIALS = int(os.environ.get("BSRBENCH_TRIALS", "4"))
+KEEP = os.environ.get("BSRBENCH_KILLS_FILE")
+MOST = min(TRIALS / KILLS, TRIALS / 4)  # mean trials before a kill: work is left for all kills
+ROWS = 2  # each with a profile, and a training for every seed
 SUITE = f"""
 description = "tiny trials"
-seeds = {list(range(TRIALS // 2))}
+seeds = {list(range(TRIALS // ROWS - 1))}
 [workload]
 model = "test_vit"
 image_size = 32
 data = "digits"
 batch = 2
+[profile]
+rounds = 0
 [training]
 steps = 2
 learning_rate = 1e-3
@@ -33,51 +41,75 @@ method = "full"
 [[methods]]
 method = "head"
 """
+# What a machine does differently each time; everything else must be the same.
+NOT_DETERMINISTIC = {"peak_process_bytes", "residual_bytes", "joules_per_image"} | {
+    name for name, metric in METRICS.items() if metric.unit in ("s", "1/s")
+}
 
 
 def start(suite, results):
+    """Start a run, and return it when its trials begin."""
     command = [sys.executable, "-m", "harness", "run", str(suite), "--results", str(results)]
-    return subprocess.Popen(
-        [*command, "--checkpoint-seconds", "0", "--progress", "quiet"],
+    run = subprocess.Popen(
+        [*command, "--checkpoint-seconds", "0", "--progress", "json"],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+    for line in run.stderr:
+        event = json.loads(line)
+        if event["event"] == "progress" and event["passes"]:
+            break
+    return run
+
+
+def finish(run):
+    """Wait for a run's end; nothing may be left of it."""
+    with run:
+        said = run.stderr.read()
+    assert run.returncode == 0, said
 
 
 def deterministic(folder):
     records, aside = Store(folder).records()
     assert aside == []
-    names = ("accuracy_top1", "final_loss", "trained_parameters")
-    return {r.key: [r.outcome.status, *(r.measurements[n] for n in names)] for r in records}
+    assert len({r.key for r in records}) == len(records)
+    names = sorted(set(METRICS) - NOT_DETERMINISTIC)
+    return {
+        r.key: [r.spec, r.outcome, r.missing, *(r.measurements.get(n) for n in names)]
+        for r in records
+    }
+
+
+def damage(folder):
+    """Return records that a kill has damaged; a sidecar without its record is none."""
+    return [trouble for trouble in examine(folder) if trouble.path.parent.name == "records"]
 
 
 def test_kills_at_random_moments_change_nothing(tmp_path):
-    suite = tmp_path / "tiny.toml"
+    suite, results = tmp_path / "tiny.toml", tmp_path / "killed"
     suite.write_text(SUITE)
     undisturbed = start(suite, tmp_path / "undisturbed")
     began = time.monotonic()
-    assert undisturbed.wait(timeout=600) == 0
-    took = time.monotonic() - began
-    killed, draw = 0, random.Random(0)  # noqa: S311 - no secret
+    finish(undisturbed)
+    trial_seconds = (time.monotonic() - began) / TRIALS
+    draw, kills = random.Random(0), []  # noqa: S311 - no secret
     for _ in range(KILLS):
-        run = start(suite, tmp_path / "killed")
-        time.sleep(draw.uniform(0.2, 0.8) * took)
-        killed += run.poll() is None
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        assert examine_damage(tmp_path / "killed") == []
-    last = start(suite, tmp_path / "killed")
-    assert last.wait(timeout=600) == 0
+        moment = draw.uniform(0, MOST * trial_seconds)
+        with start(suite, results) as run:
+            time.sleep(moment)
+            run.kill()
+        assert run.returncode == -signal.SIGKILL
+        assert damage(results) == []
+        kills.append((round(moment, 3), len(Store(results).records()[0])))
+    finish(start(suite, results))
 
-    assert killed > 0
-    found = deterministic(tmp_path / "killed")
+    found = deterministic(results)
     assert len(found) == TRIALS
     assert found == deterministic(tmp_path / "undisturbed")
-
-
-def examine_damage(folder):
-    """Return records that a kill has damaged; a sidecar without its record is none."""
-    if not (folder / "records").is_dir():
-        return []
-    return [trouble for trouble in examine(folder) if trouble.path.parent.name == "records"]
+    if KEEP:
+        figures = {"trials": TRIALS, "kills": KILLS, "mean_trial_seconds": round(trial_seconds, 3)}
+        figures["seconds_after_the_first_trial_began"] = [moment for moment, _ in kills]
+        figures["records_then"] = [there for _, there in kills]
+        Path(KEEP).write_text(json.dumps(figures) + "\n")

@@ -1,5 +1,6 @@
 """Passes in processes of their own, and what a suite's run does with them."""
 
+import gc
 import os
 import signal
 import subprocess
@@ -165,11 +166,24 @@ def test_a_log_that_cannot_be_kept_loses_no_pass(launcher, make_spec, tmp_path):
     assert result.status == Status.COMPLETED
 
 
+def test_a_log_that_is_a_link_writes_nothing_outside(broken, launcher, make_spec, tmp_path):
+    """A results folder may be somebody else's."""
+    outside, log = tmp_path / "outside", tmp_path / "logs" / "log"
+    outside.write_text("mine")
+    log.parent.mkdir()
+    log.symlink_to(outside)
+    launcher.perform("memory", make_spec(broken, options={"how": "garbage"}), log=log)
+
+    assert outside.read_text() == "mine"
+    assert log.read_bytes().startswith(bytes(range(256)))
+
+
 def test_passes_leave_no_handle_open(launcher, make_spec):
     def handles():
         return len(list(Path("/proc/self/fd").iterdir()))
 
     launcher.perform("flops", make_spec())
+    gc.collect()  # else something of an earlier test may be closed meanwhile
     before = handles()
     for _ in range(5):
         launcher.perform("flops", make_spec())
@@ -219,6 +233,66 @@ def test_a_pass_leaves_nothing_behind_for_the_next(launcher, make_spec):
     first, second = (launcher.perform("memory", make_spec()).reading for _ in range(2))
 
     assert first == second
+
+
+LITTERING = '''
+import builtins, os, random
+from dataclasses import dataclass
+import numpy as np
+import torch
+from harness.method import Kind, Method
+
+@dataclass(frozen=True)
+class Littering(Method):
+    """Changes whatever a process holds if told to, and tells what it finds there."""
+    litters: bool = False
+    source = "a test"
+    exact_forward = True
+    kinds = frozenset({Kind.SELECTS_WEIGHTS})
+
+    def prepare(self, model):
+        if self.litters:
+            builtins.litter = bytearray(1 << 20)
+            os.environ["LITTER"] = os.environ["BSRBENCH_LITTER"] = "1"
+            random.seed(7)
+            np.random.seed(7)
+            torch.rand(7)
+            torch.set_num_threads(7)
+            torch.set_grad_enabled(True)
+            torch.use_deterministic_algorithms(True)
+            torch.nn.modules.module.register_module_forward_hook(lambda *_: None)
+            torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1))
+        return model
+
+    def environment(self, kind):
+        return {
+            "memory": hasattr(builtins, "litter"),
+            "environment": [name for name in os.environ if "LITTER" in name],
+            "seed": torch.initial_seed(),
+            "draws": [torch.rand(1).item(), np.random.rand()],
+            "threads": torch.get_num_threads(),
+            "deterministic": torch.are_deterministic_algorithms_enabled(),
+            "hooks": len(torch.nn.modules.module._global_forward_hooks),
+            "compiled": dict(torch._dynamo.utils.counters["stats"]),
+        }
+'''
+
+
+def test_no_pass_finds_what_another_has_changed(launcher, make_spec, tmp_path):
+    """Memory, seeds, environment, hooks, thread counts and compiled code end with a process."""
+    path = tmp_path / "littering.py"
+    path.write_text(LITTERING)
+
+    def found(litters):
+        spec = make_spec(f"{path}:Littering", options={"litters": litters}, threads=1)
+        result = launcher.perform("flops", spec)
+        assert result.status == Status.COMPLETED, result.reason
+        return result.method
+
+    before, littered, after = found(litters=False), found(litters=True), found(litters=False)
+
+    assert before == after
+    assert [name for name in before if before[name] == littered[name]] == ["seed"]
 
 
 def test_a_process_starts_with_everything_slow_loaded(launcher, make_spec):
@@ -403,6 +477,16 @@ def test_a_pass_result_survives_the_stage(make_runner, tmp_path):
     store.stage("k", "clock", asdict(result))
 
     assert PassResult(**store.staged("k", "clock")) == result
+
+
+def test_the_parent_sleeps_while_a_pass_runs(broken, make_spec):
+    """Whatever it did would be done beside the measurement."""
+    launcher = LocalLauncher(methods.load, Limits(timeout_seconds=4))
+    launcher.perform("flops", make_spec())  # starts the server
+    before = time.process_time()
+    launcher.perform("flops", make_spec(broken, options={"how": "hang"}))
+
+    assert time.process_time() - before < 0.4
 
 
 def test_ctrl_c_is_not_for_the_children(launcher, make_spec):

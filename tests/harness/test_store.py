@@ -2,6 +2,8 @@
 
 import json
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,50 @@ def test_a_metric_without_value_needs_a_reason(make_record):
 
     with pytest.raises(ValueError, match=r"no value and no reason for .*accuracy_top1"):
         TrialRecord.model_validate(data)
+
+
+MANY_AT_ONCE = """
+import sys
+from pathlib import Path
+from harness.record_files import read_record
+from harness.store import Store
+records = [read_record(path) for path in sorted(Path(sys.argv[2]).iterdir())][:10]
+store = Store(Path(sys.argv[1]))
+for _ in range(5):
+    for record in records:
+        store.open_for_writing()
+        store.staged(record.key, "memory")
+        store.stage(record.key, "memory", {"status": "completed"})
+        store.note_progress({"state": "running"})
+        store.save(record, {"losses": [1.0]})
+        assert store.record(record.key) == record
+        assert store.detail(record.key) == {"losses": [1.0]}
+        assert store.progress() == {"state": "running"}
+    found, aside = store.records()
+    assert found and not aside, aside
+"""
+
+
+def test_several_processes_may_write_into_one_folder_at_once(store):
+    """Each writes the same records again and again, and always finds whole ones."""
+    root = Path(__file__).resolve().parents[2]
+    source = root / "results" / "quick" / "records"
+    command = [sys.executable, "-c", MANY_AT_ONCE, store.folder, source]
+    started = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE) for _ in range(4)]
+    said = [one.communicate()[1].decode() for one in started]
+    expected = [read_record(path).key for path in sorted(source.iterdir())][:10]
+
+    assert said == [""] * 4
+    assert sorted(record.key for record in store.records()[0]) == sorted(expected)
+    left = [path.name for path in (store.folder / ".staged").iterdir()]
+    assert left == ["progress.run"]
+
+
+def test_a_staged_pass_that_was_changed_by_hand_is_named(store):
+    (store.folder / ".staged" / "a.memory.json").write_text("{")
+
+    with pytest.raises(BadInput, match=r"a\.memory\.json: not readable .* remove it"):
+        store.staged("a", "memory")
 
 
 def test_half_a_record_is_named_and_the_rest_goes_on(store, make_record):

@@ -124,6 +124,21 @@ def test_the_steps_of_a_composition_reach_its_parts(make_vit, batch):
     assert [17, 13] == seen
 
 
+@pytest.mark.parametrize("name", ["bsr", "evit", "tome"])
+def test_checkpointing_surrounds_blocks_that_change_tokens_in_either_order(name, make_vit, batch):
+    kept = []
+    for both in (f"{name}+checkpoint", f"checkpoint+{name}"):
+        model = methods.load(both).prepare(make_vit())
+        numbers = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, seen=numbers: seen.append(t.numel()) or t, lambda t: t
+        ):
+            model(batch[0])
+        kept.append(numbers)
+
+    assert kept[0] == kept[1]
+
+
 def test_facts_of_a_composition_follow_from_its_parts():
     method = methods.load("bsr+int8")
 

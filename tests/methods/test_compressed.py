@@ -100,6 +100,24 @@ def test_attention(explicit, ranked, chunks):
     assert_same(ours, plain, numbers(BATCH, TOKENS, 3 * DIM))
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_attention_with_a_bias_of_the_keys(explicit, chunks):
+    """Each image has a bias of its own; it is a constant."""
+    bias = numbers(BATCH, 1, 1, TOKENS, seed=1).detach()
+    made = compressed_attention.explicit_attention if explicit else compressed_attention.attention
+    codecs = {"inputs": as_is, "matrix" if explicit else "output": as_is}
+
+    def plain(qkv):
+        q, k, v = compressed_attention.split(qkv, HEADS)
+        scores = q @ k.transpose(-2, -1) * 0.3 + bias
+        return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
+
+    def ours(qkv):
+        return made(qkv, HEADS, 0.3, ranked=False, bias=bias, **codecs)[0]
+
+    assert_same(ours, plain, numbers(BATCH, TOKENS, 3 * DIM))
+
+
 def test_the_class_tokens_attention_is_that_of_the_plain_way():
     attention = nn.Module()
     attention.scale = 0.3

@@ -34,7 +34,14 @@ def make_record(make_spec):
 
 
 def lines(text, start):
-    return [line for line in text.splitlines() if line.startswith(start)]
+    """Return lines of the questions; all in short comes before them."""
+    _, _, questions = text.partition("\n## 1. ")
+    return [line for line in questions.splitlines() if line.startswith(start)]
+
+
+def in_short(text, start):
+    short, _, _ = text.partition("\n## 1. ")
+    return [line for line in short.splitlines() if line.startswith(start)]
 
 
 def test_each_definition_is_put_against_each_row(make_record):
@@ -67,6 +74,62 @@ def test_each_definition_is_put_against_each_row(make_record):
     ]
     assert "memory, process" not in text  # nobody measured it
     assert "bsr+int8" not in text  # BSR is no alternative to itself
+
+
+def test_in_short_each_claim_names_the_fewest_rows(make_record):
+    """Memory is 2, 1.3 and 0.5 times BSR's, FLOPs 2.5, 2 and 2 times; nothing has 2 times MACs."""
+    records = [
+        make_record("full", peak_counted_bytes=200, step_flop=100, forward_macs=9),
+        make_record("checkpoint", peak_counted_bytes=130, step_flop=80, forward_macs=9),
+        make_record("head", peak_counted_bytes=50, step_flop=80),
+        make_record("bsr", peak_counted_bytes=100, step_flop=40, forward_macs=5),
+    ]
+    text = page(records, lambda _: {})
+
+    assert in_short(text, "| memory, counted") == ["| memory, counted | 1.40× | only full |"]
+    assert in_short(text, "| compute") == [
+        "| compute, forward MACs | 2.00× | none |",
+        "| compute, FLOPs of a training step | 2.00× | all |",
+    ]
+    assert in_short(text, "| accuracy") == ["| accuracy of bsr (of full) | similar | – |"]
+    assert "nothing was trained here" in text
+
+
+def test_in_short_a_time_must_reach_its_claim_in_every_round(make_record):
+    records = [
+        make_record("bsr", step_seconds=[1.0, 1.0]),
+        make_record("head", step_seconds=[3.0, 3.0]),
+        make_record("bias", step_seconds=[2.5, 1.6]),
+    ]
+    text = page(records, lambda _: {})
+
+    assert in_short(text, "| time") == ["| time of a training step | 2.00× | all but bias |"]
+
+
+def test_questions_are_numbered_and_in_short_side_by_side(make_record):
+    records = [
+        make_record("full", peak_counted_bytes=200),
+        make_record("bsr", peak_counted_bytes=100),
+        *(
+            record.model_copy(
+                update={
+                    "key": f"other {record.key}",
+                    "spec": record.spec.model_copy(
+                        update={"workload": record.spec.workload.model_copy(update={"batch": 2})}
+                    ),
+                }
+            )
+            for record in (
+                make_record("full", peak_counted_bytes=110),
+                make_record("bsr", peak_counted_bytes=100),
+            )
+        ),
+    ]
+    text = page(records, lambda _: {})
+
+    assert in_short(text, "| memory, counted") == ["| memory, counted | 1.40× | all | none |"]
+    assert "\n## 1. " in text
+    assert "\n## 2. " in text
 
 
 def test_a_time_reaches_a_claim_only_if_it_does_in_every_round(make_record):
@@ -106,6 +169,8 @@ def test_accuracy_stands_beside(make_record):
 
     assert "| bsr | 0.700 | 0.700 | 0.700 | 2 |" in text
     assert "| full | 0.850 | 0.800 | 0.900 | 2 |" in text
+    assert in_short(text, "| accuracy") == ["| accuracy of bsr (of full) | similar | 0.700 (0.850) |"]
+    assert "nothing was trained here" not in text
 
 
 def test_without_bsr_there_is_nothing_to_say(make_record):

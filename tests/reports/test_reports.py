@@ -347,6 +347,34 @@ def test_what_nothing_explains_stands_beside_the_meters(make_record):
     assert rows[0][titles.index("unexplained B")] == "96"
 
 
+def test_where_nothing_was_executed_the_predicted_memory_is_shown(make_record):
+    """250 of 1,000 MiB; where a row was counted the column stays what it is."""
+    predicted = only(
+        [
+            make_record("full", peak_estimated_bytes=1000 * MIB, step_flop=4),
+            make_record("bsr", peak_estimated_bytes=250 * MIB, step_flop=1),
+        ]
+    )
+    titles, rows = table.cells(predicted)
+    counted = only([make_record("full", peak_counted_bytes=MIB, peak_estimated_bytes=MIB)])
+
+    assert titles[2:4] == ["predicted MiB", "× full"]
+    assert [row[2:4] for row in rows] == [["1,000.0", "1.00×"], ["250.0", "0.25×"]]
+    assert table.best(predicted, table.shown(predicted)) >= {(1, 2), (1, 3)}
+    assert "peak memory (predicted) 0.25×" in " ".join(words.summary(predicted))
+    assert "predicted MiB" not in table.cells(counted)[0]
+
+
+def test_a_note_of_all_rows_is_said_once(make_record):
+    records = [make_record(name, step_flop=1) for name in ("full", "bsr")]
+    for record in records:
+        record.notes.append("predicted")
+    records[1].notes.append("disturbed")
+
+    assert words.doubts(only(records)) == ["all rows: predicted", "bsr: disturbed"]
+    assert words.doubts(only(records[:1])) == ["full: predicted"]
+
+
 def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
     """So is one that nobody tuned, if others' were."""
 

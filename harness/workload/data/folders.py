@@ -1,15 +1,13 @@
 """Data sets in folders, one a class: torchvision's ``ImageFolder`` layout."""
 
-import hashlib
-import json
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from harness.errors import BadInput
-from harness.files import cache_folder, write_whole
+from harness.workload.data.decodable import decodable
 from harness.workload.data.root import how_to_choose
 from harness.workload.data.splits import (
     VALIDATION_SHARE,
@@ -17,14 +15,11 @@ from harness.workload.data.splits import (
     InFiles,
     Split,
     carve,
-    decode,
     require_labels,
 )
 
 TEST_SHARE = 0.2  # of all images, where the folder has no splits of its own
 VALIDATION = ("validation", "val", "valid")
-NAMED = 5  # broken files named in a note
-DECODERS = 4
 
 
 def class_names(folder: Path) -> list[str]:
@@ -51,7 +46,11 @@ def load(folder: Path) -> ImageData:
         BadInput: nothing there, no images, or a class without any.
     """
     classes = class_names(folder)
-    good, broken = _decodable(folder)
+    files = _images(folder)
+    if not files:
+        raise BadInput(f"{folder.name}/ has no images ({', '.join(IMG_EXTENSIONS)})")
+    found = decodable(folder, files)
+    good = found.good
     if (folder / "train").is_dir():
         if not (folder / "test").is_dir():
             raise BadInput(f"{folder.name}/ has train/ and no test/")
@@ -64,16 +63,11 @@ def load(folder: Path) -> ImageData:
         validation: Split = _split(own, classes, good)
     else:
         train, validation = carve(train, VALIDATION_SHARE)
-    facts = {"name": folder.name, "sha256": _listing(folder, good), "images": len(good)}
-    if not broken:
-        return ImageData(train, validation, test, facts)
-    listed = ", ".join(broken[:NAMED]) + (", ..." if len(broken) > NAMED else "")
-    all_images = len(good) + len(broken)
-    note = f"{len(broken)} of {all_images} images do not decode and were left out: {listed}"
-    return ImageData(train, validation, test, facts | {"left_out": broken}, (note,))
+    facts = {"name": folder.name} | found.facts()
+    return ImageData(train, validation, test, facts, found.notes())
 
 
-def _split(folder: Path, classes: list[str], good: set[Path]) -> InFiles:
+def _split(folder: Path, classes: list[str], good: Collection[Path]) -> InFiles:
     if strange := sorted({p.name for p in folder.iterdir() if p.is_dir()} - set(classes)):
         raise BadInput(f"{folder.name}/ has classes that train/ has not: {', '.join(strange)}")
     files = [
@@ -89,38 +83,3 @@ def _split(folder: Path, classes: list[str], good: set[Path]) -> InFiles:
 
 def _images(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS)
-
-
-def _decodable(folder: Path) -> tuple[set[Path], list[str]]:
-    """Return the images that decode, and the names of those that do not.
-
-    Every image is decoded once; what was found is kept in the cache as long as no file changes.
-    """
-    files = _images(folder)
-    if not files:
-        raise BadInput(f"{folder.name}/ has no images ({', '.join(IMG_EXTENSIONS)})")
-    kept = cache_folder() / f"decoded-{_listing(folder, files)[:16]}.json"
-    if kept.exists():
-        broken = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        with ThreadPoolExecutor(DECODERS) as pool:
-            decoded = list(pool.map(_decodes, files))
-        pairs = zip(files, decoded, strict=True)
-        broken = [str(file.relative_to(folder)) for file, good in pairs if not good]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(broken))
-    return set(files) - {folder / name for name in broken}, broken
-
-
-def _decodes(file: Path) -> bool:
-    try:
-        decode(file)
-    except BadInput:
-        return False
-    return True
-
-
-def _listing(folder: Path, files: "list[Path] | set[Path]") -> str:
-    """Return a hash of the files' names and sizes."""
-    lines = [f"{file.relative_to(folder)} {file.stat().st_size}" for file in sorted(files)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchvision import datasets
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.datasets.utils import check_integrity
 
 from harness.errors import BadInput
+from harness.workload.data.decodable import Decodable, decodable
 from harness.workload.data.root import how_to_choose
 from harness.workload.data.splits import (
     VALIDATION_SHARE,
     ImageData,
+    InFiles,
     InMemory,
     Split,
     carve,
@@ -25,6 +26,7 @@ from harness.workload.data.splits import (
 )
 
 Make = Callable[..., Any]
+DAMAGES = (OSError, EOFError, ValueError, KeyError)  # of lists and labels that lie there
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,14 @@ class Published:
         classes: how many it has.
         train: arguments for the training images; so for the others.
         validation: ``None`` where no validation split is published: one is carved.
+        folder: what it lies in, below the root.
+        archives: what is downloaded, below the root, and its MD5 where one is published.
     """
 
     make: Make
     classes: int
+    folder: str
+    archives: dict[str, str | None]
     train: dict[str, Any]
     test: dict[str, Any]
     validation: dict[str, Any] | None = None
@@ -50,14 +56,35 @@ def _by_name(train: str, validation: str | None = None) -> dict[str, dict[str, A
     return parts | ({"validation": {"split": validation}} if validation else {})
 
 
-OLD = {"train": {"train": True}, "test": {"train": False}}
+def _last(url: str) -> str:
+    return url.rpartition("/")[2]
+
+
+# torchvision keeps names and hashes of most archives under private names only.
+PETS = {f"oxford-iiit-pet/{_last(u)}": md5 for u, md5 in datasets.OxfordIIITPet._RESOURCES}  # noqa: SLF001
+FLOWERS = {f"flowers-102/{file}": md5 for file, md5 in datasets.Flowers102._file_dict.values()}  # noqa: SLF001
+FOOD = {_last(datasets.Food101._URL): datasets.Food101._MD5}  # noqa: SLF001
+AIRCRAFT = {_last(datasets.FGVCAircraft._URL): None}  # noqa: SLF001
+
+
+def _cifar(make: type[datasets.CIFAR10], classes: int) -> Published:
+    archives = {make.filename: make.tgz_md5}
+    return Published(make, classes, make.base_folder, archives, {"train": True}, {"train": False})
+
+
 DATA_SETS = {
-    "cifar10": Published(datasets.CIFAR10, 10, **OLD),
-    "cifar100": Published(datasets.CIFAR100, 100, **OLD),
-    "pets": Published(datasets.OxfordIIITPet, 37, **_by_name("trainval")),
-    "flowers102": Published(datasets.Flowers102, 102, **_by_name("train", "val")),
-    "food101": Published(datasets.Food101, 101, **_by_name("train")),
-    "aircraft": Published(datasets.FGVCAircraft, 100, **_by_name("train", "val")),
+    "cifar10": _cifar(datasets.CIFAR10, 10),
+    "cifar100": _cifar(datasets.CIFAR100, 100),
+    "pets": Published(
+        *(datasets.OxfordIIITPet, 37, "oxford-iiit-pet", PETS), **_by_name("trainval")
+    ),
+    "flowers102": Published(
+        *(datasets.Flowers102, 102, "flowers-102", FLOWERS), **_by_name("train", "val")
+    ),
+    "food101": Published(datasets.Food101, 101, "food-101", FOOD, **_by_name("train")),
+    "aircraft": Published(
+        *(datasets.FGVCAircraft, 100, "fgvc-aircraft-2013b", AIRCRAFT), **_by_name("train", "val")
+    ),
 }
 
 
@@ -65,15 +92,10 @@ def fetch(name: str, root: Path) -> None:
     """Download what is not there yet, with torchvision's progress bar.
 
     Raises:
-        BadInput: it is not there and cannot be downloaded.
+        BadInput: it is damaged, or is not there and cannot be downloaded.
     """
     published = DATA_SETS[name]
-    for arguments in (published.train, published.test):
-        try:
-            _open(published, root, arguments)
-        except RuntimeError:
-            break
-    else:
+    if _is_there(name, published, root):
         return
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -82,11 +104,46 @@ def fetch(name: str, root: Path) -> None:
             published.make(str(root), download=True, **published.test)
     # torchvision asks servers through several libraries, each with network errors of its own.
     except Exception as error:
+        wrong = [file for file in published.archives if _is_wrong(root, published, file)]
+        instead = f"; damaged, or other files than the published ones: {', '.join(wrong)}"
         raise BadInput(
             f"{name} is not below {root.resolve()} and cannot be downloaded "
-            f"({type(error).__name__}: {error}); on a machine without a network put the files of "
-            f"torchvision.datasets.{published.make.__name__} there; {how_to_choose()}"
+            f"({type(error).__name__}: {error}){instead if wrong else ''}; on a machine without a "
+            f"network put {' and '.join(published.archives)} there, which "
+            f"torchvision.datasets.{published.make.__name__} unpacks; {how_to_choose()}"
         ) from error
+
+
+def _is_there(name: str, published: Published, root: Path) -> bool:
+    """Return whether torchvision finds it.
+
+    Raises:
+        BadInput: some of it is there, and cannot be read.
+    """
+    try:
+        for arguments in (published.train, published.test):
+            _open(published, root, arguments)
+    except RuntimeError:
+        return False
+    except DAMAGES as error:
+        raise _damaged(name, published, root, error) from error
+    return True
+
+
+def _is_wrong(root: Path, published: Published, file: str) -> bool:
+    """Return whether a file is there that could not be unpacked."""
+    md5 = published.archives[file]
+    return (root / file).is_file() and not (md5 and check_integrity(str(root / file), md5))
+
+
+def _damaged(name: str, published: Published, root: Path, error: Exception) -> BadInput:
+    what = f"{name} cannot be read below {root.resolve()}: {type(error).__name__}: {error}"
+    return BadInput(f"{what}; {_how_to_mend(published, root)}")
+
+
+def _how_to_mend(published: Published, root: Path) -> str:
+    folder = root.resolve() / published.folder
+    return f"remove {folder}, and it is unpacked or downloaded again"
 
 
 @contextmanager
@@ -104,54 +161,63 @@ def archives_that_stay_inside() -> Iterator[None]:
 
 
 def load(name: str, root: Path) -> ImageData:
-    """Return a data set that ``fetch`` has found.
+    """Return a data set that ``fetch`` has found; images are left out that do not decode.
 
     Raises:
         BadInput: it is not there, or its files are damaged.
     """
     published = DATA_SETS[name]
+    asked = [published.train, published.test, *filter(None, [published.validation])]
     try:
-        train = _split(name, published, root, published.train)
-        test = _split(name, published, root, published.test)
-        if published.validation is None:
-            train, validation = carve(train, VALIDATION_SHARE)
-        else:
-            validation = _split(name, published, root, published.validation)
-    except (RuntimeError, OSError, EOFError) as error:
-        raise BadInput(f"{name} cannot be read below {root.resolve()}: {error}") from error
-    counts = [len(split.labels) for split in (train, validation, test)]
-    return ImageData(train, validation, test, {"name": name, "images": sum(counts)})
-
-
-@dataclass(frozen=True)
-class OfTorchvision:
-    """A data set of torchvision's that decodes an image when asked for it."""
-
-    data: Any
-    labels: Tensor
-
-    def image(self, index: int) -> Tensor:
-        """Return an image."""
-        try:
-            pixels: Tensor = pil_to_tensor(self.data[index][0].convert("RGB"))
-        except (OSError, SyntaxError) as error:
-            name = type(self.data).__name__
-            raise BadInput(f"image {index} of {name} does not decode: {error}") from error
-        return pixels
+        opened = [_open(published, root, arguments) for arguments in asked]
+    except (RuntimeError, *DAMAGES) as error:
+        raise _damaged(name, published, root, error) from error
+    if isinstance(getattr(opened[0], "data", None), np.ndarray):
+        splits: list[Split] = [_in_memory(one) for one in opened]
+        facts, notes = {"images": sum(len(split.labels) for split in splits)}, ()
+    else:
+        listed = [_listed(one) for one in opened]
+        found = _decodable(published, root, {f for files, _ in listed for f in files})
+        splits = [_in_files(files, labels, found) for files, labels in listed]
+        facts, notes = found.facts(), found.notes()
+    for split, arguments, one in zip(splits, asked, opened, strict=True):
+        where = f"{name}, {' '.join(map(str, arguments.values()))}"
+        require_labels(split.labels, _class_names(published, one), where)
+    train, test, *rest = splits
+    train, validation = (train, *rest) if rest else carve(train, VALIDATION_SHARE)
+    return ImageData(train, validation, test, {"name": name} | facts, notes)
 
 
 def _open(published: Published, root: Path, arguments: dict[str, Any]) -> Any:
     return published.make(str(root), download=False, **arguments)
 
 
-def _split(name: str, published: Published, root: Path, arguments: dict[str, Any]) -> Split:
-    opened = _open(published, root, arguments)
-    in_memory = isinstance(getattr(opened, "data", None), np.ndarray)
-    # The other loaders have labels under a private name only, beside decoding every image.
-    found = opened.targets if in_memory else opened._labels  # noqa: SLF001
-    labels = torch.tensor(found, dtype=torch.int64)
-    classes = [str(name) for name in getattr(opened, "classes", range(published.classes))]
-    require_labels(labels, classes, f"{name}, {' '.join(map(str, arguments.values()))}")
-    if in_memory:
-        return InMemory(torch.from_numpy(opened.data).permute(0, 3, 1, 2).contiguous(), labels)
-    return OfTorchvision(opened, labels)
+def _in_memory(opened: Any) -> InMemory:
+    images = torch.from_numpy(opened.data).permute(0, 3, 1, 2).contiguous()
+    return InMemory(images, torch.tensor(opened.targets, dtype=torch.int64))
+
+
+def _listed(opened: Any) -> tuple[list[Path], list[int]]:
+    """Return files and labels, which these loaders have under private names only."""
+    files = opened._images if hasattr(opened, "_images") else opened._image_files  # noqa: SLF001
+    return [Path(file) for file in files], list(opened._labels)  # noqa: SLF001
+
+
+def _decodable(published: Published, root: Path, files: set[Path]) -> Decodable:
+    try:
+        return decodable(root / published.folder, files)
+    except BadInput as error:
+        raise BadInput(f"{error}; {_how_to_mend(published, root)}") from error
+
+
+def _in_files(files: list[Path], labels: list[int], found: Decodable) -> InFiles:
+    kept = [pair for pair in zip(files, labels, strict=True) if pair[0] in found.good]
+    targets = torch.tensor([label for _, label in kept], dtype=torch.int64)
+    return InFiles(tuple(file for file, _ in kept), targets)
+
+
+def _class_names(published: Published, opened: Any) -> list[str]:
+    """Return the names of all classes; numbers where a list lacks some."""
+    names = [str(name) for name in getattr(opened, "classes", ())]
+    numbers = [f"number {number}" for number in range(published.classes)]
+    return names if len(names) == published.classes else numbers

@@ -1,0 +1,108 @@
+"""VPT: learned tokens train, before the first block or before every block."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from harness.method import PAPER_DEPTH, Kind, Method, Unsupported
+from harness.vit import blocks, head, vision_transformer, width
+from methods.parts.extend import extend
+from methods.parts.freeze import require_all_train, train_only
+from methods.parts.fresh import place
+from methods.parts.options import check_at_least
+
+
+@dataclass(frozen=True)
+class VisualPromptTuning(Method):
+    """Train a few tokens that stand after the class token, and the head; all else is frozen.
+
+    Shallow: the prompts enter the first block and are changed by the blocks like other tokens.
+    Deep: what a block made of them is thrown away, and the next one gets prompts of its own. They
+    are part of the model in evaluation, too. Stores what lies on the gradient's way to the first
+    block, as BitFit does, of the prompts as well; no inputs of Linear layers. Approximates nothing,
+    but the function trained is another one from the start. Does not save the backward pass through
+    all blocks; attention, memory and FLOPs grow with the prompts. Prompts have no position. They
+    are drawn uniformly within the square root of 6 / (3 patch area + dim), as in the official
+    code. The code's projection of prompts, and those from class tokens, are not here.
+
+    Attributes:
+        length: prompts before a block; the paper chooses on validation data, 1 to 200; official
+            code's default: 5.
+        deep: new prompts before every block; the paper has both, and deep is the better.
+        dropout: share of the prompts' numbers dropped in training; official code's default: 0.
+    """
+
+    length: int = 5
+    deep: bool = True
+    dropout: float = 0.0
+
+    source = "Jia et al. 2022 (VPT), arXiv:2203.12119, section 3.2; official code 7f3942e"
+    exact_forward = False
+    kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS, Kind.ADDS_TOKENS})
+    compiles = True
+
+    def __post_init__(self) -> None:
+        check_at_least("length", self.length, 1)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout {self.dropout} must lie in [0, 1)")
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Freeze all but the head; give prompts to the first block or to all.
+
+        Raises:
+            Unsupported: the head reads more than the class token.
+        """
+        vit = vision_transformer(model)
+        if vit.cls_token is None or vit.global_pool != "token":
+            raise Unsupported(
+                f"the head reads {vit.global_pool!r}, not the class token: the prompts would be "
+                "part of what it averages"
+            )
+        chain = blocks(model)
+        require_all_train(model)
+        train_only(model, [head(model)])
+        for index, block in enumerate(chain if self.deep else chain[:1]):
+            extend(
+                block,
+                TakesPrompts,
+                prompts=self._draw(vit),
+                prompt_drop=nn.Dropout(self.dropout),
+                leading=vit.num_prefix_tokens,
+                replaced=self.length if index else 0,
+            )
+        return model
+
+    def _draw(self, vit: Any) -> nn.Parameter:
+        patch_area = math.prod(vit.patch_embed.patch_size)
+        most = math.sqrt(6 / (3 * patch_area + width(vit)))
+        prompts = torch.empty(1, self.length, width(vit), **place(vit))
+        return nn.Parameter(prompts.uniform_(-most, most))
+
+    def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
+        """Return how many tokens each block passes on, its prompts included."""
+        return (entering + self.length,) * depth
+
+    def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
+        """Return what attention of the first block does more than on the tokens that enter."""
+        after = tokens[0]
+        before = after - self.length
+        return self.length * 4 * width**2 + 2 * (after**2 - before**2) * width
+
+
+class TakesPrompts(nn.Module):
+    """A block that puts prompts after the class token, in the place of those before."""
+
+    prompts: nn.Parameter
+    prompt_drop: nn.Dropout
+    leading: int
+    replaced: int
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [batch, tokens, dim] to as many tokens, or to more where none are replaced."""
+        prompts = self.prompt_drop(self.prompts.expand(x.shape[0], -1, -1)).to(x.dtype)
+        others = x[:, self.leading + self.replaced :]
+        output: Tensor = super().forward(torch.cat([x[:, : self.leading], prompts, others], dim=1))
+        return output
