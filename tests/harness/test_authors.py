@@ -130,6 +130,25 @@ def test_a_broken_file_among_the_methods_is_named(text, said, tmp_path, monkeypa
     sys.modules.pop("methods.broken", None)
 
 
+def test_an_installed_package_brings_a_method_by_entry_point(typed, tmp_path, monkeypatch):
+    facts = tmp_path / "theirs-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(
+        "[bsrbench.methods]\ntheirs = their_package:Mine\ngone = their_package:Gone\n"
+    )
+    (tmp_path / "their_package.py").write_text(BASE + "        return model\n")
+    (tmp_path / "tiny.toml").write_text(SUITE + 'method = "theirs"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    code, said = typed("run", tmp_path / "tiny.toml", "--results", tmp_path / "results")
+
+    assert {"theirs", "gone", "bsr"} <= set(typed("list", "methods")[1].split())
+    assert (code, "theirs" in said) == (0, True)
+    with pytest.raises(BadInput, match="their_package:Gone' of the method 'gone': AttributeError"):
+        methods.find("gone")
+    sys.modules.pop("their_package", None)
+
+
 def test_a_suite_alone_runs_no_file(typed, tmp_path):
     """It may be somebody else's; the file is not even read."""
     path = tmp_path / "theirs.py"
