@@ -6,6 +6,7 @@ Nothing here imports torch: methods and functions are read as text.
 import ast
 import inspect
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,26 @@ from harness.record import TrialRecord
 from harness.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
+LONG = 40  # characters of a default, beyond which it is told in words
+WIDTH = 76  # characters that a page shows without scrolling
 PYTHON = (
     ("harness", "harness/__init__.py", ("profile",)),
     ("harness.own_step", "harness/own_step.py", ("StepProfile",)),
     ("methods", "methods/__init__.py", ("names", "find", "load")),
     ("harness.method", "harness/method.py", ("Method", "Unsupported", "Kind")),
-    ("harness.vit", "harness/vit.py", ("blocks", "head", "final_norm", "require_class_token")),
+    (
+        "harness.vit",
+        "harness/vit.py",
+        ("blocks", "head", "final_norm", "require_class_token", "require_blocks"),
+    ),
+    ("methods.parts.freeze", "methods/parts/freeze.py", ("train_only", "require_all_train")),
+    (
+        "methods.parts.tokens",
+        "methods/parts/tokens.py",
+        ("drop_in", "KeepRate", "tokens_passed_on"),
+    ),
+    ("methods.parts.extend", "methods/parts/extend.py", ("extend",)),
+    ("harness.pytest_plugin", "harness/pytest_plugin/result.py", ("Result",)),
 )
 
 
@@ -55,7 +70,8 @@ def commands() -> str:
 
 
 def _help(command: click.Command, name: str) -> str:
-    context = click.Context(command, info_name=name, max_content_width=90, terminal_width=90)
+    width = {"max_content_width": WIDTH, "terminal_width": WIDTH}
+    context = click.Context(command, info_name=name, **width, **main.context_settings)
     return f"```text\n{command.get_help(context)}\n```"
 
 
@@ -88,15 +104,7 @@ def _docstring(node: ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
         if not first.endswith(":") or not rest or not rest[0].startswith(" "):
             yield block.replace("``", "`")
             continue
-        items: list[str] = []
-        for line in rest:
-            if line.startswith("     "):
-                items[-1] += f" {line.strip()}"
-            else:
-                items.append(line.strip())
-        listed = (
-            f"- `{name}`: {what.strip()}" for name, _, what in (i.partition(":") for i in items)
-        )
+        listed = (f"- `{name}`: {what}" for name, what in _items(rest))
         yield f"{first}\n\n" + "\n".join(listed).replace("``", "`")
 
 
@@ -121,33 +129,33 @@ def schema(title: str, sentence: str, described: Any) -> str:
 
 
 def _object(name: str, definition: dict[str, Any]) -> list[str]:
-    lines = ["| key | type | unless said |", "| --- | --- | --- |"]
+    sentence, _, attributes = definition.get("description", "").partition("\n\nAttributes:\n")
+    meanings = dict(_items(attributes.splitlines()))
     needed = set(definition.get("required", ()))
+    lines = ["| key | type | unless said | meaning |", "| --- | --- | --- | --- |"]
     for key, what in definition["properties"].items():
-        usual = "must be given" if key in needed else f"`{json.dumps(what.get('default'))}`"
-        lines.append(f"| `{key}` | {_type(what)} | {usual} |")
-    described = definition.get("description", "").split("\n\nAttributes:")
-    explained = (
-        [f"- {line.strip()}" for line in described[1].splitlines() if line.strip()]
-        if len(described) > 1
-        else []
-    )
-    return [f"## {name}", described[0], "\n".join(lines), "\n".join(_joined(explained))]
+        usual = "must be given" if key in needed else _default(what.get("default"))
+        lines.append(f"| `{key}` | {_type(what)} | {usual} | {meanings.get(key, '')} |")
+    return [f"## {name}", sentence.replace("``", "`"), "\n".join(lines).replace("``", "`")]
 
 
-def _joined(lines: list[str]) -> list[str]:
-    """Join what the docstring wrapped: a line without a name goes on with the one before."""
-    out: list[str] = []
+def _default(value: Any) -> str:
+    text = json.dumps(value)
+    return f"`{text}`" if len(text) < LONG else "one, all by default"
+
+
+def _items(lines: list[str]) -> Iterator[tuple[str, str]]:
+    """Return the names of a docstring's section with what is said of each, unwrapped."""
+    items: list[str] = []
+    indent = len(lines[0]) - len(lines[0].lstrip()) if lines else 0
     for line in lines:
-        if (
-            out
-            and ": " not in line.partition(" ")[2].split(" ")[0] + " "
-            and ":" not in line.split()[1]
-        ):
-            out[-1] += line.removeprefix("-")
-        else:
-            out.append(line)
-    return out
+        if line.startswith(" " * (indent + 1)) and items:
+            items[-1] += f" {line.strip()}"
+        elif line.strip():
+            items.append(line.strip())
+    for item in items:
+        name, _, what = item.partition(":")
+        yield name, what.strip()
 
 
 def _type(what: dict[str, Any]) -> str:
@@ -167,11 +175,36 @@ def python() -> str:
     parts = ["# Python"]
     for module, file, wanted in PYTHON:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-        for node in tree.body:
-            if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name in wanted:
-                signature = (
-                    f"({ast.unparse(node.args)})" if isinstance(node, ast.FunctionDef) else ""
-                )
-                parts += [f"## {module}.{node.name}", f"```text\n{node.name}{signature}\n```"]
-                parts += list(_docstring(node))
+        for node in _named(tree.body, wanted):
+            parts += [f"## {module}.{node.name}", *_described(node)]
     return "\n\n".join(parts) + "\n"
+
+
+def _named(body: list[ast.stmt], wanted: tuple[str, ...]) -> Iterator[Any]:
+    there = {node.name: node for node in body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+    return (there[name] for name in wanted)
+
+
+def _described(node: ast.ClassDef | ast.FunctionDef) -> Iterator[str]:
+    """Return a definition as Markdown; of a class also its members that are not private."""
+    if isinstance(node, ast.FunctionDef):
+        yield f"```text\n{_signature(node)}\n```"
+    yield from _docstring(node)
+    if isinstance(node, ast.ClassDef):
+        for line in node.body:
+            if isinstance(line, ast.FunctionDef) and not line.name.startswith("_"):
+                yield f"### {node.name}.{line.name}"
+                yield from _described(line)
+            elif isinstance(line, ast.Assign) and isinstance(line.value, ast.Constant):
+                yield f"- `{ast.unparse(line)}`"
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    """Return how a function is called, an argument a line where one line is too short."""
+    arguments = ast.unparse(node.args).replace("'", "")
+    returned = f" -> {ast.unparse(node.returns)}".replace("'", "") if node.returns else ""
+    whole = f"{node.name}({arguments}){returned}"
+    if len(whole) <= WIDTH:
+        return whole
+    each = re.sub(r", (?=\*|\w+:)", ",\n    ", arguments)
+    return f"{node.name}(\n    {each},\n){returned}"

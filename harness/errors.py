@@ -2,8 +2,10 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class BadInput(ValueError):  # noqa: N818 - it names what was wrong, for a person
@@ -23,7 +25,7 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
     return BadInput(f"no {kind} {name!r}{hint} (there are: {listed or 'none'})")
 
 
-def explain(error: ValidationError, where: str, names: Iterable[str] = ()) -> BadInput:
+def explain(error: "ValidationError", where: str, names: Iterable[str] = ()) -> BadInput:
     """Turn pydantic's findings into one message, a finding a clause.
 
     Args:

@@ -19,7 +19,7 @@ from harness.fake_step import (
 )
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
-from harness.method import Method, Unsupported
+from harness.method import Method, Unsupported, apply
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
 from harness.training import Job, Loader, optimizer_step, preprocessing
@@ -79,7 +79,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
         require_compiles(method)
     model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec.training)
-    prepared = method.prepare(model)
+    prepared = apply(method, model)
     reading = Reading(
         {
             "trained_parameters": sum(p.numel() for p in prepared.parameters() if p.requires_grad),

@@ -140,6 +140,21 @@ class Method(ABC):
         return ()
 
 
+def apply(method: Method, model: nn.Module) -> nn.Module:
+    """Return what a method makes of a model.
+
+    Raises:
+        TypeError: that is no model.
+        Unsupported: the method cannot be applied to it.
+    """
+    made: object = method.prepare(model)
+    if not isinstance(made, nn.Module):
+        raise TypeError(
+            f"prepare() returned {type(made).__name__}; expected the model to train: 'return model'"
+        )
+    return made
+
+
 @dataclass(frozen=True)
 class Composed(Method):
     """Methods prepared in order, each on what the one before returned.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import torch
 from torch import nn
@@ -69,16 +70,21 @@ class StepProfile:
         """Return a line for each number."""
         return "\n".join(f"{name}: {what}" for name, what in self.rows())
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's protocol
+        """Show the same lines at IPython's prompt."""
+        printer.text(str(self))
+
     def _repr_html_(self) -> str:
-        """Return a bar of the peak's categories over a table, as notebooks show it."""
+        """Return a bar of the peak's categories and its legend over a table, for notebooks."""
         total = max(1, self.peak_counted_bytes)
-        parts = "".join(
-            f'<div title="{category}: {units.mebibytes(size)} MiB" style="width:'
-            f'{100 * size / total:.2f}%;background:{CATEGORY_COLOURS[category]}"></div>'
-            for category, size in self.at_peak_bytes.items()
-            if size
-        )
-        bar = f'<div style="display:flex;height:1.2em;max-width:40em">{parts}</div>'
+        parts = legend = ""
+        for category, size in self.at_peak_bytes.items():
+            colour, name = f"background:{CATEGORY_COLOURS[category]}", category.replace("_", " ")
+            if size:
+                parts += f'<div style="width:{100 * size / total:.2f}%;{colour}"></div>'
+                square = f'<span style="display:inline-block;width:.8em;height:.8em;{colour}">'
+                legend += f"{square}</span> {name} &nbsp; "
+        bar = f'<div style="display:flex;height:1.2em;max-width:40em">{parts}</div>{legend}'
         body = "".join(
             f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
             f"<td style='text-align:right'>{html.escape(what)}</td></tr>"

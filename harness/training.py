@@ -16,7 +16,7 @@ from harness.checkpoint import Checkpoint, Progress
 from harness.compiled import CompiledForward, require_compiles
 from harness.devices import Device, open_device
 from harness.errors import BadInput
-from harness.method import Method
+from harness.method import Method, apply
 from harness.optimizer import make_optimizers
 from harness.spec import Training, TrialSpec
 from harness.turns import Turn, turn_of, turns
@@ -96,9 +96,9 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
         facts = weights.facts(workload, model)
         models.begin_head(model, spec.training.head)
     preprocess = preprocessing(model, spec.training)
-    prepared = method.prepare(model).to(device.torch_device)
+    model = apply(method, model).to(device.torch_device)
     torch.manual_seed(spec.seed)
-    return replace(make_ready(spec, method, prepared, device, preprocess), weights=facts)
+    return replace(make_ready(spec, method, model, device, preprocess), weights=facts)
 
 
 def preprocessing(model: nn.Module, training: Training | None) -> Preprocess:

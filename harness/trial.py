@@ -111,10 +111,11 @@ def perform(
         return asdict(PassResult(reading=asdict(reading), device=device, method=facts))
     except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
         traceback.print_exc()  # into the pass's log
-        return asdict(_failure(error))
+        return asdict(failure(error))
 
 
-def _failure(error: Exception) -> PassResult:
+def failure(error: Exception) -> PassResult:
+    """Return the outcome that an error means."""
     if isinstance(error, BadInput):
         return PassResult(Status.CRASHED, str(error), bad_input=True)
     if isinstance(error, Unsupported):
@@ -161,5 +162,5 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
             loaded = tasks.load(workload, spec.seed)
             found = {n: sum(len(getattr(one, n).labels) for one in loaded) for n in SPLITS}
     except Exception as error:  # noqa: BLE001 - as in perform
-        return asdict(_failure(error))
+        return asdict(failure(error))
     return asdict(PassResult(reading=asdict(Reading(detail={IMAGES: found}))))

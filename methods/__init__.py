@@ -10,6 +10,7 @@ import inspect
 import json
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -142,7 +143,16 @@ def _explained(where: str) -> Iterator[None]:
             f"beside bsrbench ({sys.executable} -m pip install ...)"
         ) from error
     except (Exception, SystemExit) as error:
-        raise BadInput(f"{where}: {type(error).__name__}: {error}") from error
+        lines = [line for file, line in _frames(error) if file.endswith(where)]
+        place = f"{where}:{lines[-1]}" if lines else where
+        raise BadInput(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _frames(error: BaseException) -> list[tuple[str, int]]:
+    """Return file and line of every call an error passed through."""
+    return [
+        (frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)
+    ]
 
 
 def _methods_of(module: ModuleType) -> list[type[Method]]:
@@ -158,14 +168,20 @@ def _methods_of(module: ModuleType) -> list[type[Method]]:
 
 def _build(name: str, options: dict[str, Any]) -> Method:
     method = find(name)
+    if inspect.isabstract(method):
+        raise BadInput(
+            f"{name!r} does not define prepare(self, model), which must return the model to train"
+        )
     fields = [field.name for field in dataclasses.fields(method)]
     for key in options:
         if key not in fields:
             raise unknown(f"option of {name!r} named", key, fields)
     try:
-        # Through JSON, so that a suite's lists become the tuples the options are declared as.
-        return TypeAdapter(method).validate_json(json.dumps(options), strict=True)
-    except ValidationError as error:
-        raise explain(error, f"options of {name!r}") from error
+        text = json.dumps(options)
     except TypeError as error:
         raise BadInput(f"options of {name!r} must be plain values: {error}") from error
+    try:
+        # Through JSON, so that a suite's lists become the tuples the options are declared as.
+        return TypeAdapter(method).validate_json(text, strict=True)
+    except ValidationError as error:
+        raise explain(error, f"options of {name!r}") from error

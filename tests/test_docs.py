@@ -8,10 +8,12 @@ suite.
 import json
 import re
 import shlex
+from csv import DictReader
 from pathlib import Path
 
 import click
 import pytest
+import torch
 
 import methods
 from harness import suite
@@ -96,6 +98,50 @@ def test_every_verb_of_a_device_is_described():
     assert verbs == set(re.findall(r"`(\w+)\(\)`", page.split("What a device does not")[0]))
 
 
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+MADE = "reference/"  # pages that docs/reference.py makes
+
+
+@pytest.mark.parametrize(
+    "page",
+    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES],
+    ids=lambda page: page.stem,
+)
+def test_every_link_leads_to_a_file(page):
+    links = [link for link in LINK.findall(page.read_text()) if MADE not in link]
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_page_can_be_found_from_the_sidebar():
+    named = set(re.findall(r": ([\w/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    there = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES}
+
+    assert {page for page in named if not page.startswith(MADE)} == there
+
+
+def test_the_readmes_python_runs():
+    """One block goes on where the one before ended, with the step that people bring."""
+    names = {}
+    for kind, _, text in blocks(README):
+        if kind == "python":
+            exec(compile(text, str(README), "exec"), names)  # noqa: S102 - our own README
+            names |= their_loop(names["model"])
+
+    assert str(names["profile"].__module__) == "harness"
+
+
+def their_loop(model):
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+
+    def step():
+        optimizer.zero_grad()
+        model(torch.zeros(1, 3, 224, 224)).sum().backward()
+        optimizer.step()
+
+    return {"optimizer": optimizer, "step": step}
+
+
 def test_every_command_of_the_readme_is_one():
     lines = [
         line for kind, _, text in blocks(README) if kind == "console" for line in commands(text)
@@ -104,3 +150,48 @@ def test_every_command_of_the_readme_is_one():
         parse(line)
 
     assert len(lines) > 10
+
+
+def rows_of(text):
+    """Return the cells of every table row."""
+    return [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith("| ---")
+    ]
+
+
+def test_the_readmes_table_is_the_quick_reference_run():
+    with (ROOT / "results" / "quick" / "comparison.csv").open() as file:
+        found = {
+            row["row"]: {k: float(v or "nan") for k, v in numbers(row)} for row in DictReader(file)
+        }
+    _, *rows = rows_of(README.read_text().split("<!-- quick table -->")[1].split("\n\n")[0])
+    full = found["full"]
+
+    assert [row[0] for row in rows] == list(found)
+    for name, *cells in rows:
+        of, share = found[name], found[name]["peak_counted_bytes"] / full["peak_counted_bytes"]
+        assert cells[:3] == [
+            f"{of['accuracy_top1']:.3f}",
+            f"{of['peak_counted_bytes'] / 2**20:.1f}",
+            f"{share:.2f}×",
+        ]
+        assert cells[3:5] == [
+            f"{of['step_flop'] / 1e9:.2f}",
+            f"{of['step_flop'] / full['step_flop']:.2f}×",
+        ]
+        assert cells[5].strip("~") == f"{of['step_seconds'] * 1e3:.0f}"
+        assert cells[6] == f"{of['step_seconds_over_full']:.2f}×"
+        assert cells[7] == f"{of['trained_parameters'] / 1e6:.3f}"
+
+
+def numbers(row):
+    wanted = "accuracy_top1 peak_counted_bytes step_flop step_seconds step_seconds_over_full"
+    return [(name, row[name]) for name in (*wanted.split(), "trained_parameters")]
+
+
+def test_the_table_of_speeds_is_the_committed_one():
+    page = rows_of((ROOT / "docs" / "explanation" / "speed.md").read_text())
+
+    assert page == rows_of((ROOT / "results" / "microbench" / "report.md").read_text())

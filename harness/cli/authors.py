@@ -100,7 +100,9 @@ def check(method: str) -> None:
             place = f" ({found.where})" if found.where else ""
             click.echo(f"       {found.broken}{place}")
             click.echo(f"       the check: {found.check.place()}")
+            if found.check.first:
+                click.echo("       the promises after it need this one, and were not examined")
     if broken:
-        click.echo(f"{method} breaks {broken} promises", err=True)
+        click.echo(f"{method} breaks {broken} promise{'' if broken == 1 else 's'}", err=True)
         sys.exit(FAILED)
     click.echo(f"{method} keeps every promise")

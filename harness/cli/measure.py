@@ -111,13 +111,16 @@ def estimate(as_json: bool, **workload: Any) -> None:
     """  # noqa: D301 - click's mark for text that is not wrapped
     import methods
     from harness.estimate import predict
-    from harness.method import Unsupported
+    from harness.trial import failure
 
     spec = _spec("estimate", {}, **workload)
     try:
         found = predict(spec, methods.load)
-    except Unsupported as reason:
-        stop(f"unsupported: {reason}", FAILED)
+    except BadInput:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever an author's code raises is an outcome
+        failed = failure(error)
+        stop(f"{failed.status}: {failed.reason}", FAILED)
     if "peak_estimated_bytes" in found.measurements:
         found.notes.append("workspaces inside operators come on top of the estimated peak")
     if as_json:

@@ -1,6 +1,7 @@
 """What a method says of itself: its card, its options, its pairs."""
 
 import dataclasses
+import inspect
 import json
 
 from harness.conformance.subject import Subject, require
@@ -15,17 +16,37 @@ WHERE = ("section", "abstract", "official code")
 OURS = ("baseline", "bsrbench")  # begin the source of what no paper is behind
 
 
+def declares_what_a_method_must(subject: Subject) -> None:
+    """It is a frozen dataclass with a source, exact_forward and kinds."""
+    cls = subject.find(subject.name)
+    for fact in ("source", "exact_forward", "kinds"):
+        require(hasattr(cls, fact), f"the class does not declare {fact!r} (harness/method.py)")
+    kinds: object = cls.kinds  # whatever an author wrote
+    require(
+        isinstance(kinds, frozenset) and kinds <= frozenset(Kind),
+        f"kinds = {kinds!r}; expected a frozenset of harness.method.Kind",
+    )
+    options = {field.name for field in dataclasses.fields(cls)}
+    plain = [
+        name
+        for name, kind in inspect.get_annotations(cls).items()
+        if name not in options and "ClassVar" not in str(kind)
+    ]
+    require(
+        not plain,
+        f"{', '.join(plain)} would be no option: write @dataclass(frozen=True) above the class, or "
+        "ClassVar as the type",
+    )
+
+
 def describes_itself(subject: Subject) -> None:
-    """It has a card, a source and kinds, and its options survive JSON."""
+    """It has a card and names its source, and its options survive JSON."""
     cls = subject.find(subject.name)
     require(
         bool(cls.__doc__) and not str(cls.__doc__).startswith(f"{cls.__name__}("),
         "the class has no docstring of its own: that is its card",
     )
-    for fact in ("source", "exact_forward", "kinds"):
-        require(hasattr(cls, fact), f"the class does not declare {fact!r} (harness/method.py)")
     require(bool(cls.source), "source is empty: name paper and section, or write 'baseline'")
-    require(cls.kinds <= frozenset(Kind), f"kinds {cls.kinds} are not all of harness.method.Kind")
     options = json.loads(json.dumps(dataclasses.asdict(cls())))
     require(
         cls() == subject.load(subject.name, **options),

@@ -17,10 +17,12 @@ class Check:
     Attributes:
         examine: raises ``BrokenPromise`` in words; any other exception is the method's own.
         composed: whether compositions are held to it, too.
+        first: the other promises mean nothing until this one is kept.
     """
 
     examine: Callable[[Subject], None]
     composed: bool = True
+    first: bool = False
 
     def name(self) -> str:
         """Return the check's name, as pytest and people see it."""
@@ -37,11 +39,12 @@ class Check:
 
 
 CHECKS = (
+    Check(card.declares_what_a_method_must, composed=False, first=True),
     Check(card.describes_itself, composed=False),
     Check(card.documents_every_option, composed=False),
     Check(card.card_says_the_three_things, composed=False),
     Check(card.pairs_are_on_the_card, composed=False),
-    Check(promises.keeps_the_parameters),
+    Check(promises.keeps_the_parameters, first=True),
     Check(promises.forward_promise),
     Check(promises.gradient_promise),
     Check(steps.ten_steps_learn_and_move_the_trained_and_only_those),
@@ -71,13 +74,16 @@ class Examined:
 
 
 def examine(subject: Subject) -> Iterator[Examined]:
-    """Examine every promise of a method; one that breaks does not stop the others."""
+    """Examine every promise of a method; only one that the others need stops them by breaking."""
     for check in CHECKS:
         if not check.composed and "+" in subject.name:
             continue
         if subject.name == "full" and check.examine is card.says_that_a_model_is_prepared_already:
             continue  # it changes nothing that could tell
-        yield examined(check, subject)
+        found = examined(check, subject)
+        yield found
+        if check.first and found.broken:
+            return
 
 
 def examined(check: Check, subject: Subject) -> Examined:

@@ -19,7 +19,7 @@ from harness.conformance.subject import (
 )
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
-from harness.method import Composed, Method
+from harness.method import Composed, Method, apply
 
 ROUNDING = 1e-5  # fp32 noise between two orders of the same sums
 SLACK = 4  # a declared error bound is at most so many times what is seen
@@ -31,24 +31,39 @@ FLOP_SHARE = 0.1  # LoRA of rank 8 on a width of 32 adds 8 %; what is added is s
 
 
 def keeps_the_parameters(subject: Subject) -> None:
-    """prepare() returns a model that wraps or freezes parameters; none is copied or lost."""
+    """prepare() returns a model that wraps or freezes parameters; none is copied, lost or changed.
+
+    All methods start from the same numbers, or they are not compared by what they train.
+    """
     model = tiny_model()
     before = list(model.parameters())
-    made = subject.method().prepare(model)
-    require(
-        isinstance(made, nn.Module),
-        f"prepare() returned {type(made).__name__}; expected the model to train: 'return model'",
-    )
+    numbers = {parameter: parameter.detach().clone() for parameter in before}
+    made = apply(subject.method(), model)
     after = {id(parameter) for parameter in made.parameters()}
     lost = [parameter for parameter in before if id(parameter) not in after]
     require(not lost, f"prepare() lost or copied parameters: {names_of(model, lost)}")
+    changed = [parameter for parameter in before if not _same(parameter, numbers[parameter])]
+    require(
+        not changed,
+        f"prepare() changed the numbers, type or shape of {names_of(made, changed)}: leave "
+        "pretrained parameters as they are, and add what is new beside them",
+    )
+
+
+def _same(now: Tensor, then: Tensor) -> bool:
+    return now.dtype == then.dtype and torch.equal(now, then)
 
 
 def forward_promise(subject: Subject) -> None:
     """Logits equal the untouched model's exactly when the method says so."""
     images, _ = tiny_batch()
+    given = images.clone()
     method = subject.method()
-    logits, plain = method.prepare(tiny_model())(images), tiny_model()(images)
+    logits, plain = method.prepare(tiny_model())(images), tiny_model()(given)
+    require(
+        torch.equal(images, given),
+        "the forward pass changed the images it was given in place: work on a copy",
+    )
     require(
         logits.shape == plain.shape,
         f"logits have shape {list(logits.shape)}, expected {list(plain.shape)}",

@@ -60,8 +60,10 @@ class Mine(Method):
         ("class Mine(:\n", "SyntaxError"),
         ("x = 1\n", "expected FILE.py:CLASS, but the file defines no Method"),
         ("import no_such_package\n", "needs the package 'no_such_package', which is not inst"),
-        ("1 / 0\n", "mine.py: ZeroDivisionError: division by zero"),
-        ("import sys; sys.exit(0)\n", "mine.py: SystemExit: 0"),
+        ("\n1 / 0\n", "mine.py:2: ZeroDivisionError: division by zero"),
+        ("import sys; sys.exit(0)\n", "mine.py:1: SystemExit: 0"),
+        (BASE.rpartition("    def")[0], "Mine' does not define prepare(self, model)"),
+        (BASE + "        import no_such_package\n", "'no_such_package' (mine.py:8)\n"),
         (BASE + "        model\n", "prepare() returned NoneType"),
         (BASE + "        return model\n", "a second prepare() on the same model is not refused"),
         (BASE + "        return model.blocks\n", "lost or copied parameters"),
@@ -75,6 +77,28 @@ def test_a_methods_file_that_cannot_work_gets_one_clear_message(text, said, type
     assert code in {1, 2}
     assert said in printed
     assert "Traceback" not in printed
+    assert "NoneType' object" not in printed
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("        model\n", "crashed: TypeError: prepare() returned NoneType; expected the model"),
+        ("        return model.trunk\n", "no attribute 'trunk'"),
+        ("        raise RuntimeError('lost')\n", "crashed: RuntimeError: lost (at mine.py:8)"),
+    ],
+)
+def test_a_method_that_cannot_be_prepared_is_an_outcome(body, said, typed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(BASE + body)
+    (tmp_path / "tiny.toml").write_text(SUITE + 'method = "head"\n')
+    mine = "mine.py:Mine"
+    run = typed("run", "tiny.toml", "--methods", mine, "--results", "results")
+    estimated = typed("estimate", "--model", "test_vit", "--method", mine, "--batch", "1")
+
+    for code, printed in (run, estimated):
+        assert (code, "Traceback" in printed) == (1, False)
+        assert said in printed.replace("crashed (training pass", "crashed")
 
 
 @pytest.mark.parametrize("asked", ["{}", "{}:Theirs"])
@@ -106,6 +130,25 @@ def test_a_broken_file_among_the_methods_is_named(text, said, tmp_path, monkeypa
     sys.modules.pop("methods.broken", None)
 
 
+def test_an_installed_package_brings_a_method_by_entry_point(typed, tmp_path, monkeypatch):
+    facts = tmp_path / "theirs-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(
+        "[bsrbench.methods]\ntheirs = their_package:Mine\ngone = their_package:Gone\n"
+    )
+    (tmp_path / "their_package.py").write_text(BASE + "        return model\n")
+    (tmp_path / "tiny.toml").write_text(SUITE + 'method = "theirs"\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    code, said = typed("run", tmp_path / "tiny.toml", "--results", tmp_path / "results")
+
+    assert {"theirs", "gone", "bsr"} <= set(typed("list", "methods")[1].split())
+    assert (code, "theirs" in said) == (0, True)
+    with pytest.raises(BadInput, match="their_package:Gone' of the method 'gone': AttributeError"):
+        methods.find("gone")
+    sys.modules.pop("their_package", None)
+
+
 def test_a_suite_alone_runs_no_file(typed, tmp_path):
     """It may be somebody else's; the file is not even read."""
     path = tmp_path / "theirs.py"
@@ -119,7 +162,7 @@ def test_a_suite_alone_runs_no_file(typed, tmp_path):
 
         assert code == 2
         assert f"look into the file, then add --trust {path}:Theirs" in said
-        assert trusted == (2, f"error: {path}: RuntimeError: read\n")
+        assert trusted == (2, f"error: {path}:1: RuntimeError: read\n")
     assert typed("run", suite, "--methods", f"{path}:Theirs", *where) == trusted
 
 

@@ -35,6 +35,23 @@ class NoCard(Honest):
     __doc__ = ""
 
 
+class NoFacts(Method):
+    """Stores x. Approximates nothing. Does not save y."""
+
+    def prepare(self, model):
+        return model
+
+
+class KindsAsText(Honest):
+    kinds: ClassVar = {"selects weights"}
+
+
+class NoDataclass(Honest):
+    """Stores x. Approximates nothing. Does not save y."""
+
+    rank: int = 4
+
+
 @dataclass(frozen=True)
 class HiddenOption(Honest):
     """Stores x. Approximates nothing. Does not save y."""
@@ -53,6 +70,8 @@ class UnknownPair(Honest):
 
 
 class ReturnsNothing(Honest):
+    """Stores x. Approximates nothing. Does not save y."""
+
     def prepare(self, model):
         super().prepare(model)
 
@@ -61,6 +80,27 @@ class CopiesParameters(Honest):
     def prepare(self, model):
         super().prepare(model)
         model.cls_token = nn.Parameter(model.cls_token.detach().clone())
+        return model
+
+
+class ChangesNumbers(Honest):
+    exact_forward = False  # so that nothing but the numbers themselves gives it away
+
+    def prepare(self, model):
+        super().prepare(model)
+        model.cls_token.data.mul_(2)
+        return model
+
+
+class ChangesTheType(Honest):
+    def prepare(self, model):
+        return super().prepare(model).half()
+
+
+class ChangesTheImages(Honest):
+    def prepare(self, model):
+        super().prepare(model)
+        model.register_forward_pre_hook(lambda _, inputs: (inputs[0].mul_(2),))
         return model
 
 
@@ -174,12 +214,16 @@ class LosesOptions(Honest):
 
 
 BROKEN = {
+    "declares_what_a_method_must": (NoFacts, KindsAsText, NoDataclass),
     "describes_itself": (NoCard, LosesOptions),
     "documents_every_option": (HiddenOption,),
     "card_says_the_three_things": (ShortCard,),
     "pairs_are_on_the_card": (UnknownPair,),
-    "keeps_the_parameters": (ReturnsNothing, CopiesParameters),
-    "forward_promise": (ChangesLogits,),
+    "keeps_the_parameters": (
+        *(ReturnsNothing, CopiesParameters),
+        *(ChangesNumbers, ChangesTheType),
+    ),
+    "forward_promise": (ChangesLogits, ChangesTheImages),
     "gradient_promise": (WrongGradient, LooseBound),
     "ten_steps_learn_and_move_the_trained_and_only_those": (
         *(MovesTheFrozen, TrainsNothing),
@@ -241,7 +285,15 @@ def test_what_an_authors_code_raises_is_said_with_its_line(tmp_path):
     )
     name = f"{path}:Mine"
     found = {e.check.name(): e for e in examine(Subject(name, methods.find, methods.load))}
-    broken = found["forward_promise"]
+    broken = found["keeps_the_parameters"]
 
     assert broken.broken.startswith("AttributeError: ")
     assert broken.where == "mine.py:5"
+
+
+@pytest.mark.parametrize(
+    ("cls", "check"),
+    [(NoFacts, "declares_what_a_method_must"), (ReturnsNothing, "keeps_the_parameters")],
+)
+def test_what_the_other_promises_need_is_the_only_thing_said(cls, check):
+    assert set(broken_by(cls)) == {check}

@@ -1,5 +1,8 @@
 """The meters around a step of one's own agree with those around the program's."""
 
+from io import StringIO
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -7,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from harness import profile
 from harness.errors import BadInput
 from harness.meters.flops import StepFlops
+from reports.palette import CATEGORY_COLOURS
 
 
 @pytest.fixture
@@ -50,8 +54,20 @@ def test_flops_are_split_where_the_backward_pass_begins(own, batch):
 def test_it_draws_itself(own):
     found = profile(*own[::2], repeats=1)
 
+    drawn = found._repr_html_()
+
     assert "peak memory (counted): " in str(found)
-    assert found._repr_html_().count("<tr>") == len(found.rows())
+    assert drawn.count("<tr>") == len(found.rows())
+    for category, size in found.at_peak_bytes.items():
+        colour = f"background:{CATEGORY_COLOURS[category]}"
+        assert drawn.count(colour) == (2 if size else 0)  # in the bar, in its legend
+
+
+def test_it_shows_the_same_lines_at_a_prompt(own):
+    found, said = profile(*own[::2], repeats=1), StringIO()
+    found._repr_pretty_(SimpleNamespace(text=said.write), False)
+
+    assert said.getvalue() == str(found)
 
 
 def test_what_is_no_step_is_said(own):
