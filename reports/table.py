@@ -118,7 +118,7 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
 
     Memory is what was counted, or where no row was executed what was predicted.
     """
-    columns = COLUMNS
+    columns: tuple[Column, ...] = COLUMNS
     if _has(comparison, PREDICTED) and not _has(comparison, COUNTED):
         of_memory = [column for column in COLUMNS if column.metric == COUNTED]
         place = COLUMNS.index(of_memory[0])

@@ -64,7 +64,7 @@ def _last(url: str) -> str:
 PETS = {f"oxford-iiit-pet/{_last(u)}": md5 for u, md5 in datasets.OxfordIIITPet._RESOURCES}  # noqa: SLF001
 FLOWERS = {f"flowers-102/{file}": md5 for file, md5 in datasets.Flowers102._file_dict.values()}  # noqa: SLF001
 FOOD = {_last(datasets.Food101._URL): datasets.Food101._MD5}  # noqa: SLF001
-AIRCRAFT = {_last(datasets.FGVCAircraft._URL): None}  # noqa: SLF001
+AIRCRAFT: dict[str, str | None] = {_last(datasets.FGVCAircraft._URL): None}  # noqa: SLF001
 
 
 def _cifar(make: type[datasets.CIFAR10], classes: int) -> Published:
@@ -75,15 +75,13 @@ def _cifar(make: type[datasets.CIFAR10], classes: int) -> Published:
 DATA_SETS = {
     "cifar10": _cifar(datasets.CIFAR10, 10),
     "cifar100": _cifar(datasets.CIFAR100, 100),
-    "pets": Published(
-        *(datasets.OxfordIIITPet, 37, "oxford-iiit-pet", PETS), **_by_name("trainval")
-    ),
+    "pets": Published(datasets.OxfordIIITPet, 37, "oxford-iiit-pet", PETS, **_by_name("trainval")),
     "flowers102": Published(
-        *(datasets.Flowers102, 102, "flowers-102", FLOWERS), **_by_name("train", "val")
+        datasets.Flowers102, 102, "flowers-102", FLOWERS, **_by_name("train", "val")
     ),
     "food101": Published(datasets.Food101, 101, "food-101", FOOD, **_by_name("train")),
     "aircraft": Published(
-        *(datasets.FGVCAircraft, 100, "fgvc-aircraft-2013b", AIRCRAFT), **_by_name("train", "val")
+        datasets.FGVCAircraft, 100, "fgvc-aircraft-2013b", AIRCRAFT, **_by_name("train", "val")
     ),
 }
 
@@ -174,7 +172,8 @@ def load(name: str, root: Path) -> ImageData:
         raise _damaged(name, published, root, error) from error
     if isinstance(getattr(opened[0], "data", None), np.ndarray):
         splits: list[Split] = [_in_memory(one) for one in opened]
-        facts, notes = {"images": sum(len(split.labels) for split in splits)}, ()
+        facts: dict[str, Any] = {"images": sum(len(split.labels) for split in splits)}
+        notes: tuple[str, ...] = ()
     else:
         listed = [_listed(one) for one in opened]
         found = _decodable(published, root, {f for files, _ in listed for f in files})
