@@ -1,8 +1,8 @@
 """Very many trials of a method that does nothing, through the local launcher.
 
 ``python tests/microbench/bench_launcher.py FOLDER`` starts where it was stopped, keeps what it saw
-of the run's own process in ``FOLDER/seen.jsonl``, and prints the figures of all its runs:
-as JSON. Ten thousand trials take a quarter of an hour of two quiet cores.
+of the run's own process in ``FOLDER/seen.jsonl``, and prints the figures of all its runs as
+JSON. Ten thousand trials take a quarter of an hour of two quiet cores.
 """
 
 import argparse
