@@ -39,11 +39,17 @@ def make_multitask(make_spec):
 
 @pytest.fixture
 def make_moe():
-    """Return a maker of tiny models with experts in blocks 3, 7 and 11 and heads of 5 and 3."""
+    """Return a maker of tiny models with experts in blocks 3, 7 and 11 and heads of 5 and 3.
+
+    Experts differ from each other, as after some steps, and have biases.
+    """
 
     def make(dtype=torch.float32):
         model = tiny_model()
         take_turns(model, (5, 3), (3, 7, 11), 4, 2)
+        for mixture in (part for part in model.modules() if isinstance(part, ExpertMlp)):
+            for parameter in mixture.parameters():
+                nn.init.normal_(parameter, std=0.2)
         return model.to(dtype)
 
     return make
