@@ -50,7 +50,7 @@ class TwoBitGeluDerivative(Method):
         Raises:
             Unsupported: a block has another activation, for which there are no levels here.
         """
-        found = [getattr(block.mlp, "act", None) for block in stored_blocks(model)]
+        found: list[Any] = [getattr(block.mlp, "act", None) for block in stored_blocks(model)]
         for activation in found:
             _require_gelu(activation)
         for activation in found:

@@ -100,9 +100,14 @@ def _kernels(bits: int) -> tuple[Kernel, Kernel]:
     """Return what packs and what unpacks; this module has them as ``PACK2`` and so on."""
 
     def kernel(name: str, *functions: Callable[..., Any]) -> Kernel:
-        run, eager, example, shapes = functions
-        of_width = [partial(function, bits=bits) for function in (run, eager, shapes)]
-        return Kernel(f"{__name__}:{name}{bits}", *of_width[:2], example, of_width[2])
+        compiled, eager, example, shapes = functions
+        return Kernel(
+            f"{__name__}:{name}{bits}",
+            partial(compiled, bits=bits),
+            partial(eager, bits=bits),
+            example,
+            partial(shapes, bits=bits),
+        )
 
     return (
         kernel("PACK", _pack, _pack_in_chunks, _example, _shapes),
