@@ -34,9 +34,9 @@ class Quest:
     seeds: tuple[int, ...]
     memory_bytes: int
     first: int
-    whole: int = 6
-    finalists: int = 3
-    rows: int = 6
+    whole: int = 4
+    finalists: int = 2
+    rows: int = 4
     seed: int = 0
 
     def fits(self, cost: StepCost) -> bool:
