@@ -355,7 +355,7 @@ def test_rows_beat_the_published_in_memory_and_time_at_no_lower_accuracy(world, 
 
 
 def test_more_time_means_more_settings():
-    """Steps of 1 s: 0.7 + 2.5 + 2 s short, 0.7 + 2.5 + 8 s whole; 100 images are 6.25 batches, 2.5 s.
+    """Steps of 1 s: 0.7 + 2.5 + 2 s short, 0.7 + 2.5 + 8 s whole; 2.5 s read 6.25 batches.
 
     Fixed: 5 x 2 and 5 x 3 whole trainings, 12 rows of 62.8 s; the rest in fours of short ones.
     """
