@@ -1,8 +1,8 @@
 """What was read from a large results folder, kept in the cache for the next report.
 
 Reading a hundred thousand files takes as long as all that a report does with them. The index is
-lines of records, in each line every repeated part once. It is never the only copy of anything, and a
-file that is not as it was when it was read is read again.
+lines of records, in each line every repeated part once. It is never the only copy of anything,
+and a file that is not as it was when it was read is read again.
 """
 
 import functools
@@ -68,17 +68,16 @@ def load(folder: Path, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
         folder: they are in.
         now: its files.
     """
+    found: dict[str, TrialRecord] = {}
     try:
         header, body = _place(folder).read_bytes().split(b"\n", 1)
-        about = orjson.loads(header)
-        if about != _header(folder, body):
+        if orjson.loads(header) != _header(folder, body):
             return {}
-        found: dict[str, TrialRecord] = {}
         for chunk in body.split(b"\n"):
             found |= {name: made for name, stamp, made in _unpack(chunk) if now.get(name) == stamp}
-        return found
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return {}
+    return found
 
 
 def save(folder: Path, chunks: Sequence[bytes]) -> None:
@@ -271,9 +270,7 @@ def _unpack(chunk: bytes) -> Iterator[tuple[str, Stamp, TrialRecord]]:
         }
         return made_of(TrialRecord, whole)
 
-    for name, stamp, line in zip(
-        packed["names"], packed["stamps"], packed["lines"], strict=True
-    ):
+    for name, stamp, line in zip(packed["names"], packed["stamps"], packed["lines"], strict=True):
         yield name, stamp, read(line)
 
 

@@ -11,7 +11,7 @@ from reports.excerpt import ON_TERMINAL, excerpt, left_out, share
 from reports.names import IN_TABLE, on_one_line, shortened
 
 UNLIMITED = 10_000  # columns; rich measures within a width
-LEAST_NAME = 12  # characters of a row's name that are shown at least
+LEAST_NAME = 12  # columns that a row's name has at least
 MARKS = "* best; † baseline"  # colours alone would be lost in files and logs
 
 
@@ -35,7 +35,7 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
 
 
 def _fitting(comparison: Comparison, console: Console) -> Table:
-    """Return the whole table if it fits, else the short one, its names cut as far as they must."""
+    """Return the whole table if it fits, else the short one, its names folded where they must."""
     drawn = _draw(*table.cells(comparison), table.best(comparison, table.shown(comparison)))
     if _overflow(drawn, console) <= 0:
         return drawn
@@ -56,16 +56,19 @@ def _overflow(drawn: Table, console: Console) -> int:
 
 
 def _draw(
-    titles: list[str], rows: list[list[str]], best: set[tuple[int, int]], most: int = IN_TABLE
+    titles: list[str], rows: list[list[str]], best: set[tuple[int, int]], most: int = IN_TABLE + 2
 ) -> Table:
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
         heading = Text(title.replace(" ", "\n", 1))
-        drawn.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
+        if index == 0:
+            drawn.add_column(heading, overflow="fold", max_width=most)
+        else:
+            drawn.add_column(heading, justify="right", no_wrap=True)
     for place, (name, *cells) in enumerate(rows):
         of_baseline = name == BASELINE
         style = "bold" if of_baseline else ""
-        shown = [Text(shortened(name, most) + (" †" if of_baseline else ""), style)]
+        shown = [Text(shortened(name, IN_TABLE) + (" †" if of_baseline else ""), style)]
         for column, cell in enumerate(cells, start=1):
             first = (place, column) in best
             shown.append(Text(f"*{cell}" if first else cell, f"{style} green" if first else style))

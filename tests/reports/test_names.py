@@ -25,7 +25,7 @@ def strange(make):
         for name in ("full", "bsr", *names)
         for row in (
             make(name, peak_counted_bytes=40 * MIB, step_flop=3e8, step_seconds=[0.4, 0.5, 0.4]),
-            make(name, accuracy_top1=0.5, curve_steps=[1, 2], curve_accuracies=[0.1, 0.5])
+            make(name, accuracy_top1=0.5, curve_steps=[1, 2], curve_accuracies=[0.1, 0.5]),
         )
     ]
 
