@@ -103,7 +103,8 @@ class TrialRecord(Frozen):
 
 FIELDS = frozenset(TrialRecord.model_fields)
 NAMES = frozenset(METRICS)
-KINDS = frozenset({int, float, list, type(None)})
+NUMBERS = (int, float)
+OF_ONE_KIND = ({int}, {float}, set())
 
 
 def fast_record(data: dict[str, Any]) -> TrialRecord | None:
@@ -119,16 +120,18 @@ def fast_record(data: dict[str, Any]) -> TrialRecord | None:
         data.get(name) for name in ("measurements", "missing", "environment")
     )
     notes, key, finished = data.get("notes", []), data.get("key"), data.get("finished_at")
+    if not type(measured) is type(missing) is type(environment) is dict:
+        return None
+    filled = {name: value for name, value in measured.items() if value is not None}
     if not (
-        type(measured) is type(missing) is type(environment) is dict
-        and type(key) is type(finished) is str
+        type(key) is type(finished) is str
         and type(notes) is list
         and all(type(note) is str for note in notes)
         and set(map(type, missing.values())) <= {str}
         and measured.keys() <= NAMES
-        and _are_plain(measured)
+        and _are_plain(filled)
         and not fault_of(environment)
-        and {name for name in NAMES if measured.get(name) is None} <= missing.keys()
+        and NAMES.difference(filled) <= missing.keys()
     ):
         return None
     try:
@@ -151,13 +154,13 @@ def fast_record(data: dict[str, Any]) -> TrialRecord | None:
     return made_of(TrialRecord, fields)
 
 
-def _are_plain(measured: dict[str, Any]) -> bool:
-    """Return whether every value is a number, numbers of one kind, or none."""
-    lists = [value for value in measured.values() if type(value) is list]
-    kinds = {type(value) for value in measured.values()}
+def _are_plain(filled: dict[str, Any]) -> bool:
+    """Return whether every value is a number, or a list of numbers of one kind."""
     # A mixture of whole and other numbers becomes all floats: not here.
-    one_kind = all(set(map(type, found)) in ({int}, {float}, set()) for found in lists)
-    return one_kind and kinds <= KINDS
+    return all(
+        type(value) in NUMBERS or (type(value) is list and set(map(type, value)) in OF_ONE_KIND)
+        for value in filled.values()
+    )
 
 
 def _fast_spec(data: dict[str, Any]) -> TrialSpec:

@@ -1,14 +1,15 @@
 """What was read from a large results folder, kept in the cache for the next report.
 
-Reading a hundred thousand files takes longer than all that a report does with them. The index
-holds what is in them with every repeated part once. It is never the only copy of anything, and a
-file that is not as it was when it was read is read again.
+Reading a hundred thousand files takes as long as all that a report does with them. The index is
+lines of records, in each line every repeated part once. It is never the only copy of anything,
+and a file that is not as it was when it was read is read again.
 """
 
+import functools
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,38 +68,35 @@ def load(folder: Path, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
         folder: they are in.
         now: its files.
     """
+    found: dict[str, TrialRecord] = {}
     try:
         header, body = _place(folder).read_bytes().split(b"\n", 1)
-        about = orjson.loads(header)
-        if about != _header(folder, body):
+        if orjson.loads(header) != _header(folder, body):
             return {}
-        return _unpack(orjson.loads(body), now)
+        for chunk in body.split(b"\n"):
+            found |= {name: made for name, stamp, made in _unpack(chunk) if now.get(name) == stamp}
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return {}
+    return found
 
 
-def save(folder: Path, found: Mapping[str, TrialRecord], now: Mapping[str, Stamp]) -> None:
+def save(folder: Path, chunks: Sequence[bytes]) -> None:
     """Keep records for the next time, if the cache can be written; drop those of lost folders.
 
     Args:
         folder: they are in.
-        found: file names -> records.
-        now: the files, as they were before they were read.
+        chunks: what ``pack`` made of them; of an empty one nothing could be made.
     """
-    settled = (time.time() - SETTLED_SECONDS) * NANO
-    kept = {
-        name: made
-        for name, made in found.items()
-        if (stamp := now[name]) and max(stamp[1], stamp[2]) < settled
-    }
+    if not all(chunks):
+        return
+    body = b"\n".join(chunks)
     try:
-        body = orjson.dumps(_pack(kept, now))
         place = _place(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
         whole = orjson.dumps(_header(folder, body)) + b"\n" + body
         replace_whole(place, lambda path: path.write_bytes(whole))
         _drop_lost(place.parent)
-    except (OSError, ValueError, KeyError, TypeError):  # a number orjson cannot write, say
+    except OSError:
         return
 
 
@@ -178,13 +176,34 @@ class _Tables:
     environment: _Table = field(default_factory=_Table)
 
 
-def _pack(found: Mapping[str, TrialRecord], now: Mapping[str, Stamp]) -> Plain:
-    """Return records as JSON that names every repeated part by its place in a table."""
+def pack(found: Mapping[str, TrialRecord], now: Mapping[str, Stamp]) -> bytes:
+    """Return records as a line of JSON that names every repeated part by its place in a table.
+
+    It is empty where orjson cannot write a record (a number of more than 64 bits, say).
+
+    Args:
+        found: file names -> records.
+        now: the files, as they were before they were read.
+    """
     tables = _Tables()
-    lines = [_line(made, tables) for made in found.values()]
-    stamped = [now[name] for name in found]
-    packed = {name: table.values for name, table in vars(tables).items()}
-    return packed | {"names": list(found), "stamps": stamped, "lines": lines}
+    settled = (time.time() - SETTLED_SECONDS) * NANO
+    stamped = [_settled(now[name], settled) for name in found]
+    try:
+        lines = [_line(made, tables) for made in found.values()]
+        packed = {name: table.values for name, table in vars(tables).items()}
+        return orjson.dumps(packed | {"names": list(found), "stamps": stamped, "lines": lines})
+    except TypeError:
+        return b""
+
+
+def _settled(stamp: Stamp, before: float) -> Stamp:
+    """Return the stamp of a file that has come to rest; else one that no file has."""
+    return stamp if stamp and max(stamp[1], stamp[2]) < before else NO_STAMP
+
+
+def unpack(chunk: bytes) -> dict[str, TrialRecord]:
+    """Return the records that ``pack`` was given."""
+    return {name: made for name, _, made in _unpack(chunk)}
 
 
 def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
@@ -212,7 +231,9 @@ def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
     ]
 
 
-def _unpack(packed: Plain, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
+def _unpack(chunk: bytes) -> Iterator[tuple[str, Stamp, TrialRecord]]:
+    """Yield names, stamps and records of a chunk."""
+    packed = orjson.loads(chunk)
     workloads = _models(Workload, packed["workload"])
     trainings = _models(Training, packed["training"])
     profiles = _models(Profile, packed["profile"])
@@ -249,16 +270,15 @@ def _unpack(packed: Plain, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
         }
         return made_of(TrialRecord, whole)
 
-    return {
-        name: read(line)
-        for name, stamp, line in zip(
-            packed["names"], packed["stamps"], packed["lines"], strict=True
-        )
-        if now.get(name) == stamp
-    }
+    for name, stamp, line in zip(packed["names"], packed["stamps"], packed["lines"], strict=True):
+        yield name, stamp, read(line)
 
 
 def _models(kind: type[Made], values: Iterable[Plain | None]) -> list[Made | None]:
-    return [
-        None if value is None else kind.model_validate_json(orjson.dumps(value)) for value in values
-    ]
+    return [None if value is None else _model(kind, orjson.dumps(value)) for value in values]
+
+
+@functools.lru_cache(maxsize=8192)
+def _model(kind: type[Made], text: bytes) -> Made:
+    """Return a validated model, the same object for the same text: chunks repeat each other's."""
+    return kind.model_validate_json(text)

@@ -1,10 +1,17 @@
 """Bars of ratios to the reference, a row of the comparison each."""
 
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.patheffects import withStroke
 
 from reports import units
 from reports.comparison import REFERENCE, Comparison
+from reports.names import in_figure
 from reports.palette import COLOURS, EDGE_COLOUR, colour_of
+
+CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a line may cross
 
 
 def ratios(
@@ -27,13 +34,20 @@ def ratios(
         # One bar a row has its method's colour; of several, each metric has one.
         colours = COLOURS[place] if len(metrics) > 1 else [colour_of(row.label) for row in shown]
         bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
-        axes.bar_label(bars, [units.ratio(length) for length in lengths], padding=3, fontsize=8)
+        said = [units.ratio(length) for length in lengths]
+        axes.bar_label(bars, said, padding=3, fontsize=8, path_effects=[CLEAR])
     axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
-    axes.set_yticks(range(len(shown)), [row.label for row in shown])
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlabel(f"relative to {REFERENCE}" + ("" if len(names) > 1 else f": {names[0]}"))
-    axes.grid(visible=False, axis="y")
+    along = f"relative to {REFERENCE}" + ("" if len(names) > 1 else f": {names[0]}")
+    name_bars(axes, [row.label for row in shown], along)
     if len(metrics) > 1:
         canvas.legend(loc="outside upper right", ncols=len(metrics), fontsize=9)
     return canvas
+
+
+def name_bars(axes: Axes, labels: Sequence[str], along: str) -> None:
+    """Write rows beside their bars, the first on top, and what the bars' length is below."""
+    axes.set_yticks(range(len(labels)), [in_figure(label) for label in labels])
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.margins(x=0.12)
+    axes.set_xlabel(along)
+    axes.grid(visible=False, axis="y")

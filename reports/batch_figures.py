@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
-from reports.comparison import BASELINE, Comparison
+from reports.comparison import Comparison
 from reports.excerpt import LINES, excerpt
-from reports.palette import colour_of, is_variant, mark_of
+from reports.lines import draw_line
 from reports.row import Row
 from reports.units import Unit, mebibytes, milliseconds
 
@@ -20,8 +20,7 @@ DRAWN = (
 
 def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas]]:
     """Return name, caption and drawing of each metric for each set of comparisons."""
-    shown = [excerpt(comparison, LINES) for comparison in comparisons]
-    sets = [found for found in _alike(shown) if len(found) > 1]
+    sets = [found for found in _alike(comparisons) if len(found) > 1]
     for number, found in enumerate(sets, start=1):
         prefix = f"{number}-" if len(sets) > 1 else ""
         workload = found[0].reference
@@ -41,7 +40,8 @@ def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
 
 
 def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> Canvas | None:
-    labels = list(dict.fromkeys(row.label for c in comparisons for row in c.rows))
+    kept = (row.label for c in comparisons for row in excerpt(c, LINES).rows)
+    labels = list(dict.fromkeys(kept))[:LINES]
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
     drawn = False
@@ -53,16 +53,7 @@ def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> 
         ]
         if len({batch for batch, _ in points}) > 1:
             drawn = True
-            axes.plot(
-                *zip(*points, strict=True),
-                color=colour_of(label),
-                marker=mark_of(label),
-                markersize=9 if label == BASELINE else 5,
-                markerfacecolor="white" if is_variant(label) else colour_of(label),
-                linestyle="--" if is_variant(label) else "-",
-                linewidth=2 if label == BASELINE else 1.2,
-                label=label,
-            )
+            draw_line(axes, label, *zip(*points, strict=True))
     if not drawn:
         return None
     axes.set_xlim(left=0)

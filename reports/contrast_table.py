@@ -11,7 +11,7 @@ from reports.verdict import Word
 
 TITLES = (
     *("metric", "new", "baseline", "difference", "ratio"),
-    *(f"interval [{CONFIDENCE:.0%}]", "pairs", "verdict"),
+    *(f"interval [{100 * CONFIDENCE:g} %]", "pairs", "verdict"),
 )
 TASK_TITLES = ("task", "new", "baseline", "difference", "pairs")
 IN_WORDS = {
@@ -21,8 +21,8 @@ IN_WORDS = {
     "step_seconds": "time of a step",
 }
 METHOD = (
-    f"Intervals are at {CONFIDENCE:.0%}: of accuracies Student's t of the mean difference, seed by "
-    "seed (beyond 20 pairs the bootstrap's BCa), of times Student's t of the logarithms of the "
+    f"Intervals are at {100 * CONFIDENCE:g} %: of accuracies Student's t of the mean difference, "
+    "seed by seed (beyond 20 pairs the bootstrap's BCa), of times Student's t of the logarithms of the "
     "rounds' ratios. Accuracies are called better or worse only if the sign-flip test, corrected "
     "by Holm for the number of comparisons, agrees. Bytes and FLOPs of a fixed shape are exact."
 )

@@ -15,17 +15,19 @@ from rich.text import Text
 from reports import contrast_table as table
 from reports import latex, markdown
 from reports.contrast import Contrast
+from reports.names import in_csv, on_one_line
 from reports.verdict import Word
 
-WIDE = 100  # columns of a terminal
-EXTRA = ("difference", "pairs")  # left out on narrower ones
+WIDE = 100  # columns of a terminal; on narrower ones the table is drawn without air
+FOLDED = ("metric", "verdict")  # columns that give way
+BROKEN = {"baseline": "base-\nline", "difference": "differ-\nence"}
 STYLES = {Word.BETTER: "green", Word.WORSE: "red"}
 
 
 def show(contrasts: Sequence[Contrast], console: Console) -> None:
     """Print each contrast: sentence, table, what differs, what to know."""
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
-        _say(console, sentence)
+        _say(console, on_one_line(sentence))
         console.print(_drawn(contrast, narrow=console.width < WIDE))
         _lines(console, "no clear verdict", table.reasons(contrast))
         rows = table.task_rows(contrast)
@@ -39,25 +41,24 @@ def show(contrasts: Sequence[Contrast], console: Console) -> None:
 
 
 def _drawn(contrast: Contrast, *, narrow: bool) -> Table:
-    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    kept = [place for place, title in enumerate(table.TITLES) if not (narrow and title in EXTRA)]
-    for place in kept:
-        left = place in {0, len(table.TITLES) - 1}
-        title = table.TITLES[place]
-        drawn.add_column(title, justify="left" if left else "right", overflow="fold")
+    padding = 0 if narrow else (0, 1, 0, 0)
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    for title in table.TITLES:
+        words = title in FOLDED
+        heading = Text(BROKEN.get(title, title.replace(" ", "\n", 1)) if narrow else title)
+        drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words)
     for found, row in zip(contrast.findings, table.rows(contrast), strict=True):
-        style = STYLES.get(found.verdict.word, "")
-        cells = [Text(row[place]) for place in kept]
-        cells[-1].stylize(style)
+        cells = [Text(cell.replace(" %", "\u00a0%")) for cell in row]  # no line begins with it
+        cells[-1].stylize(STYLES.get(found.verdict.word, ""))
         drawn.add_row(*cells)
     return drawn
 
 
 def _lines(console: Console, title: str, lines: Sequence[str]) -> None:
     if lines:
-        _say(console, f"{title}:")
+        _say(console, f"{on_one_line(title)}:")
     for line in lines:
-        _say(console, f"  {line}")
+        _say(console, f"  {on_one_line(line)}")
 
 
 def _say(console: Console, text: str) -> None:
@@ -69,6 +70,7 @@ def to_markdown(contrasts: Sequence[Contrast]) -> str:
     parts = ["# Comparison"]
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         heading = f"{contrast.new.label} against {contrast.baseline.label}"
+        heading += f" on {contrast.setting}" if len(contrasts) > 1 else ""
         parts += [f"## {markdown.escape(heading)}", markdown.escape(sentence)]
         parts.append(markdown.table_of(list(table.TITLES), table.rows(contrast)))
         if contrast.tasks:
@@ -96,7 +98,7 @@ def to_latex(contrasts: Sequence[Contrast]) -> str:
             drawn.append(
                 latex.table_of(list(table.TASK_TITLES), table.task_rows(contrast), caption=said)
             )
-    return "\n".join(drawn)
+    return latex.HEADING + "\n".join(drawn)
 
 
 def to_csv(contrasts: Sequence[Contrast]) -> str:
@@ -105,7 +107,7 @@ def to_csv(contrasts: Sequence[Contrast]) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines)
+    writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
     return text.getvalue()
 
 

@@ -2,16 +2,15 @@
 
 import csv
 import functools
-import math
 from pathlib import Path
 from statistics import fmean
 
 from harness.metrics import METRICS
 from harness.spec import Workload
 from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.names import in_csv
 from reports.row import Row
 
-FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
 LISTS = ("tokens_after_block", "accuracy_by_task")  # whose median says nothing
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
 
@@ -27,15 +26,7 @@ def write(comparisons: list[Comparison], path: Path) -> None:
                 if not heading:
                     heading = list(line)
                     lines.writerow(heading)
-                lines.writerow([_cell(value) for value in line.values()])
-
-
-def _cell(value: object) -> object:
-    """Return what stands in a cell; no spreadsheet may take a name for a formula or a new line."""
-    if isinstance(value, str):
-        text = value.replace("\r", "\\r")
-        return f"'{text}" if text.startswith(FORMULA) else text
-    return "" if isinstance(value, float) and math.isnan(value) else value
+                lines.writerow([in_csv(value) for value in line.values()])
 
 
 def _by_task(row: Row) -> str:

@@ -12,9 +12,11 @@ from reports.verdict import Verdict, Word
 ACCURACY = "accuracy_top1"
 COMPARED = (
     *("peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes", "peak_reserved_bytes"),
-    *("held_after_forward_bytes", "peak_estimated_bytes", "paper_convention_bytes"),
+    *("peak_first_step_bytes", "held_after_forward_bytes"),
+    *("peak_estimated_bytes", "paper_convention_bytes"),
     *("forward_flop", "forward_macs", "step_flop"),
-    *("step_seconds", "forward_seconds", "backward_seconds", "evaluation_seconds"),
+    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
+    "evaluation_seconds",
     *("joules_per_image", "trained_parameters"),
 )
 
@@ -129,17 +131,16 @@ def _values(metric: str, new: Row, baseline: Row) -> Finding:
 
 
 def _of_exact(found: Finding, _: Row, baseline: Row) -> Finding:
-    if found.new is None or not found.baseline:
-        why = f"{baseline.label} has 0, of which there is no ratio"
-        return replace(found, verdict=Verdict(Word.NONE, why))
-    ratio = found.new / found.baseline
-    return replace(
-        found,
-        difference=found.new - found.baseline,
-        ratio=ratio,
-        pairs=1,
-        verdict=verdict.of_exact(found.metric, ratio),
-    )
+    if found.new is None or found.baseline is None:
+        return found
+    apart = replace(found, difference=found.new - found.baseline, pairs=1)
+    if found.baseline:
+        ratio = found.new / found.baseline
+        return replace(apart, ratio=ratio, verdict=verdict.of_exact(found.metric, ratio))
+    if not found.new:
+        return replace(apart, verdict=Verdict(Word.SAME, "at 0"))
+    why = f"{baseline.label} has 0, of which there is no ratio"
+    return replace(apart, verdict=Verdict(Word.NONE, why))
 
 
 def _of_time(found: Finding, new: Row, baseline: Row) -> Finding:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from harness.errors import BadInput, unknown
 from harness.metrics import METRICS
 from reports.contrast import Contrast
-from reports.finding import Finding
+from reports.finding import ACCURACY, COMPARED, Finding
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -17,6 +17,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 FUNCTIONS = ("ratio", "difference", "value", "baseline")
+JUDGED = {ACCURACY, *COMPARED}
 SHAPE = re.compile(r"\s*(\w+)\s*\(\s*(\w+)\s*\)\s*(<=|>=|<|>)\s*(\S+)\s*")
 
 
@@ -73,6 +74,21 @@ def parse(text: str) -> Condition:
     return Condition(function, metric, sign, number)
 
 
+def parse_judged(text: str) -> Condition:
+    """Read a condition on what ``compare`` puts side by side.
+
+    Raises:
+        BadInput: as ``parse``, or it asks how a metric compares that is not judged.
+    """
+    condition = parse(text)
+    if condition.function in {"ratio", "difference"} and condition.metric not in JUDGED:
+        raise BadInput(
+            f"{text!r}: compare does not judge {condition.metric}; it judges "
+            f"{', '.join(sorted(JUDGED))}. Of others value(...) and baseline(...) can be taken"
+        )
+    return condition
+
+
 def failures(contrasts: Iterable[Contrast], conditions: Iterable[Condition]) -> list[str]:
     """Return why comparisons fail, a line each; what has no value cannot pass."""
     wanted = list(conditions)
@@ -82,18 +98,32 @@ def failures(contrasts: Iterable[Contrast], conditions: Iterable[Condition]) -> 
 
 def _failure(contrast: Contrast, condition: Condition) -> str:
     where = f"{contrast.new.label} against {contrast.baseline.label} ({contrast.setting})"
-    found = contrast.find(condition.metric)
-    number = _number(found, condition.function) if found else None
+    number = _number(contrast, condition)
     if number is None:
-        why = found.verdict.why if found and found.verdict.why else "neither row has a value"
-        return f"{where}: {condition} cannot be decided: {why}"
+        return f"{where}: {condition} cannot be decided: {_why(contrast, condition.metric)}"
     return f"{where}: {condition}, for it is {number:g}" if condition.holds(number) else ""
 
 
-def _number(found: Finding, function: str) -> float | None:
+def _number(contrast: Contrast, condition: Condition) -> float | None:
+    found = contrast.find(condition.metric) or Finding(
+        condition.metric,
+        contrast.new.value(condition.metric),
+        contrast.baseline.value(condition.metric),
+    )
     return {
         "ratio": found.ratio,
         "difference": found.difference,
         "value": found.new,
         "baseline": found.baseline,
-    }[function]
+    }[condition.function]
+
+
+def _why(contrast: Contrast, metric: str) -> str:
+    """Return why a metric has no such number: what its finding says, else its records."""
+    found = contrast.find(metric)
+    if found and found.verdict.why:
+        return found.verdict.why
+    rows = (contrast.new, contrast.baseline)
+    return "; ".join(
+        f"{row.label}: {row.why_missing(metric)}" for row in rows if row.value(metric) is None
+    )

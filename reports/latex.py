@@ -10,7 +10,13 @@ from reports.columns import PAPER_COLUMNS
 from reports.comparison import BASELINE, Comparison
 from reports.excerpt import IN_LATEX, excerpt, left_out, share
 
-HEADING = "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs}\n"
+HEADING = (
+    "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs} "
+    "\\usepackage{graphicx}\n"
+)
+MINUS = re.compile(r"(?<![\w-])-(?=\d)")
+# A table wider than the column shrinks to it; others stay as they are.
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 SPECIAL = {
     "\\": r"\textbackslash{}",
     "&": r"\&",
@@ -95,13 +101,14 @@ def _float(
         r"\centering\small\setlength{\tabcolsep}{3pt}",
         rf"\caption{{{escape(caption)}}}",
         *([rf"\label{{{label}}}"] if label else []),
+        FITTED,
         rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}",
         r"\toprule",
         f"{' & '.join(titles)} \\\\",
         r"\midrule",
         *(f"{' & '.join(row)} \\\\" for row in rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         *(rf"\par\footnotesize {escape(line)}" for line in lines),
         r"\end{table}",
     ]
@@ -114,7 +121,8 @@ def _bold(text: str) -> str:
 
 def escape(text: str) -> str:
     """Return text that LaTeX prints as it is, on one line; what it has no glyph for by its code."""
-    return "".join(_escaped(character) for character in " ".join(text.split()))
+    line = "".join(_escaped(character) for character in " ".join(text.split()))
+    return MINUS.sub("$-$", line)
 
 
 def _escaped(character: str) -> str:

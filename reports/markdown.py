@@ -7,8 +7,10 @@ from reports import table, words
 from reports.comparison import Comparison
 from reports.excerpt import IN_MARKDOWN, excerpt, left_out, share
 from reports.figures import Figure
+from reports.names import on_one_line
 
-ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#"})
+ESCAPES = str.maketrans({character: f"\\{character}" for character in "\\`*_{}[]<>|#&$~"})
+SIGNS = ("+", "-")  # begin a list inside a list
 
 
 def write(comparisons: list[Comparison], figures: list[Figure], title: str, path: Path) -> None:
@@ -18,7 +20,9 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
         if len(comparisons) > 1:
             parts.append(f"## {escape(comparison.title())}")
         parts += _comparison(comparison, share(IN_MARKDOWN, comparisons))
-    parts += [f"![{figure.caption}]({figure.name}.png)\n\n*{figure.caption}*" for figure in figures]
+    for figure in figures:
+        caption = escape(figure.caption)
+        parts.append(f"![{caption}]({figure.name}.png)\n\n*{caption}*")
     parts.append("## Definitions")
     parts += [f"- `{metric}`: {escape(text)}" for metric, text in words.definitions()]
     parts += lines("Where the numbers were made", words.provenance(comparisons))
@@ -45,7 +49,7 @@ def _comparison(whole: Comparison, most: int) -> list[str]:
 
 def escape(text: str) -> str:
     """Return text that Markdown shows as it is, on one line."""
-    return " ".join(text.translate(ESCAPES).split())
+    return on_one_line(text.translate(ESCAPES))
 
 
 def table_of(titles: list[str], rows: list[list[str]]) -> str:
@@ -64,4 +68,8 @@ def lines(title: str, said: Sequence[str]) -> list[str]:
     """Return a heading and a list; nothing where there is nothing to list."""
     if not said:
         return []
-    return [f"### {title}", "\n".join(f"- {escape(line)}" for line in said)]
+    return [f"### {title}", "\n".join(f"- {_begun(escape(line))}" for line in said)]
+
+
+def _begun(line: str) -> str:
+    return f"\\{line}" if line.startswith(SIGNS) else line

@@ -7,15 +7,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from reports import units
+from reports.bars import name_bars
 from reports.comparison import BASELINE, REFERENCE, Comparison
-from reports.palette import (
-    CATEGORY_COLOURS,
-    COLOURS,
-    EDGE_COLOUR,
-    colour_of,
-    is_variant,
-    mark_of,
-)
+from reports.lines import draw_line
+from reports.names import in_figure
+from reports.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR, colour_of
 from reports.row import Row
 
 METERS = {
@@ -24,7 +20,9 @@ METERS = {
     "peak_allocated_bytes": "allocated",
 }
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
-PHASE_MARKS = {"backward": "v", "optimizer": "s"}
+PEAK = "peak"
+PHASE_MARKS = {"backward": "v", "optimizer": "s", PEAK: "D"}
+MOST_TIMELINES = 4  # more filled areas hide each other
 
 
 def parts_at_peak(comparison: Comparison) -> Canvas | None:
@@ -45,11 +43,8 @@ def parts_at_peak(comparison: Comparison) -> Canvas | None:
         axes.annotate(
             f"{total:,.0f}", (total, place), (4, 0), textcoords="offset points", va="center", size=8
         )
-    axes.set_yticks(range(len(shown)), [row.label for row in shown])
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.set_xlabel("counted bytes alive at the peak of a training step (MiB)")
-    axes.grid(visible=False, axis="y")
+    along = "counted bytes alive at the peak of a training step (MiB)"
+    name_bars(axes, [row.label for row in shown], along)
     canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
     return canvas
 
@@ -69,11 +64,7 @@ def words_of_memory(comparison: Comparison) -> Canvas | None:
         sizes = [(row.value(metric) or 0) / units.MEBI for row in shown]
         bars = axes.barh(heights, sizes, 0.25, color=COLOURS[place], label=name)
         axes.bar_label(bars, [f"{size:,.0f}" for size in sizes], padding=3, fontsize=7)
-    axes.set_yticks(range(len(shown)), [row.label for row in shown])
-    axes.invert_yaxis()
-    axes.margins(x=0.1)
-    axes.set_xlabel("peak of a training step (MiB)")
-    axes.grid(visible=False, axis="y")
+    name_bars(axes, [row.label for row in shown], "peak of a training step (MiB)")
     canvas.legend(loc="outside upper center", ncols=len(METERS), fontsize=8)
     return canvas
 
@@ -89,17 +80,8 @@ def activations_by_block(comparison: Comparison) -> Canvas | None:
     axes = canvas.subplots()
     last = max(max(sizes) for _, sizes in found)
     for row, sizes in found:
-        axes.plot(
-            range(last + 1),
-            [sizes.get(block, 0) / units.MEBI for block in range(last + 1)],
-            color=colour_of(row.label),
-            marker=mark_of(row.label),
-            markersize=9 if row.label == BASELINE else 5,
-            markerfacecolor="white" if is_variant(row.label) else colour_of(row.label),
-            linestyle="--" if is_variant(row.label) else "-",
-            linewidth=2 if row.label == BASELINE else 1.2,
-            label=row.label,
-        )
+        kept = [sizes.get(block, 0) / units.MEBI for block in range(last + 1)]
+        draw_line(axes, row.label, range(last + 1), kept)
     axes.set_xticks(range(last + 1))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("block")
@@ -123,26 +105,30 @@ def block_bytes(detail: dict[str, Any]) -> dict[int, int]:
 
 
 def timeline(comparison: Comparison) -> Canvas | None:
-    """Draw the bytes alive after each operator of a step, of the reference and the baseline."""
-    shown = []
-    for method in (REFERENCE, BASELINE):
-        row = comparison.find(method)
-        found = _timeline_of(comparison, row) if row else None
-        if row and found:
-            shown.append((row, found))
+    """Draw the bytes alive after each operator of a step, of the reference, the baseline, and all.
+
+    All rows are drawn up to ``MOST_TIMELINES``.
+    """
+    few = len(comparison.rows) <= MOST_TIMELINES
+    shown = [
+        (row, found)
+        for row in comparison.rows
+        if (few or row.label in {REFERENCE, BASELINE}) and (found := _timeline_of(comparison, row))
+    ]
     if not shown:
         return None
-    canvas = Canvas(figsize=(7.5, 4))
+    canvas = Canvas(figsize=(7.5, 4.2))
     axes = canvas.subplots()
     for row, found in shown:
-        _draw_timeline(axes, row.label, found, colour_of(row.label))
+        _draw_timeline(axes, row.label, found)
     for phase, mark in PHASE_MARKS.items():
-        axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=f"{phase} begins")
+        name = "peak" if phase == PEAK else f"{phase} begins"
+        axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=name)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.set_xlabel("operators of one training step, in the order they ran")
     axes.set_ylabel("counted bytes alive (MiB)")
-    canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
+    canvas.legend(loc="outside upper left", ncols=2, fontsize=8)
     return canvas
 
 
@@ -151,22 +137,16 @@ def _timeline_of(comparison: Comparison, row: Row) -> dict[str, Any] | None:
     return found if found and found["index"] else None
 
 
-def _draw_timeline(axes: Axes, label: str, found: dict[str, Any], colour: str) -> None:
+def _draw_timeline(axes: Axes, label: str, found: dict[str, Any]) -> None:
     x, sizes = found["index"], [size / units.MEBI for size in found["live_bytes"]]
-    axes.plot(x, sizes, color=colour, drawstyle="steps-post", linewidth=1, label=label)
-    axes.fill_between(x, sizes, step="post", color=colour, alpha=0.12, linewidth=0)
     top = max(range(len(sizes)), key=sizes.__getitem__)
     module = found["modules"][found["module"][top]] or "no module"
-    axes.annotate(
-        f"{sizes[top]:,.0f} MiB in {module}",
-        (x[top], sizes[top]),
-        (0, 5),
-        textcoords="offset points",
-        ha="center",
-        fontsize=8,
-        color=colour,
-    )
+    colour = colour_of(label)
+    said = f"{in_figure(label)}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
+    axes.plot(x, sizes, color=colour, drawstyle="steps-post", linewidth=1, label=said)
+    axes.fill_between(x, sizes, step="post", color=colour, alpha=0.12, linewidth=0)
+    begins = {phase: found["phase"].index(at) for at, phase in enumerate(found["phases"])}
     for phase, mark in PHASE_MARKS.items():
-        if phase in found["phases"]:
-            first = found["phase"].index(found["phases"].index(phase))
-            axes.plot(x[first], sizes[first], mark, color="white", markeredgecolor=colour)
+        place = top if phase == PEAK else begins.get(phase)
+        if place is not None:
+            axes.plot(x[place], sizes[place], mark, color="white", markeredgecolor=colour)

@@ -4,6 +4,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import BASELINE, Comparison
+from reports.names import in_figure
 from reports.palette import EDGE_COLOUR, colour_of, is_variant, mark_of
 from reports.row import Row
 from reports.units import Unit
@@ -22,15 +23,16 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
     for row in shown:
         _point(axes, row, metric, unit)
     front = [row for row in comparison.pareto_front(metric) if row in shown]
-    axes.plot(
-        [(row.value(metric) or 0) / unit.scale for row in front],
-        [row.value("accuracy_top1") or 0 for row in front],
-        color=EDGE_COLOUR,
-        linewidth=1,
-        linestyle="--",
-        zorder=1,
-        label="Pareto front",
-    )
+    if len(front) > 1:  # a point alone has no line
+        axes.plot(
+            [(row.value(metric) or 0) / unit.scale for row in front],
+            [row.value("accuracy_top1") or 0 for row in front],
+            color=EDGE_COLOUR,
+            linewidth=1,
+            linestyle="--",
+            zorder=1,
+            label="Pareto front",
+        )
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{name} ({unit.name})")
     axes.set_ylabel("test accuracy")
@@ -54,14 +56,21 @@ def _point(axes: Axes, row: Row, metric: str, unit: Unit) -> None:
         yerr=[[accuracy.centre - accuracy.low], [accuracy.high - accuracy.centre]],
         fmt=mark_of(row.label),
         color=colour_of(row.label),
-        markerfacecolor="white" if is_variant(row.label) else colour_of(row.label),
-        markersize=13 if row.label == BASELINE else 7,
+        markerfacecolor="none" if is_variant(row.label) else colour_of(row.label),
+        markersize=_size(row.label),
         markeredgecolor=colour_of(row.label) if is_variant(row.label) else "black",
         markeredgewidth=1.5 if is_variant(row.label) else 0.5,
         elinewidth=1,
         capsize=3,
-        label=row.label,
+        label=in_figure(row.label),
     )
+
+
+def _size(label: str) -> float:
+    """Return how large a row's mark is; variants are rings, for they may lie on another row."""
+    if is_variant(label):
+        return 11.0
+    return 13.0 if label == BASELINE else 7.0
 
 
 def _cost_spread(row: Row, metric: str, unit: Unit) -> list[list[float]] | None:

@@ -118,6 +118,13 @@ class Row:
         found = self.profiled()
         return found if found and found.measurements.get("step_seconds") else None
 
+    def rounds(self) -> int:
+        """Return how many visits the clock made; 0 where nothing was timed."""
+        record = self.timed()
+        if record is None or record.spec.profile is None:
+            return 0
+        return math.ceil(len(numbers(record, "step_seconds")) / record.spec.profile.steps)
+
     def machine(self) -> str:
         """Return the id of the machine all its records come from."""
         return str(self.records[0].environment["machine_id"])
@@ -146,11 +153,10 @@ class Row:
         return {}
 
     def _visits_of(self, metric: str) -> list[float]:
-        record = self.timed()
-        if record is None or record.spec.profile is None:
+        record, rounds = self.timed(), self.rounds()
+        if record is None or record.spec.profile is None or not rounds:
             return []
         steps = record.spec.profile.steps
-        rounds = math.ceil(len(numbers(record, "step_seconds")) / steps)
         found = numbers(record, metric)
         size = steps if metric == "step_seconds" else len(found) // rounds
         if not size or math.ceil(len(found) / size) != rounds:

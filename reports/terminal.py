@@ -8,8 +8,11 @@ from rich.text import Text
 from reports import table, words
 from reports.comparison import BASELINE, Comparison
 from reports.excerpt import ON_TERMINAL, excerpt, left_out, share
+from reports.names import IN_TABLE, on_one_line, shortened
 
 UNLIMITED = 10_000  # columns; rich measures within a width
+LEAST_NAME = 12  # columns that a row's name has at least
+MARKS = "* best; † baseline"  # colours alone would be lost in files and logs
 
 
 def show(comparisons: list[Comparison], console: Console) -> None:
@@ -19,33 +22,60 @@ def show(comparisons: list[Comparison], console: Console) -> None:
     """
     for comparison in comparisons:
         if len(comparisons) > 1:
-            console.print(comparison.title(), markup=False, highlight=False, style="bold")
+            _say(console, comparison.title(), "bold")
         _show(comparison, console, share(ON_TERMINAL, comparisons))
 
 
 def _show(whole: Comparison, console: Console, most: int) -> None:
     comparison = excerpt(whole, most)
-    drawn = _draw(*table.cells(comparison), table.best(comparison, table.shown(comparison)))
-    unlimited = console.options.update(max_width=UNLIMITED)
-    if console.measure(drawn, options=unlimited).maximum > console.width:
-        best = table.best(comparison, table.short_columns(comparison))
-        drawn = _draw(*table.short_cells(comparison), best)
-    console.print(drawn)
+    console.print(_fitting(comparison, console))
     said = [*left_out(whole, comparison), *words.failures(comparison), *words.doubts(comparison)]
-    for line in said:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for line in (MARKS, *said):
+        _say(console, line)
 
 
-def _draw(titles: list[str], rows: list[list[str]], best: set[tuple[int, int]]) -> Table:
+def _fitting(comparison: Comparison, console: Console) -> Table:
+    """Return the whole table if it fits, else the short one, its names folded where they must."""
+    drawn = _draw(*table.cells(comparison), table.best(comparison, table.shown(comparison)))
+    if _overflow(drawn, console) <= 0:
+        return drawn
+    best = table.best(comparison, table.short_columns(comparison))
+    titles, rows = table.short_cells(comparison)
+    drawn = _draw(titles, rows, best)
+    overflow = _overflow(drawn, console)
+    if overflow <= 0:
+        return drawn
+    longest = min(IN_TABLE, max(len(row[0]) for row in rows))
+    return _draw(titles, rows, best, max(LEAST_NAME, longest - overflow))
+
+
+def _overflow(drawn: Table, console: Console) -> int:
+    """Return how many columns a table has more than the terminal."""
+    unlimited = console.options.update(max_width=UNLIMITED)
+    return console.measure(drawn, options=unlimited).maximum - console.width
+
+
+def _draw(
+    titles: list[str], rows: list[list[str]], best: set[tuple[int, int]], most: int = IN_TABLE + 2
+) -> Table:
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
         heading = Text(title.replace(" ", "\n", 1))
-        drawn.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
-    for place, row in enumerate(rows):
-        style = "bold" if row[0] == BASELINE else ""
-        cells = [
-            Text(cell, style=f"{style} green" if (place, column) in best else style)
-            for column, cell in enumerate(row)
-        ]
-        drawn.add_row(*cells)
+        if index == 0:
+            drawn.add_column(heading, overflow="fold", max_width=most)
+        else:
+            drawn.add_column(heading, justify="right", no_wrap=True)
+    for place, (name, *cells) in enumerate(rows):
+        of_baseline = name == BASELINE
+        style = "bold" if of_baseline else ""
+        shown = [Text(shortened(name, IN_TABLE) + (" †" if of_baseline else ""), style)]
+        for column, cell in enumerate(cells, start=1):
+            first = (place, column) in best
+            shown.append(Text(f"*{cell}" if first else cell, f"{style} green" if first else style))
+        drawn.add_row(*shown)
     return drawn
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    line = Text(on_one_line(text), style)
+    console.print(line, soft_wrap=True, highlight=False)

@@ -5,8 +5,9 @@ from statistics import fmean
 
 from matplotlib.figure import Figure as Canvas
 
-from reports.comparison import BASELINE, Comparison
-from reports.palette import colour_of, is_variant, mark_of
+from reports.comparison import Comparison
+from reports.lines import draw_line
+from reports.palette import colour_of
 from reports.row import Row, numbers
 
 
@@ -24,21 +25,9 @@ def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
         readings = _readings(row, along)
         places = [fmean(x for x, _ in found) for found in readings]
         found = [[accuracy for _, accuracy in each] for each in readings]
-        colour = colour_of(row.label)
-        axes.plot(
-            places,
-            [fmean(each) for each in found],
-            color=colour,
-            marker=mark_of(row.label),
-            markersize=8 if row.label == BASELINE else 4,
-            markerfacecolor="white" if is_variant(row.label) else colour,
-            linestyle="--" if is_variant(row.label) else "-",
-            linewidth=2 if row.label == BASELINE else 1.2,
-            label=row.label,
-        )
-        axes.fill_between(
-            places, list(map(min, found)), list(map(max, found)), color=colour, alpha=0.08
-        )
+        draw_line(axes, row.label, places, [fmean(each) for each in found])
+        ends = list(map(min, found)), list(map(max, found))
+        axes.fill_between(places, *ends, color=colour_of(row.label), alpha=0.08)
     axes.set_xlim(left=0)
     axes.set_xlabel(name)
     axes.set_ylabel("validation accuracy")

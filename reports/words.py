@@ -22,6 +22,7 @@ CAPTION = (
     "dagger: the baseline; ~: quartiles more than 10 % apart."
 )
 OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
+ACCURACY = "accuracy_top1"
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
@@ -54,7 +55,16 @@ def _setting(comparison: Comparison) -> str:
             f" Each was trained for {trained.steps} steps with {comparison.seeds()} seeds and "
             "tested once; the profile (memory, FLOPs, time) was taken once a row."
         )
-    return text
+    return text + _rounds(comparison)
+
+
+def _rounds(comparison: Comparison) -> str:
+    """Return in how many visits of the clock rows were timed; nothing where none was."""
+    counts = sorted({found for row in comparison.rows if (found := row.rounds())})
+    if not counts:
+        return ""
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f" Time was taken in {span} visits a row, each a process of its own."
 
 
 def is_own(data: str) -> bool:
@@ -77,6 +87,11 @@ def _tasks(multitask: MultiTask) -> str:
 
 
 def _finding(comparison: Comparison) -> str:
+    found = (_costs(comparison), _accuracies(comparison), _front(comparison))
+    return " ".join(text for text in found if text)
+
+
+def _costs(comparison: Comparison) -> str:
     row = comparison.find(BASELINE)
     if row is None or comparison.find(REFERENCE) is None:
         return ""
@@ -92,11 +107,26 @@ def _finding(comparison: Comparison) -> str:
         )
         if (value := comparison.ratio(row, metric)) is not None
     ]
-    text = f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
+    return f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
+
+
+def _accuracies(comparison: Comparison) -> str:
+    """Return the test accuracies that matter most: reference, baseline, highest."""
+    read = {row.label: value for row in comparison.rows if (value := row.value_of(ACCURACY))}
+    if not read:
+        return ""
+    first = [label for label in (REFERENCE, BASELINE) if label in read]
+    named = [f"{label} {units.share(read[label])}" for label in first]
+    highest = max(read, key=read.__getitem__)
+    named.append(f"highest {highest} {units.share(read[highest])}")
+    return f"Test accuracy, mean over seeds: {', '.join(named)}."
+
+
+def _front(comparison: Comparison) -> str:
     front = [member.label for member in comparison.pareto_front()]
-    if front:
-        text += f" On the Pareto front of accuracy and counted peak memory: {', '.join(front)}."
-    return text
+    if not front:
+        return ""
+    return f"On the Pareto front of accuracy and counted peak memory: {', '.join(front)}."
 
 
 def limits(comparison: Comparison) -> list[str]:
@@ -107,11 +137,27 @@ def limits(comparison: Comparison) -> list[str]:
             f"with {comparison.seeds()} seeds no difference in accuracy can be called significant; "
             "ranges are shown, not intervals"
         )
+    found += _limits_of_rows(comparison)
     if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
         found.append("the CUDA meters are unverified")
     if len(comparison.machines()) > 1:
         found.append("rows come from several machines: only ratios within one can be compared")
     return found
+
+
+def _limits_of_rows(comparison: Comparison) -> list[str]:
+    """Return what cannot be said of some rows; how many of them, for they may be thousands."""
+    total = len(comparison.rows)
+    failed = sum(bool(row.failures()) for row in comparison.rows)
+    times = [row.step_seconds() for row in comparison.rows]
+    noisy = sum(time is not None and time.noisy() for time in times)
+    doubts = [set(row.doubts_about_its_rate()) - {NOT_TUNED} for row in comparison.rows]
+    said = (
+        (failed, "did not complete and lack numbers"),
+        (noisy, "have noisy times (quartiles more than 10 % apart): trust ratios within rounds"),
+        (sum(map(bool, doubts)), "might do better with a learning rate beyond those tried"),
+    )
+    return [f"{count} of {total} rows {what}" for count, what in said if count]
 
 
 def provenance(comparisons: list[Comparison]) -> list[str]:

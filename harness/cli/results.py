@@ -92,7 +92,7 @@ def compare(
     """  # noqa: D301 - click's mark for text that is not wrapped
     from reports import contrast, gate, selection
 
-    wanted = [gate.parse(text) for text in conditions]
+    wanted = [gate.parse_judged(text) for text in conditions]
     pool = _gather(folders, needed=not Path(new).exists())
     _say_aside(pool.aside)
     pairs = selection.pairs(new, baseline, pool, even_unlike=unlike)

@@ -75,7 +75,18 @@ def test_one_regression_is_enough(contrasts):
     assert line == "mine against bsr (here): ratio(peak_counted_bytes) > 1.02, for it is 1.03"
 
 
-def test_what_has_no_value_cannot_pass(contrasts):
+def test_what_has_no_value_cannot_pass_and_says_why(contrasts):
     (line,) = gate.failures(contrasts, [gate.parse("ratio(step_seconds) > 2")])
 
-    assert "cannot be decided" in line
+    assert line.endswith("ratio(step_seconds) > 2 cannot be decided: mine: a test; bsr: a test")
+
+
+def test_what_is_not_judged_has_its_values_and_no_ratio(make, no_details):
+    records = [make("mine", images_per_second=7.0), make("bsr", images_per_second=9.0)]
+    (comparison,) = compare(records, no_details)
+    found = contrast([Pair(*comparison.rows, "here")], no_details)
+    (line,) = gate.failures(found, [gate.parse_judged("value(images_per_second) < 8")])
+
+    assert line == "mine against bsr (here): value(images_per_second) < 8, for it is 7"
+    with pytest.raises(BadInput, match="does not judge images_per_second; it judges accuracy"):
+        gate.parse_judged("ratio(images_per_second) < 0.9")

@@ -12,7 +12,7 @@ from reports.contrast import Pair, contrast
 MIB = 2**20
 STRANGE = 'a_b|&%$#{}~^\\<script>"`×–† Ångström 名前\n\x07*'
 DOCUMENT = r"""\documentclass{article}
-\usepackage[T1]{fontenc}\usepackage{booktabs}
+\usepackage[T1]{fontenc}\usepackage{booktabs}\usepackage{graphicx}
 \begin{document}
 TABLES
 \end{document}
@@ -63,6 +63,10 @@ def test_everything_special_is_escaped():
     )
 
 
+def test_a_minus_is_no_hyphen():
+    assert latex.escape("-3.0 [-0.1, -2] 1e-05 a-3 -x") == "$-$3.0 [$-$0.1, $-$2] 1e-05 a-3 -x"
+
+
 @pytest.mark.latex
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on PATH")
 def test_the_table_compiles(records, no_details, tmp_path):
@@ -70,6 +74,7 @@ def test_the_table_compiles(records, no_details, tmp_path):
     code, said = compiled((tmp_path / "report.tex").read_text(), tmp_path)
 
     assert code == 0, said[-2000:]
+    assert "Overfull" not in said  # a wide table shrinks to the column
     assert (tmp_path / "paper.pdf").stat().st_size > 1000
 
 
@@ -82,3 +87,4 @@ def test_a_contrast_compiles(records, no_details, tmp_path):
     code, said = compiled(contrast_write.to_latex(found), tmp_path)
 
     assert code == 0, said[-2000:]
+    assert "Overfull" not in said

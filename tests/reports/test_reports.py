@@ -258,6 +258,21 @@ def test_two_seeds_conclude_nothing_about_accuracy(records):
     assert "no difference in accuracy can be called significant" in words.summary(only(records))[-1]
 
 
+def test_the_first_paragraphs_say_what_came_out_and_what_cannot_be_concluded(make_trial):
+    rows = [
+        make_trial("full", accuracy_top1=0.75),
+        make_trial("mine", accuracy_top1=0.875),
+        make_trial("mine", step_seconds=[1.0, 1.5, 2.0] * 3),
+        make_trial("lora", status="out of memory"),
+    ]
+    setting, finding, cannot = words.summary(only(rows))
+
+    assert setting.endswith("Time was taken in 3 visits a row, each a process of its own.")
+    assert finding == "Test accuracy, mean over seeds: full 0.750, highest mine 0.875."
+    assert "1 of 3 rows did not complete and lack numbers" in cannot
+    assert "1 of 3 rows have noisy times" in cannot
+
+
 def test_the_same_records_give_the_same_files(records, tmp_path):
     made = []
     for name in ("a", "b"):

@@ -1,0 +1,79 @@
+"""Names that act, or are too long, are only names in every document a person reads."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from reports import contrast_write, markdown, terminal, write
+from reports.comparison import compare
+from reports.contrast import Pair, contrast
+from reports.names import in_figure, on_one_line, shortened
+
+MIB = 2**20
+LONG = "L" * 3000
+ACTING = "ctrl\x07\x1b[31mred\u202etxt\nnext\tend"
+
+
+@pytest.fixture
+def strange(make):
+    """Return profiles and trainings of rows whose names do what names may not."""
+    names = (LONG, ACTING, r"$\bad{$", "_hidden", "=SUM(1)", "&copy; ~~x~~ $y$", "-1+2")
+    return [
+        row
+        for name in ("full", "bsr", *names)
+        for row in (
+            make(name, peak_counted_bytes=40 * MIB, step_flop=3e8, step_seconds=[0.4, 0.5, 0.4]),
+            make(name, accuracy_top1=0.5, curve_steps=[1, 2], curve_accuracies=[0.1, 0.5]),
+        )
+    ]
+
+
+def test_a_line_neither_moves_the_cursor_nor_turns_around():
+    assert on_one_line(ACTING) == "ctrl[31mredtxt next end"
+    assert on_one_line("مرحبا 名前 👩\u200d🔬") == "مرحبا 名前 👩\u200d🔬"
+
+
+def test_the_middle_of_a_long_name_is_cut_out():
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghijk", 10) == "abcde…hijk"
+
+
+def test_a_figure_takes_no_name_for_a_formula_and_hides_none():
+    assert in_figure("$x$") == r"\$x\$"
+    assert in_figure("_mine") == " _mine"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_report_over_strange_names_is_whole(strange, no_details, tmp_path):
+    """Warnings are errors: a long name would leave no room for the axes."""
+    write.write(strange, tmp_path, ACTING, no_details)
+    text = (tmp_path / "report.md").read_text()
+
+    assert not {character for character in text if ord(character) < 32} - {"\n"}
+    assert (tmp_path / "accuracy-memory.png").stat().st_size > 10_000
+
+
+def test_the_terminal_shows_every_column_whatever_the_names(strange, no_details):
+    console = Console(width=80, file=io.StringIO(), record=True)
+    terminal.show(compare(strange, no_details), console)
+    printed = console.export_text()
+    (line,) = [line for line in printed.splitlines() if line.startswith(" bsr †")]
+
+    assert line.split()[2:] == ["0.500", "40.0", "1.00×", "0.30", "1.00×", "~400", "1.00×", "–"]
+    assert max(map(len, printed.splitlines()[:12])) <= 80
+    assert not {character for character in printed if ord(character) < 32} - {"\n"}
+
+
+def test_markdown_shows_what_it_would_take_for_marks():
+    assert markdown.escape("&copy; ~~x~~ $y$") == r"\&copy; \~\~x\~\~ \$y\$"
+    assert markdown.lines("t", ["-1+2", "+x"])[1] == "- \\-1+2\n- \\+x"
+
+
+def test_no_cell_of_a_contrast_is_a_formula(strange, no_details):
+    (comparison,) = compare(strange, no_details)
+    pair = Pair(comparison.find("=SUM(1)"), comparison.find("bsr"), "here")
+    text = contrast_write.to_csv(contrast([pair], no_details))
+
+    assert {line["new_row"] for line in csv.DictReader(io.StringIO(text))} == {"'=SUM(1)"}
