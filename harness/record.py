@@ -104,7 +104,7 @@ class TrialRecord(Frozen):
 FIELDS = frozenset(TrialRecord.model_fields)
 NAMES = frozenset(METRICS)
 NUMBERS = (int, float)
-OF_ONE_KIND = ({int}, {float}, set())
+OF_ONE_KIND: tuple[set[type], ...] = ({int}, {float}, set())
 
 
 def fast_record(data: dict[str, Any]) -> TrialRecord | None:
