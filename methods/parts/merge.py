@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from harness.method import Unsupported
-from harness.vit import attend_with_keys, blocks
+from harness.vit import Branched, attend_with_keys, blocks
 from methods.parts.carried import Carried, Carries
 from methods.parts.extend import extend
 from methods.parts.tokens import ChangesTokens, require_all_tokens
@@ -29,8 +29,11 @@ def merge_in(model: Any, wanted: tuple[int, ...], *, class_token: bool, proporti
         proportional: let a token be attended to as often as it has patches in it.
 
     Raises:
-        Unsupported: some block changes the number of tokens already.
+        Unsupported: some block changes the number of tokens already, or a side network reads the
+            blocks one by one, which would lose the sizes.
     """
+    if isinstance(model, Branched):
+        raise Unsupported("a side network reads the model's blocks one by one, between mergings")
     require_all_tokens(model)
     carried = Carried()
     extend(model.blocks, BeginsWithPatches, carried=carried)

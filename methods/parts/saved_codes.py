@@ -53,11 +53,12 @@ class SavesCodes(nn.Module):
     codes: GroupCodes
     stochastic: bool
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
         """Do what the module does, with copies of few bits for the backward pass."""
         weights = {parameter.shape for parameter in self.parameters()}
         weights |= {shape[::-1] for shape in weights}
-        pack = partial(_pack, images=x.shape[0], codes=self.codes, stochastic=self.stochastic)
+        images = len(x if isinstance(x, Tensor) else x[0])  # a rung of a ladder is given two
+        pack = partial(_pack, images=images, codes=self.codes, stochastic=self.stochastic)
         packing = Packing(partial(_is_activation, weights=weights), pack)
         with saved_tensors_hooks(packing, unpacking(_unpack)):
             output: Tensor = super().forward(x)

@@ -248,6 +248,11 @@ def test_checkpointing_changes_no_gradient_of_the_ladder(make_vit, batch):
         torch.testing.assert_close(theirs.grad, ours.grad)
 
 
+def test_tokens_are_not_merged_beneath_a_ladder(make_vit):
+    with pytest.raises(Unsupported, match="reads the model's blocks one by one"):
+        methods.load("ladder+tome").prepare(make_vit())
+
+
 @pytest.mark.parametrize("first", ["checkpoint", "int8"])
 def test_what_came_before_would_not_see_the_side_network(first, make_vit):
     with pytest.raises(Unsupported, match="name ladder first"):
