@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from harness.method import Kind, Method, Unsupported
@@ -88,6 +89,11 @@ class LadderSideTuning(Method):
             raise Unsupported(f"skip {self.skip} leaves none of the model's {len(chain)} blocks")
         if any(not isinstance(norm, nn.Identity) for norm in _norms_of_keys(chain)):
             raise Unsupported("norms of queries and keys are not known to this method")
+        if other := {type(b.mlp).__name__ for b in chain if not isinstance(b.mlp, Mlp)}:
+            raise Unsupported(
+                "narrow blocks are made after plain MLPs, not after experts or others: the model "
+                f"has {', '.join(other)}"
+            )
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
         """Return those of narrow blocks, of the layers down to them, and of the one back up."""
