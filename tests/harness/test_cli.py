@@ -40,6 +40,7 @@ NOT_OF_A_PROFILE = {
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
     *("curve_steps", "curve_seconds", "curve_accuracies"),
     *("peak_reserved_bytes", "compile_seconds"),
+    *("accuracy_by_task", "busiest_experts_share"),
 }
 MAY_BE_UNREADABLE = {"joules_per_image"}  # where the processor shows no counter
 UNDEFINED = {"full": set(), "bsr+int8": {"paper_convention_bytes"}}
