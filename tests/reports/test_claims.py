@@ -142,7 +142,7 @@ def test_a_time_reaches_a_claim_only_if_it_does_in_every_round(make_record):
     text = page(records, lambda _: {})
 
     assert lines(text, "| time of a training step") == [
-        "| time of a training step | 2.00× | **3.00×** | ~2.00× |"
+        "| time of a training step | 2.00× | **3.00×** | \\~2.00× |"
     ]
     assert lines(text, "- time of a training step") == [
         (
