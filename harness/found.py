@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from harness.spec import Frozen, LearningRateTry, Recipe, Workload
+from harness.frozen import Frozen
+from harness.recipe import LearningRateTry, Recipe
+from harness.spec import Workload
 
 
 class TriedSetting(Frozen):

@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 import orjson
 from pydantic import Field, ValidationError, model_validator
 
+from harness.frozen import Frozen, made_of
 from harness.metrics import METRICS
-from harness.spec import Frozen, TrialSpec, made_of
+from harness.spec import TrialSpec
 
 SCHEMA_VERSION: Final = 5
 

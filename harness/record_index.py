@@ -20,8 +20,10 @@ import pydantic
 from harness import metrics, record, spec, upgrade
 from harness.errors import BadInput
 from harness.files import cache_folder, replace_whole
+from harness.frozen import Frozen, Made, digest, made_of
+from harness.recipe import Training
 from harness.record import Outcome, TrialRecord
-from harness.spec import Frozen, Made, Profile, Training, TrialSpec, Workload, digest, made_of
+from harness.spec import Profile, TrialSpec, Workload
 
 Plain = dict[str, Any]
 SETTLED_SECONDS = 2.0  # a younger file may change again without its stamp telling

@@ -1,22 +1,15 @@
 """Everything that defines a trial, frozen before it runs."""
 
-import functools
-import hashlib
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Count = Annotated[int, Field(ge=1)]
-Several = Annotated[int, Field(ge=2)]
-Place = Annotated[int, Field(ge=0)]  # counted from 0
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-PositiveShare = Annotated[float, Field(gt=0, le=1)]
+from harness.frozen import Count, Frozen, Place, Rate, Several, digest, digest_without
+from harness.recipe import Training
 
 # How a step is done, whatever the method: rows that differ in these answer one question.
 AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
-RATES = ("learning_rate", "final_learning_rate", "tries")  # each row's own
 # Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
 LATER_KEYS: dict[str, dict[str, Any]] = {
     "workload": {
@@ -38,36 +31,6 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
     },
     "profile": {"only_predict": False},
 }
-
-
-class Frozen(BaseModel):
-    """Data that validates once and never changes; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-Made = TypeVar("Made", bound=Frozen)
-
-
-@functools.lru_cache(maxsize=64)
-def _fields_of(kind: type[Frozen]) -> set[str]:
-    return set(kind.model_fields)
-
-
-def made_of(kind: type[Made], fields: dict[str, Any]) -> Made:
-    """Return a model of fields that were validated before; five times as fast as pydantic's own.
-
-    Args:
-        kind: of model.
-        fields: all of them, each in its final form.
-    """
-    made = kind.__new__(kind)
-    put = object.__setattr__
-    put(made, "__dict__", fields)
-    put(made, "__pydantic_fields_set__", _fields_of(kind))
-    put(made, "__pydantic_extra__", None)
-    put(made, "__pydantic_private__", None)
-    return made
 
 
 class MultiTask(Frozen):
@@ -201,7 +164,7 @@ class Workload(Frozen):
 
     def question(self) -> str:
         """Return what workloads share whose rows answer one question: all but the axes."""
-        return _digest_without(self, AXES)
+        return digest_without(self, AXES)
 
     def axes(self, beside: "Workload | None" = None) -> list[str]:
         """Return in words the axes that are not as in ``beside``, or else not at their default."""
@@ -218,76 +181,6 @@ class Workload(Frozen):
             for name in AXES
         }
         return [said[name] for name in AXES if getattr(self, name) != usual[name]]
-
-
-class LearningRateTry(Frozen):
-    """One learning rate that was tried, and the validation accuracy it reached."""
-
-    learning_rate: Rate
-    validation_accuracy: Share | None = None
-
-
-class Recipe(Frozen):
-    """How a model is trained, whatever the method.
-
-    Attributes:
-        steps: optimizer steps; the schedule is half a cosine after a linear warm-up.
-        learning_rate: its peak.
-        final_learning_rate: its end.
-        warmup_steps: steps of the warm-up.
-        clip_norm: bound on the norm of all gradients; ``None`` does not clip.
-        label_smoothing: share of the target spread over all classes.
-        augmentation: of training images: ``none`` resizes them, ``crop`` takes a random part
-            (torchvision's RandomResizedCrop), ``crop-flip`` mirrors half of these, too.
-        crop_scale: least and largest area of that part.
-        evaluation_crop: of other images: ``resize`` squeezes them, ``centre`` resizes the shorter
-            side and cuts out the centre.
-        interpolation: of resizing, with antialiasing.
-        head: ``drawn`` is the model's own initialisation, ``zero``, or ``tiny``, a normal
-            distribution of deviation 2e-5; weights and biases alike but for ``tiny``'s biases, 0.
-        evaluate_every: steps after which the validation split is read for a curve; the clock
-            stands still meanwhile.
-    """
-
-    steps: Count
-    learning_rate: Rate
-    final_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip_norm: Rate | None = None
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augmentation: Literal["none", "crop", "crop-flip"] = "none"
-    crop_scale: Annotated[tuple[PositiveShare, PositiveShare], Field(strict=False)] = (0.08, 1.0)
-    evaluation_crop: Literal["resize", "centre"] = "resize"
-    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
-    head: Literal["drawn", "zero", "tiny"] = "drawn"
-    evaluate_every: Count | None = None
-
-    @model_validator(mode="after")
-    def _is_in_order(self) -> "Recipe":
-        if self.final_learning_rate > self.learning_rate:
-            raise ValueError(
-                f"final_learning_rate {self.final_learning_rate:g} is above learning_rate "
-                f"{self.learning_rate:g}"
-            )
-        if self.crop_scale[0] > self.crop_scale[1]:
-            raise ValueError(f"crop_scale {list(self.crop_scale)} must be [least, largest]")
-        return self
-
-
-class Training(Recipe):
-    """A recipe as one trial follows it, and on which split to read the accuracy.
-
-    Attributes:
-        tries: how the learning rate was chosen; empty when nobody tuned it.
-        evaluate: ``test`` for a result, ``validation`` for a try.
-    """
-
-    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
-    evaluate: Literal["test", "validation"] = "test"
-
-    def question(self) -> str:
-        """Return what trainings share whose rows answer one question: all but the rates."""
-        return _digest_without(self, RATES)
 
 
 class Profile(Frozen):
@@ -385,14 +278,3 @@ class TrialSpec(Frozen):
         shown = [f"{key}={json.dumps(value)}" for key, value in self.options.items()]
         shown += self.workload.axes(beside)
         return self.method + (f" ({', '.join(shown)})" if shown else "")
-
-
-@functools.lru_cache(maxsize=4096)  # a report asks for thousands of records, of few workloads
-def _digest_without(model: Frozen, keys: tuple[str, ...]) -> str:
-    return digest(model.model_dump(mode="json", exclude=set(keys)))
-
-
-def digest(data: object) -> str:
-    """Return the first 16 hex digits of the SHA-256 of ``data`` as canonical JSON."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,19 +11,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import BadInput, explain, unknown
 from harness.files import write_whole
-from harness.spec import (
-    AXES,
-    Count,
-    Frozen,
-    LearningRateTry,
-    MultiTask,
-    Profile,
-    Rate,
-    Recipe,
-    Training,
-    TrialSpec,
-    Workload,
-)
+from harness.frozen import Count, Frozen, Rate
+from harness.recipe import LearningRateTry, Recipe, Training
+from harness.spec import AXES, MultiTask, Profile, TrialSpec, Workload
 
 SHIPPED = Path(__file__).resolve().parent.parent / "suites"
 

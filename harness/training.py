@@ -18,7 +18,8 @@ from harness.devices import Device, open_device
 from harness.errors import BadInput
 from harness.method import Method, apply
 from harness.optimizer import make_optimizers
-from harness.spec import Training, TrialSpec
+from harness.recipe import Training
+from harness.spec import TrialSpec
 from harness.turns import Turn, turn_of, turns
 from harness.workload import data, models, tasks, weights
 from harness.workload.images import Preprocess, evaluation_batches, training_batches

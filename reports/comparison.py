@@ -8,8 +8,9 @@ from typing import Any
 
 from harness.metrics import METRICS
 from harness.numbering import Numbering
+from harness.recipe import Training
 from harness.record import TrialRecord
-from harness.spec import Training, TrialSpec, Workload
+from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports.row import APART, Row, ratio_of_times
 from reports.statistics import Ratio

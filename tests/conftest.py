@@ -11,7 +11,8 @@ import methods
 from harness.cli import main
 from harness.conformance.subject import tiny_batch, tiny_model
 from harness.launch.local import LocalLauncher
-from harness.spec import Profile, Training, TrialSpec, Workload
+from harness.recipe import Training
+from harness.spec import Profile, TrialSpec, Workload
 from methods import find
 
 NO_GPU = "torch sees no NVIDIA GPU here"

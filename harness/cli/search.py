@@ -198,9 +198,9 @@ def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "di
 
 def _quest(space: "Space", suite: "Suite", limit: int) -> "Quest":
     """Return what is looked for, with the fewest settings to begin with."""
+    from harness.recipe import Recipe
     from harness.search.effort import LEAST
     from harness.search.quest import Quest
-    from harness.spec import Recipe
 
     question = suite.questions[0]
     recipe = Recipe(**suite.recipe(question))

@@ -25,8 +25,8 @@ from harness.cli.settings import setting
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from harness.recipe import LearningRateTry
     from harness.record import TrialRecord
-    from harness.spec import LearningRateTry
     from harness.suite import Suite
 
 
@@ -154,7 +154,7 @@ def _require_named(path: Path, chosen: "Suite", named: set[str]) -> None:
 
 def _as_try(record: "TrialRecord") -> "LearningRateTry":
     """Return what a tuning trial found; one that did not complete has no accuracy."""
-    from harness.spec import LearningRateTry
+    from harness.recipe import LearningRateTry
 
     accuracy = record.measurements["validation_accuracy_top1"]
     return LearningRateTry(

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.assembly import make_record, stored_result
 from harness.errors import BadInput
+from harness.frozen import digest
 from harness.launch.beforehand import Beforehand, Scout
 from harness.launch.conduct import Conduct, Launcher
 from harness.launch.cores import choose
@@ -18,7 +19,7 @@ from harness.launch.progress import Watcher
 from harness.launch.round_group import rounds_of, time_in_turns
 from harness.launch.tally import Tally
 from harness.record import Status
-from harness.spec import TrialSpec, digest
+from harness.spec import TrialSpec
 from harness.store import Store
 from harness.trial import CLOCK, ESTIMATE, PassResult, passes_of
 

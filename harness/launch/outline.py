@@ -4,9 +4,10 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.frozen import Frozen
 from harness.launch.forecast import Forecast
 from harness.launch.tally import duration
-from harness.spec import AXES, Frozen, TrialSpec
+from harness.spec import AXES, TrialSpec
 
 SHOWN = 6  # values of one setting; more are counted
 UNSHOWN = {"tries"}

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.frozen import digest
 from harness.record import Status, TrialRecord
-from harness.spec import TrialSpec, digest
+from harness.spec import TrialSpec
 from harness.store import Store
 
 # Ways to end that may go otherwise under other limits.

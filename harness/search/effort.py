@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.files import write_whole
+from harness.frozen import digest
 from harness.launch.forecast import PASS_SECONDS
 from harness.search.quest import SHORT, Quest
-from harness.spec import Workload, digest
+from harness.spec import Workload
 from harness.step_cost import StepCost
 
 LEAST = 4  # settings, however little time there is

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from harness.recipe import LearningRateTry, Recipe, Training
 from harness.record import TrialRecord
-from harness.spec import LearningRateTry, Recipe, Training, TrialSpec
+from harness.spec import TrialSpec
 from harness.step_cost import StepCost
 
 TUNING_SEED = 1000  # as 'bsrbench tune' has it: no seed of a result

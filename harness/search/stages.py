@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from harness.recipe import LearningRateTry, Recipe
 from harness.record import Status, TrialRecord
 from harness.search.front import front
 from harness.search.quest import TUNING_SEED, Do, Quest, accuracy_of, best_of, training_of
 from harness.search.space import Candidate, Space, spread_over
-from harness.spec import LearningRateTry, Recipe
 from harness.step_cost import StepCost
 
 PUBLISHED = 0  # the number of the published setting

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
-from harness.spec import Training
+from harness.recipe import Training
 from harness.workload.data import Split
 
 SEED_BYTES = 4  # torch's generator on the CPU takes no more

@@ -12,7 +12,7 @@ import torch
 from harness.checkpoint import Checkpoint
 from harness.errors import BadInput
 from harness.profiler import training_pass
-from harness.spec import Training
+from harness.recipe import Training
 from harness.training import begin, train
 from harness.workload import data
 from methods import load

@@ -23,8 +23,9 @@ from harness.launch.progress import JsonLines, Noting, Quiet, TerminalProgress
 from harness.launch.run import Runner
 from harness.launch.stopping import CtrlC
 from harness.launch.tally import Tally
+from harness.recipe import Training
 from harness.record import Status
-from harness.spec import Profile, Training
+from harness.spec import Profile
 from harness.store import Store
 from harness.trial import PassResult
 

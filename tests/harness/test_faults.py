@@ -17,8 +17,8 @@ from harness.launch.conduct import Conduct
 from harness.launch.inline import InlineLauncher
 from harness.launch.progress import Quiet
 from harness.launch.run import Runner
+from harness.recipe import Training
 from harness.record_files import read_record
-from harness.spec import Training
 from harness.store import Store, latest
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,8 @@ from harness.launch.run import Runner
 from harness.meters.flops import StepFlops
 from harness.profiler import speed as speed_module
 from harness.profiler.speed import speed_pass
-from harness.spec import Profile, Training
+from harness.recipe import Training
+from harness.spec import Profile
 from harness.store import Store
 from harness.trial import PassResult
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.spec import Training
+from harness.recipe import Training
 from harness.workload import data
 from harness.workload.data.splits import InMemory
 from harness.workload.images import Order, Preprocess, evaluation_batches, training_batches

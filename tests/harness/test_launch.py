@@ -20,8 +20,9 @@ from harness.launch.inline import InlineLauncher
 from harness.launch.limits import Limits
 from harness.launch.local import Inside, LocalLauncher
 from harness.launch.run import Runner
+from harness.recipe import Training
 from harness.record import Status
-from harness.spec import Profile, Training
+from harness.spec import Profile
 from harness.store import Store
 from harness.trial import PROFILE_PASSES, PassResult
 

@@ -15,7 +15,8 @@ from harness.meters.macs import added, forward_macs
 from harness.method import Unsupported
 from harness.profiler import flop_pass, training_pass
 from harness.profiler.step import job_and_batch
-from harness.spec import Profile, Training, Workload
+from harness.recipe import Training
+from harness.spec import Profile, Workload
 from harness.suite import find, read
 from harness.training import accuracies, begin, optimizer_step, set_learning_rate, training_step
 from harness.turns import turns

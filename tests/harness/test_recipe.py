@@ -5,7 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
-from harness.spec import Training
+from harness.recipe import Training
 from harness.training import (
     begin,
     learning_rate_at,

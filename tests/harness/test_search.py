@@ -11,6 +11,7 @@ from harness.errors import BadInput
 from harness.estimate import predict
 from harness.found import Found
 from harness.metrics import METRICS
+from harness.recipe import Recipe
 from harness.record import Outcome, Status, TrialRecord
 from harness.search.costs import predict_all, refusals, require_one_that_fits
 from harness.search.effort import first_settings, remembered
@@ -19,7 +20,7 @@ from harness.search.outcome import account, write_suite
 from harness.search.quest import Quest, training_of
 from harness.search.space import make_space, spread_over
 from harness.search.stages import Search
-from harness.spec import Profile, Recipe, Workload
+from harness.spec import Profile, Workload
 from harness.step_cost import StepCost, step_cost
 from harness.suite import read
 from reports.search_rows import measured

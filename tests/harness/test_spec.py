@@ -5,7 +5,8 @@ from pydantic import ValidationError
 
 from harness import suite
 from harness.errors import BadInput
-from harness.spec import AXES, LearningRateTry, Profile, TrialSpec, Workload
+from harness.recipe import LearningRateTry
+from harness.spec import AXES, Profile, TrialSpec, Workload
 
 CLIPPED = """learning_rate = 0.1
 clip_norm = 1.0

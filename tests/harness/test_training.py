@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.errors import BadInput
-from harness.spec import Training
+from harness.recipe import Training
 from harness.training import (
     Diverged,
     accuracy,

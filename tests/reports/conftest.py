@@ -5,8 +5,9 @@ import shutil
 import pytest
 
 from harness.metrics import METRICS
+from harness.recipe import LearningRateTry, Training
 from harness.record import Outcome, Status, TrialRecord
-from harness.spec import LearningRateTry, Profile, Training, TrialSpec, Workload
+from harness.spec import Profile, TrialSpec, Workload
 from harness.store import Store
 from reports import html
 from reports.comparison import compare

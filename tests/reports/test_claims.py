@@ -3,8 +3,9 @@
 import pytest
 
 from harness.metrics import METRICS
+from harness.recipe import Training
 from harness.record import Outcome, Status, TrialRecord
-from harness.spec import Profile, Training
+from harness.spec import Profile
 from reports import table
 from reports.claims import page
 from reports.comparison import compare

@@ -9,8 +9,9 @@ from rich.console import Console
 
 from harness.errors import BadInput
 from harness.metrics import METRICS
+from harness.recipe import LearningRateTry, Training
 from harness.record import Outcome, Status, TrialRecord
-from harness.spec import LearningRateTry, Profile, Training
+from harness.spec import Profile
 from reports import columns, markdown, table, terminal, words, write
 from reports import csv as csv_report
 from reports.comparison import compare
