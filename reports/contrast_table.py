@@ -21,9 +21,10 @@ IN_WORDS = {
 }
 METHOD = (
     f"Intervals are at {100 * CONFIDENCE:g} %: of accuracies Student's t of the mean difference, "
-    "seed by seed (beyond 20 pairs the bootstrap's BCa), of times Student's t of the logarithms of the "
-    "rounds' ratios. Accuracies are called better or worse only if the sign-flip test, corrected "
-    "by Holm for the number of comparisons, agrees. Bytes and FLOPs of a fixed shape are exact."
+    "seed by seed (beyond 20 pairs the bootstrap's BCa), of times Student's t of the logarithms of "
+    "the rounds' ratios. Accuracies are called better or worse only if the sign-flip test, "
+    "corrected by Holm for the number of comparisons, agrees. Bytes and FLOPs of a fixed shape are "
+    "exact."
 )
 
 
