@@ -35,8 +35,8 @@ class Codecs:
             cannot pack what is not in the order of images.
         scale: inputs of LayerScale, where it trains.
         qkv: queries, keys and values, joined.
-        matrix: the softmax of attention, which is then held whole; ``None`` keeps it fused, and
-            what is kept is its output, by ``linear``.
+        matrix: the softmax of attention, which is then held whole; ``None`` keeps it fused,
+            and the backward pass computes it again.
         final_norm: inputs of the norm after the last block; ``None`` leaves it alone.
     """
 
@@ -78,9 +78,8 @@ def _compress_attention(block: Any, codecs: Codecs) -> None:
         block.mlp.codec = codecs.gelu(heads)
     if isinstance(block.mlp, ExpertMlp):
         _compress_experts(block.mlp, codecs, heads)
-    output = getattr(block.attn.proj, "codec", None) or codecs.linear(heads)
     matrix = codecs.matrix(heads) if codecs.matrix else None
-    extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), output=output, matrix=matrix)
+    extend(block.attn, MixesPacked, inputs=codecs.qkv(3 * heads), matrix=matrix)
 
 
 def _compress_experts(mlp: Any, codecs: Codecs, heads: int) -> None:
@@ -174,10 +173,9 @@ class ScalePacked(nn.Module):
 
 
 class MixesPacked(Mixes):
-    """An attention that keeps queries, keys, values and output, or its softmax, packed."""
+    """An attention that keeps queries, keys and values, and its softmax if it has one, packed."""
 
     inputs: Codec
-    output: Codec
     matrix: Codec | None
 
     def mix(
@@ -196,7 +194,6 @@ class MixesPacked(Mixes):
                 ranked=ranked,
                 bias=bias,
                 inputs=self.inputs,
-                output=self.output,
             )
         return compressed_attention.explicit_attention(
             qkv,

@@ -20,10 +20,14 @@ def attention(
     *,
     ranked: bool,
     inputs: Codec,
-    output: Codec,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix values by fused attention, keeping copies of q, k and v and of the output.
+    """Mix values by fused attention, keeping copies of q, k and v.
+
+    The backward pass of fused attention reads its output and the logarithms of its rows' sums,
+    too. Those of the exact q and k do not fit the copies': what it then takes for a softmax adds up
+    to anything, and where attention is sharp gradients are far off. So both are computed again from
+    the copies.
 
     Args:
         qkv: [batch, tokens, 3 dim], as the projection makes it.
@@ -31,7 +35,6 @@ def attention(
         factor: what products of queries and keys are multiplied by.
         ranked: return the class token's attention too.
         inputs: codec of ``qkv``.
-        output: codec of what is returned.
         bias: [batch, 1, 1, tokens], added to the scores of each key; gets no gradient, and is not
             for use with ``ranked``.
 
@@ -39,7 +42,7 @@ def attention(
         Mixed values [batch, tokens, dim], and the class token's softmax attention to the other
         tokens, mean over heads, [batch, tokens - 1] in fp32 at least, or ``None``.
     """
-    mixed, row = _Attention.apply(qkv, heads, factor, ranked, inputs, output, bias)
+    mixed, row = _Attention.apply(qkv, heads, factor, ranked, inputs, bias)
     return mixed, row
 
 
@@ -52,46 +55,41 @@ class _Attention(Function):
         factor: float,
         ranked: bool,
         inputs: Codec,
-        output: Codec,
         bias: Tensor | None,
     ) -> tuple[Tensor, Tensor | None]:
         ctx.set_materialize_grads(False)
         q, k, v = split(qkv, heads)
-        mixed, sums = _fused(q, k, v, factor, bias)
+        mixed, _ = _fused(q, k, v, factor, bias)
         joined = mixed.transpose(1, 2).flatten(2)
         row, rows = _class_rows(q, k, factor) if ranked else (None, None)
-        of_qkv, of_output = inputs(qkv), output(joined)
-        ctx.heads, ctx.factor, ctx.count = heads, factor, len(of_qkv.tensors)
+        kept = inputs(qkv)
+        ctx.heads, ctx.factor, ctx.restore = heads, factor, kept.restore
         ctx.shape, ctx.dtype = qkv.shape, qkv.dtype
-        ctx.restore_qkv, ctx.restore_output = of_qkv.restore, of_output.restore
-        ctx.save_for_backward(sums, rows, bias, *of_qkv.tensors, *of_output.tensors)
+        ctx.save_for_backward(rows, bias, *kept.tensors)
         return joined, row
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         of_mixed, of_row = outputs
-        sums, rows, bias, *kept = ctx.saved_tensors
-        of_qkv = sums.new_empty(ctx.shape, dtype=ctx.dtype)
+        rows, bias, *kept = ctx.saved_tensors
+        of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
         for images in chunks(of_qkv, ctx.shape[2], ATTENTION_BYTES):
-            qkv = ctx.restore_qkv(kept[: ctx.count], images)
+            qkv = ctx.restore(kept, images)
             q, k, v = split(qkv, ctx.heads)
             some = of_qkv[images]
             if of_mixed is not None:
-                joined = ctx.restore_output(kept[ctx.count :], images).to(q.dtype)
-                gradient = of_mixed[images].to(q.dtype)
-                found = _fused_backward(
-                    by_head(gradient, ctx.heads),
-                    *(q, k, v, by_head(joined, ctx.heads), sums[images], ctx.factor),
-                    None if bias is None else bias[images],
-                )
+                added = None if bias is None else bias[images]
+                mixed, sums = _fused(q, k, v, ctx.factor, added)
+                gradient = by_head(of_mixed[images].to(q.dtype), ctx.heads)
+                found = _fused_backward(gradient, q, k, v, mixed, sums, ctx.factor, added)
                 for target, value in zip(split(some, ctx.heads), found, strict=True):
                     target.copy_(value)
-                del found, joined
+                del found, mixed
             else:
                 some.zero_()
             if of_row is not None:
                 _add_row_gradient(some, q, k, rows[images], of_row[images], ctx.factor)
-        return of_qkv, None, None, None, None, None, None
+        return of_qkv, None, None, None, None, None
 
 
 def explicit_attention(

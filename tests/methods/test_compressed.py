@@ -92,9 +92,7 @@ def test_attention(explicit, ranked, chunks):
                 qkv, HEADS, factor, ranked=ranked, inputs=as_is, matrix=as_is
             )
         else:
-            found = compressed_attention.attention(
-                qkv, HEADS, factor, ranked=ranked, inputs=as_is, output=as_is
-            )
+            found = compressed_attention.attention(qkv, HEADS, factor, ranked=ranked, inputs=as_is)
         return found if ranked else found[0]
 
     assert_same(ours, plain, numbers(BATCH, TOKENS, 3 * DIM))
@@ -105,7 +103,7 @@ def test_attention_with_a_bias_of_the_keys(explicit, chunks):
     """Each image has a bias of its own; it is a constant."""
     bias = numbers(BATCH, 1, 1, TOKENS, seed=1).detach()
     made = compressed_attention.explicit_attention if explicit else compressed_attention.attention
-    codecs = {"inputs": as_is, "matrix" if explicit else "output": as_is}
+    codecs = {"inputs": as_is} | ({"matrix": as_is} if explicit else {})
 
     def plain(qkv):
         q, k, v = compressed_attention.split(qkv, HEADS)
@@ -123,8 +121,6 @@ def test_the_class_tokens_attention_is_that_of_the_plain_way():
     attention.scale = 0.3
     qkv = numbers(BATCH, TOKENS, 3 * DIM)
     q, k, _ = compressed_attention.split(qkv, HEADS)
-    _, row = compressed_attention.attention(
-        qkv, HEADS, 0.3, ranked=True, inputs=as_is, output=as_is
-    )
+    _, row = compressed_attention.attention(qkv, HEADS, 0.3, ranked=True, inputs=as_is)
 
     torch.testing.assert_close(class_attention(attention, q, k), row)

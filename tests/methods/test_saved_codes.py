@@ -23,21 +23,26 @@ def gradient(name, model, batch):
 def make_sharp(make_vit):
     """Return a maker of models whose attention is nearly one-hot, as trained ones' can be."""
 
-    def make():
+    def make(times=SHARP):
         model = make_vit(depth=2)
         for block in model.blocks:
             with torch.no_grad():
-                block.attn.qkv.weight[: 2 * model.embed_dim] *= SHARP
+                block.attn.qkv.weight[: 2 * model.embed_dim] *= times
         return model
 
     return make
 
 
-@pytest.mark.parametrize(("name", "bound"), [("int4", 0.3), ("int2", 1.5)])
-def test_sharp_attention_does_not_make_the_gradient_explode(name, bound, make_sharp, batch):
-    """With the row sums of fused attention it was off by thousands of times its length."""
-    exact = gradient("full", make_sharp(), batch)
-    error = (gradient(name, make_sharp(), batch) - exact).norm() / exact.norm()
+@pytest.mark.parametrize(
+    ("name", "times", "bound"), [("int8", 32, 0.18), ("int4", SHARP, 0.3), ("int2", SHARP, 1.5)]
+)
+def test_sharp_attention_does_not_spoil_the_gradient(name, times, bound, make_sharp, batch):
+    """With the row sums of exact attention it was off by thousands of times its length.
+
+    Of int8 by 0.26 here, and by 0.72 on a pretrained ViT-S.
+    """
+    exact = gradient("full", make_sharp(times), batch)
+    error = (gradient(name, make_sharp(times), batch) - exact).norm() / exact.norm()
 
     assert error < bound
 
