@@ -21,8 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("BSRBENCH_KILLS", "1"))
 TRIALS = int(os.environ.get("BSRBENCH_TRIALS", "4"))
 KEEP = os.environ.get("BSRBENCH_KILLS_FILE")
-# Mean trials before a kill, at most: kills fall all through the suite, and work is left for all.
-MOST = min(1.6 * TRIALS / KILLS, TRIALS / 4)
+LEFT = 4  # trials that no kill waits for, so that work is left for all kills
 ROWS = 2  # each with a profile, and a training for every seed
 SUITE = f"""
 description = "tiny trials"
@@ -65,6 +64,12 @@ def start(suite, results):
     return run
 
 
+def wait_for_records(results, count):
+    """Wait until a run has stored so many, so that kills fall all through the suite."""
+    while len(list((results / "records").glob("*.json"))) < count:
+        time.sleep(0.01)
+
+
 def finish(run):
     """Wait for a run's end; nothing may be left of it."""
     with run:
@@ -96,9 +101,10 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     finish(undisturbed)
     trial_seconds = (time.monotonic() - began) / TRIALS
     draw, kills = random.Random(0), []  # noqa: S311 - no secret
-    for _ in range(KILLS):
-        moment = draw.uniform(0, MOST * trial_seconds)
+    for number in range(KILLS):
+        moment = draw.uniform(0, trial_seconds)
         with start(suite, results) as run:
+            wait_for_records(results, number * (TRIALS - LEFT) // KILLS)
             time.sleep(moment)
             run.kill()
         assert run.returncode == -signal.SIGKILL
@@ -111,6 +117,6 @@ def test_kills_at_random_moments_change_nothing(tmp_path):
     assert found == deterministic(tmp_path / "undisturbed")
     if KEEP:
         figures = {"trials": TRIALS, "kills": KILLS, "mean_trial_seconds": round(trial_seconds, 3)}
-        figures["seconds_after_the_first_trial_began"] = [moment for moment, _ in kills]
+        figures["seconds_waited_before"] = [moment for moment, _ in kills]
         figures["records_then"] = [there for _, there in kills]
         Path(KEEP).write_text(json.dumps(figures) + "\n")
