@@ -9,7 +9,7 @@ import functools
 import os
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import pydantic
 
-from harness import metrics, record, spec, upgrade
+from harness import metrics, record, record_text, spec, upgrade
 from harness.errors import BadInput
 from harness.files import cache_folder, replace_whole
 from harness.frozen import Frozen, Made, digest, made_of
@@ -34,52 +34,51 @@ NANO = 1e9
 # What changes when a file does: its size, when it was modified and when changed (nanoseconds since
 # 1970; the second no program can set), its inode and device.
 Stamp = list[int]
-NO_STAMP: Stamp = []  # of what cannot be looked at, a dangling link say
+NO_STAMP: Stamp = []  # that no file has
+Stamped = dict[str, tuple[Stamp, TrialRecord]]  # by file names
 
 
-def stamps(folder: Path) -> dict[str, Stamp]:
-    """Return the records in a folder by their names, sorted.
+def names(folder: Path) -> list[str]:
+    """Return the names of the records in a folder, sorted.
 
     Raises:
         BadInput: the folder cannot be read.
     """
     try:
         with os.scandir(folder) as entries:
-            found = {
-                entry.name: _stamp(entry)
-                for entry in entries
-                if entry.name.endswith(".json") and not entry.name.startswith(".")
-            }
+            found = [entry.name for entry in entries]
     except OSError as error:
         raise BadInput(f"cannot read {folder}: {error.strerror}") from error
-    return dict(sorted(found.items()))
+    return sorted(name for name in found if name.endswith(".json") and not name.startswith("."))
 
 
-def _stamp(entry: os.DirEntry[str]) -> Stamp:
+def stamp(about: os.stat_result) -> Stamp:
+    """Return the stamp of a file of which this is known."""
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino, about.st_dev]
+
+
+def _now(path: str) -> Stamp:
     try:
-        said = entry.stat()
+        return stamp(os.stat(path))  # noqa: PTH116 - a third of the time for a hundred thousand
     except OSError:
         return NO_STAMP
-    return [said.st_size, said.st_mtime_ns, said.st_ctime_ns, said.st_ino, said.st_dev]
 
 
-def load(folder: Path, now: Mapping[str, Stamp]) -> dict[str, TrialRecord]:
-    """Return the records that are known and whose files have not changed.
-
-    Args:
-        folder: they are in.
-        now: its files.
-    """
-    found: dict[str, TrialRecord] = {}
+def load(folder: Path) -> Stamped:
+    """Return the records that are known and whose files have not changed."""
+    found: Stamped = {}
     try:
         header, body = _place(folder).read_bytes().split(b"\n", 1)
         if orjson.loads(header) != _header(folder, body):
             return {}
         for chunk in body.split(b"\n"):
-            found |= {name: made for name, stamp, made in _unpack(chunk) if now.get(name) == stamp}
+            found |= unpack(chunk)
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return {}
-    return found
+    start = f"{folder}/"
+    return {
+        name: known for name, known in found.items() if known[0] and known[0] == _now(start + name)
+    }
 
 
 def save(folder: Path, chunks: Sequence[bytes]) -> None:
@@ -112,7 +111,10 @@ def _header(folder: Path, body: bytes) -> Plain:
 
 def _code() -> str:
     """Return what changes with the code that says what a record is."""
-    files = [__file__, *(module.__file__ for module in (metrics, record, spec, upgrade))]
+    files = [
+        __file__,
+        *(module.__file__ for module in (metrics, record, record_text, spec, upgrade)),
+    ]
     sources = [Path(str(name)).read_text(encoding="utf-8") for name in files]
     return digest([pydantic.VERSION, *sources])
 
@@ -144,6 +146,7 @@ class _Table:
         self._plain = plain
         self._of_object: dict[int, int] = {}
         self._of_value: dict[bytes, int] = {}
+        self._of_names: dict[tuple[Any, ...], int] = {}
         self._alive: list[Any] = []  # as long as an object lives nobody else has its id
 
     def number(self, value: Any) -> int:
@@ -157,6 +160,13 @@ class _Table:
             self.values.append(plain)
         self._of_object[id(value)] = number
         self._alive.append(value)
+        return number
+
+    def number_of(self, value: tuple[Any, ...]) -> int:
+        """Return the place of names and numbers, faster than ``number`` does."""
+        number = self._of_names.setdefault(value, len(self.values))
+        if number == len(self.values):
+            self.values.append(value)
         return number
 
 
@@ -178,22 +188,21 @@ class _Tables:
     environment: _Table = field(default_factory=_Table)
 
 
-def pack(found: Mapping[str, TrialRecord], now: Mapping[str, Stamp]) -> bytes:
+def pack(found: Stamped) -> bytes:
     """Return records as a line of JSON that names every repeated part by its place in a table.
 
     It is empty where orjson cannot write a record (a number of more than 64 bits, say).
 
     Args:
-        found: file names -> records.
-        now: the files, as they were before they were read.
+        found: file names -> stamps from before the files were read, and what was in them.
     """
     tables = _Tables()
     settled = (time.time() - SETTLED_SECONDS) * NANO
-    stamped = [_settled(now[name], settled) for name in found]
+    stamps = [_settled(stamp, settled) for stamp, _ in found.values()]
     try:
-        lines = [_line(made, tables) for made in found.values()]
+        lines = [_line(made, tables) for _, made in found.values()]
         packed = {name: table.values for name, table in vars(tables).items()}
-        return orjson.dumps(packed | {"names": list(found), "stamps": stamped, "lines": lines})
+        return orjson.dumps(packed | {"names": list(found), "stamps": stamps, "lines": lines})
     except TypeError:
         return b""
 
@@ -203,39 +212,35 @@ def _settled(stamp: Stamp, before: float) -> Stamp:
     return stamp if stamp and max(stamp[1], stamp[2]) < before else NO_STAMP
 
 
-def unpack(chunk: bytes) -> dict[str, TrialRecord]:
-    """Return the records that ``pack`` was given."""
-    return {name: made for name, _, made in _unpack(chunk)}
-
-
 def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
-    asked, measured = made.spec, made.measurements
-    of_spec = [
+    asked, measured, environment = made.spec, made.measurements, made.environment
+    of_spec = (
         asked.method,
-        asked.options,
+        tables.part.number(asked.options),
         tables.workload.number(asked.workload),
         tables.training.number(asked.training),
         tables.profile.number(asked.profile),
-    ]
-    filled = [name for name, value in measured.items() if value is not None]
+    )
+    filled = {name: value for name, value in measured.items() if value is not None}
     return [
         made.key,
         made.finished_at,
         asked.seed,
-        tables.spec.number(of_spec),
+        tables.spec.number_of(of_spec),
         tables.outcome.number(made.outcome),
-        tables.measured.number([list(measured), filled]),
-        [measured[name] for name in filled],
+        tables.measured.number_of((tuple(measured), tuple(filled))),
+        list(filled.values()),
         tables.part.number(made.missing),
         tables.part.number(made.notes),
-        tables.environment.number(list(made.environment)),
-        [tables.part.number(value) for value in made.environment.values()],
+        tables.environment.number_of(tuple(environment)),
+        [tables.part.number(value) for value in environment.values()],
     ]
 
 
-def _unpack(chunk: bytes) -> Iterator[tuple[str, Stamp, TrialRecord]]:
-    """Yield names, stamps and records of a chunk."""
+def unpack(chunk: bytes) -> Stamped:
+    """Return the records that ``pack`` was given, with stamps of those files that had settled."""
     packed = orjson.loads(chunk)
+    parts = packed["part"]
     workloads = _models(Workload, packed["workload"])
     trainings = _models(Training, packed["training"])
     profiles = _models(Profile, packed["profile"])
@@ -243,7 +248,7 @@ def _unpack(chunk: bytes) -> Iterator[tuple[str, Stamp, TrialRecord]]:
     specs = [
         {
             "method": method,
-            "options": options,
+            "options": parts[options],
             "workload": workloads[workload],
             "training": trainings[training],
             "profile": profiles[profile],
@@ -251,7 +256,7 @@ def _unpack(chunk: bytes) -> Iterator[tuple[str, Stamp, TrialRecord]]:
         for method, options, workload, training, profile in packed["spec"]
     ]
     measured = [(dict.fromkeys(names), filled) for names, filled in packed["measured"]]
-    parts, environments = packed["part"], packed["environment"]
+    environments = packed["environment"]
 
     def read(line: list[Any]) -> TrialRecord:
         key, finished, seed, asked, outcome, shape, values, missing, notes, named, told = line
@@ -272,8 +277,8 @@ def _unpack(chunk: bytes) -> Iterator[tuple[str, Stamp, TrialRecord]]:
         }
         return made_of(TrialRecord, whole)
 
-    for name, stamp, line in zip(packed["names"], packed["stamps"], packed["lines"], strict=True):
-        yield name, stamp, read(line)
+    stamped = zip(packed["stamps"], map(read, packed["lines"]), strict=True)
+    return dict(zip(packed["names"], stamped, strict=True))
 
 
 def _models(kind: type[Made], values: Iterable[Plain | None]) -> list[Made | None]:

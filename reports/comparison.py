@@ -156,12 +156,19 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     Tries of learning rates are left out.
     """
     asked: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
-    for record in sorted(latest(records), key=_place):
+    questions: dict[int, str] = {}  # by the ids of what they are of: a few parts of many records
+
+    def question(part: Workload | Training) -> str:
+        if id(part) not in questions:
+            questions[id(part)] = part.question()
+        return questions[id(part)]
+
+    newest = latest(records)
+    for record in sorted(newest, key=_place):
         training = record.spec.training
         if training is None or training.evaluate == "test":
-            of_workload = asked[record.spec.workload.question()]
-            recipe = training.question() if training else None
-            of_workload.setdefault(recipe, []).append(record)
+            of_workload = asked[question(record.spec.workload)]
+            of_workload.setdefault(question(training) if training else None, []).append(record)
     return [
         _comparison(found, details)
         for of_workload in asked.values()

@@ -15,18 +15,40 @@ LISTS = ("tokens_after_block", "accuracy_by_task")  # whose median says nothing
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
 
 
+NUMBERS = tuple(metric for metric in METRICS if metric not in LISTS)
+HEADING = (
+    *("row", "method", "outcome"),
+    *(name for name in Workload.model_fields),
+    *("learning_rate", "seeds"),
+    *NUMBERS,
+    *LISTS,
+    *(f"{metric}_over_{method}" for metric in RELATIVE for method in (REFERENCE, BASELINE)),
+)
+
+
 def write(comparisons: list[Comparison], path: Path) -> None:
     """Write the file; what was not measured is an empty cell."""
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.writer(file, lineterminator="\n")
-        heading: list[str] = []
+        lines.writerow(HEADING)
         for comparison in comparisons:
-            for row in comparison.rows:
-                line = _line(comparison, row)
-                if not heading:
-                    heading = list(line)
-                    lines.writerow(heading)
-                lines.writerow([in_csv(value) for value in line.values()])
+            lines.writerows(_cells(comparison, row) for row in comparison.rows)
+
+
+def _cells(comparison: Comparison, row: Row) -> list[object]:
+    spec = row.trained()
+    return [
+        in_csv(row.label),
+        in_csv(row.spec.method),
+        in_csv("; ".join(row.failures()) or "completed"),
+        *_settings(row.spec.workload),
+        spec.training.learning_rate if spec and spec.training else None,
+        len(row.accuracies()),
+        *map(row.value, NUMBERS),
+        " ".join(str(count) for count in row.tokens()),
+        in_csv(_by_task(row)),
+        *(comparison.ratio(row, metric, to) for metric in RELATIVE for to in (REFERENCE, BASELINE)),
+    ]
 
 
 def _by_task(row: Row) -> str:
@@ -36,22 +58,6 @@ def _by_task(row: Row) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _settings(workload: Workload) -> dict[str, object]:
+def _settings(workload: Workload) -> list[object]:
     several = workload.multitask.model_dump_json() if workload.multitask else ""
-    return workload.model_dump() | {"multitask": several}
-
-
-def _line(comparison: Comparison, row: Row) -> dict[str, object]:
-    line: dict[str, object] = {"row": row.label, "method": row.spec.method}
-    line["outcome"] = "; ".join(row.failures()) or "completed"
-    line |= _settings(row.spec.workload)
-    spec = row.trained()
-    line["learning_rate"] = spec.training.learning_rate if spec and spec.training else None
-    line["seeds"] = len(row.accuracies())
-    line |= {metric: row.value(metric) for metric in METRICS if metric not in LISTS}
-    line["tokens_after_block"] = " ".join(str(count) for count in row.tokens())
-    line["accuracy_by_task"] = _by_task(row)
-    for metric in RELATIVE:
-        line[f"{metric}_over_{REFERENCE}"] = comparison.ratio(row, metric)
-        line[f"{metric}_over_{BASELINE}"] = comparison.ratio(row, metric, BASELINE)
-    return line
+    return [in_csv(value) for value in (workload.model_dump() | {"multitask": several}).values()]

@@ -1,6 +1,7 @@
 """A row of a comparison: all trials that differ only in seed or in what was measured."""
 
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -53,12 +54,13 @@ class Row:
     @cached_property
     def _values(self) -> dict[str, float]:
         """All values at once: a report of thousands of rows asks for each several times."""
-        found: dict[str, list[float]] = {}
+        found: dict[str, list[float]] = defaultdict(list)
         for record in self.records:
             for metric, value in record.measurements.items():
-                if value is not None:
-                    samples = value if isinstance(value, list) else (value,)
-                    found.setdefault(metric, []).extend(samples)
+                if type(value) is list:
+                    found[metric] += value
+                elif value is not None:
+                    found[metric].append(value)  # type: ignore[arg-type]  # not a list
         return {metric: _centre(metric, values) for metric, values in found.items() if values}
 
     def by_seed(self, metric: str) -> dict[int, float]:
@@ -75,6 +77,10 @@ class Row:
 
     def accuracies(self) -> list[float]:
         """Return the test accuracy of each seed."""
+        return self._accuracies
+
+    @cached_property
+    def _accuracies(self) -> list[float]:
         return [n for r in self.records for n in numbers(r, "accuracy_top1")]
 
     def by_task(self) -> dict[str, dict[int, float]]:
@@ -98,6 +104,10 @@ class Row:
 
     def step_seconds(self) -> Summary | None:
         """Return median and quartiles of the step time."""
+        return self._step_seconds
+
+    @cached_property
+    def _step_seconds(self) -> Summary | None:
         return median_and_quartiles([n for r in self.records for n in numbers(r, "step_seconds")])
 
     def tokens(self) -> list[int]:
@@ -208,7 +218,7 @@ def numbers(record: TrialRecord, metric: str) -> list[float]:
     value = record.measurements.get(metric)
     if value is None:
         return []
-    return [float(n) for n in value] if isinstance(value, list) else [float(value)]
+    return list(map(float, value)) if isinstance(value, list) else [float(value)]
 
 
 def ratio_of_times(metric: str, row: Row, other: Row) -> Ratio | None:

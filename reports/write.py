@@ -32,28 +32,32 @@ def write(
     if not comparisons:
         raise BadInput(f"no results in {folder}: expected records/*.json made by 'bsrbench run'")
     try:
-        with _beside(comparisons, lambda: csv.write(comparisons, folder / "comparison.csv")):
+        with _beside(comparisons, lambda: _for_machines_and_browsers(comparisons, folder, title)):
             drawn = figures.write_all(comparisons, folder)
             markdown.write(comparisons, drawn, title, folder / "report.md")
-            html.write(comparisons, title, folder / "report.html")
             latex.write(comparisons, title, folder / "report.tex")
     except OSError as error:
         raise BadInput(f"cannot write the report into {folder}: {error.strerror}") from error
     return comparisons
 
 
+def _for_machines_and_browsers(comparisons: list[Comparison], folder: Path, title: str) -> None:
+    csv.write(comparisons, folder / "comparison.csv")
+    html.write(comparisons, title, folder / "report.html")
+
+
 @contextmanager
-def _beside(comparisons: list[Comparison], write_one: Callable[[], None]) -> Iterator[None]:
-    """Write one document in a process beside this one if there are very many rows, else here."""
+def _beside(comparisons: list[Comparison], write_some: Callable[[], None]) -> Iterator[None]:
+    """Write some documents in a process beside this one if there are very many rows, else here."""
     rows = sum(len(comparison.rows) for comparison in comparisons)
     # Where torch has been loaded its threads may run, which a fork would lose.
     if rows < MANY_ROWS or "torch" in sys.modules:
         yield
-        write_one()
+        write_some()
         return
-    beside = multiprocessing.get_context("fork").Process(target=write_one)
+    beside = multiprocessing.get_context("fork").Process(target=write_some)
     beside.start()
     yield
     beside.join()
     if beside.exitcode:
-        write_one()  # so that its error is seen here
+        write_some()  # so that the error is seen here

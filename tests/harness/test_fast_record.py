@@ -6,12 +6,21 @@ from pathlib import Path
 import pytest
 
 from harness import record_files
-from harness.record import SCHEMA_VERSION, TrialRecord, fast_record
+from harness.errors import BadInput
+from harness.record import SCHEMA_VERSION, TrialRecord
 from harness.record_files import read_record
+from harness.record_text import fast_record
 from harness.store import Store
 from harness.upgrade import upgrade
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+def text_of(data):
+    """Return a record as the store writes it."""
+    return (json.dumps(data, indent=1) + "\n").encode()
+
+
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
 
 
@@ -20,7 +29,7 @@ def test_every_committed_record_is_read_alike_both_ways(folder):
     for path in (folder / "records").glob("*.json"):
         data = json.loads(path.read_text())
         whole = TrialRecord.model_validate_json(json.dumps(upgrade(dict(data))))
-        found = fast_record(data)
+        found = fast_record(path.read_bytes())
         assert read_record(path) == whole
         assert found is None or found == whole
         assert found is None or found.model_dump_json() == whole.model_dump_json()
@@ -75,17 +84,64 @@ def put(place, value):
 def test_any_doubt_is_left_to_validation(change, good):
     good["missing"] = {k: v for k, v in good["missing"].items() if k != "peak_counted_bytes"}
     good["measurements"]["peak_counted_bytes"] = 1
-    assert fast_record(json.loads(json.dumps(good))) is not None
+    assert fast_record(text_of(good)) is not None
     change(good)
 
-    assert fast_record(good) is None
+    assert fast_record(text_of(good)) is None
+
+
+BEFORE_NOTES, BEFORE_SEED = b',\n "notes": ', b',\n  "seed": '
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\n", b""),
+        (b"{\n", b"{ \n"),
+        (b"\n}\n", b"\n}"),
+        (b"\n}\n", b"\n}\n}\n"),
+        (BEFORE_NOTES, b',\n "notes": []' + BEFORE_NOTES),
+        (BEFORE_NOTES, b',\n "extra": 1' + BEFORE_NOTES),
+        (b"\n },\n" + BEFORE_NOTES[2:], b",\n" + BEFORE_NOTES[2:]),
+        (BEFORE_SEED, BEFORE_SEED + b"3" + BEFORE_SEED),
+        (BEFORE_SEED, b',\n  "seeds": '),
+        (b'{\n  "machine_id": ', b'{\n  "machine_id": 7,\n  "machine_id": '),
+        (b'{\n  "machine_id": ', b'{\n  machine_id": '),
+        (b'"machine_id": ', b'"machine": '),
+        (b',\n "finished_at": ', b',,\n "finished_at": '),
+    ],
+)
+def test_text_that_the_store_would_not_write_is_left_to_validation(old, new, good, tmp_path):
+    text = text_of(good)
+    assert text.count(old) >= 1
+    assert fast_record(text) is not None
+    path = tmp_path / "other.json"
+    path.write_bytes(text.replace(old, new))
+
+    assert fast_record(path.read_bytes()) is None
+    assert read_or_refused(path) in (TrialRecord.model_validate_json(text), "refused")
+
+
+def read_or_refused(path):
+    try:
+        return read_record(path)
+    except BadInput:
+        return "refused"
+
+
+def test_words_that_look_like_keys_are_words(good):
+    good["notes"] = ['\n "missing": {}', ',\n  "seed": 7', "}"]
+    good["spec"]["options"] = {'\n  "workload": ': {"seed": 7, "x": {"key": 1}}}
+    good["environment"]["method"] = {"machine_id": {"a": [1, {"b": '\n  "c": 1'}]}}
+
+    assert fast_record(text_of(good)) == TrialRecord.model_validate_json(json.dumps(good))
 
 
 def test_records_that_differ_in_seed_share_what_was_validated(good):
     found = []
     for seed in (0, 1, 2):
         good["spec"]["seed"] = seed
-        found.append(fast_record(json.loads(json.dumps(good))))
+        found.append(fast_record(text_of(good)))
 
     assert [record.spec.seed for record in found] == [0, 1, 2]
     assert len({record.spec.trial_id() for record in found}) == 3

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from harness.cli import main
 from harness.errors import BadInput
 from harness.record import TrialRecord
 from harness.record_files import read_record
+from harness.record_text import fast_record
 from harness.store import gather
+from harness.upgrade import upgrade
 from reports import csv, html, latex, markdown, terminal
 from reports.comparison import compare
 
@@ -123,6 +126,22 @@ def test_any_record_is_read_or_refused(data, tmp_path):
 
     assert isinstance(found, TrialRecord) or path.name in found
     assert path.read_bytes() == before
+
+
+@OFTEN
+@given(data=records())
+def test_any_record_is_read_alike_quickly_and_thoroughly(data, tmp_path):
+    with suppress(Exception):  # of other versions, or none
+        data = upgrade(data)
+    for name, text in (("a", json.dumps(data, indent=1) + "\n"), ("b", json.dumps(data))):
+        (tmp_path / name).write_text(text)
+    quickly, thoroughly = (what_comes_of(read_record, tmp_path / name) for name in ("a", "b"))
+
+    assert fast_record((tmp_path / "b").read_bytes()) is None
+    if isinstance(thoroughly, TrialRecord):
+        assert quickly == thoroughly
+    else:
+        assert quickly.replace("/a:", "/b:") == thoroughly
 
 
 @FEW

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from harness.record import TrialRecord
+from harness.record_files import read_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "results" / "flowers-small" / "records"
@@ -44,8 +45,10 @@ main()
 
 
 def two_records():
-    """Return a profile and a training of bsr, as their files have them."""
-    found = [json.loads(path.read_text()) for path in sorted(SOURCE.glob("bsr-*.json"))]
+    """Return a profile and a training of bsr, of the present schema."""
+    found = [
+        read_record(path).model_dump(mode="json") for path in sorted(SOURCE.glob("bsr-*.json"))
+    ]
     profile = next(data for data in found if data["spec"]["training"] is None)
     training = next(data for data in found if data["spec"]["profile"] is None)
     return profile, training

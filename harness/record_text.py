@@ -1,0 +1,188 @@
+"""Read a record quickly, where its text is as the store writes it and all is as it should be.
+
+A report over a hundred thousand records reads the same settings, reasons and machines again and
+again. The text is cut at the keys, whose places the store's indentation tells; a part that was seen
+before is the value that was made of it then.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from harness.frozen import Frozen, Made, made_of
+from harness.metrics import METRICS
+from harness.recipe import Training
+from harness.record import SCHEMA_VERSION, Outcome, TrialRecord, wrong_in
+from harness.spec import Profile, TrialSpec, Workload
+
+NAMES = frozenset(METRICS)
+NUMBERS = (int, float)
+OF_ONE_KIND: tuple[set[type], ...] = ({int}, {float}, set())  # others become all floats: not here
+NOTHING = type(None)
+
+
+def _keys(kind: type[Frozen], depth: int) -> tuple[bytes, ...]:
+    """Return what stands before each value of a model, as the store writes it."""
+    start = "\n" + " " * depth
+    before = (f'{start}"{name}": ' for name in kind.model_fields)
+    return tuple(f"{',' if place else '{'}{key}".encode() for place, key in enumerate(before))
+
+
+RECORD_KEYS, RECORD_END = _keys(TrialRecord, 1), b"\n}\n"
+SPEC_KEYS, SPEC_END = _keys(TrialSpec, 2), b"\n }"
+ENVIRONMENT_START, NEXT_KEY, ENVIRONMENT_END = b'{\n  "', b',\n  "', b"\n }"
+VERSION = str(SCHEMA_VERSION).encode()
+
+
+class DoubtError(ValueError):
+    """Something is not plainly as it should be."""
+
+
+def fast_record(text: bytes) -> TrialRecord | None:
+    """Return a record of the present schema from its file's text, if there is no doubt about it.
+
+    Where there is any the answer is ``None``, and the validation that can say what is wrong is the
+    one to ask.
+    """
+    try:
+        return _record(text)
+    except (DoubtError, ValidationError, orjson.JSONDecodeError):
+        return None
+
+
+def _record(text: bytes) -> TrialRecord:
+    parts = _cut(text, RECORD_KEYS, RECORD_END)
+    version, key, asked, outcome, measured, missing, notes, environment, finished = parts
+    if version != VERSION:
+        raise DoubtError
+    reasons = _reasons(missing)
+    return made_of(
+        TrialRecord,
+        {
+            "schema_version": SCHEMA_VERSION,
+            "key": _string(key),
+            "spec": _spec(asked),
+            "outcome": _model(Outcome, outcome),
+            "measurements": _measurements(measured, reasons),
+            "missing": reasons,
+            "notes": _notes(notes),
+            "environment": _environment(environment),
+            "finished_at": _string(finished),
+        },
+    )
+
+
+def _cut(text: bytes, keys: Sequence[bytes], end: bytes) -> list[bytes]:
+    """Return the text of each value of an object.
+
+    Whatever stands between the keys: if each part is a JSON value by itself, and whoever parses it
+    finds that out, the text is an object of these keys and values.
+    """
+    first, *others = keys
+    if not (text.startswith(first) and text.endswith(end)):
+        raise DoubtError
+    parts, start = [], len(first)
+    for key in others:
+        found = text.find(key, start)
+        if found < 0:
+            raise DoubtError
+        parts.append(text[start:found])
+        start = found + len(key)
+    parts.append(text[start : -len(end)])
+    return parts
+
+
+def _string(text: bytes) -> str:
+    value = orjson.loads(text)
+    if type(value) is not str:
+        raise DoubtError
+    return value
+
+
+def _spec(text: bytes) -> TrialSpec:
+    method, options, workload, training, profile, seed = _cut(text, SPEC_KEYS, SPEC_END)
+    drawn, chosen = orjson.loads(seed), orjson.loads(options)
+    if type(drawn) is not int or drawn < 0 or type(chosen) is not dict:
+        raise DoubtError
+    own = {"method": _string(method), "options": chosen, "seed": drawn}
+    return made_of(TrialSpec, _parts(workload, training, profile) | own)
+
+
+@functools.lru_cache(maxsize=65536)
+def _parts(workload: bytes, training: bytes, profile: bytes) -> dict[str, Any]:
+    """Return the validated fields of a spec: its validators look at these three parts together."""
+    found = TrialSpec(
+        method="",
+        workload=_model(Workload, workload),
+        training=None if training == b"null" else _model(Training, training),
+        profile=None if profile == b"null" else _model(Profile, profile),
+    )
+    return dict(found.__dict__)
+
+
+@functools.lru_cache(maxsize=8192)
+def _model(kind: type[Made], text: bytes) -> Made:
+    return kind.model_validate_json(text)
+
+
+@functools.lru_cache(maxsize=8192)
+def _reasons(text: bytes) -> dict[str, str]:
+    value = orjson.loads(text)
+    if type(value) is not dict or not set(map(type, value.values())) <= {str}:
+        raise DoubtError
+    return value
+
+
+@functools.lru_cache(maxsize=8192)
+def _notes(text: bytes) -> list[str]:
+    value = orjson.loads(text)
+    if type(value) is not list or not set(map(type, value)) <= {str}:
+        raise DoubtError
+    return value
+
+
+def _measurements(text: bytes, reasons: dict[str, str]) -> dict[str, Any]:
+    measured = orjson.loads(text)
+    if type(measured) is not dict:
+        raise DoubtError
+    absent, samples = _shape(tuple(measured), tuple(map(type, measured.values())))
+    if not absent <= reasons.keys():
+        raise DoubtError
+    for name in samples:
+        if set(map(type, measured[name])) not in OF_ONE_KIND:
+            raise DoubtError
+    return measured
+
+
+@functools.lru_cache(maxsize=8192)
+def _shape(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[frozenset[str], list[str]]:
+    """Return the metrics that have no value, and those that have a list of them."""
+    kind_of = dict(zip(names, kinds, strict=True))
+    if not (kind_of.keys() <= NAMES and set(kinds) <= {*NUMBERS, list, NOTHING}):
+        raise DoubtError
+    absent = frozenset(name for name in NAMES if kind_of.get(name, NOTHING) is NOTHING)
+    return absent, [name for name, kind in kind_of.items() if kind is list]
+
+
+def _environment(text: bytes) -> dict[str, Any]:
+    if not (text.startswith(ENVIRONMENT_START) and text.endswith(ENVIRONMENT_END)):
+        raise DoubtError
+    inner = text[len(ENVIRONMENT_START) : -len(ENVIRONMENT_END)]
+    whole: dict[str, Any] = {}
+    for part in inner.split(NEXT_KEY):
+        whole.update(_of_environment(part))
+    if "machine_id" not in whole:
+        raise DoubtError
+    return whole
+
+
+@functools.lru_cache(maxsize=8192)
+def _of_environment(text: bytes) -> dict[str, Any]:
+    """Return a key, whose opening quote was cut away, and its value."""
+    found: dict[str, Any] = orjson.loads(b'{"' + text + b"}")
+    if wrong_in(found):
+        raise DoubtError
+    return found
