@@ -32,7 +32,14 @@ ROWS = [
     ("bsr+int8", None, "compiled", 0.33, 0.09),
     ("bsr+checkpoint", None, "", 0.36, 0.105),
     ("int4", None, "compiled", None, None),
+    ("int2", None, "compiled", None, None),
+    ("regelu2", None, "compiled", None, None),
     ("evit", None, "", None, None),
+    ("tome", None, "", None, None),
+    ("adapter", None, "", None, None),
+    ("prompt", None, "", None, None),
+    ("ladder", None, "", None, None),
+    ("repnet", None, "", None, None),
 ]
 
 
