@@ -21,7 +21,6 @@ from harness.record_text import fast_record
 from harness.upgrade import upgrade
 
 MANY, CHUNK = 5000, 500  # records from which on they are indexed and read by several processes
-PAGE = 65536  # bytes read at once
 Aside = dict[str, str]  # file name -> why it was set aside
 
 
@@ -107,7 +106,7 @@ def _read(path: str) -> tuple[Stamp, TrialRecord]:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of Path.read_bytes
         try:
             about = os.fstat(descriptor)
-            while more := os.read(descriptor, PAGE):
+            while len(text) < about.st_size and (more := os.read(descriptor, about.st_size)):
                 text += more
         finally:
             os.close(descriptor)

@@ -12,7 +12,7 @@ from harness.recipe import Training
 from harness.record import TrialRecord
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
-from reports.row import APART, Row, ratio_of_times
+from reports.row import APART, Row, centre_of_times, ratio_of_times
 from reports.statistics import Ratio
 
 REFERENCE = "full"
@@ -59,12 +59,11 @@ class Comparison:
 
     def ratio(self, row: Row, metric: str, to: str = REFERENCE) -> float | None:
         """Return a row's value relative to another row's; times only within one round group."""
-        if METRICS[metric].unit == "s":
-            found = self.time_ratio(row, metric, to)
-            return found.centre if found else None
         other = self.find(to)
         if other is None:
             return None
+        if METRICS[metric].unit == "s":
+            return centre_of_times(metric, row, other)
         own, theirs = row.value(metric), other.value(metric)
         return None if own is None or not theirs else own / theirs
 

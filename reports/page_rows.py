@@ -33,11 +33,17 @@ NOT_ASKED = "not asked for"  # begins the reason of what belongs to another tria
 
 def samples(record: TrialRecord, metric: str) -> list[float]:
     """Return a record's finite numbers for a metric: none, one, or its samples."""
-    value = record.measurements.get(metric)
-    if value is None:
-        return []
-    numbers = map(float, value) if isinstance(value, list) else [float(value)]
-    return [number for number in numbers if math.isfinite(number)]
+    return _finite([record], metric)
+
+
+def _finite(records: Iterable[TrialRecord], metric: str) -> list[float]:
+    """Return the finite numbers of several records."""
+    found: list[float] = []
+    for record in records:
+        value = record.measurements.get(metric)
+        if value is not None:
+            found += map(float, value) if isinstance(value, list) else [float(value)]
+    return list(filter(math.isfinite, found))
 
 
 def row_data(row: Row, detail: dict[str, Any]) -> dict[str, Any]:
@@ -98,7 +104,7 @@ def _number(row: Row, column: NumberColumn, detail: dict[str, Any]) -> list[floa
     if column.metric == UNEXPLAINED_BYTES:
         rest = detail.get("allocated", {}).get("unexplained_bytes")
         return None if rest is None else [rest]
-    numbers = [n for record in row.records for n in samples(record, column.metric)]
+    numbers = _finite(row.records, column.metric)
     of_samples = METRICS[column.metric].samples
     found = median_and_quartiles(numbers) if of_samples else mean_and_range(numbers)
     if found is None:

@@ -12,6 +12,7 @@ from harness.spec import TrialSpec
 from reports.statistics import (
     Ratio,
     Summary,
+    centre_of_ratio,
     mean_and_range,
     median_and_quartiles,
     time_ratio,
@@ -207,10 +208,13 @@ class Row:
         return next((r.spec for r in self.records if r.spec.training), None)
 
 
+SAMPLED = frozenset(name for name, metric in METRICS.items() if metric.samples)
+
+
 def _centre(metric: str, values: list[float]) -> float:
     if len(values) == 1:
         return float(values[0])
-    return float(median(values)) if METRICS[metric].samples else sum(values) / len(values)
+    return float(median(values)) if metric in SAMPLED else sum(values) / len(values)
 
 
 def numbers(record: TrialRecord, metric: str) -> list[float]:
@@ -223,5 +227,17 @@ def numbers(record: TrialRecord, metric: str) -> list[float]:
 
 def ratio_of_times(metric: str, row: Row, other: Row) -> Ratio | None:
     """Return how many times as long a row took as another; only within one round group."""
-    together = row.round_group() is not None and row.round_group() == other.round_group()
-    return time_ratio(row.visits(metric), other.visits(metric), 1) if together else None
+    ours, theirs = _together(metric, row, other)
+    return time_ratio(ours, theirs, 1)
+
+
+def centre_of_times(metric: str, row: Row, other: Row) -> float | None:
+    """Return the centre of ``ratio_of_times``, in a quarter of the time."""
+    return centre_of_ratio(*_together(metric, row, other))
+
+
+def _together(metric: str, row: Row, other: Row) -> tuple[list[float], list[float]]:
+    """Return the visits of two rows; none where they were not timed in turns."""
+    if row.round_group() is None or row.round_group() != other.round_group():
+        return [], []
+    return row.visits(metric), other.visits(metric)

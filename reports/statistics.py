@@ -118,10 +118,8 @@ def time_ratio(
         a_round: samples of a visit.
         confidence: of the interval.
     """
-    ratios = [
-        math.log(median(a) / median(b))
-        for a, b in zip(_visits(ours, a_round), _visits(theirs, a_round), strict=False)
-    ]
+    one, other = ([median(visit) for visit in _visits(all_, a_round)] for all_ in (ours, theirs))
+    ratios = _logarithms(one, other)
     if not ratios:
         return None
     centre = fmean(ratios)
@@ -134,6 +132,17 @@ def time_ratio(
     reach = t_quantile((1 + confidence) / 2, len(ratios) - 1) * error
     low, high = math.exp(centre - reach), math.exp(centre + reach)
     return Ratio(math.exp(centre), low, high, *seen)
+
+
+def centre_of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
+    """Return the centre of ``time_ratio`` alone, of the medians of visits."""
+    ratios = _logarithms(ours, theirs)
+    return math.exp(fmean(ratios)) if ratios else None
+
+
+def _logarithms(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
+    """Return the logarithm of the ratio in each round both were visited in."""
+    return [math.log(a / b) for a, b in zip(ours, theirs, strict=False)]
 
 
 @dataclass(frozen=True)
