@@ -40,7 +40,10 @@ def _clause(item: object, names: Iterable[str]) -> str:
     found = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
     place = ".".join(str(part) for part in found["loc"])
     if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return str(unknown("key", str(found["loc"][-1]), names)) + f" at {place}"
+        key, known = str(found["loc"][-1]), set(names)
+        if key in known:
+            return f"{place} is in the wrong place: the key {key!r} belongs elsewhere"
+        return str(unknown("key", key, known)) + f" at {place}"
     if found["type"] == "missing":
         return f"{place} is missing"
     message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input ")

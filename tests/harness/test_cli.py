@@ -130,6 +130,7 @@ def _harness(*arguments, folder=ROOT):
         (["run", "quick", "--methods", "bsrr"], "did you mean 'bsr'"),
         (["run", "quick", "--methods", "bsr+bsr"], "twice"),
         (["run", "quick", "--set", "training.stepps=2"], "did you mean 'steps'"),
+        (["run", "quick", "--set", "training.batch=2"], "training.batch is in the wrong place"),
         (["run", "quick", "--set", "training.steps=two"], "is not a TOML value"),
         (["run", "quick", "--set", "training.steps"], "expected key=value"),
         (["run", "quick", "--set", "workload.batch=0"], "workload.batch = 0"),
