@@ -19,7 +19,7 @@ import pydantic
 
 from harness import metrics, record, record_text, spec, upgrade
 from harness.errors import BadInput
-from harness.files import cache_folder, replace_whole
+from harness.files import cache_folder
 from harness.frozen import Frozen, Made, digest, made_of
 from harness.recipe import Training
 from harness.record import Outcome, TrialRecord
@@ -68,10 +68,10 @@ def load(folder: Path) -> Stamped:
     """Return the records that are known and whose files have not changed."""
     found: Stamped = {}
     try:
-        header, body = _place(folder).read_bytes().split(b"\n", 1)
-        if orjson.loads(header) != _header(folder, body):
+        header, *chunks = _place(folder).read_bytes().split(b"\n")
+        if orjson.loads(header) != _header(folder, chunks):
             return {}
-        for chunk in body.split(b"\n"):
+        for chunk in chunks:
             found |= unpack(chunk)
     except (OSError, ValueError, KeyError, IndexError, TypeError):
         return {}
@@ -90,12 +90,17 @@ def save(folder: Path, chunks: Sequence[bytes]) -> None:
     """
     if not all(chunks):
         return
-    body = b"\n".join(chunks)
     try:
         place = _place(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
-        whole = orjson.dumps(_header(folder, body)) + b"\n" + body
-        replace_whole(place, lambda path: path.write_bytes(whole))
+        partial = place.with_name(f".{place.name}.{os.getpid()}")
+        try:
+            with partial.open("wb") as file:  # not synced: half an index is told by its checksum
+                file.write(orjson.dumps(_header(folder, chunks)))
+                file.writelines(b"\n" + chunk for chunk in chunks)
+            partial.replace(place)
+        finally:
+            partial.unlink(missing_ok=True)
         _drop_lost(place.parent)
     except OSError:
         return
@@ -105,8 +110,9 @@ def _place(folder: Path) -> Path:
     return cache_folder() / "records" / f"{digest(str(folder.resolve()))}.index"
 
 
-def _header(folder: Path, body: bytes) -> Plain:
-    return {"folder": str(folder.resolve()), "by": _code(), "crc32": zlib.crc32(body)}
+def _header(folder: Path, chunks: Iterable[bytes]) -> Plain:
+    checksum = functools.reduce(lambda crc, chunk: zlib.crc32(chunk, crc), chunks, 0)
+    return {"folder": str(folder.resolve()), "by": _code(), "crc32": checksum}
 
 
 def _code() -> str:

@@ -58,7 +58,6 @@ def _record(text: bytes) -> TrialRecord:
     version, key, asked, outcome, measured, missing, notes, environment, finished = parts
     if version != VERSION:
         raise DoubtError
-    reasons = _reasons(missing)
     return made_of(
         TrialRecord,
         {
@@ -66,8 +65,8 @@ def _record(text: bytes) -> TrialRecord:
             "key": _string(key),
             "spec": _spec(asked),
             "outcome": _model(Outcome, outcome),
-            "measurements": _measurements(measured, reasons),
-            "missing": reasons,
+            "measurements": _measurements(measured, missing),
+            "missing": _reasons(missing),
             "notes": _notes(notes),
             "environment": _environment(environment),
             "finished_at": _string(finished),
@@ -144,27 +143,28 @@ def _notes(text: bytes) -> list[str]:
     return value
 
 
-def _measurements(text: bytes, reasons: dict[str, str]) -> dict[str, Any]:
+def _measurements(text: bytes, missing: bytes) -> dict[str, Any]:
     measured = orjson.loads(text)
     if type(measured) is not dict:
         raise DoubtError
-    absent, samples = _shape(tuple(measured), tuple(map(type, measured.values())))
-    if not absent <= reasons.keys():
-        raise DoubtError
-    for name in samples:
+    for name in _samples(tuple(measured), tuple(map(type, measured.values())), missing):
         if set(map(type, measured[name])) not in OF_ONE_KIND:
             raise DoubtError
     return measured
 
 
 @functools.lru_cache(maxsize=8192)
-def _shape(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[frozenset[str], list[str]]:
-    """Return the metrics that have no value, and those that have a list of them."""
+def _samples(names: tuple[str, ...], kinds: tuple[type, ...], missing: bytes) -> list[str]:
+    """Return the metrics that have a list of samples; see that all others are as they should be."""
     kind_of = dict(zip(names, kinds, strict=True))
-    if not (kind_of.keys() <= NAMES and set(kinds) <= {*NUMBERS, list, NOTHING}):
+    absent = {name for name in NAMES if kind_of.get(name, NOTHING) is NOTHING}
+    if not (
+        kind_of.keys() <= NAMES
+        and set(kinds) <= {*NUMBERS, list, NOTHING}
+        and absent <= _reasons(missing).keys()
+    ):
         raise DoubtError
-    absent = frozenset(name for name in NAMES if kind_of.get(name, NOTHING) is NOTHING)
-    return absent, [name for name, kind in kind_of.items() if kind is list]
+    return [name for name, kind in kind_of.items() if kind is list]
 
 
 def _environment(text: bytes) -> dict[str, Any]:
