@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 
-from reports import batch_figures, memory_figures, training_figures
+from reports import batch_figures, memory_figures, training_figures, units
 from reports.bars import ratios
 from reports.comparison import REFERENCE, Comparison
 from reports.excerpt import IN_FIGURE, excerpt, left_out
@@ -132,7 +132,7 @@ def _setting(comparison: Comparison, batch: str | None = None) -> str:
         f"{e.get('machine', {}).get('processor')}, {e.get('machine', {}).get('cores')} cores"
         for e in comparison.machines()
     )
-    seeds = f", {comparison.seeds()} seeds" if comparison.seeds() else ""
+    seeds = f", {units.seeds(comparison.seeds())}" if comparison.seeds() else ""
     size = f" at {workload.image_size} px" if workload.image_size else ""
     said = f", batch {workload.batch}" if batch is None else batch
     return (

@@ -93,3 +93,8 @@ def signed(unit: Unit, value: float | None) -> str:
 def learning_rate(value: float | None) -> str:
     """Return a learning rate as it would be written in a suite."""
     return NOTHING if value is None else f"{value:g}"
+
+
+def seeds(number: int) -> str:
+    """Return a number of seeds in words."""
+    return "1 seed" if number == 1 else f"{number} seeds"

@@ -52,8 +52,9 @@ def _setting(comparison: Comparison) -> str:
         text += f" {OWN_DATA}"
     if trained:
         text += (
-            f" Each was trained for {trained.steps} steps with {comparison.seeds()} seeds and "
-            "tested once; the profile (memory, FLOPs, time) was taken once a row."
+            f" Each was trained for {trained.steps} steps with "
+            f"{units.seeds(comparison.seeds())} and tested once; the profile (memory, FLOPs, time) "
+            "was taken once a row."
         )
     return text + _rounds(comparison)
 
@@ -134,8 +135,8 @@ def limits(comparison: Comparison) -> list[str]:
     found = []
     if 0 < comparison.seeds() < fewest_pairs():
         found.append(
-            f"with {comparison.seeds()} seeds no difference in accuracy can be called significant; "
-            "ranges are shown, not intervals"
+            f"with {units.seeds(comparison.seeds())} no difference in accuracy can be called "
+            "significant; ranges are shown, not intervals"
         )
     found += _limits_of_rows(comparison)
     if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
