@@ -2,7 +2,7 @@
 
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,10 +12,15 @@ from reports import csv, figures, html, latex, markdown
 from reports.comparison import Comparison, Details, compare
 
 MANY_ROWS = 2000
+Writer = Callable[[], None]
 
 
 def write(
-    records: list[TrialRecord], folder: Path, title: str, details: Details
+    records: list[TrialRecord],
+    folder: Path,
+    title: str,
+    details: Details,
+    meanwhile: Callable[[list[Comparison]], None] = lambda _: None,
 ) -> list[Comparison]:
     """Write ``report.md``, ``.html`` and ``.tex``, ``comparison.csv`` and figures into a folder.
 
@@ -24,6 +29,7 @@ def write(
         folder: where the documents go.
         title: of the documents.
         details: gives a record's sidecar by its key.
+        meanwhile: is given the comparisons, before all is written.
 
     Raises:
         BadInput: there is no record to report on, or the folder cannot be written.
@@ -31,33 +37,57 @@ def write(
     comparisons = compare(records, details)
     if not comparisons:
         raise BadInput(f"no results in {folder}: expected records/*.json made by 'bsrbench run'")
-    try:
-        with _beside(comparisons, lambda: _for_machines_and_browsers(comparisons, folder, title)):
-            drawn = figures.write_all(comparisons, folder)
-            markdown.write(comparisons, drawn, title, folder / "report.md")
-            latex.write(comparisons, title, folder / "report.tex")
-    except OSError as error:
-        raise BadInput(f"cannot write the report into {folder}: {error.strerror}") from error
+    beside = (
+        lambda: csv.write(comparisons, folder / "comparison.csv"),
+        lambda: html.write(comparisons, title, folder / "report.html"),
+    )
+    with _beside(comparisons, [_explained(writer, folder) for writer in beside]):
+        _explained(lambda: _write_here(comparisons, folder, title), folder)()
+        meanwhile(comparisons)
     return comparisons
 
 
-def _for_machines_and_browsers(comparisons: list[Comparison], folder: Path, title: str) -> None:
-    csv.write(comparisons, folder / "comparison.csv")
-    html.write(comparisons, title, folder / "report.html")
+def _write_here(comparisons: list[Comparison], folder: Path, title: str) -> None:
+    drawn = figures.write_all(comparisons, folder)
+    markdown.write(comparisons, drawn, title, folder / "report.md")
+    latex.write(comparisons, title, folder / "report.tex")
+
+
+def _explained(writer: Writer, folder: Path) -> Writer:
+    """Return a writer whose errors say what could not be written."""
+
+    def write_or_explain() -> None:
+        try:
+            writer()
+        except OSError as error:
+            raise BadInput(f"cannot write the report into {folder}: {error.strerror}") from error
+
+    return write_or_explain
 
 
 @contextmanager
-def _beside(comparisons: list[Comparison], write_some: Callable[[], None]) -> Iterator[None]:
-    """Write some documents in a process beside this one if there are very many rows, else here."""
+def _beside(comparisons: list[Comparison], writers: Sequence[Writer]) -> Iterator[None]:
+    """Let writers run in processes of their own if there are very many rows, else here."""
     rows = sum(len(comparison.rows) for comparison in comparisons)
     # Where torch has been loaded its threads may run, which a fork would lose.
     if rows < MANY_ROWS or "torch" in sys.modules:
         yield
-        write_some()
+        for writer in writers:
+            writer()
         return
-    beside = multiprocessing.get_context("fork").Process(target=write_some)
-    beside.start()
+    fork = multiprocessing.get_context("fork")
+    processes = [fork.Process(target=_silently, args=(writer,)) for writer in writers]
+    for process in processes:
+        process.start()
     yield
-    beside.join()
-    if beside.exitcode:
-        write_some()  # so that the error is seen here
+    for process, writer in zip(processes, writers, strict=True):
+        process.join()
+        if process.exitcode:
+            writer()  # so that the error is seen here
+
+
+def _silently(writer: Writer) -> None:
+    try:
+        writer()
+    except BadInput:
+        sys.exit(1)

@@ -38,8 +38,13 @@ def make_report(folder: Path, title: str) -> None:
 
     pool = gather([folder])
     _say_aside(pool.aside)
-    comparisons = write.write(pool.records, folder, f"bsrbench: {title}", pool.detail)
-    terminal.show(comparisons, Console())
+    write.write(
+        pool.records,
+        folder,
+        f"bsrbench: {title}",
+        pool.detail,
+        lambda comparisons: terminal.show(comparisons, Console()),
+    )
     click.echo(f"report: {folder / 'report.html'}")
 
 
