@@ -36,8 +36,8 @@ class Quest:
     memory_bytes: int
     first: int
     whole: int = 4
-    finalists: int = 2
-    rows: int = 4
+    finalists: int = 3
+    rows: int = 5
     seed: int = 0
 
     def fits(self, cost: StepCost) -> bool:
