@@ -16,7 +16,7 @@ from harness.spec import Profile, TrialSpec, Workload
 from harness.training import logits
 from methods.parts import kernels
 
-ROUNDS = 13
+ROUNDS = 7
 WORKLOAD = {"model": "deit_small_patch16_224", "classes": 100, "image_size": 224, "threads": 2}
 FULL = {"method": "full", "micro_batch": None}
 # What lives between steps is alive at every moment of one, the peak included.
