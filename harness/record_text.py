@@ -32,7 +32,8 @@ def _keys(kind: type[Frozen], depth: int) -> tuple[bytes, ...]:
 
 
 RECORD_KEYS, RECORD_END = _keys(TrialRecord, 1), b"\n}\n"
-SPEC_KEYS, SPEC_END = _keys(TrialSpec, 2), b"\n }"
+*ASKED_KEYS, SEED_KEY = _keys(TrialSpec, 2)
+SPEC_END = b"\n }"
 ENVIRONMENT_START, NEXT_KEY, ENVIRONMENT_END = b'{\n  "', b',\n  "', b"\n }"
 VERSION = str(SCHEMA_VERSION).encode()
 
@@ -90,7 +91,7 @@ def _cut(text: bytes, keys: Sequence[bytes], end: bytes) -> list[bytes]:
             raise DoubtError
         parts.append(text[start:found])
         start = found + len(key)
-    parts.append(text[start : -len(end)])
+    parts.append(text[start : len(text) - len(end)])
     return parts
 
 
@@ -102,12 +103,24 @@ def _string(text: bytes) -> str:
 
 
 def _spec(text: bytes) -> TrialSpec:
-    method, options, workload, training, profile, seed = _cut(text, SPEC_KEYS, SPEC_END)
-    drawn, chosen = orjson.loads(seed), orjson.loads(options)
-    if type(drawn) is not int or drawn < 0 or type(chosen) is not dict:
+    before, key, behind = text.rpartition(SEED_KEY)
+    if not (key and behind.endswith(SPEC_END)):
         raise DoubtError
-    own = {"method": _string(method), "options": chosen, "seed": drawn}
-    return made_of(TrialSpec, _parts(workload, training, profile) | own)
+    seed = orjson.loads(behind[: -len(SPEC_END)])
+    if type(seed) is not int or seed < 0:
+        raise DoubtError
+    return made_of(TrialSpec, _but_for_its_seed(before) | {"seed": seed})
+
+
+@functools.lru_cache(maxsize=8192)
+def _but_for_its_seed(text: bytes) -> dict[str, Any]:
+    """Return the fields of a spec; its text ends before the key of the seed."""
+    method, options, workload, training, profile = _cut(text, ASKED_KEYS, b"")
+    chosen = orjson.loads(options)
+    if type(chosen) is not dict:
+        raise DoubtError
+    own = {"method": _string(method), "options": chosen}
+    return _parts(workload, training, profile) | own
 
 
 @functools.lru_cache(maxsize=65536)

@@ -137,10 +137,7 @@ class Comparison:
 
     def machines(self) -> list[dict[str, Any]]:
         """Return each machine the records come from, once."""
-        found = {
-            r.environment["machine_id"]: r.environment for row in self.rows for r in row.records
-        }
-        return list(found.values())
+        return list({row.machine(): row.records[-1].environment for row in self.rows}.values())
 
     def differences(self) -> list[str]:
         """Return every setting in which the rows' specs differ, apart from the methods."""

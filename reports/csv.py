@@ -2,8 +2,12 @@
 
 import csv
 import functools
+import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
+
+import orjson
 
 from harness.metrics import METRICS
 from harness.spec import Workload
@@ -13,7 +17,7 @@ from reports.row import Row
 
 LISTS = ("tokens_after_block", "accuracy_by_task")  # whose median says nothing
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
-
+COMPARED = (REFERENCE, BASELINE)
 
 NUMBERS = tuple(metric for metric in METRICS if metric not in LISTS)
 HEADING = (
@@ -22,33 +26,42 @@ HEADING = (
     *("learning_rate", "seeds"),
     *NUMBERS,
     *LISTS,
-    *(f"{metric}_over_{method}" for metric in RELATIVE for method in (REFERENCE, BASELINE)),
+    *(f"{metric}_over_{method}" for metric in RELATIVE for method in COMPARED),
 )
 
 
 def write(comparisons: list[Comparison], path: Path) -> None:
     """Write the file; what was not measured is an empty cell."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.writer(file, lineterminator="\n")
-        lines.writerow(HEADING)
+        file.write(f"{_texts(HEADING)}\n")
         for comparison in comparisons:
-            lines.writerows(_cells(comparison, row) for row in comparison.rows)
+            file.writelines(f"{_line(comparison, row)}\n" for row in comparison.rows)
 
 
-def _cells(comparison: Comparison, row: Row) -> list[object]:
+def _line(comparison: Comparison, row: Row) -> str:
     spec = row.trained()
-    return [
-        in_csv(row.label),
-        in_csv(row.spec.method),
-        in_csv("; ".join(row.failures()) or "completed"),
-        *_settings(row.spec.workload),
-        spec.training.learning_rate if spec and spec.training else None,
-        len(row.accuracies()),
-        *map(row.value, NUMBERS),
-        " ".join(str(count) for count in row.tokens()),
-        in_csv(_by_task(row)),
-        *(comparison.ratio(row, metric, to) for metric in RELATIVE for to in (REFERENCE, BASELINE)),
-    ]
+    rate = spec.training.learning_rate if spec and spec.training else None
+    ratios = [comparison.ratio(row, metric, to) for metric in RELATIVE for to in COMPARED]
+    parts = (
+        _texts((row.label, row.spec.method, "; ".join(row.failures()) or "completed")),
+        _settings(row.spec.workload),
+        _numbers([rate, len(row.accuracies()), *map(row.value, NUMBERS)]),
+        _texts((" ".join(map(str, row.tokens())), _by_task(row))),
+        _numbers(ratios),
+    )
+    return ",".join(parts)
+
+
+def _texts(cells: Iterable[object]) -> str:
+    """Return cells that may need quotes."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(map(in_csv, cells))  # quotes what has one
+    return line.getvalue()[:-1]
+
+
+def _numbers(cells: Sequence[float | None]) -> str:
+    """Return cells of numbers, a sixth of the time that the writer of texts takes for them."""
+    return orjson.dumps(cells).decode()[1:-1].replace("null", "")
 
 
 def _by_task(row: Row) -> str:
@@ -58,6 +71,6 @@ def _by_task(row: Row) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _settings(workload: Workload) -> list[object]:
+def _settings(workload: Workload) -> str:
     several = workload.multitask.model_dump_json() if workload.multitask else ""
-    return [in_csv(value) for value in (workload.model_dump() | {"multitask": several}).values()]
+    return _texts((workload.model_dump() | {"multitask": several}).values())

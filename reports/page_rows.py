@@ -22,7 +22,7 @@ from reports.page_columns import (
     NumberColumn,
 )
 from reports.palette import colour_of
-from reports.row import Row
+from reports.row import Row, numbers
 from reports.shades import legible
 from reports.statistics import Summary, mean_and_range, median_and_quartiles
 
@@ -33,17 +33,11 @@ NOT_ASKED = "not asked for"  # begins the reason of what belongs to another tria
 
 def samples(record: TrialRecord, metric: str) -> list[float]:
     """Return a record's finite numbers for a metric: none, one, or its samples."""
-    return _finite([record], metric)
+    return _finite(numbers(record, metric))
 
 
-def _finite(records: Iterable[TrialRecord], metric: str) -> list[float]:
-    """Return the finite numbers of several records."""
-    found: list[float] = []
-    for record in records:
-        value = record.measurements.get(metric)
-        if value is not None:
-            found += map(float, value) if isinstance(value, list) else [float(value)]
-    return list(filter(math.isfinite, found))
+def _finite(found: Iterable[float]) -> list[float]:
+    return list(filter(math.isfinite, map(float, found)))
 
 
 def row_data(row: Row, detail: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +85,7 @@ def missing(row: Row) -> dict[str, str]:
     """Return why metrics have no value: of several trials the one that was asked for them."""
     found: dict[str, str] = {}
     for column in NUMBERS:
-        if column.metric not in METRICS or any(samples(r, column.metric) for r in row.records):
+        if column.metric not in METRICS or _finite(row.samples().get(column.metric, ())):
             continue
         reasons = [r.missing[column.metric] for r in row.records if column.metric in r.missing]
         asked = [reason for reason in reasons if not reason.startswith(NOT_ASKED)]
@@ -104,9 +98,12 @@ def _number(row: Row, column: NumberColumn, detail: dict[str, Any]) -> list[floa
     if column.metric == UNEXPLAINED_BYTES:
         rest = detail.get("allocated", {}).get("unexplained_bytes")
         return None if rest is None else [rest]
-    numbers = _finite(row.records, column.metric)
+    every = row.samples().get(column.metric)
+    if every is None:
+        return None
     of_samples = METRICS[column.metric].samples
-    found = median_and_quartiles(numbers) if of_samples else mean_and_range(numbers)
+    finite = _finite(every)
+    found = median_and_quartiles(finite) if of_samples else mean_and_range(finite)
     if found is None:
         return None
     if found.low == found.high and not of_samples:

@@ -1,7 +1,6 @@
 """A row of a comparison: all trials that differ only in seed or in what was measured."""
 
 import math
-from collections import defaultdict
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
@@ -49,20 +48,42 @@ class Row:
 
     def value_of(self, metric: str) -> float | None:
         """Return the same without looking at other metrics, for those who ask for one or two."""
-        found = [n for record in self.records for n in numbers(record, metric)]
+        found = self._numbers(metric)
         return _centre(metric, found) if found else None
+
+    def _numbers(self, metric: str) -> list[float]:
+        if metric not in self._asked:
+            self._asked[metric] = [n for record in self.records for n in numbers(record, metric)]
+        return self._asked[metric]
+
+    @cached_property
+    def _asked(self) -> dict[str, list[float]]:
+        """Samples asked for before: every writer asks for the same few again."""
+        return {}
 
     @cached_property
     def _values(self) -> dict[str, float]:
         """All values at once: a report of thousands of rows asks for each several times."""
-        found: dict[str, list[float]] = defaultdict(list)
+        return {metric: _centre(metric, found) for metric, found in self.samples().items()}
+
+    def samples(self) -> dict[str, list[float]]:
+        """Return all samples of each metric that has any, in the order of the records."""
+        return self._samples
+
+    @cached_property
+    def _samples(self) -> dict[str, list[float]]:
+        found: dict[str, list[float]] = {}
         for record in self.records:
             for metric, value in record.measurements.items():
+                if value is None:
+                    continue
                 if type(value) is list:
-                    found[metric] += value
-                elif value is not None:
+                    found[metric] = [*found.get(metric, []), *value]
+                elif metric in found:
                     found[metric].append(value)  # type: ignore[arg-type]  # not a list
-        return {metric: _centre(metric, values) for metric, values in found.items() if values}
+                else:
+                    found[metric] = [value]  # type: ignore[list-item]
+        return {metric: values for metric, values in found.items() if values}
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return a metric's value for each seed that was trained."""
@@ -78,11 +99,7 @@ class Row:
 
     def accuracies(self) -> list[float]:
         """Return the test accuracy of each seed."""
-        return self._accuracies
-
-    @cached_property
-    def _accuracies(self) -> list[float]:
-        return [n for r in self.records for n in numbers(r, "accuracy_top1")]
+        return self._numbers("accuracy_top1")
 
     def by_task(self) -> dict[str, dict[int, float]]:
         """Return the test accuracy of each of several tasks by seed; nothing where there is one."""
@@ -109,16 +126,20 @@ class Row:
 
     @cached_property
     def _step_seconds(self) -> Summary | None:
-        return median_and_quartiles([n for r in self.records for n in numbers(r, "step_seconds")])
+        return median_and_quartiles(self._numbers("step_seconds"))
 
     def tokens(self) -> list[int]:
         """Return the tokens after each block, as observed."""
-        return [int(n) for r in self.records for n in numbers(r, "tokens_after_block")]
+        return [n for r in self.records for n in map(int, numbers(r, "tokens_after_block"))]
 
     def round_group(self) -> str | None:
         """Return the round group the row was timed in."""
-        groups = [r.environment.get("round_group") for r in self.records if r.spec.profile]
-        return groups[0] if groups else None
+        return self._round_group
+
+    @cached_property
+    def _round_group(self) -> str | None:
+        record = self.profiled()
+        return record.environment.get("round_group") if record else None
 
     def profiled(self) -> TrialRecord | None:
         """Return the record of the row's profile, if there is one."""

@@ -1,17 +1,19 @@
 """Make every document of a results folder from its records."""
 
+import importlib
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from harness.errors import BadInput
 from harness.record import TrialRecord
-from reports import csv, figures, html, latex, markdown
+from harness.record_files import no_collection
+from reports import csv, figures, html, latex, markdown, words
 from reports.comparison import Comparison, Details, compare
 
-MANY_ROWS = 2000
+MANY_ROWS, MANY_RECORDS = 2000, 10_000
 Writer = Callable[[], None]
 
 
@@ -34,16 +36,19 @@ def write(
     Raises:
         BadInput: there is no record to report on, or the folder cannot be written.
     """
-    comparisons = compare(records, details)
-    if not comparisons:
-        raise BadInput(f"no results in {folder}: expected records/*.json made by 'bsrbench run'")
-    beside = (
-        lambda: csv.write(comparisons, folder / "comparison.csv"),
-        lambda: html.write(comparisons, title, folder / "report.html"),
-    )
-    with _beside(comparisons, [_explained(writer, folder) for writer in beside]):
-        _explained(lambda: _write_here(comparisons, folder, title), folder)()
-        meanwhile(comparisons)
+    with no_collection() if len(records) >= MANY_RECORDS else nullcontext():
+        comparisons = compare(records, details)
+        if not comparisons:
+            raise BadInput(
+                f"no results in {folder}: expected records/*.json made by 'bsrbench run'"
+            )
+        beside = (
+            lambda: csv.write(comparisons, folder / "comparison.csv"),
+            lambda: html.write(comparisons, title, folder / "report.html"),
+        )
+        with _beside(comparisons, [_explained(writer, folder) for writer in beside]):
+            _explained(lambda: _write_here(comparisons, folder, title), folder)()
+            meanwhile(comparisons)
     return comparisons
 
 
@@ -75,6 +80,9 @@ def _beside(comparisons: list[Comparison], writers: Sequence[Writer]) -> Iterato
         for writer in writers:
             writer()
         return
+    importlib.import_module("scipy.special")  # the processes share what is loaded and looked up
+    for comparison in comparisons:
+        words.summary(comparison)
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=_silently, args=(writer,)) for writer in writers]
     for process in processes:

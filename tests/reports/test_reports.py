@@ -153,6 +153,18 @@ def test_tries_of_learning_rates_are_no_results(records, make_spec, make_record)
     assert only([*records, tried]).find("full").accuracy().count == 2
 
 
+def test_a_row_joins_its_records_samples_and_leaves_them_as_they_are(make_trial):
+    trials = [
+        make_trial("bsr", seed=seed, accuracy_top1=0.5, curve_accuracies=[0.25, 0.5])
+        for seed in (0, 1)
+    ]
+    (row,) = only(trials).rows
+
+    assert row.samples()["curve_accuracies"] == [0.25, 0.5, 0.25, 0.5]
+    assert row.samples()["accuracy_top1"] == [0.5, 0.5]
+    assert [trial.measurements["curve_accuracies"] for trial in trials] == [[0.25, 0.5]] * 2
+
+
 def test_a_failure_is_a_row_with_its_reason(records, make_record, tmp_path):
     failed = make_record("bias", status="out of memory")
     (comparison,) = write.write([*records, failed], tmp_path, "t", no_details)
