@@ -168,6 +168,11 @@ class _Table:
         self._alive.append(value)
         return number
 
+    def numbers(self, values: Iterable[Any]) -> list[int]:
+        """Return the places of values, most of which were seen before."""
+        known = self._of_object
+        return [known[id(v)] if id(v) in known else self.number(v) for v in values]
+
     def number_of(self, value: tuple[Any, ...]) -> int:
         """Return the place of names and numbers, faster than ``number`` does."""
         number = self._of_names.setdefault(value, len(self.values))
@@ -239,7 +244,7 @@ def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
         tables.part.number(made.missing),
         tables.part.number(made.notes),
         tables.environment.number_of(tuple(environment)),
-        [tables.part.number(value) for value in environment.values()],
+        tables.part.numbers(environment.values()),
     ]
 
 

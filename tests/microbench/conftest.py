@@ -11,7 +11,7 @@ OF_RECORDS = (
     "# Commands over very many records",
     "",
     "Each run is a process of its own, on two cores, with the files in the page cache. *First*: no",
-    "index of the folder yet. Later runs: median [least, most]. Memory: of the process itself.",
+    "index of the folder yet. Median [least, most]. Memory: of the process itself.",
     "",
 )
 HEADING = (
@@ -58,10 +58,12 @@ def table_of_records(found):
     by_command = sorted(found, key=lambda b: (b.params["command"], b.extra_info["records"]))
     for bench in by_command:
         seconds, info = bench.stats, bench.extra_info
-        later = f"{seconds.median:.1f} s [{seconds.min:.1f}, {seconds.max:.1f}]"
+        first, firsts = statistics.median(info["first_seconds"]), info["first_seconds"]
         lines.append(
-            f"| {bench.params['command']} | {info['records']:,} | {info['first_seconds']:.1f} s | "
-            f"{later} | {info['peak_resident_bytes'] / 2**20:.0f} MiB |"
+            f"| {bench.params['command']} | {info['records']:,} | "
+            f"{first:.1f} s [{min(firsts):.1f}, {max(firsts):.1f}] | "
+            f"{seconds.median:.1f} s [{seconds.min:.1f}, {seconds.max:.1f}] | "
+            f"{info['peak_resident_bytes'] / 2**20:.0f} MiB |"
         )
     return lines
 
