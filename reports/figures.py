@@ -8,6 +8,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
+from matplotlib.transforms import Bbox
 
 from reports import batch_figures, memory_figures, training_figures, units
 from reports.bars import ratios
@@ -123,7 +124,7 @@ def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str)
     """Write the setting under a picture and save it."""
     footnote = "\n".join(textwrap.wrap(setting, 100))
     canvas.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
-    return _save(canvas, folder, name, f"{caption} {setting}")
+    return save(canvas, folder, name, f"{caption} {setting}")
 
 
 def _setting(comparison: Comparison, batch: str | None = None) -> str:
@@ -140,12 +141,23 @@ def _setting(comparison: Comparison, batch: str | None = None) -> str:
     )
 
 
-def _save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
-    # No date in the files: the same records give the same bytes.
+def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
+    """Write a picture as PNG, SVG and PDF, without a date: the same records, the same bytes."""
     with warnings.catch_warnings():
         # A name in a script the font lacks is drawn as boxes here and stands whole in the tables.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
-        canvas.savefig(folder / f"{name}.png", metadata={"Software": None})
-        canvas.savefig(folder / f"{name}.svg", metadata={"Date": None, "Description": caption})
-        canvas.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None, "Subject": caption})
+        whole = _laid_out(canvas)
+        for ending, metadata in (
+            ("png", {"Software": None}),
+            ("svg", {"Date": None, "Description": caption}),
+            ("pdf", {"CreationDate": None, "Subject": caption}),
+        ):
+            canvas.savefig(folder / f"{name}.{ending}", metadata=metadata, bbox_inches=whole)
     return Figure(name, caption)
+
+
+def _laid_out(canvas: Canvas) -> Bbox:
+    """Lay a picture out once for all its files, and return what is drawn of it, in inches."""
+    canvas.draw_without_rendering()
+    canvas.set_layout_engine("none")
+    return canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])

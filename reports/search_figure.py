@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Canvas
 
 from harness.found import Found
 from reports import units
-from reports.figures import STYLE
+from reports.figures import STYLE, save
 from reports.palette import COLOUR_OF, EDGE_COLOUR
 from reports.search_rows import Measured
 
@@ -26,7 +26,7 @@ def write(found: Found, rows: list[Measured], folder: Path) -> bool:
     complete = [row for row in rows if row.is_complete()]
     if complete:
         with mpl.rc_context(fname=STYLE):
-            _save(_draw(found, complete, rows[0]), folder)
+            save(_draw(found, complete, rows[0]), folder, FIGURE, CAPTION)
     return bool(complete)
 
 
@@ -93,9 +93,3 @@ def _line(axes: Axes, points: list[tuple[float, float]]) -> None:
             line.append((cost, accuracy))
     costs, accuracies = [cost for cost, _ in line], [accuracy for _, accuracy in line]
     axes.plot(costs, accuracies, "--", color=EDGE_COLOUR, linewidth=1, zorder=1, label="front")
-
-
-def _save(canvas: Canvas, folder: Path) -> None:
-    canvas.savefig(folder / f"{FIGURE}.png", metadata={"Software": None})
-    canvas.savefig(folder / f"{FIGURE}.svg", metadata={"Date": None, "Description": CAPTION})
-    canvas.savefig(folder / f"{FIGURE}.pdf", metadata={"CreationDate": None, "Subject": CAPTION})

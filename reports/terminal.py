@@ -1,6 +1,7 @@
 """The comparison as a table on a terminal."""
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -36,9 +37,11 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
 
 def _fitting(comparison: Comparison, console: Console) -> Table:
     """Return the whole table if it fits, else the short one, its names folded where they must."""
-    drawn = _draw(*table.cells(comparison), table.best(comparison, table.shown(comparison)))
-    if _overflow(drawn, console) <= 0:
-        return drawn
+    titles, rows = table.cells(comparison)
+    if _least_width(titles, rows) <= console.width:
+        drawn = _draw(titles, rows, table.best(comparison, table.shown(comparison)))
+        if _overflow(drawn, console) <= 0:
+            return drawn
     best = table.best(comparison, table.short_columns(comparison))
     titles, rows = table.short_cells(comparison)
     drawn = _draw(titles, rows, best)
@@ -47,6 +50,17 @@ def _fitting(comparison: Comparison, console: Console) -> Table:
         return drawn
     longest = min(IN_TABLE, max(len(row[0]) for row in rows))
     return _draw(titles, rows, best, max(LEAST_NAME, longest - overflow))
+
+
+def _least_width(titles: list[str], rows: list[list[str]]) -> int:
+    """Return what a table needs without its names; to draw and measure it takes much longer."""
+    headed = zip(titles, *rows, strict=True)
+    columns = [[*_heading(title).split("\n"), *cells] for title, *cells in headed]
+    return sum(1 + max(map(cell_len, column)) for column in columns[1:])
+
+
+def _heading(title: str) -> str:
+    return title.replace(" ", "\n", 1)
 
 
 def _overflow(drawn: Table, console: Console) -> int:
@@ -60,7 +74,7 @@ def _draw(
 ) -> Table:
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
-        heading = Text(title.replace(" ", "\n", 1))
+        heading = Text(_heading(title))
         if index == 0:
             drawn.add_column(heading, overflow="fold", max_width=most)
         else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from harness.errors import BadInput
 from harness.record import TrialRecord
 from harness.record_files import no_collection
-from reports import csv, figures, html, latex, markdown, words
+from reports import csv, figures, html, latex, markdown
 from reports.comparison import Comparison, Details, compare
 
 MANY_ROWS, MANY_RECORDS = 2000, 10_000
@@ -82,7 +82,7 @@ def _beside(comparisons: list[Comparison], writers: Sequence[Writer]) -> Iterato
         return
     importlib.import_module("scipy.special")  # the processes share what is loaded and looked up
     for comparison in comparisons:
-        words.summary(comparison)
+        comparison.pareto_front()
     fork = multiprocessing.get_context("fork")
     processes = [fork.Process(target=_silently, args=(writer,)) for writer in writers]
     for process in processes:
