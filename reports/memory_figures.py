@@ -1,6 +1,8 @@
 """What memory consists of at the peak, block by block, by each meter, and through a step."""
 
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -22,6 +24,7 @@ METERS = {
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 PEAK = "peak"
 PHASE_MARKS = {"backward": "v", "optimizer": "s", PEAK: "D"}
+MOST_POINTS = 2000  # of one line
 MOST_TIMELINES = 4  # more filled areas hide each other
 
 
@@ -143,10 +146,28 @@ def _draw_timeline(axes: Axes, label: str, found: dict[str, Any]) -> None:
     module = found["modules"][found["module"][top]] or "no module"
     colour = colour_of(label)
     said = f"{in_figure(label)}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
-    axes.plot(x, sizes, color=colour, drawstyle="steps-post", linewidth=1, label=said)
-    axes.fill_between(x, sizes, step="post", color=colour, alpha=0.12, linewidth=0)
+    places = drawn_places(sizes)
+    along, up = [x[place] for place in places], [sizes[place] for place in places]
+    axes.plot(along, up, color=colour, drawstyle="steps-post", linewidth=1, label=said)
+    axes.fill_between(along, up, step="post", color=colour, alpha=0.12, linewidth=0)
     begins = {phase: found["phase"].index(at) for at, phase in enumerate(found["phases"])}
     for phase, mark in PHASE_MARKS.items():
         place = top if phase == PEAK else begins.get(phase)
         if place is not None:
             axes.plot(x[place], sizes[place], mark, color="white", markeredgecolor=colour)
+
+
+def drawn_places(sizes: Sequence[float]) -> Sequence[int]:
+    """Return the places a line is drawn through: all, or as many as a picture can show.
+
+    Of each stretch of very many the first, least, largest and last stay, so no peak is cut.
+    """
+    if len(sizes) <= MOST_POINTS:
+        return range(len(sizes))
+    size = math.ceil(4 * len(sizes) / MOST_POINTS)
+    kept: set[int] = set()
+    for start in range(0, len(sizes), size):
+        stretch = range(start, min(start + size, len(sizes)))
+        ends = min(stretch, key=sizes.__getitem__), max(stretch, key=sizes.__getitem__)
+        kept |= {stretch[0], *ends, stretch[-1]}
+    return sorted(kept)

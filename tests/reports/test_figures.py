@@ -7,7 +7,7 @@ import pytest
 from reports import figures, palette, words, write
 from reports.comparison import compare
 from reports.excerpt import excerpt, left_out
-from reports.memory_figures import block_bytes
+from reports.memory_figures import MOST_POINTS, block_bytes, drawn_places
 
 MIB = 2**20
 SHIPPED = [name for name in palette.COLOUR_OF if "+" not in name]
@@ -139,3 +139,18 @@ def test_what_failed_is_a_row_in_every_table(make, tmp_path):
     assert words.failures(comparison) == ["bsr, seed 0: timeout (why)"]
     for name in ("report.md", "report.tex", "comparison.csv"):
         assert "timeout (why)" in (tmp_path / name).read_text()
+
+
+def test_a_long_line_keeps_every_stretch_s_least_and_largest():
+    sizes = [float((place * 7919) % 10_007) for place in range(11_000)]
+
+    places = drawn_places(sizes)
+    drawn = [sizes[place] for place in places]
+
+    assert len(places) <= MOST_POINTS
+    assert list(places) == sorted(set(places))
+    assert (places[0], places[-1]) == (0, 10_999)
+    for start in range(0, 11_000, 22):  # what a stretch is for so many
+        stretch = sizes[start : start + 22]
+        assert {min(stretch), max(stretch)} <= set(drawn)
+    assert list(drawn_places(sizes[:2000])) == list(range(2000))
