@@ -9,7 +9,7 @@ from harness.frozen import Frozen
 from harness.metrics import METRICS
 from harness.spec import TrialSpec
 
-SCHEMA_VERSION: Final = 5
+SCHEMA_VERSION: Final = 6
 
 
 class Status(StrEnum):
@@ -31,6 +31,7 @@ class Outcome(Frozen):
 
 
 Value = int | float | list[float] | list[int] | None
+TimesByKey = dict[str, dict[str, list[float]]]  # a record's key -> metric -> samples
 
 
 # What reports read of an environment, and its types; the rest is shown as it is.
@@ -77,9 +78,14 @@ class TrialRecord(Frozen):
         notes: what a reader of the numbers must know (what a meter could not count, doubts).
         environment: machine, device, versions, commit, round group, what the method said.
         finished_at: UTC, ISO 8601.
+        beside: times of rows that were stored before and timed again in this record's round group:
+            key of their record -> metric -> samples. Ratios between this row and them are taken
+            from these.
+        began_at: when the first pass of the trial began, UTC, ISO 8601; ``None`` where that was
+            not kept (schema 5 and before).
     """
 
-    schema_version: Literal[5] = SCHEMA_VERSION
+    schema_version: Literal[6] = SCHEMA_VERSION
     key: str
     spec: TrialSpec
     outcome: Outcome
@@ -88,6 +94,8 @@ class TrialRecord(Frozen):
     notes: list[str] = []
     environment: dict[str, Any]
     finished_at: str
+    beside: TimesByKey = {}
+    began_at: str | None = None
 
     @model_validator(mode="after")
     def _can_be_reported(self) -> "TrialRecord":

@@ -245,6 +245,8 @@ def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
         tables.part.number(made.notes),
         tables.environment.number_of(tuple(environment)),
         tables.part.numbers(environment.values()),
+        made.beside,
+        made.began_at,
     ]
 
 
@@ -270,7 +272,8 @@ def unpack(chunk: bytes) -> Stamped:
     environments = packed["environment"]
 
     def read(line: list[Any]) -> TrialRecord:
-        key, finished, seed, asked, outcome, shape, values, missing, notes, named, told = line
+        key, finished, seed, asked, outcome, shape, values, missing, notes, named, told = line[:11]
+        beside, began = line[11:]
         empty, filled = measured[shape]
         numbers = empty.copy()
         numbers.update(zip(filled, values, strict=True))
@@ -285,6 +288,8 @@ def unpack(chunk: bytes) -> Stamped:
             "notes": parts[notes],
             "environment": dict(environment),
             "finished_at": finished,
+            "beside": beside,
+            "began_at": began,
         }
         return made_of(TrialRecord, whole)
 

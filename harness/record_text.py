@@ -10,18 +10,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.frozen import Frozen, Made, made_of
 from harness.metrics import METRICS
 from harness.recipe import Training
-from harness.record import SCHEMA_VERSION, Outcome, TrialRecord, wrong_in
+from harness.record import SCHEMA_VERSION, Outcome, TimesByKey, TrialRecord, wrong_in
 from harness.spec import Profile, TrialSpec, Workload
 
 NAMES = frozenset(METRICS)
 NUMBERS = (int, float)
 OF_ONE_KIND: tuple[set[type], ...] = ({int}, {float}, set())  # others become all floats: not here
 NOTHING = type(None)
+TIMES = TypeAdapter(TimesByKey, config=ConfigDict(strict=True))
 
 
 def _keys(kind: type[Frozen], depth: int) -> tuple[bytes, ...]:
@@ -56,7 +57,8 @@ def fast_record(text: bytes) -> TrialRecord | None:
 
 def _record(text: bytes) -> TrialRecord:
     parts = _cut(text, RECORD_KEYS, RECORD_END)
-    version, key, asked, outcome, measured, missing, notes, environment, finished = parts
+    version, key, asked, outcome, measured, missing, notes, environment = parts[:8]
+    finished, beside, began = parts[8:]
     if version != VERSION:
         raise DoubtError
     return made_of(
@@ -71,6 +73,8 @@ def _record(text: bytes) -> TrialRecord:
             "notes": _notes(notes),
             "environment": _environment(environment),
             "finished_at": _string(finished),
+            "beside": {} if beside == b"{}" else TIMES.validate_json(beside),
+            "began_at": None if began == b"null" else _string(began),
         },
     )
 

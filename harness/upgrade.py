@@ -52,6 +52,11 @@ def _to_5(data: dict[str, Any]) -> dict[str, Any]:
     return _with_keys(data, 5, {"workload": {"multitask": LATER_KEYS["workload"]["multitask"]}})
 
 
+def _to_6(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 6 knows rows timed again beside a new one, and when a trial began."""
+    return _explained(data | {"schema_version": 6, "beside": {}, "began_at": None})
+
+
 def _with_keys(
     data: dict[str, Any], version: int, keys: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -76,4 +81,5 @@ STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
     2: _to_3,
     3: _to_4,
     4: _to_5,
+    5: _to_6,
 }

@@ -181,7 +181,7 @@ def test_records_of_every_schema_version_are_read(path):
         assert record.missing[name] == NEW_METRIC
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-[2-5].json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-[2-6].json")), ids=lambda path: path.stem)
 def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
     """The id stands in the record's key; a run must find what is stored."""
     record = read_record(path)
@@ -193,9 +193,9 @@ def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
 
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
-    path.write_text(path.read_text().replace('"schema_version": 5', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 6', '"schema_version": 99'))
 
-    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 5"):
+    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 6"):
         read_record(path)
 
 
