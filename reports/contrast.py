@@ -1,22 +1,18 @@
 """A new row put against a baseline row: findings, what is unlike, what to know."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from reports import finding, verdict
+from reports import finding
 from reports.comparison import Details
 from reports.finding import COMPARED, Finding
+from reports.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
 from reports.row import Row
-from reports.statistics import (
-    MOST_PAIRS,
-    Difference,
-    Summary,
-    holm,
-    mean_and_range,
-    pairs_to_show,
-)
+from reports.seeds import Pairing, who_had_which
+from reports.statistics import Difference, Summary, holm, mean_and_range
 from reports.unlike import Unlike, unlike
+from reports.verdict import fewest_pairs, with_others
 
 
 @dataclass(frozen=True)
@@ -41,6 +37,7 @@ class Contrast:
     Attributes:
         new: the row in question.
         baseline: the row compared with.
+        seeds: those each was tested with.
         findings: a metric each, those that either row has.
         tasks: the accuracies of each of several tasks.
         unlike: settings and circumstances in which the two differ.
@@ -51,6 +48,7 @@ class Contrast:
 
     new: Row
     baseline: Row
+    seeds: Pairing
     findings: tuple[Finding, ...]
     tasks: tuple[Finding, ...]
     unlike: tuple[Unlike, ...]
@@ -98,6 +96,7 @@ def _contrast(
     return Contrast(
         new,
         baseline,
+        Pairing.of(new, baseline),
         tuple(
             found
             for found in (accuracy, *others)
@@ -106,7 +105,7 @@ def _contrast(
         tuple(finding.of_tasks(new, baseline)),
         tuple(unlike(new, baseline, details)),
         (_spread(new), _spread(baseline)),
-        tuple(_remarks(new, baseline, apart)),
+        tuple(_remarks(new, baseline, apart, comparisons)),
         pair.setting,
     )
 
@@ -118,24 +117,36 @@ def _spread(row: Row) -> Spread:
     return Spread(row.label, row.accuracy(), mean_and_range(tried))
 
 
-def _remarks(new: Row, baseline: Row, apart: Difference | None) -> list[str]:
+def _remarks(
+    new: Row, baseline: Row, apart: Difference | None, comparisons: int
+) -> Iterator[str]:
     rows = (new, baseline)
-    said = [f"{row.label}, {line}" for row in rows for line in row.failures()]
-    said += [f"{row.label}: {note}" for row in rows for note in row.notes()]
-    said += [f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate()]
-    if apart is not None:
-        said += _pairs_needed(apart, finding.differences(new, baseline))
-    return said
+    yield from (f"{row.label}, {line}" for row in rows for line in row.failures())
+    yield from who_had_which(new, baseline)
+    yield from (f"{row.label}: {note}" for row in rows for note in row.notes())
+    yield from (f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate())
+    if apart is not None and apart.p is not None:
+        yield from _seeds_needed(apart, finding.differences(new, baseline), comparisons)
 
 
-def _pairs_needed(apart: Difference, differences: list[float]) -> list[str]:
-    """Say how many seeds would show a difference as large as the one seen."""
-    if apart.p is None or not apart.centre:
+def _seeds_needed(apart: Difference, differences: list[float], comparisons: int) -> list[str]:
+    """Say how many seeds would show a difference as large as the one seen.
+
+    Args:
+        apart: the difference.
+        differences: of each pair, at least two that are not all the same.
+        comparisons: how many are made at once.
+    """
+    if apart.pairs < FEWEST_FOR_SPREAD:
+        return [
+            f"{apart.pairs} pairs of seeds tell too little of their spread to say how many would "
+            "find a difference like the one seen"
+        ]
+    if not apart.centre or fewest_pairs(comparisons) is None:
         return []
-    needed = pairs_to_show(apart.centre, stdev(differences))
-    many = f"more than {MOST_PAIRS}" if needed is None else str(max(needed, verdict.fewest_pairs()))
-    said = (
-        f"were the true difference in accuracy the one seen, {many} seeds would find it in four "
-        f"comparisons of five; {apart.pairs} were compared"
-    )
-    return [said]
+    needed = pairs_to_show(apart.centre / stdev(differences), comparisons)
+    many = f"more than {MOST_PAIRS:,}" if needed is None else str(needed)
+    return [
+        f"were the true difference in accuracy and its spread those seen, {many} seeds would find "
+        f"it in four repetitions of five{with_others(comparisons)}; {apart.pairs} were compared"
+    ]

@@ -6,10 +6,10 @@ from statistics import fmean
 from harness.metrics import METRICS
 from reports import verdict
 from reports.row import Row, ratio_of_times
+from reports.seeds import ACCURACY, Pairing, mean_accuracy
 from reports.statistics import Difference, paired_difference
 from reports.verdict import Verdict, Word
 
-ACCURACY = "accuracy_top1"
 COMPARED = (
     *("peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes", "peak_reserved_bytes"),
     *("peak_first_step_bytes", "held_after_forward_bytes"),
@@ -27,9 +27,10 @@ class Finding:
 
     Attributes:
         metric: its name in ``METRICS``.
-        new: value of the new row; ``None`` has its reason in the verdict.
-        baseline: value of the baseline row.
-        difference: new minus baseline; of accuracies the mean over pairs.
+        new: value of the new row, of accuracies the mean over the seeds that both rows have;
+            ``None`` has its reason in the verdict.
+        baseline: value of the baseline row, over the same seeds.
+        difference: new minus baseline.
         ratio: new over baseline; of times the geometric mean over rounds.
         low: lower end of the interval, of the difference where the metric is an accuracy, else of
             the ratio; ``None`` where the numbers are exact or show no spread.
@@ -49,6 +50,9 @@ class Finding:
     verdict: Verdict = field(default_factory=lambda: Verdict(Word.NONE))
 
 
+NOT_PAIRED = Verdict(Word.NONE, "no seed was trained with both")
+
+
 def of_metric(metric: str, new: Row, baseline: Row) -> Finding:
     """Compare two rows in a metric that is no accuracy."""
     found = _values(metric, new, baseline)
@@ -63,9 +67,9 @@ def accuracies_apart(new: Row, baseline: Row) -> Difference | None:
 
 
 def differences(new: Row, baseline: Row) -> list[float]:
-    """Return what the new row's accuracy has more, for each seed trained with both."""
+    """Return what the new row's accuracy has more, for each seed tested with both."""
     ours, theirs = new.by_seed(ACCURACY), baseline.by_seed(ACCURACY)
-    return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
+    return [ours[seed] - theirs[seed] for seed in Pairing.of(new, baseline).both]
 
 
 def of_tasks(new: Row, baseline: Row) -> list[Finding]:
@@ -80,12 +84,13 @@ def of_tasks(new: Row, baseline: Row) -> list[Finding]:
 
 def _of_task(task: str, ours: dict[int, float], theirs: dict[int, float]) -> Finding:
     both = sorted(set(ours) & set(theirs))
-    apart = [ours[seed] - theirs[seed] for seed in both]
+    if not both:
+        return Finding(f"accuracy_by_task: {task}", None, None, verdict=NOT_PAIRED)
     return Finding(
         f"accuracy_by_task: {task}",
-        fmean(ours.values()),
-        fmean(theirs.values()),
-        difference=fmean(apart) if apart else None,
+        fmean(ours[seed] for seed in both),
+        fmean(theirs[seed] for seed in both),
+        difference=fmean(ours[seed] - theirs[seed] for seed in both),
         pairs=len(both),
         verdict=Verdict(Word.NONE, f"a part of {ACCURACY}, which is judged"),
     )
@@ -94,7 +99,7 @@ def _of_task(task: str, ours: dict[int, float], theirs: dict[int, float]) -> Fin
 def of_accuracy(
     new: Row, baseline: Row, apart: Difference | None, p: float | None, comparisons: int
 ) -> Finding:
-    """Judge the accuracies of two rows.
+    """Judge the accuracies of two rows by the seeds that both have, and by nothing else.
 
     Args:
         new: the row in question.
@@ -106,12 +111,16 @@ def of_accuracy(
     found = _values(ACCURACY, new, baseline)
     if found.new is None or found.baseline is None:
         return found
-    if apart is None:
-        return replace(found, verdict=Verdict(Word.NONE, "no seed was trained with both"))
+    both = Pairing.of(new, baseline).both
+    ours, theirs = mean_accuracy(new, both), mean_accuracy(baseline, both)
+    if apart is None or ours is None or theirs is None:
+        return Finding(ACCURACY, None, None, verdict=NOT_PAIRED)
     return replace(
         found,
+        new=ours,
+        baseline=theirs,
         difference=apart.centre,
-        ratio=found.new / found.baseline if found.baseline else None,
+        ratio=ours / theirs if theirs else None,
         low=apart.low,
         high=apart.high,
         pairs=apart.pairs,

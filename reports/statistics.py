@@ -2,7 +2,6 @@
 
 import functools
 import math
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -16,8 +15,6 @@ FEWEST_ROUNDS = 3  # two give an interval from nothing to anything
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
 MOST_FOR_T = 20  # pairs; beyond, the bootstrap needs no normal distribution
 RESAMPLES = 9999
-POWER = 0.8  # the share of repetitions in which a true difference should be found
-MOST_PAIRS = 1000  # looked through for a number that gives this power
 
 
 @dataclass(frozen=True)
@@ -203,11 +200,15 @@ def _sign_flip(samples: Sequence[float]) -> float:
 
 
 def can_be_significant(pairs: int, comparisons: int = 1) -> bool:
-    """Tell whether so many pairs can pass the sign-flip test, Holm's correction included.
+    """Tell whether so many pairs can pass the sign-flip test, Holm's correction included."""
+    return comparisons * _least_p(pairs) <= 1 - CONFIDENCE
 
-    The smallest p it can give is 2 / 2^pairs: all signs alike, either way.
-    """
-    return comparisons * 2.0 ** (1 - pairs) <= 1 - CONFIDENCE
+
+def _least_p(pairs: int) -> float:
+    """Return the smallest p of the sign-flip test: all signs alike, either way."""
+    if 2**pairs <= RESAMPLES:
+        return 2.0 ** (1 - pairs)
+    return 2 / (RESAMPLES + 1)  # of flips that are drawn none is as extreme
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -219,34 +220,6 @@ def holm(ps: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
         corrected[index] = largest
     return corrected
-
-
-def power(difference: float, deviation: float, pairs: int) -> float:
-    """Return how often a t test at ``CONFIDENCE`` finds a true mean difference.
-
-    Args:
-        difference: the true one.
-        deviation: standard deviation of a pair's difference.
-        pairs: at least 2.
-    """
-    freedom = pairs - 1
-    away = abs(difference) / deviation * math.sqrt(pairs)
-    bound = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom)
-    return float(
-        scipy.stats.nct.sf(bound, freedom, away) + scipy.stats.nct.cdf(-bound, freedom, away)
-    )
-
-
-def pairs_to_show(difference: float, deviation: float) -> int | None:
-    """Return how many pairs find a true difference in ``POWER`` of repetitions.
-
-    ``None`` stands for more than ``MOST_PAIRS``.
-    """
-    if not difference or power(difference, deviation, MOST_PAIRS) < POWER:
-        return None
-    return bisect_left(
-        range(MOST_PAIRS), POWER, lo=2, key=lambda n: power(difference, deviation, n)
-    )
 
 
 def _visits(samples: Sequence[float], size: int) -> list[Sequence[float]]:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from harness.metrics import METRICS
 from reports import units
-from reports.statistics import CONFIDENCE, Difference, Ratio, can_be_significant
+from reports.statistics import CONFIDENCE, MOST_FOR_T, Difference, Ratio, can_be_significant
 
 
 class Word(StrEnum):
@@ -99,23 +99,31 @@ def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int =
     if -near <= found.low and found.high <= near:
         return Verdict(Word.SAME, within(metric))
     if not can_be_significant(found.pairs, comparisons):
-        return Verdict(
-            Word.INCONCLUSIVE,
-            f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}; "
-            f"{fewest_pairs(comparisons)} can",
-        )
+        said = f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
+        return Verdict(Word.INCONCLUSIVE, f"{said}; {enough(comparisons)}")
     if p is not None and p <= 1 - CONFIDENCE and not found.low <= 0 <= found.high:
         return Verdict(_better(metric, more=found.centre > 0))
     shown = "" if p is None else f", p {units.share(p)}"
     return Verdict(Word.INCONCLUSIVE, f"the interval holds 0 or the test does not pass{shown}")
 
 
-def fewest_pairs(comparisons: int = 1) -> int:
-    """Return how many pairs can pass the test at least."""
-    pairs = 2
-    while not can_be_significant(pairs, comparisons):
-        pairs += 1
-    return pairs
+def enough(comparisons: int) -> str:
+    """Return in words how many pairs can pass the test."""
+    fewest = fewest_pairs(comparisons)
+    if fewest is None:
+        return f"among {comparisons:,} comparisons at once no number of pairs can"
+    return f"{fewest} can{with_others(comparisons)}"
+
+
+def with_others(comparisons: int) -> str:
+    """Return how many comparisons share the test; empty for one."""
+    return f", with {comparisons:,} comparisons at once" if comparisons > 1 else ""
+
+
+def fewest_pairs(comparisons: int = 1) -> int | None:
+    """Return how many pairs can pass the test at least; ``None`` where no number can."""
+    possible = (pairs for pairs in range(2, MOST_FOR_T) if can_be_significant(pairs, comparisons))
+    return next(possible, None)  # from 14 on flips are drawn, and more pairs pass no more easily
 
 
 def _better(metric: str, *, more: bool) -> Word:
