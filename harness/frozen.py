@@ -5,7 +5,7 @@ import hashlib
 import json
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
@@ -13,6 +13,17 @@ Place = Annotated[int, Field(ge=0)]  # counted from 0
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+
+
+def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    """Refuse a seed that is there twice: it is one training, and no second observation."""
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise ValueError(f"names {', '.join(map(str, twice))} twice: expected each seed once")
+    return seeds
+
+
+Seeds = Annotated[tuple[Place, ...], Field(strict=False, min_length=1), AfterValidator(_each_once)]
 
 
 class Frozen(BaseModel):

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import BadInput, explain, unknown
 from harness.files import write_whole
-from harness.frozen import Count, Frozen, Rate
+from harness.frozen import Count, Frozen, Rate, Seeds
 from harness.recipe import LearningRateTry, Recipe, Training
 from harness.spec import AXES, MultiTask, Profile, TrialSpec, Workload
 
@@ -75,7 +75,7 @@ class Suite(Frozen):
 
     Attributes:
         description: one sentence for the report.
-        seeds: training seeds; the profile is taken once, with the first.
+        seeds: training seeds, each once; the profile is taken once, with the first.
         workload: what every method is given.
         vary: keys of the workload with several values each; every combination is a question of
             its own, with its own comparison.
@@ -87,7 +87,7 @@ class Suite(Frozen):
     """
 
     description: str = ""
-    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False, min_length=1)]
+    seeds: Seeds
     workload: Workload
     vary: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     questions: Annotated[tuple[Question, ...], Field(strict=False, min_length=1)] = (Question(),)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from reports import units
 from reports.comparison import Comparison
 from reports.row import Row
+from reports.seeds import ACCURACY, counted, tested
 
 Cell = Callable[[Comparison, Row], str]
 
@@ -85,6 +86,14 @@ def _outcome(_: Comparison, row: Row) -> str:
     return "; ".join(row.failures()) or "completed"
 
 
+def _seeds(_: Comparison, row: Row) -> str:
+    return counted(tested(row))
+
+
+def _short_seeds(_: Comparison, row: Row) -> str:
+    return units.count(len(tested(row)) or None)
+
+
 def _short_outcome(_: Comparison, row: Row) -> str:
     return ", ".join(row.statuses())
 
@@ -132,6 +141,8 @@ PREDICTED_COLUMNS = (
     Column("× full", "peak_estimated_bytes", OVER_PREDICTED, OVER_PREDICTED, "× full"),
 )
 OUTCOME = Column("outcome", "", _outcome, _short_outcome, "outcome")
+# Beside the accuracy, where rows were tested with different seeds.
+SEEDS = Column("seeds", "", _seeds, _short_seeds, "seeds")
 # What a paper has room for.
 PAPER_COLUMNS = (
     COLUMNS[0],
@@ -196,6 +207,19 @@ WORK_COLUMNS = (
     Column("J / image", "joules_per_image", _value("joules_per_image", units.joules)),
     Column("tokens", "tokens_after_block", lambda _, row: tokens(row.tokens())),
 )
+
+
+def with_seeds(comparison: Comparison, columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """Return columns with the seeds behind the accuracy, where rows have different ones."""
+    if comparison.same_seeds:
+        return columns
+    place = 1 + next(at for at, column in enumerate(columns) if column.metric == ACCURACY)
+    return (*columns[:place], SEEDS, *columns[place:])
+
+
+def paper_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns a paper has room for."""
+    return with_seeds(comparison, PAPER_COLUMNS)
 
 
 def tokens(counts: list[int]) -> str:

@@ -12,6 +12,7 @@ from harness.recipe import Training
 from harness.record import TrialRecord
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
+from reports import seeds
 from reports.row import APART, Row, centre_of_times, ratio_of_times
 from reports.statistics import Ratio
 
@@ -29,11 +30,14 @@ class Comparison:
         rows: in the order of their records, but the reference first.
         reference: the workload whose axes go without saying in the rows' labels.
         details: gives the sidecars of their records.
+        same_seeds: whether all rows that were tested were tested with the same seeds; else no
+            accuracy is called the best, for means over different seeds are not compared.
     """
 
     rows: tuple[Row, ...]
     reference: Workload
     details: Details
+    same_seeds: bool = True
 
     def question(self) -> tuple[str, str | None]:
         """Return what all rows were asked: the workload but for its axes, and the training."""
@@ -102,7 +106,12 @@ class Comparison:
         return ", ".join([workload.precision, *others])
 
     def pareto_front(self, cost: str = "peak_counted_bytes") -> list[Row]:
-        """Return the rows that no other row beats in both accuracy and cost, cheapest first."""
+        """Return the rows that no other row beats in both accuracy and cost, cheapest first.
+
+        There is none where rows were tested with different seeds.
+        """
+        if not self.same_seeds:
+            return []
         if cost not in self._fronts:
             self._fronts[cost] = self._front(cost)
         return self._fronts[cost]
@@ -188,12 +197,16 @@ def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
     number = Numbering()
     for record in records:
         grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
-    groups = [group for members in grouped.values() for group in _by_rate(_one_profile(members))]
+    groups = [
+        _one_training_a_seed(group)
+        for members in grouped.values()
+        for group in _by_rate(_one_profile(members))
+    ]
     reference = _reference([members[0].spec for members in groups])
     labels = _labels(groups, reference)
     rows = [Row(label, tuple(members)) for label, members in zip(labels, groups, strict=True)]
     rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
-    return Comparison(tuple(rows), reference, details)
+    return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
 
 
 def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
@@ -205,19 +218,32 @@ def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
     return [record for record in records if record.spec.training or record is fullest]
 
 
+def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
+    """Leave out all trainings of a seed but the newest: they may differ in what else was tried."""
+    newest: dict[int, TrialRecord] = {}
+    for record in records:
+        if record.spec.training:
+            known = newest.setdefault(record.spec.seed, record)
+            newest[record.spec.seed] = max(record, known, key=lambda r: r.finished_at)
+    return [r for r in records if not r.spec.training or r is newest[r.spec.seed]]
+
+
 def _measured(record: TrialRecord) -> int:
     return sum(value is not None for value in record.measurements.values())
 
 
 def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
     """Return records apart that were trained with different learning rates, profiles with each."""
-    rates = dict.fromkeys(r.spec.training.learning_rate for r in records if r.spec.training)
+    rates = dict.fromkeys(rate for r in records if (rate := _rates(r)))
     if len(rates) < 2:  # noqa: PLR2004 - the usual case
         return [records]
-    return [
-        [r for r in records if not r.spec.training or r.spec.training.learning_rate == rate]
-        for rate in rates
-    ]
+    return [[r for r in records if _rates(r) in {None, rate}] for rate in rates]
+
+
+def _rates(record: TrialRecord) -> tuple[float, float] | None:
+    """Return the learning rate at its peak and at its end; ``None`` where nothing is trained."""
+    training = record.spec.training
+    return (training.learning_rate, training.final_learning_rate) if training else None
 
 
 def _reference(specs: list[TrialSpec]) -> Workload:
@@ -253,8 +279,10 @@ def _apart(groups: list[list[TrialRecord]]) -> list[str]:
 
 
 def _rate(group: list[TrialRecord]) -> str:
-    found = next((r.spec.training.learning_rate for r in group if r.spec.training), None)
-    return "not trained" if found is None else f"learning rate {found:g}"
+    found = next((rates for r in group if (rates := _rates(r))), None)
+    if found is None:
+        return "not trained"
+    return f"learning rate {found[0]:g}" + (f" to {found[1]:g}" if found[1] else "")
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:

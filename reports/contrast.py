@@ -117,9 +117,7 @@ def _spread(row: Row) -> Spread:
     return Spread(row.label, row.accuracy(), mean_and_range(tried))
 
 
-def _remarks(
-    new: Row, baseline: Row, apart: Difference | None, comparisons: int
-) -> Iterator[str]:
+def _remarks(new: Row, baseline: Row, apart: Difference | None, comparisons: int) -> Iterator[str]:
     rows = (new, baseline)
     yield from (f"{row.label}, {line}" for row in rows for line in row.failures())
     yield from who_had_which(new, baseline)
@@ -129,7 +127,7 @@ def _remarks(
         yield from _seeds_needed(apart, finding.differences(new, baseline), comparisons)
 
 
-def _seeds_needed(apart: Difference, differences: list[float], comparisons: int) -> list[str]:
+def _seeds_needed(apart: Difference, differences: list[float], comparisons: int) -> Iterator[str]:
     """Say how many seeds would show a difference as large as the one seen.
 
     Args:
@@ -138,15 +136,15 @@ def _seeds_needed(apart: Difference, differences: list[float], comparisons: int)
         comparisons: how many are made at once.
     """
     if apart.pairs < FEWEST_FOR_SPREAD:
-        return [
+        yield (
             f"{apart.pairs} pairs of seeds tell too little of their spread to say how many would "
             "find a difference like the one seen"
-        ]
-    if not apart.centre or fewest_pairs(comparisons) is None:
-        return []
-    needed = pairs_to_show(apart.centre / stdev(differences), comparisons)
-    many = f"more than {MOST_PAIRS:,}" if needed is None else str(needed)
-    return [
-        f"were the true difference in accuracy and its spread those seen, {many} seeds would find "
-        f"it in four repetitions of five{with_others(comparisons)}; {apart.pairs} were compared"
-    ]
+        )
+    elif apart.centre and fewest_pairs(comparisons) is not None:
+        needed = pairs_to_show(apart.centre / stdev(differences), comparisons)
+        many = f"more than {MOST_PAIRS:,}" if needed is None else str(needed)
+        yield (
+            f"were the true difference in accuracy and its spread those seen, {many} seeds would "
+            f"find it in four repetitions of five{with_others(comparisons)}; {apart.pairs} were "
+            "compared"
+        )

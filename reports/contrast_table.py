@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from harness.metrics import METRICS
 from reports import units
 from reports.contrast import Contrast, Spread
-from reports.finding import ACCURACY, Finding
+from reports.finding import ACCURACY, BY_TASK, Finding
+from reports.seeds import Pairing
 from reports.statistics import CONFIDENCE, Summary
 from reports.verdict import Word
 
@@ -24,7 +25,8 @@ METHOD = (
     f"Intervals are at {100 * CONFIDENCE:g} %: of accuracies Student's t of the mean difference, "
     "seed by seed (beyond 20 pairs the bootstrap's BCa), of times Student's t of the logarithms of "
     "the rounds' ratios. Accuracies are called better or worse only if the sign-flip test, "
-    "corrected by Holm for the number of comparisons, agrees. Bytes and FLOPs of a fixed shape are "
+    "corrected by Holm for the number of comparisons, agrees. Accuracies, their difference and "
+    "their ratio are over the seeds that both rows have. Bytes and FLOPs of a fixed shape are "
     "exact."
 )
 
@@ -78,14 +80,15 @@ def _sentence(contrast: Contrast) -> str:
     for metric, words in IN_WORDS.items():
         found = contrast.find(metric)
         if found is not None:
-            parts.append(f"{words} {_short(found)}")
+            parts.append(f"{words} {_short(found, contrast.seeds)}")
     said = "; ".join(parts) or "nothing was measured of either"
     return f"{contrast.new.label} against {contrast.baseline.label} on {contrast.setting}: {said}."
 
 
-def _short(found: Finding) -> str:
+def _short(found: Finding, seeds: Pairing) -> str:
     if found.metric == ACCURACY and found.difference is not None:
-        return f"{found.verdict} ({units.signed(units.share, found.difference)})"
+        parts = (units.signed(units.share, found.difference), seeds.over())
+        return f"{found.verdict} ({' '.join(parts).rstrip()})"
     return f"{found.verdict} ({units.ratio(found.ratio)})" if found.ratio else str(found.verdict)
 
 
@@ -98,7 +101,7 @@ def task_rows(contrast: Contrast) -> list[list[str]]:
     """Return a row of text for each of several tasks, columns as ``TASK_TITLES``."""
     return [
         [
-            found.metric.partition(": ")[2],
+            found.metric.removeprefix(BY_TASK),
             *(units.share(value) for value in (found.new, found.baseline)),
             units.signed(units.share, found.difference),
             units.count(found.pairs),

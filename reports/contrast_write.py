@@ -116,8 +116,18 @@ def _plain(contrast: Contrast) -> list[dict[str, Any]]:
     return [
         {**said, "setting": contrast.setting, **asdict(found)}
         | {"verdict": str(found.verdict.word), "why": found.verdict.why}
+        | {
+            f"{name}_seeds": " ".join(map(str, seeds)) if found.is_by_seed() else ""
+            for name, seeds in _seeds(contrast).items()
+        }
         for found in (*contrast.findings, *contrast.tasks)
     ]
+
+
+def _seeds(contrast: Contrast) -> dict[str, Sequence[int]]:
+    """Return the seeds either row was tested with, and those that were compared."""
+    seeds = contrast.seeds
+    return {"new": seeds.new, "baseline": seeds.baseline, "compared": seeds.both}
 
 
 def to_json(contrasts: Sequence[Contrast]) -> str:
@@ -131,6 +141,7 @@ def to_json(contrasts: Sequence[Contrast]) -> str:
                 side: [record.key for record in row.records]
                 for side, row in (("new", contrast.new), ("baseline", contrast.baseline))
             },
+            "seeds": _seeds(contrast),
             "findings": [asdict(found) for found in contrast.findings],
             "tasks": [asdict(found) for found in contrast.tasks],
             "unlike": [asdict(found) for found in contrast.unlike],

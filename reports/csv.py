@@ -14,6 +14,7 @@ from harness.spec import Workload
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.names import in_csv
 from reports.row import Row
+from reports.seeds import tested
 
 LISTS = ("tokens_after_block", "accuracy_by_task")  # whose median says nothing
 RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
@@ -23,7 +24,7 @@ NUMBERS = tuple(metric for metric in METRICS if metric not in LISTS)
 HEADING = (
     *("row", "method", "outcome"),
     *(name for name in Workload.model_fields),
-    *("learning_rate", "seeds"),
+    *("learning_rate", "seeds", "tested_seeds"),
     *NUMBERS,
     *LISTS,
     *(f"{metric}_over_{method}" for metric in RELATIVE for method in COMPARED),
@@ -45,11 +46,17 @@ def _line(comparison: Comparison, row: Row) -> str:
     parts = (
         _texts((row.label, row.spec.method, "; ".join(row.failures()) or "completed")),
         _settings(row.spec.workload),
-        _numbers([rate, len(row.accuracies()), *map(row.value, NUMBERS)]),
-        _texts((" ".join(map(str, row.tokens())), _by_task(row))),
+        _numbers([rate, len(row.accuracies())]),
+        _spaced(tested(row)),
+        _numbers(list(map(row.value, NUMBERS))),
+        _texts((_spaced(row.tokens()), _by_task(row))),
         _numbers(ratios),
     )
     return ",".join(parts)
+
+
+def _spaced(numbers: Iterable[int]) -> str:
+    return " ".join(map(str, numbers))
 
 
 def _texts(cells: Iterable[object]) -> str:

@@ -15,6 +15,7 @@ from reports.bars import ratios
 from reports.comparison import REFERENCE, Comparison
 from reports.excerpt import IN_FIGURE, excerpt, left_out
 from reports.points import accuracy_against
+from reports.seeds import tested
 from reports.units import gigaflop, mebibytes, milliseconds
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
@@ -133,12 +134,21 @@ def _setting(comparison: Comparison, batch: str | None = None) -> str:
         f"{e.get('machine', {}).get('processor')}, {e.get('machine', {}).get('cores')} cores"
         for e in comparison.machines()
     )
-    seeds = f", {units.seeds(comparison.seeds())}" if comparison.seeds() else ""
+    seeds = f", {_seeds(comparison)}" if comparison.seeds() else ""
     size = f" at {workload.image_size} px" if workload.image_size else ""
     said = f", batch {workload.batch}" if batch is None else batch
     return (
         f"{workload.model}{size}{said}, {comparison.axes()}{seeds}; {workload.device}: {machines}."
     )
+
+
+def _seeds(comparison: Comparison) -> str:
+    """Return how many seeds rows were tested with; where these differ, why no front is drawn."""
+    if comparison.same_seeds:
+        return units.seeds(comparison.seeds())
+    fewest = min(found for row in comparison.rows if (found := len(tested(row))))
+    span = "different" if fewest == comparison.seeds() else f"{fewest} to {comparison.seeds()}"
+    return f"{span} seeds from row to row (so no Pareto front)"
 
 
 def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:

@@ -10,6 +10,7 @@ from reports.seeds import ACCURACY, Pairing, mean_accuracy
 from reports.statistics import Difference, paired_difference
 from reports.verdict import Verdict, Word
 
+BY_TASK = "accuracy_by_task: "  # begins the name of one task's
 COMPARED = (
     *("peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes", "peak_reserved_bytes"),
     *("peak_first_step_bytes", "held_after_forward_bytes"),
@@ -49,6 +50,10 @@ class Finding:
     pairs: int = 0
     verdict: Verdict = field(default_factory=lambda: Verdict(Word.NONE))
 
+    def is_by_seed(self) -> bool:
+        """Tell whether its pairs are seeds: an accuracy, of all tasks or of one."""
+        return self.metric == ACCURACY or self.metric.startswith(BY_TASK)
+
 
 NOT_PAIRED = Verdict(Word.NONE, "no seed was trained with both")
 
@@ -85,9 +90,9 @@ def of_tasks(new: Row, baseline: Row) -> list[Finding]:
 def _of_task(task: str, ours: dict[int, float], theirs: dict[int, float]) -> Finding:
     both = sorted(set(ours) & set(theirs))
     if not both:
-        return Finding(f"accuracy_by_task: {task}", None, None, verdict=NOT_PAIRED)
+        return Finding(f"{BY_TASK}{task}", None, None, verdict=NOT_PAIRED)
     return Finding(
-        f"accuracy_by_task: {task}",
+        f"{BY_TASK}{task}",
         fmean(ours[seed] for seed in both),
         fmean(theirs[seed] for seed in both),
         difference=fmean(ours[seed] - theirs[seed] for seed in both),

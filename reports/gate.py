@@ -26,8 +26,8 @@ class Condition:
     """What must not be so.
 
     Attributes:
-        function: of ``FUNCTIONS``: new over baseline, new minus baseline, the new value alone, the
-            baseline's alone.
+        function: of ``FUNCTIONS``: new over baseline, new minus baseline, the new value, the
+            baseline's. Of the test accuracy all four are taken over the seeds that both rows have.
         metric: a name in ``METRICS``, in its own unit.
         operator: of ``OPERATORS``.
         bound: the number compared with.
@@ -101,7 +101,9 @@ def _failure(contrast: Contrast, condition: Condition) -> str:
     number = _number(contrast, condition)
     if number is None:
         return f"{where}: {condition} cannot be decided: {_why(contrast, condition.metric)}"
-    return f"{where}: {condition}, for it is {number:g}" if condition.holds(number) else ""
+    over = contrast.seeds.over() if condition.metric == ACCURACY else ""
+    said = f"{where}: {condition}, for it is {number:g} {over}".rstrip()
+    return said if condition.holds(number) else ""
 
 
 def _number(contrast: Contrast, condition: Condition) -> float | None:

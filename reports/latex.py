@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reports import table, units, words
-from reports.columns import PAPER_COLUMNS
+from reports.columns import paper_columns
 from reports.comparison import BASELINE, Comparison
 from reports.excerpt import IN_LATEX, excerpt, left_out, share
 
@@ -55,7 +55,7 @@ def write(comparisons: list[Comparison], title: str, path: Path) -> None:
 def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
     comparison = excerpt(whole, most)
     titles, rows = table.paper_cells(comparison)
-    best = table.best(comparison, PAPER_COLUMNS)
+    best = table.best(comparison, paper_columns(comparison))
     marked = [
         [
             _bold(cell) if (row, column) in best else escape(cell)

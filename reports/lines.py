@@ -15,8 +15,18 @@ SIZES = {REFERENCE: 7.0, BASELINE: 9.0}
 WIDTH, SIZE, RING = 1.2, 5.0, 10.0
 
 
-def draw_line(axes: Axes, label: str, along: Sequence[float], up: Sequence[float]) -> None:
-    """Draw a row's readings and the line between them."""
+def draw_line(
+    axes: Axes, label: str, along: Sequence[float], up: Sequence[float], more: str = ""
+) -> None:
+    """Draw a row's readings and the line between them.
+
+    Args:
+        axes: where.
+        label: the row's.
+        along: places of the readings.
+        up: the readings.
+        more: stands behind the row's name in the legend.
+    """
     colour, variant = colour_of(label), is_variant(label)
     axes.plot(
         along,
@@ -27,5 +37,5 @@ def draw_line(axes: Axes, label: str, along: Sequence[float], up: Sequence[float
         markerfacecolor="none" if variant else colour,
         linestyle="--" if variant else "-",
         linewidth=WIDTHS.get(label, WIDTH),
-        label=in_figure(label),
+        label=in_figure(label) + more,
     )

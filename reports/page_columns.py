@@ -26,6 +26,8 @@ class NumberColumn:
         over_shown: whether that one is on at first.
         timed: whether the clock of a round group took it, so that only rows of one group compare.
         ranked: whether its best value is marked.
+        by_seed: whether trainings give it, a value a seed, so that only rows of the same seeds
+            compare.
     """
 
     metric: str
@@ -37,6 +39,7 @@ class NumberColumn:
     over_shown: bool = False
     timed: bool = False
     ranked: bool = True
+    by_seed: bool = False
 
     def definition(self) -> str:
         """Return what its numbers mean."""
@@ -59,6 +62,7 @@ class TextColumn:
         definition: what stands in it.
         axis: whether it is an axis, which is on at first where rows differ in it.
         shown: whether it is on at first wherever it is offered.
+        if_unlike: whether it, too, is on at first where rows differ in it.
     """
 
     name: str
@@ -66,6 +70,7 @@ class TextColumn:
     definition: str
     axis: bool = False
     shown: bool = False
+    if_unlike: bool = False
 
 
 def _memory(metric: str, title: str, over: str = "", *, shown: bool = False) -> NumberColumn:
@@ -80,14 +85,18 @@ def _time(
     )
 
 
+def _result(
+    metric: str, title: str, unit: Unit, *, shown: bool = False, ranked: bool = True
+) -> NumberColumn:
+    return NumberColumn(metric, title, unit, "Result", shown, ranked=ranked, by_seed=True)
+
+
 NUMBERS = (
-    NumberColumn("accuracy_top1", "accuracy", units.share, "Result", shown=True),
-    NumberColumn(
-        "busiest_experts_share", "busiest experts' share", units.share, "Result", ranked=False
-    ),
-    NumberColumn("final_loss", "final loss", units.plain, "Result"),
+    _result("accuracy_top1", "accuracy", units.share, shown=True),
+    _result("busiest_experts_share", "busiest experts' share", units.share, ranked=False),
+    _result("final_loss", "final loss", units.plain),
     # Trainings are not timed in turns: none is called the fastest.
-    NumberColumn("training_seconds", "training s", units.seconds, "Result", ranked=False),
+    _result("training_seconds", "training s", units.seconds, ranked=False),
     _memory("peak_counted_bytes", "counted", "counted", shown=True),
     _memory("workspace_bytes", "workspace"),
     _memory("peak_allocated_bytes", "allocated", "allocated"),
@@ -149,7 +158,13 @@ TEXTS = (
     ),
     TextColumn(TOKENS, "tokens", METRICS[TOKENS].definition),
     TextColumn(RATE, "learning rate", "Its peak; '(not tuned)' where no others were tried."),
-    TextColumn(SEEDS, "seeds", "Trials of training that were tested."),
+    TextColumn(
+        SEEDS,
+        "seeds",
+        "How many trainings were tested, and their seeds. Where rows have different ones, no "
+        "accuracy is called the best and no Pareto front is drawn.",
+        if_unlike=True,
+    ),
     TextColumn(OPTIONS, "options", "Options of the method that the suite set."),
     TextColumn(MACHINE, "machine", "Where the row was measured."),
 )
@@ -172,6 +187,7 @@ def number_data(column: NumberColumn, place: int) -> list[dict[str, Any]]:
         "group": column.group,
         "definition": column.definition(),
         "timed": column.timed,
+        "bySeed": column.by_seed,
         "place": place,
     }
     plain = {

@@ -163,7 +163,9 @@ def _texts_offered(columns: list[TextColumn], rows: list[dict[str, Any]]) -> lis
     for column in columns:
         values = {row["texts"][column.name][0] for row in rows}
         if column.axis or values - {units.NOTHING}:
-            found.append((column.name, column.shown or (column.axis and len(values) > 1)))
+            unlike = len(values - {units.NOTHING}) > 1
+            follows = column.axis or column.if_unlike
+            found.append((column.name, column.shown or (follows and unlike)))
     return found
 
 

@@ -23,6 +23,7 @@ from reports.page_columns import (
 )
 from reports.palette import colour_of
 from reports.row import Row, numbers
+from reports.seeds import counted, tested
 from reports.shades import legible
 from reports.statistics import Summary, mean_and_range, median_and_quartiles
 
@@ -122,8 +123,7 @@ def _whole(number: float) -> float:
 
 def _texts(row: Row) -> dict[str, list[Any]]:
     """Return the words of each text column, with what they are sorted by."""
-    accuracy = row.accuracy()
-    seeds = accuracy.count if accuracy else None
+    seeds = tested(row)
     statuses = {r.outcome.status for r in row.records} - {Status.COMPLETED}
     counts = row.tokens()
     return {
@@ -131,7 +131,7 @@ def _texts(row: Row) -> dict[str, list[Any]]:
         **_axes(row.spec.workload),
         TOKENS: [tokens(counts), sum(counts)],
         RATE: _learning_rate(row),
-        SEEDS: [units.count(seeds), seeds],
+        SEEDS: [counted(seeds), len(seeds) or None],
         OPTIONS: _sorted_by_itself(json.dumps(row.spec.options) if row.spec.options else ""),
         MACHINE: _sorted_by_itself(str(row.records[0].environment.get("machine_id", ""))),
     }

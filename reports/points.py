@@ -7,12 +7,14 @@ from reports.comparison import BASELINE, Comparison
 from reports.names import in_figure
 from reports.palette import EDGE_COLOUR, colour_of, is_variant, mark_of
 from reports.row import Row
+from reports.seeds import behind
 from reports.units import Unit
 
 
 def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str) -> Canvas | None:
     """Draw test accuracy against a cost; nothing where no row has both.
 
+    Where rows were tested with different seeds, the legend names them and there is no front.
     Times are drawn only of rows that were timed in turns with each other.
     """
     shown = [row for row in comparison.rows if row.accuracy() and row.value(metric)]
@@ -21,7 +23,7 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
     for row in shown:
-        _point(axes, row, metric, unit)
+        _point(axes, row, metric, unit, behind(row, same_seeds=comparison.same_seeds))
     front = [row for row in comparison.pareto_front(metric) if row in shown]
     if len(front) > 1:  # a point alone has no line
         axes.plot(
@@ -45,7 +47,7 @@ def _in_one_group(rows: list[Row]) -> bool:
     return len(groups) == 1 and None not in groups
 
 
-def _point(axes: Axes, row: Row, metric: str, unit: Unit) -> None:
+def _point(axes: Axes, row: Row, metric: str, unit: Unit, more: str) -> None:
     accuracy, cost = row.accuracy(), row.value(metric)
     if accuracy is None or cost is None:
         return
@@ -62,7 +64,7 @@ def _point(axes: Axes, row: Row, metric: str, unit: Unit) -> None:
         markeredgewidth=1.5 if is_variant(row.label) else 0.5,
         elinewidth=1,
         capsize=3,
-        label=in_figure(row.label),
+        label=in_figure(row.label) + more,
     )
 
 

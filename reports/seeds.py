@@ -74,6 +74,11 @@ def counted(seeds: Sequence[int]) -> str:
     return f"{len(seeds)} ({in_words(seeds)})" if seeds else units.NOTHING
 
 
+def behind(row: Row, *, same_seeds: bool) -> str:
+    """Return what a legend adds to a row's name: its seeds, where rows have different ones."""
+    return "" if same_seeds else f" ({named(tested(row))})"
+
+
 def groups(rows: Iterable[Row]) -> dict[Seeds, list[str]]:
     """Return the labels of trained rows by the seeds they were tested with, most seeds first."""
     found: dict[Seeds, list[str]] = {}

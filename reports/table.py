@@ -10,13 +10,15 @@ from reports.columns import (
     JUDGED,
     MEMORY_COLUMNS,
     OUTCOME,
-    PAPER_COLUMNS,
     PREDICTED_COLUMNS,
     WORK_COLUMNS,
     Column,
+    paper_columns,
+    with_seeds,
 )
 from reports.comparison import REFERENCE, Comparison
 from reports.row import Row
+from reports.seeds import ACCURACY, counted, tested
 from reports.statistics import accuracy_within, mean_and_range, time_to
 
 Curve = tuple[list[float], list[float]]
@@ -46,17 +48,24 @@ def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str
 def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
     """Return the table of accuracies task by task; none where there is one task.
 
-    Means over seeds, with their ranges where there are several.
+    Means over each row's own seeds, with their ranges where there are several; where rows have
+    different seeds a column names them.
     """
     rows = [(row, row.by_task()) for row in comparison.rows]
     read = [(row, by_task) for row, by_task in rows if any(by_task.values())]
     if not read:
         return []
     body = [
-        [row.label, *(_of_seeds(one.values()) for one in by_task.values()), _mean_of(row)]
+        [
+            row.label,
+            *([] if comparison.same_seeds else [_which_seeds(row)]),
+            *(_of_seeds(one.values()) for one in by_task.values()),
+            _mean_of(row),
+        ]
         for row, by_task in read
     ]
-    titles = ["method", *read[0][1], "mean over tasks"]
+    named = ["method"] if comparison.same_seeds else ["method", "seeds"]
+    titles = [*named, *read[0][1], "mean over tasks"]
     return [("Test accuracy task by task", titles, body)]
 
 
@@ -88,19 +97,22 @@ def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
         *("method", "seeds", "training s", "last accuracy"),
         *(f"s to {units.share(target)}", f"accuracy in {units.seconds(budget)} s"),
     ]
-    body = [_curve_cells(row, read, target, budget) for row, read in rows]
+    named = (lambda row: units.count(len(row.curves()))) if comparison.same_seeds else _which_seeds
+    body = [[row.label, named(row), *_curve_cells(read, target, budget)] for row, read in rows]
     return [("Validation accuracy over training time (not timed in turns)", titles, body)]
 
 
-def _curve_cells(row: Row, read: list[Curve], target: float, budget: float) -> list[str]:
+def _which_seeds(row: Row) -> str:
+    return counted(tested(row))
+
+
+def _curve_cells(read: list[Curve], target: float, budget: float) -> list[str]:
     reached = [time_to(*curve, target) for curve in read]
     within = [accuracy_within(*curve, budget) for curve in read]
     some = [when for when in reached if when is not None]
     early = [accuracy for accuracy in within if accuracy is not None]
     missed = f" ({len(read) - len(some)} never)" if len(some) < len(read) else ""
     return [
-        row.label,
-        str(len(read)),
         units.seconds(fmean(seconds[-1] for seconds, _ in read)),
         units.share(fmean(accuracies[-1] for _, accuracies in read)),
         units.seconds(fmean(some) if some else None) + missed,
@@ -118,12 +130,12 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
 
     Memory is what was counted, or where no row was executed what was predicted.
     """
-    columns: tuple[Column, ...] = COLUMNS
+    columns: tuple[Column, ...] = with_seeds(comparison, COLUMNS)
     if _has(comparison, PREDICTED) and not _has(comparison, COUNTED):
-        of_memory = [column for column in COLUMNS if column.metric == COUNTED]
-        place = COLUMNS.index(of_memory[0])
-        rest = COLUMNS[place + len(of_memory) :]
-        columns = (*COLUMNS[:place], *PREDICTED_COLUMNS, *rest)
+        of_memory = [column for column in columns if column.metric == COUNTED]
+        place = columns.index(of_memory[0])
+        rest = columns[place + len(of_memory) :]
+        columns = (*columns[:place], *PREDICTED_COLUMNS, *rest)
     return (*columns, OUTCOME) if any(row.failures() for row in comparison.rows) else columns
 
 
@@ -133,7 +145,7 @@ def _has(comparison: Comparison, metric: str) -> bool:
 
 def paper_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the columns a paper has room for; ~ marks noisy times."""
-    return _cells(comparison, PAPER_COLUMNS)
+    return _cells(comparison, paper_columns(comparison))
 
 
 def _cells(comparison: Comparison, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
@@ -155,10 +167,13 @@ def short_columns(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:
-    """Return row and column of the best values, where one can be better than another."""
+    """Return row and column of the best values, where one can be better than another.
+
+    No accuracy is the best where rows were tested with different seeds.
+    """
     found = set()
     for place, column in enumerate(columns):
-        if column.metric not in JUDGED:
+        if column.metric not in JUDGED or not _is_comparable(comparison, column.metric):
             continue
         values = [row.value(column.metric) for row in comparison.rows]
         there = [value for value in values if value is not None]
@@ -166,6 +181,10 @@ def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, in
             wanted = max(there) if METRICS[column.metric].direction == "higher" else min(there)
             found |= {(row, place) for row, value in enumerate(values) if value == wanted}
     return found
+
+
+def _is_comparable(comparison: Comparison, metric: str) -> bool:
+    return metric != ACCURACY or comparison.same_seeds
 
 
 def tries(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

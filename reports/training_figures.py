@@ -9,6 +9,7 @@ from reports.comparison import Comparison
 from reports.lines import draw_line
 from reports.palette import colour_of
 from reports.row import Row, numbers
+from reports.seeds import behind
 
 
 def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
@@ -25,7 +26,8 @@ def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
         readings = _readings(row, along)
         places = [fmean(x for x, _ in found) for found in readings]
         found = [[accuracy for _, accuracy in each] for each in readings]
-        draw_line(axes, row.label, places, [fmean(each) for each in found])
+        more = behind(row, same_seeds=comparison.same_seeds)
+        draw_line(axes, row.label, places, [fmean(each) for each in found], more)
         ends = list(map(min, found)), list(map(max, found))
         axes.fill_between(places, *ends, color=colour_of(row.label), alpha=0.08)
     axes.set_xlim(left=0)

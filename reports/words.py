@@ -6,11 +6,11 @@ from typing import Any
 from harness.metrics import METRICS
 from harness.spec import MultiTask
 from harness.workload.packages import origin
-from reports import units
+from reports import seeds, units
 from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.row import NOT_TUNED
-from reports.verdict import fewest_pairs
+from reports.statistics import can_be_significant
 
 UNEXPLAINED = (
     "peak_allocated_bytes less the tensors counted at that moment and less workspace_bytes: 0, "
@@ -22,7 +22,11 @@ CAPTION = (
     "dagger: the baseline; ~: quartiles more than 10 % apart."
 )
 OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
-ACCURACY = "accuracy_top1"
+DIFFERENT_SEEDS = (
+    "rows were tested with different seeds, so no accuracy is called the best and there is no "
+    "Pareto front ('bsrbench compare' compares two rows over the seeds that both have)"
+)
+NOT_SHARED = "Test accuracies are not compared: no seed was tested in all rows."
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
@@ -52,11 +56,16 @@ def _setting(comparison: Comparison) -> str:
         text += f" {OWN_DATA}"
     if trained:
         text += (
-            f" Each was trained for {trained.steps} steps with "
-            f"{units.seeds(comparison.seeds())} and tested once; the profile (memory, FLOPs, time) "
-            "was taken once a row."
+            f" Each was trained for {trained.steps} steps with {_with_which_seeds(comparison)} and "
+            "tested once; the profile (memory, FLOPs, time) was taken once a row."
         )
     return text + _rounds(comparison)
+
+
+def _with_which_seeds(comparison: Comparison) -> str:
+    if len(seeds.groups(comparison.rows)) < 2:  # noqa: PLR2004 - all have the same
+        return units.seeds(comparison.seeds())
+    return f"seeds of its own ({seeds.in_short(comparison.rows)})"
 
 
 def _rounds(comparison: Comparison) -> str:
@@ -112,15 +121,26 @@ def _costs(comparison: Comparison) -> str:
 
 
 def _accuracies(comparison: Comparison) -> str:
-    """Return the test accuracies that matter most: reference, baseline, highest."""
-    read = {row.label: value for row in comparison.rows if (value := row.value_of(ACCURACY))}
+    """Return the test accuracies that matter most: reference, baseline, highest.
+
+    Of rows with different seeds the means are over the seeds that all of them have.
+    """
+    rows = [row for row in comparison.rows if seeds.tested(row)]
+    both = seeds.shared(rows)
+    means = ((row.label, seeds.mean_accuracy(row, both)) for row in rows)
+    read = {label: mean for label, mean in means if mean is not None}
     if not read:
-        return ""
+        return NOT_SHARED if rows else ""
     first = [label for label in (REFERENCE, BASELINE) if label in read]
     named = [f"{label} {units.share(read[label])}" for label in first]
     highest = max(read, key=read.__getitem__)
     named.append(f"highest {highest} {units.share(read[highest])}")
-    return f"Test accuracy, mean over seeds: {', '.join(named)}."
+    over = (
+        "seeds"
+        if comparison.same_seeds
+        else f"the {units.seeds(len(both))} that all rows have ({seeds.in_words(both)})"
+    )
+    return f"Test accuracy, mean over {over}: {', '.join(named)}."
 
 
 def _front(comparison: Comparison) -> str:
@@ -132,18 +152,26 @@ def _front(comparison: Comparison) -> str:
 
 def limits(comparison: Comparison) -> list[str]:
     """Return what cannot be concluded from the rows."""
-    found = []
-    if 0 < comparison.seeds() < fewest_pairs():
-        found.append(
-            f"with {units.seeds(comparison.seeds())} no difference in accuracy can be called "
-            "significant; ranges are shown, not intervals"
-        )
-    found += _limits_of_rows(comparison)
+    found = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
     if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
         found.append("the CUDA meters are unverified")
     if len(comparison.machines()) > 1:
         found.append("rows come from several machines: only ratios within one can be compared")
     return found
+
+
+def _limits_of_seeds(comparison: Comparison) -> list[str]:
+    """Return what cannot be said of accuracies: rows have too few seeds, or different ones."""
+    if not comparison.seeds():
+        return []
+    most = seeds.most_shared(comparison.rows)
+    few = "no difference in accuracy can be called significant; ranges are shown, not intervals"
+    if comparison.same_seeds:
+        return [] if can_be_significant(most) else [f"with {units.seeds(most)} {few}"]
+    said = [DIFFERENT_SEEDS]
+    if not can_be_significant(most):
+        said.append(f"no two rows have more than {units.seeds(most)} in common, so {few}")
+    return said
 
 
 def _limits_of_rows(comparison: Comparison) -> list[str]:
@@ -225,9 +253,15 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
 
 
+def _different_seeds(comparison: Comparison) -> list[str]:
+    """Return which rows were tested with which seeds, where they differ."""
+    no_best = "seeds differ from row to row, so no accuracy is called the best"
+    return [*([] if comparison.same_seeds else [no_best]), *seeds.of_each(comparison.rows)]
+
+
 def doubts(comparison: Comparison) -> list[str]:
     """Return what a reader of the numbers must know, a line each."""
-    noted = _notes(comparison)
+    noted = [*_different_seeds(comparison), *_notes(comparison)]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:

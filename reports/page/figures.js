@@ -64,7 +64,9 @@ function scatterCard(view) {
     const chart = drawScatter(view, rows, cost, width);
     return chart && [chart, rowLegend(rows.slice(0, CURVES), "marker")];
   };
-  const note = "Bars: range over seeds, and quartiles of times. Dashed line: Pareto front.";
+  const note =
+    "Bars: range over seeds, and quartiles of times. Dashed line: Pareto front, where all rows " +
+    "shown have the same seeds.";
   return cardOf(view, "Accuracy against cost", note, draw, select);
 }
 

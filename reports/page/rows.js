@@ -43,11 +43,17 @@ function bestOf(view, rows, column) {
   if (column.better === "none") return null;
   const read = rows.map((row) => [row, reading(view, row, column).key]);
   const found = read.filter(([, key]) => key !== null);
+  if (column.bySeed && !haveSameSeeds(found.map(([row]) => row))) return null;
   if (column.timed && new Set(found.map(([row]) => row.group ?? row)).size > 1) return null;
   const numbers = found.map(([, key]) => key);
   const [low, high] = [least(numbers), largest(numbers)];
   if (low === high) return null;
   return column.better === "lower" ? low : high;
+}
+
+/** Tell whether rows were tested with the same seeds: means over different ones do not compare. */
+function haveSameSeeds(rows) {
+  return new Set(rows.map((row) => row.texts.seeds[0])).size < 2;
 }
 
 // Not Math.min(...numbers): thousands of arguments may be too many.

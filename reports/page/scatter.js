@@ -42,7 +42,7 @@ function scatterPoint(view, row, cost, accuracy) {
   const [across, up] = [reading(view, row, cost), reading(view, row, accuracy)];
   const text = [
     row.label,
-    `accuracy ${inWords(accuracy, up)}`,
+    `accuracy ${inWords(accuracy, up)}, seeds: ${row.texts.seeds[0]}`,
     `${cost.title.replace(/ [^ ]+$/, "")} ${inWords(cost, across)}`,
   ].join("\n");
   return { row, x: across.centre, y: up.centre, across, up, text };
@@ -64,7 +64,7 @@ function scatterAxes(chart, points, cost, accuracy) {
 
 function drawFront(chart, points, { x, y }) {
   const front = paretoFront(points).map((found) => `${x(found.x)} ${y(found.y)}`);
-  if (front.length < 2) return;
+  if (front.length < 2 || !haveSameSeeds(points.map(({ row }) => row))) return;
   chart.svg.append(hidden(drawn("path", { class: "front", d: `M${front.join("L")}` })));
 }
 

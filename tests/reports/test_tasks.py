@@ -33,8 +33,8 @@ def comparison(records, no_details):
 
 
 EXPECTED = [
-    ["full", "0.850 [0.800, 0.900]", "0.450 [0.400, 0.500]", "0.650 [0.600, 0.700]"],
-    ["bsr", "0.900", "0.600", "0.750"],
+    ["full", "2 (0 and 1)", "0.850 [0.800, 0.900]", "0.450 [0.400, 0.500]", "0.650 [0.600, 0.700]"],
+    ["bsr", "1 (1)", "0.900", "0.600", "0.750"],
 ]
 
 
@@ -42,8 +42,16 @@ def test_the_table_has_a_column_a_task_and_their_mean(comparison):
     ((title, titles, rows),) = table.tasks(comparison)
 
     assert title == TITLE
-    assert titles == ["method", "digits", "pack:a_b.npz", "mean over tasks"]
+    assert titles == ["method", "seeds", "digits", "pack:a_b.npz", "mean over tasks"]
     assert rows == EXPECTED
+
+
+def test_seeds_that_all_rows_have_need_no_column(records, no_details):
+    (found,) = compare([record for record in records if record.spec.seed == 1], no_details)
+    ((_, titles, rows),) = table.tasks(found)
+
+    assert titles == ["method", "digits", "pack:a_b.npz", "mean over tasks"]
+    assert [row[0] for row in rows] == ["full", "bsr"]
 
 
 def test_there_is_no_such_table_for_one_task(make, no_details):
@@ -58,11 +66,11 @@ def test_markdown_and_latex_show_it(comparison, tmp_path):
     text, tex = ((tmp_path / name).read_text() for name in ("a.md", "a.tex"))
 
     assert f"### {TITLE}" in text
-    assert "| bsr | 0.900 | 0.600 | 0.750 |" in text
+    assert "| bsr | 1 (1) | 0.900 | 0.600 | 0.750 |" in text
     assert "The 2 tasks take turns in a step" in text
     assert "Blocks 3, 7, 11 have 16 experts in the place of their MLP" in text
     assert TITLE in tex
-    assert "bsr & 0.900 & 0.600 & 0.750" in tex
+    assert "bsr & 1 (1) & 0.900 & 0.600 & 0.750" in tex
 
 
 def test_the_page_shows_it(comparison):
@@ -95,10 +103,22 @@ def found(comparison, no_details):
 
 
 def test_two_rows_are_compared_task_by_task_over_the_seeds_both_have(found):
-    """Of seed 1: 0.9 - 0.9 and 0.6 - 0.5."""
+    """Of seed 1: 0.9 - 0.9 and 0.6 - 0.5; the 0.8 and 0.4 of full's seed 0 are left out."""
     assert contrast_table.task_rows(found[0]) == [
-        ["digits", "0.900", "0.850", "+0.000", "1"],
-        ["pack:a_b.npz", "0.600", "0.450", "+0.100", "1"],
+        ["digits", "0.900", "0.900", "+0.000", "1"],
+        ["pack:a_b.npz", "0.600", "0.500", "+0.100", "1"],
+    ]
+
+
+def test_tasks_of_rows_without_a_common_seed_do_not_stand_side_by_side(records, no_details):
+    """Full keeps seed 0, bsr has 1."""
+    (rows,) = compare([r for r in records if (r.spec.method, r.spec.seed) != ("full", 1)], dict)
+    pair = Pair(rows.find("bsr"), rows.find("full"), "")
+    (found,) = contrast([pair], no_details)
+
+    assert contrast_table.task_rows(found) == [
+        ["digits", "–", "–", "–", "0"],
+        ["pack:a_b.npz", "–", "–", "–", "0"],
     ]
 
 
