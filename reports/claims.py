@@ -10,10 +10,18 @@ from reports import units
 from reports.comparison import BASELINE, REFERENCE, Comparison, Details, compare
 from reports.markdown import escape, table_of
 from reports.row import Row
+from reports.seeds import Pairing, are_alike, counted, mean_accuracy, named, tested
+from reports.statistics import CONFIDENCE
 from reports.words import OWN_DATA, is_own
 
 MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0
+COMPOSED = "+"  # joins the parts of a method
 PREDICTED = "peak_estimated_bytes"  # what was measured needs no prediction
+# How much of a claim is reached, where not all of it is.
+INCONCLUSIVE = "inconclusive against"
+LESS = "less, but something, against"
+PERHAPS = "less, if anything, against"
+NOTHING = "nothing against"
 SOURCE = "Sarkar et al. 2024, arXiv:2405.10951, abstract"
 INTRODUCTION = (
     "The abstract claims up to 1.4 times less training memory and up to 2 times less compute than "
@@ -21,9 +29,11 @@ INTRODUCTION = (
     "compute and which alternatives; the official code counts memory by a convention of its own "
     "and compute as multiply-adds of a forward pass. So each claim is put against each definition "
     "and each row that a suite measured beside BSR. A number says how many times as much the row "
-    "needs as BSR. **Bold** reaches the claim, times in every round in which both were timed; ~ "
-    "reaches it in some rounds and not in others. 'full' runs fused attention, and rows are at "
-    "the same batch; micro-batches and checkpointing are plain baselines, which anybody has."
+    f"needs as BSR; times have their {100 * CONFIDENCE:g} % interval beside them (Student's t of "
+    "the logarithms of the rounds' ratios). **Bold** reaches the claim: the number, of times the "
+    "whole interval. ~ is inconclusive: the interval holds the claim, or fewer than three rounds "
+    "give none. 'full' runs fused attention, and rows are at the same batch; micro-batches and "
+    "checkpointing are plain baselines, which anybody has."
 )
 IN_SHORT = (
     "Against which rows each claim holds, in each of the questions below; where it is not all of "
@@ -69,9 +79,8 @@ class Asked:
 
     @cached_property
     def others(self) -> list[Row]:
-        """Return the rows that are alternatives to BSR."""
-        rows = self.comparison.rows
-        return [row for row in rows if row is not self.ours and BASELINE not in row.label]
+        """Return the rows that are alternatives to BSR: those whose method has no part of it."""
+        return [row for row in self.comparison.rows if BASELINE not in _parts(row)]
 
     @cached_property
     def shown(self) -> list[Definition]:
@@ -83,6 +92,10 @@ class Asked:
             if any(_factor(self.comparison, row, definition) for row in self.others)
             and not (measured and definition.metric == PREDICTED)
         ]
+
+
+def _parts(row: Row) -> list[str]:
+    return row.spec.method.split(COMPOSED)
 
 
 def page(records: Iterable[TrialRecord], details: Details) -> str:
@@ -101,7 +114,7 @@ def _in_short(asked: Sequence[Asked]) -> list[str]:
     """Return a table of all claims and questions: against which rows each holds."""
     metrics = {definition for one in asked for definition in one.shown}
     rows = [
-        [d.words, units.ratio(d.claim), *(_holds_against(one, d) for one in asked)]
+        [d.words, units.ratio(d.claim), *(holds_against(one, d) for one in asked)]
         for d in DEFINITIONS
         if d in metrics
     ]
@@ -110,13 +123,20 @@ def _in_short(asked: Sequence[Asked]) -> list[str]:
     return ["## In short", IN_SHORT, table_of(titles, rows)]
 
 
-def _holds_against(asked: Asked, definition: Definition) -> str:
-    """Return in few words the rows against which a claim holds, times in every round."""
+def holds_against(asked: Asked, definition: Definition) -> str:
+    """Return in few words the rows against which a claim holds, of times by the whole interval."""
     factors = {row.label: _factor(asked.comparison, row, definition) for row in asked.others}
     known = {label: factor for label, factor in factors.items() if factor}
     if not known or definition not in asked.shown:
         return units.NOTHING
-    reached = [label for label, factor in known.items() if factor.least >= definition.claim]
+    reached = [label for label, factor in known.items() if factor.reaches(definition.claim)]
+    open_ = sum(_reach(factor, definition.claim) == INCONCLUSIVE for factor in known.values())
+    undecided = f" ({INCONCLUSIVE} {open_} of {len(known)})" if open_ else ""
+    return _shorter(list(known), reached) + undecided
+
+
+def _shorter(known: list[str], reached: list[str]) -> str:
+    """Return which of the known rows are reached: the shorter list of those and the others."""
     left = [label for label in known if label not in reached]
     if not left:
         return "all"
@@ -128,11 +148,17 @@ def _holds_against(asked: Asked, definition: Definition) -> str:
 
 
 def _accuracy_of_both(asked: Asked) -> str:
-    ours, full = asked.ours.accuracy(), asked.comparison.find(REFERENCE)
-    theirs = full.accuracy() if full else None
-    if ours is None:
+    """Return the mean accuracies, over the seeds that both have if both were tested."""
+    full = asked.comparison.find(REFERENCE)
+    seeds = Pairing.of(asked.ours, full) if full else Pairing(tested(asked.ours), ())
+    if not seeds.new:
         return units.NOTHING
-    return f"{units.share(ours.centre)} ({units.share(theirs.centre if theirs else None)})"
+    if full is None or not seeds.baseline:
+        return f"{units.share(mean_accuracy(asked.ours, seeds.new))} ({units.NOTHING})"
+    if not seeds.both:
+        return "no seed in both"
+    ours, theirs = (units.share(mean_accuracy(row, seeds.both)) for row in (asked.ours, full))
+    return f"{ours} ({theirs})" + (f", {named(seeds.both)}" if seeds.is_unequal() else "")
 
 
 def _question(number: int, asked: Asked) -> list[str]:
@@ -152,7 +178,7 @@ def _question(number: int, asked: Asked) -> list[str]:
     accuracies = _accuracies([ours, *others])
     if accuracies:
         parts += [
-            "Accuracy beside it (mean over seeds, with the least and the largest):",
+            "Accuracy beside it (mean over each row's seeds, with the least and the largest):",
             accuracies,
         ]
         if is_own(ours.spec.workload.data):
@@ -168,23 +194,38 @@ def _is_of_timing(note: str) -> bool:
 
 @dataclass(frozen=True)
 class Factor:
-    """How many times as much a row needs as BSR; what is no time is the same in every round.
+    """How many times as much a row needs as BSR.
 
     Attributes:
-        centre: over all rounds.
-        least: in the round with the smallest.
-        largest: in the round with the largest.
+        centre: of times the geometric mean of the rounds' ratios.
+        low: lower end of the interval, the number itself where it is exact; ``None`` where rounds
+            are too few for an interval.
+        high: upper end.
     """
 
     centre: float
-    least: float
-    largest: float
+    low: float | None
+    high: float | None
+
+    def reaches(self, claim: float) -> bool:
+        """Tell whether it is a claim or more, with the whole interval."""
+        return self.low is not None and self.low >= claim
+
+    def misses(self, claim: float) -> bool:
+        """Tell whether it is less than a claim, with the whole interval."""
+        return self.high is not None and self.high < claim
+
+    def text(self) -> str:
+        """Return the number, with its interval where it has one."""
+        if self.low is None or self.low == self.high:
+            return units.ratio(self.centre)
+        return f"{units.ratio(self.centre)} [{units.plain(self.low)}, {units.plain(self.high)}]"
 
 
 def _factor(comparison: Comparison, row: Row, definition: Definition) -> Factor | None:
     if METRICS[definition.metric].unit == "s":
         found = comparison.time_ratio(row, definition.metric, to=BASELINE)
-        return Factor(found.centre, found.least, found.largest) if found else None
+        return Factor(found.centre, found.low, found.high) if found else None
     ratio = comparison.ratio(row, definition.metric, to=BASELINE)
     return None if ratio is None else Factor(ratio, ratio, ratio)
 
@@ -192,48 +233,52 @@ def _factor(comparison: Comparison, row: Row, definition: Definition) -> Factor 
 def _cell(factor: Factor | None, definition: Definition) -> str:
     if factor is None:
         return units.NOTHING
-    shown = units.ratio(factor.centre)
-    if factor.least >= definition.claim:
-        return f"**{shown}**"
-    return f"~{shown}" if factor.largest >= definition.claim else shown
+    if factor.reaches(definition.claim):
+        return f"**{factor.text()}**"
+    return factor.text() if factor.misses(definition.claim) else f"~{factor.text()}"
 
 
 def _verdict(comparison: Comparison, others: Sequence[Row], definition: Definition) -> str:
     """Return in a sentence against which rows a claim holds."""
     claim = definition.claim
-    sorted_out: dict[str, list[str]] = {
+    labels: dict[str, list[str]] = {
         f"{claim:g} times or more against": [],
-        f"{claim:g} times or more in some rounds and not in others against": [],
-        "less, but something, against": [],
-        "nothing against": [],
+        INCONCLUSIVE: [],
+        LESS: [],
+        PERHAPS: [],
+        NOTHING: [],
     }
-    reach, wavers, less, none = sorted_out.values()
     for row in others:
         factor = _factor(comparison, row, definition)
-        if factor is None:
-            continue
-        if factor.least >= claim:
-            place = reach
-        elif factor.largest >= claim:
-            place = wavers
-        else:
-            place = less if factor.centre > 1 else none
-        place.append(escape(row.label))
-    said = [f"{what} {', '.join(labels)}" for what, labels in sorted_out.items() if labels]
+        if factor is not None:
+            labels[_reach(factor, claim)].append(escape(row.label))
+    said = [f"{what} {', '.join(rows)}" for what, rows in labels.items() if rows]
     return f"{definition.words}: {'; '.join(said)}."
 
 
+def _reach(factor: Factor, claim: float) -> str:
+    """Return in words how much of a claim is reached."""
+    if factor.reaches(claim):
+        return f"{claim:g} times or more against"
+    if not factor.misses(claim):
+        return INCONCLUSIVE
+    low, high = factor.low or 0.0, factor.high or 0.0
+    if high <= 1:
+        return NOTHING
+    return LESS if low > 1 else PERHAPS
+
+
 def _accuracies(rows: Sequence[Row]) -> str:
-    found = [(row.label, row.accuracy()) for row in rows]
+    found = [(row.label, row.accuracy(), tested(row)) for row in rows]
     cells = [
         [
             label,
             units.share(one.centre),
             units.share(one.low),
             units.share(one.high),
-            str(one.count),
+            units.count(len(seeds)) if are_alike(rows) else counted(seeds),
         ]
-        for label, one in found
+        for label, one, seeds in found
         if one is not None
     ]
     return table_of(["method", "accuracy", "least", "largest", "seeds"], cells) if cells else ""

@@ -7,13 +7,14 @@ from reports import search_figure, units
 from reports.markdown import escape, lines, table_of
 from reports.search_figure import CAPTION, FIGURE
 from reports.search_rows import Measured, measured
-from reports.statistics import Summary
+from reports.seeds import named
 
 PAGE = "search.md"
 ROW_TITLES = [
     *("row", "counted MiB", "× published", "step ms", "× published [95 %]", "step GFLOP"),
     *("validation accuracy [least, most]", "on the front", "beats it"),
 ]
+LOST = "A row of which a training did not complete is not compared with the others."
 TRIED_TITLES = [
     *("options", "predicted MiB", "step GFLOP", "short", "whole", "learning rate"),
 ]
@@ -30,7 +31,8 @@ def write(found: Found, folder: Path) -> list[str]:
     parts = [f"# Search over {escape(found.method)}", *map(escape, said), _table(rows)]
     if search_figure.write(found, rows, folder):
         parts.append(f"![{CAPTION}]({FIGURE}.png)\n\n*{CAPTION}*")
-    parts += lines("How it was searched", _how(found))
+    lost = [LOST] if any(row.lost for row in rows) else []
+    parts += lines("How it was searched", [*_how(found), *lost])
     tried = sorted(found.tried, key=lambda one: -(one.accuracy or one.short_accuracy or 0))
     parts += ["### Settings that were trained", table_of(TRIED_TITLES, list(map(_tried, tried)))]
     (folder / PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -47,10 +49,13 @@ def _summary(found: Found, rows: list[Measured]) -> list[str]:
         f"companions and micro-batches, on {workload.model}{size} and {workload.data}, batch "
         f"{workload.batch}; {found.fitting} are predicted to fit into "
         f"{units.mebibytes(found.memory_bytes)} MiB. {len(found.tried)} settings were trained, "
-        f"{len(rows)} rows measured in turns, and {sum(bool(r.accuracies) for r in rows)} of them "
-        f"trained with {len(found.seeds)} seeds. Accuracies are of the validation split; the test "
-        "split was not read."
+        f"{len(rows)} rows measured in turns, and "
+        f"{sum(bool(r.accuracies) and not r.lost for r in rows)} of them "
+        f"trained with {units.seeds(len(found.seeds))}. Accuracies are of the validation split; "
+        "the test split was not read."
     )
+    if published.lost:
+        return [first, f"No row is compared with {_unpaired(published)}."]
     if not better:
         none = f"No row needs less memory and time than {published.found.label} as published"
         return [first, f"{none} at no lower accuracy."]
@@ -59,6 +64,11 @@ def _summary(found: Found, rows: list[Measured]) -> list[str]:
         f"Less memory and less time than {published.found.label} as published, at no "
         "lower mean validation accuracy: " + "; ".join(map(_better, better)) + ".",
     ]
+
+
+def _unpaired(row: Measured) -> str:
+    """Return a row that lost seeds, in words."""
+    return f"{row.found.label}, whose training with {named(row.lost)} did not complete"
 
 
 def _better(row: Measured) -> str:
@@ -84,7 +94,7 @@ def _row(row: Measured, published: Measured, base: float | None) -> list[str]:
         units.milliseconds(step.centre if step else None),
         _interval(row),
         units.gigaflop(flop),
-        _range(row.accuracy()),
+        _range(row),
         "yes" if row.on_front else "",
         "yes" if row is not published and row.beats(published) else "",
     ]
@@ -97,11 +107,13 @@ def _interval(row: Measured) -> str:
     return units.ratio(row.ratio.centre) + (ends if row.ratio.low is not None else "")
 
 
-def _range(accuracy: Summary | None) -> str:
+def _range(row: Measured) -> str:
+    accuracy = row.accuracy()
+    lost = f" without {named(row.lost)}" if row.lost else ""
     if accuracy is None:
-        return units.NOTHING
+        return f"{units.NOTHING}{lost}"
     low, high = units.share(accuracy.low), units.share(accuracy.high)
-    return f"{units.share(accuracy.centre)} [{low}, {high}]"
+    return f"{units.share(accuracy.centre)} [{low}, {high}]{lost}"
 
 
 def _tried(one: TriedSetting) -> list[str]:

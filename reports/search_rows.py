@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.found import Found, FoundRow
-from harness.record import TrialRecord
 from harness.store import Store
-from reports.row import Row, ratio_of_times
+from reports.row import Row, numbers, ratio_of_times
 from reports.statistics import Ratio, Summary, mean_and_range
 
 
@@ -19,6 +18,8 @@ class Measured:
         profile: its measurements.
         ratio: of its step's time to the published setting's; ``None`` for that one itself.
         accuracies: on the validation split, a seed each.
+        lost: seeds whose training was asked for and did not complete; a row that lost one is not
+            compared with others, for they were trained with other seeds.
         on_front: of the rows that were trained with every seed, none is as good or better in
             memory, time and mean accuracy, and better in one.
     """
@@ -27,6 +28,7 @@ class Measured:
     profile: Row | None
     ratio: Ratio | None
     accuracies: tuple[float, ...]
+    lost: tuple[int, ...] = ()
     on_front: bool = False
 
     def counted_bytes(self) -> float | None:
@@ -42,8 +44,9 @@ class Measured:
         return self.ratio.centre if self.ratio else None
 
     def is_complete(self) -> bool:
-        """Return whether memory, time and accuracy are all known."""
-        return None not in {self.counted_bytes(), self.time()} and bool(self.accuracies)
+        """Return whether memory, time and the accuracy of every seed are known."""
+        known = None not in {self.counted_bytes(), self.time()}
+        return known and bool(self.accuracies) and not self.lost
 
     def point(self) -> tuple[float, float, float]:
         """Return memory, time and the negative accuracy: smaller is better."""
@@ -67,14 +70,16 @@ def measured(found: Found, folder: Path) -> list[Measured]:
     """Return the rows of a search with what their records say; the published setting is first."""
     store = Store(folder)
     profiles = [_profile(row, store) for row in found.rows]
+    by_seed = [_by_seed(row, store) for row in found.rows]
     rows = [
         Measured(
             found=row,
             profile=profile,
             ratio=_ratio(profile, profiles[0]),
-            accuracies=_accuracies(row, store),
+            accuracies=tuple(read.values()),
+            lost=tuple(seed for seed in found.seeds if row.trainings and seed not in read),
         )
-        for row, profile in zip(found.rows, profiles, strict=True)
+        for row, profile, read in zip(found.rows, profiles, by_seed, strict=True)
     ]
     complete = [row for row in rows if row.is_complete()]
     return [replace(row, on_front=_is_on_front(row, complete)) for row in rows]
@@ -89,10 +94,11 @@ def _ratio(row: Row | None, published: Row | None) -> Ratio | None:
     return ratio_of_times("step_seconds", row, published) if row and published else None
 
 
-def _accuracies(row: FoundRow, store: Store) -> tuple[float, ...]:
-    records: list[TrialRecord | None] = [store.record(key) for key in row.trainings]
-    found = [r.measurements.get("validation_accuracy_top1") if r else None for r in records]
-    return tuple(value for value in found if isinstance(value, float))
+def _by_seed(row: FoundRow, store: Store) -> dict[int, float]:
+    """Return the validation accuracy of each seed whose training completed."""
+    records = [record for key in row.trainings if (record := store.record(key))]
+    read = {record.spec.seed: numbers(record, "validation_accuracy_top1") for record in records}
+    return {seed: found[0] for seed, found in read.items() if found}
 
 
 def _is_on_front(row: Measured, complete: list[Measured]) -> bool:

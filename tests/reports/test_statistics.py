@@ -178,6 +178,6 @@ def test_six_pairs_can_pass_a_test_of_one_method_and_eight_of_four():
 
 
 def test_among_very_many_comparisons_no_number_of_pairs_can_pass():
-    """Beyond 13 pairs 9,999 flips are drawn: p is 2 / 10,000 at least, and 251 times that 0.0502."""
+    """Beyond 13 pairs 9,999 flips are drawn: p is 2 / 10,000 at least; 251 times that is 0.0502."""
     assert can_be_significant(14, 250)
     assert not any(can_be_significant(pairs, 251) for pairs in (14, 20, 1000))
