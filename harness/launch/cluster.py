@@ -5,7 +5,7 @@ its node to itself, a unit whose node is lost goes to another, and a record is s
 """
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import ray
 
 from harness.errors import BadInput
+from harness.launch.companions import Companions, companions_of
 from harness.launch.conduct import Conduct
 from harness.launch.driver import Driver
 from harness.launch.limits import Limits
-from harness.launch.plan import LIMITED
+from harness.launch.outline import timed_again
+from harness.launch.plan import LIMITED, STALE, why_not_run
 from harness.launch.progress import Watcher
-from harness.launch.unit import Methods, units
+from harness.launch.unit import Methods, Unit, units
 from harness.record import TrialRecord
 from harness.spec import TrialSpec
 from harness.store import Store
@@ -64,9 +66,41 @@ class Cluster:
             )
         if missing:
             with _connected(self.address):
-                Driver(self, units(missing)).drive()
+                Driver(self, self._units(wanted, missing)).drive()
         found = self._stored(wanted)
         return [found[self._name(spec)] for spec in wanted if self._name(spec) in found]
+
+    def _units(self, wanted: list[TrialSpec], missing: list[TrialSpec]) -> list[Unit]:
+        """Return what is to be handed out, and say which stored rows are timed again."""
+        ours = [r for r in self.store.records()[0] if self._is_ours(r)]
+        named = {spec.method for spec in wanted} | set(self.conduct.trusted)
+
+        def why_not(record: TrialRecord) -> str:
+            if why := why_not_run(record.spec.method, named):
+                return why
+            try:
+                return "" if self._name(record.spec) == _name_in(record) else STALE
+            except BadInput as error:
+                return str(error)
+
+        def companions(new: Sequence[TrialSpec]) -> Companions:
+            machines = dict.fromkeys(str(r.environment["machine_id"]) for r in reversed(ours))
+            each = [
+                companions_of(
+                    new,
+                    [r for r in ours if r.environment["machine_id"] == machine],
+                    why_not,
+                    self.conduct.compared_with,
+                )
+                for machine in machines
+            ]
+            # Of machines with as many, the one that was used last.
+            return max(each, key=lambda found: len(found.records), default=Companions())
+
+        found = units(missing, companions)
+        for line in timed_again((unit.specs, unit.beside) for unit in found):
+            self.watcher.say(line)
+        return found
 
     def _name(self, spec: TrialSpec) -> tuple[str, str]:
         return spec.trial_id(), self.methods.fingerprint(spec.method)
@@ -76,17 +110,27 @@ class Cluster:
         names = {self._name(spec) for spec in specs}
         found: dict[tuple[str, str], TrialRecord] = {}
         for record in self.store.records()[0]:
-            *_, trial, source, _ = record.key.rsplit("-", 3)
-            of = record.environment.get("cluster") or {}
-            if (trial, source) in names and of.get("label") == self.label:
+            name = _name_in(record)
+            if name in names and self._is_ours(record):
                 retry = record.outcome.status in LIMITED and record.environment.get("limits")
                 if not retry or retry == self.unit_limits():
-                    found[trial, source] = record
+                    found[name] = record
         return found
+
+    def _is_ours(self, record: TrialRecord) -> bool:
+        """Return whether a record comes from a node of this label."""
+        of = record.environment.get("cluster") or {}
+        return bool(of.get("label") == self.label)
 
     def unit_limits(self) -> dict[str, Any]:
         """Return what passes may take, as a node's runner writes it into records."""
         return asdict(self.limits) | {"forced": self.conduct.force}
+
+
+def _name_in(record: TrialRecord) -> tuple[str, str]:
+    """Return the trial and the source that a record's key names."""
+    *_, trial, source, _ = record.key.rsplit("-", 3)
+    return trial, source
 
 
 @contextmanager
