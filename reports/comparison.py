@@ -202,8 +202,13 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
 def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
     """Return, of the specs of one question, those of the reference and of the baseline."""
     reference = _reference(list(specs))
-    named = {REFERENCE, BASELINE}
-    return [spec for spec in specs if spec.label(beside=reference) in named]
+    return [
+        spec
+        for spec in specs
+        if spec.method in {REFERENCE, BASELINE}
+        and not spec.options
+        and not spec.workload.axes(beside=reference)
+    ]
 
 
 def _place(record: TrialRecord) -> int:

@@ -21,25 +21,24 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
     """
     tested = [row for row in comparison.rows if row.accuracy()]
     apart = metric in TIMED_BY and not in_one_group(tested)
-    costs = {
-        row.label: cost / (1 if apart else unit.scale)
+    scale = 1 if apart else unit.scale
+    shown = [
+        (row, cost / scale)
         for row, cost in zip(tested, comparison.ranked(metric, tested), strict=True)
         if cost
-    }
-    shown = [row for row in tested if row.label in costs]
+    ]
     if not shown:
         return None
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
-    for row in shown:
+    for row, cost in shown:
         spread = _interval(comparison, row) if apart else _quartiles(row, metric, unit)
-        more = behind(row, same_seeds=comparison.same_seeds)
-        _point(axes, row, costs[row.label], spread, more)
-    front = [row for row in comparison.pareto_front(metric) if row in shown]
+        _point(axes, row, cost, spread, behind(row, same_seeds=comparison.same_seeds))
+    in_front = {id(row) for row in comparison.pareto_front(metric)}
+    front = [(c, row.value("accuracy_top1") or 0) for row, c in shown if id(row) in in_front]
     if len(front) > 1:  # a point alone has no line
         axes.plot(
-            [costs[row.label] for row in front],
-            [row.value("accuracy_top1") or 0 for row in front],
+            *zip(*sorted(front), strict=True),
             color=EDGE_COLOUR,
             linewidth=1,
             linestyle="--",

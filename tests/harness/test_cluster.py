@@ -20,10 +20,12 @@ import methods  # noqa: E402
 from harness.errors import BadInput  # noqa: E402
 from harness.launch import unit as module  # noqa: E402
 from harness.launch.cluster import Cluster  # noqa: E402
+from harness.launch.conduct import Conduct  # noqa: E402
 from harness.launch.unit import Methods  # noqa: E402
 from harness.record import Status  # noqa: E402
 from harness.spec import Profile, Training  # noqa: E402
 from harness.store import Store  # noqa: E402
+from reports.comparison import compared_with  # noqa: E402
 
 HERE = "127.0.0.1"
 FOUND = Methods(methods.load, methods.fingerprint)
@@ -92,6 +94,43 @@ def test_what_is_stored_is_not_run_again(make_cluster, trainings):
 
     assert again.watcher.said == ["1 of 1 trials are stored already"]
     assert len(records) == 1
+
+
+SHORT = Profile(rounds=1, steps=1, budget_seconds=0)
+
+
+def test_a_new_row_takes_turns_with_the_stored_reference(make_cluster, make_spec):
+    """As at home: the stored record stays as it is, and the plan names it."""
+    conduct = Conduct(compared_with=compared_with)
+    full, _ = make_cluster(conduct=conduct).run(
+        [make_spec(n, profile=SHORT) for n in ("full", "head")]
+    )
+    later = make_cluster(conduct=conduct)
+    path = later.store.folder / "records" / f"{full.key}.json"
+    before = path.read_bytes()
+    (new,) = later.run([make_spec("norm", profile=SHORT)])
+
+    assert set(new.beside) == {full.key}
+    assert len(new.beside[full.key]["step_seconds"]) == 1
+    assert path.read_bytes() == before
+    (said,) = later.watcher.said
+    assert said.startswith("  full is stored and will be timed again, in turns with norm: ")
+
+
+def test_a_stored_row_of_a_machine_that_no_node_is_takes_no_turns(make_cluster, make_spec):
+    one = make_cluster()
+    (full,) = one.run([make_spec(profile=SHORT)])
+    key = f"{full.key.rpartition('-')[0]}-elsewhere"
+    environment = full.environment | {"machine_id": "elsewhere"}
+    one.store.save(full.model_copy(update={"key": key, "environment": environment}), {})
+    (one.store.folder / "records" / f"{full.key}.json").unlink()
+    later = make_cluster()
+    (new,) = later.run([make_spec("norm", profile=SHORT)])
+
+    assert new.beside == {}
+    assert later.watcher.said[-1] == (
+        "norm, seed 0: no ratio of times to full, stored by machine elsewhere, which no node is"
+    )
 
 
 def test_a_label_chooses_the_node_and_makes_its_own_records(make_cluster, trainings, nodes):

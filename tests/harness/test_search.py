@@ -22,6 +22,7 @@ from harness.search.space import make_space, spread_over
 from harness.search.stages import Search
 from harness.spec import Profile, Workload
 from harness.step_cost import StepCost, step_cost
+from harness.store import Store
 from harness.suite import read
 from reports.search_rows import measured
 
@@ -268,6 +269,73 @@ def test_every_setting_gets_the_same_rates_and_none_reads_the_test_split(world):
         rows = {s.row_id() for s in tuned if s.training.steps == steps}
         pairs = {(s.row_id(), s.training.learning_rate) for s in tuned if s.training.steps == steps}
         assert pairs == {(row, rate) for row in rows for rate in RATES}
+
+
+class TwoDays(World):
+    """Rows with a companion were measured later, on a machine ten times as fast that day.
+
+    Args:
+        turns: whether the published setting took turns with them.
+    """
+
+    def __init__(self, *, turns):
+        super().__init__()
+        self.turns = turns
+
+    def record(self, spec):
+        made = super().record(spec)
+        if spec.training or "+" not in spec.method:
+            return made
+        published = super().record(make_bsr_space().plain(0).spec)
+        own, theirs = (
+            [time / 10 for time in record.measurements["step_seconds"]]
+            for record in (made, published)
+        )
+        later = {
+            "environment": made.environment | {"round_group": "h"},
+            "measurements": made.measurements | {"step_seconds": own},
+            "beside": {published.key: {"step_seconds": theirs}} if self.turns else {},
+        }
+        return made.model_copy(update=later)
+
+
+def test_rows_measured_later_are_chosen_by_the_turns_that_the_published_setting_took(world):
+    """A tenth of all seconds is no tenth of the time; without turns there is no time at all."""
+    once = searched(world)[-1].trained
+    in_turns, apart = (searched(TwoDays(turns=turns))[-1] for turns in (True, False))
+    composed = {row.row_id for row in apart.rows if "+" in row.spec.method}
+
+    assert list(in_turns.trained) == list(once)
+    assert composed
+    assert not composed & apart.trained.keys()
+
+
+def test_rows_measured_later_have_the_ratio_of_those_turns(tmp_path):
+    """A composed row takes 1.5 times a step's FLOPs, on either day."""
+    later, store = TwoDays(turns=True), Store(tmp_path)
+    space, costs, quest, tried = searched(later)
+    store.open_for_writing()
+    for record in tried.profiles:
+        store.save(record, {})
+    rows = measured(account(space, costs, quest, tried), tmp_path)
+    work = costs[space.plain(0).row_id].step_flop
+    expected = {row.row_id: 1.5 * costs[row.row_id].step_flop / work for row in tried.rows}
+    found = {
+        row.row_id: one.time()
+        for row, one in zip(tried.rows, rows, strict=True)
+        if "+" in row.spec.method
+    }
+
+    assert found
+    assert found == {row: pytest.approx(expected[row]) for row in found}
+
+
+def test_every_row_is_compared_with_the_published_setting():
+    space = make_bsr_space()
+    specs = [candidate.spec for candidate in space.candidates[:20]]
+
+    assert space.published(specs) == [space.plain(0).spec]
+    assert space.published(specs[1:]) == []
 
 
 def test_what_is_asked_for_is_the_same_every_time(world):

@@ -117,6 +117,20 @@ def test_of_several_groups_the_newest_counts(stored, add, make):
     assert found["bsr", "mine"] == round(2.5 / 3, 6)
 
 
+def test_a_group_of_several_new_rows_is_as_new_as_the_last_of_them(stored, add):
+    """Bsr / full is 4 / 6 in the group whose second row was finished last, else 2.5 / 5."""
+    elsewhere = stored[1].environment | {"round_group": "alone"}
+    apart = [stored[0], stored[1].model_copy(update={"environment": elsewhere})]
+    other = {"full": [5.0] * 3, "bsr": [2.5] * 3}
+    added = [
+        add("first", MINE, AGAIN, apart, "h", "2026-02-01T00:00:00+00:00"),
+        add("between", MINE, other, apart, "i", "2026-02-02T00:00:00+00:00"),
+        add("last", MINE, AGAIN, apart, "h", "2026-02-03T00:00:00+00:00"),
+    ]
+
+    assert ratios_of(only([*apart, *added]))["bsr", "full"] == round(4 / 6, 6)
+
+
 def test_two_stored_rows_are_compared_where_they_took_turns_with_a_third(stored, add):
     """Mine and head were never new together; both took turns with bsr, which came last."""
     others = [record for record in stored if record.spec.method != "bsr"]
