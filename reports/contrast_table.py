@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from harness.metrics import METRICS
 from reports import units
 from reports.contrast import Contrast, Spread
-from reports.finding import ACCURACY, BY_TASK, Finding
-from reports.seeds import Pairing
+from reports.finding import BY_TASK, Finding
+from reports.seeds import ACCURACY, Pairing
 from reports.statistics import CONFIDENCE, Summary
 from reports.verdict import Word
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from harness.errors import BadInput, unknown
 from harness.metrics import METRICS
 from reports.contrast import Contrast
-from reports.finding import ACCURACY, COMPARED, Finding
+from reports.finding import COMPARED, Finding
+from reports.seeds import ACCURACY
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,

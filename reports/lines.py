@@ -16,7 +16,7 @@ WIDTH, SIZE, RING = 1.2, 5.0, 10.0
 
 
 def draw_line(
-    axes: Axes, label: str, along: Sequence[float], up: Sequence[float], more: str = ""
+    axes: Axes, label: str, along: Sequence[float], up: Sequence[float], *, more: str = ""
 ) -> None:
     """Draw a row's readings and the line between them.
 

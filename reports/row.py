@@ -89,6 +89,11 @@ class Row:
             if record.spec.training and (found := numbers(record, metric))
         }
 
+    @cached_property
+    def tested_seeds(self) -> tuple[int, ...]:
+        """The seeds whose training was tested, in order; a failed one is not among them."""
+        return tuple(sorted(self.by_seed("accuracy_top1")))
+
     def accuracy(self) -> Summary | None:
         """Return mean and range of the test accuracy over seeds."""
         return mean_and_range(self.accuracies())

@@ -17,7 +17,7 @@ Seeds = tuple[int, ...]
 
 def tested(row: Row) -> Seeds:
     """Return the seeds whose training was tested, in order; a failed one is not among them."""
-    return tuple(sorted(row.by_seed(ACCURACY)))
+    return row.tested_seeds
 
 
 def are_alike(rows: Iterable[Row]) -> bool:

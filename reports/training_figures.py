@@ -27,7 +27,7 @@ def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
         places = [fmean(x for x, _ in found) for found in readings]
         found = [[accuracy for _, accuracy in each] for each in readings]
         more = behind(row, same_seeds=comparison.same_seeds)
-        draw_line(axes, row.label, places, [fmean(each) for each in found], more)
+        draw_line(axes, row.label, places, [fmean(each) for each in found], more=more)
         ends = list(map(min, found)), list(map(max, found))
         axes.fill_between(places, *ends, color=colour_of(row.label), alpha=0.08)
     axes.set_xlim(left=0)

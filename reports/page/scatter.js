@@ -25,15 +25,17 @@ function trainedRows(comparison) {
 /** Return the chart; null where no row has both numbers. */
 function drawScatter(view, rows, cost, width) {
   const accuracy = columnOf(view.comparison, "accuracy_top1");
-  const points = rows
+  const placed = rows
     .map((row) => scatterPoint(view, row, cost, accuracy))
     .filter(({ x, y }) => x !== null && y !== null);
-  if (!points.length) return null;
+  if (!placed.length) return null;
+  const alike = haveSameSeeds(placed.map(({ row }) => row));
+  const points = alike ? placed : placed.map(withSeeds);
   const over = cost.kind === "ratio" ? ` × ${view.base.label}` : "";
   const label = `Accuracy against ${cost.title}${over}, ${counted(points.length, "row")}`;
   const chart = newChart(width, 360, label);
   const places = scatterAxes(chart, points, { ...cost, title: cost.title + over }, accuracy);
-  drawFront(chart, points, places);
+  if (alike) drawFront(chart, points, places);
   for (const found of points) drawErrors(chart, found, places);
   for (const found of points) chart.svg.append(marker(found, places, view.base));
   if (points.length <= NAMED) chart.svg.append(labels(chart, points, places));
@@ -44,10 +46,15 @@ function scatterPoint(view, row, cost, accuracy) {
   const [across, up] = [reading(view, row, cost), reading(view, row, accuracy)];
   const text = [
     row.label,
-    `accuracy ${inWords(accuracy, up)}, seeds: ${row.texts.seeds[0]}`,
+    `accuracy ${inWords(accuracy, up)}`,
     `${cost.title.replace(/ [^ ]+$/, "")} ${inWords(cost, across)}`,
   ].join("\n");
   return { row, x: across.centre, y: up.centre, across, up, text };
+}
+
+/** Return a point that says which seeds its accuracy is the mean of. */
+function withSeeds(placed) {
+  return { ...placed, text: `${placed.text}\nseeds: ${placed.row.texts.seeds[0]}` };
 }
 
 function scatterAxes(chart, points, cost, accuracy) {
@@ -66,7 +73,7 @@ function scatterAxes(chart, points, cost, accuracy) {
 
 function drawFront(chart, points, { x, y }) {
   const front = paretoFront(points).map((found) => `${x(found.x)} ${y(found.y)}`);
-  if (front.length < 2 || !haveSameSeeds(points.map(({ row }) => row))) return;
+  if (front.length < 2) return;
   chart.svg.append(hidden(drawn("path", { class: "front", d: `M${front.join("L")}` })));
 }
 

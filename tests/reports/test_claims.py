@@ -131,6 +131,7 @@ ROUNDS = {  # of steps, in the unit of bsr's
     "full": [3.0, 3.1, 2.9],
     "bias": [2.1, 2.2, 2.6],
     "lora": [1.5, 1.6, 1.4],
+    "prompt": [1.8, 1.9, 2.2],
     "head": [0.9, 1.0, 1.2],
     "norm": [0.5, 0.52, 0.48],
 }
@@ -141,25 +142,27 @@ def test_a_time_reaches_a_claim_only_with_its_whole_interval(make_record):
 
     Logarithms 0.742, 0.788, 0.956: mean 0.829, deviation 0.112; 4.303 * 0.112 / sqrt(3) = 0.279
     reach from exp(0.550) = 1.73 to exp(1.108) = 3.03. Head: -0.1054, 0, 0.1823: mean 0.0257,
-    deviation 0.1456, reach 0.3616, from exp(-0.3359) = 0.71 to exp(0.3873) = 1.47.
+    deviation 0.1456, reach 0.3616, from exp(-0.3359) = 0.71 to exp(0.3873) = 1.47. Prompt: 0.588,
+    0.642, 0.788: mean 0.673, deviation 0.104, reach 0.258, from 1.51 to 2.54: it holds 2, too.
     """
     records = [make_record(name, step_seconds=times) for name, times in ROUNDS.items()]
     text = page([make_record("bsr", step_seconds=[1.0] * 3), *records], lambda _: {})
     (cells,) = lines(text, "| time of a training step")
     found = [cell.strip() for cell in cells.split("|")[3:-1]]
 
-    assert [found[0][:7], found[2][:5], found[4][:5]] == ["**3.00×", "1.50×", "0.50×"]
+    assert [found[at].split("×")[0] for at in (0, 2, 5)] == ["**3.00", "1.50", "0.50"]
     assert found[1] == "\\~2.29× \\[1.73, 3.03\\]"
-    assert found[3] == "1.03× \\[0.71, 1.47\\]"
+    assert found[3] == "\\~1.96× \\[1.51, 2.54\\]"
+    assert found[4] == "1.03× \\[0.71, 1.47\\]"
     assert lines(text, "- time of a training step") == [
         (
-            "- time of a training step: 2 times or more against full; inconclusive against bias; "
-            "less, but something, against lora; less, if anything, against head; nothing against "
-            "norm."
+            "- time of a training step: 2 times or more against full; inconclusive against bias, "
+            "prompt; less, but something, against lora; less, if anything, against head; nothing "
+            "against norm."
         )
     ]
     assert in_short(text, "| time") == [
-        "| time of a training step | 2.00× | only full (inconclusive against 1 of 5) |"
+        "| time of a training step | 2.00× | only full (inconclusive against 2 of 6) |"
     ]
 
 

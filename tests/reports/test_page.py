@@ -134,6 +134,41 @@ def test_a_row_that_was_added_has_the_ratios_of_its_own_turns(page_of_an_added_r
     assert "rows were timed in 3 round groups" in page.locator("main").inner_text()
 
 
+@pytest.fixture
+def unequal(make_trial, write_page, look):
+    """Return the page of a row of three seeds beside one of two."""
+    rows = {"bsr": (0.5, 0.75, 0.875), "full": (0.625, 0.75)}
+    trainings = [
+        make_trial(name, seed=seed, accuracy_top1=reached, final_loss=1 - reached)
+        for name, each in rows.items()
+        for seed, reached in enumerate(each)
+    ]
+    profiles = [
+        make_trial("bsr", peak_counted_bytes=MIB),
+        make_trial("full", peak_counted_bytes=2 * MIB),
+    ]
+    return look(write_page([*profiles, *trainings]))
+
+
+def test_nothing_is_the_most_accurate_across_other_seeds(unequal):
+    """Bsr has 0.708 over seeds 0 to 2 and 0.625 over those of full, which has 0.688."""
+    unequal.get_by_text("Columns", exact=True).click()
+    unequal.get_by_role("checkbox", name="final loss", exact=True).check()
+
+    assert column(unequal, "seeds") == ["2 (0 and 1)", "3 (0 to 2)"]
+    for name in ("accuracy_top1", "final_loss"):
+        assert not any("(best)" in text for text in column(unequal, name))
+    assert any("(best)" in text for text in column(unequal, "peak_counted_bytes"))
+    card = unequal.locator("figure", has_text="Accuracy against cost")
+    labels_ = card.locator(".point").evaluate_all("all => all.map((one) => one.ariaLabel)")
+    assert any("seeds: 2 (0 and 1)" in text for text in labels_)
+    assert card.locator("path.front").count() == 0
+
+
+def test_of_rows_of_the_same_seeds_one_is_the_most_accurate(page):
+    assert any("(best)" in text for text in column(page, "accuracy_top1"))
+
+
 def test_a_failed_row_says_how_it_ended(page):
     row = page.locator("tr.failed")
 
