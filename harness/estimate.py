@@ -1,8 +1,11 @@
 """Memory and FLOPs of a trial with nothing executed: a step over tensors without numbers."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
+from harness.attention_kernel import described
 from harness.compiled import require_compiles
 from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
@@ -62,7 +65,10 @@ def estimate_pass(spec: TrialSpec, load: Loader) -> Reading:
     missing = {name: why for name, why in found.missing.items() if name in wanted}
     rest = {name: v for name, v in found.measurements.items() if name not in wanted}
     notes = [*found.notes, *([ONLY_PREDICTED] if alone else [])]
-    return Reading(own, missing, notes, {"estimated": rest | found.detail})
+    # What a profile's FLOP pass saw run comes first; of CUDA predicted on a CPU nobody knows.
+    kernel = found.attention_kernel if alone and not on_cuda(spec.workload) else None
+    detail = {"estimated": rest | found.detail}
+    return Reading(own, missing, notes, detail, attention_kernel=kernel)
 
 
 def predict(spec: TrialSpec, load: Loader) -> Reading:
@@ -88,11 +94,12 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     )
     _add_convention(reading, prepared, method, workload)
     _add_macs(reading, prepared, preprocess.side, workload.batch)
+    kernel = None
     try:
         with fake_numbers(prepared):
             job = fake_job(spec.uncompiled(), method, prepared, preprocess)
             batch = fake_batch(job)
-            _add_flops(reading, job, batch)
+            kernel = _add_flops(reading, job, batch)
             if workload.compiled_step:
                 reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
             elif not method.made_for("cpu"):
@@ -102,16 +109,17 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     except RuntimeError as error:
         why = why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
-    return reading
+    return replace(reading, attention_kernel=kernel)
 
 
-def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
-    """Run a fake step, which makes the optimizer's state too."""
+def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> str:
+    """Run a fake step, which makes the optimizer's state too; return the attention's kernel."""
     with StepFlops() as flops:
         optimizer_step(job, *batch, enter_phase=flops.enter_phase)
     reading.measurements["forward_flop"] = flops.by_phase["forward"]
     reading.measurements["step_flop"] = sum(flops.by_phase.values())
     reading.notes.extend(flops.overlooked())
+    return described({*flops.by_operator, *flops.uncounted})
 
 
 def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:

@@ -1,5 +1,6 @@
 """What a trial leaves behind: spec, outcome, measurements, environment."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -43,8 +44,15 @@ ENVIRONMENT: dict[str, tuple[type, ...]] = {
     "tree_dirty": (bool, type(None)),
     "round_group": (str,),
     "suite_place": (int,),
-    **dict.fromkeys(("device", "method", "workload", "timing", "settings", "limits"), (dict,)),
+    "attention_kernel": (str,),
+    **dict.fromkeys(("device", "method", "workload", "timing", "limits"), (dict,)),
+    **dict.fromkeys(("settings", "set_by_method", "circumstances"), (dict,)),
 }
+
+
+def utc_now() -> str:
+    """Return the time as records hold it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def fault_of(environment: dict[str, Any]) -> str:

@@ -4,8 +4,9 @@ The driver hands out units itself, so that it alone decides what runs where: a m
 its node to itself, a unit whose node is lost goes to another, and a record is stored once.
 """
 
+import functools
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -16,10 +17,14 @@ from harness.errors import BadInput
 from harness.launch.conduct import Conduct
 from harness.launch.driver import Driver
 from harness.launch.limits import Limits
-from harness.launch.plan import LIMITED
+from harness.launch.local import LocalLauncher
+from harness.launch.plan import is_missing
+from harness.launch.present import Present
 from harness.launch.progress import Watcher
+from harness.launch.stale import stale
 from harness.launch.unit import Methods, units
 from harness.record import TrialRecord
+from harness.record_key import ANY_MACHINE, RecordKey, read_key
 from harness.spec import TrialSpec
 from harness.store import Store
 
@@ -55,33 +60,44 @@ class Cluster:
             BadInput: no cluster at the address, no node with the label, or none with our code.
         """
         self.store.open_for_writing()
-        wanted = list(specs)
-        stored = {} if again else self._stored(wanted)
-        missing = [spec for spec in wanted if self._name(spec) not in stored]
+        present = Present.asked(LocalLauncher(self.methods.load, self.limits).settings)
+        fingerprint = functools.cache(self.methods.fingerprint)
+        wanted = {
+            present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs
+        }
+        there = self._of_this_label()
+        stored = {} if again else self._stored(wanted, there)
+        missing = {key: spec for key, spec in wanted.items() if key not in stored}
         if len(missing) < len(wanted):
             self.watcher.say(
                 f"{len(wanted) - len(missing)} of {len(wanted)} trials are stored already"
             )
+        for line in stale(missing.items(), there, present):
+            self.watcher.say(line)
         if missing:
             with _connected(self.address):
-                Driver(self, units(missing)).drive()
-        found = self._stored(wanted)
-        return [found[self._name(spec)] for spec in wanted if self._name(spec) in found]
+                Driver(self, units(list(missing.values())), present).drive()
+        found = self._stored(wanted, self._of_this_label())
+        return [found[key] for key in wanted if key in found]
 
-    def _name(self, spec: TrialSpec) -> tuple[str, str]:
-        return spec.trial_id(), self.methods.fingerprint(spec.method)
+    def _of_this_label(self) -> list[TrialRecord]:
+        """Return the records that were made on a node of this label, whichever it was."""
+        records = self.store.records()[0]
+        return [
+            r for r in records if (r.environment.get("cluster") or {}).get("label") == self.label
+        ]
 
-    def _stored(self, specs: list[TrialSpec]) -> dict[tuple[str, str], TrialRecord]:
-        """Return the records of trials that ran on a node of this label, whichever it was."""
-        names = {self._name(spec) for spec in specs}
-        found: dict[tuple[str, str], TrialRecord] = {}
-        for record in self.store.records()[0]:
-            *_, trial, source, _ = record.key.rsplit("-", 3)
-            of = record.environment.get("cluster") or {}
-            if (trial, source) in names and of.get("label") == self.label:
-                retry = record.outcome.status in LIMITED and record.environment.get("limits")
-                if not retry or retry == self.unit_limits():
-                    found[trial, source] = record
+    def _stored(
+        self, keys: Collection[RecordKey], records: Iterable[TrialRecord]
+    ) -> dict[RecordKey, TrialRecord]:
+        """Return the records that stand for trials, by the trials' keys on any machine."""
+        found: dict[RecordKey, TrialRecord] = {}
+        for record in records:
+            key = read_key(record.key)
+            if key is None or is_missing(record, self.unit_limits()):
+                continue
+            if (anywhere := key.on(ANY_MACHINE)) in keys:
+                found[anywhere] = record
         return found
 
     def unit_limits(self) -> dict[str, Any]:

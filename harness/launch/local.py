@@ -27,7 +27,7 @@ from harness.record import Status
 from harness.spec import TrialSpec
 from harness.step_cost import COSTS, StepCost, step_costs
 from harness.training import Loader, workers
-from harness.trial import CLOCK, PassResult, check, perform
+from harness.trial import CLOCK, SETTINGS, PassResult, check, perform, read_settings, timed
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
@@ -74,6 +74,21 @@ class LocalLauncher:
         """Return whether the trial can be started at all; fetches weights, without a limit."""
         return self._call(check, spec.model_dump_json())
 
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers in a pass's process.
+
+        The server has the variables of when it started, and nothing that this process has set in
+        torch or timm since.
+
+        Raises:
+            BadInput: the process that was asked died.
+        """
+        result = self._call(read_settings, device)
+        if result.status != Status.COMPLETED:
+            raise BadInput(f"asking torch and timm for their settings failed: {result.reason}")
+        found: dict[str, str] = result.reading[SETTINGS]
+        return found
+
     def costs(self, specs: Sequence[TrialSpec]) -> list[StepCost]:
         """Return what a step of each trial takes, predicted in one process.
 
@@ -108,13 +123,10 @@ class LocalLauncher:
         settings = {COMPILED_CODE: cache} if spec.workload.compiled_step else {}
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
-        return self._call(
-            perform,
-            pass_name,
-            spec.model_dump_json(),
-            keeping,
-            inside=Inside(settings, self._limits, tuple(on_cores)),
-            log=log,
+        inside = Inside(settings, self._limits, tuple(on_cores))
+        text = spec.model_dump_json()
+        return timed(
+            lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log)
         )
 
     def end(self) -> None:

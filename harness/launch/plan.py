@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.frozen import digest
+from harness.launch.present import Present
 from harness.record import Status, TrialRecord
+from harness.record_key import RecordKey
 from harness.spec import TrialSpec
 from harness.store import Store
 
@@ -17,11 +19,12 @@ LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial, the key its record will have, and its place in the suite."""
+    """A trial, the key its record will have as text and in parts, and its place in the suite."""
 
     spec: TrialSpec
     key: str
     place: int = 0
+    parts: RecordKey | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Planner:
         machine: its id.
         limits: what passes may take now, as records hold it.
         order_seed: draws the order.
+        present: what else decides numbers here and now.
     """
 
     store: Store
@@ -77,32 +81,39 @@ class Planner:
     machine: str
     limits: dict[str, Any] = field(default_factory=dict)
     order_seed: int = 0
+    present: Present = field(default_factory=Present)
 
     def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
         """Return what is to be run: all, or what has no record yet, or failed by other limits."""
         trials: dict[str, Planned] = {}
         fingerprint = functools.cache(self.fingerprint)  # of a suite with thousands of seeds
         for place, spec in enumerate(specs):
-            source = fingerprint(spec.method)
-            key = f"{_file_name(spec.method)}-{spec.trial_id()}-{source}-{self.machine}"
-            trials.setdefault(key, Planned(spec, key, place))
-        missing = {k: t for k, t in trials.items() if again or self._lacks(self.store.record(k))}
+            parts = self.present.key(spec, fingerprint(spec.method), self.machine)
+            trials.setdefault(str(parts), Planned(spec, str(parts), place, parts))
+        missing = {
+            key: trial
+            for key, trial in trials.items()
+            if again or is_missing(self.store.record(key), self.limits)
+        }
         return Plan(list(trials.values()), missing, self.order_seed)
 
-    def _lacks(self, record: TrialRecord | None) -> bool:
-        if record is None:
-            return True
-        if record.environment.get("not_started"):  # predicted only, at what was free then
-            return True
-        before = record.environment.get("limits")
-        return record.outcome.status in LIMITED and before not in (None, self.limits)
+
+def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
+    """Return whether a trial is to be run though it may have a record.
+
+    Args:
+        record: under the key that the trial would have now, if there is one.
+        limits: what passes may take now, as records hold it.
+    """
+    if record is None:
+        return True
+    if record.environment.get("not_started"):  # predicted only, at what was free then
+        return True
+    before = record.environment.get("limits")
+    return record.outcome.status in LIMITED and before not in (None, limits)
 
 
 def group_key(group: Iterable[Planned]) -> str:
     """Return the name under which a group's times are staged, whatever its order."""
     return f"group-{digest(sorted(trial.key for trial in group))}"
 
-
-def _file_name(method: str) -> str:
-    """Return the method's name as it may stand in a file name."""
-    return "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-60:]

@@ -7,7 +7,9 @@ from harness.environment import describe_run
 from harness.launch.conduct import Conduct, Launcher
 from harness.launch.one_run import OneRun
 from harness.launch.plan import Plan, Planner, group_key
+from harness.launch.present import Present
 from harness.launch.progress import Watcher
+from harness.launch.stale import stale
 from harness.record import TrialRecord
 from harness.spec import TrialSpec
 from harness.store import Store
@@ -53,16 +55,24 @@ class Runner:
         environment = describe_run()
         limits = self.conduct.limits | {"forced": self.conduct.force}
         seed = self.conduct.order_seed
-        planner = Planner(self.store, self.fingerprint, environment["machine_id"], limits, seed)
+        present = Present.asked(self.launcher.settings)
+        machine = environment["machine_id"]
+        planner = Planner(self.store, self.fingerprint, machine, limits, seed, present)
         plan = planner.plan(specs, again=again)
-        self._say_what_is_there(plan)
+        self._say_what_is_there(plan, present)
         if plan.missing:
             if again:
                 for key in [*map(group_key, plan.groups), *plan.missing]:
                     self.store.unstage(key)
             facts = {"limits": limits, "order_seed": seed}
             run = OneRun(
-                self.launcher, self.store, self.watcher, self.conduct, plan, environment | facts
+                self.launcher,
+                self.store,
+                self.watcher,
+                self.conduct,
+                plan,
+                environment | facts,
+                present,
             )
             run.prepare()
             if not dry:
@@ -70,19 +80,10 @@ class Runner:
         found = [self.store.record(trial.key) for trial in plan.trials]
         return [record for record in found if record is not None]
 
-    def _say_what_is_there(self, plan: Plan) -> None:
+    def _say_what_is_there(self, plan: Plan, present: Present) -> None:
         there = len(plan.trials) - len(plan.missing)
         if there:
             self.watcher.say(f"{there} of {len(plan.trials)} trials are stored already")
-        records = self.store.records()[0]
-        trials = {record.spec.trial_id() for record in records}
-        keys = {record.key for record in records}
-        stale = {
-            trial.spec.label()
-            for key, trial in plan.missing.items()
-            if trial.spec.trial_id() in trials and key not in keys
-        }
-        if stale:
-            self.watcher.say(
-                f"stale (source or machine changed), run again: {', '.join(sorted(stale))}"
-            )
+        missing = [(t.parts, t.spec) for t in plan.missing.values() if t.parts is not None]
+        for line in stale(missing, self.store.records()[0], present):
+            self.watcher.say(line)

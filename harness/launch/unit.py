@@ -14,13 +14,14 @@ from harness.errors import BadInput
 from harness.launch.conduct import Conduct
 from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
+from harness.launch.present import NOT_SET
 from harness.launch.progress import Quiet
 from harness.launch.run import Runner
+from harness.record_key import COMPUTING, READING_IMAGES
 from harness.spec import TrialSpec
 from harness.store import Store
 from harness.training import Loader
 
-CHECKED_VERSIONS = ("torch", "timm", "peft")
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,16 @@ def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str
     versions = installed_versions()
     return (
         {"bsrbench": source_hash()}
-        | {name: versions.get(name, "none") for name in CHECKED_VERSIONS}
+        | {name: versions.get(name, "none") for name in (*COMPUTING, *READING_IMAGES)}
         | {f"method {name}": fingerprint(name) for name in sorted(set(names))}
     )
+
+
+def _other(what: str, here: dict[str, str], wanted: dict[str, str]) -> str:
+    """Return in words what a node has otherwise than it should; empty where it has nothing."""
+    names = [name for name in {**wanted, **here} if here.get(name) != wanted.get(name)]
+    told = [f"{name} {here.get(name, NOT_SET)} for {wanted.get(name, NOT_SET)}" for name in names]
+    return f"has other {what} ({', '.join(told)})" if told else ""
 
 
 @functools.cache
@@ -94,24 +102,24 @@ def run_unit(
     limits: Limits,
     conduct: dict[str, Any],
     code: dict[str, str],
+    settings: dict[str, str],
 ) -> dict[str, Any]:
     """Run a unit on this node, in processes of its own, and return its records and sidecars."""
     trials = [TrialSpec.model_validate_json(text) for text in specs]
+    launcher = _launcher(methods.load, limits)
     try:
         here = code_of([spec.method for spec in trials], methods.fingerprint)
+        other = _other("code", here, code) or _other(
+            "settings", launcher.settings(trials[0].workload.device), settings
+        )
     except BadInput as error:
         return {"refused": f"cannot run it: {error}"}
-    other = [
-        f"{name} {here.get(name)} for {want}"
-        for name, want in code.items()
-        if here.get(name) != want
-    ]
     if other:
-        return {"refused": f"has other code ({', '.join(other)})"}
+        return {"refused": other}
     with tempfile.TemporaryDirectory(prefix="bsrbench-unit-") as folder:
         store = Store(Path(folder))
         how = Conduct(announces=False, limits=asdict(limits), **conduct)
-        runner = Runner(_launcher(methods.load, limits), store, methods.fingerprint, Quiet(), how)
+        runner = Runner(launcher, store, methods.fingerprint, Quiet(), how)
         try:
             records = runner.run(trials)
         except BadInput as error:

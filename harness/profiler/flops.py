@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness import vit
+from harness.attention_kernel import described
 from harness.errors import Unreadable
 from harness.meters.flops import StepFlops
 from harness.meters.macs import added, forward_macs
@@ -39,6 +40,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
         },
         notes=flops.overlooked(),
         detail={"flops": _detail(flops)},
+        attention_kernel=described({*flops.by_operator, *flops.uncounted}),
     )
     if watchers:
         reading.measurements["tokens_after_block"] = tokens[: len(watchers)]

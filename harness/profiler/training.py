@@ -4,18 +4,21 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.checkpoint import Checkpoint
 from harness.experts import counted_loads
+from harness.meters.attention import kernel_of
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Job, Loader, accuracies, begin, final_loss, train
+from harness.training import Job, Loader, accuracies, begin, final_loss, forward_pass, train
 from harness.workload import tasks
 from harness.workload.data import ImageData
 
 ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
 CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
+TRAINING_BEGAN = "training_began_at"  # before this process did, where it went on from a checkpoint
 
 
 def training_pass(
@@ -50,8 +53,9 @@ def training_pass(
             **curve,
         },
         notes=[note for one in images for note in one.notes],
-        detail={"losses": run.losses},
+        detail={"losses": run.losses, TRAINING_BEGAN: run.began_at},
         facts={"weights": job.weights, "data": _facts(spec, images)},
+        attention_kernel=_attention_kernel(job),
     )
     reading.notes.extend([keeper.failure] if keeper.failure else [])
     if spec.workload.multitask is not None:
@@ -59,6 +63,17 @@ def training_pass(
     if loads:
         _add_loads(reading, job, loads)
     return reading
+
+
+def _attention_kernel(job: Job) -> str:
+    """Return which operators compute attention, from one forward pass when all else is read.
+
+    A compiled step is seen uncompiled, as the meter of FLOPs sees it.
+    """
+    workload, side = job.spec.workload, job.preprocess.side
+    images = torch.randn(workload.micro_batch or workload.batch, 3, side, side)
+    on_device = images.to(job.device.torch_device)
+    return kernel_of(lambda: forward_pass(job, on_device))
 
 
 def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:
