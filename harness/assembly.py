@@ -96,7 +96,8 @@ def _began_at(results: list[PassResult]) -> str | None:
     if not known or len(known) < len(began):
         return None
     details = [result.reading.get("detail", {}) for result in results]
-    return min([*known, *(d[TRAINING_BEGAN] for d in details if TRAINING_BEGAN in d)])
+    before = [str(detail[TRAINING_BEGAN]) for detail in details if TRAINING_BEGAN in detail]
+    return min([*known, *before])
 
 
 def stored_result(record: TrialRecord, detail: dict[str, Any]) -> PassResult:

@@ -1,6 +1,7 @@
 """What torch and timm have decided about kernels and precision, asked in this process."""
 
 from collections.abc import Callable
+from typing import Any
 
 import timm.layers
 import torch
@@ -13,14 +14,14 @@ SMALLEST = 2.0**-1074  # the smallest double; a processor that flushes denormals
 
 def _fused_attention() -> int:
     """Return timm's level: 0 off, 1 where it is tested, 2 where it is experimental, too."""
-    return timm.layers.use_fused_attn() + timm.layers.use_fused_attn(experimental=True)
+    return int(timm.layers.use_fused_attn()) + int(timm.layers.use_fused_attn(experimental=True))
 
 
 def _flushes_denormals() -> bool:
     return (torch.tensor(SMALLEST, dtype=torch.float64) * 1).item() == 0
 
 
-_backends = torch.backends
+_backends: Any = torch.backends  # torch's own stubs lack half of what is asked here
 EVERYWHERE: Asked = {
     "TIMM_FUSED_ATTN": _fused_attention,
     "TIMM_REENTRANT_CKPT": timm.layers.use_reentrant_ckpt,

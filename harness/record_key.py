@@ -71,9 +71,7 @@ def deciding_versions(spec: TrialSpec, versions: Mapping[str, str]) -> dict[str,
     return {name: versions.get(name, NOT_INSTALLED) for name in names}
 
 
-def settings_hash(
-    spec: TrialSpec, versions: Mapping[str, str], settings: Mapping[str, str]
-) -> str:
+def settings_hash(spec: TrialSpec, versions: Mapping[str, str], settings: Mapping[str, str]) -> str:
     """Return the hash of what decides a trial's numbers beside spec and source.
 
     Args:

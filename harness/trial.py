@@ -128,9 +128,7 @@ def perform(
         )  # what no record can hold fails here
         after = decided(spec.workload.device)
         own = {name: value for name, value in after.items() if value != before[name]}
-        result = PassResult(
-            reading=asdict(reading), device=device, method=facts, set_by_method=own
-        )
+        result = PassResult(reading=asdict(reading), device=device, method=facts, set_by_method=own)
         return asdict(result)
     except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
         traceback.print_exc()  # into the pass's log

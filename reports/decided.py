@@ -11,12 +11,10 @@ SETTINGS = "settings"
 
 def effective_settings(record: TrialRecord) -> dict[str, Any]:
     """Return the settings a trial ran under, with those that its method changed."""
-    return record.environment.get(SETTINGS, {}) | record.environment.get("set_by_method", {})
+    return {**record.environment.get(SETTINGS, {}), **record.environment.get("set_by_method", {})}
 
 
-def attention_kernel(
-    record: TrialRecord, details: Callable[[str], dict[str, Any]]
-) -> str | None:
+def attention_kernel(record: TrialRecord, details: Callable[[str], dict[str, Any]]) -> str | None:
     """Return which operators computed a trial's attention; ``None`` where nothing states it.
 
     Records of schema 5 and before state it in their sidecars alone, and only those of profiles.

@@ -22,6 +22,8 @@ KERNEL = "attention kernel"
 WHOLE = ("settings", "circumstances")
 NOT_STATED, NOT_SET = "not stated", "not set"
 STATED = "settings that decide numbers"
+ONE_SETTING = f"environment.{SETTINGS}."
+Said = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -56,20 +58,22 @@ def unlike(new: Row, baseline: Row, details: tuple[Details, Details]) -> list[Un
     ]
 
 
-Said = dict[str, tuple[str, ...]]
-
-
 def _alike(ours: Said, theirs: Said) -> tuple[Said, Said]:
     """Return what two rows say, without single settings where only one of them states any."""
-    stated = [any(name.startswith(f"environment.{SETTINGS}.") for name in s) for s in (ours, theirs)]
-    if stated[0] == stated[1]:
+    if _states_settings(ours) == _states_settings(theirs):
         return ours, theirs
-    ours, theirs = (
-        {name: v for name, v in said.items() if not name.startswith(f"environment.{SETTINGS}.")}
-        | {STATED: ("stated" if states else NOT_STATED,)}
-        for said, states in zip((ours, theirs), stated, strict=True)
-    )
-    return ours, theirs
+    return _in_a_word(ours), _in_a_word(theirs)
+
+
+def _states_settings(said: Said) -> bool:
+    return any(name.startswith(ONE_SETTING) for name in said)
+
+
+def _in_a_word(said: Said) -> Said:
+    """Return what a row says, in the place of its settings only whether it states them."""
+    word = "stated" if _states_settings(said) else NOT_STATED
+    rest = {name: values for name, values in said.items() if not name.startswith(ONE_SETTING)}
+    return rest | {STATED: (word,)}
 
 
 def _shown(name: str, row: Row, said: Said) -> str:
@@ -102,7 +106,7 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
         if name not in (*OWN, SETTINGS, "attention_kernel")
     }
     yield from _flat("environment.", kept)
-    yield from _flat(f"environment.{SETTINGS}.", effective_settings(record))
+    yield from _flat(ONE_SETTING, effective_settings(record))
     state = {True: "changed since its commit", False: "clean", None: "unknown"}
     yield "environment.tree", state[record.environment.get("tree_dirty")]
     if (key := read_key(record.key)) is not None and key.measuring is not None:

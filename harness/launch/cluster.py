@@ -62,9 +62,7 @@ class Cluster:
         self.store.open_for_writing()
         present = Present.asked(LocalLauncher(self.methods.load, self.limits).settings)
         fingerprint = functools.cache(self.methods.fingerprint)
-        wanted = {
-            present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs
-        }
+        wanted = {present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs}
         there = self._of_this_label()
         stored = {} if again else self._stored(wanted, there)
         missing = {key: spec for key, spec in wanted.items() if key not in stored}

@@ -125,9 +125,7 @@ class LocalLauncher:
             on_cores = choose(spec.workload.threads)
         inside = Inside(settings, self._limits, tuple(on_cores))
         text = spec.model_dump_json()
-        return timed(
-            lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log)
-        )
+        return timed(lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log))
 
     def end(self) -> None:
         """Kill what runs, at once."""

@@ -116,4 +116,3 @@ def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
 def group_key(group: Iterable[Planned]) -> str:
     """Return the name under which a group's times are staged, whatever its order."""
     return f"group-{digest(sorted(trial.key for trial in group))}"
-

@@ -23,7 +23,6 @@ from harness.store import Store
 from harness.training import Loader
 
 
-
 @dataclass(frozen=True)
 class Methods:
     """How methods are found; functions that another process can import by name.
