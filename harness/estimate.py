@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from harness.attention_kernel import described
 from harness.compiled import require_compiles
 from harness.convention import Undefined, paper_convention_bytes
 from harness.counted_step import at_peak_metrics, counted_step
@@ -20,6 +19,7 @@ from harness.fake_step import (
     on_cuda,
     why_unpredictable,
 )
+from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
 from harness.method import Method, Unsupported, apply
@@ -99,27 +99,27 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
         with fake_numbers(prepared):
             job = fake_job(spec.uncompiled(), method, prepared, preprocess)
             batch = fake_batch(job)
-            kernel = _add_flops(reading, job, batch)
+            _add_flops(reading, job, batch)
             if workload.compiled_step:
                 reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
             elif not method.made_for("cpu"):
                 reading.missing["peak_estimated_bytes"] = NOT_OF_ITS_DEVICE
             else:
                 _add_memory(reading, job, batch)
+            kernel = attention_kernel(job, batch[0])
     except RuntimeError as error:
         why = why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
     return replace(reading, attention_kernel=kernel)
 
 
-def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> str:
-    """Run a fake step, which makes the optimizer's state too; return the attention's kernel."""
+def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Run a fake step, which makes the optimizer's state too."""
     with StepFlops() as flops:
         optimizer_step(job, *batch, enter_phase=flops.enter_phase)
     reading.measurements["forward_flop"] = flops.by_phase["forward"]
     reading.measurements["step_flop"] = sum(flops.by_phase.values())
     reading.notes.extend(flops.overlooked())
-    return described({*flops.by_operator, *flops.uncounted})
 
 
 def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:

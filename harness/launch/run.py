@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harness.environment import describe_run
+from harness.errors import BadInput
 from harness.launch.conduct import Conduct, Launcher
 from harness.launch.one_run import OneRun
 from harness.launch.plan import Plan, Planner, group_key
@@ -55,7 +56,7 @@ class Runner:
         environment = describe_run()
         limits = self.conduct.limits | {"forced": self.conduct.force}
         seed = self.conduct.order_seed
-        present = Present.asked(self.launcher.settings)
+        present = Present.asked(self._settings)
         machine = environment["machine_id"]
         planner = Planner(self.store, self.fingerprint, machine, limits, seed, present)
         plan = planner.plan(specs, again=again)
@@ -79,6 +80,19 @@ class Runner:
                 run.do()
         found = [self.store.record(trial.key) for trial in plan.trials]
         return [record for record in found if record is not None]
+
+    def _settings(self, device: str) -> dict[str, str]:
+        """Return the settings of the processes that passes run in.
+
+        Raises:
+            KeyboardInterrupt: what was to answer ended with the run.
+        """
+        try:
+            return self.launcher.settings(device)
+        except BadInput:
+            if self.conduct.stopping():  # Ctrl-C in a terminal ends a server that still loads, too
+                raise KeyboardInterrupt from None
+            raise
 
     def _say_what_is_there(self, plan: Plan, present: Present) -> None:
         there = len(plan.trials) - len(plan.missing)

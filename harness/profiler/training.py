@@ -9,10 +9,10 @@ from torch import Tensor
 
 from harness.checkpoint import Checkpoint
 from harness.experts import counted_loads
-from harness.meters.attention import kernel_of
+from harness.meters.attention import attention_kernel
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Job, Loader, accuracies, begin, final_loss, forward_pass, train
+from harness.training import Job, Loader, accuracies, begin, final_loss, train
 from harness.workload import tasks
 from harness.workload.data import ImageData
 
@@ -55,7 +55,7 @@ def training_pass(
         notes=[note for one in images for note in one.notes],
         detail={"losses": run.losses, TRAINING_BEGAN: run.began_at},
         facts={"weights": job.weights, "data": _facts(spec, images)},
-        attention_kernel=_attention_kernel(job),
+        attention_kernel=attention_kernel(job, _some_images(job)),
     )
     reading.notes.extend([keeper.failure] if keeper.failure else [])
     if spec.workload.multitask is not None:
@@ -65,15 +65,11 @@ def training_pass(
     return reading
 
 
-def _attention_kernel(job: Job) -> str:
-    """Return which operators compute attention, from one forward pass when all else is read.
-
-    A compiled step is seen uncompiled, as the meter of FLOPs sees it.
-    """
+def _some_images(job: Job) -> Tensor:
+    """Return noise in the place of the images of a forward pass of a step."""
     workload, side = job.spec.workload, job.preprocess.side
-    images = torch.randn(workload.micro_batch or workload.batch, 3, side, side)
-    on_device = images.to(job.device.torch_device)
-    return kernel_of(lambda: forward_pass(job, on_device))
+    images = torch.randn(workload.batch, 3, side, side)
+    return images.to(job.device.torch_device)
 
 
 def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:

@@ -340,8 +340,11 @@ def test_the_inline_launcher_reads_the_same(launcher, make_spec):
 class Counting:
     """A launcher that answers at once and remembers what it was asked."""
 
-    def __init__(self, stop_at=None):
-        self.asked, self.stop_at = [], stop_at
+    def __init__(self, stop_at=None, settings=None):
+        self.asked, self.stop_at, self.found = [], stop_at, settings or {}
+
+    def settings(self, device):
+        return self.found
 
     def check(self, spec):
         return PassResult()
@@ -427,9 +430,49 @@ def test_a_changed_source_makes_only_its_own_records_stale(make_runner, specs):
     )
     runner.run(specs)
 
-    assert "stale (source or machine changed), run again: bsr" in runner.watcher.said
+    assert "stale, run again: bsr (the method's source has changed)" in runner.watcher.said
     assert {label for name, label, _ in launcher.asked if name != "clock"} == {"bsr"}
     assert len(list((runner.store.folder / "records").iterdir())) == 6  # the old ones are history
+
+
+ON, OFF = {"TIMM_FUSED_ATTN": "1"}, {"TIMM_FUSED_ATTN": "0"}
+UNDER_OTHERS = "measured under other settings: TIMM_FUSED_ATTN 0, now 1"
+
+
+def test_what_was_measured_under_other_settings_is_run_again(make_runner, specs):
+    make_runner(Counting(settings=OFF)).run(specs)
+    launcher = Counting(settings=ON)
+    runner = make_runner(launcher)
+    records = runner.run(specs)
+
+    assert f"stale, run again: full, bsr ({UNDER_OTHERS})" in runner.watcher.said
+    assert not [line for line in runner.watcher.said if "stored already" in line]
+    assert len([name for name, _, _ in launcher.asked if name != "clock"]) == 2 * 4 + 2
+    assert [record.environment["settings"] for record in records] == [ON] * 4
+    assert len(list((runner.store.folder / "records").iterdir())) == 8  # the old ones are history
+
+
+def test_records_of_both_settings_are_stored_for_good(make_runner, specs):
+    """Going back and forth between settings measures nothing twice."""
+    for settings in (OFF, ON):
+        make_runner(Counting(settings=settings)).run(specs)
+    launcher = Counting(settings=OFF)
+    runner = make_runner(launcher)
+    records = runner.run(specs)
+
+    assert launcher.asked == []
+    assert runner.watcher.said == ["4 of 4 trials are stored already"]
+    assert [record.environment["settings"] for record in records] == [OFF] * 4
+
+
+def test_what_an_interrupted_run_staged_under_other_settings_is_not_taken(make_runner, specs):
+    """Sixth asked: four visits of the clock and the memory pass of ``full`` are staged by then."""
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(Counting(stop_at=5, settings=OFF)).run(specs)
+    launcher = Counting(settings=ON)
+    make_runner(launcher).run(specs)
+
+    assert len(launcher.asked) == 4 + 8 + 2
 
 
 def test_a_new_member_times_the_whole_group_again(make_runner, specs, make_spec):
