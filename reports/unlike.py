@@ -18,6 +18,7 @@ OWN = (
     *("suite_place", "order_seed", "limits", "jobs", "cores", "not_started"),
 )
 KERNEL = "attention kernel"
+OF_METHODS = "environment.method.kernels"  # most methods have none, which is no difference
 # Of these tables a record that has one states all there is: a name that is not in it was not set.
 WHOLE = ("settings", "circumstances")
 NOT_STATED, NOT_SET = "not stated", "not set"
@@ -55,6 +56,7 @@ def unlike(new: Row, baseline: Row, details: tuple[Details, Details]) -> list[Un
         Unlike(name, _shown(name, new, ours), _shown(name, baseline, theirs))
         for name in dict.fromkeys([*ours, *theirs])
         if ours.get(name) != theirs.get(name)
+        and (name != OF_METHODS or (name in ours and name in theirs))
     ]
 
 
@@ -107,6 +109,8 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
     }
     yield from _flat("environment.", kept)
     yield from _flat(ONE_SETTING, effective_settings(record))
+    if (kernels := record.environment.get("method", {}).get("kernels")) is not None:
+        yield OF_METHODS, str(kernels)
     state = {True: "changed since its commit", False: "clean", None: "unknown"}
     yield "environment.tree", state[record.environment.get("tree_dirty")]
     if (key := read_key(record.key)) is not None and key.measuring is not None:
