@@ -51,8 +51,8 @@ ENVIRONMENT: dict[str, tuple[type, ...]] = {
 
 
 def utc_now() -> str:
-    """Return the time as records hold it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """Return the time as records hold it, to the millisecond: of two records one is the newer."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def fault_of(environment: dict[str, Any]) -> str:

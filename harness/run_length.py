@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from harness.record import TrialRecord
 
 HOUR, MINUTE = 3600, 60
-GRAIN_SECONDS = 2.0  # records keep whole seconds at both ends
+GRAIN_SECONDS = 1.0  # how far a clock that is steered may lag behind one that nobody sets
 NEVER = "at no time that can be read"
 SET_BACK = "the clock was set back while they ran"
 
@@ -75,9 +75,7 @@ def _length(machine: str, records: Sequence[TrialRecord]) -> RunLength:
     times = [_times(record) for record in records]
     ended = max((t.ended for t in times if t.ended), default=None)
     passes = sum(t.passes_seconds for t in times)
-    found = RunLength(
-        machine, len(records), None, ended.isoformat() if ended else NEVER, None, passes
-    )
+    found = RunLength(machine, len(records), None, _said(ended) if ended else NEVER, None, passes)
     began = [t.began for t in times if t.began and t.ended]
     if ended is None or len(began) < len(times):
         unknown = len(times) - len(began)
@@ -87,7 +85,7 @@ def _length(machine: str, records: Sequence[TrialRecord]) -> RunLength:
     least = passes / _at_a_time(records)
     if any(t.backwards() for t in times) or seconds + GRAIN_SECONDS < least:
         return replace(found, why_unknown=SET_BACK)
-    return replace(found, began_at=min(began).isoformat(), seconds=seconds)
+    return replace(found, began_at=_said(min(began)), seconds=seconds)
 
 
 def _times(record: TrialRecord) -> _Times:
@@ -109,6 +107,10 @@ def _read(at: str | None) -> datetime | None:
     except ValueError:
         return None
     return None if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _said(at: datetime) -> str:
+    return at.isoformat(timespec="seconds")
 
 
 def _clock(seconds: float) -> str:

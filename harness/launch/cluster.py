@@ -26,7 +26,7 @@ from harness.launch.unit import Methods, units
 from harness.record import TrialRecord
 from harness.record_key import ANY_MACHINE, RecordKey, read_key
 from harness.spec import TrialSpec
-from harness.store import Store
+from harness.store import Store, latest
 
 LISTENER_SECONDS = 5.0
 
@@ -79,10 +79,11 @@ class Cluster:
         return [found[key] for key in wanted if key in found]
 
     def _of_this_label(self) -> list[TrialRecord]:
-        """Return the records that were made on a node of this label, whichever it was."""
-        records = self.store.records()[0]
+        """Return the newest records of trials on nodes of this label, whichever these were."""
         return [
-            r for r in records if (r.environment.get("cluster") or {}).get("label") == self.label
+            record
+            for record in latest(self.store.records()[0])
+            if (record.environment.get("cluster") or {}).get("label") == self.label
         ]
 
     def _stored(

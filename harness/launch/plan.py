@@ -11,7 +11,7 @@ from harness.launch.present import Present
 from harness.record import Status, TrialRecord
 from harness.record_key import RecordKey
 from harness.spec import TrialSpec
-from harness.store import Store
+from harness.store import Store, latest
 
 # Ways to end that may go otherwise under other limits.
 LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
@@ -84,16 +84,19 @@ class Planner:
     present: Present = field(default_factory=Present)
 
     def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
-        """Return what is to be run: all, or what has no record yet, or failed by other limits."""
+        """Return what is to be run: all, or what has no current record, or failed by other limits.
+
+        A record is current while it is the newest of its trial on its machine, which is what
+        reports show, and has the key that the trial would have now.
+        """
         trials: dict[str, Planned] = {}
         fingerprint = functools.cache(self.fingerprint)  # of a suite with thousands of seeds
         for place, spec in enumerate(specs):
             parts = self.present.key(spec, fingerprint(spec.method), self.machine)
             trials.setdefault(str(parts), Planned(spec, str(parts), place, parts))
+        newest = {} if again else {r.key: r for r in latest(self.store.records()[0])}
         missing = {
-            key: trial
-            for key, trial in trials.items()
-            if again or is_missing(self.store.record(key), self.limits)
+            key: trial for key, trial in trials.items() if is_missing(newest.get(key), self.limits)
         }
         return Plan(list(trials.values()), missing, self.order_seed)
 
@@ -102,7 +105,8 @@ def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
     """Return whether a trial is to be run though it may have a record.
 
     Args:
-        record: under the key that the trial would have now, if there is one.
+        record: the newest of the trial on its machine, if it has the key that the trial would
+            have now.
         limits: what passes may take now, as records hold it.
     """
     if record is None:

@@ -1,7 +1,7 @@
 """What decides numbers here and now, and why a stored record was made under something else."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from harness.environment import installed_versions
@@ -55,20 +55,18 @@ class Present:
         return RecordKey(name, spec.trial_id(), source, self.measuring, how, machine)
 
     def why_again(
-        self, spec: TrialSpec, key: RecordKey, stored: Sequence[tuple[RecordKey, TrialRecord]]
+        self, spec: TrialSpec, key: RecordKey, old: RecordKey, record: TrialRecord
     ) -> str:
-        """Return why none of a trial's records can stand for the one that would be made now.
+        """Return why a record of a trial cannot stand for the one that would be made now.
 
         Args:
             spec: the trial.
             key: of the record that would be made.
-            stored: the trial's records and their keys, oldest first; the newest of this machine
-                is spoken of.
+            old: of the one that there is.
+            record: that one.
         """
-        here = [found for found in stored if key.machine in (ANY_MACHINE, found[0].machine)]
-        old, record = (here or stored)[-1]
         reasons = [*_sources(old, key), *self._settings(spec, old, record)]
-        if not here:
+        if key.machine not in (ANY_MACHINE, old.machine):
             reasons = ["measured on another machine", *reasons]
         return "; ".join(reasons) or "its key does not fit what it states"
 

@@ -18,7 +18,8 @@ def stale(
 
     Args:
         missing: keys and specs of the trials that are to be run.
-        records: all that are stored, oldest first.
+        records: all that are stored, oldest first; of each trial the newest of the machine is
+            spoken of, which is the one that reports show.
         present: what decides numbers here and now.
     """
     return [
@@ -40,6 +41,8 @@ def _by_reason(
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for key, spec in missing:
         stored = of_trial.get(key.trial, [])
-        if stored and all(key not in (old, old.on(ANY_MACHINE)) for old, _ in stored):
-            found[present.why_again(spec, key, stored)][spec.label()] = None
+        here = [found for found in stored if key.machine in (ANY_MACHINE, found[0].machine)]
+        for old, record in (here or stored)[-1:]:
+            if key not in (old, old.on(ANY_MACHINE)):
+                found[present.why_again(spec, key, old, record)][spec.label()] = None
     return found

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import methods
+from harness import assembly
 from harness.errors import BadInput
 from harness.launch import local
 from harness.launch.inline import InlineLauncher
@@ -23,7 +24,7 @@ from harness.launch.run import Runner
 from harness.recipe import Training
 from harness.record import Status
 from harness.spec import Profile
-from harness.store import Store
+from harness.store import Store, latest
 from harness.trial import PROFILE_PASSES, PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -452,17 +453,21 @@ def test_what_was_measured_under_other_settings_is_run_again(make_runner, specs)
     assert len(list((runner.store.folder / "records").iterdir())) == 8  # the old ones are history
 
 
-def test_records_of_both_settings_are_stored_for_good(make_runner, specs):
-    """Going back and forth between settings measures nothing twice."""
-    for settings in (OFF, ON):
-        make_runner(Counting(settings=settings)).run(specs)
-    launcher = Counting(settings=OFF)
-    runner = make_runner(launcher)
-    records = runner.run(specs)
+def test_back_under_settings_of_before_what_reports_show_is_of_these_settings(
+    make_runner, specs, monkeypatch
+):
+    """Reports show the newest record of a trial, so an older one of these settings is no answer."""
+    for day, settings in enumerate((OFF, ON, OFF), start=1):
+        monkeypatch.setattr(assembly, "utc_now", lambda day=day: f"2026-11-0{day}T00:00:00+00:00")
+        runner = make_runner(Counting(settings=settings))
+        runner.run(specs)
+    shown = latest(runner.store.records()[0])
 
-    assert launcher.asked == []
-    assert runner.watcher.said == ["4 of 4 trials are stored already"]
-    assert [record.environment["settings"] for record in records] == [OFF] * 4
+    assert (
+        "stale, run again: full, bsr (measured under other settings: TIMM_FUSED_ATTN 1, now 0)"
+        in runner.watcher.said
+    )
+    assert [record.environment["settings"] for record in shown] == [OFF] * 4
 
 
 def test_what_an_interrupted_run_staged_under_other_settings_is_not_taken(make_runner, specs):
