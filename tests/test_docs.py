@@ -32,6 +32,7 @@ WITHOUT_COMMANDS = {
     "convention",
     "verdict",
     "faults",
+    "stored",
 }
 
 
