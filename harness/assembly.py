@@ -8,9 +8,9 @@ from harness.estimate import PREDICTED
 from harness.metrics import METRICS
 from harness.profiler.clock import COMPILE_SECONDS
 from harness.profiler.training import TRAINING_BEGAN
-from harness.record import Outcome, Status, TrialRecord, Value, utc_now
+from harness.record import Outcome, Status, TimesByKey, TrialRecord, Value, utc_now
 from harness.spec import TrialSpec
-from harness.trial import CLOCK, PassResult
+from harness.trial import PassResult
 
 TIMED = (
     *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
@@ -33,11 +33,22 @@ KERNEL_GRAIN_BYTES = 2**20  # what the kernel's mark may miss: pages, small bloc
 
 
 def make_record(
-    key: str, spec: TrialSpec, results: dict[str, PassResult], environment: dict[str, Any]
+    key: str,
+    spec: TrialSpec,
+    results: dict[str, PassResult],
+    environment: dict[str, Any],
+    beside: TimesByKey | None = None,
 ) -> tuple[TrialRecord, dict[str, Any]]:
     """Put the passes of a trial together into its record and its sidecar.
 
     The outcome is that of the first pass that did not complete. What the others measured is kept.
+
+    Args:
+        key: of the record.
+        spec: the trial.
+        results: of its passes, by their names.
+        environment: what else the record says of where and how they ran.
+        beside: times of stored trials that took turns with this one, by the key of their record.
     """
     failed = [(name, r) for name, r in results.items() if r.status != Status.COMPLETED]
     status, reason = Status.COMPLETED, ""
@@ -62,11 +73,12 @@ def make_record(
         outcome=Outcome(status=status, reason=reason),
         measurements={name: measured.get(name) for name in METRICS},
         missing=missing | _reasons(measured, missing, spec, reason),
-        notes=list(dict.fromkeys(notes)),  # stored ones may come again
+        notes=list(dict.fromkeys(notes)),
         environment=environment
         | {"device": device, "method": method, "workload": facts}
         | _circumstances(list(results.values())),
         finished_at=utc_now(),
+        beside=beside or {},
         began_at=_began_at(list(results.values())),
     )
     detail: dict[str, Any] = {}
@@ -98,31 +110,6 @@ def _began_at(results: list[PassResult]) -> str | None:
     details = [result.reading.get("detail", {}) for result in results]
     before = [str(detail[TRAINING_BEGAN]) for detail in details if TRAINING_BEGAN in detail]
     return min([*known, *before])
-
-
-def stored_result(record: TrialRecord, detail: dict[str, Any]) -> PassResult:
-    """Return what a stored record measured apart from time, as if a pass had just read it."""
-    kept = {
-        name: value
-        for name, value in record.measurements.items()
-        if value is not None and name not in TIMED
-    }
-    reading = {
-        "measurements": kept,
-        "missing": {name: why for name, why in record.missing.items() if name not in TIMED},
-        "notes": [note for note in record.notes if not note.startswith((TIMING, RESIDUAL))],
-        "detail": {name: found for name, found in detail.items() if name != CLOCK},
-        "facts": record.environment.get("workload", {}),
-    }
-    return PassResult(
-        record.outcome.status,
-        record.outcome.reason,
-        reading=reading,
-        device=record.environment.get("device", {}),
-        method=record.environment.get("method", {}),
-        set_by_method=record.environment.get("set_by_method", {}),
-        began_at=record.began_at,
-    )
 
 
 def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:

@@ -107,7 +107,8 @@ class TrialRecord(Frozen):
 
     @model_validator(mode="after")
     def _can_be_reported(self) -> "TrialRecord":
-        if strange := set(self.measurements) - set(METRICS):
+        timed = {name for times in self.beside.values() for name in times}
+        if strange := (set(self.measurements) | timed) - set(METRICS):
             raise ValueError(f"unknown metrics {sorted(strange)}")
         empty = {name for name in METRICS if self.measurements.get(name) is None}
         if unexplained := empty - set(self.missing):
@@ -115,6 +116,10 @@ class TrialRecord(Frozen):
         if fault := fault_of(self.environment):
             raise ValueError(fault)
         return self
+
+    def measured(self) -> int:
+        """Return how many metrics have a value."""
+        return sum(value is not None for value in self.measurements.values())
 
     def label(self) -> str:
         """Return how reports call this row."""

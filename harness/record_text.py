@@ -73,7 +73,7 @@ def _record(text: bytes) -> TrialRecord:
             "notes": _notes(notes),
             "environment": _environment(environment),
             "finished_at": _string(finished),
-            "beside": {} if beside == b"{}" else TIMES.validate_json(beside),
+            "beside": {} if beside == b"{}" else _beside(beside),
             "began_at": None if began == b"null" else _string(began),
         },
     )
@@ -168,6 +168,13 @@ def _measurements(text: bytes, missing: bytes) -> dict[str, Any]:
         if set(map(type, measured[name])) not in OF_ONE_KIND:
             raise DoubtError
     return measured
+
+
+def _beside(text: bytes) -> dict[str, dict[str, list[float]]]:
+    times = TIMES.validate_json(text)
+    if not {name for of_row in times.values() for name in of_row} <= NAMES:
+        raise DoubtError
+    return times
 
 
 @functools.lru_cache(maxsize=8192)

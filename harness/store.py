@@ -97,6 +97,12 @@ class Store:
             raise BadInput(f"{path}: not readable ({error}); remove it to run the pass") from error
         return loaded
 
+    def staged_keys(self, pass_name: str) -> list[str]:
+        """Return the keys under which a pass is kept by ``stage``."""
+        ending = f".{pass_name}.json"
+        names = (path.name for path in sorted((self.folder / STAGED).glob(f"*{ending}")))
+        return [name.removesuffix(ending) for name in names if not name.startswith(".")]
+
     def checkpoint(self, key: str) -> Path:
         """Return where the training pass of a trial that is not complete yet keeps itself."""
         return (self.folder / STAGED / f"{key}.checkpoint.pt").resolve()

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
-from reports.comparison import Comparison
+from reports.comparison import REFERENCE, Comparison
 from reports.excerpt import LINES, excerpt
 from reports.lines import draw_line
+from reports.round_groups import TIMED_BY
 from reports.row import Row
+from reports.times import in_one_group
 from reports.units import Unit, mebibytes, milliseconds
 
 DRAWN = (
@@ -44,13 +46,17 @@ def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> 
     labels = list(dict.fromkeys(kept))[:LINES]
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
+    # Seconds of rows that did not take turns cannot stand side by side; their ratios can.
+    apart = metric in TIMED_BY and not all(in_one_group(c.rows) for c in comparisons)
     drawn = False
     for label in labels:
-        points = [
-            (comparison.reference.batch, value / unit.scale)
-            for comparison in comparisons
-            if (row := comparison.find(label)) and (value := _measured(row, metric)) is not None
+        values = [
+            (c.reference.batch, c.ratio(row, metric) if apart else _measured(row, metric))
+            for c in comparisons
+            if (row := c.find(label))
         ]
+        scale = 1 if apart else unit.scale
+        points = [(batch, value / scale) for batch, value in values if value is not None]
         if len({batch for batch, _ in points}) > 1:
             drawn = True
             draw_line(axes, label, *zip(*points, strict=True))
@@ -59,7 +65,7 @@ def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> 
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("batch")
-    axes.set_ylabel(f"{name} ({unit.name})")
+    axes.set_ylabel(f"{name} relative to {REFERENCE}" if apart else f"{name} ({unit.name})")
     canvas.legend(loc="outside right upper", fontsize=9)
     return canvas
 

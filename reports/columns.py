@@ -22,6 +22,7 @@ class Column:
         text: what stands in a row's cell.
         short: what stands there where there is little room; ``None`` leaves the column out.
         short_title: its heading there.
+        relative: whether it shows the metric's ratio to the reference.
     """
 
     title: str
@@ -29,6 +30,7 @@ class Column:
     text: Cell
     short: Cell | None = None
     short_title: str = ""
+    relative: bool = False
 
 
 def _relative(metric: str) -> Cell:
@@ -105,6 +107,12 @@ OVER_MEMORY, OVER_FLOP, OVER_TIME = (
     _relative(metric) for metric in ("peak_counted_bytes", "step_flop", "step_seconds")
 )
 
+
+def _over(metric: str, text: Cell, short: Cell | None = None, title: str = "× full") -> Column:
+    """Return the column of a metric's ratio to the reference."""
+    return Column(title, metric, text, short, "× full", relative=True)
+
+
 COLUMNS = (
     Column("method", "", _label, _label, "method"),
     Column(
@@ -115,15 +123,15 @@ COLUMNS = (
         "accuracy",
     ),
     Column("counted MiB", "peak_counted_bytes", COUNTED, COUNTED, "counted MiB"),
-    Column("× full", "peak_counted_bytes", OVER_MEMORY, OVER_MEMORY, "× full"),
+    _over("peak_counted_bytes", OVER_MEMORY, OVER_MEMORY),
     Column(
         "allocated MiB", "peak_allocated_bytes", _value("peak_allocated_bytes", units.mebibytes)
     ),
     Column("process MiB", "peak_process_bytes", _value("peak_process_bytes", units.mebibytes)),
     Column("step GFLOP", "step_flop", STEP_FLOP, STEP_FLOP, "step GFLOP"),
-    Column("× full", "step_flop", OVER_FLOP, OVER_FLOP, "× full"),
+    _over("step_flop", OVER_FLOP, OVER_FLOP),
     Column("step ms [quartiles]", "step_seconds", _step_time, _short_step_time, "step ms"),
-    Column("× full [95 %]", "step_seconds", _over_time, OVER_TIME, "× full"),
+    _over("step_seconds", _over_time, OVER_TIME, "× full [95 %]"),
     Column("img/s", "images_per_second", _value("images_per_second", units.rate)),
     Column(
         "eval img/s",
@@ -138,7 +146,7 @@ OVER_PREDICTED = _relative("peak_estimated_bytes")
 # In the place of what was counted, where nothing was executed.
 PREDICTED_COLUMNS = (
     Column("predicted MiB", "peak_estimated_bytes", PREDICTED, PREDICTED, "predicted MiB"),
-    Column("× full", "peak_estimated_bytes", OVER_PREDICTED, OVER_PREDICTED, "× full"),
+    _over("peak_estimated_bytes", OVER_PREDICTED, OVER_PREDICTED),
 )
 OUTCOME = Column("outcome", "", _outcome, _short_outcome, "outcome")
 # Beside the accuracy, where rows were tested with different seeds.
@@ -148,11 +156,11 @@ PAPER_COLUMNS = (
     COLUMNS[0],
     Column("accuracy", "accuracy_top1", _accuracy),
     Column("memory (MiB)", "peak_counted_bytes", COUNTED),
-    Column("× full", "peak_counted_bytes", OVER_MEMORY),
+    _over("peak_counted_bytes", OVER_MEMORY),
     Column("GFLOP", "step_flop", STEP_FLOP),
-    Column("× full", "step_flop", OVER_FLOP),
+    _over("step_flop", OVER_FLOP),
     Column("step (ms)", "step_seconds", _short_step_time),
-    Column("× full [95 %]", "step_seconds", _over_time),
+    _over("step_seconds", _over_time, title="× full [95 %]"),
 )
 JUDGED = {
     *("accuracy_top1", "peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes"),

@@ -1,7 +1,7 @@
 """Records put side by side: one row a method, with ratios that may be taken."""
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,8 +14,10 @@ from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
 from reports.decided import mixed_settings
-from reports.row import APART, Row, centre_of_times, ratio_of_times
+from reports.round_groups import TIMED_BY, Turns, timed_again
+from reports.row import APART, Row
 from reports.statistics import Ratio
+from reports.times import centre_of_times, in_one_group, ratio_of_times
 
 REFERENCE = "full"
 BASELINE = "bsr"
@@ -88,6 +90,20 @@ class Comparison:
         """Ratios asked for before: every writer asks for them again."""
         return {}
 
+    def ranked(self, metric: str, rows: Sequence[Row]) -> list[float | None]:
+        """Return for each of some rows the number by which they are ranked in a metric.
+
+        It is the row's value. Times of several round groups cannot be ranked: in their place are
+        ratios to the reference, of times taken in turns; ``None`` where a row has none.
+        """
+        values = [row.value_of(metric) for row in rows]
+        seconds = TIMED_BY.get(metric)
+        if seconds is None or in_one_group(rows):
+            return values
+        found = zip(rows, values, strict=True)
+        ratios = [self.ratio(row, seconds) if value is not None else None for row, value in found]
+        return ratios if seconds == metric else [1 / ratio if ratio else None for ratio in ratios]
+
     def title(self) -> str:
         """Return the workload in a line."""
         workload = self.rows[0].spec.workload
@@ -123,11 +139,11 @@ class Comparison:
         return {}
 
     def _front(self, cost: str) -> list[Row]:
+        tested = [row for row in self.rows if row.value_of("accuracy_top1") is not None]
         points = [
-            (spent, -accuracy, row)
-            for row in self.rows
-            if (accuracy := row.value_of("accuracy_top1")) is not None
-            and (spent := row.value_of(cost)) is not None
+            (spent, -(row.value_of("accuracy_top1") or 0.0), row)
+            for row, spent in zip(tested, self.ranked(cost, tested), strict=True)
+            if spent is not None
         ]
         front: list[Row] = []
         best = 0.0
@@ -162,6 +178,8 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     most in the learning rate. What was only profiled stands beside every training of its workload.
     Tries of learning rates are left out.
     """
+    every = list(records)
+    again = timed_again(every)
     asked: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
     questions: dict[int, str] = {}  # by the ids of what they are of: a few parts of many records
 
@@ -170,17 +188,24 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
             questions[id(part)] = part.question()
         return questions[id(part)]
 
-    newest = latest(records)
+    newest = latest(every)
     for record in sorted(newest, key=_place):
         training = record.spec.training
         if training is None or training.evaluate == "test":
             of_workload = asked[question(record.spec.workload)]
             of_workload.setdefault(question(training) if training else None, []).append(record)
     return [
-        _comparison(found, details)
+        _comparison(found, details, again)
         for of_workload in asked.values()
         for found in _with_profiles(of_workload)
     ]
+
+
+def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+    """Return, of the specs of one question, those of the reference and of the baseline."""
+    reference = _reference(list(specs))
+    named = {REFERENCE, BASELINE}
+    return [spec for spec in specs if spec.label(beside=reference) in named]
 
 
 def _place(record: TrialRecord) -> int:
@@ -194,7 +219,9 @@ def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[lis
     return [[*profiles, *trained] for trained in of_workload.values()] or [profiles]
 
 
-def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
+def _comparison(
+    records: list[TrialRecord], details: Details, again: Mapping[str, tuple[Turns, ...]]
+) -> Comparison:
     grouped: dict[Hashable, list[TrialRecord]] = defaultdict(list)
     number = Numbering()
     for record in records:
@@ -206,7 +233,10 @@ def _comparison(records: list[TrialRecord], details: Details) -> Comparison:
     ]
     reference = _reference([members[0].spec for members in groups])
     labels = _labels(groups, reference)
-    rows = [Row(label, tuple(members)) for label, members in zip(labels, groups, strict=True)]
+    rows = [
+        Row(label, tuple(members), tuple(turns for r in members for turns in again.get(r.key, ())))
+        for label, members in zip(labels, groups, strict=True)
+    ]
     rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
 
@@ -216,7 +246,7 @@ def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
     profiles = [record for record in records if not record.spec.training]
     if len(profiles) < 2:  # noqa: PLR2004 - the usual case
         return records
-    fullest = max(reversed(profiles), key=_measured)
+    fullest = max(reversed(profiles), key=TrialRecord.measured)
     return [record for record in records if record.spec.training or record is fullest]
 
 
@@ -228,10 +258,6 @@ def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
             known = newest.setdefault(record.spec.seed, record)
             newest[record.spec.seed] = max(record, known, key=lambda r: r.finished_at)
     return [r for r in records if not r.spec.training or r is newest[r.spec.seed]]
-
-
-def _measured(record: TrialRecord) -> int:
-    return sum(value is not None for value in record.measurements.values())
 
 
 def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from reports import finding
+from reports import finding, units
 from reports.comparison import Details
 from reports.decided import mixed_settings
 from reports.finding import COMPARED, Finding
@@ -12,8 +12,11 @@ from reports.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
 from reports.row import Row
 from reports.seeds import Pairing, who_had_which
 from reports.statistics import Difference, Summary, holm, mean_and_range
+from reports.times import in_turns
 from reports.unlike import Unlike, unlike
 from reports.verdict import fewest_pairs, with_others
+
+STEP = "step_seconds"
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def _remarks(new: Row, baseline: Row, apart: Difference | None, comparisons: int
         for row in rows
         for mixed in mixed_settings(row.records)
     )
+    yield from _taken_again(new, baseline)
     if apart is not None and apart.p is not None:
         yield from _seeds_needed(apart, finding.differences(new, baseline), comparisons)
 
@@ -163,3 +167,14 @@ def _seeds_needed(apart: Difference, differences: list[float], comparisons: int)
             f"find it in four repetitions of five{with_others(comparisons)}; {apart.pairs} were "
             "compared"
         )
+
+
+def _taken_again(new: Row, baseline: Row) -> list[str]:
+    """Say where times are not those of a row's own record."""
+    turns = in_turns(new, baseline) or ()
+    return [
+        f"{row.label}: its times here were taken again on {taken.finished_at[:10]}, in turns with "
+        f"new rows; its own record has {units.milliseconds(row.value(STEP))} ms a step"
+        for row, taken in zip((new, baseline), turns, strict=False)
+        if taken.group != row.round_group()
+    ]

@@ -45,6 +45,7 @@ def _line(record: TrialRecord) -> dict[str, Any]:
         if metric.samples and value is not None and not isinstance(value, list):
             value = [value]
         line[name] = value
+    line["beside"] = json.dumps(record.beside)
     line["notes"] = "\n".join(record.notes)
     for name in ("machine_id", "commit", "tree_dirty", "round_group", "attention_kernel"):
         line[f"environment.{name}"] = environment.get(name)

@@ -16,6 +16,8 @@ from reports.comparison import REFERENCE, Comparison
 from reports.excerpt import IN_FIGURE, excerpt, left_out
 from reports.points import accuracy_against
 from reports.seeds import tested
+from reports.times import in_one_group
+from reports.turn_words import without_ratio
 from reports.units import gigaflop, mebibytes, milliseconds
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
@@ -78,6 +80,13 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
         lambda c: training_figures.curves(c, "curve_seconds", "seconds of training"),
     ),
 )
+# Captions of the figures of times where rows were timed in several round groups.
+TIMED_APART = {
+    "accuracy-time": f"Test accuracy and time of a step relative to {REFERENCE}; rows were timed "
+    "in several round groups; bars: range over seeds, interval of the ratio; line: Pareto front.",
+    "time-flops": f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}; rows "
+    "were timed in several round groups.",
+}
 
 
 @dataclass(frozen=True)
@@ -115,10 +124,20 @@ def _all_of(whole: Comparison, folder: Path, prefix: str) -> list[Figure]:
     setting = " ".join([_setting(comparison), *left_out(whole, comparison)])
     drawn = [(name, caption, draw(comparison)) for name, caption, draw in DRAWINGS]
     return [
-        _finish(canvas, folder, prefix + name, caption, setting)
+        _finish(canvas, folder, prefix + name, *_said(comparison, name, caption, setting))
         for name, caption, canvas in drawn
         if canvas is not None
     ]
+
+
+def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tuple[str, str]:
+    """Return a figure's caption and setting, which say so where rows took no turns."""
+    tested = [row for row in comparison.rows if row.accuracy()]
+    drawn = {"accuracy-time": tested, "time-flops": comparison.rows}.get(name)
+    if drawn is None or in_one_group(drawn):
+        return caption, setting
+    missing = "".join(f" Not drawn: {line}." for line in without_ratio(comparison))
+    return TIMED_APART[name], setting + missing
 
 
 def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str) -> Figure:

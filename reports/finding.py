@@ -1,13 +1,14 @@
 """One metric of two rows: values, difference, ratio, interval, verdict."""
 
 from dataclasses import dataclass, field, replace
-from statistics import fmean
+from statistics import fmean, median
 
 from harness.metrics import METRICS
 from reports import verdict
-from reports.row import Row, ratio_of_times
+from reports.row import Row, as_numbers
 from reports.seeds import ACCURACY, Pairing, mean_accuracy
 from reports.statistics import Difference, paired_difference
+from reports.times import in_turns, ratio_of_times
 from reports.verdict import Verdict, Word
 
 BY_TASK = "accuracy_by_task: "  # begins the name of one task's
@@ -29,8 +30,9 @@ class Finding:
     Attributes:
         metric: its name in ``METRICS``.
         new: value of the new row, of accuracies the mean over the seeds that both rows have;
-            ``None`` has its reason in the verdict.
-        baseline: value of the baseline row, over the same seeds.
+            ``None`` has its reason in the verdict. A time that has a ratio is of the round group
+            which that is taken from, whatever else the row was timed in.
+        baseline: value of the baseline row, over the same seeds and of the same round group.
         difference: new minus baseline.
         ratio: new over baseline; of times the geometric mean over rounds.
         low: lower end of the interval, of the difference where the metric is an accuracy, else of
@@ -164,12 +166,16 @@ def _of_time(found: Finding, new: Row, baseline: Row) -> Finding:
         return Finding(found.metric, None, None, verdict=Verdict(Word.NONE, why))
     if not found.new or not found.baseline:  # head's backward pass takes no time
         return replace(found, verdict=Verdict(Word.NONE, "of 0 there is no ratio"))
-    ratio = ratio_of_times(found.metric, new, baseline)
-    if ratio is None:
+    turns, ratio = in_turns(new, baseline), ratio_of_times(found.metric, new, baseline)
+    if turns is None or ratio is None:
         return replace(found, verdict=Verdict(Word.NONE, "not timed in turns with each other"))
+    # Not what their own records hold, which may be of two other round groups.
+    ours, theirs = (median(as_numbers(own.times.get(found.metric))) for own in turns)
     return replace(
         found,
-        difference=found.new - found.baseline,
+        new=ours,
+        baseline=theirs,
+        difference=ours - theirs,
         ratio=ratio.centre,
         low=ratio.low,
         high=ratio.high,

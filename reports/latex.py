@@ -9,6 +9,7 @@ from reports import table, units, words
 from reports.columns import paper_columns
 from reports.comparison import BASELINE, Comparison
 from reports.excerpt import IN_LATEX, excerpt, left_out, share
+from reports.turn_words import timed_apart
 
 HEADING = (
     "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs} "
@@ -68,6 +69,7 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
         *left_out(whole, comparison),
         *words.failures(comparison),
         *words.limits(comparison),
+        *timed_apart(comparison),
     ]
     drawn = _float([escape(cell) for cell in titles], marked, said, lines, label)
     more = [

@@ -5,6 +5,7 @@ from typing import Any
 
 from harness.metrics import AT_PEAK, METRICS
 from reports import units
+from reports.round_groups import TIMED_BY
 from reports.units import Unit
 from reports.words import UNEXPLAINED
 
@@ -188,6 +189,7 @@ def number_data(column: NumberColumn, place: int) -> list[dict[str, Any]]:
         "definition": column.definition(),
         "timed": column.timed,
         "bySeed": column.by_seed,
+        "timedBy": TIMED_BY.get(column.metric),
         "place": place,
     }
     plain = {

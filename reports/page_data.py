@@ -1,6 +1,6 @@
 """All that the interactive page shows, as one JSON document."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from reports.page_columns import (
     unit_data,
 )
 from reports.page_details import Shared, blocks, peak_place, timeline, trials
-from reports.page_rows import BACKGROUNDS, missing, row_data
+from reports.page_rows import BACKGROUNDS, missing, round_groups, row_data
 from reports.palette import CATEGORY_COLOURS
 from reports.row import Row
 from reports.shades import legible
@@ -106,7 +106,8 @@ def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
 
 
 def _comparison(comparison: Comparison, extent: Extent, shared: Shared) -> dict[str, Any]:
-    rows = [_row(comparison, row, extent, shared) for row in comparison.rows]
+    groups = round_groups(comparison.rows)
+    rows = [_row(comparison, row, extent, shared, groups) for row in comparison.rows]
     return {
         "title": comparison.title() if rows else "Nothing to compare",
         "summary": words.summary(comparison),
@@ -122,9 +123,11 @@ def _comparison(comparison: Comparison, extent: Extent, shared: Shared) -> dict[
     }
 
 
-def _row(comparison: Comparison, row: Row, extent: Extent, shared: Shared) -> dict[str, Any]:
+def _row(
+    comparison: Comparison, row: Row, extent: Extent, shared: Shared, groups: Mapping[str, int]
+) -> dict[str, Any]:
     detail = comparison.detail(row) if extent.detailed else {}
-    data = row_data(row, detail)
+    data = row_data(row, detail, groups)
     if not extent.detailed:
         return data
     profile = row.profiled()
@@ -209,7 +212,11 @@ def _category(name: str, colour: str) -> dict[str, Any]:
 def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
     """Return Student's t quantiles, two-sided, by degrees of freedom, as far as rounds go."""
     rounds = (
-        len(medians) for part in parts for row in part["rows"] for medians in row["visits"].values()
+        len(medians)
+        for part in parts
+        for row in part["rows"]
+        for visits in (row["visits"], *row["again"].values())
+        for medians in visits.values()
     )
     most = max(rounds, default=0)
     tail = (1 + CONFIDENCE) / 2

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from harness.metrics import METRICS
@@ -22,6 +22,7 @@ from reports.page_columns import (
     NumberColumn,
 )
 from reports.palette import colour_of
+from reports.round_groups import Turns
 from reports.row import Row, numbers
 from reports.seeds import counted, tested
 from reports.shades import legible
@@ -41,12 +42,13 @@ def _finite(found: Iterable[float]) -> list[float]:
     return list(filter(math.isfinite, map(float, found)))
 
 
-def row_data(row: Row, detail: dict[str, Any]) -> dict[str, Any]:
+def row_data(row: Row, detail: dict[str, Any], groups: Mapping[str, int]) -> dict[str, Any]:
     """Return what the table and the figures of the page show of a row.
 
     Args:
         row: the row.
         detail: the sidecar of its profile; empty where it was left out.
+        groups: the places of the round groups of all rows, by which the page knows them.
     """
     return {
         "label": row.label,
@@ -54,8 +56,9 @@ def row_data(row: Row, detail: dict[str, Any]) -> dict[str, Any]:
         "values": [_number(row, column, detail) for column in NUMBERS],
         "texts": _texts(row),
         "reasons": row.failures(),
-        "group": row.round_group(),
+        "group": groups.get(row.round_group() or ""),
         "visits": visits(row),
+        "again": {str(groups[turns.group]): visits(row, turns) for turns in row.again},
         "curves": _curves(row.records),
         "keys": [[record.key, role(record)] for record in row.records],
     }
@@ -76,10 +79,24 @@ def role(record: TrialRecord) -> str:
     return " and ".join(parts)
 
 
-def visits(row: Row) -> dict[str, list[float]]:
-    """Return the median of each visit, for each timed metric that has a ratio."""
+def round_groups(rows: Iterable[Row]) -> dict[str, int]:
+    """Return the places of the round groups that rows were timed in, the newest first."""
+    finished: dict[str, str] = {}
+    for turns in (turns for row in rows for turns in row.turns().values()):
+        finished[turns.group] = max(turns.finished_at, finished.get(turns.group, ""))
+    newest = sorted(finished, key=lambda group: (finished[group], group), reverse=True)
+    return {group: place for place, group in enumerate(newest)}
+
+
+def visits(row: Row, turns: Turns | None = None) -> dict[str, list[float]]:
+    """Return the median of each visit, for each timed metric that has a ratio.
+
+    Args:
+        row: the row.
+        turns: the round group that is meant; the row's own unless said.
+    """
     wanted = [column.metric for column in NUMBERS if column.timed and column.over]
-    return {metric: medians for metric in wanted if (medians := row.visits(metric))}
+    return {metric: medians for metric in wanted if (medians := row.visits(metric, turns))}
 
 
 def missing(row: Row) -> dict[str, str]:

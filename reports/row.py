@@ -6,16 +6,10 @@ from functools import cached_property
 from statistics import median
 
 from harness.metrics import METRICS
-from harness.record import Status, TrialRecord
+from harness.record import Status, TrialRecord, Value
 from harness.spec import TrialSpec
-from reports.statistics import (
-    Ratio,
-    Summary,
-    centre_of_ratio,
-    mean_and_range,
-    median_and_quartiles,
-    time_ratio,
-)
+from reports.round_groups import Turns, turns_of
+from reports.statistics import Summary, mean_and_range, median_and_quartiles
 
 NOT_TUNED = "its learning rate was not tuned"
 APART = " ["  # begins what is added to labels that would be equal
@@ -28,10 +22,12 @@ class Row:
     Attributes:
         label: how reports call it; unique within a comparison.
         records: the newest record of each trial, results only; of several profiles the fullest.
+        again: the turns that its timed trial took beside new rows after it had been stored.
     """
 
     label: str
     records: tuple[TrialRecord, ...]
+    again: tuple[Turns, ...] = ()
 
     def plain_label(self) -> str:
         """Return the label without what tells rows of one name apart."""
@@ -168,29 +164,54 @@ class Row:
             fitting = next((r for r in self.records if r.spec.training), fitting)
         return fitting.missing.get(metric, "not measured")
 
-    def visits(self, metric: str) -> list[float]:
+    def turns(self, other: "Row | None" = None) -> dict[str, Turns]:
+        """Return the times that the row has in each round group, by the group's name.
+
+        Args:
+            other: a row whose record may hold times of this one; the two may come from different
+                results folders.
+        """
+        record = self.timed()
+        if record is None:
+            return {}
+        beside = other.timed() if other else None
+        times = beside.beside.get(record.key) if beside else None
+        found = (
+            *((turns_of(beside, times),) if beside and times else ()),
+            *self.again,
+            turns_of(record, record.measurements),
+        )
+        return {turns.group: turns for turns in found if turns}
+
+    def visits(self, metric: str, turns: Turns | None = None) -> list[float]:
         """Return the median of each visit of the clock; nothing where the metric was not timed.
 
         A visit's samples share a process, so they are one observation. It gives
         ``spec.profile.steps`` samples of the step and, of other metrics, as many as any other
         visit; where they cannot be shared out evenly there are none.
+
+        Args:
+            metric: what was timed.
+            turns: the round group that is meant; the row's own unless said.
         """
-        if metric not in self._visits:
-            self._visits[metric] = self._visits_of(metric)
-        return self._visits[metric]
+        asked = metric, turns.group if turns else None
+        if asked not in self._visits:
+            self._visits[asked] = self._visits_of(metric, turns)
+        return self._visits[asked]
 
     @cached_property
-    def _visits(self) -> dict[str, list[float]]:
+    def _visits(self) -> dict[tuple[str, str | None], list[float]]:
         """Visits asked for before: every ratio asks for them again."""
         return {}
 
-    def _visits_of(self, metric: str) -> list[float]:
-        record, rounds = self.timed(), self.rounds()
-        if record is None or record.spec.profile is None or not rounds:
+    def _visits_of(self, metric: str, turns: Turns | None) -> list[float]:
+        record = self.timed()
+        if record is None or record.spec.profile is None:
             return []
-        steps = record.spec.profile.steps
-        found = numbers(record, metric)
-        size = steps if metric == "step_seconds" else len(found) // rounds
+        times = turns.times if turns else record.measurements
+        found, steps = as_numbers(times.get(metric)), record.spec.profile.steps
+        rounds = math.ceil(len(as_numbers(times.get("step_seconds"))) / steps)
+        size = steps if metric == "step_seconds" else len(found) // max(1, rounds)
         if not size or math.ceil(len(found) / size) != rounds:
             return []
         return [median(found[start : start + size]) for start in range(0, len(found), size)]
@@ -240,25 +261,11 @@ def _centre(metric: str, values: list[float]) -> float:
 
 def numbers(record: TrialRecord, metric: str) -> list[float]:
     """Return a metric's samples, or its one value; nothing where it was not measured."""
-    value = record.measurements.get(metric)
+    return as_numbers(record.measurements.get(metric))
+
+
+def as_numbers(value: Value) -> list[float]:
+    """Return samples, or one value, as a list; nothing where there is none."""
     if value is None:
         return []
     return list(map(float, value)) if isinstance(value, list) else [float(value)]
-
-
-def ratio_of_times(metric: str, row: Row, other: Row) -> Ratio | None:
-    """Return how many times as long a row took as another; only within one round group."""
-    ours, theirs = _together(metric, row, other)
-    return time_ratio(ours, theirs, 1)
-
-
-def centre_of_times(metric: str, row: Row, other: Row) -> float | None:
-    """Return the centre of ``ratio_of_times``, in a quarter of the time."""
-    return centre_of_ratio(*_together(metric, row, other))
-
-
-def _together(metric: str, row: Row, other: Row) -> tuple[list[float], list[float]]:
-    """Return the visits of two rows; none where they were not timed in turns."""
-    if row.round_group() is None or row.round_group() != other.round_group():
-        return [], []
-    return row.visits(metric), other.visits(metric)

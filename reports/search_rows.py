@@ -5,8 +5,10 @@ from pathlib import Path
 
 from harness.found import Found, FoundRow
 from harness.store import Store
-from reports.row import Row, numbers, ratio_of_times
+from reports.round_groups import timed_again
+from reports.row import Row, numbers
 from reports.statistics import Ratio, Summary, mean_and_range
+from reports.times import ratio_of_times
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ class Measured:
 def measured(found: Found, folder: Path) -> list[Measured]:
     """Return the rows of a search with what their records say; the published setting is first."""
     store = Store(folder)
-    profiles = [_profile(row, store) for row in found.rows]
+    records = [store.record(row.profile) for row in found.rows]
+    again = timed_again(record for record in records if record)
+    profiles = [
+        Row(row.label, (record,), again.get(record.key, ())) if record else None
+        for row, record in zip(found.rows, records, strict=True)
+    ]
     by_seed = [_by_seed(row, store) for row in found.rows]
     rows = [
         Measured(
@@ -83,11 +90,6 @@ def measured(found: Found, folder: Path) -> list[Measured]:
     ]
     complete = [row for row in rows if row.is_complete()]
     return [replace(row, on_front=_is_on_front(row, complete)) for row in rows]
-
-
-def _profile(row: FoundRow, store: Store) -> Row | None:
-    record = store.record(row.profile)
-    return Row(row.label, (record,)) if record else None
 
 
 def _ratio(row: Row | None, published: Row | None) -> Ratio | None:

@@ -169,13 +169,14 @@ def short_columns(comparison: Comparison) -> tuple[Column, ...]:
 def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:
     """Return row and column of the best values, where one can be better than another.
 
-    No accuracy is the best where rows were tested with different seeds.
+    Nothing missing is the best, no accuracy where rows were tested with different seeds, and no
+    time of those it was not timed in turns with.
     """
     found = set()
     for place, column in enumerate(columns):
         if column.metric not in JUDGED or not _is_comparable(comparison, column.metric):
             continue
-        values = [row.value(column.metric) for row in comparison.rows]
+        values = _ranked(comparison, column)
         there = [value for value in values if value is not None]
         if len(set(there)) > 1:
             wanted = max(there) if METRICS[column.metric].direction == "higher" else min(there)
@@ -185,6 +186,13 @@ def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, in
 
 def _is_comparable(comparison: Comparison, metric: str) -> bool:
     return metric != ACCURACY or comparison.same_seeds
+
+
+def _ranked(comparison: Comparison, column: Column) -> list[float | None]:
+    """Return for each row the number that its cell in a column is ranked by."""
+    if column.relative:
+        return [comparison.ratio(row, column.metric) for row in comparison.rows]
+    return comparison.ranked(column.metric, comparison.rows)
 
 
 def tries(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

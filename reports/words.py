@@ -11,6 +11,7 @@ from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from reports.comparison import BASELINE, REFERENCE, Comparison
 from reports.row import NOT_TUNED
 from reports.statistics import can_be_significant
+from reports.turn_words import timed_apart
 
 UNEXPLAINED = (
     "peak_allocated_bytes less the tensors counted at that moment and less workspace_bytes: 0, "
@@ -261,7 +262,7 @@ def _different_seeds(comparison: Comparison) -> list[str]:
 
 def doubts(comparison: Comparison) -> list[str]:
     """Return what a reader of the numbers must know, a line each."""
-    noted = [*_different_seeds(comparison), *_notes(comparison)]
+    noted = [*_different_seeds(comparison), *timed_apart(comparison), *_notes(comparison)]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:

@@ -13,6 +13,7 @@ from harness.launch import server
 
 if TYPE_CHECKING:
     from harness.launch.cluster import Cluster
+    from harness.launch.companions import ComparedWith
     from harness.launch.conduct import Conduct
     from harness.launch.limits import Limits
     from harness.launch.local import LocalLauncher
@@ -59,6 +60,7 @@ class Wishes:
         jobs: trials that only train, at a time.
         order_seed: draws the order of the trials.
         progress: ``auto``, ``json`` or ``quiet``.
+        trusted: files of methods that the command names beside those of the trials.
     """
 
     timeout: float | None = None
@@ -71,6 +73,7 @@ class Wishes:
     jobs: int = 1
     order_seed: int = 0
     progress: str = "auto"
+    trusted: tuple[str, ...] = ()
 
     def limits(self) -> "Limits":
         """Return what a pass may take."""
@@ -115,8 +118,18 @@ def run_trials(
     specs: "list[TrialSpec]",
     wishes: Wishes,
     where: Launching = HERE,
+    compared_with: "ComparedWith | None" = None,
 ) -> "list[TrialRecord]":
-    """Run what is missing, with progress on a terminal, and return all records."""
+    """Run what is missing, with progress on a terminal, and return all records.
+
+    Args:
+        store: where records go.
+        specs: the trials.
+        wishes: what is asked of the run.
+        where: they run.
+        compared_with: knows the rows that every other is compared with, beside which new ones are
+            timed; the reference and the baseline of reports unless said.
+    """
     where.check(wishes)
     if where.launcher == "local":
         server.start()  # it loads torch while this process does, which begins below
@@ -125,6 +138,7 @@ def run_trials(
     from harness.launch.progress import Noting
     from harness.launch.run import Runner
     from harness.launch.stopping import CtrlC
+    from reports import comparison
 
     limits = wishes.limits()
     load_methods(specs)
@@ -145,6 +159,8 @@ def run_trials(
             order_seed=wishes.order_seed,
             force=wishes.force,
             limits=asdict(limits),
+            compared_with=compared_with or comparison.compared_with,
+            trusted=wishes.trusted,
             stopping=lambda: asked.asked,
         )
         state = "stopped"

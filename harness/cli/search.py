@@ -122,7 +122,7 @@ def _search(
     quest = replace(quest, first=first)
 
     def do(trials: "list[TrialSpec]") -> "list[TrialRecord]":
-        return run_trials(store, trials, wishes)
+        return run_trials(store, trials, wishes, compared_with=space.published)
 
     tried = Search(space, costs, quest, do, _say).run()
     found = account(space, costs, quest, tried)

@@ -74,7 +74,7 @@ def run(
         chosen = chosen.choose(named)
     _require_named(path, chosen, {*named, *trust})
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    asked = Wishes(**wishes)
+    asked = Wishes(**wishes, trusted=trust)
     where = Launching(launcher, address, label)
     records = run_trials(store, chosen.trials(), asked, where)
     if asked.dry:

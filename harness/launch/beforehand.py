@@ -34,8 +34,8 @@ class Beforehand:
         if self.known is None:
             return None
         missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
-        groups = [[t.spec for t in group if t.key not in self.doomed] for group in plan.groups]
-        return forecast([group for group in groups if group], missing, self.known)
+        groups = [left for group in plan.groups if (left := group.without(self.doomed))]
+        return forecast(groups, missing, self.known)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ class Scout:
 
     def _stored_costs(self, plan: Plan) -> dict[str, Cost]:
         costs: dict[str, Cost] = {}
-        for trial in plan.trials:
+        again = [trial for group in plan.groups for trial in group.companions()]
+        for trial in [*plan.trials, *again]:
             if trial.key not in plan.missing and (record := self.store.record(trial.key)):
                 cost = Cost.read({"measurements": record.measurements})
                 if cost is not None:

@@ -6,7 +6,7 @@ its node to itself, a unit whose node is lost goes to another, and a record is s
 
 import functools
 import socket
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,15 +14,17 @@ from typing import Any
 import ray
 
 from harness.errors import BadInput
+from harness.launch.companions import Companions, companions_of
 from harness.launch.conduct import Conduct
 from harness.launch.driver import Driver
 from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
-from harness.launch.plan import is_missing
+from harness.launch.outline import timed_again
+from harness.launch.plan import STALE, is_missing, why_not_run
 from harness.launch.present import Present
 from harness.launch.progress import Watcher
 from harness.launch.stale import stale
-from harness.launch.unit import Methods, units
+from harness.launch.unit import Methods, Unit, units
 from harness.record import TrialRecord
 from harness.record_key import ANY_MACHINE, RecordKey, read_key
 from harness.spec import TrialSpec
@@ -74,9 +76,48 @@ class Cluster:
             self.watcher.say(line)
         if missing:
             with _connected(self.address):
-                Driver(self, units(list(missing.values())), present).drive()
+                Driver(self, self._units(wanted, missing, there, present), present).drive()
         found = self._stored(wanted, self._of_this_label())
         return [found[key] for key in wanted if key in found]
+
+    def _units(
+        self,
+        wanted: Mapping[RecordKey, TrialSpec],
+        missing: Mapping[RecordKey, TrialSpec],
+        ours: Sequence[TrialRecord],
+        present: Present,
+    ) -> list[Unit]:
+        """Return what is to be handed out, and say which stored rows are timed again."""
+        named = {spec.method for spec in wanted.values()} | set(self.conduct.trusted)
+
+        def why_not(record: TrialRecord) -> str:
+            if why := why_not_run(record.spec.method, named):
+                return why
+            try:
+                source = self.methods.fingerprint(record.spec.method)
+            except BadInput as error:
+                return str(error)
+            now, key = present.key(record.spec, source, ANY_MACHINE), read_key(record.key)
+            return "" if key is not None and key.on(ANY_MACHINE) == now else STALE
+
+        def companions(new: Sequence[TrialSpec]) -> Companions:
+            machines = dict.fromkeys(str(r.environment["machine_id"]) for r in reversed(ours))
+            each = [
+                companions_of(
+                    new,
+                    [r for r in ours if r.environment["machine_id"] == machine],
+                    why_not,
+                    self.conduct.compared_with,
+                )
+                for machine in machines
+            ]
+            # Of machines with as many, the one that was used last.
+            return max(each, key=lambda found: len(found.records), default=Companions())
+
+        found = units(list(missing.values()), companions)
+        for line in timed_again((unit.specs, unit.beside) for unit in found):
+            self.watcher.say(line)
+        return found
 
     def _of_this_label(self) -> list[TrialRecord]:
         """Return the newest records of trials on nodes of this label, whichever these were."""

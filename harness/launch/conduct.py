@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.launch.companions import ComparedWith, none_in_particular
 from harness.spec import TrialSpec
 from harness.trial import PassResult
 
@@ -41,6 +42,9 @@ class Conduct:
         order_seed: draws the order of trials.
         force: run what is predicted not to fit.
         limits: what passes may take, as the records will hold it.
+        compared_with: knows the rows that every other is compared with: stored ones are timed again
+            beside new ones. Another process must be able to import it by name.
+        trusted: files that the command names; others are run for no comparison's sake.
         stopping: whether somebody asked the run to end after the pass that runs.
     """
 
@@ -50,4 +54,6 @@ class Conduct:
     order_seed: int = 0
     force: bool = False
     limits: dict[str, Any] = field(default_factory=dict)
+    compared_with: ComparedWith = none_in_particular
+    trusted: tuple[str, ...] = ()
     stopping: Callable[[], bool] = lambda: False

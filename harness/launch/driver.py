@@ -12,11 +12,12 @@ from harness.launch.limits import Limits
 from harness.launch.present import Present
 from harness.launch.progress import Watcher
 from harness.launch.tally import Tally
-from harness.launch.unit import Methods, Unit, code_of, run_unit
+from harness.launch.unit import NOBODY, Methods, Unit, code_of, machine_of_node, run_unit
 from harness.record import Status, TrialRecord
 from harness.store import Store
 
 LOOK_AGAIN_SECONDS = 2.0
+TOLD_NODES = ("checkpoint_seconds", "force", "compared_with", "trusted")  # of the conduct
 MOST_TRIES = 3  # of a unit whose worker died while its node lived
 LOST = (
     ray.exceptions.NodeDiedError,
@@ -58,6 +59,16 @@ def _living() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
+def _machine(node: str) -> str:
+    """Return the id of the machine that a node is; empty where the node does not answer."""
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    try:
+        found = ray.get(machine_of_node.options(num_cpus=0, scheduling_strategy=where).remote())
+    except ray.exceptions.RayError:
+        return ""
+    return str(found)
+
+
 class Driver:
     """Hands units out to nodes until all are done.
 
@@ -73,6 +84,7 @@ class Driver:
         self._running: dict[ray.ObjectRef[Any], tuple[Unit, str]] = {}
         self._refused: dict[str, str] = {}
         self._data: dict[str, Any] = {}
+        self._machines: dict[str, str] = {}
         self._tally = Tally(trials=sum(len(unit.specs) for unit in units))
         self._tally.begin(len(units))
         self._lost = self._told_waiting = False
@@ -99,6 +111,7 @@ class Driver:
             if not self._running:
                 raise KeyboardInterrupt
             return
+        self._stay_where_they_were()
         busy = {node for _, node in self._running.values()}
         for node in _living():
             name = node["NodeID"]
@@ -116,7 +129,30 @@ class Driver:
         needed = [self._cluster.label] if self._cluster.label else []
         needed += ["GPU"] if unit.on_gpu() else []
         resources = node["Resources"]
-        return node["NodeID"] not in self._refused and all(resources.get(n, 0) > 0 for n in needed)
+        here = unit.machine in {"", self._machines.get(node["NodeID"])}
+        return (
+            here
+            and node["NodeID"] not in self._refused
+            and all(resources.get(n, 0) > 0 for n in needed)
+        )
+
+    def _stay_where_they_were(self) -> None:
+        """Give up timing stored rows again whose machine is not among the nodes that are there."""
+        bound = [unit for unit in self._waiting if unit.machine]
+        if not bound:
+            return
+        there = [node["NodeID"] for node in _living() if node["NodeID"] not in self._refused]
+        for name in set(there) - self._machines.keys():
+            self._machines[name] = _machine(name)
+        machines = {self._machines[name] for name in there}
+        for unit in bound:
+            if unit.machine not in machines:
+                rows = ", ".join(record.label() for record in unit.beside.records)
+                self._cluster.watcher.say(
+                    f"{unit.label()}: no ratio of times to {rows}, stored by machine "
+                    f"{unit.machine}, which no node is"
+                )
+                unit.machine, unit.beside = "", NOBODY
 
     def _cannot_go_on(self) -> None:
         """Say why no node takes what is left; nodes that were lost may come back.
@@ -147,11 +183,11 @@ class Driver:
         )
         return task.remote(
             [spec.model_dump_json() for spec in unit.specs],
+            [record.model_dump_json() for record in unit.beside.records],
             self._cluster.methods,
             self._cluster.limits,
-            {"checkpoint_seconds": self._cluster.conduct.checkpoint_seconds}
-            | {"force": self._cluster.conduct.force},
-            code_of([spec.method for spec in unit.specs], self._cluster.methods.fingerprint),
+            {name: getattr(self._cluster.conduct, name) for name in TOLD_NODES},
+            code_of(unit.methods(), self._cluster.methods.fingerprint),
             self._present.settings(unit.specs[0].workload.device),
         )
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.launch.plan import Group
 from harness.profiler.clock import PHASE_STEPS
 from harness.spec import TrialSpec
 from harness.trial import CLOCK, ESTIMATE, TRAINING, passes_of
@@ -95,23 +96,20 @@ class Forecast:
     unknown: tuple[str, ...] = ()
 
 
-def forecast(
-    groups: Iterable[Sequence[TrialSpec]], missing: Sequence[TrialSpec], known: Known
-) -> Forecast:
+def forecast(groups: Iterable[Group], missing: Sequence[TrialSpec], known: Known) -> Forecast:
     """Add up what the passes of a run will take.
 
     Args:
-        groups: the trials that are timed in turns.
+        groups: the trials that are timed in turns, stored ones that are timed again among them.
         missing: the trials to be done, whose other passes run one by one.
         known: of the rows, the data and the machine.
     """
     least = most = 0.0
     for group in groups:
-        profiles = [spec.profile for spec in group if spec.profile]
-        round_seconds = sum(known.seconds(CLOCK, spec) for spec in group)
-        rounds = max(profile.rounds for profile in profiles) * round_seconds
+        a_round = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
+        rounds = group.rounds() * a_round
         least += rounds
-        most += max(rounds, sum(profile.budget_seconds for profile in profiles))
+        most += max(rounds, group.budget_seconds())
     alone = sum(
         known.seconds(name, spec) for spec in missing for name in passes_of(spec) if name != CLOCK
     )

@@ -7,19 +7,19 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
-from harness.assembly import make_record, stored_result
+from harness.assembly import make_record
 from harness.errors import BadInput
-from harness.frozen import digest
 from harness.launch.beforehand import Beforehand, Scout
 from harness.launch.conduct import Conduct, Launcher
 from harness.launch.cores import choose
-from harness.launch.outline import outline, outlook
-from harness.launch.plan import Plan, Planned, group_key
+from harness.launch.group_times import STAGED, GroupTimes, all_staged
+from harness.launch.outline import outline, outlook, timed_again
+from harness.launch.plan import Group, Plan, Planned
 from harness.launch.present import Present
 from harness.launch.progress import Watcher
-from harness.launch.round_group import rounds_of, time_in_turns
+from harness.launch.round_group import time_in_turns
 from harness.launch.tally import Tally
-from harness.record import Status
+from harness.record import Status, TimesByKey
 from harness.spec import TrialSpec
 from harness.store import Store
 from harness.trial import CLOCK, ESTIMATE, PassResult, passes_of
@@ -77,7 +77,9 @@ class OneRun:
         images = scout.look_for_mistakes(self._plan)
         if not self._conduct.announces:
             return
-        for line in outline([trial.spec for trial in self._plan.missing.values()]):
+        planned = outline([trial.spec for trial in self._plan.missing.values()])
+        groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
+        for line in [*planned, *timed_again(groups)]:
             self._watcher.say(line)
         self._before = scout.predict(self._plan, images)
         if self._before.why_unknown:
@@ -98,21 +100,20 @@ class OneRun:
         Raises:
             KeyboardInterrupt: the run was asked to stop.
         """
-        fitting = [
-            [trial for trial in group if trial.key not in self._before.doomed]
-            for group in self._plan.groups
-        ]
-        groups = [group for group in fitting if group]
-        fits = [t for key, t in self._plan.missing.items() if key not in self._before.doomed]
-        visits = sum(len(group) * rounds_of(group) for group in groups)
+        doomed = self._before.doomed
+        groups = [group for each in self._plan.groups if (group := each.without(doomed))]
+        fits = [t for key, t in self._plan.missing.items() if key not in doomed]
+        visits = sum(len(group.members()) * group.rounds() for group in groups)
         others = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
         self._tally.begin(visits + len(others))
-        for key, result in self._before.doomed.items():
+        for key, result in doomed.items():
             facts = {"not_started": True}
             self._save(self._plan.missing[key], {ESTIMATE: result}, self._environment | facts)
+        for key, times in all_staged(self._store).items():
+            self._finish_group(key, times)
         for group in groups:
-            self._run_group(group)
-        self._run_alone([t for t in self._plan.alone if t.key not in self._before.doomed])
+            self._finish_group(group.key(), self._time(group))
+        self._run_alone([trial for trial in self._plan.alone if trial.key not in doomed])
         self._tell("done")
 
     def _require_cores(self) -> None:
@@ -149,43 +150,38 @@ class OneRun:
         if self._conduct.stopping():
             raise KeyboardInterrupt
 
-    def _run_group(self, group: list[Planned]) -> None:
-        """Time the group in turns, then run what else its members lack."""
-        clocks = self._clocks(group)
-        name = digest([clock.reading.get("measurements") for clock in clocks.values()])
-        for position, trial in enumerate(group):
-            clock = clocks[trial.key]
-            facts: dict[str, Any] = {"round_group": name, "round_position": position}
-            facts["timing"] = clock.reading.get("detail", {}).get(CLOCK, {})
-            before = self._store.record(trial.key)
-            timed = {CLOCK: clock}
-            if trial.key in self._plan.missing or before is None:
-                self._finish(trial, timed, self._environment | facts)
-            else:
-                stored = stored_result(before, self._store.detail(trial.key))
-                self._save(trial, timed | {"stored": stored}, before.environment | facts)
-        self._store.unstage(group_key(group))
-
-    def _clocks(self, group: list[Planned]) -> dict[str, PassResult]:
-        """Return every member's times: staged by an interrupted run, or taken now."""
-        staged = self._store.staged(group_key(group), CLOCK)
-        if staged is not None:
-            return {key: PassResult(**result) for key, result in staged.items()}
+    def _time(self, group: Group) -> GroupTimes:
+        """Time a group in turns, and keep the times until its new trials have their records."""
+        members, again = group.members(), {trial.key for trial in group.companions()}
 
         def visit(trial: Planned, turn: int) -> PassResult:
             self._stop_if_asked()
-            least, spec = rounds_of(group), trial.spec
+            least, spec = group.rounds(), trial.spec
             self._tell(f"timing {spec.label()}, round {turn + 1} of at least {least}")
-            log = self._store.log(trial.key, CLOCK)
+            # The log of the pass that a stored record came of stays as it is.
+            log = self._store.log(trial.key, f"{CLOCK}-again" if trial.key in again else CLOCK)
             result = self._launcher.perform(CLOCK, spec, log=log)
             if turn < least:
                 self._advance(CLOCK, spec)
             return result
 
-        clocks = time_in_turns(group, visit)
-        results = {key: asdict(result) for key, result in clocks.items()}
-        self._store.stage(group_key(group), CLOCK, results)
-        return clocks
+        clocks = time_in_turns(members, visit, companions=again)
+        times = GroupTimes.of(members, again, clocks)
+        self._store.stage(group.key(), STAGED, times.plain())
+        for note in times.failures():
+            self._watcher.say(note)
+        return times
+
+    def _finish_group(self, staged_under: str, times: GroupTimes) -> None:
+        """Run what else the new trials of a timed group lack; drop the times after the last."""
+        for key in times.order:
+            trial = self._plan.missing.get(key)
+            if trial is not None and key in times.clocks and key not in self._before.doomed:
+                facts = self._environment | times.facts(key)
+                self._finish(trial, {CLOCK: times.clock(key)}, facts, beside=times.beside)
+        stored = (self._store.record(key) for key in times.clocks)
+        if all(record and record.environment.get("round_group") == times.name for record in stored):
+            self._store.unstage(staged_under)
 
     def _run_alone(self, trials: list[Planned]) -> None:
         """Run trials that nothing is timed in: one by one, or several at a time."""
@@ -225,6 +221,7 @@ class OneRun:
         results: dict[str, PassResult],
         environment: dict[str, Any],
         cores: Sequence[int] = (),
+        beside: TimesByKey | None = None,
     ) -> None:
         """Run the passes a trial still lacks, until one fails, and store its record."""
         done = dict(results)
@@ -233,7 +230,7 @@ class OneRun:
                 break
             if name not in done:
                 done[name] = self._pass(trial, name, cores)
-        self._save(trial, done, environment)
+        self._save(trial, done, environment, beside)
 
     def _pass(self, trial: Planned, name: str, cores: Sequence[int]) -> PassResult:
         """Run a pass, or take it from what an interrupted run staged."""
@@ -259,17 +256,20 @@ class OneRun:
         return result
 
     def _save(
-        self, trial: Planned, results: dict[str, PassResult], environment: dict[str, Any]
+        self,
+        trial: Planned,
+        results: dict[str, PassResult],
+        environment: dict[str, Any],
+        beside: TimesByKey | None = None,
     ) -> None:
         settings = self._present.settings(trial.spec.workload.device)
         facts = environment | {"suite_place": trial.place, "settings": settings}
-        record, detail = make_record(trial.key, trial.spec, results, facts)
+        record, detail = make_record(trial.key, trial.spec, results, facts, beside)
         self._store.save(record, detail)
         completed = record.outcome.status is Status.COMPLETED
         with self._lock:
-            if trial.key in self._plan.missing:
-                self._tally.completed += completed
-                self._tally.failed += not completed
+            self._tally.completed += completed
+            self._tally.failed += not completed
             self._watcher.show(self._tally)
         if not completed:
             self._watcher.say(

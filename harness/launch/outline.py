@@ -1,10 +1,11 @@
 """A run's configuration in words, and its forecast, as they are shown before it begins."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.frozen import Frozen
+from harness.launch.companions import Companions
 from harness.launch.forecast import Forecast
 from harness.launch.tally import duration
 from harness.spec import AXES, TrialSpec
@@ -28,6 +29,36 @@ def outline(specs: Sequence[TrialSpec]) -> list[str]:
         ("profile", [spec.profile for spec in specs if spec.profile]),
     )
     return lines + [f"  {name}: {_settings(found)}" for name, found in parts if found]
+
+
+def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> list[str]:
+    """Return which stored rows are timed again, beside which, and why; each case once.
+
+    Args:
+        groups: the new trials of each round group, and the stored ones beside them.
+    """
+    lines = []
+    for specs, beside in groups:
+        new = _listed(spec.label() for spec in specs)
+        if beside.records:
+            again = {record.label() for record in beside.records}
+            lines.append(
+                f"  {_listed(again)} {'is' if len(again) == 1 else 'are'} stored and will be timed "
+                f"again, in turns with {new}: only times taken in turns have a ratio; what is "
+                "stored stays as it is"
+            )
+        lines += [
+            f"  no ratio of times between {new} and {_listed(labels)}: {why}"
+            for why, labels in beside.left_out.items()
+        ]
+    return list(dict.fromkeys(lines))
+
+
+def _listed(labels: Iterable[str]) -> str:
+    """Return names in their order, each once; many are counted."""
+    names = sorted(set(labels))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def _settings(parts: Sequence[Frozen]) -> str:

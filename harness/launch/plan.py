@@ -2,12 +2,21 @@
 
 import functools
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from harness.errors import BadInput
 from harness.frozen import digest
+from harness.launch.companions import (
+    Companions,
+    ComparedWith,
+    companions_of,
+    none_in_particular,
+)
+from harness.launch.group_times import left_by_interrupted
 from harness.launch.present import Present
+from harness.launch.round_group import budget_of, rounds_of
 from harness.record import Status, TrialRecord
 from harness.record_key import RecordKey
 from harness.spec import TrialSpec
@@ -15,6 +24,7 @@ from harness.store import Store, latest
 
 # Ways to end that may go otherwise under other limits.
 LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
+STALE = "it is stale, for its source or what decides its numbers has changed since; run it again"
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,46 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Trials of one question that are timed in turns with each other.
+
+    Attributes:
+        new: those whose records the times are for.
+        beside: the stored ones that are timed again; their records stay as they are.
+        order_seed: draws the order of the turns.
+    """
+
+    new: tuple[Planned, ...]
+    beside: Companions = field(default_factory=Companions)
+    order_seed: int = 0
+
+    def companions(self) -> list[Planned]:
+        """Return the stored trials that are timed again."""
+        return [Planned(record.spec, record.key) for record in self.beside.records]
+
+    def members(self) -> list[Planned]:
+        """Return all that are timed, in the order of their turns."""
+        return shuffled([*self.new, *self.companions()], self.order_seed)
+
+    def rounds(self) -> int:
+        """Return how many rounds there are at least."""
+        return rounds_of(self.new)
+
+    def budget_seconds(self) -> float:
+        """Return the time for all rounds."""
+        return budget_of(self.new, len(self.new) + len(self.beside.records))
+
+    def key(self) -> str:
+        """Return the name under which the group's times are staged, whatever its order."""
+        return f"group-{digest(sorted(trial.key for trial in self.members()))}"
+
+    def without(self, keys: Iterable[str]) -> "Group | None":
+        """Return the group without some new trials; ``None`` where no other is new."""
+        left = tuple(trial for trial in self.new if trial.key not in set(keys))
+        return replace(self, new=left) if left else None
+
+
+@dataclass(frozen=True)
 class Plan:
     """The trials of a run.
 
@@ -35,32 +85,63 @@ class Plan:
         trials: all, in the suite's order.
         missing: by key, those to be run.
         order_seed: draws the order in which they run.
+        timed: keys of missing trials whose times an interrupted run has left.
+        beside: by question, the stored trials that are timed again beside missing ones.
     """
 
     trials: list[Planned]
     missing: dict[str, Planned]
     order_seed: int = 0
+    timed: frozenset[str] = frozenset()
+    beside: Mapping[str, Companions] = field(default_factory=dict)
 
     @functools.cached_property
-    def groups(self) -> list[list[Planned]]:
-        """Return the trials to time: all of a question of which one is missing, for its turns."""
-        groups: dict[str, list[Planned]] = {}
-        for trial in self.trials:
-            if trial.spec.profile and trial.spec.profile.rounds:
-                groups.setdefault(trial.spec.workload.question(), []).append(trial)
-        wanted = [group for group in groups.values() if any(t.key in self.missing for t in group)]
-        return [self._shuffled(group) for group in wanted]
+    def groups(self) -> list[Group]:
+        """Return the trials to time: the missing ones of each question with their companions."""
+        found = []
+        for question, new in by_question(self.missing.values()).items():
+            untimed = tuple(trial for trial in new if trial.key not in self.timed)
+            if untimed:
+                beside = self.beside.get(question, Companions())
+                found.append(Group(untimed, beside, self.order_seed))
+        return found
 
     @functools.cached_property
     def alone(self) -> list[Planned]:
-        """Return the missing trials that are in no group."""
-        timed = {trial.key for group in self.groups for trial in group}
-        return self._shuffled([t for key, t in self.missing.items() if key not in timed])
+        """Return the missing trials that are in no group, for they need no timing."""
+        timed = {trial.key for trial in self.missing.values() if is_timed(trial.spec)}
+        return shuffled([t for k, t in self.missing.items() if k not in timed], self.order_seed)
 
-    def _shuffled(self, trials: list[Planned]) -> list[Planned]:
-        found = list(trials)
-        random.Random(self.order_seed).shuffle(found)  # noqa: S311 - no secret
-        return found
+
+def why_not_run(method: str, named: Collection[str]) -> str:
+    """Return why a method may not be run for the sake of others; empty if it may.
+
+    A file that a stored record names may be somebody else's, and so may a suite's.
+    """
+    if ".py" in method and method not in named:
+        return "it is a file, run only where --methods or --trust names it"
+    return ""
+
+
+def is_timed(spec: TrialSpec) -> bool:
+    """Return whether a trial is to be timed in turns with others."""
+    return bool(spec.profile and spec.profile.rounds)
+
+
+def by_question(trials: Iterable[Planned]) -> dict[str, list[Planned]]:
+    """Return the trials that are timed, those of one question together."""
+    groups: dict[str, list[Planned]] = {}
+    for trial in trials:
+        if is_timed(trial.spec):
+            groups.setdefault(trial.spec.workload.question(), []).append(trial)
+    return groups
+
+
+def shuffled(trials: Sequence[Planned], order_seed: int) -> list[Planned]:
+    """Return trials in a drawn order."""
+    found = list(trials)
+    random.Random(order_seed).shuffle(found)  # noqa: S311 - no secret
+    return found
 
 
 @dataclass(frozen=True)
@@ -73,6 +154,8 @@ class Planner:
         machine: its id.
         limits: what passes may take now, as records hold it.
         order_seed: draws the order.
+        compared_with: knows the rows that every other is compared with.
+        trusted: files that the command names beside those of the trials.
         present: what else decides numbers here and now.
     """
 
@@ -81,6 +164,8 @@ class Planner:
     machine: str
     limits: dict[str, Any] = field(default_factory=dict)
     order_seed: int = 0
+    compared_with: ComparedWith = none_in_particular
+    trusted: tuple[str, ...] = ()
     present: Present = field(default_factory=Present)
 
     def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
@@ -94,11 +179,44 @@ class Planner:
         for place, spec in enumerate(specs):
             parts = self.present.key(spec, fingerprint(spec.method), self.machine)
             trials.setdefault(str(parts), Planned(spec, str(parts), place, parts))
-        newest = {} if again else {r.key: r for r in latest(self.store.records()[0])}
+        stored = latest(self.store.records()[0])
+        newest = {} if again else {record.key: record for record in stored}
         missing = {
             key: trial for key, trial in trials.items() if is_missing(newest.get(key), self.limits)
         }
-        return Plan(list(trials.values()), missing, self.order_seed)
+        timed = frozenset() if again else left_by_interrupted(self.store) & missing.keys()
+        untimed = [trial for key, trial in missing.items() if key not in timed]
+        named = {trial.spec.method for trial in trials.values()} | set(self.trusted)
+        here = [r for r in stored if r.environment["machine_id"] == self.machine]
+        beside = self._beside(by_question(untimed), here, named, fingerprint)
+        return Plan(list(trials.values()), missing, self.order_seed, frozenset(timed), beside)
+
+    def _beside(
+        self,
+        groups: Mapping[str, Sequence[Planned]],
+        here: Sequence[TrialRecord],
+        named: Collection[str],
+        fingerprint: Callable[[str], str],
+    ) -> dict[str, Companions]:
+        """Return by question the stored trials that are timed again beside missing ones."""
+
+        def why_not(record: TrialRecord) -> str:
+            method = record.spec.method
+            if why := why_not_run(method, named):
+                return why
+            try:
+                source = fingerprint(method)
+            except BadInput as error:
+                return str(error)
+            now = self.present.key(record.spec, source, self.machine)
+            return "" if record.key == str(now) else STALE
+
+        return {
+            question: companions_of(
+                [trial.spec for trial in new], here, why_not, self.compared_with
+            )
+            for question, new in groups.items()
+        }
 
 
 def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
@@ -115,8 +233,3 @@ def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
         return True
     before = record.environment.get("limits")
     return record.outcome.status in LIMITED and before not in (None, limits)
-
-
-def group_key(group: Iterable[Planned]) -> str:
-    """Return the name under which a group's times are staged, whatever its order."""
-    return f"group-{digest(sorted(trial.key for trial in group))}"

@@ -1,7 +1,7 @@
 """Time trials in turns, so that drift of the machine hits all of them alike."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 from harness.assembly import TIMING
@@ -33,21 +33,36 @@ def rounds_of(group: Sequence[Planned]) -> int:
     return max((trial.spec.profile.rounds for trial in group if trial.spec.profile), default=0)
 
 
+def budget_of(group: Sequence[Planned], members: int) -> float:
+    """Return the seconds that so many members are timed for, each as long as the group's mean."""
+    each = [trial.spec.profile.budget_seconds for trial in group if trial.spec.profile]
+    return sum(each) * members / len(each) if each else 0.0
+
+
 def time_in_turns(
     group: Sequence[Member],
     visit: Callable[[Member, int], PassResult],
     now: Callable[[], float] = time.monotonic,
+    companions: Collection[str] = (),
 ) -> dict[str, PassResult]:
     """Visit every trial once a round, and return each one's visits joined, by key.
 
     Every second round runs backwards, so that a steady drift hits the first and the last member
     alike. Rounds go on until all medians have settled or the members' budgets together are
     spent. A trial that fails is not visited again.
+
+    Args:
+        group: the trials, in the order of the first round.
+        visit: times a trial once, in the round of that number.
+        now: the clock.
+        companions: keys of the trials that are there for the others' sake: how many rounds there
+            are, and how long, is what the others ask for, and without them there are none.
     """
     visits: dict[str, list[PassResult]] = {trial.key: [] for trial in group}
-    budget = sum(trial.spec.profile.budget_seconds for trial in group if trial.spec.profile)
+    new = [trial for trial in group if trial.key not in companions]
+    budget = budget_of(new, len(group))
     began, turn, stopped_by = now(), 0, ""
-    while turn < rounds_of(group) or not stopped_by:
+    while _running(new, visits) and (turn < rounds_of(new) or not stopped_by):
         for trial in group if turn % 2 == 0 else reversed(group):
             if all(result.status == Status.COMPLETED for result in visits[trial.key]):
                 visits[trial.key].append(visit(trial, turn))
@@ -61,11 +76,7 @@ def _reason_to_stop(
     group: Sequence[Planned], visits: dict[str, list[PassResult]], *, spent: bool
 ) -> str:
     """Return ``interval`` or ``budget``, or nothing while there is reason to go on."""
-    running = [
-        trial
-        for trial in group
-        if all(result.status == Status.COMPLETED for result in visits[trial.key])
-    ]
+    running = _running(group, visits)
     samples = {
         trial.key: [s for r in visits[trial.key] for s in r.reading["measurements"][TIMED]]
         for trial in running
@@ -77,6 +88,15 @@ def _reason_to_stop(
     ):
         return "interval"
     return "budget" if spent else ""
+
+
+def _running(group: Sequence[Member], visits: dict[str, list[PassResult]]) -> list[Member]:
+    """Return the trials of which no visit has failed."""
+    return [
+        trial
+        for trial in group
+        if all(result.status == Status.COMPLETED for result in visits[trial.key])
+    ]
 
 
 def _joined(visits: list[PassResult], facts: dict[str, Any]) -> PassResult:

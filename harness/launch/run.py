@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from harness.environment import describe_run
 from harness.errors import BadInput
 from harness.launch.conduct import Conduct, Launcher
+from harness.launch.group_times import drop_staged
 from harness.launch.one_run import OneRun
-from harness.launch.plan import Plan, Planner, group_key
+from harness.launch.plan import Plan, Planner
 from harness.launch.present import Present
 from harness.launch.progress import Watcher
 from harness.launch.stale import stale
@@ -40,8 +41,8 @@ class Runner:
         """Run what has no record yet, and return the records of all trials.
 
         First it says what it will do, and how long that will take. Profile trials are timed
-        before anything else, in turns; if one member's times are missing, the whole group is
-        timed again, and the records of the others get the new times.
+        before anything else, in turns with each other and with the stored trials that every row
+        is compared with; the records of those stay as they are, and the new ones hold their times.
 
         Args:
             specs: the trials.
@@ -57,13 +58,22 @@ class Runner:
         limits = self.conduct.limits | {"forced": self.conduct.force}
         seed = self.conduct.order_seed
         present = Present.asked(self._settings)
-        machine = environment["machine_id"]
-        planner = Planner(self.store, self.fingerprint, machine, limits, seed, present)
+        planner = Planner(
+            self.store,
+            self.fingerprint,
+            environment["machine_id"],
+            limits,
+            seed,
+            self.conduct.compared_with,
+            self.conduct.trusted,
+            present,
+        )
         plan = planner.plan(specs, again=again)
         self._say_what_is_there(plan, present)
         if plan.missing:
             if again:
-                for key in [*map(group_key, plan.groups), *plan.missing]:
+                drop_staged(self.store, plan.missing)
+                for key in plan.missing:
                     self.store.unstage(key)
             facts = {"limits": limits, "order_seed": seed}
             run = OneRun(

@@ -2,25 +2,30 @@
 
 import functools
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from harness.environment import installed_versions, source_hash
+from harness.environment import installed_versions, machine_id, source_hash
 from harness.errors import BadInput
+from harness.launch.companions import Companions
 from harness.launch.conduct import Conduct
 from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
+from harness.launch.plan import Planned, by_question, is_timed
 from harness.launch.present import NOT_SET
 from harness.launch.progress import Quiet
 from harness.launch.run import Runner
+from harness.record import TrialRecord
 from harness.record_key import COMPUTING, READING_IMAGES
 from harness.spec import TrialSpec
 from harness.store import Store
 from harness.training import Loader
+
+NOBODY = Companions()
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,19 @@ class Unit:
 
     Attributes:
         specs: the trials.
+        beside: the stored trials that are timed again in turns with them.
+        machine: where those were measured, and are to be measured again; empty without any.
         tries: how often a worker died over it.
     """
 
     specs: list[TrialSpec]
+    beside: Companions = NOBODY
+    machine: str = ""
     tries: int = 0
+
+    def methods(self) -> list[str]:
+        """Return the methods of all its trials, those that are timed again among them."""
+        return [spec.method for spec in (*self.specs, *(one.spec for one in self.beside.records))]
 
     def on_gpu(self) -> bool:
         """Return whether it needs one of the node's GPUs."""
@@ -59,16 +72,24 @@ class Unit:
         return f"{first.label()}, seed {first.seed}{more}"
 
 
-def units(specs: list[TrialSpec]) -> list[Unit]:
-    """Return timed trials of one question together, and every other trial alone."""
-    timed: dict[str, list[TrialSpec]] = {}
-    alone = []
-    for spec in specs:
-        if spec.profile and spec.profile.rounds:
-            timed.setdefault(spec.workload.question(), []).append(spec)
-        else:
-            alone.append(spec)
-    return [*(Unit(group) for group in timed.values()), *(Unit([spec]) for spec in alone)]
+def units(
+    specs: Sequence[TrialSpec], companions: Callable[[Sequence[TrialSpec]], Companions]
+) -> list[Unit]:
+    """Return timed trials of one question together, and every other trial alone.
+
+    Args:
+        specs: the trials.
+        companions: returns the stored trials of one machine that are timed again beside some.
+    """
+    planned = [Planned(spec, spec.trial_id()) for spec in specs]
+    groups = [[trial.spec for trial in group] for group in by_question(planned).values()]
+    alone = [spec for spec in specs if not is_timed(spec)]
+    return [*(_timed(group, companions(group)) for group in groups), *(Unit([s]) for s in alone)]
+
+
+def _timed(group: list[TrialSpec], chosen: Companions) -> Unit:
+    machines = {str(record.environment["machine_id"]) for record in chosen.records}
+    return Unit(group, chosen, next(iter(machines), ""))
 
 
 def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str, str]:
@@ -95,21 +116,41 @@ def _launcher(load: Loader, limits: Limits) -> LocalLauncher:
 
 
 @ray.remote
+def machine_of_node() -> str:
+    """Return the id of the machine that this node is."""
+    return machine_id()
+
+
+@ray.remote
 def run_unit(
     specs: list[str],
+    beside: list[str],
     methods: Methods,
     limits: Limits,
     conduct: dict[str, Any],
     code: dict[str, str],
     settings: dict[str, str],
 ) -> dict[str, Any]:
-    """Run a unit on this node, in processes of its own, and return its records and sidecars."""
-    trials = [TrialSpec.model_validate_json(text) for text in specs]
+    """Run a unit on this node, in processes of its own, and return its records and sidecars.
+
+    Args:
+        specs: the trials.
+        beside: records of stored trials; those of this machine are timed again in turns with them.
+        methods: how methods are found.
+        limits: what a pass may take.
+        conduct: how it is done.
+        code: what must be the same here.
+        settings: that decide numbers, and must be the same here.
+    """
+    unit = Unit(
+        [TrialSpec.model_validate_json(text) for text in specs],
+        Companions(tuple(TrialRecord.model_validate_json(text) for text in beside)),
+    )
     launcher = _launcher(methods.load, limits)
     try:
-        here = code_of([spec.method for spec in trials], methods.fingerprint)
+        here = code_of(unit.methods(), methods.fingerprint)
         other = _other("code", here, code) or _other(
-            "settings", launcher.settings(trials[0].workload.device), settings
+            "settings", launcher.settings(unit.specs[0].workload.device), settings
         )
     except BadInput as error:
         return {"refused": f"cannot run it: {error}"}
@@ -117,10 +158,13 @@ def run_unit(
         return {"refused": other}
     with tempfile.TemporaryDirectory(prefix="bsrbench-unit-") as folder:
         store = Store(Path(folder))
+        store.open_for_writing()
+        for record in unit.beside.records:
+            store.save(record, {})
         how = Conduct(announces=False, limits=asdict(limits), **conduct)
         runner = Runner(launcher, store, methods.fingerprint, Quiet(), how)
         try:
-            records = runner.run(trials)
+            records = runner.run(unit.specs)
         except BadInput as error:
             return {"refused": f"cannot run it: {error}"}
         found = [(record.model_dump_json(), store.detail(record.key)) for record in records]

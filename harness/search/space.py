@@ -11,6 +11,7 @@ from harness.errors import BadInput
 from harness.method import Method
 from harness.spec import Profile, TrialSpec, Workload
 
+PUBLISHED = 0  # the number of the published setting
 PARTS_OF_A_BATCH = (1, 4)  # whole, and a quarter at a time
 
 
@@ -59,6 +60,10 @@ class Space:
     @cached_property
     def _plain(self) -> dict[int, Candidate]:
         return {c.setting: c for c in self.candidates if c.is_plain()}
+
+    def published(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """Return, of specs, that of the published setting, which every row is compared with."""
+        return [spec for spec in specs if spec.row_id() == self.plain(PUBLISHED).row_id]
 
     def neighbours(self, setting: int) -> list[int]:
         """Return the settings that differ from one in a single option."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from statistics import median
 
 from harness.recipe import LearningRateTry, Recipe
-from harness.record import Status, TrialRecord
+from harness.record import Status, TrialRecord, Value
 from harness.search.front import front
 from harness.search.quest import TUNING_SEED, Do, Quest, accuracy_of, best_of, training_of
-from harness.search.space import Candidate, Space, spread_over
+from harness.search.space import PUBLISHED, Candidate, Space, spread_over
 from harness.step_cost import StepCost
 
-PUBLISHED = 0  # the number of the published setting
 Tries = dict[int, tuple[LearningRateTry, ...]]
 
 
@@ -173,16 +172,14 @@ class Search:
         """Return the published row, and of the others those that none beats when measured."""
         measured = []
         for row, record in zip(rows[1:], profiles[1:], strict=True):
-            peak, times = (
-                record.measurements.get(name) for name in ("peak_counted_bytes", "step_seconds")
-            )
-            if record.outcome.status is not Status.COMPLETED or not isinstance(times, list):
+            peak, time = record.measurements.get("peak_counted_bytes"), _time(record, profiles[0])
+            if record.outcome.status is not Status.COMPLETED or time is None:
                 continue
             allocated = record.measurements.get("peak_allocated_bytes") or peak
             if isinstance(peak, int) and int(str(allocated)) <= self._quest.memory_bytes:
                 best = best_of(self._whole[row.setting])
                 accuracy = 0.0 if best is None else best.validation_accuracy or 0.0
-                measured.append((row, (-accuracy, float(peak), median(times))))
+                measured.append((row, (-accuracy, float(peak), time)))
         kept = front([point for _, point in measured])
         return [rows[0], *(measured[place][0] for place in kept)][: self._quest.rows + 1]
 
@@ -205,3 +202,14 @@ class Search:
 
     def _cost(self, candidate: Candidate) -> StepCost:
         return self._costs[candidate.row_id]
+
+
+def _time(record: TrialRecord, published: TrialRecord) -> float | None:
+    """Return a row's time over the published one's, in a round group in which both were timed."""
+    own = record.measurements.get("step_seconds")
+    theirs: Value = record.beside.get(published.key, {}).get("step_seconds")
+    if record.environment.get("round_group") == published.environment.get("round_group"):
+        theirs = published.measurements.get("step_seconds")
+    if not isinstance(own, list) or not isinstance(theirs, list):
+        return None
+    return median(own) / median(theirs)

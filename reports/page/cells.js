@@ -21,12 +21,12 @@ function reading(view, row, column) {
   return { key: centre, centre, low, high, count, noisy };
 }
 
-/** Return the cell of a row; `best` is the column's best number. */
+/** Return the cell of a row; `best` holds the rows that have the column's best. */
 function cell(view, row, column, best) {
   const found = reading(view, row, column);
   if (column.kind === "text") return wordCell(row, column, found);
   if (found.centre === null) return emptyCell(found.why);
-  const marked = best !== null && found.key === best;
+  const marked = best.has(row);
   return element(
     "td",
     { class: marked ? "best" : null, title: marked ? BEST : null },

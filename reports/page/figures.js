@@ -65,8 +65,8 @@ function scatterCard(view) {
     return chart && [chart, rowLegend(rows.slice(0, CURVES), "marker")];
   };
   const note =
-    "Bars: range over seeds, and quartiles of times. Dashed line: Pareto front, where all rows " +
-    "shown have the same seeds.";
+    "Bars: range over seeds, and quartiles of times (of ratios their intervals). Dashed line: " +
+    "Pareto front, where all rows shown have the same seeds.";
   return cardOf(view, "Accuracy against cost", note, draw, select);
 }
 

@@ -16,13 +16,38 @@ function ratioOfNumbers(base, row, column) {
 
 /** The same as reports/statistics.time_ratio, at the confidence that the page names. */
 function ratioOfTimes(base, row, column) {
-  const [ours, theirs] = [row.visits[column.metric], base.visits[column.metric]];
-  if (!ours) return absent(reasonOf(row, column.metric));
-  if (!theirs) return absent(`the baseline has none: ${reasonOf(base, column.metric)}`);
-  if (row.group === null || row.group !== base.group) return absent(NOT_TOGETHER);
+  const metric = column.timedBy;
+  if (!row.visits[metric]) return absent(reasonOf(row, metric));
+  if (!base.visits[metric]) return absent(`the baseline has none: ${reasonOf(base, metric)}`);
+  const group = groupOfBoth(base, row);
+  if (group === null) return absent(NOT_TOGETHER);
+  const [ours, theirs] = [row, base].map((timed) => turnsOf(timed)[group][metric] ?? []);
+  if (!ours.length || !theirs.length) return absent(NOT_TOGETHER);
   if (row === base) return { centre: 1, low: 1, high: 1, rounds: ours.length };
   const rounds = Math.min(ours.length, theirs.length);
   return interval(ours.slice(0, rounds).map((time, round) => Math.log(time / theirs[round])));
+}
+
+/** Return a row's visits by round group: its own, and those it was timed in again. */
+function turnsOf(row) {
+  return row.group === null ? row.again : { ...row.again, [row.group]: row.visits };
+}
+
+/**
+ * Return the round group in which two rows are compared: the one that both were stored with, else
+ * the newest in which both stand (the first, for so they are numbered); null where there is none.
+ */
+function groupOfBoth(base, row) {
+  if (row.group !== null && row.group === base.group) return row.group;
+  const [ours, theirs] = [turnsOf(row), turnsOf(base)];
+  const shared = Object.keys(ours).filter((group) => group in theirs);
+  return shared.length ? least(shared.map(Number)) : null;
+}
+
+/** Return whether all rows that have a time took turns with each other, so that seconds compare. */
+function tookTurns(rows) {
+  const timed = rows.filter((row) => row.visits.step_seconds);
+  return timed.every((row) => row.group !== null && row.group === timed[0].group);
 }
 
 /** Return the geometric mean and Student's t interval of ratios whose logarithms are given. */

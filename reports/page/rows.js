@@ -38,17 +38,30 @@ function sortKey(view, row, column) {
   return reading(view, row, column).key;
 }
 
-/** Return the best number of a column among rows; null where none may be called the best. */
+/** Return the rows that have the best of a column; none where none may be called the best. */
 function bestOf(view, rows, column) {
-  if (column.better === "none") return null;
-  const read = rows.map((row) => [row, reading(view, row, column).key]);
+  if (column.better === "none") return new Set();
+  const read = rows.map((row) => [row, rankOf(view, rows, row, column)]);
   const found = read.filter(([, key]) => key !== null);
-  if (column.bySeed && !haveSameSeeds(found.map(([row]) => row))) return null;
-  if (column.timed && new Set(found.map(([row]) => row.group ?? row)).size > 1) return null;
+  if (column.bySeed && !haveSameSeeds(found.map(([row]) => row))) return new Set();
   const numbers = found.map(([, key]) => key);
   const [low, high] = [least(numbers), largest(numbers)];
-  if (low === high) return null;
-  return column.better === "lower" ? low : high;
+  if (low === high) return new Set();
+  const best = column.better === "lower" ? low : high;
+  return new Set(found.filter(([, key]) => key === best).map(([row]) => row));
+}
+
+/**
+ * Return the number by which a row is ranked in a column; null for none. Times of rows that did not
+ * take turns cannot be ranked: in their place are ratios to the reference, of times that did.
+ */
+function rankOf(view, rows, row, column) {
+  const { key } = reading(view, row, column);
+  if (!column.timed || column.kind === "ratio" || tookTurns(rows)) return key;
+  const { reference, rows: every } = view.comparison;
+  if (reference === null || key === null || column.timedBy === null) return null;
+  const { centre } = ratioTo(every[reference], row, column);
+  return centre === null || column.better === "lower" ? centre : 1 / centre;
 }
 
 /** Tell whether rows were tested with the same seeds: means over different ones do not compare. */

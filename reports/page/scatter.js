@@ -5,14 +5,15 @@ const MARK = 6;
 const NAMED = 24; // points up to which their names are written beside them
 const CHARACTER = 6.6; // pixels a character of a label takes, about
 
-/** Return the columns that may be the cost: times only where all rows are of one round group. */
+/** Return the columns that may be the cost: of times that took no turns, ratios to the baseline. */
 function costsOf(comparison) {
   const trained = trainedRows(comparison);
-  return COSTS.map((id) => columnOf(comparison, id)).filter((column) => {
-    const rows = trained.filter((row) => column && centreOf(row, column) !== null);
-    if (!rows.length) return false;
-    return !column.timed || (rows[0].group && rows.every((row) => row.group === rows[0].group));
+  const apart = !tookTurns(trained);
+  const columns = COSTS.map((id) => {
+    const column = columnOf(comparison, id);
+    return column?.timed && apart ? columnOf(comparison, `${id}/ratio`) : column;
   });
+  return columns.filter((column) => column && trained.some((row) => centreOf(row, column) !== null));
 }
 
 /** Return the rows that have an accuracy. */
@@ -25,12 +26,13 @@ function trainedRows(comparison) {
 function drawScatter(view, rows, cost, width) {
   const accuracy = columnOf(view.comparison, "accuracy_top1");
   const points = rows
-    .filter((row) => centreOf(row, cost) !== null && centreOf(row, accuracy) !== null)
-    .map((row) => scatterPoint(view, row, cost, accuracy));
+    .map((row) => scatterPoint(view, row, cost, accuracy))
+    .filter(({ x, y }) => x !== null && y !== null);
   if (!points.length) return null;
-  const label = `Accuracy against ${cost.title}, ${counted(points.length, "row")}`;
+  const over = cost.kind === "ratio" ? ` × ${view.base.label}` : "";
+  const label = `Accuracy against ${cost.title}${over}, ${counted(points.length, "row")}`;
   const chart = newChart(width, 360, label);
-  const places = scatterAxes(chart, points, cost, accuracy);
+  const places = scatterAxes(chart, points, { ...cost, title: cost.title + over }, accuracy);
   drawFront(chart, points, places);
   for (const found of points) drawErrors(chart, found, places);
   for (const found of points) chart.svg.append(marker(found, places, view.base));

@@ -285,6 +285,29 @@ def test_a_member_that_failed_is_not_visited_again_and_holds_nobody_up():
     assert found["a"].reading["detail"]["clock"]["stopped_by"] == "interval"
 
 
+def test_companions_add_rounds_to_nobody_but_take_their_share_of_the_budget():
+    """The new row asks for two rounds and 3 s: of two members 6 s, so six visits in three rounds.
+
+    The companion's own four rounds and 100 s do not count.
+    """
+    visits = Visits(lambda *_: timed(NOISY))
+    group = [member("new", rounds=2, budget_seconds=3.0)]
+    group.append(member("stored", rounds=4, budget_seconds=100.0))
+    found = time_in_turns(group, visits, visits.now, companions={"stored"})
+
+    assert [turn for _, turn in visits.made] == [0, 0, 1, 1, 2, 2]
+    assert found["stored"].reading["measurements"]["step_seconds"] == [*NOISY] * 3
+
+
+def test_companions_are_not_visited_once_every_new_row_has_failed():
+    broken = PassResult(Status.CRASHED, "broken")
+    visits = Visits(lambda name, _: broken if name == "new" else timed(STEADY))
+    group = [member(name, rounds=3) for name in ("new", "stored")]
+    time_in_turns(group, visits, visits.now, companions={"stored"})
+
+    assert visits.made == [("new", 0), ("stored", 0)]
+
+
 def test_a_group_of_which_nobody_is_left_ends():
     visits = Visits(lambda *_: PassResult(Status.CRASHED, "broken"))
     found = time_in_turns([member("a", rounds=3)], visits, visits.now)

@@ -66,7 +66,8 @@ def make_runner(store):
 def test_the_order_is_drawn_and_can_be_drawn_again(make_spec):
     trials = [Planned(make_spec(seed=seed), f"k{seed}", seed) for seed in range(20)]
     missing = {trial.key: trial for trial in trials}
-    orders = [[t.key for t in Plan(trials, missing, seed).groups[0]] for seed in (0, 0, 1)]
+    groups = [Plan(trials, missing, seed).groups[0] for seed in (0, 0, 1)]
+    orders = [[trial.key for trial in group.members()] for group in groups]
 
     assert orders[0] == orders[1]
     assert orders[0] != orders[2]

@@ -65,6 +65,7 @@ def put(place, value):
         put(("beside",), []),
         put(("beside",), {"other-key": {"step_seconds": ["a"]}}),
         put(("beside",), {"other-key": {"step_seconds": 1.0}}),
+        put(("beside",), {"other-key": {"strange": [1.0]}}),
         put(("notes",), [1]),
         put(("notes",), "a"),
         put(("missing", "step_flop"), 7),

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 import methods
+from harness.assembly import make_record
+from harness.launch.companions import Companions
 from harness.launch.forecast import PASS_SECONDS, Cost, Known, forecast
 from harness.launch.inline import InlineLauncher
-from harness.launch.outline import outline, outlook
+from harness.launch.outline import outline, outlook, timed_again
+from harness.launch.plan import Group, Planned
 from harness.launch.run import Runner
 from harness.meters.flops import StepFlops
 from harness.profiler import speed as speed_module
@@ -23,6 +26,19 @@ PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
 COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
 
 
+def group(*specs, beside=Companions()):  # noqa: B008 - it never changes
+    return Group(tuple(Planned(spec, spec.trial_id()) for spec in specs), beside)
+
+
+@pytest.fixture
+def record_of():
+    def make(spec):
+        passes = {"memory": PassResult("crashed", "never run")}
+        return make_record(spec.trial_id(), spec, passes, {"machine_id": "m"})[0]
+
+    return make
+
+
 @pytest.fixture
 def known():
     def make(*specs, speed=100.0, **images):
@@ -34,7 +50,7 @@ def known():
 
 def test_a_profile_takes_its_rounds_and_the_passes_that_watch(make_spec, known):
     spec = make_spec(profile=PROFILE)
-    found = forecast([[spec]], [spec], known(spec))
+    found = forecast([group(spec)], [spec], known(spec))
     visit = PASS_SECONDS + ((1 + 2 + 2) * 300 + (2 + 1) * 100) / 100
     watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
 
@@ -46,9 +62,28 @@ def test_a_profile_takes_its_rounds_and_the_passes_that_watch(make_spec, known):
 def test_rounds_may_go_on_until_the_budget_is_spent(make_spec, known):
     spec = make_spec(profile=PROFILE.model_copy(update={"budget_seconds": 1000.0}))
     other = make_spec("bsr", profile=spec.profile)
-    found = forecast([[spec, other]], [], known(spec, other))
+    found = forecast([group(spec, other)], [], known(spec, other))
 
     assert found.least_seconds < found.most_seconds == 2000
+
+
+def test_rows_that_are_timed_again_take_their_visits_and_nothing_else(make_spec, known, record_of):
+    """Three rounds of two visits each; the other four passes are the new row's alone."""
+    spec, stored = make_spec("lora", profile=PROFILE), make_spec(profile=PROFILE)
+    beside = Companions((record_of(stored),))
+    found = forecast([group(spec, beside=beside)], [spec], known(spec, stored))
+    visit = PASS_SECONDS + ((1 + 2 + 2) * 300 + (2 + 1) * 100) / 100
+    watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
+
+    assert found.least_seconds == pytest.approx(3 * 2 * visit + watched)
+
+
+def test_the_budget_of_a_group_holds_for_rows_that_are_timed_again(make_spec, known, record_of):
+    """The new row's 1,000 s are for each of two members, whatever the stored one asked for."""
+    spec = make_spec("lora", profile=PROFILE.model_copy(update={"budget_seconds": 1000.0}))
+    beside = Companions((record_of(make_spec(profile=PROFILE)),))
+
+    assert forecast([group(spec, beside=beside)], [], known(spec)).most_seconds == 2000
 
 
 def test_a_training_takes_its_steps_its_curve_and_its_last_reading(make_spec, known):
@@ -107,6 +142,21 @@ def test_a_disk_that_is_too_full_is_said(make_spec, known, tmp_path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
 
     assert "too full" in outlook(found, 1e9, tmp_path)[-1]
+
+
+def test_a_plan_says_each_thing_about_rows_timed_again_once(make_spec, record_of):
+    """Two questions with the same rows are one line; of many rows six are named."""
+    beside = Companions((record_of(make_spec("bsr")),), {"it is stale": ("a", "b")})
+    many = Companions(tuple(record_of(make_spec(name)) for name in "abcdefgh"))
+    lines = timed_again([([make_spec("head")], beside)] * 2 + [([make_spec("lora")], many)])
+    again = "stored and will be timed again, in turns with"
+    because = "only times taken in turns have a ratio; what is stored stays as it is"
+
+    assert lines == [
+        f"  bsr is {again} head: {because}",
+        "  no ratio of times between head and a, b: it is stale",
+        f"  a, b, c, d, e, f and 2 more are {again} lora: {because}",
+    ]
 
 
 def test_the_speed_counts_the_flops_that_its_step_has(make_spec):

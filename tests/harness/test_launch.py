@@ -25,7 +25,7 @@ from harness.recipe import Training
 from harness.record import Status
 from harness.spec import Profile
 from harness.store import Store, latest
-from harness.trial import PROFILE_PASSES, PassResult
+from harness.trial import PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = '''
@@ -478,25 +478,6 @@ def test_what_an_interrupted_run_staged_under_other_settings_is_not_taken(make_r
     make_runner(launcher).run(specs)
 
     assert len(launcher.asked) == 4 + 8 + 2
-
-
-def test_a_new_member_times_the_whole_group_again(make_runner, specs, make_spec):
-    before = make_runner(Counting()).run(specs)
-    launcher = Counting()
-    newcomer = make_spec("head", profile=specs[0].profile)
-    records = make_runner(launcher).run([*specs, newcomer])
-    group = {r.environment["round_group"] for r in records if r.spec.profile}
-
-    assert [name for name, _, _ in launcher.asked] == [
-        *["estimate"],
-        *["clock"] * 6,
-        *(name for name in PROFILE_PASSES if name != "estimate"),
-    ]
-    assert len(group) == 1
-    assert group != {before[0].environment["round_group"]}
-    assert records[0].measurements["step_seconds"] == [2.0, 7.0]
-    assert records[0].measurements["peak_counted_bytes"] == 1
-    assert {r.outcome.status for r in records} == {Status.COMPLETED}
 
 
 @pytest.mark.parametrize("stop_at", range(14))

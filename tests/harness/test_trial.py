@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import methods
-from harness.assembly import make_record, stored_result
+from harness.assembly import make_record
 from harness.launch.inline import InlineLauncher
 from harness.method import Composed, Kind, Method
 from harness.record import Status
@@ -78,16 +78,6 @@ def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):
     """Of what several passes say the first counts: the clock's."""
     assert record.environment["method"] == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
     assert record.notes == [FALLBACK]
-
-
-def test_a_fallback_is_noted_once_when_a_record_is_timed_again(record):
-    reading = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
-    again = PassResult(reading=reading, method={"fallback": FALLBACK})
-    passes = {"clock": again, "stored": stored_result(record, {})}
-    timed = make_record("key", record.spec, passes, record.environment)[0]
-
-    assert [FALLBACK] == timed.notes
-    assert record.environment["method"] == timed.environment["method"]
 
 
 class Deciding(Saying):

@@ -55,13 +55,19 @@ def test_every_figure_is_drawn_in_every_form(records, tmp_path):
     assert names(tmp_path) == names(tmp_path, "png") == names(tmp_path, "pdf") == everything
 
 
-def test_times_that_were_not_taken_in_turns_are_not_drawn_together(records, make, tmp_path):
+@pytest.mark.parametrize("has_reference", [True, False])
+def test_times_of_two_round_groups_are_drawn_as_ratios_to_the_reference(
+    has_reference, records, make, tmp_path
+):
+    """Without one there is nothing that they could be drawn against."""
     other = make("bias", group="h", step_seconds=[1.0], peak_counted_bytes=MIB)
-    more = [*records, other, make("bias", accuracy_top1=0.5)]
-    figures.write_all(compare(more, lambda _: {}), tmp_path)
+    kept = [r for r in records if has_reference or r.spec.method != "full"]
+    more = [*kept, other, make("bias", accuracy_top1=0.5)]
+    drawn = {f.name: f.caption for f in figures.write_all(compare(more, lambda _: {}), tmp_path)}
 
-    assert "accuracy-memory" in names(tmp_path)
-    assert "accuracy-time" not in names(tmp_path)
+    assert "accuracy-memory" in drawn
+    assert ("accuracy-time" in drawn) == has_reference
+    assert ("not timed in turns with it: bias." in drawn.get("accuracy-time", "")) == has_reference
 
 
 def test_batches_share_a_figure(make, tmp_path):

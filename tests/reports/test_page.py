@@ -100,11 +100,38 @@ def test_times_of_other_round_groups_have_no_ratio_and_say_why(page):
     assert cell.inner_text().startswith("–")
 
 
-def test_nothing_is_the_fastest_across_round_groups(page):
-    assert not any("(best)" in text for text in column(page, "step_seconds"))
+def test_the_fastest_of_two_round_groups_is_that_of_the_smallest_ratio(page):
+    """Head took 0.1 s, as bsr did, but in a group of its own; bsr needs 0.40 of full's time."""
+    assert ["(best)" in text for text in column(page, "step_seconds")] == [
+        *(False, True, False, False)
+    ]
     assert ["(best)" in text for text in column(page, "peak_counted_bytes")] == [
         *(False, True, False, False)
     ]
+
+
+@pytest.fixture
+def page_of_an_added_row(records, make_trial, write_page, look):
+    """Return the page of rows one of which was added in turns with full and bsr."""
+    keys = {record.spec.method: record.key for record in records[:2]}
+    again = {keys[name]: {"step_seconds": [t] * 9} for name, t in (("full", 0.4), ("bsr", 0.2))}
+    mine = make_trial("mine", step_seconds=[0.3] * 9, group="later")
+    return look(write_page([*records, mine.model_copy(update={"beside": again})]))
+
+
+def test_a_row_that_was_added_has_the_ratios_of_its_own_turns(page_of_an_added_row):
+    """0.3 / 0.2 and 0.3 / 0.4; full over bsr stays what it was, though here it is 0.4 / 0.2."""
+    page = page_of_an_added_row
+    found = {}
+    for baseline in ("bsr", "full", "head"):
+        page.locator(".base select").select_option(baseline)
+        found[baseline] = dict(zip(labels(page), column(page, "step_seconds/ratio"), strict=True))
+
+    assert found["bsr"]["mine"] == "1.50×"
+    assert found["bsr"]["full"] == "2.52× [0.93, 6.81]"
+    assert found["full"]["mine"] == "0.75×"
+    assert found["head"]["mine"].startswith("– not timed in one round group")
+    assert "rows were timed in 3 round groups" in page.locator("main").inner_text()
 
 
 def test_a_failed_row_says_how_it_ended(page):

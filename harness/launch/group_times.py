@@ -1,0 +1,130 @@
+"""The times of a round group, kept until every new trial of it has its record."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from harness.assembly import TIMED, TIMING
+from harness.errors import BadInput
+from harness.frozen import digest
+from harness.launch.round_group import Planned
+from harness.record import Status, TimesByKey
+from harness.store import Store
+from harness.trial import CLOCK, PassResult
+
+STAGED = "times"  # in the name of the file they are kept in
+
+
+@dataclass(frozen=True)
+class GroupTimes:
+    """What was timed in turns.
+
+    Attributes:
+        name: of the round group; a hash of all that was timed in it.
+        order: keys of all members, in the order of the first round.
+        clocks: of the new trials, by key, all visits joined.
+        beside: of the stored trials that were timed again, by the key of their record.
+        notes: what must be known about those.
+    """
+
+    name: str
+    order: tuple[str, ...]
+    clocks: Mapping[str, PassResult]
+    beside: TimesByKey
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls, group: Sequence[Planned], companions: Collection[str], clocks: Mapping[str, PassResult]
+    ) -> "GroupTimes":
+        """Take them from the visits of a group's members."""
+        again = [trial for trial in group if trial.key in companions]
+        read = {trial.key: clocks[trial.key] for trial in again}
+        return cls(
+            name=digest([[t.key, clocks[t.key].reading.get("measurements")] for t in group]),
+            order=tuple(trial.key for trial in group),
+            clocks={key: clock for key, clock in clocks.items() if key not in companions},
+            beside={key: _times(clock) for key, clock in read.items() if _times(clock)},
+            notes=tuple(note for trial in again for note in _notes(trial, clocks[trial.key])),
+        )
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Any]) -> "GroupTimes":
+        """Take them from what ``plain`` returned."""
+        clocks = {key: PassResult(**clock) for key, clock in plain["clocks"].items()}
+        lists = {name: tuple(plain[name]) for name in ("order", "notes")}
+        return cls(name=plain["name"], clocks=clocks, beside=plain["beside"], **lists)
+
+    def plain(self) -> dict[str, Any]:
+        """Return them as values for JSON."""
+        return asdict(self)
+
+    def clock(self, key: str) -> PassResult:
+        """Return a new trial's visits, with what must be known about those beside it."""
+        found = self.clocks[key]
+        if not found.reading:  # it failed, and has no times to compare
+            return found
+        notes = [*found.reading["notes"], *self.notes]
+        return replace(found, reading=found.reading | {"notes": notes})
+
+    def failures(self) -> list[str]:
+        """Return which stored trials did not complete when they were timed again."""
+        return [note for note in self.notes if not note.startswith(TIMING)]
+
+    def facts(self, key: str) -> dict[str, Any]:
+        """Return what a new trial's record says of its environment."""
+        timing = self.clocks[key].reading.get("detail", {}).get(CLOCK, {})
+        place = self.order.index(key)
+        return {"round_group": self.name, "round_position": place, "timing": timing}
+
+
+def _times(clock: PassResult) -> dict[str, list[float]]:
+    """Return what was timed of a stored trial; nothing where it did not complete."""
+    if clock.status != Status.COMPLETED:
+        return {}
+    measured = clock.reading.get("measurements", {}).items()
+    return {name: times for name, times in measured if name in TIMED and isinstance(times, list)}
+
+
+def _notes(trial: Planned, clock: PassResult) -> list[str]:
+    """Return what must be known about a stored trial that was timed again."""
+    label = trial.spec.label()
+    if clock.status != Status.COMPLETED:
+        said = (
+            f"{label}, which is stored, was timed again in turns with the new rows and did not "
+            f"complete ({clock.status}: {clock.reason}): there is no ratio of their times to it"
+        )
+        return [said]
+    noted = [note.removeprefix(TIMING) for note in clock.reading.get("notes", [])]
+    return [f"{TIMING}of {label}, timed again in turns with it, {note}" for note in noted]
+
+
+def all_staged(store: Store) -> dict[str, GroupTimes]:
+    """Return by the key they are staged under all times that interrupted runs have left.
+
+    Raises:
+        BadInput: a file of them was changed by hand.
+    """
+    found = {}
+    for key in store.staged_keys(STAGED):
+        try:
+            found[key] = GroupTimes.from_plain(store.staged(key, STAGED) or {})
+        except (KeyError, TypeError) as error:
+            raise BadInput(
+                f"{key} in {store.folder}: not the times of a round group ({error!r}); remove the "
+                "file to time the group again"
+            ) from error
+    return found
+
+
+def left_by_interrupted(store: Store) -> frozenset[str]:
+    """Return the keys of the trials whose times an interrupted run has left."""
+    return frozenset(key for times in all_staged(store).values() for key in times.clocks)
+
+
+def drop_staged(store: Store, keys: Iterable[str]) -> None:
+    """Drop the times that interrupted runs have left of any of these trials."""
+    unwanted = set(keys)
+    for key, times in all_staged(store).items():
+        if unwanted & times.clocks.keys():
+            store.unstage(key)
