@@ -11,8 +11,8 @@ import signal
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,6 +22,7 @@ from typing import Any
 from harness.errors import BadInput
 from harness.launch.cores import choose
 from harness.launch.limits import Limits
+from harness.launch.log_file import log_file
 from harness.launch.server import PRELOADED, one_blas_thread
 from harness.record import Status
 from harness.spec import TrialSpec
@@ -141,7 +142,7 @@ class LocalLauncher:
     ) -> PassResult:
         kills = _kernel_kills()
         inside = inside or Inside()
-        with _log_file(log) as said:
+        with log_file(log) as said:
             receiver, sender = self._context.Pipe(duplex=False)
             asked = time.monotonic()
             child = self._context.Process(
@@ -229,32 +230,6 @@ def _kill_what_it_started(child: BaseProcess) -> None:
     if child.pid is not None:
         with suppress(ProcessLookupError, PermissionError):  # there are none, as a rule
             os.killpg(child.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _log_file(wanted: Path | None) -> Iterator[Path]:
-    """Give a file to print into; one that was asked for stays if anything was printed.
-
-    A log that cannot be kept, on a full disk say, is no reason to lose what the pass measures.
-    """
-    if wanted is None:
-        with tempfile.NamedTemporaryFile(suffix=".log") as file:
-            yield Path(file.name)
-        return
-    try:
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        wanted.unlink(missing_ok=True)  # were it a link, something outside would be written
-        wanted.write_bytes(b"")
-    except OSError:
-        yield Path(os.devnull)
-        return
-    try:
-        yield wanted
-    finally:
-        with suppress(OSError):  # the folder is gone, or others' logs are in it
-            if wanted.stat().st_size == 0:
-                wanted.unlink()
-                wanted.parent.rmdir()
 
 
 def _settings() -> dict[str, str]:
