@@ -1,14 +1,14 @@
 """What the passes of a trial read, put together into its record."""
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
 from harness.estimate import PREDICTED
 from harness.metrics import METRICS
 from harness.profiler.clock import COMPILE_SECONDS
-from harness.record import Outcome, Status, TimesByKey, TrialRecord, Value
+from harness.profiler.training import TRAINING_BEGAN
+from harness.record import Outcome, Status, TimesByKey, TrialRecord, Value, utc_now
 from harness.spec import TrialSpec
 from harness.trial import PassResult
 
@@ -67,7 +67,6 @@ def make_record(
         notes.append(str(method["fallback"]))
     facts = {name: what for reading in readings for name, what in reading.get("facts", {}).items()}
     device = next((result.device for result in results.values() if result.device), {})
-    started = [r.start_seconds for r in results.values() if r.start_seconds is not None]
     record = TrialRecord(
         key=key,
         spec=spec,
@@ -76,14 +75,41 @@ def make_record(
         missing=missing | _reasons(measured, missing, spec, reason),
         notes=list(dict.fromkeys(notes)),
         environment=environment
-        | {"device": device, "method": method, "workload": facts, "pass_start_seconds": started},
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        | {"device": device, "method": method, "workload": facts}
+        | _circumstances(list(results.values())),
+        finished_at=utc_now(),
         beside=beside or {},
+        began_at=_began_at(list(results.values())),
     )
     detail: dict[str, Any] = {}
     for reading in readings:
         detail |= reading["detail"]
     return record, detail
+
+
+def _circumstances(results: list[PassResult]) -> dict[str, Any]:
+    """Return what the passes themselves say of how they were done."""
+    started = [r.start_seconds for r in results if r.start_seconds is not None]
+    took = [r.seconds for r in results if r.seconds is not None]
+    found: dict[str, Any] = {"pass_start_seconds": started, "passes_seconds": round(sum(took), 1)}
+    own = {name: value for r in results for name, value in r.set_by_method.items()}
+    kernels = [k for r in results if (k := r.reading.get("attention_kernel")) is not None]
+    if own:
+        found["set_by_method"] = own
+    if kernels:
+        found["attention_kernel"] = kernels[0]
+    return found
+
+
+def _began_at(results: list[PassResult]) -> str | None:
+    """Return when the first pass began; nothing where that was not kept of each."""
+    began = [result.began_at for result in results]
+    known = [at for at in began if at is not None]
+    if not known or len(known) < len(began):
+        return None
+    details = [result.reading.get("detail", {}) for result in results]
+    before = [str(detail[TRAINING_BEGAN]) for detail in details if TRAINING_BEGAN in detail]
+    return min([*known, *before])
 
 
 def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:

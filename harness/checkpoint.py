@@ -10,6 +10,7 @@ import torch
 
 from harness.errors import BadInput
 from harness.files import replace_whole
+from harness.record import utc_now
 
 ALMOST_NEVER = 1e9
 DAMAGES = (
@@ -29,6 +30,8 @@ class Progress:
         curve_steps: after how many steps the validation split was read.
         curve_seconds: spent on steps until then.
         curve_accuracies: what was read.
+        began_at: when the first step began, UTC, ISO 8601; of a run that was interrupted, when
+            the run before did.
     """
 
     step: int = 0
@@ -37,6 +40,7 @@ class Progress:
     curve_steps: list[int] = field(default_factory=list)
     curve_seconds: list[float] = field(default_factory=list)
     curve_accuracies: list[float] = field(default_factory=list)
+    began_at: str = field(default_factory=utc_now)
 
 
 class Checkpoint:

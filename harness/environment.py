@@ -1,4 +1,4 @@
-"""What a run happened on: machine, versions, commit, settings. Loads without torch."""
+"""What a run happened on: machine, versions, commit, circumstances. Loads without torch."""
 
 import hashlib
 import importlib.metadata
@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from harness.variables import that_disturb_times
+
 ROOT = Path(__file__).resolve().parent.parent
-VERSIONS = ("bsrbench", "torch", "timm", "peft", "numpy", "scikit-learn")
-SOURCES = (".py", ".txt")
-SETTINGS = (
-    *("MALLOC_MMAP_THRESHOLD_", "OMP_NUM_THREADS", "OMP_WAIT_POLICY"),
-    *("PYTORCH_CUDA_ALLOC_CONF", "LD_PRELOAD"),
+VERSIONS = (
+    *("bsrbench", "torch", "timm", "peft", "numpy", "scikit-learn", "pillow", "torchvision"),
 )
+SOURCES = (".py", ".txt")
 
 
 def describe_run() -> dict[str, Any]:
@@ -28,7 +28,7 @@ def describe_run() -> dict[str, Any]:
         "versions": installed_versions(),
         "commit": commit,
         "tree_dirty": dirty,
-        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "circumstances": that_disturb_times(),
         "command": shlex.join(["bsrbench", *map(without_place, sys.argv[1:])]),
     }
 

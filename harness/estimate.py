@@ -1,5 +1,7 @@
 """Memory and FLOPs of a trial with nothing executed: a step over tensors without numbers."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +19,7 @@ from harness.fake_step import (
     on_cuda,
     why_unpredictable,
 )
+from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
 from harness.meters.macs import forward_macs
 from harness.method import Method, Unsupported, apply
@@ -62,7 +65,10 @@ def estimate_pass(spec: TrialSpec, load: Loader) -> Reading:
     missing = {name: why for name, why in found.missing.items() if name in wanted}
     rest = {name: v for name, v in found.measurements.items() if name not in wanted}
     notes = [*found.notes, *([ONLY_PREDICTED] if alone else [])]
-    return Reading(own, missing, notes, {"estimated": rest | found.detail})
+    # What a profile's FLOP pass saw run comes first; of CUDA predicted on a CPU nobody knows.
+    kernel = found.attention_kernel if alone and not on_cuda(spec.workload) else None
+    detail = {"estimated": rest | found.detail}
+    return Reading(own, missing, notes, detail, attention_kernel=kernel)
 
 
 def predict(spec: TrialSpec, load: Loader) -> Reading:
@@ -88,6 +94,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     )
     _add_convention(reading, prepared, method, workload)
     _add_macs(reading, prepared, preprocess.side, workload.batch)
+    kernel = None
     try:
         with fake_numbers(prepared):
             job = fake_job(spec.uncompiled(), method, prepared, preprocess)
@@ -99,10 +106,11 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
                 reading.missing["peak_estimated_bytes"] = NOT_OF_ITS_DEVICE
             else:
                 _add_memory(reading, job, batch)
+            kernel = attention_kernel(job, batch[0])
     except RuntimeError as error:
         why = why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
-    return reading
+    return replace(reading, attention_kernel=kernel)
 
 
 def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:

@@ -16,6 +16,7 @@ class Reading:
         notes: what a reader of the numbers must know.
         detail: what goes into the sidecar file.
         facts: what the record's environment says of the workload.
+        attention_kernel: which operators computed attention; ``None`` where the pass did not look.
     """
 
     measurements: dict[str, Value] = field(default_factory=dict)
@@ -23,3 +24,4 @@ class Reading:
     notes: list[str] = field(default_factory=list)
     detail: dict[str, Any] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    attention_kernel: str | None = None

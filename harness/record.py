@@ -1,5 +1,6 @@
 """What a trial leaves behind: spec, outcome, measurements, environment."""
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
@@ -43,8 +44,15 @@ ENVIRONMENT: dict[str, tuple[type, ...]] = {
     "tree_dirty": (bool, type(None)),
     "round_group": (str,),
     "suite_place": (int,),
-    **dict.fromkeys(("device", "method", "workload", "timing", "settings", "limits"), (dict,)),
+    "attention_kernel": (str,),
+    **dict.fromkeys(("device", "method", "workload", "timing", "limits"), (dict,)),
+    **dict.fromkeys(("settings", "set_by_method", "circumstances"), (dict,)),
 }
+
+
+def utc_now() -> str:
+    """Return the time as records hold it, to the millisecond: of two records one is the newer."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def fault_of(environment: dict[str, Any]) -> str:
@@ -73,16 +81,20 @@ class TrialRecord(Frozen):
     """One trial, whole: nothing in it depends on another file.
 
     Attributes:
-        key: trial id, source fingerprint and machine id, joined; the file's name.
+        key: method, trial id, hash of the method's source, hash of the source that measures, hash
+            of settings and versions that decide numbers, and machine id, joined
+            (``harness.record_key``); the file's name.
         measurements: a value for every name in ``METRICS``; ``None`` has its reason in ``missing``.
         notes: what a reader of the numbers must know (what a meter could not count, doubts).
-        environment: machine, device, versions, commit, round group, what the method said.
+        environment: machine, device, versions, commit, round group, what the method said; the
+            ``settings`` that decide numbers, those of them that were ``set_by_method``, the
+            ``attention_kernel``, and the ``circumstances`` that only disturb times.
         finished_at: UTC, ISO 8601.
         beside: times of rows that were stored before and timed again in this record's round group:
             key of their record -> metric -> samples. Ratios between this row and them are taken
             from these.
-        began_at: when the first pass of the trial began, UTC, ISO 8601; ``None`` where that was
-            not kept (schema 5 and before).
+        began_at: when the first of the passes began whose numbers these are, UTC, ISO 8601, before
+            an interruption if there was one; ``None`` where that was not kept (schema 5 and before).
     """
 
     schema_version: Literal[6] = SCHEMA_VERSION

@@ -246,6 +246,13 @@ def evaluate_batch(job: Job, images: Tensor) -> None:
         logits(job, own)
 
 
+def forward_pass(job: Job, images: Tensor) -> None:
+    """Do the forward pass of a step, uncompiled, of each task its own, and nothing else."""
+    for _ in turns(job.model):
+        with _precision(job):
+            job.model(images)
+
+
 def final_loss(losses: list[float]) -> float:
     """Return the mean loss of the last few batches."""
     last = losses[-FINAL_LOSSES:]

@@ -1,9 +1,10 @@
 """One trial: its passes, what can happen to each, and the record they make together."""
 
 import json
+import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from harness.devices import open_device
 from harness.errors import BadInput
 from harness.estimate import estimate_pass
 from harness.method import Method, Unsupported
+from harness.numerics import decided, settings
 from harness.profiler import (
     allocated_pass,
     clock_pass,
@@ -24,7 +26,7 @@ from harness.profiler import (
     training_pass,
 )
 from harness.reading import Reading
-from harness.record import Status
+from harness.record import Status, utc_now
 from harness.spec import TrialSpec
 from harness.training import Diverged, Loader
 from harness.workload import models, tasks, weights
@@ -44,6 +46,7 @@ PASSES: dict[str, Callable[..., Reading]] = {
 CLOCK = "clock"
 SPLITS = ("train", "validation", "test")
 IMAGES = "images"  # of each split, as ``check`` counts them
+SETTINGS = "settings"
 PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -60,6 +63,10 @@ class PassResult:
         device: what the device says of itself.
         method: what the method says its numbers depend on (``Method.environment``).
         start_seconds: from asking for the pass to its first line running.
+        set_by_method: settings that decide numbers and are not as they were before the method was
+            loaded, as they are at the end of the pass.
+        began_at: when it was asked for, UTC, ISO 8601; ``None`` where nobody looked at the clock.
+        seconds: from then to its answer, by a clock that nobody sets.
     """
 
     status: str = Status.COMPLETED
@@ -69,6 +76,16 @@ class PassResult:
     device: dict[str, Any] = field(default_factory=dict)
     method: dict[str, Any] = field(default_factory=dict)
     start_seconds: float | None = None
+    set_by_method: dict[str, str] = field(default_factory=dict)
+    began_at: str | None = None
+    seconds: float | None = None
+
+
+def timed(run: Callable[[], PassResult]) -> PassResult:
+    """Run a pass, and return its result with when that began and how long it took."""
+    began_at, began = utc_now(), time.monotonic()
+    result = run()
+    return replace(result, began_at=began_at, seconds=time.monotonic() - began)
 
 
 def passes_of(spec: TrialSpec) -> list[str]:
@@ -93,6 +110,7 @@ def perform(
     """
     spec = TrialSpec.model_validate_json(spec_json)
     torch.set_num_threads(spec.workload.threads)
+    before = decided(spec.workload.device)
     loaded: list[Method] = []
 
     def load_and_keep(name: str, **options: Any) -> Method:
@@ -108,10 +126,18 @@ def perform(
         facts = (
             json.loads(json.dumps(said[0])) if said else {}
         )  # what no record can hold fails here
-        return asdict(PassResult(reading=asdict(reading), device=device, method=facts))
+        after = decided(spec.workload.device)
+        own = {name: value for name, value in after.items() if value != before[name]}
+        result = PassResult(reading=asdict(reading), device=device, method=facts, set_by_method=own)
+        return asdict(result)
     except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
         traceback.print_exc()  # into the pass's log
         return asdict(failure(error))
+
+
+def read_settings(device: str, load: Loader) -> dict[str, Any]:  # noqa: ARG001 - a child's function
+    """Return the settings that decide numbers in this process, as a reading, before any method."""
+    return {"reading": {SETTINGS: settings(device)}}
 
 
 def failure(error: Exception) -> PassResult:

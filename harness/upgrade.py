@@ -53,8 +53,15 @@ def _to_5(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_6(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 6 knows rows timed again beside a new one, and when a trial began."""
-    return _explained(data | {"schema_version": 6, "beside": {}, "began_at": None})
+    """Version 6 knows rows timed again beside a new one, and when a trial began.
+
+    What was called settings were the few variables that somebody had thought of; they are kept as
+    the circumstances they were, and settings that decide numbers are not stated.
+    """
+    environment = dict(data["environment"])
+    environment["circumstances"] = environment.pop("settings", {})
+    kept = {"environment": environment, "beside": {}, "began_at": None}
+    return _explained(data | {"schema_version": 6} | kept)
 
 
 def _with_keys(

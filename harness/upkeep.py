@@ -11,6 +11,7 @@ from harness.errors import BadInput
 from harness.files import write_whole
 from harness.record import TrialRecord
 from harness.record_files import read_record
+from harness.record_key import read_key, settings_hash
 from harness.store import DETAILS, RECORDS, STAGED
 
 ASIDE = "aside"
@@ -156,8 +157,25 @@ def _of_records(folder: Path) -> Iterator[Trouble]:
         if right != path:
             what = f"its name is not its key {record.key}"
             yield Trouble(path, what, aside if right.exists() else right)
-        elif record.spec.trial_id() not in record.key.split("-"):
-            yield Trouble(path, "its key is not that of its spec: one of them was changed", aside)
+        elif what := _fault_of_key(record):
+            yield Trouble(path, what, aside)
+
+
+def _fault_of_key(record: TrialRecord) -> str:
+    """Return in what a record's key does not fit what the record states; empty if it does."""
+    key, environment = read_key(record.key), record.environment
+    if key is None or key.trial != record.spec.trial_id():
+        return "its key is not that of its spec: one of them was changed"
+    if key.machine != environment["machine_id"]:
+        return "its key is not that of its machine: one of them was changed"
+    if key.settings is None:  # a record of schema 5 or before states no settings
+        return ""
+    stated = settings_hash(
+        record.spec, environment.get("versions", {}), environment.get("settings", {})
+    )
+    if key.settings != stated:
+        return "its key is not that of its settings and versions: one of them was changed"
+    return ""
 
 
 def _fault_of_sidecar(path: Path) -> str:

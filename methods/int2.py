@@ -22,11 +22,12 @@ class TwoBitActivations(Method):
     four levels in the place of sixteen. Approximates gradients by stochastic rounding of what they
     are computed from, and coarsely: a number of a group that has an outlier is hardly more than
     noise, and each norm hands its error on. On a pretrained ViT-S (DINOv2 trained further, eight
-    photographs at 112 px) the gradient of ``full`` was off by 44 to 96 times its length and that of
-    ``lora`` by 3, where ``int4`` was off by 0.6 and 0.08: at a fixed width of 2 bits such a network
-    can hardly train. Does not save weights, gradients, optimizer state, statistics of LayerNorm,
-    integers, or what lies outside blocks and final norm. This is level L1.2 of GACT's code; its
-    L2.2 gives layers different widths, 2 bits on average, and is not here.
+    photographs at 112 px; seen once, no record is kept) the gradient of ``full`` was off by 44 to
+    96 times its length and that of ``lora`` by 3, where ``int4`` was off by 0.6 and 0.08: at a
+    fixed width of 2 bits such a network can hardly train. Does not save weights, gradients,
+    optimizer state, statistics of LayerNorm, integers, or what lies outside blocks and final norm.
+    This is level L1.2 of GACT's code; its L2.2 gives layers different widths, 2 bits on average,
+    and is not here.
 
     Attributes:
         stochastic: round stochastically, as the paper; else to the nearest level.

@@ -13,6 +13,7 @@ from harness.record import TrialRecord
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
+from reports.decided import mixed_settings
 from reports.round_groups import TIMED_BY, Turns, timed_again
 from reports.row import APART, Row
 from reports.statistics import Ratio
@@ -165,8 +166,9 @@ class Comparison:
         return list({row.machine(): row.records[-1].environment for row in self.rows}.values())
 
     def differences(self) -> list[str]:
-        """Return every setting in which the rows' specs differ, apart from the methods."""
-        return _differences([record.spec for row in self.rows for record in row.records])
+        """Return every setting in which the rows differ, apart from the methods."""
+        records = [record for row in self.rows for record in row.records]
+        return [*_differences([record.spec for record in records]), *mixed_settings(records)]
 
 
 def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison]:

@@ -6,6 +6,7 @@ from statistics import stdev
 
 from reports import finding, units
 from reports.comparison import Details
+from reports.decided import mixed_settings
 from reports.finding import COMPARED, Finding
 from reports.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
 from reports.row import Row
@@ -66,11 +67,20 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows to be put against each other, and the question both answer."""
+    """Two rows to be put against each other, and the question both answer.
+
+    Attributes:
+        new: the row in question.
+        baseline: the row compared with.
+        setting: what both were measured on, in a line.
+        details: give the sidecars of either row's records, which may lie in two folders under one
+            name; ``None`` where the two rows come from one pool.
+    """
 
     new: Row
     baseline: Row
     setting: str
+    details: tuple[Details, Details] | None = None
 
 
 def contrast(pairs: Sequence[Pair], details: Details) -> list[Contrast]:
@@ -106,7 +116,7 @@ def _contrast(
             if new.value(found.metric) is not None or baseline.value(found.metric) is not None
         ),
         tuple(finding.of_tasks(new, baseline)),
-        tuple(unlike(new, baseline, details)),
+        tuple(unlike(new, baseline, pair.details or (details, details))),
         (_spread(new), _spread(baseline)),
         tuple(_remarks(new, baseline, apart, comparisons)),
         pair.setting,
@@ -126,6 +136,11 @@ def _remarks(new: Row, baseline: Row, apart: Difference | None, comparisons: int
     yield from who_had_which(new, baseline)
     yield from (f"{row.label}: {note}" for row in rows for note in row.notes())
     yield from (f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate())
+    yield from (
+        f"{row.label}: its records were made under different settings ({mixed})"
+        for row in rows
+        for mixed in mixed_settings(row.records)
+    )
     yield from _taken_again(new, baseline)
     if apart is not None and apart.p is not None:
         yield from _seeds_needed(apart, finding.differences(new, baseline), comparisons)

@@ -27,6 +27,7 @@ def _line(record: TrialRecord) -> dict[str, Any]:
     spec, environment = record.spec, record.environment
     line: dict[str, Any] = {
         "key": record.key,
+        "began_at": record.began_at,
         "finished_at": record.finished_at,
         "method": spec.method,
         "options": json.dumps(spec.options),
@@ -46,8 +47,11 @@ def _line(record: TrialRecord) -> dict[str, Any]:
         line[name] = value
     line["beside"] = json.dumps(record.beside)
     line["notes"] = "\n".join(record.notes)
-    for name in ("machine_id", "commit", "tree_dirty", "round_group"):
+    for name in ("machine_id", "commit", "tree_dirty", "round_group", "attention_kernel"):
         line[f"environment.{name}"] = environment.get(name)
+    for name in ("settings", "circumstances"):  # a column each: which there are, torch decides
+        stated = environment.get(name)
+        line[f"environment.{name}"] = None if stated is None else json.dumps(stated)
     versions = environment.get("versions", {})
     return line | {f"version.{name}": version for name, version in versions.items()}
 

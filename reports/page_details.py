@@ -41,6 +41,7 @@ def _trial(record: TrialRecord, shared: Shared) -> dict[str, Any]:
         "role": role(record),
         "status": record.outcome.status,
         "reason": record.outcome.reason,
+        "began": record.began_at,
         "finished": record.finished_at,
         "notes": record.notes,
         "spec": shared.places(record.spec.model_dump(mode="json")),

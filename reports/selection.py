@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.errors import BadInput, unknown
 from harness.record import TrialRecord
 from harness.record_files import read_record
-from harness.store import Gathered, gather
+from harness.store import Gathered, Store, gather
 from reports.comparison import Comparison, Details, compare
 from reports.contrast import Pair
 from reports.row import Row
@@ -26,11 +26,13 @@ class Side:
         name: as it was typed.
         method: whether it names a method; else it is a set of rows, matched by their labels.
         rows: each with the comparison it stands in.
+        details: gives the sidecars of their records.
     """
 
     name: str
     method: bool
     rows: tuple[tuple[Comparison, Row], ...]
+    details: Details
 
 
 def pairs(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False) -> list[Pair]:
@@ -50,14 +52,14 @@ def pairs(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
     ours, theirs = _side(new, pool, there), _side(baseline, pool, there)
     if theirs.method and not ours.method:  # a folder's own baseline comes first
         rows = _named(baseline, _comparisons_of(ours))
-        theirs = Side(baseline, method=True, rows=rows) if rows else theirs
+        theirs = Side(baseline, method=True, rows=rows, details=ours.details) if rows else theirs
     for side in (ours, theirs):
         if not side.rows:
             raise _nothing(side, pool, there or _comparisons_of(ours))
     if {id(row) for _, row in ours.rows} == {id(row) for _, row in theirs.rows}:
         raise BadInput(f"{new!r} and {baseline!r} are the same rows: nothing to compare")
     found = [
-        Pair(row, other, comparison.title())
+        Pair(row, other, comparison.title(), (ours.details, theirs.details))
         for comparison, row in ours.rows
         for other in _opposite(comparison, row, theirs)
         if other is not row
@@ -66,16 +68,17 @@ def pairs(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
 
 
 def _side(name: str, pool: Gathered, there: list[Comparison]) -> Side:
-    path = Path(name)
+    path, details = Path(name), pool.detail
     if name.startswith(COMMIT):
         records = _of_commit(name.removeprefix(COMMIT), pool.records)
     elif path.suffix == ".json":
-        records = [read_record(path)]
+        records, details = [read_record(path)], Store(path.resolve().parent.parent).detail
     elif path.is_dir():
-        records = gather([path]).records
+        found = gather([path])
+        records, details = found.records, found.detail
     else:
-        return Side(name, method=True, rows=_named(name, there))
-    return Side(name, method=False, rows=_all(records, pool.detail))
+        return Side(name, method=True, rows=_named(name, there), details=details)
+    return Side(name, method=False, rows=_all(records, details), details=details)
 
 
 def _all(records: Iterable[TrialRecord], details: Details) -> tuple[tuple[Comparison, Row], ...]:
@@ -126,7 +129,12 @@ def _unlike_pairs(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pair]:
             "with --unlike"
         )
     return [
-        Pair(row, other, f"{there.title()} (beside another setting)")
+        Pair(
+            row,
+            other,
+            f"{there.title()} (beside another setting)",
+            (ours.details, theirs.details),
+        )
         for there, row, other in harmless or candidates
     ]
 

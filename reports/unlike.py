@@ -1,20 +1,30 @@
 """In what two rows' specs and environments differ, so that unlike is never compared silently."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from harness.record import TrialRecord
+from harness.record_key import read_key
 from reports.comparison import Details
+from reports.decided import SETTINGS, attention_kernel, effective_settings
 from reports.row import Row
 
 # What differs between any two trials and says nothing about how they were done.
 OWN = (
-    *("pass_start_seconds", "round_group", "round_position", "timing"),
-    *("method", "tree_dirty", "command"),
+    *("pass_start_seconds", "passes_seconds", "round_group", "round_position", "timing"),
+    *("method", "tree_dirty", "command", "set_by_method"),
     *("suite_place", "order_seed", "limits", "jobs", "cores", "not_started"),
 )
+KERNEL = "attention kernel"
+OF_METHODS = "environment.method.kernels"  # most methods have none, which is no difference
+# Of these tables a record that has one states all there is: a name that is not in it was not set.
+WHOLE = ("settings", "circumstances")
+NOT_STATED, NOT_SET = "not stated", "not set"
+STATED = "settings that decide numbers"
+ONE_SETTING = f"environment.{SETTINGS}."
+Said = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -32,21 +42,52 @@ class Unlike:
     baseline: str
 
 
-def unlike(new: Row, baseline: Row, details: Details) -> list[Unlike]:
-    """Return everything but the seed in which two rows' records differ, settings first."""
-    ours, theirs = _said(new, details), _said(baseline, details)
+def unlike(new: Row, baseline: Row, details: tuple[Details, Details]) -> list[Unlike]:
+    """Return everything but the seed in which two rows' records differ, settings first.
+
+    Args:
+        new: the row in question.
+        baseline: the row compared with.
+        details: give the sidecars of the new row's records, and of the baseline's.
+    """
+    sides = [_said(row, given) for row, given in zip((new, baseline), details, strict=True)]
+    ours, theirs = _alike(*sides)
     return [
-        Unlike(name, _shown(ours.get(name)), _shown(theirs.get(name)))
+        Unlike(name, _shown(name, new, ours), _shown(name, baseline, theirs))
         for name in dict.fromkeys([*ours, *theirs])
         if ours.get(name) != theirs.get(name)
+        and (name != OF_METHODS or (name in ours and name in theirs))
     ]
 
 
-def _shown(values: tuple[str, ...] | None) -> str:
-    return ", ".join(values) if values else "not stated"
+def _alike(ours: Said, theirs: Said) -> tuple[Said, Said]:
+    """Return what two rows say, without single settings where only one of them states any."""
+    if _states_settings(ours) == _states_settings(theirs):
+        return ours, theirs
+    return _in_a_word(ours), _in_a_word(theirs)
 
 
-def _said(row: Row, details: Details) -> dict[str, tuple[str, ...]]:
+def _states_settings(said: Said) -> bool:
+    return any(name.startswith(ONE_SETTING) for name in said)
+
+
+def _in_a_word(said: Said) -> Said:
+    """Return what a row says, in the place of its settings only whether it states them."""
+    word = "stated" if _states_settings(said) else NOT_STATED
+    rest = {name: values for name, values in said.items() if not name.startswith(ONE_SETTING)}
+    return rest | {STATED: (word,)}
+
+
+def _shown(name: str, row: Row, said: Said) -> str:
+    if values := said.get(name):
+        return ", ".join(values)
+    _, _, inner = name.partition(".")
+    table = inner.partition(".")[0]
+    states = table in WHOLE and any(table in record.environment for record in row.records)
+    return NOT_SET if states else NOT_STATED
+
+
+def _said(row: Row, details: Details) -> Said:
     """Return each name's values over a row's records, each value once."""
     values: dict[str, dict[str, None]] = {}
     for record in row.records:
@@ -61,20 +102,21 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
     yield from _flat("", spec)
     if tries is not None:
         yield "training.tries", f"{len(tries)} learning rates"
-    kept = {name: what for name, what in record.environment.items() if name not in OWN}
+    kept = {
+        name: what
+        for name, what in record.environment.items()
+        if name not in (*OWN, SETTINGS, "attention_kernel")
+    }
     yield from _flat("environment.", kept)
+    yield from _flat(ONE_SETTING, effective_settings(record))
+    if (kernels := record.environment.get("method", {}).get("kernels")) is not None:
+        yield OF_METHODS, str(kernels)
     state = {True: "changed since its commit", False: "clean", None: "unknown"}
     yield "environment.tree", state[record.environment.get("tree_dirty")]
-    if record.spec.profile:
-        yield from _kernels(details(record.key))
-
-
-def _kernels(detail: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Return which operators computed attention, from what the FLOP meter saw."""
-    ran: Iterable[str] = detail.get("flops", {}).get("by_operator", {})
-    found = sorted(name for name in ran if "attention" in name and "backward" not in name)
-    if ran:
-        yield "attention kernel", ", ".join(found) or "none fused: products and a softmax"
+    if (key := read_key(record.key)) is not None and key.measuring is not None:
+        yield "source that measures", key.measuring
+    if (kernel := attention_kernel(record, details)) is not None:
+        yield KERNEL, kernel
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -19,6 +19,7 @@ import methods
 from harness import suite
 from harness.cli import main
 from harness.devices import Device
+from harness.record_key import read_key
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -32,6 +33,7 @@ WITHOUT_COMMANDS = {
     "convention",
     "verdict",
     "faults",
+    "stored",
 }
 
 
@@ -84,7 +86,7 @@ def test_the_readme_names_the_reference_runs_of_older_sources():
     )
     older = set()
     for path in (ROOT / "results").glob("*/records/*.json"):
-        made_by = path.stem.split("-")[-2]
+        made_by = read_key(path.stem).source
         method = json.loads(path.read_text())["spec"]["method"]
         older |= {path.parents[1].name} if methods.fingerprint(method) != made_by else set()
 

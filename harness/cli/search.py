@@ -17,6 +17,8 @@ from harness.errors import BadInput
 from harness.files import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.launch.local import LocalLauncher
     from harness.record import TrialRecord
     from harness.search.quest import Quest
@@ -180,20 +182,35 @@ def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "di
     from rich.console import Console
     from rich.progress import Progress
 
-    import methods
     from harness.search.costs import predict_all
 
     jobs = len(os.sched_getaffinity(0))
+    decides = cache(_what_decides(launcher, space.candidates[0].spec))
     with Progress(console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task("predicting memory and FLOPs", total=len(space.candidates))
         return predict_all(
             space.candidates,
             launcher.costs,
-            cache(methods.fingerprint),
+            decides,
             store.folder / COSTS,
             jobs=jobs,
             tell=lambda done, of: shown.update(task, completed=done, total=of),
         )
+
+
+def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str], str]":
+    """Return what gives, for a method's name, the hashes of all that decides its predictions."""
+    import methods
+    from harness.launch.present import Present
+    from harness.record_key import ANY_MACHINE
+
+    present = Present.asked(launcher.settings)
+
+    def decides(name: str) -> str:
+        key = present.key(row, methods.fingerprint(name), ANY_MACHINE)
+        return f"{key.source}-{key.measuring}-{key.settings}"
+
+    return decides
 
 
 def _quest(space: "Space", suite: "Suite", limit: int) -> "Quest":

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 def status(results: Path, as_json: bool) -> None:
     """Say how the run that writes into RESULTS goes on: what runs, what is done, when it ends.
 
+    It also says when the first trial of each machine began, when the last one finished, and how
+    long that is, pauses included, beside what the passes took.
+
     \b
     Example:
       bsrbench status results/local/quick
@@ -35,13 +38,26 @@ def status(results: Path, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=1))
         return
     click.echo(f"{found['records']} records, {found['not_completed']} of them not completed")
+    for length in found["lengths"]:
+        whose = f"machine {length['machine']}: " if len(found["lengths"]) > 1 else ""
+        click.echo(f"{whose}{length['said']}")
     click.echo(_in_words(found))
 
 
 def _status(store: "Store") -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from harness.run_length import run_lengths
+
     records, aside = store.records()
     failed = [record for record in records if record.outcome.status != "completed"]
-    found = {"records": len(records), "not_completed": len(failed), "unreadable": len(aside)}
+    lengths = [asdict(length) | {"said": length.in_words()} for length in run_lengths(records)]
+    found = {
+        "records": len(records),
+        "not_completed": len(failed),
+        "unreadable": len(aside),
+        "lengths": lengths,
+    }
     count = store.progress()
     if count is None:
         return found | {"state": "no run known"}

@@ -4,8 +4,9 @@ The driver hands out units itself, so that it alone decides what runs where: a m
 its node to itself, a unit whose node is lost goes to another, and a record is stored once.
 """
 
+import functools
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -17,13 +18,17 @@ from harness.launch.companions import Companions, companions_of
 from harness.launch.conduct import Conduct
 from harness.launch.driver import Driver
 from harness.launch.limits import Limits
+from harness.launch.local import LocalLauncher
 from harness.launch.outline import timed_again
-from harness.launch.plan import LIMITED, STALE, why_not_run
+from harness.launch.plan import STALE, is_missing, why_not_run
+from harness.launch.present import Present
 from harness.launch.progress import Watcher
+from harness.launch.stale import stale
 from harness.launch.unit import Methods, Unit, units
 from harness.record import TrialRecord
+from harness.record_key import ANY_MACHINE, RecordKey, read_key
 from harness.spec import TrialSpec
-from harness.store import Store
+from harness.store import Store, latest
 
 LISTENER_SECONDS = 5.0
 
@@ -57,31 +62,43 @@ class Cluster:
             BadInput: no cluster at the address, no node with the label, or none with our code.
         """
         self.store.open_for_writing()
-        wanted = list(specs)
-        stored = {} if again else self._stored(wanted)
-        missing = [spec for spec in wanted if self._name(spec) not in stored]
+        present = Present.asked(LocalLauncher(self.methods.load, self.limits).settings)
+        fingerprint = functools.cache(self.methods.fingerprint)
+        wanted = {present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs}
+        there = self._of_this_label()
+        stored = {} if again else self._stored(wanted, there)
+        missing = {key: spec for key, spec in wanted.items() if key not in stored}
         if len(missing) < len(wanted):
             self.watcher.say(
                 f"{len(wanted) - len(missing)} of {len(wanted)} trials are stored already"
             )
+        for line in stale(missing.items(), there, present):
+            self.watcher.say(line)
         if missing:
             with _connected(self.address):
-                Driver(self, self._units(wanted, missing)).drive()
-        found = self._stored(wanted)
-        return [found[self._name(spec)] for spec in wanted if self._name(spec) in found]
+                Driver(self, self._units(wanted, missing, there, present), present).drive()
+        found = self._stored(wanted, self._of_this_label())
+        return [found[key] for key in wanted if key in found]
 
-    def _units(self, wanted: list[TrialSpec], missing: list[TrialSpec]) -> list[Unit]:
+    def _units(
+        self,
+        wanted: Mapping[RecordKey, TrialSpec],
+        missing: Mapping[RecordKey, TrialSpec],
+        ours: Sequence[TrialRecord],
+        present: Present,
+    ) -> list[Unit]:
         """Return what is to be handed out, and say which stored rows are timed again."""
-        ours = [r for r in self.store.records()[0] if self._is_ours(r)]
-        named = {spec.method for spec in wanted} | set(self.conduct.trusted)
+        named = {spec.method for spec in wanted.values()} | set(self.conduct.trusted)
 
         def why_not(record: TrialRecord) -> str:
             if why := why_not_run(record.spec.method, named):
                 return why
             try:
-                return "" if self._name(record.spec) == _name_in(record) else STALE
+                source = self.methods.fingerprint(record.spec.method)
             except BadInput as error:
                 return str(error)
+            now, key = present.key(record.spec, source, ANY_MACHINE), read_key(record.key)
+            return "" if key is not None and key.on(ANY_MACHINE) == now else STALE
 
         def companions(new: Sequence[TrialSpec]) -> Companions:
             machines = dict.fromkeys(str(r.environment["machine_id"]) for r in reversed(ours))
@@ -97,40 +114,35 @@ class Cluster:
             # Of machines with as many, the one that was used last.
             return max(each, key=lambda found: len(found.records), default=Companions())
 
-        found = units(missing, companions)
+        found = units(list(missing.values()), companions)
         for line in timed_again((unit.specs, unit.beside) for unit in found):
             self.watcher.say(line)
         return found
 
-    def _name(self, spec: TrialSpec) -> tuple[str, str]:
-        return spec.trial_id(), self.methods.fingerprint(spec.method)
+    def _of_this_label(self) -> list[TrialRecord]:
+        """Return the newest records of trials on nodes of this label, whichever these were."""
+        return [
+            record
+            for record in latest(self.store.records()[0])
+            if (record.environment.get("cluster") or {}).get("label") == self.label
+        ]
 
-    def _stored(self, specs: list[TrialSpec]) -> dict[tuple[str, str], TrialRecord]:
-        """Return the records of trials that ran on a node of this label, whichever it was."""
-        names = {self._name(spec) for spec in specs}
-        found: dict[tuple[str, str], TrialRecord] = {}
-        for record in self.store.records()[0]:
-            name = _name_in(record)
-            if name in names and self._is_ours(record):
-                retry = record.outcome.status in LIMITED and record.environment.get("limits")
-                if not retry or retry == self.unit_limits():
-                    found[name] = record
+    def _stored(
+        self, keys: Collection[RecordKey], records: Iterable[TrialRecord]
+    ) -> dict[RecordKey, TrialRecord]:
+        """Return the records that stand for trials, by the trials' keys on any machine."""
+        found: dict[RecordKey, TrialRecord] = {}
+        for record in records:
+            key = read_key(record.key)
+            if key is None or is_missing(record, self.unit_limits()):
+                continue
+            if (anywhere := key.on(ANY_MACHINE)) in keys:
+                found[anywhere] = record
         return found
-
-    def _is_ours(self, record: TrialRecord) -> bool:
-        """Return whether a record comes from a node of this label."""
-        of = record.environment.get("cluster") or {}
-        return bool(of.get("label") == self.label)
 
     def unit_limits(self) -> dict[str, Any]:
         """Return what passes may take, as a node's runner writes it into records."""
         return asdict(self.limits) | {"forced": self.conduct.force}
-
-
-def _name_in(record: TrialRecord) -> tuple[str, str]:
-    """Return the trial and the source that a record's key names."""
-    *_, trial, source, _ = record.key.rsplit("-", 3)
-    return trial, source
 
 
 @contextmanager

@@ -16,6 +16,9 @@ class Launcher(Protocol):
     def check(self, spec: TrialSpec) -> PassResult:
         """Return whether the trial can be started at all."""
 
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers where passes run (``harness.numerics``)."""
+
     def perform(
         self,
         pass_name: str,

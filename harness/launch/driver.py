@@ -9,6 +9,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from harness.errors import BadInput
 from harness.launch.conduct import Conduct
 from harness.launch.limits import Limits
+from harness.launch.present import Present
 from harness.launch.progress import Watcher
 from harness.launch.tally import Tally
 from harness.launch.unit import NOBODY, Methods, Unit, code_of, machine_of_node, run_unit
@@ -74,10 +75,11 @@ class Driver:
     Args:
         cluster: where, and what is asked of it.
         units: what is to be done.
+        present: what decides numbers here, and has to on every node.
     """
 
-    def __init__(self, cluster: Asked, units: list[Unit]) -> None:
-        self._cluster = cluster
+    def __init__(self, cluster: Asked, units: list[Unit], present: Present) -> None:
+        self._cluster, self._present = cluster, present
         self._waiting = units
         self._running: dict[ray.ObjectRef[Any], tuple[Unit, str]] = {}
         self._refused: dict[str, str] = {}
@@ -186,6 +188,7 @@ class Driver:
             self._cluster.limits,
             {name: getattr(self._cluster.conduct, name) for name in TOLD_NODES},
             code_of(unit.methods(), self._cluster.methods.fingerprint),
+            self._present.settings(unit.specs[0].workload.device),
         )
 
     def _collect(self) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from harness import numerics
 from harness.spec import TrialSpec
 from harness.training import Loader
-from harness.trial import PassResult, check, perform
+from harness.trial import PassResult, check, perform, timed
 
 
 class InlineLauncher:
@@ -23,6 +24,10 @@ class InlineLauncher:
         """Return whether the trial can be started at all."""
         return PassResult(**check(spec.model_dump_json(), self._load))
 
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers in this process."""
+        return numerics.settings(device)
+
     def perform(
         self,
         pass_name: str,
@@ -33,4 +38,5 @@ class InlineLauncher:
         **keeping: Any,
     ) -> PassResult:
         """Run one pass of a trial and return how it ended."""
-        return PassResult(**perform(pass_name, spec.model_dump_json(), keeping, self._load))
+        text = spec.model_dump_json()
+        return timed(lambda: PassResult(**perform(pass_name, text, keeping, self._load)))

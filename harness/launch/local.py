@@ -11,8 +11,8 @@ import signal
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,12 +22,13 @@ from typing import Any
 from harness.errors import BadInput
 from harness.launch.cores import choose
 from harness.launch.limits import Limits
+from harness.launch.log_file import log_file
 from harness.launch.server import PRELOADED, one_blas_thread
 from harness.record import Status
 from harness.spec import TrialSpec
 from harness.step_cost import COSTS, StepCost, step_costs
 from harness.training import Loader, workers
-from harness.trial import CLOCK, PassResult, check, perform
+from harness.trial import CLOCK, SETTINGS, PassResult, check, perform, read_settings, timed
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
@@ -74,6 +75,21 @@ class LocalLauncher:
         """Return whether the trial can be started at all; fetches weights, without a limit."""
         return self._call(check, spec.model_dump_json())
 
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers in a pass's process.
+
+        The server has the variables of when it started, and nothing that this process has set in
+        torch or timm since.
+
+        Raises:
+            BadInput: the process that was asked died.
+        """
+        result = self._call(read_settings, device)
+        if result.status != Status.COMPLETED:
+            raise BadInput(f"asking torch and timm for their settings failed: {result.reason}")
+        found: dict[str, str] = result.reading[SETTINGS]
+        return found
+
     def costs(self, specs: Sequence[TrialSpec]) -> list[StepCost]:
         """Return what a step of each trial takes, predicted in one process.
 
@@ -108,14 +124,9 @@ class LocalLauncher:
         settings = {COMPILED_CODE: cache} if spec.workload.compiled_step else {}
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
-        return self._call(
-            perform,
-            pass_name,
-            spec.model_dump_json(),
-            keeping,
-            inside=Inside(settings, self._limits, tuple(on_cores)),
-            log=log,
-        )
+        inside = Inside(settings, self._limits, tuple(on_cores))
+        text = spec.model_dump_json()
+        return timed(lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log))
 
     def end(self) -> None:
         """Kill what runs, at once."""
@@ -131,7 +142,7 @@ class LocalLauncher:
     ) -> PassResult:
         kills = _kernel_kills()
         inside = inside or Inside()
-        with _log_file(log) as said:
+        with log_file(log) as said:
             receiver, sender = self._context.Pipe(duplex=False)
             asked = time.monotonic()
             child = self._context.Process(
@@ -219,32 +230,6 @@ def _kill_what_it_started(child: BaseProcess) -> None:
     if child.pid is not None:
         with suppress(ProcessLookupError, PermissionError):  # there are none, as a rule
             os.killpg(child.pid, signal.SIGKILL)
-
-
-@contextmanager
-def _log_file(wanted: Path | None) -> Iterator[Path]:
-    """Give a file to print into; one that was asked for stays if anything was printed.
-
-    A log that cannot be kept, on a full disk say, is no reason to lose what the pass measures.
-    """
-    if wanted is None:
-        with tempfile.NamedTemporaryFile(suffix=".log") as file:
-            yield Path(file.name)
-        return
-    try:
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        wanted.unlink(missing_ok=True)  # were it a link, something outside would be written
-        wanted.write_bytes(b"")
-    except OSError:
-        yield Path(os.devnull)
-        return
-    try:
-        yield wanted
-    finally:
-        with suppress(OSError):  # the folder is gone, or others' logs are in it
-            if wanted.stat().st_size == 0:
-                wanted.unlink()
-                wanted.parent.rmdir()
 
 
 def _settings() -> dict[str, str]:

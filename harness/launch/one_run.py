@@ -15,6 +15,7 @@ from harness.launch.cores import choose
 from harness.launch.group_times import STAGED, GroupTimes, all_staged
 from harness.launch.outline import outline, outlook, timed_again
 from harness.launch.plan import Group, Plan, Planned
+from harness.launch.present import Present
 from harness.launch.progress import Watcher
 from harness.launch.round_group import time_in_turns
 from harness.launch.tally import Tally
@@ -36,6 +37,7 @@ class OneRun:
         conduct: how it is done.
         plan: what is to be done.
         environment: what is the same for all its records.
+        present: what decides numbers here and now.
     """
 
     def __init__(
@@ -46,10 +48,11 @@ class OneRun:
         conduct: Conduct,
         plan: Plan,
         environment: dict[str, Any],
+        present: Present,
     ) -> None:
         self._launcher, self._store = launcher, store
         self._watcher, self._conduct = watcher, conduct
-        self._plan, self._environment = plan, environment
+        self._plan, self._environment, self._present = plan, environment, present
         self._before = Beforehand()
         self._tally = Tally(trials=len(plan.missing))
         self._lock = threading.Lock()
@@ -259,7 +262,8 @@ class OneRun:
         environment: dict[str, Any],
         beside: TimesByKey | None = None,
     ) -> None:
-        facts = environment | {"suite_place": trial.place}
+        settings = self._present.settings(trial.spec.workload.device)
+        facts = environment | {"suite_place": trial.place, "settings": settings}
         record, detail = make_record(trial.key, trial.spec, results, facts, beside)
         self._store.save(record, detail)
         completed = record.outcome.status is Status.COMPLETED

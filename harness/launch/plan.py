@@ -15,10 +15,12 @@ from harness.launch.companions import (
     none_in_particular,
 )
 from harness.launch.group_times import left_by_interrupted
+from harness.launch.present import Present
 from harness.launch.round_group import budget_of, rounds_of
 from harness.record import Status, TrialRecord
+from harness.record_key import RecordKey
 from harness.spec import TrialSpec
-from harness.store import Store
+from harness.store import Store, latest
 
 # Ways to end that may go otherwise under other limits.
 LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
@@ -27,11 +29,12 @@ STALE = "it is stale, for its source or what decides its numbers has changed sin
 
 @dataclass(frozen=True)
 class Planned:
-    """A trial, the key its record will have, and its place in the suite."""
+    """A trial, the key its record will have as text and in parts, and its place in the suite."""
 
     spec: TrialSpec
     key: str
     place: int = 0
+    parts: RecordKey | None = None
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,7 @@ class Planner:
         order_seed: draws the order.
         compared_with: knows the rows that every other is compared with.
         trusted: files that the command names beside those of the trials.
+        present: what else decides numbers here and now.
     """
 
     store: Store
@@ -162,34 +166,39 @@ class Planner:
     order_seed: int = 0
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
+    present: Present = field(default_factory=Present)
 
     def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
-        """Return what is to be run: all, or what has no record yet, or failed by other limits."""
+        """Return what is to be run: all, or what has no current record, or failed by other limits.
+
+        A record is current while it is the newest of its trial on its machine, which is what
+        reports show, and has the key that the trial would have now.
+        """
         trials: dict[str, Planned] = {}
         fingerprint = functools.cache(self.fingerprint)  # of a suite with thousands of seeds
         for place, spec in enumerate(specs):
-            key = self._key(spec, fingerprint(spec.method))
-            trials.setdefault(key, Planned(spec, key, place))
-        missing = {k: t for k, t in trials.items() if again or self._lacks(self.store.record(k))}
+            parts = self.present.key(spec, fingerprint(spec.method), self.machine)
+            trials.setdefault(str(parts), Planned(spec, str(parts), place, parts))
+        stored = latest(self.store.records()[0])
+        newest = {} if again else {record.key: record for record in stored}
+        missing = {
+            key: trial for key, trial in trials.items() if is_missing(newest.get(key), self.limits)
+        }
         timed = frozenset() if again else left_by_interrupted(self.store) & missing.keys()
         untimed = [trial for key, trial in missing.items() if key not in timed]
         named = {trial.spec.method for trial in trials.values()} | set(self.trusted)
-        beside = self._beside(by_question(untimed), named, fingerprint)
+        here = [r for r in stored if r.environment["machine_id"] == self.machine]
+        beside = self._beside(by_question(untimed), here, named, fingerprint)
         return Plan(list(trials.values()), missing, self.order_seed, frozenset(timed), beside)
-
-    def _key(self, spec: TrialSpec, source: str) -> str:
-        return f"{_file_name(spec.method)}-{spec.trial_id()}-{source}-{self.machine}"
 
     def _beside(
         self,
         groups: Mapping[str, Sequence[Planned]],
+        here: Sequence[TrialRecord],
         named: Collection[str],
         fingerprint: Callable[[str], str],
     ) -> dict[str, Companions]:
         """Return by question the stored trials that are timed again beside missing ones."""
-        if not groups:
-            return {}
-        here = [r for r in self.store.records()[0] if r.environment["machine_id"] == self.machine]
 
         def why_not(record: TrialRecord) -> str:
             method = record.spec.method
@@ -199,7 +208,8 @@ class Planner:
                 source = fingerprint(method)
             except BadInput as error:
                 return str(error)
-            return "" if record.key == self._key(record.spec, source) else STALE
+            now = self.present.key(record.spec, source, self.machine)
+            return "" if record.key == str(now) else STALE
 
         return {
             question: companions_of(
@@ -208,15 +218,18 @@ class Planner:
             for question, new in groups.items()
         }
 
-    def _lacks(self, record: TrialRecord | None) -> bool:
-        if record is None:
-            return True
-        if record.environment.get("not_started"):  # predicted only, at what was free then
-            return True
-        before = record.environment.get("limits")
-        return record.outcome.status in LIMITED and before not in (None, self.limits)
 
+def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
+    """Return whether a trial is to be run though it may have a record.
 
-def _file_name(method: str) -> str:
-    """Return the method's name as it may stand in a file name."""
-    return "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-60:]
+    Args:
+        record: the newest of the trial on its machine, if it has the key that the trial would
+            have now.
+        limits: what passes may take now, as records hold it.
+    """
+    if record is None:
+        return True
+    if record.environment.get("not_started"):  # predicted only, at what was free then
+        return True
+    before = record.environment.get("limits")
+    return record.outcome.status in LIMITED and before not in (None, limits)

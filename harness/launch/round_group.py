@@ -118,6 +118,9 @@ def _joined(visits: list[PassResult], facts: dict[str, Any]) -> PassResult:
         device=first.device,
         method=first.method,
         start_seconds=last.start_seconds,
+        set_by_method=first.set_by_method,
+        began_at=first.began_at,
+        seconds=sum(result.seconds or 0.0 for result in visits),
     )
 
 

@@ -4,11 +4,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from harness.environment import describe_run
+from harness.errors import BadInput
 from harness.launch.conduct import Conduct, Launcher
 from harness.launch.group_times import drop_staged
 from harness.launch.one_run import OneRun
 from harness.launch.plan import Plan, Planner
+from harness.launch.present import Present
 from harness.launch.progress import Watcher
+from harness.launch.stale import stale
 from harness.record import TrialRecord
 from harness.spec import TrialSpec
 from harness.store import Store
@@ -54,6 +57,7 @@ class Runner:
         environment = describe_run()
         limits = self.conduct.limits | {"forced": self.conduct.force}
         seed = self.conduct.order_seed
+        present = Present.asked(self._settings)
         planner = Planner(
             self.store,
             self.fingerprint,
@@ -62,9 +66,10 @@ class Runner:
             seed,
             self.conduct.compared_with,
             self.conduct.trusted,
+            present,
         )
         plan = planner.plan(specs, again=again)
-        self._say_what_is_there(plan)
+        self._say_what_is_there(plan, present)
         if plan.missing:
             if again:
                 drop_staged(self.store, plan.missing)
@@ -72,7 +77,13 @@ class Runner:
                     self.store.unstage(key)
             facts = {"limits": limits, "order_seed": seed}
             run = OneRun(
-                self.launcher, self.store, self.watcher, self.conduct, plan, environment | facts
+                self.launcher,
+                self.store,
+                self.watcher,
+                self.conduct,
+                plan,
+                environment | facts,
+                present,
             )
             run.prepare()
             if not dry:
@@ -80,19 +91,23 @@ class Runner:
         found = [self.store.record(trial.key) for trial in plan.trials]
         return [record for record in found if record is not None]
 
-    def _say_what_is_there(self, plan: Plan) -> None:
+    def _settings(self, device: str) -> dict[str, str]:
+        """Return the settings of the processes that passes run in.
+
+        Raises:
+            KeyboardInterrupt: what was to answer ended with the run.
+        """
+        try:
+            return self.launcher.settings(device)
+        except BadInput:
+            if self.conduct.stopping():  # Ctrl-C in a terminal ends a server that still loads, too
+                raise KeyboardInterrupt from None
+            raise
+
+    def _say_what_is_there(self, plan: Plan, present: Present) -> None:
         there = len(plan.trials) - len(plan.missing)
         if there:
             self.watcher.say(f"{there} of {len(plan.trials)} trials are stored already")
-        records = self.store.records()[0]
-        trials = {record.spec.trial_id() for record in records}
-        keys = {record.key for record in records}
-        stale = {
-            trial.spec.label()
-            for key, trial in plan.missing.items()
-            if trial.spec.trial_id() in trials and key not in keys
-        }
-        if stale:
-            self.watcher.say(
-                f"stale (source or machine changed), run again: {', '.join(sorted(stale))}"
-            )
+        missing = [(t.parts, t.spec) for t in plan.missing.values() if t.parts is not None]
+        for line in stale(missing, self.store.records()[0], present):
+            self.watcher.say(line)

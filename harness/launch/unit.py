@@ -16,15 +16,16 @@ from harness.launch.conduct import Conduct
 from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
 from harness.launch.plan import Planned, by_question, is_timed
+from harness.launch.present import NOT_SET
 from harness.launch.progress import Quiet
 from harness.launch.run import Runner
 from harness.record import TrialRecord
+from harness.record_key import COMPUTING, READING_IMAGES
 from harness.spec import TrialSpec
 from harness.store import Store
 from harness.training import Loader
 
 NOBODY = Companions()
-CHECKED_VERSIONS = ("torch", "timm", "peft")
 
 
 @dataclass(frozen=True)
@@ -96,9 +97,16 @@ def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str
     versions = installed_versions()
     return (
         {"bsrbench": source_hash()}
-        | {name: versions.get(name, "none") for name in CHECKED_VERSIONS}
+        | {name: versions.get(name, "none") for name in (*COMPUTING, *READING_IMAGES)}
         | {f"method {name}": fingerprint(name) for name in sorted(set(names))}
     )
+
+
+def _other(what: str, here: dict[str, str], wanted: dict[str, str]) -> str:
+    """Return in words what a node has otherwise than it should; empty where it has nothing."""
+    names = [name for name in {**wanted, **here} if here.get(name) != wanted.get(name)]
+    told = [f"{name} {here.get(name, NOT_SET)} for {wanted.get(name, NOT_SET)}" for name in names]
+    return f"has other {what} ({', '.join(told)})" if told else ""
 
 
 @functools.cache
@@ -121,6 +129,7 @@ def run_unit(
     limits: Limits,
     conduct: dict[str, Any],
     code: dict[str, str],
+    settings: dict[str, str],
 ) -> dict[str, Any]:
     """Run a unit on this node, in processes of its own, and return its records and sidecars.
 
@@ -131,29 +140,29 @@ def run_unit(
         limits: what a pass may take.
         conduct: how it is done.
         code: what must be the same here.
+        settings: that decide numbers, and must be the same here.
     """
     unit = Unit(
         [TrialSpec.model_validate_json(text) for text in specs],
         Companions(tuple(TrialRecord.model_validate_json(text) for text in beside)),
     )
+    launcher = _launcher(methods.load, limits)
     try:
         here = code_of(unit.methods(), methods.fingerprint)
+        other = _other("code", here, code) or _other(
+            "settings", launcher.settings(unit.specs[0].workload.device), settings
+        )
     except BadInput as error:
         return {"refused": f"cannot run it: {error}"}
-    other = [
-        f"{name} {here.get(name)} for {want}"
-        for name, want in code.items()
-        if here.get(name) != want
-    ]
     if other:
-        return {"refused": f"has other code ({', '.join(other)})"}
+        return {"refused": other}
     with tempfile.TemporaryDirectory(prefix="bsrbench-unit-") as folder:
         store = Store(Path(folder))
         store.open_for_writing()
         for record in unit.beside.records:
             store.save(record, {})
         how = Conduct(announces=False, limits=asdict(limits), **conduct)
-        runner = Runner(_launcher(methods.load, limits), store, methods.fingerprint, Quiet(), how)
+        runner = Runner(launcher, store, methods.fingerprint, Quiet(), how)
         try:
             records = runner.run(unit.specs)
         except BadInput as error:

@@ -1,5 +1,6 @@
 """The FLOP pass: what one step computes, by two counters."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 
 from harness import vit
 from harness.errors import Unreadable
+from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
 from harness.meters.macs import added, forward_macs
 from harness.method import Unsupported
@@ -45,7 +47,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
     else:
         reading.missing["tokens_after_block"] = "the model has no transformer blocks that we know"
     _add_macs(reading, job)
-    return reading
+    return replace(reading, attention_kernel=attention_kernel(job, batch[0]))
 
 
 def _detail(flops: StepFlops) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from harness.checkpoint import Checkpoint
 from harness.experts import counted_loads
+from harness.meters.attention import attention_kernel
 from harness.reading import Reading
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, accuracies, begin, final_loss, train
@@ -16,6 +18,7 @@ from harness.workload.data import ImageData
 
 ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
 CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
+TRAINING_BEGAN = "training_began_at"  # before this process did, where it went on from a checkpoint
 
 
 def training_pass(
@@ -50,8 +53,9 @@ def training_pass(
             **curve,
         },
         notes=[note for one in images for note in one.notes],
-        detail={"losses": run.losses},
+        detail={"losses": run.losses, TRAINING_BEGAN: run.began_at},
         facts={"weights": job.weights, "data": _facts(spec, images)},
+        attention_kernel=attention_kernel(job, _some_images(job)),
     )
     reading.notes.extend([keeper.failure] if keeper.failure else [])
     if spec.workload.multitask is not None:
@@ -59,6 +63,13 @@ def training_pass(
     if loads:
         _add_loads(reading, job, loads)
     return reading
+
+
+def _some_images(job: Job) -> Tensor:
+    """Return noise in the place of the images of a forward pass of a step."""
+    workload, side = job.spec.workload, job.preprocess.side
+    images = torch.randn(workload.batch, 3, side, side)
+    return images.to(job.device.torch_device)
 
 
 def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:

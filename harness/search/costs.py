@@ -22,7 +22,7 @@ Ask = Callable[[list[TrialSpec]], list[StepCost]]
 def predict_all(
     candidates: Sequence[Candidate],
     ask: Ask,
-    source: Callable[[str], str],
+    decides: Callable[[str], str],
     path: Path,
     *,
     jobs: int,
@@ -33,12 +33,13 @@ def predict_all(
     Args:
         candidates: all of them.
         ask: predicts some, in a process of its own.
-        source: method name -> hash of its source; what another source said is predicted again.
+        decides: method name -> hashes of all that decides its predictions; what was predicted
+            under others is predicted again.
         path: where predictions are kept, so that none is made twice.
         jobs: processes at a time.
         tell: is told how many of how many are done.
     """
-    names = {candidate.row_id: _name(candidate.spec, source) for candidate in candidates}
+    names = {candidate.row_id: _name(candidate.spec, decides) for candidate in candidates}
     kept = _read(path)
     missing = [c.spec for c in candidates if names[c.row_id] not in kept]
     parts = [missing[first : first + AT_A_TIME] for first in range(0, len(missing), AT_A_TIME)]
@@ -52,8 +53,8 @@ def predict_all(
     return {row: kept[name] for row, name in names.items()}
 
 
-def _name(spec: TrialSpec, source: Callable[[str], str]) -> str:
-    return f"{spec.row_id()}-{source(spec.method)}"
+def _name(spec: TrialSpec, decides: Callable[[str], str]) -> str:
+    return f"{spec.row_id()}-{decides(spec.method)}"
 
 
 def _read(path: Path) -> dict[str, StepCost]:

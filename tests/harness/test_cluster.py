@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,10 @@ from harness.errors import BadInput  # noqa: E402
 from harness.launch import unit as module  # noqa: E402
 from harness.launch.cluster import Cluster  # noqa: E402
 from harness.launch.conduct import Conduct  # noqa: E402
+from harness.launch.local import LocalLauncher  # noqa: E402
 from harness.launch.unit import Methods  # noqa: E402
 from harness.record import Status  # noqa: E402
+from harness.record_key import read_key  # noqa: E402
 from harness.spec import Profile, Training  # noqa: E402
 from harness.store import Store  # noqa: E402
 from reports.comparison import compared_with  # noqa: E402
@@ -155,6 +158,37 @@ def test_a_node_with_other_code_is_refused(make_cluster, trainings, monkeypatch)
     monkeypatch.setattr(module, "source_hash", lambda: "other")
     with pytest.raises(BadInput, match=r"has other code \(bsrbench \w+ for other\)"):
         make_cluster().run(trainings)
+
+
+def test_a_node_with_other_settings_is_refused(make_cluster, trainings, monkeypatch):
+    """It has what was set when it was started."""
+    asked = LocalLauncher.settings
+    monkeypatch.setattr(
+        LocalLauncher, "settings", lambda *given: asked(*given) | {"TIMM_FUSED_ATTN": "0"}
+    )
+    with pytest.raises(BadInput, match=r"has other settings \(TIMM_FUSED_ATTN 1 for 0\)"):
+        make_cluster().run(trainings)
+
+
+def test_what_was_measured_under_other_settings_is_run_again(make_cluster, trainings, tmp_path):
+    (record,) = make_cluster().run(trainings[:1])
+    path = tmp_path / "results" / "records" / f"{record.key}.json"
+    key = read_key(record.key)
+    old = replace(key, settings="0" * 8)
+    environment = record.environment | {
+        "settings": record.environment["settings"] | {"MKL_CBWR": "COMPATIBLE"}
+    }
+    path.unlink()
+    Store(tmp_path / "results").save(
+        record.model_copy(update={"key": str(old), "environment": environment}), {}
+    )
+    again = make_cluster()
+    (after,) = again.run(trainings[:1])
+
+    assert again.watcher.said == [
+        "stale, run again: full (measured under other settings: MKL_CBWR COMPATIBLE, now not set)"
+    ]
+    assert after.key == record.key
 
 
 def test_a_failing_trial_is_a_record_and_ends_no_run(make_cluster, make_spec):

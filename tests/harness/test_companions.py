@@ -5,6 +5,7 @@ import pytest
 import methods
 from harness.launch.conduct import Conduct
 from harness.launch.group_times import all_staged
+from harness.launch.plan import STALE
 from harness.launch.run import Runner
 from harness.record import Status
 from harness.spec import Profile
@@ -24,9 +25,13 @@ OTHERS = {
 class Counting:
     """A launcher that answers at once: the nth clock pass it is asked for takes n seconds."""
 
-    def __init__(self, stop_at=None, failing=(), noisy=()):
-        self.asked, self.stop_at = [], stop_at
+    def __init__(self, stop_at=None, failing=(), noisy=(), settings=None):
+        self.asked, self.stop_at, self.found = [], stop_at, settings or {}
         self.failing, self.noisy = failing, noisy
+
+    def settings(self, device):
+        """Return the settings that were given."""
+        return self.found
 
     def check(self, spec):
         """Find nothing wrong."""
@@ -168,6 +173,19 @@ def test_records_of_another_machine_take_no_turns(make_runner, rows):
     (new,) = make_runner(Counting()).run(rows("lora"))
 
     assert new.beside == {}
+
+
+def test_rows_measured_under_other_settings_take_no_turns(make_runner, rows):
+    make_runner(Counting(settings={"TIMM_FUSED_ATTN": "0"})).run(rows("full", "bsr"))
+    launcher = Counting(settings={"TIMM_FUSED_ATTN": "1"})
+    runner = make_runner(launcher)
+    (new,) = runner.run(rows("lora"))
+
+    assert launcher.timed() == ["lora", "lora"]
+    assert new.beside == {}
+    assert [line for line in runner.watcher.said if "no ratio of times" in line] == [
+        f"  no ratio of times between lora and bsr, full: {STALE}"
+    ]
 
 
 def test_an_axis_makes_no_row_the_reference(make_runner, make_spec, rows):

@@ -159,6 +159,10 @@ def test_what_fits_by_now_is_run(make_runner, make_spec, small):
 class Slow:
     """A launcher under which everything takes too long."""
 
+    def settings(self, device):
+        """Have none."""
+        return {}
+
     def check(self, spec):
         """Find nothing wrong."""
         return PassResult()
@@ -190,6 +194,9 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
     both = threading.Barrier(2, timeout=60)
 
     class Watching:
+        def settings(self, device):
+            return {}
+
         def check(self, spec):
             return PassResult()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import methods
-from harness import assembly
+from harness import record as record_module
 from harness.errors import BadInput
 from harness.launch.conduct import Conduct
 from harness.launch.inline import InlineLauncher
@@ -100,7 +100,7 @@ def test_a_clock_that_is_set_back_loses_nothing(store, specs, monkeypatch):
             return datetime.now(tz) - timedelta(days=1)
 
     before = runner(store).run(specs)
-    monkeypatch.setattr(assembly, "datetime", Yesterday)
+    monkeypatch.setattr(record_module, "datetime", Yesterday)
     after = runner(store).run(specs, again=True)
     found, aside = store.records()
 

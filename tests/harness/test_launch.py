@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import methods
+from harness import assembly
 from harness.errors import BadInput
 from harness.launch import local
 from harness.launch.inline import InlineLauncher
@@ -23,7 +24,7 @@ from harness.launch.run import Runner
 from harness.recipe import Training
 from harness.record import Status
 from harness.spec import Profile
-from harness.store import Store
+from harness.store import Store, latest
 from harness.trial import PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -340,8 +341,11 @@ def test_the_inline_launcher_reads_the_same(launcher, make_spec):
 class Counting:
     """A launcher that answers at once and remembers what it was asked."""
 
-    def __init__(self, stop_at=None):
-        self.asked, self.stop_at = [], stop_at
+    def __init__(self, stop_at=None, settings=None):
+        self.asked, self.stop_at, self.found = [], stop_at, settings or {}
+
+    def settings(self, device):
+        return self.found
 
     def check(self, spec):
         return PassResult()
@@ -427,9 +431,53 @@ def test_a_changed_source_makes_only_its_own_records_stale(make_runner, specs):
     )
     runner.run(specs)
 
-    assert "stale (source or machine changed), run again: bsr" in runner.watcher.said
+    assert "stale, run again: bsr (the method's source has changed)" in runner.watcher.said
     assert {label for name, label, _ in launcher.asked if name != "clock"} == {"bsr"}
     assert len(list((runner.store.folder / "records").iterdir())) == 6  # the old ones are history
+
+
+ON, OFF = {"TIMM_FUSED_ATTN": "1"}, {"TIMM_FUSED_ATTN": "0"}
+UNDER_OTHERS = "measured under other settings: TIMM_FUSED_ATTN 0, now 1"
+
+
+def test_what_was_measured_under_other_settings_is_run_again(make_runner, specs):
+    make_runner(Counting(settings=OFF)).run(specs)
+    launcher = Counting(settings=ON)
+    runner = make_runner(launcher)
+    records = runner.run(specs)
+
+    assert f"stale, run again: full, bsr ({UNDER_OTHERS})" in runner.watcher.said
+    assert not [line for line in runner.watcher.said if "stored already" in line]
+    assert len([name for name, _, _ in launcher.asked if name != "clock"]) == 2 * 4 + 2
+    assert [record.environment["settings"] for record in records] == [ON] * 4
+    assert len(list((runner.store.folder / "records").iterdir())) == 8  # the old ones are history
+
+
+def test_back_under_settings_of_before_what_reports_show_is_of_these_settings(
+    make_runner, specs, monkeypatch
+):
+    """Reports show the newest record of a trial, so an older one of these settings is no answer."""
+    for day, settings in enumerate((OFF, ON, OFF), start=1):
+        monkeypatch.setattr(assembly, "utc_now", lambda day=day: f"2026-11-0{day}T00:00:00+00:00")
+        runner = make_runner(Counting(settings=settings))
+        runner.run(specs)
+    shown = latest(runner.store.records()[0])
+
+    assert (
+        "stale, run again: full, bsr (measured under other settings: TIMM_FUSED_ATTN 1, now 0)"
+        in runner.watcher.said
+    )
+    assert [record.environment["settings"] for record in shown] == [OFF] * 4
+
+
+def test_what_an_interrupted_run_staged_under_other_settings_is_not_taken(make_runner, specs):
+    """Sixth asked: four visits of the clock and the memory pass of ``full`` are staged by then."""
+    with pytest.raises(KeyboardInterrupt):
+        make_runner(Counting(stop_at=5, settings=OFF)).run(specs)
+    launcher = Counting(settings=ON)
+    make_runner(launcher).run(specs)
+
+    assert len(launcher.asked) == 4 + 8 + 2
 
 
 @pytest.mark.parametrize("stop_at", range(14))

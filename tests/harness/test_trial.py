@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import torch
 
 import methods
 from harness.assembly import make_record
@@ -77,3 +78,31 @@ def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):
     """Of what several passes say the first counts: the clock's."""
     assert record.environment["method"] == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
     assert record.notes == [FALLBACK]
+
+
+class Deciding(Saying):
+    """Full fine-tuning that lets products round, as a method may."""
+
+    def prepare(self, model):
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        return model
+
+
+def test_a_record_says_which_settings_its_method_made(make_spec):
+    """They are what the method is: the run's own settings, and the key, stay as they are."""
+    try:
+        result = InlineLauncher(lambda _: Deciding()).perform("estimate", make_spec("deciding"))
+    finally:
+        torch.backends.mkldnn.matmul.fp32_precision = "none"
+    record, _ = make_record("key", make_spec(), {"estimate": result}, {"machine_id": "m"})
+
+    assert record.environment["set_by_method"] == {
+        "torch.backends.mkldnn.matmul.fp32_precision": "bf16"
+    }
+
+
+def test_a_method_that_makes_none_has_none_in_its_record(make_spec):
+    result = InlineLauncher(lambda _: Saying()).perform("estimate", make_spec("saying"))
+    record, _ = make_record("key", make_spec(), {"estimate": result}, {"machine_id": "m"})
+
+    assert "set_by_method" not in record.environment

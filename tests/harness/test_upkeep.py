@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import methods
 from harness.errors import BadInput
+from harness.launch.conduct import Conduct
+from harness.launch.inline import InlineLauncher
+from harness.launch.progress import Quiet
+from harness.launch.run import Runner
+from harness.spec import Profile
 from harness.store import Store, gather
 from harness.upkeep import IN_FLIGHT_SECONDS, examine, merge, repair
 
@@ -164,3 +170,51 @@ def test_the_commands_say_what_they_find_and_do(folder, typed):
     assert "bsrbench results repair" in said
     assert "aside" in typed("results", "repair", folder)[1]
     assert typed("results", "check", folder)[0] == 0
+
+
+@pytest.fixture
+def measured(tmp_path, make_spec):
+    """Return a folder with one record, made now."""
+    store = Store(tmp_path / "made")
+    runner = Runner(
+        InlineLauncher(methods.load),
+        store,
+        methods.fingerprint,
+        Quiet(),
+        Conduct(announces=False),
+    )
+    runner.run([make_spec(profile=Profile(rounds=0, only_predict=True))])
+    return store.folder
+
+
+def put(path, table, name, value):
+    """Change one value of a record's environment by hand."""
+    data = json.loads(path.read_text())
+    place = data["environment"][table] if table else data["environment"]
+    place[name] = value
+    path.write_text(json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "value", "what"),
+    [
+        ("settings", "TIMM_FUSED_ATTN", "0", "settings and versions"),
+        ("versions", "torch", "1.0", "settings and versions"),
+        ("", "machine_id", "deadbeef", "machine"),
+    ],
+)
+def test_a_key_that_does_not_fit_what_its_record_states_is_found(
+    table, name, value, what, measured
+):
+    assert examine(measured) == []
+    put(first(measured), table, name, value)
+
+    assert examine(measured)[0].what == (
+        f"its key is not that of its {what}: one of them was changed"
+    )
+
+
+def test_versions_that_decide_nothing_may_be_anything(measured):
+    put(first(measured), "versions", "python", "9")
+
+    assert examine(measured) == []

@@ -12,12 +12,14 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness.record import TrialRecord
 from harness.record_files import read_record
+from harness.record_key import read_key
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "results" / "flowers-small" / "records"
@@ -64,7 +66,8 @@ def write_one(folder, data, draw):
         measured["peak_counted_bytes"] = int(measured["peak_counted_bytes"])
     data |= {"measurements": measured}
     record = TrialRecord.model_validate_json(json.dumps(data))
-    key = "-".join((data["spec"]["method"], record.spec.trial_id(), *data["key"].split("-")[-2:]))
+    own = {"method": record.spec.method, "trial": record.spec.trial_id()}
+    key = str(replace(read_key(data["key"]), **own))
     (folder / f"{key}.json").write_text(json.dumps(data | {"key": key}, indent=1) + "\n")
 
 

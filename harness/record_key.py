@@ -1,0 +1,83 @@
+"""The key of a record: made here, read here, in every form it has had."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from harness.frozen import digest
+from harness.spec import TrialSpec
+
+# Packages whose code computes every trial's numbers, and those that read and resize images, which
+# only a training does. Python and the rest are recorded, and decide no number.
+COMPUTING = ("torch", "timm", "peft")
+READING_IMAGES = ("numpy", "scikit-learn", "pillow", "torchvision")
+NOT_INSTALLED = "none"
+ANY_MACHINE = ""
+HASH_DIGITS = 8
+NAME_LENGTH = 60  # of a method in a file's name; the end tells more than the beginning
+
+# The method may hold dashes itself; what follows the trial's 16 digits holds none.
+FORM = re.compile(
+    r"(?P<method>.*)-(?P<trial>[0-9a-f]{16})-(?P<source>[^-]+)"
+    r"(?:-(?P<measuring>[^-]+)-(?P<settings>[^-]+))?-(?P<machine>[^-]+)"
+)
+
+
+@dataclass(frozen=True)
+class RecordKey:
+    """What a record is known by; its text is the name of the record's file.
+
+    Attributes:
+        method: its name, as far as a file's name can hold it.
+        trial: hash of the spec (``TrialSpec.trial_id``).
+        source: hash of the method's source.
+        measuring: hash of the source of step and meters; ``None`` in keys of schema 5 and before,
+            which did not state it.
+        settings: hash of versions and settings that decide numbers; ``None`` where ``measuring``
+            is.
+        machine: the machine's id; ``ANY_MACHINE`` where any will do, which no record's key has.
+    """
+
+    method: str
+    trial: str
+    source: str
+    measuring: str | None
+    settings: str | None
+    machine: str
+
+    def __str__(self) -> str:
+        parts = (self.method, self.trial, self.source, self.measuring, self.settings, self.machine)
+        return "-".join(part for part in parts if part is not None)
+
+    def on(self, machine: str) -> "RecordKey":
+        """Return the key that the same trial has on another machine."""
+        return replace(self, machine=machine)
+
+
+def read_key(text: str) -> RecordKey | None:
+    """Return a key from its text; ``None`` where no record was ever named so."""
+    found = FORM.fullmatch(text)
+    return RecordKey(**found.groupdict()) if found else None
+
+
+def in_file_name(method: str) -> str:
+    """Return a method's name as it may stand in a file's name."""
+    return "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-NAME_LENGTH:]
+
+
+def deciding_versions(spec: TrialSpec, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions, of those installed, of the packages that decide a trial's numbers."""
+    names = (*COMPUTING, *(READING_IMAGES if spec.training else ()))
+    return {name: versions.get(name, NOT_INSTALLED) for name in names}
+
+
+def settings_hash(spec: TrialSpec, versions: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """Return the hash of what decides a trial's numbers beside spec and source.
+
+    Args:
+        spec: the trial.
+        versions: package -> version, as a record's environment holds them.
+        settings: name -> value, as a record's environment holds them.
+    """
+    decided = {"versions": deciding_versions(spec, versions), "settings": dict(settings)}
+    return digest(decided)[:HASH_DIGITS]

@@ -1,0 +1,77 @@
+"""Which variables decide numbers, which disturb times, and what of their values is kept."""
+
+import re
+from pathlib import Path
+
+import pytest
+import timm.layers.config
+
+from harness.numerics import EVERYWHERE
+from harness.variables import that_decide, that_disturb_times
+
+DECIDE_ON_A_CPU = (
+    *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR"),
+    *("ONEDNN_DEFAULT_FPMATH_MODE", "MKL_ENABLE_INSTRUCTIONS", "TORCH_MKLDNN_MATMUL_MIN_DIM"),
+    *("OMP_DYNAMIC", "OMP_THREAD_LIMIT", "KMP_DETERMINISTIC_REDUCTION", "TIMM_FOREACH_CHUNK_SIZE"),
+    *("TORCHINDUCTOR_FREEZING", "TORCHDYNAMO_DISABLE", "TORCH_COMPILE_DISABLE"),
+    *("MALLOC_ARENA_MAX", "GLIBC_TUNABLES", "LD_PRELOAD", "BSRBENCH_KERNELS"),
+)
+DECIDE_ON_A_GPU = (
+    *("NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_CUDA_ALLOC_CONF"),
+    *("PYTORCH_ALLOC_CONF", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "TORCH_BLAS_PREFER_CUBLASLT"),
+    *("PYTORCH_NO_CUDA_MEMORY_CACHING", "CUDNN_FRONTEND_ATTN_DP_WORKSPACE_LIMIT"),
+    *("TORCH_CUDNN_V8_API_DISABLED", "CUDA_MODULE_LOADING"),
+)
+DISTURB = (
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"),
+    *("MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TORCHINDUCTOR_COMPILE_THREADS"),
+    *("CUDA_LAUNCH_BLOCKING", "BSRBENCH_WORKERS"),
+)
+NEITHER = (
+    *("PATH", "HOME", "TORCH_HOME", "TORCH_LOGS", "TORCHINDUCTOR_CACHE_DIR", "ONEDNN_VERBOSE"),
+    *("MKL_VERBOSE", "TORCH_SHOW_CPP_STACKTRACES", "BSRBENCH_DATA", "BSRBENCH_CACHE", "CUDA_HOME"),
+    *("CUDA_VISIBLE_DEVICES", "TORCH_NCCL_BLOCKING_WAIT", "RAY_ADDRESS"),
+)
+
+
+@pytest.mark.parametrize(
+    ("names", "on_a_cpu", "on_a_gpu", "disturb"),
+    [
+        (DECIDE_ON_A_CPU, True, True, False),
+        (DECIDE_ON_A_GPU, False, True, False),
+        (DISTURB, False, False, True),
+        (NEITHER, False, False, False),
+    ],
+    ids=["everywhere", "on a GPU", "disturb times", "neither"],
+)
+def test_each_variable_is_of_its_kind(names, on_a_cpu, on_a_gpu, disturb):
+    given = dict.fromkeys(names, "1")
+
+    assert that_decide("cpu", given) == (given if on_a_cpu else {})
+    assert that_decide("cuda", given) == (given if on_a_gpu else {})
+    assert that_disturb_times(given) == (given if disturb else {})
+
+
+def test_an_empty_variable_is_not_set():
+    assert that_decide("cpu", {"MKL_CBWR": ""}) == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("/opt/lib/libjemalloc.so.2:/home/me/hook.so", "libjemalloc.so.2:hook.so"),
+        (":4096:8", ":4096:8"),
+        ("max_split_size_mb:128,expandable_segments:True", None),
+        ("file=/var/log/x", "file=x"),
+    ],
+)
+def test_no_folder_of_this_machine_is_kept(value, kept):
+    assert that_decide("cpu", {"LD_PRELOAD": value}) == {"LD_PRELOAD": kept or value}
+
+
+def test_every_variable_that_timms_layers_read_is_asked_of_timm():
+    text = Path(timm.layers.config.__file__).read_text(encoding="utf-8")
+    names = set(re.findall(r"os\.environ\[?'?\(?'([A-Z_]+)'", text))
+
+    assert names
+    assert names <= EVERYWHERE.keys()
