@@ -1,13 +1,14 @@
 """Memory and time against batch size, over comparisons that differ in nothing else."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import Comparison
 from reports.excerpt import LINES, excerpt
 from reports.lines import draw_line
+from reports.names import in_figures
 from reports.row import Row
 from reports.units import Unit, mebibytes, milliseconds
 
@@ -40,20 +41,23 @@ def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
 
 
 def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> Canvas | None:
-    kept = (row.label for c in comparisons for row in excerpt(c, LINES).rows)
-    labels = list(dict.fromkeys(kept))[:LINES]
+    kept = [row for c in comparisons for row in excerpt(c, LINES).rows]
+    first = {_alike_of(row): row for row in reversed(kept)}
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
     drawn = False
-    for label in labels:
+    keys = list(dict.fromkeys(map(_alike_of, kept)))[:LINES]
+    labels = in_figures([first[key].label for key in keys])
+    for key, label in zip(keys, labels, strict=True):
         points = [
             (comparison.reference.batch, value / unit.scale)
             for comparison in comparisons
-            if (row := comparison.find(label)) and (value := _measured(row, metric)) is not None
+            for row in comparison.rows
+            if _alike_of(row) == key and (value := _measured(row, metric)) is not None
         ]
         if len({batch for batch, _ in points}) > 1:
             drawn = True
-            draw_line(axes, label, *zip(*points, strict=True))
+            draw_line(axes, first[key], label, *zip(*points, strict=True))
     if not drawn:
         return None
     axes.set_xlim(left=0)
@@ -62,6 +66,11 @@ def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> 
     axes.set_ylabel(f"{name} ({unit.name})")
     canvas.legend(loc="outside right upper", fontsize=9)
     return canvas
+
+
+def _alike_of(row: Row) -> Hashable:
+    """Return what rows of two batches have in common that are one line."""
+    return (row.name, *row.printed.apart.items())
 
 
 def _measured(row: Row, metric: str) -> float | None:

@@ -4,8 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import BASELINE, Comparison
-from reports.names import in_figure
-from reports.palette import EDGE_COLOUR, colour_of, is_variant, mark_of
+from reports.names import in_figures
+from reports.palette import EDGE_COLOUR, colour_of, mark_of
 from reports.row import Row
 from reports.units import Unit
 
@@ -20,8 +20,8 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
         return None
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
-    for row in shown:
-        _point(axes, row, metric, unit)
+    for row, label in zip(shown, in_figures([row.label for row in shown]), strict=True):
+        _point(axes, row, label, metric, unit)
     front = [row for row in comparison.pareto_front(metric) if row in shown]
     if len(front) > 1:  # a point alone has no line
         axes.plot(
@@ -45,32 +45,33 @@ def _in_one_group(rows: list[Row]) -> bool:
     return len(groups) == 1 and None not in groups
 
 
-def _point(axes: Axes, row: Row, metric: str, unit: Unit) -> None:
+def _point(axes: Axes, row: Row, label: str, metric: str, unit: Unit) -> None:
     accuracy, cost = row.accuracy(), row.value(metric)
     if accuracy is None or cost is None:
         return
+    plain, colour = row.printed.is_plain(), colour_of(row.spec.method)
     axes.errorbar(
         cost / unit.scale,
         accuracy.centre,
         xerr=_cost_spread(row, metric, unit),
         yerr=[[accuracy.centre - accuracy.low], [accuracy.high - accuracy.centre]],
-        fmt=mark_of(row.label),
-        color=colour_of(row.label),
-        markerfacecolor="none" if is_variant(row.label) else colour_of(row.label),
-        markersize=_size(row.label),
-        markeredgecolor=colour_of(row.label) if is_variant(row.label) else "black",
-        markeredgewidth=1.5 if is_variant(row.label) else 0.5,
+        fmt=mark_of(row.spec.method),
+        color=colour,
+        markerfacecolor=colour if plain else "none",
+        markersize=_size(row),
+        markeredgecolor="black" if plain else colour,
+        markeredgewidth=0.5 if plain else 1.5,
         elinewidth=1,
         capsize=3,
-        label=in_figure(row.label),
+        label=label,
     )
 
 
-def _size(label: str) -> float:
+def _size(row: Row) -> float:
     """Return how large a row's mark is; variants are rings, for they may lie on another row."""
-    if is_variant(label):
+    if not row.printed.is_plain():
         return 11.0
-    return 13.0 if label == BASELINE else 7.0
+    return 13.0 if row.spec.method == BASELINE else 7.0
 
 
 def _cost_spread(row: Row, metric: str, unit: Unit) -> list[list[float]] | None:

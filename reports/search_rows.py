@@ -82,7 +82,7 @@ def measured(found: Found, folder: Path) -> list[Measured]:
 
 def _profile(row: FoundRow, store: Store) -> Row | None:
     record = store.record(row.profile)
-    return Row(row.label, (record,)) if record else None
+    return Row(record.spec.row_label(), (record,)) if record else None
 
 
 def _ratio(row: Row | None, published: Row | None) -> Ratio | None:

@@ -113,14 +113,14 @@ def _costs(comparison: Comparison) -> str:
 
 def _accuracies(comparison: Comparison) -> str:
     """Return the test accuracies that matter most: reference, baseline, highest."""
-    read = {row.label: value for row in comparison.rows if (value := row.value_of(ACCURACY))}
+    read = [row for row in comparison.rows if row.value_of(ACCURACY)]
     if not read:
         return ""
-    first = [label for label in (REFERENCE, BASELINE) if label in read]
-    named = [f"{label} {units.share(read[label])}" for label in first]
-    highest = max(read, key=read.__getitem__)
-    named.append(f"highest {highest} {units.share(read[highest])}")
-    return f"Test accuracy, mean over seeds: {', '.join(named)}."
+    leading = [row for row in read if comparison.leads(row)]
+    highest = max(read, key=lambda row: row.value_of(ACCURACY) or 0)
+    said = [f"{row.label} {units.share(row.value_of(ACCURACY))}" for row in leading]
+    said.append(f"highest {highest.label} {units.share(highest.value_of(ACCURACY))}")
+    return f"Test accuracy, mean over seeds: {', '.join(said)}."
 
 
 def _front(comparison: Comparison) -> str:

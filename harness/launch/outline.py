@@ -4,10 +4,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.axes import AXES
 from harness.frozen import Frozen
 from harness.launch.forecast import Forecast
 from harness.launch.tally import duration
-from harness.spec import AXES, TrialSpec
+from harness.spec import TrialSpec
 
 SHOWN = 6  # values of one setting; more are counted
 UNSHOWN = {"tries"}

@@ -7,13 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.axes import AXES
 from harness.errors import BadInput, explain, unknown
 from harness.method import Unsupported
 from harness.pytest_plugin.counters import Counters, NotMeasured
 from harness.pytest_plugin.result import STEP_SECONDS, Result, extra_info
 from harness.pytest_plugin.turns import take_turns
 from harness.reading import Reading
-from harness.spec import AXES, Profile, TrialSpec, Workload
+from harness.spec import Profile, TrialSpec, Workload
 
 ROUNDS = 13
 OWN_OF_BASELINE = ("method", "options", *AXES)

@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from harness import suite
+from harness.axes import AXES
 from harness.errors import BadInput
 from harness.recipe import LearningRateTry
-from harness.spec import AXES, Profile, TrialSpec, Workload
+from harness.spec import Profile, TrialSpec, Workload
 
 CLIPPED = """learning_rate = 0.1
 clip_norm = 1.0
