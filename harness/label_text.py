@@ -74,11 +74,14 @@ def _is_plain(name: str) -> bool:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as JSON in printable ASCII, in which no blank follows another.
+    """Return a value as JSON that stands on one line, in which no blank follows another.
 
-    Documents draw several blanks as one, and no label may change on its way there and back.
+    Documents draw several blanks as one and leave out what cannot be seen, and no label may change
+    on its way there and back.
     """
-    text = json.dumps(value, default=str)  # what is no JSON is refused where methods are loaded
+    text = json.dumps(value, ensure_ascii=False, default=str)  # what is no JSON, loading refuses
+    if not text.isprintable():
+        text = json.dumps(value, default=str)
     while "  " in text:  # only in a string: between values stands one blank
         text = text.replace("  ", " \\u0020")
     return text

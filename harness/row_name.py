@@ -8,6 +8,7 @@ from typing import Any, Self
 from harness.axes import AXES, AxisValue, axis_in_words, axis_of_words
 from harness.errors import BadInput
 from harness.label_text import (
+    QUOTE,
     as_json,
     end_of_token,
     in_label,
@@ -83,7 +84,7 @@ class RowLabel:
         method, rest = leading_name(text)
         items, rest = _group(rest, " (")
         told, rest = _group(rest, " [")
-        if rest or not method:
+        if rest or not (method or text.startswith(QUOTE)):
             raise BadInput(f"{text!r}: expected METHOD (OPTION=VALUE, ..., AXIS, ...)")
         options: dict[str, Any] = {}
         axes: dict[str, AxisValue] = {}
@@ -118,11 +119,12 @@ def _key(name: str) -> str:
 
 
 def _option(text: str, item: str) -> tuple[str, Any]:
-    if item.startswith('"'):
+    if item.startswith(QUOTE):
         end = end_of_token(item, 0)
         name, sign, value = str(json_of(item[:end])), item[end : end + 1], item[end + 1 :]
     else:
         name, sign, value = item.partition("=")
+        name = name.strip()
     if sign != "=":
         raise BadInput(
             f"{text!r}: {item!r} is neither an option (key=JSON) nor an axis (micro-batch 4, whole "
@@ -130,9 +132,9 @@ def _option(text: str, item: str) -> tuple[str, Any]:
             "backward)"
         )
     try:
-        return name.strip(), json_of(value)
+        return name, json_of(value)
     except BadInput as error:
-        raise BadInput(f"{text!r}: option {name.strip()!r}: {error}") from error
+        raise BadInput(f"{text!r}: option {name!r}: {error}") from error
 
 
 def _apart_in_words(kind: str, value: str | float | None) -> str:

@@ -55,15 +55,16 @@ class Comparison:
 
         Of several (of two machines, say) none is it.
         """
-        rows = self._by_name.get(RowName.of(method, {}, self.reference.axis_values()), [])
-        return rows[0] if len(rows) == 1 else None
+        if method not in self._plain:
+            wanted = RowName.of(method, {}, self.reference.axis_values()) if self.rows else None
+            found = [row for row in self.rows if row.name == wanted]
+            self._plain[method] = found[0] if len(found) == 1 else None
+        return self._plain[method]
 
     @cached_property
-    def _by_name(self) -> dict[RowName, list[Row]]:
-        found: dict[RowName, list[Row]] = defaultdict(list)
-        for row in self.rows:
-            found[row.name].append(row)
-        return dict(found)
+    def _plain(self) -> dict[str, Row | None]:
+        """Plain rows asked for before: every ratio asks for one again."""
+        return {}
 
     def place(self, method: str) -> int | None:
         """Return at which place among the rows the plain row of a method stands."""

@@ -26,7 +26,7 @@ ALONE = "without a counterpart"
 STYLES = {Word.BETTER: "green", Word.WORSE: "red"}
 
 
-def show(contrasts: Sequence[Contrast], alone: Sequence[Alone], console: Console) -> None:
+def show(contrasts: Sequence[Contrast], console: Console, alone: Sequence[Alone] = ()) -> None:
     """Print each contrast: sentence, table, what differs, what to know; then rows left alone."""
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         _say(console, on_one_line(sentence))
@@ -68,7 +68,7 @@ def _say(console: Console, text: str) -> None:
     console.print(Text(text), soft_wrap=True, highlight=False)
 
 
-def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[Alone]) -> str:
+def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
     """Return a document for a pull request."""
     parts = ["# Comparison"]
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
@@ -92,7 +92,7 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[Alone]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def to_latex(contrasts: Sequence[Contrast], alone: Sequence[Alone]) -> str:
+def to_latex(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
     """Return a booktabs table a contrast, its sentence as the caption, and one of its tasks."""
     drawn = []
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
@@ -106,7 +106,7 @@ def to_latex(contrasts: Sequence[Contrast], alone: Sequence[Alone]) -> str:
     return latex.HEADING + "\n".join(drawn)
 
 
-def to_csv(contrasts: Sequence[Contrast], alone: Sequence[Alone]) -> str:
+def to_csv(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
     """Return a line a metric, unrounded, and one for each row without a counterpart."""
     lines = [line for contrast in contrasts for line in _plain(contrast)]
     lines += map(_plain_alone, alone)
@@ -131,7 +131,7 @@ def _plain_alone(alone: Alone) -> dict[str, Any]:
     return {side: alone.row.label, "setting": alone.setting, "verdict": ALONE, "why": alone.said}
 
 
-def to_json(contrasts: Sequence[Contrast], alone: Sequence[Alone]) -> str:
+def to_json(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
     """Return everything as JSON, numbers unrounded; of a row without a counterpart, that."""
     said = [
         {

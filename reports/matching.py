@@ -60,7 +60,7 @@ def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
             Pair(a.row, b.row, f"{a.comparison.title()} (beside another setting)")
             for a, b in paired
         ]
-    said = tuple(filter(None, (ours.said, theirs.said)))
+    said = (*ours.said, *theirs.said)
     return Matching(tuple(pairs), tuple(without_counterpart(ours, theirs, _rows_of(paired))), said)
 
 

@@ -40,13 +40,14 @@ class Side:
         name: as it was typed.
         kind: what that names.
         rows: the rows.
-        said: what a person must be told, where the rows are not those the name prints.
+        said: what a person must be told: which records were set aside, which rows are meant where
+            they are not those the name prints.
     """
 
     name: str
     kind: Kind
     rows: tuple[Placed, ...]
-    said: str = ""
+    said: tuple[str, ...] = ()
 
     def comparisons(self) -> list[Comparison]:
         """Return the comparisons the rows stand in, each once."""
@@ -99,7 +100,7 @@ def _side(
     for comparisons in filter(None, (first, there)):
         found = _named(name, comparisons)
         if found.rows and is_folder(name):
-            return replace(found, said=f"{name!r} is taken as a row; the folder is './{name}'")
+            return replace(found, said=(f"{name!r} is taken as a row; the folder is './{name}'",))
         if found.rows:
             return found
     return _of_folder(name, pool.detail) if is_folder(name) else Side(name, Kind.METHOD, ())
@@ -114,7 +115,9 @@ def is_folder(name: str) -> bool:
 
 
 def _of_folder(name: str, details: Details) -> Side:
-    return Side(name, Kind.SET, _all(gather([Path(name)]).records, details))
+    found = gather([Path(name)])
+    aside = tuple(f"set aside: {reason}" for reason in found.aside)
+    return Side(name, Kind.SET, _all(found.records, details), aside)
 
 
 def _all(records: Iterable[TrialRecord], details: Details) -> tuple[Placed, ...]:
@@ -125,7 +128,7 @@ def _named(name: str, comparisons: Iterable[Comparison]) -> Side:
     placed = [Placed(found, row) for found in comparisons for row in found.rows]
     found = pick(name, [_listed(one) for one in placed])
     rows = tuple(placed[place] for place in found.places)
-    return Side(name, Kind.METHOD, rows, found.said)
+    return Side(name, Kind.METHOD, rows, (found.said,) if found.said else ())
 
 
 def _listed(placed: Placed) -> ListedRow:

@@ -143,7 +143,7 @@ def _put_out(
     from reports import contrast_write
 
     if form == TERMINAL and output is None:
-        contrast_write.show(found, alone, Console())
+        contrast_write.show(found, Console(), alone)
         return
     text = contrast_write.FORMATS[form if form != TERMINAL else "markdown"](found, alone)
     _write(text, output)
