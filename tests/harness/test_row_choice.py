@@ -158,12 +158,12 @@ def test_the_rows_of_a_suite_that_were_named_run_in_that_order(small, names, lab
 
 
 def test_what_is_not_as_named_is_said(small):
-    said = choose(small(), ["full", "lora", "head"]).said
+    taken, made = choose(small(), ["full", "lora", "head"]).said
 
-    assert said == (
-        "'lora' is taken as 'lora (rank=4)', the only row of this method",
+    assert taken == "'lora' is taken as 'lora (rank=4)', the only row of this method"
+    assert made == (
         "'head' has no row in the suite: it runs with its defaults and learning rate 0.1, which "
-        "was not tuned for it",
+        "was not tuned for it"
     )
 
 
