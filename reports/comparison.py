@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,12 +10,13 @@ from harness.metrics import METRICS
 from harness.numbering import Numbering
 from harness.recipe import Training
 from harness.record import TrialRecord
+from harness.row_name import RowLabel, RowName
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
 from reports.decided import mixed_settings
 from reports.round_groups import TIMED_BY, Turns, timed_again
-from reports.row import APART, Row
+from reports.row import Row
 from reports.statistics import Ratio
 from reports.times import centre_of_times, in_one_group, ratio_of_times
 
@@ -57,12 +58,29 @@ class Comparison:
         return self.details(record.key) if record else {}
 
     def find(self, method: str) -> Row | None:
-        """Return the plain row of a method: no options, and the axes of the reference row."""
-        return self._by_label.get(method)
+        """Return the plain row of a method: no options, and the axes of the reference row.
+
+        Of several (of two machines, say) none is it.
+        """
+        if method not in self._plain:
+            wanted = RowName.of(method, {}, self.reference.axis_values()) if self.rows else None
+            found = [row for row in self.rows if row.name == wanted]
+            self._plain[method] = found[0] if len(found) == 1 else None
+        return self._plain[method]
 
     @cached_property
-    def _by_label(self) -> dict[str, Row]:
-        return {row.label: row for row in self.rows}
+    def _plain(self) -> dict[str, Row | None]:
+        """Plain rows asked for before: every ratio asks for one again."""
+        return {}
+
+    def place(self, method: str) -> int | None:
+        """Return at which place among the rows the plain row of a method stands."""
+        found = self.find(method)
+        return next((place for place, row in enumerate(self.rows) if row is found), None)
+
+    def leads(self, row: Row) -> bool:
+        """Return whether a row is the reference or the baseline."""
+        return row is self.find(REFERENCE) or row is self.find(BASELINE)
 
     def ratio(self, row: Row, metric: str, to: str = REFERENCE) -> float | None:
         """Return a row's value relative to another row's; times only within one round group."""
@@ -78,7 +96,7 @@ class Comparison:
         self, row: Row, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
         """Return the ratio of times, round by round, with its interval."""
-        asked = (row.label, metric, to)
+        asked = (row.identity(), metric, to)
         if asked not in self._time_ratios:
             other = self.find(to)
             found = ratio_of_times(metric, row, other) if other else None
@@ -86,7 +104,7 @@ class Comparison:
         return self._time_ratios[asked]
 
     @cached_property
-    def _time_ratios(self) -> dict[tuple[str, str, str], Ratio | None]:
+    def _time_ratios(self) -> dict[tuple[Hashable, str, str], Ratio | None]:
         """Ratios asked for before: every writer asks for them again."""
         return {}
 
@@ -242,7 +260,8 @@ def _comparison(
         Row(label, tuple(members), tuple(turns for r in members for turns in again.get(r.key, ())))
         for label, members in zip(labels, groups, strict=True)
     ]
-    rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
+    first = RowName.of(REFERENCE, {}, reference.axis_values())
+    rows.sort(key=lambda row: row.name != first)  # the others stay in order
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
 
 
@@ -289,33 +308,18 @@ def _reference(specs: list[TrialSpec]) -> Workload:
     return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
 
 
-def _labels(groups: list[list[TrialRecord]], reference: Workload) -> list[str]:
-    """Return each row's label; where several are equal, what tells them apart is added."""
-    plain = [group[0].spec.label(beside=reference) for group in groups]
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, label in enumerate(plain):
-        places[label].append(place)
-    labels = list(plain)
-    for label, same in places.items():
-        if len(same) > 1:
-            for place, said in zip(same, _apart([groups[i] for i in same]), strict=True):
-                labels[place] = f"{label}{APART}{said}]"
+def _labels(groups: list[list[TrialRecord]], reference: Workload) -> list[RowLabel]:
+    """Return each row's label; where rows have one name, what tells them apart is added."""
+    labels = [group[0].spec.row_label(beside=reference) for group in groups]
+    places: dict[RowName, list[int]] = defaultdict(list)
+    for place, group in enumerate(groups):
+        places[group[0].spec.row_name()].append(place)
+    for same in (found for found in places.values() if len(found) > 1):
+        rows = [Row(labels[place], tuple(groups[place])).apart() for place in same]
+        told = [kind for kind in rows[0] if len({row[kind] for row in rows}) > 1]
+        for place, row in zip(same, rows, strict=True):
+            labels[place] = replace(labels[place], apart={kind: row[kind] for kind in told})
     return labels
-
-
-def _apart(groups: list[list[TrialRecord]]) -> list[str]:
-    """Return in words what tells groups of one label apart: machine, learning rate."""
-    machines = [f"machine {group[0].environment['machine_id']}" for group in groups]
-    rates = [_rate(group) for group in groups]
-    told = [named for named in (machines, rates) if len(set(named)) > 1]
-    return [", ".join(named) for named in zip(*told, strict=True)]
-
-
-def _rate(group: list[TrialRecord]) -> str:
-    found = next((rates for r in group if (rates := _rates(r))), None)
-    if found is None:
-        return "not trained"
-    return f"learning rate {found[0]:g}" + (f" to {found[1]:g}" if found[1] else "")
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:
