@@ -55,7 +55,7 @@ class RowLabel:
         options: of the method, in the order in which they were written.
         axes: those that do not go without saying.
         apart: what tells rows of one name apart: the machine, or the learning rate (``None`` is
-            not trained).
+            not trained; text has both ends of one that ends above 0).
     """
 
     method: str
@@ -140,7 +140,14 @@ def _option(text: str, item: str) -> tuple[str, Any]:
 def _apart_in_words(kind: str, value: str | float | None) -> str:
     if kind == MACHINE:
         return f"machine {in_label(str(value))}"
-    return NOT_TRAINED if value is None else f"learning rate {rate_in_words(float(value))}"
+    if value is None:
+        return NOT_TRAINED
+    return f"learning rate {value if isinstance(value, str) else rate_in_words(value)}"
+
+
+def rate_or_both_ends(rate: float, final: float) -> str | float:
+    """Return what tells rows apart by their learning rate: it, or both ends if it ends above 0."""
+    return f"{rate_in_words(rate)} to {rate_in_words(final)}" if final else rate
 
 
 def rate_in_words(rate: float) -> str:
@@ -156,7 +163,8 @@ def _apart_of_words(text: str, words: str) -> tuple[str, str | float | None]:
         return MACHINE, leading_name(words.removeprefix("machine "))[0]
     try:
         if words.startswith("learning rate "):
-            return LEARNING_RATE, float(words.removeprefix("learning rate "))
+            rate, _, final = words.removeprefix("learning rate ").partition(" to ")
+            return LEARNING_RATE, rate_or_both_ends(float(rate), float(final or 0))
     except ValueError:
         pass
     raise BadInput(

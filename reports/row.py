@@ -8,7 +8,14 @@ from statistics import median
 
 from harness.metrics import METRICS
 from harness.record import Status, TrialRecord, Value
-from harness.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
+from harness.row_name import (
+    LEARNING_RATE,
+    MACHINE,
+    Apart,
+    RowLabel,
+    RowName,
+    rate_or_both_ends,
+)
 from harness.spec import TrialSpec
 from reports.round_groups import Turns, turns_of
 from reports.statistics import Summary, mean_and_range, median_and_quartiles
@@ -43,7 +50,10 @@ class Row:
     def apart(self) -> Apart:
         """Return what may tell the row from others of its name."""
         spec = self.trained()
-        rate = spec.training.learning_rate if spec and spec.training else None
+        if spec is None or spec.training is None:
+            return {MACHINE: self.machine(), LEARNING_RATE: None}
+        training = spec.training
+        rate = rate_or_both_ends(training.learning_rate, training.final_learning_rate)
         return {MACHINE: self.machine(), LEARNING_RATE: rate}
 
     def identity(self) -> Hashable:
