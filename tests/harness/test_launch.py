@@ -19,7 +19,7 @@ from harness.errors import BadInput
 from harness.launch import local
 from harness.launch.inline import InlineLauncher
 from harness.launch.limits import Limits
-from harness.launch.local import Inside, LocalLauncher
+from harness.launch.local import LocalLauncher
 from harness.launch.run import Runner
 from harness.recipe import Training
 from harness.record import Status
