@@ -4,21 +4,27 @@
 whose name, file or test holds one of the words. Ends with exit code 1 if a fault survives.
 """
 
+import importlib
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import tomllib
+import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FAULTS = Path(__file__).with_name("faults")
 NOT_COPIED = (".git", ".tox", ".*_cache", "__pycache__", "*.egg-info", "build", "local")
-PASSED, FAILED = 0, 1  # pytest's exit codes; all others say that no test ran as it should
+PRELOADED = ("torch", "torch._dynamo", "timm", "scipy.stats", "pandas", "matplotlib.pyplot")
+PASSED, FAILED, BROKEN = 0, 1, 3  # pytest's exit codes; the last is that of its own errors
 LONGEST_SECONDS = 1800  # for all tests together; a fault may make a test wait for ever
 CAUGHT = "caught"
 
@@ -63,30 +69,43 @@ def read() -> list[Fault]:
 
 
 def run_tests(tree: Path, tests: list[str]) -> tuple[int | None, str]:
-    """Run tests of a copy, stopping at the first that fails.
+    """Run tests of a copy in a process of their own, stopping at the first that fails.
 
     Returns:
         pytest's exit code, ``None`` if it had to be ended, and what it printed.
     """
-    command = [sys.executable, "-m", "pytest", *tests, "-q", "-x", "-rfE", "--tb=line"]
-    command += ["-p", "no:cacheprovider", "--benchmark-disable"]
+    options = ["-q", "-x", "-rfE", "--tb=line", "-p", "no:cacheprovider", "--benchmark-disable"]
+    options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what is loaded already
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
+        child = os.fork()
+        if child == 0:
+            _be_pytest(tree, printed.fileno(), [*options, *tests])
+        _, status = os.waitpid(child, 0)
+        with suppress(ProcessLookupError):  # what a test leaves behind must not disturb the next
+            os.killpg(child, signal.SIGKILL)
+        printed.seek(0)
+        return os.WEXITSTATUS(status) if os.WIFEXITED(status) else None, printed.read()
+
+
+def _be_pytest(tree: Path, output: int, arguments: list[str]) -> NoReturn:
+    """Do in this process what pytest does that is started in a copy and prints into a file."""
+    os.setsid()
+    signal.alarm(LONGEST_SECONDS)  # which ends it
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.chdir(tree)
+    sys.path[0] = str(tree)
     # Bytecode of one fault would be taken for that of the next: it is known by second and size.
-    environment = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    with subprocess.Popen(
-        command,
-        cwd=tree,
-        env=environment | {"COLUMNS": "200"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        try:
-            printed, _ = process.communicate(timeout=LONGEST_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return None, ""
-    return process.returncode, printed
+    sys.dont_write_bytecode = True
+    os.environ |= {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "200"}
+    code = BROKEN
+    try:
+        code = int(pytest.main(arguments))
+    except Exception:  # noqa: BLE001 - a fault may break anything
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def plant(tree: Path, fault: Fault) -> tuple[str, str]:
@@ -120,6 +139,8 @@ def results(tree: Path, faults: list[Fault]) -> Iterator[tuple[Fault, str, str]]
     Raises:
         ValueError: a test fails as it is.
     """
+    for name in PRELOADED:  # seconds each; the project itself is loaded anew for every fault
+        importlib.import_module(name)
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_COPIED))
     code, printed = run_tests(tree, sorted({fault.test for fault in faults}))
     if code != PASSED:
