@@ -1,8 +1,8 @@
-"""What becomes of a trial's passes: one outcome, and notes that belong to its numbers."""
+"""What becomes of a trial's passes: one outcome, and each note once."""
 
 import pytest
 
-from harness.assembly import TIMING, make_record, stored_result
+from harness.assembly import make_record
 from harness.record import Status
 from harness.trial import PassResult
 
@@ -30,11 +30,8 @@ def test_the_outcome_is_that_of_the_first_pass_that_did_not_complete(assemble):
     assert record.outcome.reason == "memory pass: late"
 
 
-def test_notes_about_times_go_with_the_times_they_are_about(assemble):
-    """A record that is timed again keeps what was noted about its memory, and that alone."""
-    notes = [f"{TIMING}3 of 5 visits were disturbed", "counted peak differs"]
-    before = assemble(memory=PassResult(reading=EMPTY | {"notes": notes}))
-    after = assemble(clock=PassResult(reading=EMPTY), stored=stored_result(before, {}))
+def test_a_note_of_several_passes_is_said_once(assemble):
+    noted = PassResult(reading=EMPTY | {"notes": ["the device is slowed down", "a note"]})
+    other = PassResult(reading=EMPTY | {"notes": ["the device is slowed down"]})
 
-    assert before.notes == notes
-    assert after.notes == ["counted peak differs"]
+    assert assemble(clock=noted, memory=other).notes == ["the device is slowed down", "a note"]
