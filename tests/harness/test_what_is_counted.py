@@ -2,6 +2,7 @@
 
 import torch
 
+from harness.meters import process
 from harness.meters.counted import Category, LiveBytes
 from harness.profiler import memory, memory_pass
 from methods import load
@@ -26,6 +27,27 @@ def test_what_was_given_a_category_is_not_held_after_the_forward_pass():
         live.enter_phase("backward")
 
     assert live.held_after_forward == kept.nbytes
+
+
+def test_what_lives_from_forward_to_backward_is_saved_and_all_else_temporary():
+    """At the peak, in the backward pass, 4000 bytes from the forward pass and 40 made since."""
+    with LiveBytes() as live:
+        kept = torch.ones(1000)
+        live.enter_phase("backward")
+        made = torch.ones(10)
+        at_peak = live.at_peak()[""]
+        del made, kept
+
+    assert at_peak == {Category.SAVED_ACTIVATIONS: 4000, Category.TEMPORARIES: 40}
+
+
+def test_the_kernel_counts_in_kilobytes_of_1024(tmp_path, monkeypatch):
+    status = tmp_path / "status"
+    status.write_text("VmHWM:\t    2000 kB\nVmRSS:\t    1000 kB\n")
+    monkeypatch.setattr(process, "STATUS", status)
+
+    assert process.resident_bytes() == 1000 * 1024
+    assert process.high_water_bytes() == 2000 * 1024
 
 
 def test_the_peak_is_a_steady_steps_and_the_first_steps_stands_beside_it(make_spec):
