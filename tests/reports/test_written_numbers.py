@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports import table, units
+from reports import table, units, words
 from reports.columns import COLUMNS
 from reports.comparison import compare
 from reports.excerpt import excerpt
@@ -84,17 +84,33 @@ def test_accuracy_over_time_is_read_at_the_shortest_training(make, no_details):
     """Full ends at 0.8, so 0.76 is asked for; bsr is done after 4 s, so that is the budget.
 
     Full reaches it with both seeds at 10 s, and has read 0.4 after 4 s. bsr reaches it with one
-    seed of two, after 4 s; after 4 s it has 0.9 and 0.6.
+    seed of two, after 4 s; after 4 s it has 0.9 and 0.6. head ends higher than full.
     """
     records = [make("full", seed=s, **curve([4.0, 10.0], [0.4, 0.8])) for s in (0, 1)]
     records += [make("bsr", seed=0, **curve([2.0, 4.0], [0.5, 0.9]))]
     records += [make("bsr", seed=1, **curve([2.0, 4.0], [0.5, 0.6]))]
+    records += [make("head", seed=s, **curve([3.0, 5.0], [0.5, 0.95])) for s in (0, 1)]
     ((_, titles, rows),) = table.curves(only(records, no_details))
 
     assert titles[4:] == ["s to 0.760", "accuracy in 4.0 s"]
     assert rows == [
         ["full", "2", "10.0", "0.800", "10.0", "0.400"],
         ["bsr", "2", "4.0", "0.750", "4.0 (1 never)", "0.750"],
+        ["head", "2", "5.0", "0.950", "5.0", "0.500"],
+    ]
+
+
+def test_a_note_of_one_row_is_not_said_of_all(make, no_details):
+    records = [make("full", peak_counted_bytes=MIB), make("bsr", peak_counted_bytes=MIB)]
+    both, one = ["the clock is old"], ["the device is slowed down"]
+    noted = [
+        record.model_copy(update={"notes": notes})
+        for record, notes in zip(records, (both + one, both), strict=True)
+    ]
+
+    assert words.doubts(only(noted, no_details)) == [
+        "all rows: the clock is old",
+        "full: the device is slowed down",
     ]
 
 
