@@ -80,7 +80,8 @@ def check(method: str) -> None:
 
     METHOD is a name, several joined by '+', or FILE:CLASS. Each promise is tried on a tiny vision
     transformer in a few seconds; what is broken is said in words, with the line where it is known.
-    Ends with exit code 1 if anything is.
+    Ends with exit code 1 if anything is. Whether a method does what its source says, no promise
+    can show; what is left to its own tests stands at the end.
 
     \b
     Examples:
@@ -90,8 +91,9 @@ def check(method: str) -> None:
     import methods
     from harness.conformance.checks import examine
     from harness.conformance.subject import Subject
+    from harness.conformance.unseen import unseen
 
-    methods.load(method)
+    kinds = methods.load(method).kinds
     broken = 0
     for found in examine(Subject(method, methods.find, methods.load)):
         click.echo(f"{'BROKEN' if found.broken else 'ok    '} {found.check.promise()}")
@@ -105,4 +107,7 @@ def check(method: str) -> None:
     if broken:
         click.echo(f"{method} breaks {broken} promise{'' if broken == 1 else 's'}", err=True)
         sys.exit(FAILED)
-    click.echo(f"{method} keeps every promise")
+    click.echo(f"{method} keeps every promise that can be examined without knowing what it is for")
+    click.echo("left to tests of its own, which compare it with its source or a slow obvious way:")
+    for line in unseen(kinds):
+        click.echo(f"- {line}")

@@ -27,6 +27,7 @@ DIRECTIONS = 48  # random directions: the error's estimate is good to about a fi
 DIRECTIONS_IF_EXACT = 4  # that something is wrong at all, any one direction shows
 NUDGE = 1e-6
 EXACT_ERROR = 1e-6
+IN_TRAINING = "in training only"
 FLOP_SHARE = 0.1  # LoRA of rank 8 on a width of 32 adds 8 %; what is added is small elsewhere
 
 
@@ -55,25 +56,29 @@ def _same(now: Tensor, then: Tensor) -> bool:
 
 
 def forward_promise(subject: Subject) -> None:
-    """Logits equal the untouched model's exactly when the method says so."""
+    """Logits equal the untouched model's in training and evaluation when the method says so."""
     images, _ = tiny_batch()
     given = images.clone()
     method = subject.method()
-    logits, plain = method.prepare(tiny_model())(images), tiny_model()(given)
-    require(
-        torch.equal(images, given),
-        "the forward pass changed the images it was given in place: work on a copy",
-    )
-    require(
-        logits.shape == plain.shape,
-        f"logits have shape {list(logits.shape)}, expected {list(plain.shape)}",
-    )
-    same = torch.allclose(logits, plain, atol=ROUNDING)
+    made, untouched = method.prepare(tiny_model()), tiny_model()
+    same, apart = True, 0.0
+    for training in (True, False):
+        logits, plain = made.train(training)(images), untouched.train(training)(given)
+        require(
+            torch.equal(images, given),
+            "the forward pass changed the images it was given in place: work on a copy",
+        )
+        require(
+            logits.shape == plain.shape,
+            f"logits have shape {list(logits.shape)}, expected {list(plain.shape)}",
+        )
+        same = same and torch.allclose(logits, plain, atol=ROUNDING)
+        apart = max(float((logits - plain).detach().abs().max()), apart)
     require(
         method.exact_forward == same,
         f"exact_forward is {method.exact_forward}, and the logits are "
         f"{'those' if same else 'not those'} of the untouched model (largest difference "
-        f"{float((logits - plain).detach().abs().max()):.2g})",
+        f"{apart:.2g})",
     )
 
 
@@ -170,7 +175,10 @@ def _held_bytes(method: Method) -> int:
 
 
 def passes_on_the_tokens_it_declares(subject: Subject) -> None:
-    """Each block's MLP sees as many tokens as tokens() says; FLOPs follow from them."""
+    """Each block's MLP sees as many tokens as tokens() says; FLOPs follow from them.
+
+    In evaluation, too, unless the card says that tokens change *in training only*.
+    """
     method = subject.method()
     images, _ = tiny_batch()
     model = tiny_model()
@@ -184,6 +192,13 @@ def passes_on_the_tokens_it_declares(subject: Subject) -> None:
     require(
         tuple(seen) == declared,
         f"tokens({TOKENS}) declares {list(declared)}, and the blocks' MLPs saw {seen}",
+    )
+    seen.clear()
+    made.eval()(images)
+    require(
+        tuple(seen) == declared or IN_TRAINING in subject.card(),
+        f"tokens({TOKENS}) declares {list(declared)}, and in evaluation the blocks' MLPs saw "
+        f"{seen}: if that is meant, say {IN_TRAINING!r} in the docstring",
     )
     added = 2 * BATCH * method.added_macs(declared, WIDTH)
     counted, expected = flops.by_phase["forward"], _forward_flop(declared) + added

@@ -37,6 +37,12 @@ class Subject:
         """Return the method with its default options."""
         return self.load(self.name)
 
+    def card(self) -> str:
+        """Return the docstrings of the method, or of all parts, each line break a space."""
+        return " ".join(
+            " ".join(str(self.find(part).__doc__).split()) for part in self.name.split("+")
+        )
+
     def prepared(self, seed: int = 0) -> nn.Module:
         """Return a tiny model that the method has prepared."""
         return self.method().prepare(tiny_model(seed))

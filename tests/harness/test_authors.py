@@ -5,7 +5,10 @@ import sys
 import pytest
 
 import methods
+from harness.conformance.unseen import UNSEEN
 from harness.errors import BadInput
+from harness.method import Kind
+from methods.parts import tokens
 
 KINDS = ("bsr", "full", "int8", "lora")
 
@@ -191,3 +194,26 @@ def test_a_broken_promise_names_the_check_and_ends_with_1(typed, tmp_path):
     assert code == 1
     assert "exact_forward is False, and the logits are those of the untouched model" in printed
     assert "the check: harness/conformance/promises.py:" in printed
+
+
+def test_check_says_that_it_does_not_see_which_tokens_are_dropped(typed, monkeypatch):
+    """A BSR that keeps what it should drop keeps every promise; tests/methods/test_bsr.py fails."""
+    drop = tokens.drop
+
+    def drop_the_best(x, attention, kept, *, fuse):
+        return drop(x, 1 - attention, kept, fuse=fuse)
+
+    monkeypatch.setattr(tokens, "drop", drop_the_best)
+    code, printed = typed("check", "bsr")
+
+    assert (code, "BROKEN" in printed) == (0, False)
+    assert "bsr keeps every promise that can be examined without knowing what it is for" in printed
+    assert "left to tests of its own" in printed
+    assert "- which tokens are dropped: it is seen how many go" in printed
+    assert "- which parameters train" in printed
+
+
+def test_check_says_of_every_kind_what_it_does_not_see(typed):
+    """Each line is for one kind of change; a method gets those of its own kinds."""
+    assert set(Kind) == set(UNSEEN)
+    assert "- which tokens are dropped" not in typed("check", "head")[1]

@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -225,23 +224,52 @@ def worker_of(node):
     return None
 
 
-def test_a_killed_worker_loses_and_doubles_nothing(make_cluster, make_spec, nodes):
-    """The process that has the trial is killed with it; the node gets it again."""
-    killed = []
+GATED = """
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from methods.full import FullFineTuning
+
+@dataclass(frozen=True)
+class Gated(FullFineTuning):
+    '''Trains as soon as a file is there.'''
+
+    def prepare(self, model):
+        while not Path(GATE).exists():
+            time.sleep(0.01)
+        return model
+"""
+
+
+@pytest.fixture
+def kill_first(nodes, tmp_path):
+    """Kill the first process that has a trial on the second node, and then open the gate.
+
+    Returns the name of the gated method and a list of what was killed.
+    """
+    gate, method, killed, over = tmp_path / "gate", tmp_path / "gated.py", [], threading.Event()
+    method.write_text(f"GATE = {str(gate)!r}\n{GATED}")
 
     def kill():
-        ends = time.monotonic() + 120
-        while not (found := worker_of(nodes[1])) and time.monotonic() < ends:
-            time.sleep(0.02)
+        while not (found := worker_of(nodes[1])) and not over.wait(0.02):
+            pass
         if found:
             os.kill(found, signal.SIGKILL)
             killed.append(found)
+        gate.touch()
 
     killer = threading.Thread(target=kill)
     killer.start()
-    one = make_cluster(label="jetson")
-    (record,) = one.run([make_spec(training=Training(steps=400, learning_rate=0.01))])
+    yield f"{method}:Gated", killed
+    over.set()  # whatever became of the test, nobody of the next one's is killed
     killer.join()
+
+
+def test_a_killed_worker_loses_and_doubles_nothing(make_cluster, make_spec, kill_first):
+    """The process that has the trial is killed with it; the node gets it again."""
+    method, killed = kill_first
+    one = make_cluster(label="jetson")
+    (record,) = one.run([make_spec(method, training=Training(steps=1, learning_rate=0.01))])
 
     assert killed
     assert any(line.endswith("its unit goes again") for line in one.watcher.said)

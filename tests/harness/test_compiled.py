@@ -70,7 +70,7 @@ def test_a_compiled_step_is_timed_and_allocated_and_says_what_it_lacks(launcher,
     held = 4 * 3 * 16 * 16 * 4 + 4 * 8 + 2 * weights
 
     assert [(Status.COMPLETED, "")] * 5 == [(r.status, r.reason) for r in results.values()]
-    assert read["compile_seconds"] > 10 * max(read["step_seconds"])
+    assert read["compile_seconds"] > max(read["step_seconds"])  # which would hold it else
     assert held < read["peak_allocated_bytes"] < held + 2 * weights
     assert {NOT_COUNTED} == {record.missing[name] for name in COUNTED}
     assert {None} == {read[name] for name in (*COUNTED, "peak_estimated_bytes")}

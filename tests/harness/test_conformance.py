@@ -163,6 +163,35 @@ class HidesTokens(Honest):
         return (entering - 1,) * depth
 
 
+class DropsInTrainingAlone(Honest):
+    """Drops every second token before block 6, as long as it trains."""
+
+    exact_forward = False
+
+    def prepare(self, model):
+        super().prepare(model)
+        model.blocks[6].register_forward_pre_hook(
+            lambda block, inputs: (inputs[0][:, ::2],) if block.training else None
+        )
+        return model
+
+    def tokens(self, entering, depth=12):
+        return (entering,) * 6 + ((entering + 1) // 2,) * 6
+
+
+class SaysThatItDropsInTrainingAlone(DropsInTrainingAlone):
+    """Drops every second token before block 6, in training only."""
+
+
+class ChangesLogitsInEvaluation(Honest):
+    def prepare(self, model):
+        super().prepare(model)
+        model.register_forward_hook(
+            lambda model, _, logits: logits if model.training else 2 * logits
+        )
+        return model
+
+
 class OverflowsInHalf(Honest):
     def prepare(self, model):
         super().prepare(model)
@@ -223,7 +252,7 @@ BROKEN = {
         *(ReturnsNothing, CopiesParameters),
         *(ChangesNumbers, ChangesTheType),
     ),
-    "forward_promise": (ChangesLogits, ChangesTheImages),
+    "forward_promise": (ChangesLogits, ChangesTheImages, ChangesLogitsInEvaluation),
     "gradient_promise": (WrongGradient, LooseBound),
     "ten_steps_learn_and_move_the_trained_and_only_those": (
         *(MovesTheFrozen, TrainsNothing),
@@ -231,7 +260,7 @@ BROKEN = {
     ),
     "same_seed_same_gradients": (ActsAtRandom,),
     "holds_less_than_full_fine_tuning": (SavesNothing,),
-    "passes_on_the_tokens_it_declares": (HidesTokens,),
+    "passes_on_the_tokens_it_declares": (HidesTokens, DropsInTrainingAlone),
     "runs_in_bf16_near_fp32": (OverflowsInHalf,),
     "state_dict_round_trip": (ForgetsItsState,),
     "says_that_a_model_is_prepared_already": (PreparesTwice,),
@@ -297,3 +326,9 @@ def test_what_an_authors_code_raises_is_said_with_its_line(tmp_path):
 )
 def test_what_the_other_promises_need_is_the_only_thing_said(cls, check):
     assert set(broken_by(cls)) == {check}
+
+
+def test_tokens_may_change_in_training_only_if_the_card_says_so():
+    (check,) = [known for known in CHECKS if known.name() == "passes_on_the_tokens_it_declares"]
+
+    assert not examined(check, subject_of(SaysThatItDropsInTrainingAlone)).broken

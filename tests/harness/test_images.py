@@ -110,6 +110,13 @@ def test_evaluation_reads_every_image_in_order(split):
     assert torch.cat([labels for _, labels in batches]).tolist() == list(range(10))
 
 
+def test_evaluation_augments_nothing(split):
+    way = preprocess(augmentation="crop-flip")
+    ((images, _),) = evaluation_batches(split, way, 10)
+
+    assert torch.equal(images, torch.stack([way.evaluation(image) for image in split.images]))
+
+
 def test_noise_has_a_batch_for_every_class():
     found = data.load("noise", 5, 0)
     (images, labels), *_ = training_batches(found.train, preprocess(), 0, range(1), 5)

@@ -1,15 +1,16 @@
 """Passes in processes of their own, and what a suite's run does with them."""
 
 import gc
-import multiprocessing.forkserver
+import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,7 +20,7 @@ from harness.errors import BadInput
 from harness.launch import local
 from harness.launch.inline import InlineLauncher
 from harness.launch.limits import Limits
-from harness.launch.local import Inside, LocalLauncher
+from harness.launch.local import LocalLauncher
 from harness.launch.run import Runner
 from harness.recipe import Training
 from harness.record import Status
@@ -132,21 +133,48 @@ def test_a_pass_that_hangs_is_ended(broken, make_spec):
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 3 s")
 
 
-def test_the_time_of_a_pass_begins_when_it_does(launcher, make_spec):
-    """A server that still loads torch takes none of it, nor does what is checked beforehand."""
-    launcher.perform("flops", make_spec())
-    server = multiprocessing.forkserver._forkserver._forkserver_pid
-    os.kill(server, signal.SIGSTOP)
-    threading.Timer(6, os.kill, (server, signal.SIGCONT)).start()
-    result = launcher._call(_nothing, inside=Inside(limits=Limits(timeout_seconds=5)))
+@pytest.fixture
+def answering(launcher):
+    """Return a child that lives, the end its answers are read from, and what sends them."""
+    lives, stays_open = os.pipe()
+    receiver, sender = launcher._context.Pipe(duplex=False)
+    with receiver, sender:
+        yield SimpleNamespace(sentinel=lives), receiver, lambda line: local._send(sender, line)
+    os.close(lives)
+    os.close(stays_open)
+
+
+def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
+    """An hour in which the server still loads torch takes none of a pass's ten minutes."""
+    child, receiver, send = answering
+    really, waits = local.wait, []
+
+    def answer_the_second_time(ready, left):
+        waits.append(left)
+        if len(waits) == 2 and left > 0:
+            send(json.dumps(asdict(PassResult())))
+        return really(ready, left)
+
+    monkeypatch.setattr(local, "wait", answer_the_second_time)
+    began = time.monotonic()
+    send(str(began))
+    result = local._wait(child, receiver, began - 3600, 600.0)
 
     assert result.status == Status.COMPLETED
-    assert result.start_seconds > 5
+    assert result.start_seconds == pytest.approx(3600)
+
+
+def test_the_time_of_a_pass_ends_when_it_is_spent(answering):
+    """It began an hour ago, and has ten minutes."""
+    child, receiver, send = answering
+    send(str(time.monotonic() - 3600))
+    result = local._wait(child, receiver, time.monotonic() - 3600, 600.0)
+
+    assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 600 s")
+
+
+def test_what_is_checked_beforehand_has_no_limit(make_spec):
     assert LocalLauncher(methods.load, Limits(1e-6)).check(make_spec()).status == Status.COMPLETED
-
-
-def _nothing(*_):
-    return {}
 
 
 @pytest.mark.parametrize(
@@ -159,10 +187,9 @@ def test_what_a_pass_starts_ends_with_it(how, status, broken, launcher, make_spe
         "memory", make_spec(broken, options={"how": how, "counter": str(place)})
     )
     left = Path(f"/proc/{place.read_text()}")
-    _wait_until(lambda: _is_dead(left), seconds=5)
 
     assert result.status == status
-    assert _is_dead(left)
+    assert _becomes(lambda: _is_dead(left))
 
 
 def _is_dead(process):
@@ -222,31 +249,52 @@ LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="no other system ends children with parents")
-def test_a_trial_ends_with_its_killed_run(broken, make_spec, tmp_path):
-    """Nobody is left to wait for it, and the next run would be measured beside it."""
-    runs = {}
-    for how in (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP):
-        place = tmp_path / how.name
+@pytest.fixture
+def start_hanging(broken, make_spec, tmp_path):
+    """Return a starter of runs whose trial hangs; what a test leaves of them is killed."""
+    started = []
+
+    def start(name):
+        place = tmp_path / name
         spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
         command = [sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()]
-        runs[how] = subprocess.Popen(command, cwd=ROOT), place
-    for how, (run, place) in runs.items():
-        _wait_until(lambda place=place: place.exists())
-        trial = Path(f"/proc/{place.read_text()}")
-        was_there = not _is_dead(trial)
-        run.send_signal(how)
+        started.append((subprocess.Popen(command, cwd=ROOT), place))
+        return started[-1]
+
+    yield start
+    for run, place in started:
+        run.kill()
         run.wait()
-        _wait_until(lambda trial=trial: _is_dead(trial), seconds=5)
+        if place.exists() and not _is_dead(Path(f"/proc/{place.read_text()}")):
+            with suppress(ProcessLookupError):
+                os.kill(int(place.read_text()), signal.SIGKILL)
 
-        assert was_there
-        assert _is_dead(trial)
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system ends children with parents")
+def test_a_trial_ends_with_its_killed_run(start_hanging):
+    """Nobody is left to wait for it, and the next run would be measured beside it."""
+    ways = signal.SIGKILL, signal.SIGTERM, signal.SIGHUP
+    runs = [start_hanging(way.name) for way in ways]
+    for way, (run, place) in zip(ways, runs, strict=True):
+        assert _becomes(place.exists, seconds=600)  # three runs load torch beside each other
+        trial = Path(f"/proc/{place.read_text()}")
+        assert not _is_dead(trial)
+        run.send_signal(way)
+        run.wait()
+
+        assert _becomes(lambda trial=trial: _is_dead(trial))
 
 
-def _wait_until(holds, seconds=300):  # a machine with too much to do loads torch in minutes
+def _becomes(holds, seconds=60):
+    """Wait until something holds, and return whether it did in so much time.
+
+    The kernel ends processes within milliseconds, and a machine with too much to do within
+    seconds: the minute is for that.
+    """
     ends = time.monotonic() + seconds
     while not holds() and time.monotonic() < ends:
         time.sleep(0.05)
+    return holds()
 
 
 def test_a_pass_leaves_nothing_behind_for_the_next(launcher, make_spec):
@@ -528,12 +576,15 @@ def test_a_pass_result_survives_the_stage(make_runner, tmp_path):
     assert PassResult(**store.staged("k", "clock")) == result
 
 
-def test_the_parent_sleeps_while_a_pass_runs(broken, make_spec):
-    """Whatever it did would be done beside the measurement."""
-    launcher = LocalLauncher(methods.load, Limits(timeout_seconds=4))
+def test_the_parent_sleeps_while_a_pass_runs(broken, launcher, make_spec):
+    """Whatever it did would be done beside the measurement.
+
+    Read on the clock of this process's own work, which stands still while others have the cores.
+    """
     launcher.perform("flops", make_spec())  # starts the server
+    hanging = LocalLauncher(methods.load, Limits(timeout_seconds=4))
     before = time.process_time()
-    launcher.perform("flops", make_spec(broken, options={"how": "hang"}))
+    hanging.perform("flops", make_spec(broken, options={"how": "hang"}))
 
     assert time.process_time() - before < 0.4
 

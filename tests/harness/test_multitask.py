@@ -177,6 +177,17 @@ def test_each_task_has_an_optimizer_step_and_what_is_the_others_stays(make_multi
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
+def test_the_loss_of_a_step_is_the_mean_over_tasks(make_multitask):
+    """At a rate of 0 the second task's turn finds the weights that the first one's did."""
+    job, (images, labels) = job_and_batch(make_multitask(), load)
+    set_learning_rate(job, 0.0)
+    batches = zip(turns(job.model), images.split(2), labels.split(2), strict=True)
+    with torch.no_grad():
+        losses = [cross_entropy(job.model(own), targets).item() for _, own, targets in batches]
+
+    assert training_step(job, images, labels) == pytest.approx(sum(losses) / 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_an_optimizer_in_the_backward_pass_gives_the_same_bits(optimizer, make_multitask):
     jobs = []

@@ -13,7 +13,7 @@ from harness.training import (
     set_learning_rate,
     train,
 )
-from harness.workload import data
+from harness.workload import data, models
 from methods import load
 
 
@@ -47,6 +47,16 @@ def test_the_head_begins_as_asked(head, make_spec):
     else:
         assert weight.abs().max() <= {"zero": 0.0, "tiny": 1.2e-4}[head]
         assert (weight.std() > 1e-5) == (head == "tiny")
+
+
+def test_a_tiny_head_begins_without_biases(make_spec):
+    """Timm's own heads begin so, too; let this one begin otherwise."""
+    model = begin(make_spec(), load).model
+    torch.nn.init.ones_(model.head.bias)
+    models.begin_head(model, "tiny")
+
+    assert not model.head.bias.any()
+    assert model.head.weight.any()
 
 
 @pytest.mark.parametrize("in_backward", [False, True])

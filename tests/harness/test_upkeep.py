@@ -110,7 +110,9 @@ def test_half_a_file_is_removed_once_nobody_can_be_writing_it(folder):
     young, old = folder / "records" / ".a.json.x", folder / "details" / ".b.json.y"
     for path in (young, old):
         path.write_text("{")
-    os.utime(old, (time.time() - IN_FLIGHT_SECONDS - 1,) * 2)
+    now = time.time()
+    os.utime(young, (now + 3600,) * 2)  # however long this test is kept waiting
+    os.utime(old, (now - IN_FLIGHT_SECONDS - 1,) * 2)
     repair(folder)
 
     assert young.exists()

@@ -115,6 +115,16 @@ def test_equals_the_slow_obvious_way(
             assert ours.grad is None
 
 
+@pytest.mark.parametrize("fuse", [True, False])
+def test_drops_the_same_tokens_in_evaluation(fuse, make_vit, batch):
+    """Inference gets cheaper, too: the head reads what few tokens made of the class token."""
+    images = batch[0][:4].double()
+    model = methods.load("bsr", fuse=fuse).prepare(make_vit().double()).eval()
+    expected = slow_forward(make_vit().double(), images, (3, 6, 9), 0.5, fuse)
+
+    torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-10)
+
+
 def test_ranks_tokens_by_attention_and_equal_ones_by_position():
     x = torch.arange(8.0).reshape(1, 8, 1)  # the class token 0 and others 1 to 7
     attention = torch.tensor([[0.1, 0.3, 0.1, 0.3, 0.1, 0.3, 0.1]])

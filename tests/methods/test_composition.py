@@ -110,8 +110,9 @@ def test_only_a_method_that_says_so_refines_another(make_vit):
         methods.load("head").refine(make_vit())
 
 
-def test_the_steps_of_a_composition_reach_its_parts(make_vit, batch):
-    method = methods.load("evit+checkpoint", evit={"shrink_start": 1, "fuse": False})
+@pytest.mark.parametrize("name", ["evit+checkpoint", "checkpoint+evit"])
+def test_the_steps_of_a_composition_reach_its_parts(name, make_vit, batch):
+    method = methods.load(name, evit={"shrink_start": 1, "fuse": False})
     model = method.prepare(make_vit())
     seen = []
     model.blocks[3].mlp.register_forward_hook(lambda *call: seen.append(call[-1].shape[1]))

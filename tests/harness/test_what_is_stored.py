@@ -1,0 +1,37 @@
+"""What becomes of a trial's passes: one outcome, and each note once."""
+
+import pytest
+
+from harness.assembly import make_record
+from harness.record import Status
+from harness.trial import PassResult
+
+EMPTY = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+
+
+@pytest.fixture
+def assemble(make_spec):
+    """Return what puts passes together into a record."""
+
+    def made(**passes):
+        return make_record("key", make_spec(), passes, {"machine_id": "m"})[0]
+
+    return made
+
+
+def test_the_outcome_is_that_of_the_first_pass_that_did_not_complete(assemble):
+    record = assemble(
+        clock=PassResult(reading=EMPTY),
+        memory=PassResult(Status.TIMEOUT, "late"),
+        flops=PassResult(Status.CRASHED, "broken"),
+    )
+
+    assert record.outcome.status is Status.TIMEOUT
+    assert record.outcome.reason == "memory pass: late"
+
+
+def test_a_note_of_several_passes_is_said_once(assemble):
+    noted = PassResult(reading=EMPTY | {"notes": ["the device is slowed down", "a note"]})
+    other = PassResult(reading=EMPTY | {"notes": ["the device is slowed down"]})
+
+    assert assemble(clock=noted, memory=other).notes == ["the device is slowed down", "a note"]

@@ -1,0 +1,99 @@
+"""What the clocks time and what they leave out, with clocks and counters that are set by hand."""
+
+from dataclasses import dataclass, field
+
+import pytest
+
+from harness import training
+from harness.checkpoint import Checkpoint
+from harness.devices.cpu import Cpu
+from harness.profiler import clock_pass
+from harness.recipe import Training
+from harness.spec import Profile
+from harness.training import begin, train
+from harness.workload import data
+from methods import load
+from methods.full import FullFineTuning
+
+STEP_SECONDS, READING_SECONDS = 1.0, 100.0
+
+
+@dataclass(frozen=True)
+class Noting(FullFineTuning):
+    """Full fine-tuning that notes in which mode the model runs."""
+
+    modes: list = field(default_factory=list)
+
+    def prepare(self, model):
+        model.register_forward_pre_hook(lambda model, _: self.modes.append(model.training))
+        return model
+
+
+def test_steps_are_timed_in_training_mode_and_evaluation_in_its_own(make_spec):
+    """One step of warm-up, three timed, two by phase; one evaluation of warm-up, three timed."""
+    method = Noting()
+    profile = Profile(rounds=1, steps=3, warmup_steps=1)
+    clock_pass(make_spec(profile=profile), lambda _: method)
+
+    assert method.modes == [True] * (1 + 3 + 2) + [False] * (1 + 3)
+
+
+def test_joules_are_those_of_an_image(make_spec, monkeypatch):
+    """A counter that rises by 24 J over three steps of four images: 2 J an image."""
+    readings = iter((100.0, 124.0))
+    monkeypatch.setattr(Cpu, "energy_counter", lambda _: lambda: next(readings))
+    profile = Profile(rounds=1, steps=3, warmup_steps=0)
+    read = clock_pass(make_spec(profile=profile, batch=4), load).measurements
+
+    assert read["joules_per_image"] == [2.0]
+
+
+@pytest.fixture
+def by_hand(monkeypatch):
+    """Let each step take 1 s and each reading of the curve 100 s on a clock set by hand."""
+    now = [0.0]
+    step, read = training.training_step, training.accuracies
+
+    def timed_step(*arguments, **more):
+        now[0] += STEP_SECONDS
+        return step(*arguments, **more)
+
+    def timed_reading(*arguments):
+        now[0] += READING_SECONDS
+        return read(*arguments)
+
+    monkeypatch.setattr(training, "training_step", timed_step)
+    monkeypatch.setattr(training, "accuracies", timed_reading)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+
+
+def test_the_clock_of_training_stands_still_while_the_curve_is_read(by_hand, make_spec):
+    settings = Training(steps=5, learning_rate=1e-3, evaluate_every=2)
+    job = begin(make_spec(training=settings), load)
+    progress = train(job, (data.load("noise", 5, 0),), settings)
+
+    assert progress.curve_seconds == [2.0, 4.0]
+    assert progress.seconds == 5.0
+
+
+class Stopped(Exception):  # noqa: N818 - no error
+    pass
+
+
+class StopsAt(Checkpoint):
+    """Keeps every step, and ends the run after the third."""
+
+    def save(self, model, optimizers, progress):
+        super().save(model, optimizers, progress)
+        if progress.step == 3:
+            raise Stopped
+
+
+def test_a_training_that_goes_on_adds_to_the_seconds_before(by_hand, make_spec, tmp_path):
+    settings = Training(steps=5, learning_rate=1e-3)
+    spec, images = make_spec(training=settings), (data.load("noise", 5, 0),)
+    with pytest.raises(Stopped):
+        train(begin(spec, load), images, settings, StopsAt(tmp_path / "run.pt", 0.0))
+    progress = train(begin(spec, load), images, settings, Checkpoint(tmp_path / "run.pt", 1e9))
+
+    assert progress.seconds == 5.0
