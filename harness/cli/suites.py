@@ -21,7 +21,7 @@ from harness.cli.options import (
 )
 from harness.cli.results import LOCAL_RESULTS, make_report
 from harness.cli.running import Launching, Wishes, look_for_data_in, open_store, run_trials
-from harness.cli.settings import setting
+from harness.cli.settings import overrides
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def run(
     \b
     Examples:
       bsrbench run quick
-      bsrbench run quick --methods full,bsr --set training.steps=2 --dry-run
+      bsrbench run quick --methods full,bsr --set training.steps=20 --dry-run
       bsrbench run cifar-small --data-root ~/data --timeout 600
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
@@ -166,8 +166,6 @@ def _as_try(record: "TrialRecord") -> "LearningRateTry":
 def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
     from harness import suite
 
-    overrides = dict(setting(text) for text in settings)
-    if seeds is not None:
-        overrides["seeds"] = list(range(seeds))
+    wanted = None if seeds is None else list(range(seeds))
     path = suite.find(name)
-    return path, suite.read(path, overrides)
+    return path, suite.read(path, overrides(settings, {"--seeds": ("seeds", wanted)}))
