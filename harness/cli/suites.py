@@ -87,7 +87,7 @@ def run(
 @click.command()
 @click.argument("suite", shell_complete=suite_names)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
-@click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=1000, show_default=True)
 @with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
 def tune(
     suite: str,

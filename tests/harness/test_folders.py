@@ -1,6 +1,6 @@
 """Folders as people have them: what systems and programs leave in them is no part of the data."""
 
-import json
+import os
 import shutil
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image
 
 from harness.errors import BadInput
 from harness.workload import data
-from harness.workload.data import decodable, folders, listing
+from harness.workload.data import decodable, folders
 
 SIDE = 16
 
@@ -63,7 +63,8 @@ def test_folders_that_are_left_behind_are_no_classes_and_hold_no_images(name, pl
     if place == "a/deep":
         draw(photos / place / "more.png")
     for number in range(3):
-        there = photos / place / name / f"{number}-checkpoint.png"
+        inner = "inner" if number == 2 else ""
+        there = photos / place / name / inner / f"{number}-checkpoint.png"
         there.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(photos / "a" / f"{number}.png", there)
     found = load()
@@ -265,15 +266,26 @@ def test_what_is_remembered_is_forgotten_when_a_file_changes(photos):
     assert load().notes == ()
     before = second.stat()
     black.save(second, compress_level=0)
+    os.utime(second, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # else within one tick
 
     assert second.stat().st_size == before.st_size
     assert load().notes[0].startswith("1 of 20 images are copies of others")
 
 
-def test_what_is_remembered_names_the_rules(photos, data_root):
+@pytest.mark.parametrize("content", ["", "{", "[{}]", '[{"unheard": 1}]', "[1]"])
+def test_what_is_remembered_and_damaged_is_found_out_again(content, photos, data_root):
     load()
     (kept,) = (data_root.parent / "cache").glob("images-*.json")
+    whole = kept.read_text()
+    kept.write_text(content)
 
-    assert len(json.loads(kept.read_text())) == 20
-    assert decodable.RULES == 2
-    assert listing.is_hidden("Thumbs.db")
+    assert sum(sizes(load())) == 20
+    assert kept.read_text() == whole
+
+
+def test_what_was_remembered_by_other_rules_is_found_out_again(photos, data_root, monkeypatch):
+    load()
+    monkeypatch.setattr(decodable, "RULES", decodable.RULES + 1)
+    load()
+
+    assert len(list((data_root.parent / "cache").glob("images-*.json"))) == 2

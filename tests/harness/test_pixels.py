@@ -226,6 +226,7 @@ RGB_OF_SIX = [(0, 0, 0x12), (0x80, 0xFF, 0x43)]
         # 4095 is white; 2048 of it is 128.
         (b"P5\n3 1\n4095\n" + struct.pack(">3H", 0, 2048, 4095), [grey(v) for v in (0, 128, 255)]),
     ],
+    ids=("png", "png-rgb", "tiff", "tiff-inverted", "tiff-rgb", "tiff-of-12", "pgm", "pgm-of-12"),
 )
 def test_sixteen_bits_are_scaled_and_not_clipped(content, expected, tmp_path):
     found, treatments = pixels_of(tmp_path / "x", content)
@@ -279,6 +280,7 @@ PALETTE = chunk(b"PLTE", bytes([255, 0, 0, 0, 255, 0, 0, 0, 255]))
             [grey(255), grey(0x12)],
         ),
     ],
+    ids=("palette", "grey", "2-bits", "4-bits", "1-bit", "rgb", "16-bits"),
 )
 def test_a_transparent_colour_is_white_and_no_other(content, expected, tmp_path):
     found, treatments = pixels_of(tmp_path / "x.png", content)

@@ -110,8 +110,12 @@ def _looked_at(names: dict[Path, str]) -> list[_Found]:
         for status, name in ((file.stat(), name) for file, name in names.items())
     ]
     kept = cache_folder() / f"images-{_hash_of([f'{RULES} {PIL.__version__}', *stamps])[:16]}.json"
-    if kept.exists():
-        return [_Found(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
+    try:
+        found = [_Found(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
+        if len(found) == len(names):
+            return found
+    except (OSError, ValueError, TypeError):
+        pass  # nothing is kept, or the file was damaged: they are decoded again
     with ThreadPoolExecutor(DECODERS) as pool:
         found = list(pool.map(_look_at, names))
     kept.parent.mkdir(parents=True, exist_ok=True)
