@@ -11,13 +11,12 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from harness.errors import BadInput
-from harness.workload.data.stored import GREY_SIXTEEN, Stored, how_stored
+from harness.workload.data.stored import GREY_SIXTEEN, UPRIGHT, Stored, how_stored
 
 BITS = 8
 OPAQUE = 255
 PAGE = (255, 255, 255, OPAQUE)  # under what is transparent: images are looked at on white pages
-UPRIGHT = 1
-# What undoes the other ways to hold a camera, as EXIF numbers them.
+# What undoes each way but the upright one to hold a camera, as EXIF numbers them.
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -90,6 +89,8 @@ def in_rgb(image: Image.Image, stored: Stored) -> tuple[Image.Image, frozenset[T
     done = set()
     if stored.wide:
         done.add(Treatment.NARROWED)
+    if stored.turned:
+        done.add(Treatment.TURNED)
     if image.mode == "CMYK":
         done.add(Treatment.WITHOUT_PROFILE)
     seen = _eight_bits(image, stored)

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image, TiffImagePlugin
+from PIL import ExifTags, Image, TiffImagePlugin
 
 SIXTEEN = 16  # bits
+UPRIGHT = 1  # as EXIF numbers how a camera was held
 GREY_SIXTEEN = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 WIDE = ";16"  # in PIL's names for how pixels of 16 bits lie in a file
 BYTE = 255
@@ -25,6 +26,7 @@ class Stored:
         inverted: 0 is white, which PIL does not undo in wide pixels.
         scaled: integers of mode ``I`` go from 0 to 65535, as PIL makes them of a PGM file's.
         transparent: the one colour that is transparent, as PIL's pixels have it.
+        turned: PIL itself turns its pixels as EXIF says, and forgets that it did.
     """
 
     wide: bool = False
@@ -32,6 +34,7 @@ class Stored:
     inverted: bool = False
     scaled: bool = False
     transparent: int | tuple[int, ...] | bytes | None = None
+    turned: bool = False
 
 
 def how_stored(image: Image.Image) -> Stored:
@@ -50,6 +53,7 @@ def how_stored(image: Image.Image) -> Stored:
         inverted=grey and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == WHITE_IS_ZERO,
         scaled=scaled,
         transparent=key,
+        turned=tags.get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT,
     )
 
 
