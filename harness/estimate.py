@@ -84,7 +84,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     if workload.compiled_step:
         require_compiles(method)
     model = models.outline(workload, tasks.classes(workload))
-    preprocess = preprocessing(model, spec.training)
+    preprocess = preprocessing(model, spec)
     prepared = apply(method, model)
     reading = Reading(
         {

@@ -1,5 +1,6 @@
 """Write files whole or not at all; where files are kept, and their hashes."""
 
+import codecs
 import hashlib
 import os
 import tempfile
@@ -7,6 +8,57 @@ from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import BadInput
+
+# UTF-32's first: little-endian, it begins as UTF-16's does.
+FOREIGN_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file that a person has written: UTF-8, a byte order mark left out.
+
+    Every line ends in a line feed, whatever it ended in.
+
+    Raises:
+        BadInput: the file cannot be read, or is not UTF-8.
+    """
+    content = _bytes_of_text(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(
+            f"{path} is not UTF-8 text (byte {error.start} does not decode): save it as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def require_plain_text(path: Path) -> None:
+    """Check that a file is text of one byte a letter, or UTF-8, as Python's own parser asks.
+
+    Raises:
+        BadInput: the file cannot be read, or is UTF-16, UTF-32 or binary.
+    """
+    _bytes_of_text(path)
+
+
+def _bytes_of_text(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
+    for mark, encoding in FOREIGN_MARKS.items():
+        if content.startswith(mark):
+            raise BadInput(f"{path} is {encoding} text, expected UTF-8: save it as UTF-8")
+    if b"\0" in content:
+        raise BadInput(
+            f"{path} has zero bytes, as UTF-16 text and binary files do; expected UTF-8 text: "
+            "save it as UTF-8"
+        )
+    return content
 
 
 def write_whole(path: Path, text: str) -> None:

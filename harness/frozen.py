@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 Count = Annotated[int, Field(ge=1)]
 Several = Annotated[int, Field(ge=2)]
 Place = Annotated[int, Field(ge=0)]  # counted from 0
-Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
@@ -23,13 +23,17 @@ def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-Seeds = Annotated[tuple[Place, ...], Field(strict=False, min_length=1), AfterValidator(_each_once)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch's generators take no more
+Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1), AfterValidator(_each_once)]
 
 
 class Frozen(BaseModel):
-    """Data that validates once and never changes; an unknown key is an error."""
+    """Data that validates once and never changes; an unknown key is an error.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    Numbers are finite: JSON has no infinity, so a setting that is one would be stored as null.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Made = TypeVar("Made", bound=Frozen)

@@ -40,7 +40,7 @@ class Recipe(Frozen):
 
     steps: Count
     learning_rate: Rate
-    final_learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     clip_norm: Rate | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

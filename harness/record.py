@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from harness.frozen import Frozen
 from harness.metrics import METRICS
@@ -97,6 +97,9 @@ class TrialRecord(Frozen):
             an interruption if there was one; ``None`` where that was not kept (schema 5 and
             before).
     """
+
+    # Not refused: a record is what was measured, and is read alike quickly and thoroughly.
+    model_config = ConfigDict(allow_inf_nan=True)
 
     schema_version: Literal[6] = SCHEMA_VERSION
     key: str

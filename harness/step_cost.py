@@ -82,7 +82,7 @@ def step_cost(spec: TrialSpec, load: Loader) -> StepCost:
     if not method.made_for("cpu"):
         raise Unsupported(NOT_OF_ITS_DEVICE)
     model = models.outline(workload, tasks.classes(workload))
-    preprocess = preprocessing(model, spec.training)
+    preprocess = preprocessing(model, spec)
     prepared = method.prepare(model)
     try:
         with fake_numbers(prepared):

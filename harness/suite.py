@@ -2,51 +2,24 @@
 
 import functools
 import itertools
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
 import tomlkit
 from pydantic import Field, ValidationError, model_validator
 
+from harness import contradictions
 from harness.errors import BadInput, explain, unknown
-from harness.files import write_whole
-from harness.frozen import Frozen, Rate, Seeds
+from harness.files import read_text, write_whole
+from harness.frozen import Frozen, Seeds
 from harness.recipe import LearningRateTry, Recipe, Training
 from harness.row_name import RowLabel, RowName
 from harness.spec import MultiTask, Profile, TrialSpec, Workload
 from harness.suite_method import SuiteMethod
+from harness.suite_question import Choice, Question
+from harness.toml_text import parse_toml
 
 SHIPPED = Path(__file__).resolve().parent.parent / "suites"
-
-
-class Choice(Frozen):
-    """A learning rate that was chosen for one row of one question, and how.
-
-    Attributes:
-        learning_rate: the choice.
-        tries: what it was chosen from.
-    """
-
-    learning_rate: Rate
-    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
-
-
-class Question(Frozen):
-    """One workload with its recipe, among several of a suite.
-
-    Attributes:
-        workload: keys that replace the suite's.
-        training: keys that replace the suite's.
-        to_try: learning rates that ``bsrbench tune`` tries for every row, instead of the rows' own.
-        chosen: what it found, by the rows' labels, in which the axes of the suite's workload go
-            without saying.
-    """
-
-    workload: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-    to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
-    chosen: dict[str, Choice] = {}
 
 
 class Suite(Frozen):
@@ -89,11 +62,11 @@ class Suite(Frozen):
 
     @model_validator(mode="after")
     def _every_row_gets_as_many_tries(self) -> "Suite":
-        for what in ("to_try", "tries"):
-            counts = {row.method: len(getattr(row, what)) for row in self.methods}
-            if len(set(counts.values())) > 1:
-                listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-                raise ValueError(f"every method gets the same number of {what}, got {listed}")
+        rows = [(str(row.label(self.workload)), row) for row in self.methods]
+        contradictions.require_equal_tries(rows)
+        for question in self.questions:
+            keyed = [(self.chosen_key(question, row), row) for row in self.methods]
+            contradictions.require_equal_choices(keyed, question)
         return self
 
     def workloads(self, question: Question) -> list[Workload]:
@@ -136,6 +109,8 @@ class Suite(Frozen):
         if self.vary:
             raise BadInput("learning rates are chosen for one workload: this suite varies several")
         settings = self.recipe(question) | {"evaluate": "validation", "evaluate_every": None}
+        label = str(row.label(self.workload))
+        contradictions.require_rates_above(settings["final_learning_rate"], rates, label)
         (workload,) = self.workloads(question)
         return [
             self._trained(row, workload, Training(**settings | {"learning_rate": rate}), seed)
@@ -209,24 +184,54 @@ def find(name: str) -> Path:
     return path
 
 
-def read(path: Path, overrides: dict[str, Any] | None = None) -> Suite:
+def read(
+    path: Path, overrides: dict[str, Any] | None = None, *, first_question: bool = False
+) -> Suite:
     """Read a suite file and put ``overrides`` (dotted key -> value) into it.
+
+    Args:
+        path: the file.
+        overrides: what is set beside it.
+        first_question: leave out all questions but the first, whose own keys give way, too.
 
     Raises:
         BadInput: the file is not TOML, or a key or value cannot be used.
     """
+    text = read_text(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadInput(f"{path}: not valid TOML: {error}") from error
-    for key, value in (overrides or {}).items():
+        data = parse_toml(text)
+    except ValueError as error:
+        raise BadInput(f"{path}: {error}") from error
+    settings = overrides or {}
+    if first_question:
+        data |= _first_question(data, settings)
+    for key, value in settings.items():
         _put(data, key, value)
     try:
         suite = Suite.model_validate(data)
-        suite.trials()
+        trials = suite.trials()
     except ValidationError as error:
         raise explain(error, str(path), _keys()) from error
+    try:
+        contradictions.require_reach(settings, suite.vary, suite.questions)
+        contradictions.require_effect(trials)
+    except BadInput as error:
+        raise BadInput(f"{path}: {error}") from error
     return suite
+
+
+def _first_question(data: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the first question without the keys that are set; nothing where there is none."""
+    questions = data.get("questions")
+    if not (isinstance(questions, list) and questions and isinstance(questions[0], dict)):
+        return {}  # there are none, or pydantic says what is wrong
+    first = {
+        table: {name: v for name, v in value.items() if f"{table}.{name}" not in settings}
+        if table in {"workload", "training"} and isinstance(value, dict)
+        else value
+        for table, value in questions[0].items()
+    }
+    return {"questions": [first]}
 
 
 def _put(data: dict[str, Any], dotted: str, value: object) -> None:
@@ -258,7 +263,7 @@ def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTr
     The file keeps its comments and its order. With one question a row keeps its own; with several
     each question keeps them under ``chosen``.
     """
-    document: Any = tomlkit.parse(path.read_text(encoding="utf-8"))
+    document: Any = tomlkit.parse(read_text(path))
     for index, of_question in enumerate(tries):
         for row, table, tried in zip(suite.methods, document["methods"], of_question, strict=True):
             if "questions" in document:

@@ -96,15 +96,16 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
     if spec.training is not None:
         facts = weights.facts(workload, model)
         models.begin_head(model, spec.training.head)
-    preprocess = preprocessing(model, spec.training)
+    preprocess = preprocessing(model, spec)
     model = apply(method, model).to(device.torch_device)
     torch.manual_seed(spec.seed)
     return replace(make_ready(spec, method, model, device, preprocess), weights=facts)
 
 
-def preprocessing(model: nn.Module, training: Training | None) -> Preprocess:
+def preprocessing(model: nn.Module, spec: TrialSpec) -> Preprocess:
     """Return how stored images become the input of a model that no method has changed yet."""
-    return Preprocess(models.image_size(model), *models.pixel_statistics(model), training)
+    side = models.image_size(model, spec.workload)
+    return Preprocess(side, *models.pixel_statistics(model), spec.training)
 
 
 def make_ready(

@@ -179,9 +179,8 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
         if spec.training is not None:
             tasks.fetch(workload)
         classes = tasks.classes(workload)
-        if workload.weights == "random":
-            models.outline(workload, classes)  # the same errors, and no numbers to draw
-        else:
+        models.outline(workload, classes)  # most of the errors, and no numbers to draw
+        if workload.weights != "random":
             models.build(workload, classes, spec.seed)
         found = {}
         if spec.training is not None:

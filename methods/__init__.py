@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from harness.errors import BadInput, explain, unknown
+from harness.files import require_plain_text
 from harness.method import Composed, Method
 
 ENTRY_POINTS = "bsrbench.methods"
@@ -120,6 +121,7 @@ def _module(path: Path, changed_at: int) -> ModuleType:  # noqa: ARG001 - an edi
     Raises:
         BadInput: it cannot be run.
     """
+    require_plain_text(path)
     # A name of its own: a module called as the file is may be somebody else's.
     name = f"{path.parent}.{path.stem}"
     module_spec = importlib.util.spec_from_file_location(name, path)
@@ -177,9 +179,13 @@ def _build(name: str, options: dict[str, Any]) -> Method:
         if key not in fields:
             raise unknown(f"option of {name!r} named", key, fields)
     try:
-        text = json.dumps(options)
+        text = json.dumps(options, allow_nan=False)
     except TypeError as error:
         raise BadInput(f"options of {name!r} must be plain values: {error}") from error
+    except ValueError as error:  # JSON, and so a record, has no infinity
+        raise BadInput(
+            f"options of {name!r} must be finite numbers, got {json.dumps(options)}"
+        ) from error
     try:
         # Through JSON, so that a suite's lists become the tuples the options are declared as.
         return TypeAdapter(method).validate_json(text, strict=True)

@@ -1,5 +1,6 @@
 """All records as one table: a line a record, a column a setting or metric, unrounded."""
 
+import csv
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,8 +20,15 @@ NO_PYARROW = (
 
 
 def frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """Return the table; every metric has a column, lists where it has samples."""
-    return pd.DataFrame([_line(record) for record in records])
+    """Return the table; every metric has a column, lists where it has samples.
+
+    Cells are the objects that were stored: a column of pandas' own numbers would make integers
+    beside an empty cell floats, of which large ones are other numbers.
+    """
+    lines = [_line(record) for record in records]
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    cells = [[line.get(name) for name in columns] for line in lines]
+    return pd.DataFrame(cells, columns=columns, dtype=object)
 
 
 def _line(record: TrialRecord) -> dict[str, Any]:
@@ -35,7 +43,8 @@ def _line(record: TrialRecord) -> dict[str, Any]:
         "status": str(record.outcome.status),
         "reason": record.outcome.reason,
     }
-    line |= {f"workload.{name}": value for name, value in spec.workload.model_dump().items()}
+    workload = spec.workload.model_dump(mode="json")
+    line |= {f"workload.{name}": _flat(value) for name, value in workload.items()}
     if spec.training:
         recipe = spec.training.model_dump(mode="json", exclude={"tries"})
         line |= {f"training.{name}": _flat(value) for name, value in recipe.items()}
@@ -77,13 +86,20 @@ def to_parquet(table: pd.DataFrame, path: Path) -> None:
 
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write comma-separated values; lists are JSON."""
-    text = table.map(lambda cell: json.dumps(cell) if isinstance(cell, list) else cell)
-    _write(path, lambda partial: text.to_csv(partial, index=False, lineterminator="\n"))
+
+    def write(partial: Path) -> None:
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(table.columns)
+            writer.writerows(map(_flat, row) for row in table.itertuples(index=False, name=None))
+
+    _write(path, write)
 
 
 def to_json(table: pd.DataFrame, path: Path) -> None:
-    """Write a JSON object a line."""
-    _write(path, lambda partial: table.to_json(partial, orient="records", lines=True))
+    """Write a JSON object a line; every number reads back as the one that was stored."""
+    lines = [f"{json.dumps(line)}\n" for line in table.to_dict(orient="records")]
+    _write(path, lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
 
 
 def _write(path: Path, write: Callable[[Path], object]) -> None:

@@ -10,6 +10,7 @@ import re
 import shlex
 from csv import DictReader
 from pathlib import Path
+from statistics import median
 
 import click
 import pytest
@@ -91,6 +92,15 @@ def test_the_readme_names_the_reference_runs_of_older_sources():
         older |= {path.parents[1].name} if methods.fingerprint(method) != made_by else set()
 
     assert sorted(older) == re.findall("`(.*?)`", named[1])
+
+
+def test_the_readme_says_how_fast_a_process_starts_by_the_records():
+    paths = (ROOT / "results").glob("*/records/*.json")
+    found = [json.loads(p.read_text())["environment"].get("pass_start_seconds") for p in paths]
+    seconds = [value for starts in found if starts for value in starts]
+
+    assert len(seconds) > 1000
+    assert f"starts in about {median(seconds):.2f} s (" in README.read_text()
 
 
 def test_every_verb_of_a_device_is_described():

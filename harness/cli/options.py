@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from harness.cli.settings import Seconds
+
 JOBS = click.option(
     "--jobs",
     type=click.IntRange(min=1),
@@ -39,7 +41,7 @@ CONDUCT_OPTIONS = (
     PROGRESS,
     click.option(
         "--checkpoint-seconds",
-        type=click.FloatRange(min=0),
+        type=Seconds(min=0),
         default=60,
         show_default=True,
         help="How much of a long training a kill may lose.",
@@ -70,9 +72,7 @@ CLUSTER_OPTIONS = (
     ),
 )
 LIMIT_OPTIONS = (
-    click.option(
-        "--timeout", type=click.FloatRange(min=0, min_open=True), help="Seconds a pass may take."
-    ),
+    click.option("--timeout", type=Seconds(min=0, min_open=True), help="Seconds a pass may take."),
     click.option(
         "--memory-limit",
         metavar="SIZE",

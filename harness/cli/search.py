@@ -12,7 +12,7 @@ from harness.cli.completion import method_names, suite_names
 from harness.cli.options import DATA_ROOT, PROGRESS, with_options
 from harness.cli.results import LOCAL_RESULTS
 from harness.cli.running import Wishes, look_for_data_in, make_launcher, open_store, run_trials
-from harness.cli.settings import seconds_of, setting, size_in_bytes
+from harness.cli.settings import overrides, seconds_of, size_in_bytes
 from harness.errors import BadInput
 from harness.files import write_whole
 from harness.label_text import split_at_commas
@@ -146,8 +146,10 @@ def _suite_like(name: str, settings: tuple[str, ...], changed: dict[str, Any]) -
     """
     from harness import suite
 
-    said = {f"workload.{key}": value for key, value in changed.items() if value is not None}
-    found = suite.read(suite.find(name), said | dict(setting(text) for text in settings))
+    said = {
+        f"--{key.replace('_', '-')}": (f"workload.{key}", value) for key, value in changed.items()
+    }
+    found = suite.read(suite.find(name), overrides(settings, said), first_question=True)
     if found.training is None:
         raise BadInput(f"--like {name}: the suite trains nothing, so it has no recipe to take")
     return found

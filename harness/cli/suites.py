@@ -29,7 +29,7 @@ from harness.cli.running import (
     open_store,
     run_trials,
 )
-from harness.cli.settings import setting
+from harness.cli.settings import overrides
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(
     \b
     Examples:
       bsrbench run quick
-      bsrbench run quick --methods full,bsr --set training.steps=2 --dry-run
+      bsrbench run quick --methods full,bsr --set training.steps=20 --dry-run
       bsrbench run cifar-small --data-root ~/data --timeout 600
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
@@ -94,7 +94,7 @@ def run(
 @click.command()
 @click.argument("suite", shell_complete=suite_names)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
-@click.option("--seed", type=click.IntRange(min=0), default=1000, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=1000, show_default=True)
 @with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
 def tune(
     suite: str,
@@ -196,8 +196,6 @@ def _as_try(record: "TrialRecord") -> "LearningRateTry":
 def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
     from harness import suite
 
-    overrides = dict(setting(text) for text in settings)
-    if seeds is not None:
-        overrides["seeds"] = list(range(seeds))
+    wanted = None if seeds is None else list(range(seeds))
     path = suite.find(name)
-    return path, suite.read(path, overrides)
+    return path, suite.read(path, overrides(settings, {"--seeds": ("seeds", wanted)}))

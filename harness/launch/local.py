@@ -32,6 +32,7 @@ from harness.trial import CLOCK, SETTINGS, PassResult, check, perform, read_sett
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
+LONGEST_WAIT = 24 * 3600.0  # seconds; the system's call takes at most 24 days at once
 PIPE_BYTES = 1 << 16
 OURS = "BSRBENCH_"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -205,10 +206,12 @@ class _Answers:
             EOFError: the child is dead, and had not sent all of it.
         """
         while b"\n" not in self._read:
-            left = None if math.isinf(ends) else max(0.0, ends - time.monotonic())
-            ready = wait([self._receiver, self._child.sentinel], left)
+            left = max(0.0, ends - time.monotonic())
+            ready = wait([self._receiver, self._child.sentinel], min(left, LONGEST_WAIT))
             if not ready:
-                raise TimeoutError
+                if left <= LONGEST_WAIT:
+                    raise TimeoutError
+                continue
             if self._receiver not in ready:
                 raise EOFError
             read = os.read(self._receiver.fileno(), PIPE_BYTES)

@@ -1,5 +1,6 @@
 """Make the timm model a workload names, with its weights."""
 
+import functools
 from typing import Any
 
 import timm
@@ -10,11 +11,12 @@ from harness import experts, vit
 from harness.errors import BadInput, unknown
 from harness.method import Unsupported
 from harness.spec import MultiTask, Workload
-from harness.workload import packages, weights
+from harness.workload import image_sizes, packages, weights
 
 TINY = 2e-5  # deviation
 PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default
 PLAIN = ("vision_transformer", "deit")  # timm's modules
+SHAPES = "size mismatch"  # torch's words where a state dict is of another shape
 
 
 def check_name(name: str) -> None:
@@ -36,6 +38,9 @@ def names() -> list[str]:
 def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
     """Return the model on the CPU; ``seed`` draws heads, gates and, if asked for, all weights.
 
+    Whether images of the size asked for go through it, ``outline`` finds out, which every trial
+    begins with: another model beside this one would be seen by the meters of a process.
+
     Args:
         workload: which model.
         classes: of each task.
@@ -48,7 +53,7 @@ def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
     check_name(workload.model)
     torch.manual_seed(seed)
     model = _create(workload, classes, pretrained=workload.weights == "timm")
-    _check_patches(model)
+    _check_patches(model, workload)
     if workload.weights not in {"random", "timm"}:
         weights.load_into(model, workload.weights)
     return _with_tasks(model, workload.multitask, classes)
@@ -62,9 +67,10 @@ def outline(workload: Workload, classes: tuple[int, ...]) -> nn.Module:
             several tasks.
     """
     check_name(workload.model)
+    _require_image_size(workload)
     with torch.device("meta"):
         model = _create(workload, classes, pretrained=False)
-        _check_patches(model)
+        _check_patches(model, workload)
         return _with_tasks(model, workload.multitask, classes)
 
 
@@ -96,12 +102,42 @@ def begin_head(model: nn.Module, way: str) -> None:
             nn.init.trunc_normal_(parameter, std=TINY)
 
 
-def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -> nn.Module:
-    size = {} if workload.image_size is None else {"img_size": workload.image_size}
+def _require_image_size(workload: Workload) -> None:
+    """Check that images of the size asked for go through the model.
+
+    Plain vision transformers are made for a size, and refuse others themselves.
+
+    Raises:
+        BadInput: they do not; the message says why.
+    """
+    name, size = workload.model, workload.image_size
+    if size is None or _is_plain(name):
+        return
+    make = functools.partial(timm.create_model, name, pretrained=False)
     try:
-        model: nn.Module = timm.create_model(
-            workload.model, pretrained=pretrained, num_classes=classes[0], **size
-        )
+        image_sizes.require_goes_through(make, size)
+    except image_sizes.DoesNotFit as reason:
+        raise BadInput(
+            f"image_size {size}: images of {size} px do not go through {name!r}: {reason}; leave "
+            f"image_size out for the model's own {_own_size(name)} px, or choose another"
+        ) from reason
+
+
+def _is_plain(name: str) -> bool:
+    return bool(timm.models.is_model_in_modules(name, PLAIN))
+
+
+def _own_size(name: str) -> int:
+    with torch.device("meta"):
+        return image_sizes.own_size(timm.create_model(name, pretrained=False))
+
+
+def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -> nn.Module:
+    make = functools.partial(
+        timm.create_model, workload.model, pretrained=pretrained, num_classes=classes[0]
+    )
+    try:
+        model = image_sizes.made_for(make, workload.image_size)
     except (AssertionError, ValueError, TypeError) as error:
         raise BadInput(
             f"timm cannot make {workload.model!r} at {workload.image_size} px: {error}"
@@ -110,6 +146,11 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
         # timm asks the hub through several libraries, each with network errors of its own.
         if not pretrained:
             raise
+        if SHAPES in str(error):
+            raise BadInput(
+                f"timm's pretrained weights of {workload.model!r} do not fit the model made for "
+                f"images of {workload.image_size} px: leave image_size out, or choose other weights"
+            ) from error
         raise BadInput(
             f"timm's pretrained weights of {workload.model!r} cannot be fetched "
             f"({type(error).__name__}); on a machine without a network put them into the hub's "
@@ -119,20 +160,19 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
     return model
 
 
-def _check_patches(model: nn.Module) -> None:
+def _check_patches(model: nn.Module, workload: Workload) -> None:
     """Refuse a size whose last pixels no patch would see: timm leaves them out in silence."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
-    size = image_size(model)
-    if patch is not None and (size % patch[0] or size < patch[0]):
-        raise BadInput(f"image_size {size} is not a multiple of the model's patches of {patch[0]}")
+    size = workload.image_size
+    if size is None or not _is_plain(workload.model):
+        return
+    patch = model.patch_embed.patch_size[0]  # type: ignore[union-attr,index]  # plain ones have it
+    if size % patch:
+        raise BadInput(f"image_size {size} is not a multiple of the model's patches of {patch}")
 
 
-def image_size(model: nn.Module) -> int:
-    """Return the side in pixels of the square image the model takes."""
-    embedding: Any = getattr(model, "patch_embed", None)
-    if getattr(embedding, "img_size", None) is not None:
-        return int(embedding.img_size[0])
-    return int(timm.data.resolve_model_data_config(model)["input_size"][-1])
+def image_size(model: nn.Module, workload: Workload) -> int:
+    """Return the side in pixels of the square images that go through the model."""
+    return workload.image_size or image_sizes.own_size(model)
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

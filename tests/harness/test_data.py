@@ -107,6 +107,39 @@ def test_what_is_wrong_with_a_pack_is_said(changes, said, data_root):
         data.load("pack:bad.npz", None, 0)
 
 
+NOT_BYTES = [code for code in np.typecodes["All"] if code not in "BOVM"] + ["M8[s]"]
+
+
+@pytest.mark.parametrize("kind", NOT_BYTES)
+def test_images_of_other_numbers_than_bytes_are_refused_with_what_to_do(kind, data_root):
+    write_pack(data_root / "bad.npz", x_test=np.ones((6, SIDE, SIDE, 3)).astype(kind))
+    said = r"test: images are \S+ \[6, 8, 8, 3\], expected uint8 .*: scale the numbers so that 0 is"
+
+    with pytest.raises(BadInput, match=said):
+        data.load("pack:bad.npz", None, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"x_test": np.zeros((6, 0, 8, 3), dtype=np.uint8)},
+            r"uint8 \[6, 0, 8, 3\], expected uint8",
+        ),
+        ({"classes": np.array("cat")}, r"classes has the shape \[\], expected a list of names"),
+        (
+            {"classes": np.array([["cat", "dog"]])},
+            r"classes has the shape \[1, 2\], expected a list",
+        ),
+    ],
+)
+def test_arrays_of_odd_shapes_are_refused(changes, said, data_root):
+    write_pack(data_root / "bad.npz", **changes)
+
+    with pytest.raises(BadInput, match=said):
+        data.load("pack:bad.npz", None, 0)
+
+
 def test_a_truncated_pack_is_refused(data_root):
     write_pack(data_root / "cut.npz")
     whole = (data_root / "cut.npz").read_bytes()

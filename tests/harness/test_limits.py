@@ -5,7 +5,7 @@ import os
 import pytest
 
 import methods
-from harness.launch import cores
+from harness.launch import cores, local
 from harness.launch.limits import Limits
 from harness.launch.local import Inside, LocalLauncher
 from harness.record import Status
@@ -51,6 +51,15 @@ def test_a_pass_beyond_its_memory_is_out_of_memory_by_its_own_limit(how, greedy,
 
     assert result.status == Status.OUT_OF_MEMORY
     assert "the limit of this run is 4.00 GiB" in result.reason
+
+
+def test_a_pass_may_take_longer_than_the_system_waits_at_once(make_spec, monkeypatch):
+    """The system's call takes at most 24 days; a pass of a second outlasts many short ones."""
+    assert local.LONGEST_WAIT * 1000 < 2**31  # milliseconds, in a C integer
+    monkeypatch.setattr(local, "LONGEST_WAIT", 0.01)
+    launcher = LocalLauncher(methods.load, Limits(timeout_seconds=1e10))
+
+    assert launcher.perform("flops", make_spec()).status == Status.COMPLETED
 
 
 def test_a_pass_within_its_memory_runs(greedy, make_spec):

@@ -1,19 +1,24 @@
-"""Which image files decode: found out once, so that no training ends at a broken one."""
+"""What each image file of a data set is: found out once, before a training meets it."""
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections import defaultdict
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import PIL
+
 from harness.errors import BadInput
 from harness.files import cache_folder, write_whole
-from harness.workload.data.splits import decode
+from harness.workload.data.pixels import Treatment, UnknownPixels, read
 
 NAMED = 5  # files named in a message
 DECODERS = 4
+# Of what is kept in the cache; a change of how pixels are read asks for another.
+RULES = 2
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,15 @@ class Decodable:
         good: those that decode.
         broken: names of the others, below the data set's folder.
         sha256: of the names and sizes of the good ones.
+        treated: names of those that were turned into plain pixels, by what was done.
+        alike: files of the same pixels, in groups of two and more.
     """
 
     good: frozenset[Path]
     broken: tuple[str, ...]
     sha256: str
+    treated: dict[Treatment, tuple[str, ...]] = field(default_factory=dict)
+    alike: tuple[tuple[Path, ...], ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """Return what a record says of them."""
@@ -37,51 +46,111 @@ class Decodable:
 
     def notes(self) -> tuple[str, ...]:
         """Return what a reader of the numbers must know."""
-        if not self.broken:
-            return ()
         count = len(self.good) + len(self.broken)
-        said = f"{len(self.broken)} of {count} images do not decode and were left out"
-        return (f"{said}: {_some(self.broken)}",)
+        said = {"do not decode and were left out": self.broken} | self.treated
+        return tuple(
+            f"{len(names)} of {count} images {what}: {some(names)}"
+            for what, names in said.items()
+            if names
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was found out about one file.
+
+    Attributes:
+        broken: it does not decode.
+        unknown: why nobody can say which colours its pixels are; empty where they are known.
+        treatments: what was done to it.
+        pixels: a hash of its shape and pixels.
+    """
+
+    broken: bool = False
+    unknown: str = ""
+    treatments: tuple[str, ...] = ()
+    pixels: str = ""
 
 
 def decodable(folder: Path, files: Collection[Path]) -> Decodable:
     """Decode every file once; what was found is kept in the cache as long as no file changes.
 
     Raises:
-        BadInput: a file is not there.
+        BadInput: a file is not there, or nobody can say which colours its pixels are.
     """
     ordered = sorted(files)
     names = {file: str(file.relative_to(folder)) for file in ordered}
     if missing := [name for file, name in names.items() if not file.is_file()]:
         raise BadInput(
-            f"{folder.name}/ lacks {len(missing)} of {len(ordered)} images: {_some(missing)}"
+            f"{folder.name}/ lacks {len(missing)} of {len(ordered)} images: {some(missing)}"
         )
-    kept = cache_folder() / f"decoded-{_listing(names)[:16]}.json"
-    if kept.exists():
-        broken = json.loads(kept.read_text(encoding="utf-8"))
-    else:
-        with ThreadPoolExecutor(DECODERS) as pool:
-            decoded = list(pool.map(_decodes, ordered))
-        broken = [names[file] for file, good in zip(ordered, decoded, strict=True) if not good]
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(broken))
-    good = {file: name for file, name in names.items() if name not in set(broken)}
-    return Decodable(frozenset(good), tuple(broken), _listing(good))
+    found = dict(zip(ordered, _looked_at(names), strict=True))
+    if unknown := {names[file]: one.unknown for file, one in found.items() if one.unknown}:
+        first, why = next(iter(unknown.items()))
+        others = f" (so have {len(unknown) - 1} others)" if len(unknown) > 1 else ""
+        raise BadInput(f"{folder.name}/{first} has {why}{others}")
+    good = {file: name for file, name in names.items() if not found[file].broken}
+    treated = {
+        what: tuple(name for file, name in good.items() if what in found[file].treatments)
+        for what in Treatment
+    }
+    return Decodable(
+        frozenset(good),
+        tuple(name for file, name in names.items() if file not in good),
+        _hash_of(f"{name} {file.stat().st_size}" for file, name in good.items()),
+        treated,
+        _alike({file: found[file].pixels for file in good}),
+    )
 
 
-def _decodes(file: Path) -> bool:
+def _looked_at(names: dict[Path, str]) -> list[_Found]:
+    """Return what each file is, in order: what is kept, or what decoding them shows."""
+    stamps = [
+        f"{name} {status.st_size} {status.st_mtime_ns}"
+        for status, name in ((file.stat(), name) for file, name in names.items())
+    ]
+    kept = cache_folder() / f"images-{_hash_of([f'{RULES} {PIL.__version__}', *stamps])[:16]}.json"
     try:
-        decode(file)
+        found = [_Found(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
+        if len(found) == len(names):
+            return found
+    except (OSError, ValueError, TypeError):
+        pass  # nothing is kept, or the file was damaged: they are decoded again
+    with ThreadPoolExecutor(DECODERS) as pool:
+        found = list(pool.map(_look_at, names))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(kept, json.dumps([_what_is_not_usual(one) for one in found]))
+    return found
+
+
+def _look_at(file: Path) -> _Found:
+    try:
+        pixels = read(file)
+    except UnknownPixels as error:
+        return _Found(unknown=str(error).removeprefix(f"{file}: "))
     except BadInput:
-        return False
-    return True
+        return _Found(broken=True)
+    image = pixels.image
+    hashed = hashlib.blake2b(f"{list(image.shape)}".encode(), digest_size=12)
+    hashed.update(image.contiguous().numpy().tobytes())
+    return _Found(treatments=tuple(sorted(pixels.treatments)), pixels=hashed.hexdigest())
 
 
-def _listing(names: dict[Path, str]) -> str:
-    """Return a hash of the files' names and sizes."""
-    lines = [f"{name} {file.stat().st_size}" for file, name in names.items()]
+def _what_is_not_usual(found: _Found) -> dict[str, Any]:
+    return {name: value for name, value in asdict(found).items() if value}
+
+
+def _alike(hashes: dict[Path, str]) -> tuple[tuple[Path, ...], ...]:
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for file, pixels in hashes.items():
+        groups[pixels].append(file)
+    return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def _hash_of(lines: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _some(names: Collection[str]) -> str:
+def some(names: Collection[str]) -> str:
+    """Return the first few of some names, for a message."""
     return ", ".join(list(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -23,6 +23,7 @@ from harness.workload.data.splits import (
 
 KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 IMAGE_DIMENSIONS = 4
+CHANNELS = 3  # red, green, blue
 GIB = 2**30
 
 
@@ -68,6 +69,9 @@ def _read(file: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         raise BadInput(f"{file.name}: not a pack that can be read ({error})") from error
     if missing := [key for key in keys if key not in arrays]:
         raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {', '.join(there)}")
+    if arrays["classes"].ndim != 1:
+        shape = list(arrays["classes"].shape)
+        raise BadInput(f"{file.name}: classes has the shape {shape}, expected a list of names")
     return arrays
 
 
@@ -100,14 +104,26 @@ def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
     return math.prod(shape) * kind.itemsize
 
 
+def _require_images(images: NDArray[Any], where: str) -> None:
+    """Check that an array holds images of eight bits: of others nobody says what is white.
+
+    Raises:
+        BadInput: it does not.
+    """
+    got = f"{where}: images are {images.dtype} {list(images.shape)}, expected uint8"
+    if images.ndim != IMAGE_DIMENSIONS or images.shape[3] != CHANNELS or 0 in images.shape[1:3]:
+        raise BadInput(f"{got} [n, height, width, {CHANNELS}]")
+    if images.dtype != np.uint8:
+        raise BadInput(
+            f"{got} [n, height, width, {CHANNELS}]: scale the numbers so that 0 is black and 255 "
+            "is white, round them, and save them as uint8"
+        )
+
+
 def _split(file: Path, arrays: dict[str, NDArray[Any]], part: str, classes: list[str]) -> InMemory:
     images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     where = f"{file.name}, {part}"
-    if images.dtype != np.uint8 or images.ndim != IMAGE_DIMENSIONS or images.shape[3] != 3:  # noqa: PLR2004 - red, green, blue
-        raise BadInput(
-            f"{where}: images are {images.dtype} {list(images.shape)}, "
-            "expected uint8 [n, height, width, 3]"
-        )
+    _require_images(images, where)
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise BadInput(
             f"{where}: labels are {labels.dtype} {list(labels.shape)}, "

@@ -1,17 +1,15 @@
 """Images and labels, in memory or in files, and how one set becomes three splits."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from harness.errors import BadInput
+from harness.workload.data import pixels
 
 SPLIT_SEED = 0  # the splits are the same for every trial; only the order of images is seeded
 VALIDATION_SHARE = 0.1  # of the training images, where no validation split is published
@@ -58,8 +56,8 @@ class InFiles:
     labels: Tensor
 
     def image(self, index: int) -> Tensor:
-        """Return an image; grey ones get three equal channels, transparency goes."""
-        return decode(self.files[index])
+        """Return an image, whatever its mode; see ``pixels``."""
+        return pixels.read(self.files[index]).image
 
 
 @dataclass(frozen=True)
@@ -98,39 +96,41 @@ class ImageData:
     notes: tuple[str, ...] = ()
 
 
-def decode(file: Path) -> Tensor:
-    """Return a file's image as uint8 [3, height, width].
-
-    Raises:
-        BadInput: it does not decode.
-    """
-    try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
-            pixels: Tensor = pil_to_tensor(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{file}: not an image that can be decoded ({error})") from error
-    return pixels
-
-
-def carve(split: Split, share: float) -> tuple[Split, Split]:
+def carve(split: Split, share: float, alike: Tensor | None = None) -> tuple[Chosen, Chosen]:
     """Return a split without some of its images, and those; each class gives its share.
 
     Which ones they are depends on the labels alone, and is the same in every trial.
+
+    Args:
+        split: what is carved from.
+        share: of each class's images.
+        alike: int64 [n], the same number for images of a class that are copies of each other, and
+            so stay together; every image is another unless said.
 
     Raises:
         BadInput: a class has a single image, and none to give.
     """
     generator = torch.Generator().manual_seed(SPLIT_SEED)
+    numbers = torch.arange(len(split.labels)) if alike is None else alike
     taken = torch.zeros(len(split.labels), dtype=torch.bool)
     for label in split.labels.unique():
         own = (split.labels == label).nonzero().flatten()
-        if len(own) == 1:
+        images = _in_order(numbers[own])
+        if len(images) == 1:
+            copies = f" and {len(own) - 1} copies of it" if len(own) > 1 else ""
             raise BadInput(
-                f"class {int(label)} has one image; a split cannot be carved from fewer than two"
+                f"class {int(label)} has one image{copies}; a split cannot be carved from fewer "
+                "than two"
             )
-        count = max(1, round(share * len(own)))
-        taken[own[torch.randperm(len(own), generator=generator)[:count]]] = True
+        count = max(1, round(share * len(images)))
+        chosen = images[torch.randperm(len(images), generator=generator)[:count]]
+        taken[own[torch.isin(numbers[own], chosen)]] = True
     return Chosen(split, (~taken).nonzero().flatten()), Chosen(split, taken.nonzero().flatten())
+
+
+def _in_order(numbers: Tensor) -> Tensor:
+    """Return each number once, in the order in which they first stand."""
+    return torch.tensor(list(dict.fromkeys(numbers.tolist())), dtype=numbers.dtype)
 
 
 def require_labels(labels: Tensor, classes: Sequence[str], where: str) -> None:

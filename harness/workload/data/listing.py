@@ -1,0 +1,95 @@
+"""Which files of a folder are images of a data set, and which ones lie there for other reasons."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from harness.workload.data.decodable import some
+
+# What systems and programs leave behind, in small letters; so are all names that begin with a dot.
+LEAVINGS = frozenset(
+    {
+        *("__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin"),
+        *("system volume information", "lost+found", "__pycache__"),
+        *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+    }
+)
+# Files that PIL knows and that are no pictures, and pictures that it does not know.
+NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
+FOREIGN_PICTURES = frozenset({".heic", ".heif", ".svg", ".dng"})
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a folder.
+
+    Attributes:
+        folder: it.
+        images: those to be read, sorted.
+        hidden: images in hidden folders, or with hidden names.
+        other: pictures of formats that are not read.
+    """
+
+    folder: Path
+    images: tuple[Path, ...]
+    hidden: tuple[Path, ...]
+    other: tuple[Path, ...]
+
+    def notes(self, used: Iterable[Path]) -> tuple[str, ...]:
+        """Return what a reader of the numbers must know: which images were left out.
+
+        Args:
+            used: images that are in a split, or do not decode.
+        """
+        outside = sorted(set(self.images) - set(used))
+        said = {
+            "they are hidden or in a hidden folder": self.hidden,
+            f"their format is not among {', '.join(IMG_EXTENSIONS)}": self.other,
+            "they are in no class's folder": outside,
+        }
+        return tuple(
+            f"images left out because {why}: {len(files)} "
+            f"({some([str(file.relative_to(self.folder)) for file in files])})"
+            for why, files in said.items()
+            if files
+        )
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder of this name is no part of a data set."""
+    return name.startswith(".") or name.lower() in LEAVINGS
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder, sorted, without hidden ones."""
+    return sorted(
+        path.name for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)
+    )
+
+
+def list_images(folder: Path) -> Listing:
+    """Return the files below a folder, at every level."""
+    found: dict[str, list[Path]] = {"images": [], "hidden": [], "other": []}
+    others = _other_endings()
+    for place, _, names in os.walk(folder):
+        below = Path(place).relative_to(folder)
+        hides = any(map(is_hidden, below.parts))
+        for name in names:
+            ending = Path(name).suffix.lower()
+            kind = "hidden" if hides or is_hidden(name) else "images"
+            if ending in IMG_EXTENSIONS:
+                found[kind].append(folder / below / name)
+            elif ending in others and kind == "images":
+                found["other"].append(folder / below / name)
+    return Listing(folder, *(tuple(sorted(found[kind])) for kind in ("images", "hidden", "other")))
+
+
+def _other_endings() -> frozenset[str]:
+    """Return the endings of pictures that are not read."""
+    known = Image.registered_extensions().items()
+    opened = {ending for ending, form in known if form in Image.OPEN and form not in NO_PICTURES}
+    return (FOREIGN_PICTURES | opened) - set(IMG_EXTENSIONS)

@@ -1,0 +1,156 @@
+"""Turn the pixels of an image file into eight bits of red, green and blue, whatever its mode."""
+
+import io
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from harness.errors import BadInput
+from harness.workload.data.stored import GREY_SIXTEEN, UPRIGHT, Stored, how_stored
+
+BITS = 8
+OPAQUE = 255
+PAGE = (255, 255, 255, OPAQUE)  # under what is transparent: images are looked at on white pages
+# What undoes each way but the upright one to hold a camera, as EXIF numbers them.
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+PLAIN = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
+WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+UNKNOWN = {"I": "32-bit integers", "F": "32-bit floating-point numbers"}
+WHAT_TO_DO = "save it with 8 bits per channel, or take it out"
+
+
+class Treatment(StrEnum):
+    """What was done to images, in words that follow their number; notes of a record say it."""
+
+    TURNED = "were turned as their EXIF orientation says"
+    LAID_OVER_WHITE = "are transparent in places and were laid over white"
+    NARROWED = "have more than 8 bits per channel, of which the upper 8 were kept"
+    WITHOUT_PROFILE = "are CMYK and became RGB without a colour profile"
+
+
+class UnknownPixels(BadInput):
+    """Nobody can say which colours an image's numbers are."""
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image as it is trained on.
+
+    Attributes:
+        image: uint8, [3, height, width].
+        treatments: what was done to it.
+    """
+
+    image: Tensor
+    treatments: frozenset[Treatment]
+
+
+def read(file: Path) -> Pixels:
+    """Return the pixels of a file.
+
+    Raises:
+        UnknownPixels: its mode does not say which colours its numbers are.
+        BadInput: it does not decode.
+    """
+    try:
+        with Image.open(io.BytesIO(file.read_bytes())) as image:
+            stored = how_stored(image)
+            image.load()
+            upright, turned = _upright(image)
+            rgb, treatments = in_rgb(upright, stored)
+            return Pixels(pil_to_tensor(rgb), turned | treatments)
+    except UnknownPixels as error:
+        raise UnknownPixels(f"{file}: {error}") from error
+    except Exception as error:
+        # PIL's many readers raise whatever a damaged file leads them to.
+        said = str(error) or type(error).__name__
+        raise BadInput(f"{file}: not an image that can be decoded ({said})") from error
+
+
+def in_rgb(image: Image.Image, stored: Stored) -> tuple[Image.Image, frozenset[Treatment]]:
+    """Return an image of any mode in mode RGB, and what was done to it.
+
+    Raises:
+        UnknownPixels: its mode does not say which colours its numbers are.
+    """
+    done = set()
+    if stored.wide:
+        done.add(Treatment.NARROWED)
+    if stored.turned:
+        done.add(Treatment.TURNED)
+    if image.mode == "CMYK":
+        done.add(Treatment.WITHOUT_PROFILE)
+    seen = _eight_bits(image, stored)
+    if stored.transparent is not None and image.mode != "P":
+        seen = _without_colour(image, seen, stored)
+    if seen.mode == "RGBA":
+        if seen.getchannel("A").getextrema()[0] < OPAQUE:  # type: ignore[operator]  # of one band: two numbers
+            done.add(Treatment.LAID_OVER_WHITE)
+        seen = Image.alpha_composite(Image.new("RGBA", seen.size, PAGE), seen).convert("RGB")
+    return seen, frozenset(done)
+
+
+def _eight_bits(image: Image.Image, stored: Stored) -> Image.Image:
+    """Return an image in mode RGB, or in RGBA where a band or a palette says what is transparent.
+
+    Raises:
+        UnknownPixels: its mode does not say which colours its numbers are.
+    """
+    if image.mode in GREY_SIXTEEN or (image.mode == "I" and stored.scaled):
+        grey = np.asarray(image).astype(np.int64) >> (stored.bits - BITS)
+        turned = OPAQUE - grey if stored.inverted else grey
+        return Image.fromarray(turned.astype(np.uint8)).convert("RGB")
+    if image.mode in UNKNOWN:
+        raise UnknownPixels(
+            f"mode {image.mode!r}, {UNKNOWN[image.mode]}, of which nobody says what is black and "
+            f"what is white: {WHAT_TO_DO}"
+        )
+    if image.mode == "La":  # PIL knows no direct way
+        return image.convert("LA").convert("RGBA")
+    if image.mode in WITH_ALPHA or (image.mode == "P" and stored.transparent is not None):
+        return image.convert("RGBA")
+    if image.mode not in PLAIN:
+        raise UnknownPixels(f"mode {image.mode!r} is not known here: {WHAT_TO_DO}")
+    return image.convert("RGB")
+
+
+def _without_colour(image: Image.Image, seen: Image.Image, stored: Stored) -> Image.Image:
+    """Return what is seen of an image of which one colour is transparent.
+
+    Raises:
+        UnknownPixels: the colour has 16 bits, and of the pixels PIL kept 8.
+    """
+    if stored.wide and image.mode not in GREY_SIXTEEN:
+        raise UnknownPixels(
+            f"mode {image.mode!r} of 16 bits per channel with one transparent colour, which 8 of "
+            f"them do not tell from its neighbours: {WHAT_TO_DO}"
+        )
+    numbers = np.asarray(image.convert("L") if image.mode == "1" else image)
+    colour = np.asarray(stored.transparent).reshape(-1)
+    shown = (numbers.reshape(*numbers.shape[:2], -1) != colour).any(axis=2)
+    seen.putalpha(Image.fromarray(shown.astype(np.uint8) * OPAQUE))
+    return seen
+
+
+def _upright(image: Image.Image) -> tuple[Image.Image, frozenset[Treatment]]:
+    """Return an image as its camera was held; a damaged EXIF block says nothing of that."""
+    try:
+        method = ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
+    except Exception:  # noqa: BLE001 - as in read
+        method = None
+    if method is None:
+        return image, frozenset()
+    return image.transpose(method), frozenset({Treatment.TURNED})
