@@ -1,5 +1,6 @@
 """The grammar of labels: commas, brackets and quotes, as they are printed and typed."""
 
+import functools
 import json
 from typing import Any
 
@@ -10,6 +11,7 @@ QUOTE, ESCAPE = '"', "\\"
 # They have a meaning of their own in what a person types; a name that holds one is quoted.
 MEANINGFUL = (QUOTE, " (", " [", "*", "…")
 
+READABLE = json.JSONEncoder(ensure_ascii=False, default=str)  # what is no JSON, loading refuses
 ADVICE = "a name that holds brackets or commas stands in double quotes, as JSON has them"
 
 
@@ -57,6 +59,7 @@ def _end_of_quote(text: str, place: int) -> int:
     raise BadInput(f"{text!r}: a double quote is not closed; {ADVICE}")
 
 
+@functools.lru_cache(maxsize=4096)  # a report prints thousands of labels, of few methods
 def in_label(name: str) -> str:
     """Return a name as labels have it: as it is, or quoted where it would be read otherwise."""
     return name if _is_plain(name) else as_json(name)
@@ -79,7 +82,7 @@ def as_json(value: Any) -> str:
     Documents draw several blanks as one and leave out what cannot be seen, and no label may change
     on its way there and back.
     """
-    text = json.dumps(value, ensure_ascii=False, default=str)  # what is no JSON, loading refuses
+    text = READABLE.encode(value)
     if not text.isprintable():
         text = json.dumps(value, default=str)
     while "  " in text:  # only in a string: between values stands one blank

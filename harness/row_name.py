@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -18,8 +19,10 @@ from harness.label_text import (
 )
 
 MACHINE, LEARNING_RATE = "machine", "learning_rate"
-NOT_TRAINED = "not trained"
-Apart = dict[str, str | float | None]
+NOT_TRAINED, RATE, TO = "not trained", "learning rate ", " to "
+SORTED = json.JSONEncoder(sort_keys=True, default=str)
+Rates = tuple[float, float]  # at the peak and at the end
+Apart = dict[str, str | Rates | None]
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class RowName:
     @classmethod
     def of(cls, method: str, options: Mapping[str, Any], axes: Mapping[str, AxisValue]) -> Self:
         """Return the name of a row with these options and all axes."""
-        text = json.dumps(options, sort_keys=True, default=str) if options else "{}"
+        text = SORTED.encode(options) if options else "{}"
         return cls(method, text, tuple(axes[axis] for axis in AXES))
 
 
@@ -54,8 +57,8 @@ class RowLabel:
         method: as it was written.
         options: of the method, in the order in which they were written.
         axes: those that do not go without saying.
-        apart: what tells rows of one name apart: the machine, or the learning rate (``None`` is
-            not trained; text has both ends of one that ends above 0).
+        apart: what tells rows of one name apart: the machine, or the learning rate at its peak
+            and at its end (``None`` is not trained).
     """
 
     method: str
@@ -137,36 +140,28 @@ def _option(text: str, item: str) -> tuple[str, Any]:
         raise BadInput(f"{text!r}: option {name!r}: {error}") from error
 
 
-def _apart_in_words(kind: str, value: str | float | None) -> str:
-    if kind == MACHINE:
-        return f"machine {in_label(str(value))}"
-    if value is None:
-        return NOT_TRAINED
-    return f"learning rate {value if isinstance(value, str) else rate_in_words(value)}"
+def _apart_in_words(kind: str, value: str | Rates | None) -> str:
+    if isinstance(value, tuple):
+        peak, end = value
+        return f"{RATE}{_rate_in_words(peak)}" + (f"{TO}{_rate_in_words(end)}" if end else "")
+    return f"{kind} {in_label(value)}" if value is not None else NOT_TRAINED
 
 
-def rate_or_both_ends(rate: float, final: float) -> str | float:
-    """Return what tells rows apart by their learning rate: it, or both ends if it ends above 0."""
-    return f"{rate_in_words(rate)} to {rate_in_words(final)}" if final else rate
-
-
-def rate_in_words(rate: float) -> str:
+def _rate_in_words(rate: float) -> str:
     """Return a learning rate with as many digits as it takes to tell it from every other."""
     short = f"{rate:g}"
     return short if float(short) == rate else repr(rate)
 
 
-def _apart_of_words(text: str, words: str) -> tuple[str, str | float | None]:
+def _apart_of_words(text: str, words: str) -> tuple[str, str | Rates | None]:
     if words == NOT_TRAINED:
         return LEARNING_RATE, None
-    if words.startswith("machine "):
-        return MACHINE, leading_name(words.removeprefix("machine "))[0]
-    try:
-        if words.startswith("learning rate "):
-            rate, _, final = words.removeprefix("learning rate ").partition(" to ")
-            return LEARNING_RATE, rate_or_both_ends(float(rate), float(final or 0))
-    except ValueError:
-        pass
+    if words.startswith(f"{MACHINE} "):
+        return MACHINE, leading_name(words.removeprefix(f"{MACHINE} "))[0]
+    peak, _, end = words.removeprefix(RATE).partition(TO)
+    with suppress(ValueError):
+        if words.startswith(RATE):
+            return LEARNING_RATE, (float(peak), float(end or 0))
     raise BadInput(
         f"{text!r}: {words!r} tells no rows apart; expected 'learning rate NUMBER', 'not trained' "
         "or 'machine ID'"

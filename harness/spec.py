@@ -264,6 +264,11 @@ class TrialSpec(Frozen):
         """Return 16 hex digits of what trials share that differ in seed or in what is measured."""
         return digest(self.model_dump(mode="json", include={"method", "options", "workload"}))
 
+    def rates(self) -> tuple[float, float] | None:
+        """Return the learning rate at its peak and at its end; ``None`` if nothing is trained."""
+        training = self.training
+        return (training.learning_rate, training.final_learning_rate) if training else None
+
     def uncompiled(self) -> "TrialSpec":
         """Return the same trial with a step that is not compiled."""
         workload = self.workload.model_copy(update={"compiled_step": False})

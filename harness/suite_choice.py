@@ -78,10 +78,11 @@ def _label(row: SuiteMethod, axes: Axes, beside: Axes) -> RowLabel:
 
 def _apart(suite: Suite, row: SuiteMethod) -> Apart:
     """Return the learning rate of a row, by which two of one name can be told apart."""
-    if suite.training is None:
+    recipe = suite.training
+    if recipe is None:
         return {}
-    own = row.learning_rate
-    return {LEARNING_RATE: suite.training.learning_rate if own is None else own}
+    peak = recipe.learning_rate if row.learning_rate is None else row.learning_rate
+    return {LEARNING_RATE: (peak, recipe.final_learning_rate)}
 
 
 def _told_apart(row: ListedRow) -> ListedRow:

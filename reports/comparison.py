@@ -10,7 +10,7 @@ from harness.metrics import METRICS
 from harness.numbering import Numbering
 from harness.recipe import Training
 from harness.record import TrialRecord
-from harness.row_name import RowLabel, RowName
+from harness.row_name import RowName
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
@@ -252,11 +252,16 @@ def _comparison(
         grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
     groups = [group for members in grouped.values() for group in rows_among(members)]
     reference = _reference([members[0].spec for members in groups])
-    labels = _labels(groups, reference)
-    rows = [
-        Row(label, tuple(members), tuple(turns for r in members for turns in again.get(r.key, ())))
-        for label, members in zip(labels, groups, strict=True)
-    ]
+    rows = _told_apart(
+        [
+            Row(
+                members[0].spec.row_label(beside=reference),
+                tuple(members),
+                tuple(turns for r in members for turns in again.get(r.key, ())),
+            )
+            for members in groups
+        ]
+    )
     first = RowName.of(REFERENCE, {}, reference.axis_values())
     rows.sort(key=lambda row: row.name != first)  # the others stay in order
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
@@ -272,18 +277,19 @@ def _reference(specs: list[TrialSpec]) -> Workload:
     return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
 
 
-def _labels(groups: list[list[TrialRecord]], reference: Workload) -> list[RowLabel]:
-    """Return each row's label; where rows have one name, what tells them apart is added."""
-    labels = [group[0].spec.row_label(beside=reference) for group in groups]
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """Return the rows; where several have one name, what tells them apart is in their labels."""
     places: dict[RowName, list[int]] = defaultdict(list)
-    for place, group in enumerate(groups):
-        places[group[0].spec.row_name()].append(place)
-    for same in (found for found in places.values() if len(found) > 1):
-        rows = [Row(labels[place], tuple(groups[place])).apart() for place in same]
-        told = [kind for kind in rows[0] if len({row[kind] for row in rows}) > 1]
-        for place, row in zip(same, rows, strict=True):
-            labels[place] = replace(labels[place], apart={kind: row[kind] for kind in told})
-    return labels
+    for place, row in enumerate(rows):
+        places[row.name].append(place)
+    found = list(rows)
+    for same in (alike for alike in places.values() if len(alike) > 1):
+        facts = [rows[place].apart() for place in same]
+        told = [kind for kind in facts[0] if len({fact[kind] for fact in facts}) > 1]
+        for place, fact in zip(same, facts, strict=True):
+            printed = replace(rows[place].printed, apart={kind: fact[kind] for kind in told})
+            found[place] = replace(rows[place], printed=printed)
+    return found
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:

@@ -53,17 +53,12 @@ def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
     if {id(placed.row) for placed in ours.rows} == {id(placed.row) for placed in theirs.rows}:
         raise BadInput(f"{new!r} and {baseline!r} are the same rows: nothing to compare")
     paired = _paired(ours, theirs)
-    pairs = [_pair(a, b) for a, b in paired]
-    if not paired:
-        paired = _unlike(ours, theirs, even_unlike=even_unlike)
-        pairs = [_pair(a, b, " (beside another setting)") for a, b in paired]
+    beside = "" if paired else " (beside another setting)"
+    paired = paired or _unlike(ours, theirs, even_unlike=even_unlike)
+    details = ours.details, theirs.details
+    pairs = [Pair(a.row, b.row, f"{a.comparison.title()}{beside}", details) for a, b in paired]
     said = (*ours.said, *theirs.said)
     return Matching(tuple(pairs), tuple(without_counterpart(ours, theirs, _rows_of(paired))), said)
-
-
-def _pair(new: Placed, old: Placed, more: str = "") -> Pair:
-    details = new.comparison.details, old.comparison.details
-    return Pair(new.row, old.row, f"{new.comparison.title()}{more}", details)
 
 
 def _rows_of(paired: Iterable[Pairing]) -> list[Row]:

@@ -31,11 +31,11 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
         return None
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
-    drawn = [row for row, _ in shown]
-    for (row, cost), label in zip(shown, in_figures([row.label for row in drawn]), strict=True):
+    labels = in_figures([row.label for row, _ in shown])
+    for label, (row, cost) in zip(labels, shown, strict=True):
         spread = _interval(comparison, row) if apart else _quartiles(row, metric, unit)
-        more = behind(row, same_seeds=comparison.same_seeds)
-        _point(axes, row, label + more, cost, spread)
+        name = label + behind(row, same_seeds=comparison.same_seeds)
+        _point(axes, row, name, cost, spread)
     in_front = {id(row) for row in comparison.pareto_front(metric)}
     front = [(c, row.value("accuracy_top1") or 0) for row, c in shown if id(row) in in_front]
     if len(front) > 1:  # a point alone has no line

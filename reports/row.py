@@ -14,7 +14,6 @@ from harness.row_name import (
     Apart,
     RowLabel,
     RowName,
-    rate_or_both_ends,
 )
 from harness.spec import TrialSpec
 from reports.round_groups import Turns, turns_of
@@ -50,11 +49,7 @@ class Row:
     def apart(self) -> Apart:
         """Return what may tell the row from others of its name."""
         spec = self.trained()
-        if spec is None or spec.training is None:
-            return {MACHINE: self.machine(), LEARNING_RATE: None}
-        training = spec.training
-        rate = rate_or_both_ends(training.learning_rate, training.final_learning_rate)
-        return {MACHINE: self.machine(), LEARNING_RATE: rate}
+        return {MACHINE: self.machine(), LEARNING_RATE: spec.rates() if spec else None}
 
     def identity(self) -> Hashable:
         """Return what no two rows of a comparison have in common."""

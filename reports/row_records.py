@@ -34,13 +34,7 @@ def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
 
 def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
     """Return records apart that were trained with different learning rates, profiles with each."""
-    rates = dict.fromkeys(rate for r in records if (rate := rates_of(r)))
+    rates = dict.fromkeys(rate for r in records if (rate := r.spec.rates()))
     if len(rates) < 2:  # noqa: PLR2004 - the usual case
         return [records]
-    return [[r for r in records if rates_of(r) in {None, rate}] for rate in rates]
-
-
-def rates_of(record: TrialRecord) -> tuple[float, float] | None:
-    """Return the learning rate at its peak and at its end; ``None`` where nothing is trained."""
-    training = record.spec.training
-    return (training.learning_rate, training.final_learning_rate) if training else None
+    return [[r for r in records if r.spec.rates() in {None, rate}] for rate in rates]

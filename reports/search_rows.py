@@ -75,7 +75,7 @@ def measured(found: Found, folder: Path) -> list[Measured]:
     again = timed_again(record for record in records if record)
     profiles = [
         Row(record.spec.row_label(), (record,), again.get(record.key, ())) if record else None
-        for row, record in zip(found.rows, records, strict=True)
+        for record in records
     ]
     by_seed = [_by_seed(row, store) for row in found.rows]
     rows = [

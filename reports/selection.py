@@ -40,6 +40,7 @@ class Side:
         name: as it was typed.
         kind: what that names.
         rows: the rows.
+        details: gives the sidecars of their records.
         said: what a person must be told: which records were set aside, which rows are meant where
             they are not those the name prints.
     """
@@ -47,6 +48,7 @@ class Side:
     name: str
     kind: Kind
     rows: tuple[Placed, ...]
+    details: Details
     said: tuple[str, ...] = ()
 
     def comparisons(self) -> list[Comparison]:
@@ -79,33 +81,33 @@ def sides(new: str, baseline: str, pool: Gathered) -> tuple[Side, Side]:
     ours = _side(new, pool, there)
     if not ours.rows:
         raise _nothing(ours, pool, there)
-    own = ours.comparisons() if ours.kind is not Kind.METHOD else []
+    own = ours if ours.kind is not Kind.METHOD else None
     theirs = _side(baseline, pool, there, own)
     if not theirs.rows:
-        raise _nothing(theirs, pool, there or own)
+        raise _nothing(theirs, pool, there or (own.comparisons() if own else []))
     return ours, theirs
 
 
 def _side(
-    name: str, pool: Gathered, there: Sequence[Comparison], first: Sequence[Comparison] = ()
+    name: str, pool: Gathered, there: Sequence[Comparison], first: Side | None = None
 ) -> Side:
     """Return what a name means; a row is looked for in ``first``, and then ``there``."""
     if name.startswith(COMMIT):
         records = _of_commit(name.removeprefix(COMMIT), pool.records)
-        return Side(name, Kind.SET, _all(records, pool.detail))
+        return Side(name, Kind.SET, _all(records, pool.detail), pool.detail)
     if name.endswith(".json"):
-        path = Path(name)
-        beside = Store(path.resolve().parent.parent)
-        return Side(name, Kind.RECORD, _all([read_record(path)], beside.detail))
+        return _of_record(Path(name))
     if "/" in name and is_folder(name):
         return _of_folder(name)
-    for comparisons in filter(None, (first, there)):
-        found = _named(name, comparisons)
+    own: list[tuple[Sequence[Comparison], Details]]
+    own = [(first.comparisons(), first.details)] if first else []
+    for comparisons, details in (*own, (there, pool.detail)):
+        found = _named(name, comparisons, details)
         if found.rows and is_folder(name):
             return replace(found, said=(f"{name!r} is taken as a row; the folder is './{name}'",))
         if found.rows:
             return found
-    return _of_folder(name) if is_folder(name) else Side(name, Kind.METHOD, ())
+    return _of_folder(name) if is_folder(name) else Side(name, Kind.METHOD, (), pool.detail)
 
 
 def is_folder(name: str) -> bool:
@@ -116,21 +118,26 @@ def is_folder(name: str) -> bool:
         return False
 
 
+def _of_record(path: Path) -> Side:
+    details = Store(path.resolve().parent.parent).detail
+    return Side(str(path), Kind.RECORD, _all([read_record(path)], details), details)
+
+
 def _of_folder(name: str) -> Side:
     found = gather([Path(name)])
     aside = tuple(f"set aside: {reason}" for reason in found.aside)
-    return Side(name, Kind.SET, _all(found.records, found.detail), aside)
+    return Side(name, Kind.SET, _all(found.records, found.detail), found.detail, aside)
 
 
 def _all(records: Iterable[TrialRecord], details: Details) -> tuple[Placed, ...]:
     return tuple(Placed(found, row) for found in compare(records, details) for row in found.rows)
 
 
-def _named(name: str, comparisons: Iterable[Comparison]) -> Side:
+def _named(name: str, comparisons: Iterable[Comparison], details: Details) -> Side:
     placed = [Placed(found, row) for found in comparisons for row in found.rows]
     found = pick(name, [_listed(one) for one in placed])
     rows = tuple(placed[place] for place in found.places)
-    return Side(name, Kind.METHOD, rows, (found.said,) if found.said else ())
+    return Side(name, Kind.METHOD, rows, details, (found.said,) if found.said else ())
 
 
 def _listed(placed: Placed) -> ListedRow:

@@ -27,8 +27,8 @@ def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
         readings = _readings(row, along)
         places = [fmean(x for x, _ in found) for found in readings]
         found = [[accuracy for _, accuracy in each] for each in readings]
-        more = behind(row, same_seeds=comparison.same_seeds)
-        draw_line(axes, row, label + more, places, [fmean(each) for each in found])
+        name = label + behind(row, same_seeds=comparison.same_seeds)
+        draw_line(axes, row, name, places, [fmean(each) for each in found])
         ends = list(map(min, found)), list(map(max, found))
         axes.fill_between(places, *ends, color=colour_of(row.spec.method), alpha=0.08)
     axes.set_xlim(left=0)

@@ -129,18 +129,18 @@ def _accuracies(comparison: Comparison) -> str:
     rows = [row for row in comparison.rows if seeds.tested(row)]
     both = seeds.shared(rows)
     means = ((row, seeds.mean_accuracy(row, both)) for row in rows)
-    read = [(mean, row) for row, mean in means if mean is not None]
+    read = [(row, mean) for row, mean in means if mean is not None]
     if not read:
         return NOT_SHARED if rows else ""
-    named = [f"{row.label} {units.share(mean)}" for mean, row in read if comparison.leads(row)]
-    most, highest = max(read, key=lambda each: each[0])
-    named.append(f"highest {highest.label} {units.share(most)}")
+    said = [f"{row.label} {units.share(mean)}" for row, mean in read if comparison.leads(row)]
+    highest, most = max(read, key=lambda one: one[1])
+    said.append(f"highest {highest.label} {units.share(most)}")
     over = (
         "seeds"
         if comparison.same_seeds
         else f"the {units.seeds(len(both))} that all rows have ({seeds.in_words(both)})"
     )
-    return f"Test accuracy, mean over {over}: {', '.join(named)}."
+    return f"Test accuracy, mean over {over}: {', '.join(said)}."
 
 
 def _front(comparison: Comparison) -> str:
