@@ -1,15 +1,14 @@
 """Everything that defines a trial, frozen before it runs."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from harness.axes import AXES, AxisValue, axis_in_words, stated
 from harness.frozen import Count, Frozen, Place, Rate, Several, digest, digest_without
 from harness.recipe import Training
+from harness.row_name import RowLabel, RowName
 
-# How a step is done, whatever the method: rows that differ in these answer one question.
-AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
 # Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
 LATER_KEYS: dict[str, dict[str, Any]] = {
     "workload": {
@@ -168,19 +167,20 @@ class Workload(Frozen):
 
     def axes(self, beside: "Workload | None" = None) -> list[str]:
         """Return in words the axes that are not as in ``beside``, or else not at their default."""
-        said = {
-            "micro_batch": f"micro-batch {self.micro_batch}" if self.micro_batch else "whole batch",
-            "precision": self.precision,
-            "compiled_step": "compiled" if self.compiled_step else "not compiled",
-            "optimizer_in_backward": "optimizer in backward"
-            if self.optimizer_in_backward
-            else "optimizer after backward",
-        }
-        usual = {
-            name: Workload.model_fields[name].default if beside is None else getattr(beside, name)
-            for name in AXES
-        }
-        return [said[name] for name in AXES if getattr(self, name) != usual[name]]
+        return [axis_in_words(*axis) for axis in self.stated_axes(beside).items()]
+
+    def axis_values(self) -> dict[str, AxisValue]:
+        """Return the value of every axis."""
+        return {axis: getattr(self, axis) for axis in AXES}
+
+    def stated_axes(self, beside: "Workload | None" = None) -> dict[str, AxisValue]:
+        """Return the values of the axes that ``axes`` puts into words."""
+        usual = (
+            {axis: Workload.model_fields[axis].default for axis in AXES}
+            if beside is None
+            else beside.axis_values()
+        )
+        return stated(self.axis_values(), usual)
 
 
 class Profile(Frozen):
@@ -264,6 +264,11 @@ class TrialSpec(Frozen):
         """Return 16 hex digits of what trials share that differ in seed or in what is measured."""
         return digest(self.model_dump(mode="json", include={"method", "options", "workload"}))
 
+    def rates(self) -> tuple[float, float] | None:
+        """Return the learning rate at its peak and at its end; ``None`` if nothing is trained."""
+        training = self.training
+        return (training.learning_rate, training.final_learning_rate) if training else None
+
     def uncompiled(self) -> "TrialSpec":
         """Return the same trial with a step that is not compiled."""
         workload = self.workload.model_copy(update={"compiled_step": False})
@@ -275,6 +280,12 @@ class TrialSpec(Frozen):
         Args:
             beside: a workload whose axes go without saying; the defaults where there is none.
         """
-        shown = [f"{key}={json.dumps(value)}" for key, value in self.options.items()]
-        shown += self.workload.axes(beside)
-        return self.method + (f" ({', '.join(shown)})" if shown else "")
+        return str(self.row_label(beside))
+
+    def row_label(self, beside: Workload | None = None) -> RowLabel:
+        """Return what ``label`` prints."""
+        return RowLabel(self.method, self.options, self.workload.stated_axes(beside))
+
+    def row_name(self) -> RowName:
+        """Return what the row of this trial is known by."""
+        return RowName.of(self.method, self.options, self.workload.axis_values())

@@ -1,45 +1,23 @@
 """Suite files: TOML in, trial specs out."""
 
+import functools
 import itertools
-import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tomlkit
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import BadInput, explain, unknown
 from harness.files import write_whole
-from harness.frozen import Count, Frozen, Rate, Seeds
+from harness.frozen import Frozen, Rate, Seeds
 from harness.recipe import LearningRateTry, Recipe, Training
-from harness.spec import AXES, MultiTask, Profile, TrialSpec, Workload
+from harness.row_name import RowLabel, RowName
+from harness.spec import MultiTask, Profile, TrialSpec, Workload
+from harness.suite_method import SuiteMethod
 
 SHIPPED = Path(__file__).resolve().parent.parent / "suites"
-
-
-class SuiteMethod(Frozen):
-    """One row of the comparison: a method, its options, and how it was tuned.
-
-    Attributes:
-        method: a method, or several joined by ``+``.
-        options: its options; of a composition, a table a part.
-        micro_batch: overrides the workload's, as do precision, compiled_step and
-            optimizer_in_backward.
-        learning_rate: the choice; ``None`` takes the suite's, and reports say "not tuned".
-        to_try: learning rates that ``bsrbench tune`` tries.
-        tries: what it found.
-    """
-
-    method: str
-    options: dict[str, Any] = {}
-    micro_batch: Count | None = None
-    precision: Literal["fp32", "bf16"] | None = None
-    compiled_step: bool | None = None
-    optimizer_in_backward: bool | None = None
-    learning_rate: Rate | None = None
-    to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
-    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
 
 
 class Choice(Frozen):
@@ -61,7 +39,8 @@ class Question(Frozen):
         workload: keys that replace the suite's.
         training: keys that replace the suite's.
         to_try: learning rates that ``bsrbench tune`` tries for every row, instead of the rows' own.
-        chosen: what it found, by the rows' labels.
+        chosen: what it found, by the rows' labels, in which the axes of the suite's workload go
+            without saying.
     """
 
     workload: dict[str, Any] = {}
@@ -97,11 +76,16 @@ class Suite(Frozen):
 
     @model_validator(mode="after")
     def _choices_have_rows(self) -> "Suite":
-        labels = {_label(row) for row in self.methods}
+        rows = {row.name(self.workload) for row in self.methods}
         for question in self.questions:
-            if strange := sorted(set(question.chosen) - labels):
+            strange = [key for key in question.chosen if self._meant(key) not in rows]
+            if strange:
                 raise ValueError(f"chosen names {', '.join(strange)}, and there is no such row")
         return self
+
+    def _meant(self, label: str) -> RowName:
+        """Return the row that is meant by a label in ``chosen``."""
+        return _parsed(label).name(self.workload.axis_values())
 
     @model_validator(mode="after")
     def _every_row_gets_as_many_tries(self) -> "Suite":
@@ -111,14 +95,6 @@ class Suite(Frozen):
                 listed = ", ".join(f"{name} {count}" for name, count in counts.items())
                 raise ValueError(f"every method gets the same number of {what}, got {listed}")
         return self
-
-    def choose(self, names: list[str]) -> "Suite":
-        """Return the suite with only the methods named; one it lacks gets its default row."""
-        rows = [row for name in names for row in self._rows(name)]
-        return self.model_copy(update={"methods": tuple(rows)})
-
-    def _rows(self, name: str) -> list[SuiteMethod]:
-        return [row for row in self.methods if row.method == name] or [SuiteMethod(method=name)]
 
     def workloads(self, question: Question) -> list[Workload]:
         """Return a question's workload, or every combination of what varies."""
@@ -173,18 +149,24 @@ class Suite(Frozen):
     def _training(self, question: Question, row: SuiteMethod) -> Training:
         """Return how a row is trained: with the rate chosen for it, else the question's."""
         settings = self.recipe(question)
-        choice = question.chosen.get(_label(row))
-        if choice is not None:
+        key = self.chosen_key(question, row) if question.chosen else ""
+        if choice := question.chosen.get(key):
             settings |= {"learning_rate": choice.learning_rate, "tries": choice.tries}
         elif row.learning_rate is not None:
             settings |= {"learning_rate": row.learning_rate, "tries": row.tries}
         return Training(**settings)
 
+    def chosen_key(self, question: Question, row: SuiteMethod) -> str:
+        """Return the key of ``chosen`` under which a row stands, or is to be put."""
+        name = row.name(self.workload)
+        there = (key for key in question.chosen if self._meant(key) == name)
+        return next(there, str(row.label(self.workload)))
+
     def _profile_trial(self, row: SuiteMethod, workload: Workload) -> TrialSpec:
         return TrialSpec(
             method=row.method,
             options=row.options,
-            workload=_for_row(workload, row),
+            workload=row.on(workload),
             profile=self.profile,
             seed=self.seeds[0],
         )
@@ -195,23 +177,13 @@ class Suite(Frozen):
         return TrialSpec(
             method=row.method,
             options=row.options,
-            workload=_for_row(workload, row),
+            workload=row.on(workload),
             training=training,
             seed=seed,
         )
 
 
-def _label(row: SuiteMethod) -> str:
-    """Return what a row is called where its learning rate is chosen."""
-    changed = row.model_dump(include={"options", *AXES}, exclude_defaults=True, mode="json")
-    shown = [f"{key}={json.dumps(value)}" for key, value in sorted(changed.items())]
-    return row.method + (f" ({', '.join(shown)})" if shown else "")
-
-
-def _for_row(workload: Workload, row: SuiteMethod) -> Workload:
-    """Return the workload with what a row overrides."""
-    given = {name: value for name in AXES if (value := getattr(row, name)) is not None}
-    return Workload(**workload.model_dump() | given)
+_parsed = functools.lru_cache(maxsize=1024)(RowLabel.parse)
 
 
 def names() -> list[str]:
@@ -291,7 +263,8 @@ def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTr
         for row, table, tried in zip(suite.methods, document["methods"], of_question, strict=True):
             if "questions" in document:
                 chosen = document["questions"][index].setdefault("chosen", tomlkit.table())
-                table = chosen.setdefault(_label(row), tomlkit.table())  # noqa: PLW2901 - there
+                key = suite.chosen_key(suite.questions[index], row)
+                table = chosen.setdefault(key, tomlkit.table())  # noqa: PLW2901 - there
             table["learning_rate"] = best_try(tried)
             listed = tomlkit.array()
             for one in tried:

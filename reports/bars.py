@@ -8,7 +8,7 @@ from matplotlib.patheffects import withStroke
 
 from reports import units
 from reports.comparison import REFERENCE, Comparison
-from reports.names import in_figure
+from reports.names import in_figures
 from reports.palette import COLOURS, EDGE_COLOUR, colour_of
 
 CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a line may cross
@@ -32,7 +32,9 @@ def ratios(
         lengths = [comparison.ratio(row, metric) or 0 for row in shown]
         heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
         # One bar a row has its method's colour; of several, each metric has one.
-        colours = COLOURS[place] if len(metrics) > 1 else [colour_of(row.label) for row in shown]
+        colours = (
+            COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
+        )
         bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
         said = [units.ratio(length) for length in lengths]
         axes.bar_label(bars, said, padding=3, fontsize=8, path_effects=[CLEAR])
@@ -46,7 +48,7 @@ def ratios(
 
 def name_bars(axes: Axes, labels: Sequence[str], along: str) -> None:
     """Write rows beside their bars, the first on top, and what the bars' length is below."""
-    axes.set_yticks(range(len(labels)), [in_figure(label) for label in labels])
+    axes.set_yticks(range(len(labels)), in_figures(labels))
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.margins(x=0.12)
     axes.set_xlabel(along)

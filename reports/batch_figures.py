@@ -1,13 +1,14 @@
 """Memory and time against batch size, over comparisons that differ in nothing else."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import REFERENCE, Comparison
 from reports.excerpt import LINES, excerpt
 from reports.lines import draw_line
+from reports.names import in_figures
 from reports.round_groups import TIMED_BY
 from reports.row import Row
 from reports.times import in_one_group
@@ -42,24 +43,27 @@ def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
 
 
 def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> Canvas | None:
-    kept = (row.label for c in comparisons for row in excerpt(c, LINES).rows)
-    labels = list(dict.fromkeys(kept))[:LINES]
+    kept = [row for c in comparisons for row in excerpt(c, LINES).rows]
+    first = {_alike_of(row): row for row in reversed(kept)}
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
     # Seconds of rows that did not take turns cannot stand side by side; their ratios can.
     apart = metric in TIMED_BY and not all(in_one_group(c.rows) for c in comparisons)
     drawn = False
-    for label in labels:
+    keys = list(dict.fromkeys(map(_alike_of, kept)))[:LINES]
+    labels = in_figures([first[key].label for key in keys])
+    for key, label in zip(keys, labels, strict=True):
         values = [
             (c.reference.batch, c.ratio(row, metric) if apart else _measured(row, metric))
             for c in comparisons
-            if (row := c.find(label))
+            for row in c.rows
+            if _alike_of(row) == key
         ]
         scale = 1 if apart else unit.scale
         points = [(batch, value / scale) for batch, value in values if value is not None]
         if len({batch for batch, _ in points}) > 1:
             drawn = True
-            draw_line(axes, label, *zip(*points, strict=True))
+            draw_line(axes, first[key], label, *zip(*points, strict=True))
     if not drawn:
         return None
     axes.set_xlim(left=0)
@@ -68,6 +72,11 @@ def _draw(comparisons: list[Comparison], metric: str, unit: Unit, name: str) -> 
     axes.set_ylabel(f"{name} relative to {REFERENCE}" if apart else f"{name} ({unit.name})")
     canvas.legend(loc="outside right upper", fontsize=9)
     return canvas
+
+
+def _alike_of(row: Row) -> Hashable:
+    """Return what rows of two batches have in common that are one line."""
+    return (row.name, *row.printed.apart.items())
 
 
 def _measured(row: Row, metric: str) -> float | None:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,12 +10,13 @@ from harness.metrics import METRICS
 from harness.numbering import Numbering
 from harness.recipe import Training
 from harness.record import TrialRecord
+from harness.row_name import RowName
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
 from reports.decided import mixed_settings
 from reports.round_groups import TIMED_BY, Turns, timed_again
-from reports.row import APART, Row
+from reports.row import Row
 from reports.statistics import Ratio
 from reports.times import centre_of_times, in_one_group, ratio_of_times
 
@@ -57,12 +58,29 @@ class Comparison:
         return self.details(record.key) if record else {}
 
     def find(self, method: str) -> Row | None:
-        """Return the plain row of a method: no options, and the axes of the reference row."""
-        return self._by_label.get(method)
+        """Return the plain row of a method: no options, and the axes of the reference row.
+
+        Of several (of two machines, say) none is it.
+        """
+        if method not in self._plain:
+            wanted = RowName.of(method, {}, self.reference.axis_values()) if self.rows else None
+            found = [row for row in self.rows if row.name == wanted]
+            self._plain[method] = found[0] if len(found) == 1 else None
+        return self._plain[method]
 
     @cached_property
-    def _by_label(self) -> dict[str, Row]:
-        return {row.label: row for row in self.rows}
+    def _plain(self) -> dict[str, Row | None]:
+        """Plain rows asked for before: every ratio asks for one again."""
+        return {}
+
+    def place(self, method: str) -> int | None:
+        """Return at which place among the rows the plain row of a method stands."""
+        found = self.find(method)
+        return next((place for place, row in enumerate(self.rows) if row is found), None)
+
+    def leads(self, row: Row) -> bool:
+        """Return whether a row is the reference or the baseline."""
+        return row is self.find(REFERENCE) or row is self.find(BASELINE)
 
     def ratio(self, row: Row, metric: str, to: str = REFERENCE) -> float | None:
         """Return a row's value relative to another row's; times only within one round group."""
@@ -78,7 +96,7 @@ class Comparison:
         self, row: Row, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
         """Return the ratio of times, round by round, with its interval."""
-        asked = (row.label, metric, to)
+        asked = (row.identity(), metric, to)
         if asked not in self._time_ratios:
             other = self.find(to)
             found = ratio_of_times(metric, row, other) if other else None
@@ -86,7 +104,7 @@ class Comparison:
         return self._time_ratios[asked]
 
     @cached_property
-    def _time_ratios(self) -> dict[tuple[str, str, str], Ratio | None]:
+    def _time_ratios(self) -> dict[tuple[Hashable, str, str], Ratio | None]:
         """Ratios asked for before: every writer asks for them again."""
         return {}
 
@@ -237,12 +255,18 @@ def _comparison(
         for group in _by_rate(_one_profile(members))
     ]
     reference = _reference([members[0].spec for members in groups])
-    labels = _labels(groups, reference)
-    rows = [
-        Row(label, tuple(members), tuple(turns for r in members for turns in again.get(r.key, ())))
-        for label, members in zip(labels, groups, strict=True)
-    ]
-    rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
+    rows = _told_apart(
+        [
+            Row(
+                members[0].spec.row_label(beside=reference),
+                tuple(members),
+                tuple(turns for r in members for turns in again.get(r.key, ())),
+            )
+            for members in groups
+        ]
+    )
+    first = RowName.of(REFERENCE, {}, reference.axis_values())
+    rows.sort(key=lambda row: row.name != first)  # the others stay in order
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
 
 
@@ -267,16 +291,10 @@ def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
 
 def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
     """Return records apart that were trained with different learning rates, profiles with each."""
-    rates = dict.fromkeys(rate for r in records if (rate := _rates(r)))
+    rates = dict.fromkeys(rate for r in records if (rate := r.spec.rates()))
     if len(rates) < 2:  # noqa: PLR2004 - the usual case
         return [records]
-    return [[r for r in records if _rates(r) in {None, rate}] for rate in rates]
-
-
-def _rates(record: TrialRecord) -> tuple[float, float] | None:
-    """Return the learning rate at its peak and at its end; ``None`` where nothing is trained."""
-    training = record.spec.training
-    return (training.learning_rate, training.final_learning_rate) if training else None
+    return [[r for r in records if r.spec.rates() in {None, rate}] for rate in rates]
 
 
 def _reference(specs: list[TrialSpec]) -> Workload:
@@ -289,33 +307,19 @@ def _reference(specs: list[TrialSpec]) -> Workload:
     return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
 
 
-def _labels(groups: list[list[TrialRecord]], reference: Workload) -> list[str]:
-    """Return each row's label; where several are equal, what tells them apart is added."""
-    plain = [group[0].spec.label(beside=reference) for group in groups]
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, label in enumerate(plain):
-        places[label].append(place)
-    labels = list(plain)
-    for label, same in places.items():
-        if len(same) > 1:
-            for place, said in zip(same, _apart([groups[i] for i in same]), strict=True):
-                labels[place] = f"{label}{APART}{said}]"
-    return labels
-
-
-def _apart(groups: list[list[TrialRecord]]) -> list[str]:
-    """Return in words what tells groups of one label apart: machine, learning rate."""
-    machines = [f"machine {group[0].environment['machine_id']}" for group in groups]
-    rates = [_rate(group) for group in groups]
-    told = [named for named in (machines, rates) if len(set(named)) > 1]
-    return [", ".join(named) for named in zip(*told, strict=True)]
-
-
-def _rate(group: list[TrialRecord]) -> str:
-    found = next((rates for r in group if (rates := _rates(r))), None)
-    if found is None:
-        return "not trained"
-    return f"learning rate {found[0]:g}" + (f" to {found[1]:g}" if found[1] else "")
+def _told_apart(rows: list[Row]) -> list[Row]:
+    """Return the rows; where several have one name, what tells them apart is in their labels."""
+    places: dict[RowName, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.name].append(place)
+    found = list(rows)
+    for same in (alike for alike in places.values() if len(alike) > 1):
+        facts = [rows[place].apart() for place in same]
+        told = [kind for kind in facts[0] if len({fact[kind] for fact in facts}) > 1]
+        for place, fact in zip(same, facts, strict=True):
+            printed = replace(rows[place].printed, apart={kind: fact[kind] for kind in told})
+            found[place] = replace(rows[place], printed=printed)
+    return found
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:

@@ -15,17 +15,19 @@ from rich.text import Text
 from reports import contrast_table as table
 from reports import latex, markdown
 from reports.contrast import Contrast
+from reports.counterparts import Alone
 from reports.names import in_csv, on_one_line
 from reports.verdict import Word
 
 WIDE = 100  # columns of a terminal; on narrower ones the table is drawn without air
 FOLDED = ("metric", "verdict")  # columns that give way
 BROKEN = {"baseline": "base-\nline", "difference": "differ-\nence"}
+ALONE = "without a counterpart"
 STYLES = {Word.BETTER: "green", Word.WORSE: "red"}
 
 
-def show(contrasts: Sequence[Contrast], console: Console) -> None:
-    """Print each contrast: sentence, table, what differs, what to know."""
+def show(contrasts: Sequence[Contrast], console: Console, alone: Sequence[Alone] = ()) -> None:
+    """Print each contrast: sentence, table, what differs, what to know; then rows left alone."""
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         _say(console, on_one_line(sentence))
         console.print(_drawn(contrast, narrow=console.width < WIDE))
@@ -37,6 +39,7 @@ def show(contrasts: Sequence[Contrast], console: Console) -> None:
         unlike = [f"{name}: {new} | {old}" for name, new, old in table.unlike_rows(contrast)]
         _lines(console, f"unlike ({contrast.new.label} | {contrast.baseline.label})", unlike)
         _lines(console, "to know", contrast.remarks)
+    _lines(console, ALONE, [one.said for one in alone])
     _say(console, table.METHOD)
 
 
@@ -65,7 +68,7 @@ def _say(console: Console, text: str) -> None:
     console.print(Text(text), soft_wrap=True, highlight=False)
 
 
-def to_markdown(contrasts: Sequence[Contrast]) -> str:
+def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
     """Return a document for a pull request."""
     parts = ["# Comparison"]
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
@@ -83,12 +86,13 @@ def to_markdown(contrasts: Sequence[Contrast]) -> str:
             titles = ["", contrast.new.label, contrast.baseline.label]
             parts += ["### Unlike", markdown.table_of(titles, unlike)]
         parts += markdown.lines("To know about the numbers", contrast.remarks)
+    parts += markdown.lines(ALONE.capitalize(), [one.said for one in alone])
     parts += ["## How it was judged", markdown.escape(table.METHOD), "## Definitions"]
     parts += [f"- `{name}`: {markdown.escape(text)}" for name, text in table.definitions(contrasts)]
     return "\n\n".join(parts) + "\n"
 
 
-def to_latex(contrasts: Sequence[Contrast]) -> str:
+def to_latex(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
     """Return a booktabs table a contrast, its sentence as the caption, and one of its tasks."""
     drawn = []
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
@@ -98,12 +102,14 @@ def to_latex(contrasts: Sequence[Contrast]) -> str:
             drawn.append(
                 latex.table_of(list(table.TASK_TITLES), table.task_rows(contrast), caption=said)
             )
+    drawn += [rf"\noindent {latex.escape(one.said)}.\par" for one in alone]
     return latex.HEADING + "\n".join(drawn)
 
 
-def to_csv(contrasts: Sequence[Contrast]) -> str:
-    """Return a line a metric, unrounded."""
+def to_csv(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
+    """Return a line a metric, unrounded, and one for each row without a counterpart."""
     lines = [line for contrast in contrasts for line in _plain(contrast)]
+    lines += map(_plain_alone, alone)
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
     writer.writeheader()
@@ -130,8 +136,13 @@ def _seeds(contrast: Contrast) -> dict[str, Sequence[int]]:
     return {"new": seeds.new, "baseline": seeds.baseline, "compared": seeds.both}
 
 
-def to_json(contrasts: Sequence[Contrast]) -> str:
-    """Return everything as JSON, numbers unrounded."""
+def _plain_alone(alone: Alone) -> dict[str, Any]:
+    side = "baseline_row" if alone.of_baseline else "new_row"
+    return {side: alone.row.label, "setting": alone.setting, "verdict": ALONE, "why": alone.said}
+
+
+def to_json(contrasts: Sequence[Contrast], alone: Sequence[Alone] = ()) -> str:
+    """Return everything as JSON, numbers unrounded; of a row without a counterpart, that."""
     said = [
         {
             "setting": contrast.setting,
@@ -150,10 +161,23 @@ def to_json(contrasts: Sequence[Contrast]) -> str:
         }
         for contrast in contrasts
     ]
+    said += map(_whole_alone, alone)
     return json.dumps(said, indent=1, allow_nan=False) + "\n"
 
 
-FORMATS: dict[str, Callable[[Sequence[Contrast]], str]] = {
+def _whole_alone(alone: Alone) -> dict[str, Any]:
+    sides = {"new": not alone.of_baseline, "baseline": alone.of_baseline}
+    keys = [record.key for record in alone.row.records]
+    return {
+        "setting": alone.setting,
+        **{side: alone.row.label if stands else None for side, stands in sides.items()},
+        "records": {side: keys if stands else [] for side, stands in sides.items()},
+        **{name: [] for name in ("findings", "tasks", "unlike", "spreads")},
+        "remarks": [alone.said],
+    }
+
+
+FORMATS: dict[str, Callable[[Sequence[Contrast], Sequence[Alone]], str]] = {
     "markdown": to_markdown,
     "latex": to_latex,
     "csv": to_csv,

@@ -24,9 +24,9 @@ def excerpt(comparison: Comparison, most: int) -> Comparison:
     if len(comparison.rows) <= most:
         return comparison
     named = [comparison.find(REFERENCE), comparison.find(BASELINE)]
-    first = [row.label for row in (*named, *comparison.pareto_front()) if row]
-    kept = set(list(dict.fromkeys([*first, *(row.label for row in comparison.rows)]))[:most])
-    return replace(comparison, rows=tuple(row for row in comparison.rows if row.label in kept))
+    first = [row for row in (*named, *comparison.pareto_front()) if row]
+    kept = set(list(dict.fromkeys(map(id, [*first, *comparison.rows])))[:most])
+    return replace(comparison, rows=tuple(row for row in comparison.rows if id(row) in kept))
 
 
 def left_out(comparison: Comparison, shown: Comparison) -> list[str]:

@@ -1,5 +1,6 @@
 """Conditions under which a comparison fails, for continuous integration."""
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable
@@ -8,6 +9,7 @@ from dataclasses import dataclass
 from harness.errors import BadInput, unknown
 from harness.metrics import METRICS
 from reports.contrast import Contrast
+from reports.counterparts import Alone
 from reports.finding import COMPARED, Finding
 from reports.seeds import ACCURACY
 
@@ -70,8 +72,11 @@ def parse(text: str) -> Condition:
         number = float(bound)
     except ValueError:
         raise BadInput(f"{text!r}: {bound!r} is no number") from None
-    if number != number:  # noqa: PLR0124 - not a number, which no value lies above or below
-        raise BadInput(f"{text!r}: nothing lies above or below {bound}")
+    if not math.isfinite(number):
+        raise BadInput(
+            f"{text!r}: {bound} bounds nothing, so the condition would decide nothing; expected a "
+            "finite number, as 1.02"
+        )
     return Condition(function, metric, sign, number)
 
 
@@ -90,11 +95,36 @@ def parse_judged(text: str) -> Condition:
     return condition
 
 
-def failures(contrasts: Iterable[Contrast], conditions: Iterable[Condition]) -> list[str]:
-    """Return why comparisons fail, a line each; what has no value cannot pass."""
+def failures(
+    contrasts: Iterable[Contrast], conditions: Iterable[Condition], alone: Iterable[Alone] = ()
+) -> list[str]:
+    """Return why comparisons fail, a line each; what has no value cannot pass.
+
+    Args:
+        contrasts: what was compared.
+        conditions: what must not be so; without any nothing fails.
+        alone: rows that could not be compared. One that the new results have lost fails; of a new
+            one its own values are judged.
+    """
     wanted = list(conditions)
-    said = [_failure(contrast, condition) for contrast in contrasts for condition in wanted]
+    found = list(alone)
+    said = [f"{one.said}: what is gone cannot pass" for one in found if one.lost and wanted]
+    said += [
+        _failure_alone(one, condition)
+        for one in found
+        for condition in wanted
+        if condition.function == "value" and not one.of_baseline
+    ]
+    said += [_failure(contrast, condition) for contrast in contrasts for condition in wanted]
     return [line for line in said if line]
+
+
+def _failure_alone(alone: Alone, condition: Condition) -> str:
+    where, metric = f"{alone.row.label} ({alone.setting})", condition.metric
+    number = alone.row.value(metric)
+    if number is None:
+        return f"{where}: {condition} cannot be decided: {alone.row.why_missing(metric)}"
+    return f"{where}: {condition}, for it is {number:g}" if condition.holds(number) else ""
 
 
 def _failure(contrast: Contrast, condition: Condition) -> str:

@@ -57,10 +57,11 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
     comparison = excerpt(whole, most)
     titles, rows = table.paper_cells(comparison)
     best = table.best(comparison, paper_columns(comparison))
+    baseline = comparison.place(BASELINE)
     marked = [
         [
             _bold(cell) if (row, column) in best else escape(cell)
-            for column, cell in enumerate(_named(cells))
+            for column, cell in enumerate(_named(cells) if row == baseline else cells)
         ]
         for row, cells in enumerate(rows)
     ]
@@ -80,7 +81,7 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
 
 
 def _named(cells: list[str]) -> list[str]:
-    return [f"{cells[0]} †", *cells[1:]] if cells[0] == BASELINE else cells
+    return [f"{cells[0]} †", *cells[1:]]
 
 
 def table_of(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from reports.comparison import BASELINE, REFERENCE
-from reports.names import in_figure
-from reports.palette import colour_of, is_variant, mark_of
+from reports.palette import colour_of, mark_of
+from reports.row import Row
 
 # Rows may lie exactly on each other (recomputing changes no result): the reference comes first and
 # is wide enough to be seen behind another, and variants are rings around others' marks.
@@ -15,27 +15,18 @@ SIZES = {REFERENCE: 7.0, BASELINE: 9.0}
 WIDTH, SIZE, RING = 1.2, 5.0, 10.0
 
 
-def draw_line(
-    axes: Axes, label: str, along: Sequence[float], up: Sequence[float], *, more: str = ""
-) -> None:
-    """Draw a row's readings and the line between them.
-
-    Args:
-        axes: where.
-        label: the row's.
-        along: places of the readings.
-        up: the readings.
-        more: stands behind the row's name in the legend.
-    """
-    colour, variant = colour_of(label), is_variant(label)
+def draw_line(axes: Axes, row: Row, name: str, along: Sequence[float], up: Sequence[float]) -> None:
+    """Draw a row's readings and the line between them; rows with options or axes are hollow."""
+    method, plain = row.spec.method, row.printed.is_plain()
+    colour = colour_of(method)
     axes.plot(
         along,
         up,
         color=colour,
-        marker=mark_of(label),
-        markersize=RING if variant else SIZES.get(label, SIZE),
-        markerfacecolor="none" if variant else colour,
-        linestyle="--" if variant else "-",
-        linewidth=WIDTHS.get(label, WIDTH),
-        label=in_figure(label) + more,
+        marker=mark_of(method),
+        markersize=SIZES.get(method, SIZE) if plain else RING,
+        markerfacecolor=colour if plain else "none",
+        linestyle="-" if plain else "--",
+        linewidth=WIDTHS.get(method, WIDTH) if plain else WIDTH,
+        label=name,
     )

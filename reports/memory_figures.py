@@ -10,9 +10,9 @@ from matplotlib.figure import Figure as Canvas
 
 from reports import units
 from reports.bars import name_bars
-from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.comparison import Comparison
 from reports.lines import draw_line
-from reports.names import in_figure
+from reports.names import in_figure, in_figures
 from reports.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR, colour_of
 from reports.row import Row
 
@@ -82,9 +82,10 @@ def activations_by_block(comparison: Comparison) -> Canvas | None:
     canvas = Canvas(figsize=(7.5, 4.2))
     axes = canvas.subplots()
     last = max(max(sizes) for _, sizes in found)
-    for row, sizes in found:
+    labels = in_figures([row.label for row, _ in found])
+    for label, (row, sizes) in zip(labels, found, strict=True):
         kept = [sizes.get(block, 0) / units.MEBI for block in range(last + 1)]
-        draw_line(axes, row.label, range(last + 1), kept)
+        draw_line(axes, row, label, range(last + 1), kept)
     axes.set_xticks(range(last + 1))
     axes.set_ylim(bottom=0)
     axes.set_xlabel("block")
@@ -116,14 +117,15 @@ def timeline(comparison: Comparison) -> Canvas | None:
     shown = [
         (row, found)
         for row in comparison.rows
-        if (few or row.label in {REFERENCE, BASELINE}) and (found := _timeline_of(comparison, row))
+        if (few or comparison.leads(row)) and (found := _timeline_of(comparison, row))
     ]
     if not shown:
         return None
     canvas = Canvas(figsize=(7.5, 4.2))
     axes = canvas.subplots()
-    for row, found in shown:
-        _draw_timeline(axes, row.label, found)
+    labels = in_figures([row.label for row, _ in shown])
+    for label, (row, found) in zip(labels, shown, strict=True):
+        _draw_timeline(axes, colour_of(row.spec.method), label, found)
     for phase, mark in PHASE_MARKS.items():
         name = "peak" if phase == PEAK else f"{phase} begins"
         axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=name)
@@ -140,12 +142,11 @@ def _timeline_of(comparison: Comparison, row: Row) -> dict[str, Any] | None:
     return found if found and found["index"] else None
 
 
-def _draw_timeline(axes: Axes, label: str, found: dict[str, Any]) -> None:
+def _draw_timeline(axes: Axes, colour: str, label: str, found: dict[str, Any]) -> None:
     x, sizes = found["index"], [size / units.MEBI for size in found["live_bytes"]]
     top = max(range(len(sizes)), key=sizes.__getitem__)
     module = found["modules"][found["module"][top]] or "no module"
-    colour = colour_of(label)
-    said = f"{in_figure(label)}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
+    said = f"{label}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
     places = drawn_places(sizes)
     along, up = [x[place] for place in places], [sizes[place] for place in places]
     axes.plot(along, up, color=colour, drawstyle="steps-post", linewidth=1, label=said)

@@ -3,9 +3,12 @@
 import math
 import re
 import unicodedata
+from collections.abc import Sequence
+from itertools import zip_longest
 
 IN_TABLE, IN_FIGURE = 36, 40  # characters
 CUT = "…"
+HEAD, BEFORE = 8, 6  # characters kept of the beginning, and before a difference
 FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
 # They turn the direction of all that follows on a line; other format characters join letters.
 TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -26,6 +29,39 @@ def shortened(text: str, most: int) -> str:
     return f"{line[: most - len(CUT) - behind]}{CUT}{line[-behind:]}"
 
 
+def shortened_apart(texts: Sequence[str], most: int) -> list[str]:
+    """Return texts shortened; those that would then be equal show where they differ instead."""
+    lines = list(map(on_one_line, texts))
+    short = _told_apart({line: shortened(line, most) for line in lines}, most)
+    return [short[line] for line in lines]
+
+
+def _told_apart(short: dict[str, str], most: int) -> dict[str, str]:
+    """Return what each line is shortened to, with no two alike."""
+    found = dict(short)
+    for same in _alike(short):
+        signs = enumerate(zip_longest(*same))
+        begin = next(place for place, there in signs if len(set(there)) > 1)
+        found |= _told_apart({line: _around(line, begin, most) for line in same}, most)
+    return found
+
+
+def _alike(short: dict[str, str]) -> list[list[str]]:
+    """Return lines together that are shortened to the same, where they are several."""
+    groups: dict[str, list[str]] = {}
+    for line, text in short.items():
+        groups.setdefault(text, []).append(line)
+    return [lines for lines in groups.values() if len(lines) > 1]
+
+
+def _around(line: str, place: int, most: int) -> str:
+    """Return a line's beginning, and what stands around a place in it."""
+    start = max(HEAD, place - BEFORE)
+    room = most - HEAD - 2 * len(CUT)
+    behind = CUT if len(line) > start + room else ""
+    return f"{line[:HEAD]}{CUT}{line[start : start + room]}{behind}"
+
+
 def in_csv(value: object) -> object:
     """Return what stands in a cell; no spreadsheet may take a name for a formula or a new line."""
     if isinstance(value, str):
@@ -36,5 +72,10 @@ def in_csv(value: object) -> object:
 
 def in_figure(text: str) -> str:
     """Return text that matplotlib draws as it is: ``$`` would begin a formula, ``_`` hide a row."""
-    line = shortened(text, IN_FIGURE).replace("$", r"\$")
-    return f" {line}" if line.startswith("_") else line
+    return in_figures([text])[0]
+
+
+def in_figures(texts: Sequence[str]) -> list[str]:
+    """Return the texts of one figure as ``in_figure`` does, no two different ones alike."""
+    lines = [line.replace("$", r"\$") for line in shortened_apart(texts, IN_FIGURE)]
+    return [f" {line}" if line.startswith("_") else line for line in lines]

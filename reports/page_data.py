@@ -112,7 +112,7 @@ def _comparison(comparison: Comparison, extent: Extent, shared: Shared) -> dict[
         "title": comparison.title() if rows else "Nothing to compare",
         "summary": words.summary(comparison),
         "baseline": _baseline(comparison),
-        "reference": _place(comparison, REFERENCE),
+        "reference": comparison.place(REFERENCE),
         "columns": _offered(rows),
         "rows": rows,
         "failures": listed(words.failures(comparison)),
@@ -131,7 +131,7 @@ def _row(
     if not extent.detailed:
         return data
     profile = row.profiled()
-    named = row.label in {BASELINE, REFERENCE}
+    named = comparison.leads(row)
     return data | {
         "missing": shared.places(missing(row)),
         "trials": trials(row, shared),
@@ -192,13 +192,8 @@ def _tables(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _baseline(comparison: Comparison) -> int:
     """Return which row ratios are to at first: the baseline, the reference, or the first."""
-    places = (_place(comparison, BASELINE), _place(comparison, REFERENCE))
+    places = (comparison.place(BASELINE), comparison.place(REFERENCE))
     return next((place for place in places if place is not None), 0)
-
-
-def _place(comparison: Comparison, method: str) -> int | None:
-    row = comparison.find(method)
-    return None if row is None else comparison.rows.index(row)
 
 
 def _category(name: str, colour: str) -> dict[str, Any]:

@@ -38,7 +38,6 @@ OTHER_COLOURS = (
 )
 MARKS = ("o", "s", "D", "^", "v", "P", "X", "<", ">", "h", "p", "d")
 BASELINE_MARK = "*"
-OPTIONS = " ("  # begins what a label says beyond the method
 
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#999999", "#000000")
 EDGE_COLOUR = "#444444"
@@ -53,25 +52,18 @@ CATEGORY_COLOURS = {
 }
 
 
-def colour_of(label: str) -> str:
-    """Return a row's colour as ``#rrggbb``: that of its method, whatever its options and axes."""
-    method = label.split(OPTIONS, 1)[0]
+def colour_of(method: str) -> str:
+    """Return the colour of a method's rows as ``#rrggbb``, whatever their options and axes."""
     return COLOUR_OF.get(method) or OTHER_COLOURS[_number(method) % len(OTHER_COLOURS)]
 
 
-def mark_of(label: str) -> str:
-    """Return a row's mark as matplotlib writes it: the same for a method everywhere."""
-    method = label.split(OPTIONS, 1)[0]
+def mark_of(method: str) -> str:
+    """Return the mark of a method's rows as matplotlib writes it: the same everywhere."""
     if method == "bsr":
         return BASELINE_MARK
     known = list(COLOUR_OF)
     number = known.index(method) if method in known else _number(method)
     return MARKS[number % len(MARKS)]
-
-
-def is_variant(label: str) -> bool:
-    """Tell whether a label says more than the method; such rows are drawn hollow."""
-    return OPTIONS in label
 
 
 def _number(text: str) -> int:

@@ -4,8 +4,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import BASELINE, REFERENCE, Comparison
-from reports.names import in_figure
-from reports.palette import EDGE_COLOUR, colour_of, is_variant, mark_of
+from reports.names import in_figures
+from reports.palette import EDGE_COLOUR, colour_of, mark_of
 from reports.round_groups import TIMED_BY
 from reports.row import Row
 from reports.seeds import behind
@@ -31,9 +31,11 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
         return None
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
-    for row, cost in shown:
+    labels = in_figures([row.label for row, _ in shown])
+    for label, (row, cost) in zip(labels, shown, strict=True):
         spread = _interval(comparison, row) if apart else _quartiles(row, metric, unit)
-        _point(axes, row, cost, spread, behind(row, same_seeds=comparison.same_seeds))
+        name = label + behind(row, same_seeds=comparison.same_seeds)
+        _point(axes, row, name, cost, spread)
     in_front = {id(row) for row in comparison.pareto_front(metric)}
     front = [(c, row.value("accuracy_top1") or 0) for row, c in shown if id(row) in in_front]
     if len(front) > 1:  # a point alone has no line
@@ -52,32 +54,33 @@ def accuracy_against(comparison: Comparison, metric: str, unit: Unit, name: str)
     return canvas
 
 
-def _point(axes: Axes, row: Row, cost: float, spread: list[list[float]] | None, more: str) -> None:
+def _point(axes: Axes, row: Row, label: str, cost: float, spread: list[list[float]] | None) -> None:
     accuracy = row.accuracy()
     if accuracy is None:
         return
+    plain, colour = row.printed.is_plain(), colour_of(row.spec.method)
     axes.errorbar(
         cost,
         accuracy.centre,
         xerr=spread,
         yerr=[[accuracy.centre - accuracy.low], [accuracy.high - accuracy.centre]],
-        fmt=mark_of(row.label),
-        color=colour_of(row.label),
-        markerfacecolor="none" if is_variant(row.label) else colour_of(row.label),
-        markersize=_size(row.label),
-        markeredgecolor=colour_of(row.label) if is_variant(row.label) else "black",
-        markeredgewidth=1.5 if is_variant(row.label) else 0.5,
+        fmt=mark_of(row.spec.method),
+        color=colour,
+        markerfacecolor=colour if plain else "none",
+        markersize=_size(row),
+        markeredgecolor="black" if plain else colour,
+        markeredgewidth=0.5 if plain else 1.5,
         elinewidth=1,
         capsize=3,
-        label=in_figure(row.label) + more,
+        label=label,
     )
 
 
-def _size(label: str) -> float:
+def _size(row: Row) -> float:
     """Return how large a row's mark is; variants are rings, for they may lie on another row."""
-    if is_variant(label):
+    if not row.printed.is_plain():
         return 11.0
-    return 13.0 if label == BASELINE else 7.0
+    return 13.0 if row.spec.method == BASELINE else 7.0
 
 
 def _quartiles(row: Row, metric: str, unit: Unit) -> list[list[float]] | None:

@@ -1,18 +1,19 @@
 """A row of a comparison: all trials that differ only in seed or in what was measured."""
 
 import math
+from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
 from harness.metrics import METRICS
 from harness.record import Status, TrialRecord, Value
+from harness.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
 from harness.spec import TrialSpec
 from reports.round_groups import Turns, turns_of
 from reports.statistics import Summary, mean_and_range, median_and_quartiles
 
 NOT_TUNED = "its learning rate was not tuned"
-APART = " ["  # begins what is added to labels that would be equal
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,33 @@ class Row:
     """All trials that differ only in seed or in what was measured, on one machine.
 
     Attributes:
-        label: how reports call it; unique within a comparison.
+        printed: how reports call it; no other row of a comparison is called so.
         records: the newest record of each trial, results only; of several profiles the fullest.
         again: the turns that its timed trial took beside new rows after it had been stored.
     """
 
-    label: str
+    printed: RowLabel
     records: tuple[TrialRecord, ...]
     again: tuple[Turns, ...] = ()
 
-    def plain_label(self) -> str:
-        """Return the label without what tells rows of one name apart."""
-        return self.label.split(APART)[0]
+    @cached_property
+    def label(self) -> str:
+        """Return how reports call it, as text: to be read by people, never compared."""
+        return str(self.printed)
+
+    @cached_property
+    def name(self) -> RowName:
+        """Return what the row is known by in every comparison: method, options and axes."""
+        return self.spec.row_name()
+
+    def apart(self) -> Apart:
+        """Return what may tell the row from others of its name."""
+        spec = self.trained()
+        return {MACHINE: self.machine(), LEARNING_RATE: spec.rates() if spec else None}
+
+    def identity(self) -> Hashable:
+        """Return what no two rows of a comparison have in common."""
+        return (self.name, *self.apart().values())
 
     @property
     def spec(self) -> TrialSpec:

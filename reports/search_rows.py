@@ -74,8 +74,8 @@ def measured(found: Found, folder: Path) -> list[Measured]:
     records = [store.record(row.profile) for row in found.rows]
     again = timed_again(record for record in records if record)
     profiles = [
-        Row(row.label, (record,), again.get(record.key, ())) if record else None
-        for row, record in zip(found.rows, records, strict=True)
+        Row(record.spec.row_label(), (record,), again.get(record.key, ())) if record else None
+        for record in records
     ]
     by_seed = [_by_seed(row, store) for row in found.rows]
     rows = [

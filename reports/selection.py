@@ -1,21 +1,35 @@
 """Which rows a person means by a method, a record, a results folder or a commit."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 
 from harness.errors import BadInput, unknown
 from harness.record import TrialRecord
 from harness.record_files import read_record
+from harness.row_choice import ListedRow, pick, unknown_row
 from harness.store import Gathered, Store, gather
 from reports.comparison import Comparison, Details, compare
-from reports.contrast import Pair
 from reports.row import Row
 
 COMMIT = "commit:"
-# Rows that differ in these were asked different things, whatever else is the same.
-GUARDED = ("model", "data", "image_size", "classes", "batch")
-Question = tuple[str, str | None]
+
+
+class Kind(Enum):
+    """What one side of a comparison was named as."""
+
+    METHOD = "rows named by their label"
+    RECORD = "one record's file"
+    SET = "all rows of a folder or a commit"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A row, and the comparison it stands in."""
+
+    comparison: Comparison
+    row: Row
 
 
 @dataclass(frozen=True)
@@ -24,135 +38,122 @@ class Side:
 
     Attributes:
         name: as it was typed.
-        method: whether it names a method; else it is a set of rows, matched by their labels.
-        rows: each with the comparison it stands in.
+        kind: what that names.
+        rows: the rows.
         details: gives the sidecars of their records.
+        said: what a person must be told: which records were set aside, which rows are meant where
+            they are not those the name prints.
     """
 
     name: str
-    method: bool
-    rows: tuple[tuple[Comparison, Row], ...]
+    kind: Kind
+    rows: tuple[Placed, ...]
     details: Details
+    said: tuple[str, ...] = ()
+
+    def comparisons(self) -> list[Comparison]:
+        """Return the comparisons the rows stand in, each once."""
+        return list({id(placed.comparison): placed.comparison for placed in self.rows}.values())
 
 
-def pairs(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False) -> list[Pair]:
-    """Return the rows to put against each other.
+def goes_by_name(ours: Side, theirs: Side) -> bool:
+    """Return whether rows of two sides are matched by what they are known by.
+
+    Of a folder or a commit each row has its own counterpart; rows that were named themselves, as
+    rows or by their record's file, are put against each other whatever they are.
+    """
+    return theirs.kind is Kind.SET or (theirs.kind is Kind.RECORD and ours.kind is Kind.SET)
+
+
+def sides(new: str, baseline: str, pool: Gathered) -> tuple[Side, Side]:
+    """Return the rows that two names mean.
 
     Args:
-        new: a method (as rows are labelled), a record's file, a results folder, or
+        new: a row (by its label, see ``pick``), a record's file, a results folder, or
             ``commit:HASH`` of records in the pool.
-        baseline: the same.
-        pool: where methods and commits are looked for.
-        even_unlike: pair rows of another model, data set, image size or batch, too.
+        baseline: the same; a row is looked for among the new ones' comparisons first.
+        pool: where rows and commits are looked for.
 
     Raises:
-        BadInput: a side means nothing, or the two share no question.
+        BadInput: a name means nothing, or could mean several rows.
     """
     there = compare(pool.records, pool.detail)
-    ours, theirs = _side(new, pool, there), _side(baseline, pool, there)
-    if theirs.method and not ours.method:  # a folder's own baseline comes first
-        rows = _named(baseline, _comparisons_of(ours))
-        theirs = Side(baseline, method=True, rows=rows, details=ours.details) if rows else theirs
-    for side in (ours, theirs):
-        if not side.rows:
-            raise _nothing(side, pool, there or _comparisons_of(ours))
-    if {id(row) for _, row in ours.rows} == {id(row) for _, row in theirs.rows}:
-        raise BadInput(f"{new!r} and {baseline!r} are the same rows: nothing to compare")
-    found = [
-        Pair(row, other, comparison.title(), (ours.details, theirs.details))
-        for comparison, row in ours.rows
-        for other in _opposite(comparison, row, theirs)
-        if other is not row
-    ]
-    return found or _unlike_pairs(ours, theirs, even_unlike=even_unlike)
+    ours = _side(new, pool, there)
+    if not ours.rows:
+        raise _nothing(ours, pool, there)
+    own = ours if ours.kind is not Kind.METHOD else None
+    theirs = _side(baseline, pool, there, own)
+    if not theirs.rows:
+        raise _nothing(theirs, pool, there or (own.comparisons() if own else []))
+    return ours, theirs
 
 
-def _side(name: str, pool: Gathered, there: list[Comparison]) -> Side:
-    path, details = Path(name), pool.detail
+def _side(
+    name: str, pool: Gathered, there: Sequence[Comparison], first: Side | None = None
+) -> Side:
+    """Return what a name means; a row is looked for in ``first``, and then ``there``."""
     if name.startswith(COMMIT):
         records = _of_commit(name.removeprefix(COMMIT), pool.records)
-    elif path.suffix == ".json":
-        records, details = [read_record(path)], Store(path.resolve().parent.parent).detail
-    elif path.is_dir():
-        found = gather([path])
-        records, details = found.records, found.detail
-    else:
-        return Side(name, method=True, rows=_named(name, there), details=details)
-    return Side(name, method=False, rows=_all(records, details), details=details)
+        return Side(name, Kind.SET, _all(records, pool.detail), pool.detail)
+    if name.endswith(".json"):
+        return _of_record(Path(name))
+    if "/" in name and is_folder(name):
+        return _of_folder(name)
+    own: list[tuple[Sequence[Comparison], Details]]
+    own = [(first.comparisons(), first.details)] if first else []
+    for comparisons, details in (*own, (there, pool.detail)):
+        found = _named(name, comparisons, details)
+        if found.rows and is_folder(name):
+            return replace(found, said=(f"{name!r} is taken as a row; the folder is './{name}'",))
+        if found.rows:
+            return found
+    return _of_folder(name) if is_folder(name) else Side(name, Kind.METHOD, (), pool.detail)
 
 
-def _all(records: Iterable[TrialRecord], details: Details) -> tuple[tuple[Comparison, Row], ...]:
-    return tuple((found, row) for found in compare(records, details) for row in found.rows)
+def is_folder(name: str) -> bool:
+    """Return whether a name is a folder's."""
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a label may be longer than a file's name, or hold a null byte
+        return False
 
 
-def _named(name: str, comparisons: Iterable[Comparison]) -> tuple[tuple[Comparison, Row], ...]:
-    return tuple(
-        (found, row) for found in comparisons for row in found.rows if row.plain_label() == name
-    )
+def _of_record(path: Path) -> Side:
+    details = Store(path.resolve().parent.parent).detail
+    return Side(str(path), Kind.RECORD, _all([read_record(path)], details), details)
 
 
-def _comparisons_of(side: Side) -> list[Comparison]:
-    return list({id(comparison): comparison for comparison, _ in side.rows}.values())
+def _of_folder(name: str) -> Side:
+    found = gather([Path(name)])
+    aside = tuple(f"set aside: {reason}" for reason in found.aside)
+    return Side(name, Kind.SET, _all(found.records, found.detail), found.detail, aside)
+
+
+def _all(records: Iterable[TrialRecord], details: Details) -> tuple[Placed, ...]:
+    return tuple(Placed(found, row) for found in compare(records, details) for row in found.rows)
+
+
+def _named(name: str, comparisons: Iterable[Comparison], details: Details) -> Side:
+    placed = [Placed(found, row) for found in comparisons for row in found.rows]
+    found = pick(name, [_listed(one) for one in placed])
+    rows = tuple(placed[place] for place in found.places)
+    return Side(name, Kind.METHOD, rows, details, (found.said,) if found.said else ())
+
+
+def _listed(placed: Placed) -> ListedRow:
+    row, beside = placed.row, placed.comparison.reference.axis_values()
+    return ListedRow(row.printed, row.name, beside, row.apart())
 
 
 def _of_commit(start: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return [r for r in records if start and str(r.environment.get("commit")).startswith(start)]
 
 
-def _opposite(comparison: Comparison, row: Row, side: Side) -> list[Row]:
-    """Return the rows of the other side that answer the same question, of one machine if any."""
-    wanted = row.plain_label() if not side.method else side.name
-    found = [
-        other
-        for there, other in side.rows
-        if there.question() == comparison.question() and other.plain_label() == wanted
-    ]
-    return [other for other in found if other.machine() == row.machine()] or found
-
-
-def _unlike_pairs(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pair]:
-    """Return one pair of rows that were asked different things, if that is wanted or harmless."""
-    candidates = [
-        (there, row, other)
-        for there, row in ours.rows
-        for _, other in theirs.rows
-        if ours.method or theirs.method or row.plain_label() == other.plain_label()
-    ]
-    if not candidates:
-        raise BadInput(f"no row of {ours.name!r} has a counterpart in {theirs.name!r}")
-    harmless = [found for found in candidates if not _guarded(*found[1:])]
-    if not harmless and not even_unlike:
-        _, row, other = candidates[0]
-        raise BadInput(
-            f"{ours.name!r} and {theirs.name!r} were not asked the same: "
-            f"{'; '.join(_guarded(row, other))}. Run both in one suite, or compare all the same "
-            "with --unlike"
-        )
-    return [
-        Pair(
-            row,
-            other,
-            f"{there.title()} (beside another setting)",
-            (ours.details, theirs.details),
-        )
-        for there, row, other in harmless or candidates
-    ]
-
-
-def _guarded(row: Row, other: Row) -> list[str]:
-    ours, theirs = row.spec.workload, other.spec.workload
-    return [
-        f"{name} {getattr(ours, name)} and {getattr(theirs, name)}"
-        for name in GUARDED
-        if getattr(ours, name) != getattr(theirs, name)
-    ]
-
-
-def _nothing(side: Side, pool: Gathered, comparisons: list[Comparison]) -> BadInput:
+def _nothing(side: Side, pool: Gathered, comparisons: Iterable[Comparison]) -> BadInput:
     if side.name.startswith(COMMIT):
         commits = sorted({str(r.environment.get("commit"))[:12] for r in pool.records})
         return unknown("commit", side.name.removeprefix(COMMIT), commits)
-    if not side.method:
+    if side.kind is not Kind.METHOD:
         return BadInput(f"{side.name}: no readable records in it")
-    labels = {row.label for found in comparisons for row in found.rows}
-    return unknown("method among the results", side.name, labels)
+    rows = [_listed(Placed(found, row)) for found in comparisons for row in found.rows]
+    return unknown_row(side.name, rows, "among the results")

@@ -90,8 +90,10 @@ def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]
     rows = [(row, curves) for row in comparison.rows if (curves := row.curves())]
     if not rows:
         return []
-    last = {row.label: fmean(accuracies[-1] for _, accuracies in read) for row, read in rows}
-    target = TARGET_SHARE * last.get(REFERENCE, max(last.values()))
+    last = [fmean(accuracies[-1] for _, accuracies in read) for _, read in rows]
+    reference = comparison.find(REFERENCE)
+    of_reference = [end for (row, _), end in zip(rows, last, strict=True) if row is reference]
+    target = TARGET_SHARE * max(of_reference or last)
     budget = min(seconds[-1] for _, read in rows for seconds, _ in read)
     titles = [
         *("method", "seeds", "training s", "last accuracy"),

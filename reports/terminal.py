@@ -9,7 +9,7 @@ from rich.text import Text
 from reports import table, words
 from reports.comparison import BASELINE, Comparison
 from reports.excerpt import ON_TERMINAL, excerpt, left_out, share
-from reports.names import IN_TABLE, on_one_line, shortened
+from reports.names import IN_TABLE, on_one_line, shortened_apart
 
 UNLIMITED = 10_000  # columns; rich measures within a width
 LEAST_NAME = 12  # columns that a row's name has at least
@@ -37,19 +37,20 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
 
 def _fitting(comparison: Comparison, console: Console) -> Table:
     """Return the whole table if it fits, else the short one, its names folded where they must."""
+    baseline = comparison.place(BASELINE)
     titles, rows = table.cells(comparison)
     if _least_width(titles, rows) <= console.width:
-        drawn = _draw(titles, rows, table.best(comparison, table.shown(comparison)))
+        drawn = _draw(titles, rows, table.best(comparison, table.shown(comparison)), baseline)
         if _overflow(drawn, console) <= 0:
             return drawn
     best = table.best(comparison, table.short_columns(comparison))
     titles, rows = table.short_cells(comparison)
-    drawn = _draw(titles, rows, best)
+    drawn = _draw(titles, rows, best, baseline)
     overflow = _overflow(drawn, console)
     if overflow <= 0:
         return drawn
     longest = min(IN_TABLE, max(len(row[0]) for row in rows))
-    return _draw(titles, rows, best, max(LEAST_NAME, longest - overflow))
+    return _draw(titles, rows, best, baseline, max(LEAST_NAME, longest - overflow))
 
 
 def _least_width(titles: list[str], rows: list[list[str]]) -> int:
@@ -70,7 +71,11 @@ def _overflow(drawn: Table, console: Console) -> int:
 
 
 def _draw(
-    titles: list[str], rows: list[list[str]], best: set[tuple[int, int]], most: int = IN_TABLE + 2
+    titles: list[str],
+    rows: list[list[str]],
+    best: set[tuple[int, int]],
+    baseline: int | None,
+    most: int = IN_TABLE + 2,
 ) -> Table:
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
@@ -79,10 +84,11 @@ def _draw(
             drawn.add_column(heading, overflow="fold", max_width=most)
         else:
             drawn.add_column(heading, justify="right", no_wrap=True)
-    for place, (name, *cells) in enumerate(rows):
-        of_baseline = name == BASELINE
+    names = shortened_apart([name for name, *_ in rows], IN_TABLE)
+    for place, (name, (_, *cells)) in enumerate(zip(names, rows, strict=True)):
+        of_baseline = place == baseline
         style = "bold" if of_baseline else ""
-        shown = [Text(shortened(name, IN_TABLE) + (" †" if of_baseline else ""), style)]
+        shown = [Text(name + (" †" if of_baseline else ""), style)]
         for column, cell in enumerate(cells, start=1):
             first = (place, column) in best
             shown.append(Text(f"*{cell}" if first else cell, f"{style} green" if first else style))

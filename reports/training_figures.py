@@ -7,6 +7,7 @@ from matplotlib.figure import Figure as Canvas
 
 from reports.comparison import Comparison
 from reports.lines import draw_line
+from reports.names import in_figures
 from reports.palette import colour_of
 from reports.row import Row, numbers
 from reports.seeds import behind
@@ -22,14 +23,14 @@ def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
         return None
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
-    for row in shown:
+    for row, label in zip(shown, in_figures([row.label for row in shown]), strict=True):
         readings = _readings(row, along)
         places = [fmean(x for x, _ in found) for found in readings]
         found = [[accuracy for _, accuracy in each] for each in readings]
-        more = behind(row, same_seeds=comparison.same_seeds)
-        draw_line(axes, row.label, places, [fmean(each) for each in found], more=more)
+        name = label + behind(row, same_seeds=comparison.same_seeds)
+        draw_line(axes, row, name, places, [fmean(each) for each in found])
         ends = list(map(min, found)), list(map(max, found))
-        axes.fill_between(places, *ends, color=colour_of(row.label), alpha=0.08)
+        axes.fill_between(places, *ends, color=colour_of(row.spec.method), alpha=0.08)
     axes.set_xlim(left=0)
     axes.set_xlabel(name)
     axes.set_ylabel("validation accuracy")

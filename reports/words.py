@@ -128,20 +128,19 @@ def _accuracies(comparison: Comparison) -> str:
     """
     rows = [row for row in comparison.rows if seeds.tested(row)]
     both = seeds.shared(rows)
-    means = ((row.label, seeds.mean_accuracy(row, both)) for row in rows)
-    read = {label: mean for label, mean in means if mean is not None}
+    means = ((row, seeds.mean_accuracy(row, both)) for row in rows)
+    read = [(row, mean) for row, mean in means if mean is not None]
     if not read:
         return NOT_SHARED if rows else ""
-    first = [label for label in (REFERENCE, BASELINE) if label in read]
-    named = [f"{label} {units.share(read[label])}" for label in first]
-    highest = max(read, key=read.__getitem__)
-    named.append(f"highest {highest} {units.share(read[highest])}")
+    said = [f"{row.label} {units.share(mean)}" for row, mean in read if comparison.leads(row)]
+    highest, most = max(read, key=lambda one: one[1])
+    said.append(f"highest {highest.label} {units.share(most)}")
     over = (
         "seeds"
         if comparison.same_seeds
         else f"the {units.seeds(len(both))} that all rows have ({seeds.in_words(both)})"
     )
-    return f"Test accuracy, mean over {over}: {', '.join(named)}."
+    return f"Test accuracy, mean over {over}: {', '.join(said)}."
 
 
 def _front(comparison: Comparison) -> str:

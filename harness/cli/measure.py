@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.axes import AXES, AxisValue
 from harness.cli.completion import method_names
 from harness.cli.exits import FAILED, stop
 from harness.cli.options import LIMIT_OPTIONS, with_options
@@ -17,6 +18,7 @@ from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from harness.fit import Fit
+    from harness.row_name import RowLabel
     from harness.spec import TrialSpec
 
 WORKLOAD_OPTIONS = (
@@ -84,7 +86,7 @@ def profile(
 
     # Asked for by number, rounds are exactly that many.
     timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
-    spec = _spec("profile", timing, **workload)
+    spec = _spec("profile", timing, **workload | {"options": nested(workload["options"])})
     wishes = Wishes(timeout=timeout, memory_limit=memory_limit, announces=False)
     with tempfile.TemporaryDirectory() as folder:
         (record,) = run_trials(open_store(Path(folder)), [spec], wishes)
@@ -113,7 +115,7 @@ def estimate(as_json: bool, **workload: Any) -> None:
     from harness.estimate import predict
     from harness.trial import failure
 
-    spec = _spec("estimate", {}, **workload)
+    spec = _spec("estimate", {}, **workload | {"options": nested(workload["options"])})
     try:
         found = predict(spec, methods.load)
     except BadInput:
@@ -136,7 +138,8 @@ def estimate(as_json: bool, **workload: Any) -> None:
     "--methods",
     "chosen",
     shell_complete=method_names,
-    help="Methods joined by commas; all unless said.",
+    help="Rows by their labels, joined by commas: 'bsr (trained_blocks=[11])', 'bsr*'; all methods "
+    "unless said.",
 )
 @click.option(
     "--check/--no-check",
@@ -157,16 +160,38 @@ def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload:
     from harness.fit import fit as find
 
     limit = size_in_bytes("--memory", memory)
-    names = [name.strip() for name in chosen.split(",")] if chosen else methods.names()
-    specs = [_spec("fit", {}, method=name, batch=1, options=(), **workload) for name in names]
+    labels = _labels(chosen, {axis: workload[axis] for axis in AXES})
+    rows = [{"method": row.method, "options": row.options, **row.axes} for row in labels]
+    specs = [_spec("fit", {}, **workload | row | {"batch": 1}) for row in rows]
     for spec in specs:
-        methods.load(spec.method)
+        methods.load(spec.method, **spec.options)
     launcher = make_launcher()
-    found = [find(spec, limit, launcher, check=check) for spec in specs]
+    fits = [find(spec, limit, launcher, check=check) for spec in specs]
+    found = [replace(one, method=str(label)) for one, label in zip(fits, labels, strict=True)]
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=1))
     else:
         _print_fits(found, limit)
+
+
+def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]":
+    """Return the rows to fit: those that were asked for, or the plain row of every method."""
+    import methods
+    from harness.label_text import split_at_commas
+    from harness.row_choice import ANYTHING, ListedRow, pick, unknown_row
+    from harness.row_name import RowLabel
+
+    plain = [RowLabel(name) for name in methods.names()]
+    if asked is None:
+        return plain
+    listed = [ListedRow(label, label.name(axes), axes, {}) for label in plain]
+    found: dict[str, RowLabel] = {}
+    for name in split_at_commas(asked):
+        labels = [plain[place] for place in pick(name, listed).places] or [RowLabel.parse(name)]
+        if any(label.apart or ANYTHING.search(label.method) for label in labels):
+            raise unknown_row(name, listed, "among the methods")
+        found |= {str(label): label for label in labels}
+    return list(found.values())
 
 
 def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
@@ -191,7 +216,7 @@ def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
     try:
         return TrialSpec(
             method=method,
-            options=nested(options),
+            options=dict(options),
             workload=Workload(data="noise", weights="random", **workload),
             profile=Profile(**timing),
         )

@@ -12,6 +12,7 @@ from harness.errors import BadInput
 if TYPE_CHECKING:
     from harness.store import Gathered
     from reports.contrast import Contrast
+    from reports.counterparts import Alone
 
 LOCAL_RESULTS = Path("results") / "local"
 TERMINAL = "terminal"
@@ -85,9 +86,11 @@ def compare(
 ) -> None:
     """Put NEW against BASELINE, metric by metric, with intervals and a verdict in words.
 
-    Each is a method as reports label it ('bsr', 'full (micro-batch 4)'), a record's file, a
-    results folder, or commit:HASH for the records made at a commit. Rows of folders and commits
-    are matched by their labels. Says every setting and circumstance in which the two differ.
+    Each is a row by the label that reports print ('bsr' is the row without options, 'full
+    (micro-batch 4)' another, 'full*' all that begin so), a record's file, a results folder, or
+    commit:HASH for the records made at a commit. Rows of folders and commits are matched by
+    method, options and axes; one without a counterpart is named, and a gate fails by one that the
+    new results have lost. Says every setting and circumstance in which the two differ.
 
     \b
     Examples:
@@ -95,15 +98,17 @@ def compare(
       bsrbench compare bsr full --fail-if 'ratio(peak_counted_bytes) > 0.5'
       bsrbench compare commit:1a2b3c commit:4d5e6f --results results/local/quick
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from reports import contrast, gate, selection
+    from reports import contrast, gate, matching
 
     wanted = [gate.parse_judged(text) for text in conditions]
-    pool = _gather(folders, needed=not Path(new).exists())
+    pool = _gather(folders, needed=not _exists(new))
     _say_aside(pool.aside)
-    pairs = selection.pairs(new, baseline, pool, even_unlike=unlike)
-    found = contrast.contrast(pairs, pool.detail)
-    _put_out(found, form, output)
-    reasons = gate.failures(found, wanted)
+    matched = matching.match(new, baseline, pool, even_unlike=unlike)
+    for line in matched.said:
+        click.echo(line, err=True)
+    found = contrast.contrast(matched.pairs, pool.detail)
+    _put_out(found, matched.alone, form, output)
+    reasons = gate.failures(found, wanted, matched.alone)
     if reasons:
         stop("\n".join(f"failed: {reason}" for reason in reasons), FAILED)
 
@@ -123,16 +128,28 @@ def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":
     return gather(found)
 
 
-def _put_out(found: "Sequence[Contrast]", form: str, output: Path | None) -> None:
+def _exists(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # longer than a file's name, or with a null byte
+        return False
+
+
+def _put_out(
+    found: "Sequence[Contrast]", alone: "Sequence[Alone]", form: str, output: Path | None
+) -> None:
     from rich.console import Console
 
     from reports import contrast_write
 
     if form == TERMINAL and output is None:
-        contrast_write.show(found, Console())
+        contrast_write.show(found, Console(), alone)
         return
-    text = contrast_write.FORMATS[form if form != TERMINAL else "markdown"](found)
+    text = contrast_write.FORMATS[form if form != TERMINAL else "markdown"](found, alone)
     _write(text, output)
+    if output is not None:
+        for one in alone:
+            click.echo(f"{contrast_write.ALONE}: {one.said}", err=True)
 
 
 def _write(text: str, output: Path | None) -> None:

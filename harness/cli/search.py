@@ -15,6 +15,7 @@ from harness.cli.running import Wishes, look_for_data_in, make_launcher, open_st
 from harness.cli.settings import seconds_of, setting, size_in_bytes
 from harness.errors import BadInput
 from harness.files import write_whole
+from harness.label_text import split_at_commas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +91,7 @@ def search(
     suite = _suite_like(like, settings, workload)
     store = open_store(results or LOCAL_RESULTS / "search")
     store.open_for_writing()
-    partners = [name.strip() for name in companions.split(",") if name.strip()]
+    partners = [name for name in split_at_commas(companions) if name]
     _search(store, suite, method, partners, limit, aim, Wishes(announces=False, progress=progress))
 
 
@@ -221,8 +222,9 @@ def _quest(space: "Space", suite: "Suite", limit: int) -> "Quest":
 
     question = suite.questions[0]
     recipe = Recipe(**suite.recipe(question))
-    rows = [row.to_try for row in suite.methods if row.method == space.method]
-    rates = question.to_try or next(iter(rows), ())
+    rows = [row for row in suite.methods if row.method == space.method]
+    rows.sort(key=lambda row: not row.label(suite.workload).is_plain())  # the plain row's, if any
+    rates = question.to_try or next((row.to_try for row in rows), ())
     rates = rates or tuple(share * recipe.learning_rate for share in SHARES)
     return Quest(recipe, rates, suite.seeds, limit, first=LEAST)
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +21,21 @@ from harness.cli.options import (
     with_options,
 )
 from harness.cli.results import LOCAL_RESULTS, make_report
-from harness.cli.running import Launching, Wishes, look_for_data_in, open_store, run_trials
+from harness.cli.running import (
+    Launching,
+    Wishes,
+    load_methods,
+    look_for_data_in,
+    open_store,
+    run_trials,
+)
 from harness.cli.settings import setting
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
     from harness.recipe import LearningRateTry
     from harness.record import TrialRecord
+    from harness.spec import TrialSpec
     from harness.suite import Suite
 
 
@@ -36,7 +45,8 @@ if TYPE_CHECKING:
 @click.option(
     "--methods",
     shell_complete=method_names,
-    help="Only these rows, joined by commas; others get the suite's defaults.",
+    help="Only these rows, by their labels, joined by commas: 'full' is the row without options, "
+    "'full*' every row that begins so. A method that the suite lacks runs by its defaults.",
 )
 @click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N-1.")
 @click.option(
@@ -68,15 +78,12 @@ def run(
       bsrbench run cifar-small --data-root ~/data --timeout 600
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
-    path, chosen = _read_suite(suite, settings, seeds)
-    named = [name.strip() for name in methods.split(",")] if methods is not None else []
-    if methods is not None:
-        chosen = chosen.choose(named)
-    _require_named(path, chosen, {*named, *trust})
+    path, whole = _read_suite(suite, settings, seeds)
+    trials = _chosen(path, whole, methods, trust)
     store = open_store(results or LOCAL_RESULTS / path.stem)
     asked = Wishes(**wishes, trusted=trust)
     where = Launching(launcher, address, label)
-    records = run_trials(store, chosen.trials(), asked, where)
+    records = run_trials(store, trials, asked, where)
     if asked.dry:
         return
     make_report(store.folder, path.stem)
@@ -111,7 +118,7 @@ def tune(
 
     look_for_data_in(data_root)
     path, chosen = _read_suite(suite, (), None)
-    _require_named(path, chosen, set(trust))
+    _require_named(path, [row.method for row in chosen.methods], set(trust))
     store = open_store(results or LOCAL_RESULTS / path.stem)
     trials = [
         [chosen.tuning_trials(question, row, seed) for row in chosen.methods]
@@ -138,17 +145,40 @@ def tune(
             click.echo(f"{name}: chose {best_try(tried):g} of {said}")
 
 
-def _require_named(path: Path, chosen: "Suite", named: set[str]) -> None:
+def _chosen(
+    path: Path, whole: "Suite", asked: str | None, trust: tuple[str, ...]
+) -> "list[TrialSpec]":
+    """Return the trials of the rows that were asked for, and say where those are not named so."""
+    from harness.label_text import split_at_commas
+    from harness.row_choice import label_of
+    from harness.suite_choice import choose
+
+    if asked is None:
+        _require_named(path, [row.method for row in whole.methods], set(trust))
+        return whole.trials()
+    names = split_at_commas(asked)
+    found = choose(whole, names)
+    trials = list(found.trials)
+    methods = {label.method for name in names if (label := label_of(name))}
+    _require_named(path, [trial.method for trial in trials], {*trust, *names, *methods})
+    if found.said:
+        load_methods(trials)  # a name that is no method's is refused, not explained
+    for line in found.said:
+        click.echo(line, err=True)
+    return trials
+
+
+def _require_named(path: Path, methods: Iterable[str], named: set[str]) -> None:
     """Check that no file is run only because a suite, which may be somebody else's, says so.
 
     Raises:
         BadInput: a row's method is a file that was not named on the command line.
     """
-    for row in chosen.methods:
-        if ".py" in row.method and row.method not in named:
+    for method in methods:
+        if ".py" in method and method not in named:
             raise BadInput(
-                f"{path} wants to run the file {row.method!r} as a method, and a suite alone may "
-                f"not: look into the file, then add --trust {shlex.quote(row.method)}"
+                f"{path} wants to run the file {method!r} as a method, and a suite alone may "
+                f"not: look into the file, then add --trust {shlex.quote(method)}"
             )
 
 

@@ -4,11 +4,12 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.axes import AXES
 from harness.frozen import Frozen
 from harness.launch.companions import Companions
 from harness.launch.forecast import Forecast
 from harness.launch.tally import duration
-from harness.spec import AXES, TrialSpec
+from harness.spec import TrialSpec
 
 SHOWN = 6  # values of one setting; more are counted
 UNSHOWN = {"tries"}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from reports.gate import Condition
 
 FAIL_IF, BASELINE = "--bsrbench-fail-if", "--bsrbench-baseline"
-PROPERTY = "bsrbench"
+PROPERTY, ASKED = "bsrbench", "bsrbench-asked"
 NO_BENCHMARK = (
     "the fixture bsrbench times steps by pytest-benchmark, which is not there: install "
     "pytest-benchmark, or leave out -p no:benchmark"
@@ -39,7 +39,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         BASELINE,
         metavar="METHOD",
-        help="What methods are compared with where a test names no baseline.",
+        help="What methods are compared with where a test names no baseline: a row's label, as "
+        "'full' or 'full (micro-batch 1)'.",
     )
 
 
@@ -84,6 +85,8 @@ class Session:
         self._baseline, self._gate = baseline, gate
         self._counters: Counters | None = None
         self._rows: list[Row] = []
+        self._failed: set[str] = set()
+        self._unmeasured: list[str] = []
 
     @pytest.fixture
     def bsrbench(self, request: pytest.FixtureRequest, benchmark: Any) -> "Iterator[Bench]":
@@ -115,14 +118,22 @@ class Session:
             self._counters = Counters(LocalLauncher(methods.load))
         return Bench(benchmark, self._counters, self._baseline)
 
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """Mark a test that uses the fixture, whether or not it comes to that."""
+        if "bsrbench" in getattr(item, "fixturenames", ()):
+            item.user_properties.append((ASKED, ""))
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the row of a test, which may have run in another process."""
-        if report.when == "teardown":
-            self._rows += [
-                Row.from_json(str(value))
-                for name, value in report.user_properties
-                if name == PROPERTY
-            ]
+        """Keep the row of a test, which may have run in another process, or that it has none."""
+        if report.failed:
+            self._failed.add(report.nodeid)
+        if report.when != "teardown":
+            return
+        properties = dict(report.user_properties)
+        if PROPERTY in properties:
+            self._rows.append(Row.from_json(str(properties[PROPERTY])))
+        elif ASKED in properties and report.nodeid not in self._failed:
+            self._unmeasured.append(report.nodeid)
 
     def _failures(self) -> list[str]:
         return [f"{row.test}: {failure}" for row in self._rows for failure in row.failures]
@@ -135,6 +146,9 @@ class Session:
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
         """Print the table, what must be known about it, and why the gate failed."""
+        for test in self._unmeasured if self._gate else ():
+            said = f"{FAIL_IF} did not judge {test}: it measured nothing"
+            terminalreporter.write_line(said, yellow=True)
         if not self._rows:
             if self._gate:
                 said = f"{FAIL_IF} judged nothing: no test measured a method by bsrbench"

@@ -7,13 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from harness.axes import AXES
 from harness.errors import BadInput, explain, unknown
 from harness.method import Unsupported
 from harness.pytest_plugin.counters import Counters, NotMeasured
 from harness.pytest_plugin.result import STEP_SECONDS, Result, extra_info
 from harness.pytest_plugin.turns import take_turns
 from harness.reading import Reading
-from harness.spec import AXES, Profile, TrialSpec, Workload
+from harness.row_name import RowLabel
+from harness.spec import Profile, TrialSpec, Workload
 
 ROUNDS = 13
 OWN_OF_BASELINE = ("method", "options", *AXES)
@@ -77,9 +79,9 @@ class Bench:
             device: ``cpu``, ``cuda:0``, ...
             threads: CPU threads; all usable cores unless said.
             weights: as a suite names them.
-            baseline: a method on the same workload, or a mapping with its ``method`` and, where
-                they differ, ``options`` and axes (``micro_batch``, ...). Each timed step follows
-                a step of the baseline.
+            baseline: a row on the same workload by its label (``full``, ``full (micro-batch 1)``),
+                or a mapping with its ``method`` and, where they differ, ``options`` and axes
+                (``micro_batch``, ...). Each timed step follows a step of the baseline.
             rounds: timed steps.
 
         Raises:
@@ -153,7 +155,7 @@ def _trial(
 
 def _baseline(asked: Beside, workload: Mapping[str, Any]) -> TrialSpec:
     """Return the baseline's trial; what a mapping leaves out is as in the trial beside it."""
-    named: dict[str, Any] = dict(asked) if isinstance(asked, Mapping) else {"method": asked}
+    named: dict[str, Any] = dict(asked) if isinstance(asked, Mapping) else _keys_of(asked)
     for key in named:
         if key not in OWN_OF_BASELINE:
             raise unknown("key of baseline", str(key), OWN_OF_BASELINE)
@@ -161,6 +163,14 @@ def _baseline(asked: Beside, workload: Mapping[str, Any]) -> TrialSpec:
         raise BadInput(f"baseline = {named!r}: expected a method's name under the key 'method'")
     method, options = named.pop("method"), named.pop("options", None)
     return _trial("bsrbench: baseline", method, options, {**workload, **named})
+
+
+def _keys_of(asked: str) -> dict[str, Any]:
+    """Return the keys of a baseline that was named by its label."""
+    label = RowLabel.parse(asked)
+    if label.apart:
+        raise BadInput(f"baseline = {asked!r}: it is measured here, so nothing stands in [...]")
+    return {"method": label.method, "options": dict(label.options), **label.axes}
 
 
 def _result(

@@ -1,0 +1,45 @@
+"""The axes of a workload (how a step is done, whatever the method), as values and as words."""
+
+import re
+from collections.abc import Mapping
+
+# Rows that differ in these answer one question.
+AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
+PRECISIONS = ("fp32", "bf16")
+AxisValue = int | str | bool | None
+SWITCHES = {
+    "compiled_step": {"compiled": True, "not compiled": False},
+    "optimizer_in_backward": {"optimizer in backward": True, "optimizer after backward": False},
+}
+WHOLE_BATCH = "whole batch"
+MICRO_BATCH = re.compile(r"micro-batch ([1-9][0-9]*)")
+
+
+def axis_in_words(axis: str, value: AxisValue) -> str:
+    """Return the words for one value of an axis, as labels have them."""
+    if axis == "micro_batch":
+        return f"micro-batch {value}" if value else WHOLE_BATCH
+    if axis in SWITCHES:
+        return next(words for words, meant in SWITCHES[axis].items() if meant == value)
+    return str(value)
+
+
+def axis_of_words(words: str) -> tuple[str, AxisValue] | None:
+    """Return the axis and the value that words stand for; nothing where they are no axis."""
+    if words == WHOLE_BATCH:
+        return "micro_batch", None
+    if number := MICRO_BATCH.fullmatch(words):
+        return "micro_batch", int(number[1])
+    if words in PRECISIONS:
+        return "precision", words
+    for axis, meanings in SWITCHES.items():
+        if words in meanings:
+            return axis, meanings[words]
+    return None
+
+
+def stated(
+    values: Mapping[str, AxisValue], beside: Mapping[str, AxisValue]
+) -> dict[str, AxisValue]:
+    """Return the axes whose values are not as in ``beside``, in the order of ``AXES``."""
+    return {axis: values[axis] for axis in AXES if values[axis] != beside[axis]}
