@@ -164,6 +164,8 @@ def test_a_suite_alone_runs_no_file(typed, tmp_path):
         assert f"look into the file, then add --trust {path}:Theirs" in said
         assert trusted == (2, f"error: {path}:1: RuntimeError: read\n")
     assert typed("run", suite, "--methods", f"{path}:Theirs", *where) == trusted
+    code, said = typed("run", suite, "--methods", "*Theirs", *where)
+    assert (code, "then add --trust" in said) == (2, True)  # a pattern names no file
 
 
 SUITE = """

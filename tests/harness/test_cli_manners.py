@@ -93,6 +93,24 @@ def test_no_color_is_respected():
     assert "\x1b" not in printed[2]
 
 
+@pytest.mark.parametrize(
+    ("asked", "rows"),
+    [
+        ("full", "full"),  # quick has 'full (micro-batch 1)', too
+        ("full (micro-batch 1),bsr", "full (micro-batch 1), bsr"),
+        ("full*", "full, full (micro-batch 1)"),
+    ],
+)
+def test_a_row_is_what_was_asked_for(asked, rows, typed, tmp_path):
+    code, said = typed(
+        *("run", "quick", "--methods", asked, "--seeds", "1", "--dry-run"),
+        *("--set", 'workload.weights="random"', "--results", tmp_path / "results"),
+    )
+
+    assert code == 0
+    assert f"to run: {rows}; seed 0" in said
+
+
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(typed, tmp_path):
     code, said = typed(
         *("run", "quick", "--methods", "head", "--seeds", "1", "--dry-run"),

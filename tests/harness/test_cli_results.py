@@ -9,6 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from harness.store import Store, gather
+from reports.comparison import compare
+from reports.selection import sides
+
 ROOT = Path(__file__).resolve().parents[2]
 FLOWERS = ROOT / "results" / "flowers-small"
 MEMORY = ROOT / "results" / "memory"
@@ -81,10 +85,10 @@ def test_each_format_is_printed_or_written(typed, tmp_path):
 
 
 def test_a_folder_is_compared_with_a_folder_row_by_row(typed, tmp_path):
-    """Against its own copy everything exact is the same; one row of it is missing."""
+    """Against its own copy everything exact is the same; a row that the copy lacks is named."""
     copy = copied(FLOWERS, tmp_path / "copy", without="bsr-")
     code, said = typed("compare", FLOWERS, copy, "--format", "json")
-    found = json.loads(said)
+    *found, alone = json.loads(said)
     verdicts = {
         finding["verdict"]["word"]
         for one in found
@@ -95,6 +99,73 @@ def test_a_folder_is_compared_with_a_folder_row_by_row(typed, tmp_path):
     assert code == 0
     assert len(found) == 10
     assert verdicts == {"same"}
+    assert (alone["new"], alone["baseline"], alone["findings"]) == ("bsr", None, [])
+
+
+@pytest.mark.parametrize(
+    ("condition", "code"),
+    [((), 0), (("--fail-if", "ratio(step_flop) > 1.0"), 1)],
+)
+def test_a_row_that_the_new_results_have_lost_is_named_and_fails_a_gate(
+    condition, code, typed, tmp_path
+):
+    copy = copied(FLOWERS, tmp_path / "copy", without="bsr-")
+    got, said = typed("compare", copy, FLOWERS, *condition)
+    (setting,) = {line for line in said.splitlines() if line.startswith("  bsr (")}
+
+    assert got == code
+    assert setting.endswith(f"of the baseline '{FLOWERS}' has no counterpart in '{copy}'")
+    assert (f"failed: {setting.strip()}: what is gone cannot pass" in said) == bool(code)
+
+
+def test_a_row_that_is_lost_is_said_aloud_where_the_document_is_a_file(typed, tmp_path):
+    copy = copied(FLOWERS, tmp_path / "copy", without="bsr-")
+    _, said = typed("compare", copy, FLOWERS, "--output", tmp_path / "c.md")
+
+    assert said.startswith("without a counterpart: bsr (vit_small_patch14_dinov2 at 84 px")
+    assert "### Without a counterpart" in (tmp_path / "c.md").read_text()
+
+
+FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_row_of_a_folder_meets_itself_in_a_copy(folder, typed, tmp_path):
+    """All ratios are 1, and a gate passes that nothing but equality can."""
+    copy = copied(folder, tmp_path / "copy")
+    comparisons = compare(Store(folder).records()[0], lambda _: {})
+    rows = [row.label for comparison in comparisons for row in comparison.rows]
+    metric = next(  # a compiled step is not counted, what is predicted only is not measured
+        metric
+        for metric in ("peak_counted_bytes", "step_flop")
+        if all(row.value(metric) for comparison in comparisons for row in comparison.rows)
+    )
+    gates = [f"ratio({metric}) {sign} 1.0" for sign in "<>"]
+    code, said = typed(
+        *("compare", copy, folder, "--format", "json"),
+        *(word for gate in gates for word in ("--fail-if", gate)),
+    )
+    found = json.loads(said)
+    ratios = {
+        one["ratio"] for pair in found for one in pair["findings"] if one["ratio"] is not None
+    }
+
+    assert code == 0
+    assert [pair["new"] for pair in found] == [pair["baseline"] for pair in found] == rows
+    assert all(pair["records"]["new"] == pair["records"]["baseline"] for pair in found)
+    assert ratios == {1.0}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_every_row_is_asked_for_by_the_label_that_is_printed(folder):
+    pool = gather([folder])
+    rows = [row for found in compare(pool.records, pool.detail) for row in found.rows]
+
+    for row in rows:
+        found, _ = sides(row.label, str(folder), pool)
+        assert {placed.row.label for placed in found.rows} == {row.label}
+        assert len(found.rows) == [one.label for one in rows].count(row.label)
+        assert found.said == ()
 
 
 def test_every_row_of_a_folder_is_compared_with_its_baseline(typed, tmp_path, monkeypatch):
@@ -136,6 +207,10 @@ def test_other_models_are_not_compared_silently(typed):
         (("compare", "bsr", "--results", "nowhere"), "expected a results folder"),
         (("compare", "commit:123", "--results", FLOWERS), "no commit '123'"),
         (("compare", "bsr", "--results", FLOWERS, "--fail-if", "x"), "expected FUNCTION(METRIC)"),
+        (
+            ("compare", "bsr", "--results", FLOWERS, "--fail-if", "ratio(step_flop) > inf"),
+            "inf bounds nothing",
+        ),
         (("export", FLOWERS), "nothing to write"),
         (("export", "nowhere", "--csv", "x.csv"), "expected a results folder"),
         (("export", FLOWERS, "--csv", "no/such/folder/x.csv"), "cannot write"),

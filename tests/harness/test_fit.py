@@ -217,6 +217,20 @@ def test_the_command_prints_a_row_a_method_as_json(typed):
     assert bsr["reason"].startswith("unsupported: ")
 
 
+def test_rows_are_named_by_their_labels(typed):
+    """A label with options and axes is that row, a pattern the methods whose name begins so."""
+    room = ("--memory", "4MiB", "--no-check", "--json")
+    asked = 'full (micro-batch 1, bf16),lora (rank=1, targets=["qkv"]),hea*,head'
+    code, printed = typed(*FIT, "--methods", asked, *room)
+    lean, lora, head = json.loads(printed)
+    _, printed = typed(*FIT, "--methods", "full", "--micro-batch", 1, "--precision", "bf16", *room)
+    (same,) = json.loads(printed)
+
+    assert code == 0
+    assert lean == same | {"method": "full (micro-batch 1, bf16)"}
+    assert (lora["method"], head["method"]) == ('lora (rank=1, targets=["qkv"])', "head")
+
+
 def test_the_command_prints_a_table(typed):
     code, printed = typed(*FIT, "--methods", "head", "--memory", "0.5MiB", "--no-check")
 
@@ -234,7 +248,12 @@ def test_the_command_prints_a_table(typed):
         (("--memory", "-1GiB"), "--memory '-1GiB': expected a size like"),
         (("--memory", "1.GiB.5"), "--memory '1.GiB.5': expected a size like"),
         (("--memory", "1GiB", "--methods", "ful"), "did you mean 'full'"),
-        (("--memory", "1GiB", "--methods", "full,"), "no method ''"),
+        (("--memory", "1GiB", "--methods", "full,"), "'': expected METHOD"),
+        (("--memory", "1GiB", "--methods", "xyz*"), "no row 'xyz*' among the methods"),
+        (("--memory", "1GiB", "--methods", "bsr [not trained]"), "no row"),
+        (("--memory", "1GiB", "--methods", "lora (rang=1)"), "did you mean 'rank'"),
+        (("--memory", "1GiB", "--methods", "full (micro)"), "neither an option"),
+        (("--memory", "1GiB", "--methods", "lora (rank=[1"), "is not closed"),
         (("--memory", "1GiB", "--methods", "head", "--classes", "1"), "classes = 1"),
         (("--memory", "1GiB", "--methods", "head", "--image-size", "65"), "not a multiple"),
         (("--memory", "1GiB", "--methods", "head", "--micro-batch", "0"), "micro_batch = 0"),

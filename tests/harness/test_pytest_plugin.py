@@ -336,6 +336,64 @@ def test_a_gate_that_no_number_can_reach_is_refused_before_any_test(tmp_path):
     assert "did you mean 'peak_counted_bytes'?" in done.stderr
 
 
+@pytest.mark.parametrize("bound", ["inf", "-inf", "1e999", "nan"])
+def test_a_bound_that_bounds_nothing_is_refused_before_any_test(bound, tmp_path):
+    gated = ("--bsrbench-fail-if", f"ratio(peak_counted_bytes) > {bound}")
+    done = run_pytest(tmp_path, *BENCHMARK, *gated, test_head=ONE_TEST)
+
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert f"{bound} bounds nothing" in done.stderr
+
+
+UNMEASURED = f"""
+import pytest
+
+from harness.method import Unsupported
+
+TINY = {TINY!r}
+
+
+def test_expected(bsrbench):
+    with pytest.raises(Unsupported):
+        bsrbench("bsr", **TINY)
+
+
+def test_skipped(bsrbench):
+    pytest.skip("not today")
+
+
+@pytest.mark.skip
+def test_marked(bsrbench):
+    pass
+
+
+def test_plain():
+    pass
+
+
+def test_lean(bsrbench):
+    found = bsrbench("full", baseline="full (micro-batch 1)", **TINY)
+
+    assert found.baseline.spec.workload.micro_batch == 1
+    assert found.baseline.spec.workload.batch == 4
+"""
+
+
+def test_a_test_that_measured_nothing_is_named_beside_the_gate(tmp_path):
+    """And a baseline is named by its label."""
+    gated = ("--benchmark-disable", "--bsrbench-fail-if", "ratio(peak_counted_bytes) > 9")
+    done = run_pytest(tmp_path, *BENCHMARK, *gated, test_it=UNMEASURED)
+    named = re.findall(
+        "^--bsrbench-fail-if did not judge test_it.py::(.*): it measured nothing$",
+        done.stdout,
+        re.MULTILINE,
+    )
+
+    assert done.returncode == 0, done.stdout
+    assert named == ["test_expected", "test_skipped", "test_marked"]
+    assert re.search(r"^\s*full +\d.* full \(micro-batch 1\)$", done.stdout, re.MULTILINE)
+
+
 def test_a_gate_that_judges_nothing_says_so(tmp_path):
     gated = ("--bsrbench-fail-if", "value(step_flop) > 1")
     done = run_pytest(tmp_path, *BENCHMARK, *gated, test_nothing=PLAIN_TEST)

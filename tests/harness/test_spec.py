@@ -4,9 +4,10 @@ import pytest
 from pydantic import ValidationError
 
 from harness import suite
+from harness.axes import AXES
 from harness.errors import BadInput
 from harness.recipe import LearningRateTry
-from harness.spec import AXES, Profile, TrialSpec, Workload
+from harness.spec import Profile, TrialSpec, Workload
 
 CLIPPED = """learning_rate = 0.1
 clip_norm = 1.0
@@ -60,12 +61,6 @@ def test_a_row_without_a_learning_rate_takes_the_suites(small):
     rates = [t.training.learning_rate for t in suite.read(small).trials() if t.training]
 
     assert rates == [0.2, 0.1, 0.2, 0.1]
-
-
-def test_a_method_the_suite_lacks_gets_a_row(small):
-    chosen = suite.read(small).choose(["head", "full"])
-
-    assert [row.method for row in chosen.methods] == ["head", "full"]
 
 
 def test_settings_override_the_file(small):
@@ -286,6 +281,26 @@ def test_a_questions_choices_are_its_own(small):
     assert all(
         len(spec.training.tries) == 2 for spec in suite.read(small).trials() if spec.training
     )
+
+
+def test_a_choice_is_found_by_any_label_of_its_row(small):
+    """Written is the label that reports print; read is any that names the same row."""
+    options = "options = { b = [1], a = 'x [y]' }\nmicro_batch = 2"
+    small.write_text(small.read_text().replace("micro_batch = 2", options))
+    found = with_questions(small)
+    tries = [LearningRateTry(learning_rate=0.7), LearningRateTry(learning_rate=0.9)]
+    suite.write_choices(small, found, [[tries, tries], [tries, tries]])
+    text = small.read_text()
+    printed = r"""bsr (b=[1], a=\"x [y]\", micro-batch 2)"""
+    other = r"""bsr (micro-batch 2, fp32, a=\"x [y]\",b=[1])"""
+    small.write_text(text.replace(printed, other))
+    read = suite.read(small)
+    suite.write_choices(small, read, [[tries, tries], [tries, tries]])
+
+    assert text.count(printed) == 2
+    assert {s.training.learning_rate for s in read.trials() if s.training} == {0.7}
+    assert small.read_text().count(other) == 2  # not once more by its usual label
+    assert printed not in small.read_text()
 
 
 def test_a_question_may_say_what_to_try(small):

@@ -8,8 +8,8 @@ from harness.store import Gathered
 from reports import contrast_table, verdict
 from reports.comparison import compare
 from reports.contrast import Pair, contrast
+from reports.matching import match
 from reports.power import power
-from reports.selection import pairs
 from reports.statistics import paired_difference
 from reports.verdict import Word
 
@@ -228,6 +228,10 @@ def test_two_learning_rates_of_one_method_are_two_rows(make, no_details):
     ]
 
 
+def pairs(new, baseline, records, **asked):
+    return match(new, baseline, records, **asked).pairs
+
+
 def pool(*records):
     return Gathered(list(records), [], ())
 
@@ -266,7 +270,7 @@ def test_another_optimizer_is_compared_and_listed(make, no_details):
     assert [one.name for one in found.unlike] == ["method", "workload.optimizer"]
 
 
-def test_two_commits_are_matched_by_label(make):
+def test_two_commits_are_matched_row_by_row(make):
     old = {"commit": "aaa111"}
     records = pool(
         *(make(m, peak_counted_bytes=2, environment=old) for m in ("bsr", "full")),

@@ -3,8 +3,9 @@
 import re
 
 import pytest
+from matplotlib.figure import Figure as Canvas
 
-from reports import figures, palette, words, write
+from reports import figures, lines, palette, words, write
 from reports.comparison import compare
 from reports.excerpt import excerpt, left_out
 from reports.memory_figures import MOST_POINTS, block_bytes, drawn_places
@@ -98,11 +99,42 @@ def test_bytes_of_modules_are_added_up_block_by_block():
     assert block_bytes({}) == {}
 
 
-def test_a_method_has_one_colour_and_mark_whatever_its_options():
-    assert palette.colour_of("bsr (keep_rate=0.7)") == palette.colour_of("bsr")
-    assert palette.mark_of("mine (bf16)") == palette.mark_of("mine")
-    assert palette.is_variant("full (micro-batch 1)")
-    assert not palette.is_variant("full")
+def drawn(row):
+    (line,) = draw(row)
+    return line.get_color(), line.get_marker(), line.get_linestyle(), line.get_markerfacecolor()
+
+
+def draw(row):
+    axes = Canvas().subplots()
+    lines.draw_line(axes, row, row.label, [1, 2], [1, 2])
+    return axes.get_lines()
+
+
+def test_a_method_has_one_colour_and_mark_whatever_its_options(make_trial, no_details):
+    """Options, axes and what tells rows apart change neither; nor does a bracket in a file's name.
+
+    Rows with options or axes are hollow.
+    """
+    file = "./a (b) [c]/mine.py:Mine"
+    trials = [
+        make_trial(file, machine="a"),
+        make_trial(file, machine="b"),
+        make_trial(file, machine="a", options={"x": [1]}),
+        make_trial(file, machine="a", workload={"precision": "bf16"}),
+    ]
+    (comparison,) = compare(trials, no_details)
+    colour, mark = palette.colour_of(file), palette.mark_of(file)
+
+    assert [row.label for row in comparison.rows] == [
+        f'"{file}" [machine a]',
+        f'"{file}" [machine b]',
+        f'"{file}" (x=[1])',
+        f'"{file}" (bf16)',
+    ]
+    assert [drawn(row) for row in comparison.rows] == [
+        *[(colour, mark, "-", colour)] * 2,
+        *[(colour, mark, "--", "none")] * 2,
+    ]
 
 
 def test_shipped_methods_are_told_apart():

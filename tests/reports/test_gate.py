@@ -28,7 +28,10 @@ def test_a_condition_is_read_and_written():
         ("ratios(peak_counted_bytes) > 1", "did you mean 'ratio'"),
         ("ratio(peak_counted_byte) > 1", "did you mean 'peak_counted_bytes'"),
         ("ratio(peak_counted_bytes) > much", "no number"),
-        ("ratio(peak_counted_bytes) > nan", "nothing lies above or below"),
+        *(
+            (f"ratio(peak_counted_bytes) > {bound}", f"{bound} bounds nothing.*a finite number")
+            for bound in ("nan", "inf", "-inf", "1e999", "-1e999", "Infinity")
+        ),
         ("", "expected FUNCTION"),
     ],
 )

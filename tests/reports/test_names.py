@@ -9,7 +9,7 @@ from rich.console import Console
 from reports import contrast_write, markdown, terminal, write
 from reports.comparison import compare
 from reports.contrast import Pair, contrast
-from reports.names import in_figure, on_one_line, shortened
+from reports.names import in_figure, on_one_line, shortened, shortened_apart
 
 MIB = 2**20
 LONG = "L" * 3000
@@ -38,6 +38,23 @@ def test_a_line_neither_moves_the_cursor_nor_turns_around():
 def test_the_middle_of_a_long_name_is_cut_out():
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghijk", 10) == "abcde…hijk"
+
+
+def test_shortened_names_that_would_be_alike_show_where_they_differ():
+    """Their middles cut out, three are one. They differ from place 34 on: shown are 28 to 37."""
+    blocks = 'bsr+int8 (bsr={"trained_blocks": [NN], "drop_at": []})'
+    names = [blocks.replace("NN", number) for number in ("11", "1, 2", "3")] + ["full"]
+    short = shortened_apart(names, 20)
+
+    assert len({shortened(name, 20) for name in names}) == 2
+    assert short == [
+        'bsr+int8…ks": [11],…',
+        'bsr+int8…ks": [1, 2…',
+        'bsr+int8…ks": [3], …',
+        "full",
+    ]
+    assert max(map(len, short)) == 20
+    assert shortened_apart(["same" * 9, "same" * 9], 20) == [shortened("same" * 9, 20)] * 2
 
 
 def test_a_figure_takes_no_name_for_a_formula_and_hides_none():

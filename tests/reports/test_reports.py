@@ -11,6 +11,7 @@ from harness.errors import BadInput
 from harness.metrics import METRICS
 from harness.recipe import LearningRateTry, Training
 from harness.record import Outcome, Status, TrialRecord
+from harness.row_name import RowLabel
 from harness.spec import Profile
 from reports import columns, markdown, table, terminal, words, write
 from reports import csv as csv_report
@@ -211,14 +212,15 @@ def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
     )
     page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
     with (tmp_path / "comparison.csv").open(newline="") as file:
-        named = [line["row"] for line in csv.DictReader(file)]
+        named = {line["method"]: line["row"] for line in csv.DictReader(file)}
     rows = [line for line in text.splitlines() if line.startswith("|")]
 
     assert "<script>" not in page
     assert "<script>" not in text
     assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:4]}) == 1
     assert "<script>" not in (tmp_path / "accuracy-memory.svg").read_text()
-    assert STRANGE in named
+    assert named[STRANGE].startswith('"<script>')  # quoted, for it would not stand on one line
+    assert RowLabel.parse(named[STRANGE]).method == STRANGE
 
 
 def test_markdown_escapes_to_one_line():
@@ -429,6 +431,12 @@ def test_no_cell_of_the_csv_is_a_formula_or_breaks_a_line(make_trial, tmp_path):
         compare([make_trial(name, final_loss=0.5) for name in names], dict), tmp_path / "c"
     )
     with (tmp_path / "c").open(newline="") as file:
-        found = [line["row"] for line in csv.DictReader(file)]
+        found = [(line["method"], line["row"]) for line in csv.DictReader(file)]
 
-    assert found == ["'=1+1", "'@a", "a\\rb", "a\nb", "plain"]
+    assert found == [
+        ("'=1+1", "'=1+1"),
+        ("'@a", "'@a"),
+        ("a\\rb", '"a\\rb"'),
+        ("a\nb", '"a\\nb"'),
+        ("plain", "plain"),
+    ]
