@@ -17,7 +17,7 @@ from harness.recipe import Training
 from harness.spec import Profile
 from harness.store import Store, gather
 from reports.contrast import contrast
-from reports.selection import pairs
+from reports.matching import match
 
 FLASH = "aten._scaled_dot_product_flash_attention_for_cpu"
 RECIPE = Training(steps=1, learning_rate=1e-3)
@@ -113,7 +113,8 @@ def compared(tmp_path):
 
     def compare(one, other):
         pool = gather([])
-        found = contrast(pairs(str(tmp_path / one), str(tmp_path / other), pool), pool.detail)
+        matched = match(str(tmp_path / one), str(tmp_path / other), pool)
+        found = contrast(matched.pairs, pool.detail)
         return {unlike.name: (unlike.new, unlike.baseline) for unlike in found[0].unlike}
 
     return compare

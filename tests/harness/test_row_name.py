@@ -28,7 +28,7 @@ PRINTED = [
         'bsr+int8 (bsr={"trained_blocks": [11], "drop_at": []})',
     ),
     (
-        RowLabel("lora", {"rank": 4}, {"precision": "bf16"}, {"learning_rate": 0.001}),
+        RowLabel("lora", {"rank": 4}, {"precision": "bf16"}, {"learning_rate": (0.001, 0.0)}),
         "lora (rank=4, bf16) [learning rate 0.001]",
     ),
     (RowLabel("mine", {"name": "a [b] (c), d"}), 'mine (name="a [b] (c), d")'),
@@ -45,7 +45,10 @@ PRINTED = [
         RowLabel("bsr", apart={"machine": "ab12", "learning_rate": None}),
         "bsr [machine ab12, not trained]",
     ),
-    (RowLabel("bsr", apart={"learning_rate": 0.10000001}), "bsr [learning rate 0.10000001]"),
+    (
+        RowLabel("bsr", apart={"learning_rate": (0.10000001, 1e-5)}),
+        "bsr [learning rate 0.10000001 to 1e-05]",
+    ),
     (RowLabel("bsr", apart={"machine": "a, b] c"}), 'bsr [machine "a, b] c"]'),
 ]
 
@@ -72,7 +75,7 @@ labels = st.builds(
         {},
         optional={
             "machine": names,
-            "learning_rate": st.none() | st.floats(1e-9, 10, exclude_min=True),
+            "learning_rate": st.none() | st.tuples(st.floats(1e-9, 10), st.floats(0, 1)),
         },
     ),
 )
@@ -100,6 +103,7 @@ def test_any_label_comes_back_as_it_was_from_any_document(label):
         ("lora (rank=4) (alpha=2)", "expected METHOD"),
         ("lora [rank 4]", "'rank 4' tells no rows apart"),
         ("lora [learning rate much]", "tells no rows apart"),
+        ("lora [learning rate 0.1 to little]", "tells no rows apart"),
         ("lora (rank=[4)", "closes nothing"),
         ("(rank=4)", None),  # a method of this name, for no blank stands before the bracket
         ("", "expected METHOD"),

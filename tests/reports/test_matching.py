@@ -109,7 +109,7 @@ def test_rows_of_one_name_meet_their_like_first(of_commit):
 
     found = of_commits(*rows(OLD, 0.1, 0.2, 0.3), *rows(NEW, 0.2, 0.1, 0.4))
     rates = [
-        tuple(row.apart()["learning_rate"] for row in (p.new, p.baseline)) for p in found.pairs
+        tuple(row.apart()["learning_rate"][0] for row in (p.new, p.baseline)) for p in found.pairs
     ]
 
     assert rates == [(0.2, 0.2), (0.1, 0.1), (0.4, 0.3)]
@@ -212,8 +212,8 @@ def test_of_a_row_against_a_commit_only_that_row_is_looked_for(of_commit):
         for name in ("bsr", "full")
         for batch in (4, 8)
     ]
-    ours = Side("bsr", Kind.METHOD, placed(of_commit(NEW, "bsr")))
-    theirs = Side("old", Kind.SET, placed(*baseline))
+    ours = Side("bsr", Kind.METHOD, placed(of_commit(NEW, "bsr")), dict)
+    theirs = Side("old", Kind.SET, placed(*baseline), dict)
     of_four = next(one.row for one in theirs.rows if one.row.label == "bsr")
     paired = [ours.rows[0].row, of_four]
     (alone,) = without_counterpart(ours, theirs, paired)

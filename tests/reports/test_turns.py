@@ -24,7 +24,7 @@ from reports import (
 from reports.columns import COLUMNS, PAPER_COLUMNS
 from reports.comparison import compare, compared_with
 from reports.contrast import Pair, contrast
-from reports.selection import pairs
+from reports.matching import match
 from reports.verdict import Word
 
 # Seconds of three visits. In group "g" full, bsr and head were timed together; then mine was added
@@ -359,7 +359,7 @@ def test_the_page_knows_the_visits_of_each_group(records):
 
 
 def test_selection_pairs_a_new_row_with_stored_ones(records):
-    (pair,) = pairs("mine", "bsr", Gathered(records, [], ()))
+    (pair,) = match("mine", "bsr", Gathered(records, [], ())).pairs
     (found,) = contrast([pair], no_details)
 
     assert found.find("step_seconds").ratio == pytest.approx(0.6)

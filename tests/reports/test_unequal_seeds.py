@@ -26,8 +26,8 @@ from reports import (
 )
 from reports.comparison import compare
 from reports.contrast import contrast
+from reports.matching import match
 from reports.page_data import page_data
-from reports.selection import pairs
 from reports.statistics import mean_and_range
 from reports.verdict import Word
 
@@ -65,7 +65,8 @@ def comparison(records, no_details):
 
 
 def put(records, no_details, new="head", baseline="full"):
-    (found,) = contrast(pairs(new, baseline, Gathered(list(records), [], ())), no_details)
+    matched = match(new, baseline, Gathered(list(records), [], ()))
+    (found,) = contrast(matched.pairs, no_details)
     return found
 
 
