@@ -94,7 +94,8 @@ class TrialRecord(Frozen):
             key of their record -> metric -> samples. Ratios between this row and them are taken
             from these.
         began_at: when the first of the passes began whose numbers these are, UTC, ISO 8601, before
-            an interruption if there was one; ``None`` where that was not kept (schema 5 and before).
+            an interruption if there was one; ``None`` where that was not kept (schema 5 and
+            before).
     """
 
     schema_version: Literal[6] = SCHEMA_VERSION
