@@ -5,6 +5,8 @@ import re
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
+from harness.errors import BadInput
+
 # Looked at first: libraries read these, and they decide where files lie, what is printed, or how
 # several machines speak to each other.
 DECIDE_NOTHING = (
@@ -59,6 +61,7 @@ DECIDE = (
     # What the process takes beyond its tensors, and whose code runs in it at all.
     *("MALLOC_*", "GLIBC_TUNABLES", "PYTHONMALLOC", "LD_PRELOAD"),
 )
+FUSED = "TIMM_FUSED_ATTN"
 FOLDERS = re.compile(r"[^\s:;,=]*/")
 
 
@@ -86,6 +89,22 @@ def that_disturb_times(environment: Mapping[str, str] = os.environ) -> dict[str,
         for name, value in sorted(environment.items())
         if value and _fits(name, DISTURB_TIMES)
     }
+
+
+def require_readable(environment: Mapping[str, str] = os.environ) -> None:
+    """Check the variable that a library reads as it is loaded, and would end with a traceback.
+
+    Raises:
+        BadInput: it is no whole number.
+    """
+    value = environment.get(FUSED, "1")
+    try:
+        int(value)
+    except ValueError as error:
+        raise BadInput(
+            f"{FUSED}={value!r}: timm reads a whole number, 0 for no fused attention, 1 where it "
+            "is tested, 2 where it is experimental, too; set one of these, or unset it"
+        ) from error
 
 
 def without_folders(value: str) -> str:

@@ -17,6 +17,7 @@ from harness.cli.status import status
 from harness.cli.suites import run, tune
 from harness.cli.version import print_version
 from harness.errors import BadInput, unknown
+from harness.variables import require_readable
 
 
 class Program(click.Group):
@@ -29,6 +30,7 @@ class Program(click.Group):
         """
         leave_quickly()
         try:
+            require_readable()
             return super().invoke(ctx)
         except BadInput as error:
             stop(f"error: {error}", BAD_INPUT)

@@ -8,6 +8,7 @@ import torch
 
 import methods
 from harness import record as record_module
+from harness.assembly import make_record
 from harness.launch.conduct import Conduct
 from harness.launch.inline import InlineLauncher
 from harness.launch.progress import Quiet
@@ -144,6 +145,16 @@ def test_a_training_that_goes_on_began_when_it_first_did(clock, make_spec, tmp_p
 
     assert torch.load(file, weights_only=True)["progress"]["began_at"] == at(0)
     assert again.detail["training_began_at"] == at(0)
+
+
+def test_a_record_began_with_its_training_where_that_went_on(make_spec):
+    """The pass that ended began at 3600; the steps before its checkpoint, at 0."""
+    detail = {"training_began_at": at(0)}
+    reading = {"measurements": {}, "missing": {}, "notes": [], "detail": detail}
+    result = PassResult(reading=reading, began_at=at(3600))
+    record, _ = make_record("k", make_spec(), {"training": result}, {"machine_id": "m"})
+
+    assert record.began_at == at(0)
 
 
 def test_the_real_launchers_look_at_the_clock(launcher, make_spec):

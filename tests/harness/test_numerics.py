@@ -93,3 +93,15 @@ def test_asking_wakes_no_gpu():
     numerics.settings("cuda")
 
     assert not torch.cuda.is_initialized()
+
+
+def test_passes_settings_are_those_of_their_own_process(launcher):
+    """What this one has set in timm reaches none of them; its passes would say so in vain."""
+    timm.layers.set_fused_attn(False)
+    try:
+        here, there = numerics.settings("cpu"), launcher.settings("cpu")
+    finally:
+        timm.layers.set_fused_attn(True)
+
+    assert (here["TIMM_FUSED_ATTN"], there["TIMM_FUSED_ATTN"]) == ("0", "1")
+    assert there["BSRBENCH_KERNELS"] == os.environ["BSRBENCH_KERNELS"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import methods
+from harness.cli.search import _what_decides
 from harness.errors import BadInput
 from harness.estimate import predict
 from harness.found import Found
@@ -546,3 +547,25 @@ def test_bad_input_is_said_in_a_line(typed, tmp_path, wrong, expected):
     assert not (tmp_path / "out" / "records").exists() or not list(
         (tmp_path / "out" / "records").iterdir()
     )
+
+
+class Settled:
+    """A launcher that has settings and nothing else."""
+
+    def __init__(self, **settings):
+        self.found = settings
+
+    def settings(self, device):
+        """Return them."""
+        return self.found
+
+
+def test_a_prediction_made_under_other_settings_is_made_again(make_spec):
+    """Which operators run decides what they keep and compute, over fake tensors, too."""
+    fused, unfused = (
+        _what_decides(Settled(TIMM_FUSED_ATTN=value), make_spec("bsr"))("bsr") for value in "10"
+    )
+
+    assert fused == _what_decides(Settled(TIMM_FUSED_ATTN="1"), make_spec("bsr"))("bsr")
+    assert fused != unfused
+    assert fused.split("-")[0] == methods.fingerprint("bsr")

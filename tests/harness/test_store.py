@@ -191,6 +191,17 @@ def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
     assert (workload.compiled_step, workload.optimizer_in_backward) == (False, False)
 
 
+def test_what_an_old_record_calls_settings_only_disturbed_times():
+    """It kept a few variables that somebody had thought of; settings it does not state."""
+    data = json.loads((GOLDEN / "profile-schema-4.json").read_text())
+    data["environment"]["settings"] = {"OMP_NUM_THREADS": "1"}
+    environment = upgrade(data)["environment"]
+
+    assert environment["circumstances"] == {"OMP_NUM_THREADS": "1"}
+    assert "settings" not in environment
+    assert data["environment"]["settings"] == {"OMP_NUM_THREADS": "1"}  # not changed in place
+
+
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
     path.write_text(path.read_text().replace('"schema_version": 6', '"schema_version": 99'))

@@ -75,3 +75,20 @@ def test_every_variable_that_timms_layers_read_is_asked_of_timm():
 
     assert names
     assert names <= EVERYWHERE.keys()
+
+
+@pytest.mark.parametrize("value", ["yes", "", "1.0"])
+def test_a_variable_that_timm_cannot_read_is_bad_input(value, typed, monkeypatch):
+    monkeypatch.setenv("TIMM_FUSED_ATTN", value)
+    code, said = typed("list", "methods")
+
+    assert code == 2
+    assert said.startswith(f"error: TIMM_FUSED_ATTN={value!r}: timm reads a whole number")
+    assert len(said.splitlines()) == 1
+
+
+def test_a_variable_that_timm_can_read_is_none(typed, monkeypatch):
+    for value in ("0", "2"):
+        monkeypatch.setenv("TIMM_FUSED_ATTN", value)
+
+        assert typed("list", "methods")[0] == 0
