@@ -191,6 +191,18 @@ def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
     assert (workload.compiled_step, workload.optimizer_in_backward) == (False, False)
 
 
+def test_a_record_keeps_the_times_of_rows_timed_beside_it_and_when_it_began():
+    """A real one: head, added to a suite in turns with full and bsr; two rounds of two steps."""
+    path = GOLDEN / "profile-schema-6.json"
+    stored, record = json.loads(path.read_text()), read_record(path)
+
+    assert record.beside == stored["beside"]
+    assert sorted(key.split("-")[0] for key in record.beside) == ["bsr", "full"]
+    assert {len(times["step_seconds"]) for times in record.beside.values()} == {4}
+    assert record.began_at == stored["began_at"]
+    assert record.began_at < record.finished_at
+
+
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
     path.write_text(path.read_text().replace('"schema_version": 6', '"schema_version": 99'))
