@@ -342,9 +342,12 @@ def test_again_takes_no_times_that_an_interrupted_run_has_left(make_runner, rows
     with pytest.raises(KeyboardInterrupt):
         make_runner(Counting(stop_at=3)).run(rows("full"))
     launcher = Counting()
-    make_runner(launcher).run(rows("full"), again=True)
+    runner = make_runner(launcher)
+    runner.run(rows("full"), again=True)
 
     assert launcher.timed() == ["full", "full"]
+    assert [name for name, _ in launcher.asked].count("memory") == 1
+    assert all_staged(runner.store) == {}
 
 
 def test_other_rounds_are_asked_for_by_the_new_row_alone(make_runner, rows, make_spec):

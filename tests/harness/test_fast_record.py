@@ -36,6 +36,16 @@ def test_every_committed_record_is_read_alike_both_ways(folder):
         assert (found is not None) == (data["schema_version"] == SCHEMA_VERSION)
 
 
+@pytest.mark.parametrize("kind", ["profile", "training"])
+def test_a_golden_record_of_the_present_schema_is_read_quickly(kind):
+    """That of the profile holds times of other rows."""
+    text = (ROOT / "tests" / "golden" / f"{kind}-schema-{SCHEMA_VERSION}.json").read_bytes()
+    found = fast_record(text)
+
+    assert found == TrialRecord.model_validate_json(text)
+    assert bool(found.beside) == (kind == "profile")
+
+
 @pytest.fixture
 def good():
     path = min((ROOT / "results" / "late" / "records").glob("*.json"))

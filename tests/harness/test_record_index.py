@@ -71,6 +71,18 @@ def test_the_index_of_every_committed_folder_says_what_its_records_say(folder, t
         assert same.spec.trial_id() == record.spec.trial_id()
 
 
+def test_the_index_says_what_a_record_holds_of_other_rows(tmp_path):
+    store = Store(tmp_path / "golden")
+    shutil.copytree(ROOT / "tests" / "golden", store.folder / "records")
+    found, _ = store.records()
+    known = {
+        record.key: record for _, record in record_index.load(store.folder / "records").values()
+    }
+
+    assert any(record.beside for record in found)
+    assert all(known[record.key] == record for record in found)
+
+
 def test_what_is_known_is_not_read_again(store, reads):
     first = store.records()
     read = len(reads)

@@ -202,6 +202,18 @@ def test_what_an_old_record_calls_settings_only_disturbed_times():
     assert data["environment"]["settings"] == {"OMP_NUM_THREADS": "1"}  # not changed in place
 
 
+def test_a_record_keeps_the_times_of_rows_timed_beside_it_and_when_it_began():
+    """A real one: head, added to a suite in turns with full and bsr; two rounds of two steps."""
+    path = GOLDEN / "profile-schema-6.json"
+    stored, record = json.loads(path.read_text()), read_record(path)
+
+    assert record.beside == stored["beside"]
+    assert sorted(key.split("-")[0] for key in record.beside) == ["bsr", "full"]
+    assert {len(times["step_seconds"]) for times in record.beside.values()} == {4}
+    assert record.began_at == stored["began_at"]
+    assert record.began_at < record.finished_at
+
+
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
     path.write_text(path.read_text().replace('"schema_version": 6', '"schema_version": 99'))
