@@ -1,5 +1,6 @@
 """Make the timm model a workload names, with its weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -88,8 +89,7 @@ def _with_tasks(
 @torch.no_grad()
 def begin_head(model: nn.Module, way: str) -> None:
     """Give the head its first numbers: ``drawn`` leaves them, or ``zero``, or ``tiny``."""
-    head: Any = model.get_classifier()  # type: ignore[operator]  # every timm model has it
-    for name, parameter in head.named_parameters():
+    for name, parameter in vit.head(model).named_parameters():
         if way == "zero" or (way == "tiny" and name.endswith("bias")):
             parameter.zero_()
         elif way == "tiny":
@@ -121,10 +121,11 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
 
 def _check_patches(model: nn.Module) -> None:
     """Refuse a size whose last pixels no patch would see: timm leaves them out in silence."""
-    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    patches = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     size = image_size(model)
-    if patch is not None and (size % patch[0] or size < patch[0]):
-        raise BadInput(f"image_size {size} is not a multiple of the model's patches of {patch[0]}")
+    patch = patches[0] if isinstance(patches, Sequence) else patches  # some models have a number
+    if patch is not None and (size % patch or size < patch):
+        raise BadInput(f"image_size {size} is not a multiple of the model's patches of {patch}")
 
 
 def image_size(model: nn.Module) -> int:
