@@ -14,7 +14,6 @@ from harness.conformance.subject import (
     names_of,
     require,
     tiny_batch,
-    tiny_model,
     trained,
 )
 from harness.meters.counted import Category, LiveBytes
@@ -35,7 +34,7 @@ def keeps_the_parameters(subject: Subject) -> None:
 
     All methods start from the same numbers, or they are not compared by what they train.
     """
-    model = tiny_model()
+    model = subject.model()
     before = list(model.parameters())
     numbers = {parameter: parameter.detach().clone() for parameter in before}
     made = apply(subject.method(), model)
@@ -59,7 +58,7 @@ def forward_promise(subject: Subject) -> None:
     images, _ = tiny_batch()
     given = images.clone()
     method = subject.method()
-    logits, plain = method.prepare(tiny_model())(images), tiny_model()(given)
+    logits, plain = method.prepare(subject.model())(images), subject.model()(given)
     require(
         torch.equal(images, given),
         "the forward pass changed the images it was given in place: work on a copy",
@@ -85,7 +84,7 @@ def gradient_promise(subject: Subject) -> None:
     method = subject.method()
     images, labels = tiny_batch()
     batch = images.double(), labels
-    model = method.prepare(tiny_model().double())
+    model = method.prepare(subject.model().double())
     loss_of(model, batch).backward()
     error = _error(model, batch, DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT)
     if method.gradient_error == 0:
@@ -99,8 +98,9 @@ def gradient_promise(subject: Subject) -> None:
         error <= method.gradient_error,
         f"gradient_error promises {method.gradient_error:g}, and {error:.2g} is seen",
     )
+    loose = isinstance(method, Composed) or subject.changes  # the bound is of the usual blocks
     require(
-        isinstance(method, Composed) or error >= method.gradient_error / SLACK,
+        bool(loose) or error >= method.gradient_error / SLACK,
         f"gradient_error promises {method.gradient_error:g}, and only {error:.2g} is seen: a bound "
         f"more than {SLACK} times too wide says nothing",
     )
@@ -149,7 +149,8 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     method = subject.method()
     if not method.made_for("cpu"):
         return
-    held, full = _held_bytes(method), _held_bytes(subject.load("full"))
+    held = _held_bytes(method, subject.model())
+    full = _held_bytes(subject.load("full"), subject.model())
     require(
         method.saves_over_full == (held < full),
         f"saves_over_full is {method.saves_over_full}, and between forward and backward pass "
@@ -157,9 +158,9 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     )
 
 
-def _held_bytes(method: Method) -> int:
+def _held_bytes(method: Method, model: nn.Module) -> int:
     batch = tiny_batch()
-    model = method.prepare(tiny_model())
+    model = method.prepare(model)
     with LiveBytes() as live:
         live.watch([*model.parameters(), *batch], Category.INPUTS)
         start = live.now
@@ -173,7 +174,7 @@ def passes_on_the_tokens_it_declares(subject: Subject) -> None:
     """Each block's MLP sees as many tokens as tokens() says; FLOPs follow from them."""
     method = subject.method()
     images, _ = tiny_batch()
-    model = tiny_model()
+    model = subject.model()
     seen: list[int] = []
     for block in model.blocks:
         block.mlp.register_forward_hook(lambda *call: seen.append(call[-1].shape[1]))
