@@ -16,6 +16,7 @@ from harness.workload import packages, weights
 TINY = 2e-5  # deviation
 PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default
 PLAIN = ("vision_transformer", "deit")  # timm's modules
+WITH_STEM = ("vision_transformer_hybrid", "vitamin")  # the same, after convolutions
 
 
 def check_name(name: str) -> None:
@@ -30,8 +31,9 @@ def check_name(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Return timm's plain vision transformers, the models every method is made for."""
-    return sorted(name for module in PLAIN for name in timm.list_models(module=module))
+    """Return the models that timm makes by its class VisionTransformer, as methods ask for."""
+    modules = (*PLAIN, *WITH_STEM)
+    return sorted(name for module in modules for name in timm.list_models(module=module))
 
 
 def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
