@@ -125,8 +125,10 @@ def take_turns(
         top_k: of them, for each token.
 
     Raises:
-        Unsupported: an MLP has parts that experts do not copy.
+        Unsupported: an MLP has parts that experts do not copy, or the model has two heads.
     """
+    if isinstance(model.get_classifier(), tuple):
+        raise Unsupported("the model has two heads, and a task is given one")
     heads = []
     for count in classes:
         model.reset_classifier(count)

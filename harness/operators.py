@@ -15,6 +15,5 @@ def is_composite(operator: Any) -> bool:
     """
     name: str = operator.name()
     known = operator.namespace != "prim"  # those ask something of a tensor
-    return known and torch._C._dispatch_has_kernel_for_dispatch_key(
-        name, "CompositeImplicitAutograd"
-    )  # noqa: SLF001 - torch offers no other
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001 - torch has no other
+    return known and has_kernel(name, "CompositeImplicitAutograd")

@@ -17,15 +17,22 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
     """
     if not isinstance(model, VisionTransformer):
         raise Unsupported(f"{type(model).__name__} is not one of timm's VisionTransformer models")
-    for block in model.blocks:
-        if not (isinstance(block, Block) and isinstance(block.attn, Attention)):
-            raise Unsupported(
-                f"blocks of {type(block).__name__} with {type(block.attn).__name__} are not known; "
-                "expected timm's Block with Attention"
-            )
-        if block.attn.gate is not None:
-            raise Unsupported("gated attention is not known")
+    for index, block in enumerate(model.blocks):
+        _require_plain(index, block)
     return model
+
+
+def _require_plain(index: int, block: Any) -> None:
+    """Check that a block is an attention and then an MLP, each after its norm."""
+    attention = getattr(block, "attn", None)  # parallel blocks have none, or several
+    if not (isinstance(block, Block) and isinstance(attention, Attention)):
+        beside = "" if attention is None else f" with {type(attention).__name__}"
+        raise Unsupported(
+            f"block {index} is a {type(block).__name__}{beside}, which is not known; expected "
+            "timm's Block with Attention"
+        )
+    if attention.gate is not None:
+        raise Unsupported(f"the attention of block {index} is gated, which is not known")
 
 
 def blocks(model: nn.Module) -> list[Any]:
@@ -80,14 +87,24 @@ def stored_norm(model: nn.Module) -> nn.Module:
 def head(model: nn.Module) -> nn.Module:
     """Return the classification head of any timm model.
 
+    A distilled model has two, one for each of its leading tokens, and its logits are their mean;
+    both are then in the list of modules returned, which is not itself a part of the model.
+
     Raises:
         Unsupported: the model has no head, or one without parameters.
     """
     find = getattr(model, "get_classifier", None)
-    found = find() if callable(find) else None
-    if not isinstance(found, nn.Module) or not list(found.parameters()):
+    classifier = find() if callable(find) else None
+    if isinstance(classifier, tuple):
+        classifier = nn.ModuleList(classifier)
+    if not isinstance(classifier, nn.Module) or not list(classifier.parameters()):
         raise Unsupported(f"{type(model).__name__} has no classification head to train")
-    return found
+    return classifier
+
+
+def tokens_read(model: nn.Module) -> int:
+    """Return how many leading tokens the head reads that pools none: two if it is distilled."""
+    return 1 if getattr(model, "dist_token", None) is None else 2
 
 
 def require_class_token(model: nn.Module) -> None:
@@ -109,21 +126,30 @@ def require_class_token(model: nn.Module) -> None:
 
 
 def require_blocks(
-    model: nn.Module, option: str, wanted: tuple[int, ...], paper: tuple[int, ...]
+    model: nn.Module,
+    option: str,
+    wanted: tuple[int, ...],
+    paper: tuple[int, ...] | None = None,
 ) -> None:
     """Check that the model has the blocks an option names.
 
+    Args:
+        model: a plain vision transformer.
+        option: its name.
+        wanted: its value.
+        paper: its default, where that is the paper's choice for 12 blocks.
+
     Raises:
-        Unsupported: it has not, or the paper's choice for 12 blocks meets another depth.
+        Unsupported: the default meets another depth, or the model lacks blocks that are named.
     """
     depth = len(blocks(model))
-    if missing := [index for index in wanted if index >= depth]:
-        raise Unsupported(f"{option} names blocks {missing}; the model has 0 to {depth - 1}")
-    if depth != PAPER_DEPTH and wanted == paper:
+    if depth != PAPER_DEPTH and wanted == paper:  # first: the person may have named no block
         raise Unsupported(
             f"the default {option} is the paper's choice for {PAPER_DEPTH} blocks; "
             f"the model has {depth}, so set {option}"
         )
+    if missing := [index for index in wanted if index >= depth]:
+        raise Unsupported(f"{option} names blocks {missing}; the model has 0 to {depth - 1}")
 
 
 def passes_all(part: nn.Module) -> bool:

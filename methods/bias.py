@@ -18,7 +18,9 @@ class BitFit(Method):
     output, inputs of GELU and LayerNorm; not the inputs of Linear layers. Approximates nothing.
     Does not save the backward pass through all blocks. As in the code that comes with BSR and
     Back Razor, a bias is any parameter named so, those of LayerNorm and of the patch embedding
-    included.
+    included; so is a vector with that word in its name, such as the ``q_bias`` and ``v_bias`` of
+    BEiT and EVA and the ``mlp_bias`` of parallel blocks. Tables of what is added to attention
+    scores by position are none: they are not added to a layer's output.
     """
 
     source = "Ben Zaken et al. 2022 (BitFit), arXiv:2106.10199, section 3"
@@ -30,6 +32,10 @@ class BitFit(Method):
         """Freeze all but biases and head."""
         train_only(model, [head(model)])
         for name, parameter in model.named_parameters():
-            if name.rpartition(".")[2] == "bias":
+            if _is_bias(name.rpartition(".")[2], parameter):
                 parameter.requires_grad_(True)
         return model
+
+
+def _is_bias(name: str, parameter: nn.Parameter) -> bool:
+    return name == "bias" or (parameter.dim() == 1 and "bias" in name.split("_"))

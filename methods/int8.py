@@ -135,8 +135,8 @@ class EightBits(nn.Module):
         """Move the running range towards that of rows [n, c]; return by channel what packs it."""
         groups = self._groups if rows.shape[1] % self._groups == 0 else 1
         lows, highs = rows.amin(0).view(groups, -1), rows.amax(0).view(groups, -1)
-        low, width, *by_channel = move8(lows, highs, self.low, self.width)
-        self.low.copy_(low)
+        low, width, *by_channel = move8(lows, highs, self.low[:groups], self.width[:groups])
+        self.low.copy_(low)  # one range fills the buffer, whose shape is the same in every model
         self.width.copy_(width)
         return [one.view(-1) for one in by_channel]
 

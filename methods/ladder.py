@@ -4,15 +4,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from harness.method import Kind, Method, Unsupported
-from harness.vit import Branched, blocks, final_norm, head, width
+from harness.vit import Branched, blocks, final_norm, head, tokens_read, width
 from methods.parts.extend import extend, require_unextended
 from methods.parts.freeze import require_all_train, train_only
 from methods.parts.fresh import draw, new_block, place
-from methods.parts.mlp import recompute_gelu_of
+from methods.parts.mlp import recompute_gelu_of, require_plain
 from methods.parts.options import check_at_least, check_blocks
 from methods.parts.slim import fill
 
@@ -89,11 +88,7 @@ class LadderSideTuning(Method):
             raise Unsupported(f"skip {self.skip} leaves none of the model's {len(chain)} blocks")
         if any(not isinstance(norm, nn.Identity) for norm in _norms_of_keys(chain)):
             raise Unsupported("norms of queries and keys are not known to this method")
-        if other := {type(b.mlp).__name__ for b in chain if not isinstance(b.mlp, Mlp)}:
-            raise Unsupported(
-                "narrow blocks are made after plain MLPs, not after experts or others: the model "
-                f"has {', '.join(other)}"
-            )
+        require_plain(chain, "narrow blocks are made after plain ones, not after experts or others")
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
         """Return those of narrow blocks, of the layers down to them, and of the one back up."""
@@ -159,7 +154,7 @@ class ReadsLadder(Branched):
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim], of the class token alone if the head reads that."""
+        """Return features [batch, tokens, dim], of the leading tokens alone if the head reads those."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))  # noqa: SLF001 - timm names it so
@@ -172,6 +167,6 @@ class ReadsLadder(Branched):
             if index in rungs:
                 side = rungs[index]((side, x))
         if vit.global_pool == "token":
-            side = side[:, :1]
+            side = side[:, : tokens_read(self)]
         features: Tensor = self.branch.leave(self.branch.norm(side))
         return features

@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from timm.layers import RmsNorm, RmsNorm2d
+from timm.layers.norm import RmsNorm2dFp32, RmsNormFp32
 from torch import nn
 
 from harness.method import Kind, Method, Unsupported
 from harness.vit import head
 from methods.parts.freeze import train_only
+
+# RMSNorm stands where LayerNorm did in later models; timm's are not torch's.
+NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNormFp32, RmsNorm2d, RmsNorm2dFp32)
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class NormTuning(Method):
     Stores what the gradient needs on its way to the first block: q, k, v and the attention's
     output, inputs of GELU and LayerNorm; not the inputs of Linear layers. Approximates nothing.
     Does not save the backward pass through all blocks. The norms are all of the model's, the one
-    after the last block too.
+    after the last block too, and RMSNorm, which has a scale alone, is one of them. BatchNorm and
+    GroupNorm, which the convolutions below some transformers have, stay frozen.
     """
 
     source = "Basu et al. 2023 (LN-Tune), arXiv:2304.01917, abstract"
@@ -29,10 +35,12 @@ class NormTuning(Method):
         """Freeze all but norms and head.
 
         Raises:
-            Unsupported: no LayerNorm has anything to train.
+            Unsupported: no LayerNorm and no RMSNorm has anything to train.
         """
-        norms = [module for module in model.modules() if isinstance(module, nn.LayerNorm)]
+        norms = [module for module in model.modules() if isinstance(module, NORMS)]
         if not any(list(norm.parameters()) for norm in norms):
-            raise Unsupported(f"{type(model).__name__} has no LayerNorm with weights to train")
+            raise Unsupported(
+                f"{type(model).__name__} has no LayerNorm or RMSNorm with weights to train"
+            )
         train_only(model, [*norms, head(model)])
         return model

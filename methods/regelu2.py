@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from harness.method import Kind, Method, Unsupported
 from harness.vit import stored_blocks
 from methods.parts import kernels
+from methods.parts.activations import gelu_form
 from methods.parts.compressed import ELEMENT_BYTES, chunks
 from methods.parts.extend import extend
 from methods.parts.levels import A_WORD, FIND, READ, find_levels, read_levels
@@ -63,13 +64,12 @@ class TwoBitGeluDerivative(Method):
 
 
 def _require_gelu(activation: Any) -> None:
-    kind = type(activation).__name__
-    if not isinstance(activation, nn.GELU):
+    form = gelu_form(activation)
+    if form is None:
+        kind = type(activation).__name__
         raise Unsupported(f"the activation {kind} is not GELU, whose derivative has known levels")
-    if activation.approximate != "none":
-        raise Unsupported(
-            f"GELU by {activation.approximate!r} is not known: the levels fit the exact one"
-        )
+    if form != "none":
+        raise Unsupported(f"GELU by {form!r} is not known: the levels fit the exact one")
 
 
 class KeepsLevels(nn.Module):

@@ -15,7 +15,6 @@ from methods.parts.options import check_blocks, check_share
 from methods.parts.tokens import DropsTokens, KeepRate, drop_in, tokens_passed_on
 
 SIDE_BLOCKS = (2, 5, 8, 11)
-BSR_DROPS_AT = (3, 6, 9)
 MLP_RATIO = 4
 
 
@@ -70,7 +69,7 @@ class SideReprogramming(Method):
         """Freeze all but final norm and head; put new blocks beside the chosen ones."""
         require_class_token(model)
         require_blocks(model, "side_blocks", self.side_blocks, SIDE_BLOCKS)
-        require_blocks(model, "drop_at", self.drop_at, BSR_DROPS_AT)
+        require_blocks(model, "drop_at", self.drop_at)
         require_all_train(model)
         require_unextended(model, self.name())
         train_only(model, [final_norm(model), head(model)])

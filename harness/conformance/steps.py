@@ -13,7 +13,6 @@ from harness.conformance.subject import (
     names_of,
     require,
     tiny_batch,
-    tiny_model,
     trained,
 )
 
@@ -28,7 +27,7 @@ def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> Non
     No frozen one gets a gradient or changes by a bit.
     """
     method, batch = subject.method(), tiny_batch()
-    model = method.prepare(tiny_model())
+    model = method.prepare(subject.model())
     require(bool(trained(model)), "prepare() leaves no parameter that asks for a gradient")
     before = {p: p.detach().clone() for p in model.parameters()}
     # Without decay, so that only a gradient moves a parameter.

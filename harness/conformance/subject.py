@@ -1,7 +1,7 @@
 """What a promise is checked on: a method, a tiny real model and a batch for it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,15 +27,23 @@ class Subject:
         name: of the method, or of several joined by ``+``.
         find: gives the class of one method.
         load: gives a method, options set.
+        options: of the method; its defaults unless said.
+        changes: of the tiny model's settings, for blocks of another kind.
     """
 
     name: str
     find: Callable[[str], type[Method]]
     load: Callable[..., Method]
+    options: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     def method(self) -> Method:
-        """Return the method with its default options."""
-        return self.load(self.name)
+        """Return the method."""
+        return self.load(self.name, **self.options)
+
+    def model(self, seed: int = 0) -> VisionTransformer:
+        """Return a tiny model that no method has touched."""
+        return tiny_model(seed, **self.changes)
 
     def card(self) -> str:
         """Return the docstrings of the method, or of all parts, each line break a space."""
@@ -45,7 +53,7 @@ class Subject:
 
     def prepared(self, seed: int = 0) -> nn.Module:
         """Return a tiny model that the method has prepared."""
-        return self.method().prepare(tiny_model(seed))
+        return self.method().prepare(self.model(seed))
 
 
 def tiny_model(seed: int = 0, **changes: Any) -> VisionTransformer:

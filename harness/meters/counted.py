@@ -164,7 +164,7 @@ class LiveBytes(TorchDispatchMode):
             for life in begun:
                 if life.category is None:
                     each[-1][life.owner] += life.size
-        return dict(max(each, key=lambda by_owner: by_owner.total()))
+        return dict(max(each, key=Counter.total))
 
     def peak_place(self) -> dict[str, str]:
         """Return phase, module and operator that made the peak."""

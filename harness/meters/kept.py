@@ -39,7 +39,7 @@ def total_bytes(found: Storages) -> int:
 
 
 def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
-    """Yield what objects hold on to, at first or second hand: the roots, then whatever they lead to.
+    """Yield what objects hold on to: the roots, then whatever they lead to, at any distance.
 
     Gone through are attributes, containers, closures, hooks, default arguments, generators, and of
     functions and classes that are no library's also the globals that their code names. Modules in

@@ -63,8 +63,10 @@ def disagreement(flop: int, macs: int) -> list[str]:
     if flop == 2 * macs:
         return []
     return [
-        f"two counters disagree about the forward pass: {flop} FLOP while it ran, and {macs} "
-        f"multiply-adds from its trace, which would be {2 * macs}"
+        (
+            f"two counters disagree about the forward pass: {flop} FLOP while it ran, and {macs} "
+            f"multiply-adds from its trace, which would be {2 * macs}"
+        )
     ]
 
 

@@ -1,7 +1,6 @@
 """Make the timm model a workload names, with its weights."""
 
 import functools
-from typing import Any
 
 import timm
 import torch
@@ -17,6 +16,7 @@ TINY = 2e-5  # deviation
 PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default
 PLAIN = ("vision_transformer", "deit")  # timm's modules
 SHAPES = "size mismatch"  # torch's words where a state dict is of another shape
+WITH_STEM = ("vision_transformer_hybrid", "vitamin")  # the same, after convolutions
 
 
 def check_name(name: str) -> None:
@@ -31,8 +31,9 @@ def check_name(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Return timm's plain vision transformers, the models every method is made for."""
-    return sorted(name for module in PLAIN for name in timm.list_models(module=module))
+    """Return the models that timm makes by its class VisionTransformer, as methods ask for."""
+    modules = (*PLAIN, *WITH_STEM)
+    return sorted(name for module in modules for name in timm.list_models(module=module))
 
 
 def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
@@ -94,8 +95,7 @@ def _with_tasks(
 @torch.no_grad()
 def begin_head(model: nn.Module, way: str) -> None:
     """Give the head its first numbers: ``drawn`` leaves them, or ``zero``, or ``tiny``."""
-    head: Any = model.get_classifier()  # type: ignore[operator]  # every timm model has it
-    for name, parameter in head.named_parameters():
+    for name, parameter in vit.head(model).named_parameters():
         if way == "zero" or (way == "tiny" and name.endswith("bias")):
             parameter.zero_()
         elif way == "tiny":

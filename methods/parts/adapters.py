@@ -1,6 +1,7 @@
 """Put peft's low-rank adapters around Linear layers of a vision transformer's blocks."""
 
 from collections.abc import Iterable
+from typing import Any
 
 from torch import nn
 
@@ -9,7 +10,7 @@ from harness.method import Unsupported
 from harness.vit import blocks
 from methods.parts.options import check_at_least
 
-TARGETS = ("fc1", "fc2", "proj", "qkv")  # the Linear layers of a block
+TARGETS = ("qkv", "proj", "fc1", "fc2")  # the Linear layers of a block
 
 
 def check_adapters(targets: tuple[str, ...], rank: int, alpha: int) -> None:
@@ -20,7 +21,7 @@ def check_adapters(targets: tuple[str, ...], rank: int, alpha: int) -> None:
             positive.
     """
     if not targets or not set(targets) <= set(TARGETS) or len(set(targets)) < len(targets):
-        raise ValueError(f"targets {targets} must be some of {list(TARGETS)}, each once")
+        raise ValueError(f"targets {targets} must be some of {sorted(TARGETS)}, each once")
     check_at_least("rank", rank, 1)
     check_at_least("alpha", alpha, 1)
 
@@ -45,15 +46,10 @@ def adapt(
         magnitudes: learn the norm of each output's weights apart, as DoRA.
 
     Raises:
-        Unsupported: peft is not installed, or a target is a layer of experts.
+        Unsupported: peft is not installed, a target is a layer of experts, or a block lacks it.
     """
     numbers = list(chosen)
-    mixed = [i for i in numbers if isinstance(blocks(model)[i].mlp, ExpertMlp)]
-    if mixed and (inside := sorted({"fc1", "fc2"} & set(targets))):
-        raise Unsupported(
-            f"{' and '.join(inside)} of blocks {mixed} are layers of experts, which peft cannot "
-            "adapt"
-        )
+    _require_targets({index: blocks(model)[index] for index in numbers}, targets)
     try:
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, slow
     except ImportError as error:
@@ -65,3 +61,26 @@ def adapt(
         use_dora=magnitudes,
     )
     inject_adapter_in_model(config, model)
+
+
+def _require_targets(chosen: dict[int, Any], targets: tuple[str, ...]) -> None:
+    """Check that each block has every target; peft would pass over one that is not there.
+
+    Raises:
+        Unsupported: a block lacks one, or has experts in its place.
+    """
+    mixed = [index for index, block in chosen.items() if isinstance(block.mlp, ExpertMlp)]
+    if mixed and (inside := sorted({"fc1", "fc2"} & set(targets))):
+        raise Unsupported(
+            f"{' and '.join(inside)} of blocks {mixed} are layers of experts, which peft cannot "
+            "adapt"
+        )
+    for index, block in chosen.items():
+        parts = block.named_modules()
+        linear = {n.rpartition(".")[2] for n, part in parts if isinstance(part, nn.Linear)}
+        if missing := [target for target in targets if target not in linear]:
+            there = [target for target in TARGETS if target in linear]
+            raise Unsupported(
+                f"targets names {', '.join(missing)}, and block {index} has no such layer; the "
+                f"layers it has and that can be named are {', '.join(there)}"
+            )

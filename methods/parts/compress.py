@@ -14,6 +14,7 @@ from harness.experts import ExpertMlp
 from harness.method import Unsupported
 from harness.vit import Mixes, stored_blocks, stored_norm
 from methods.parts import compressed, compressed_attention
+from methods.parts.activations import gelu_form
 from methods.parts.compressed import Codec
 from methods.parts.experts import KeepsLittle
 from methods.parts.extend import extend
@@ -90,7 +91,7 @@ def _compress_experts(mlp: Any, codecs: Codecs, heads: int) -> None:
             "are sorted by expert"
         )
     if not isinstance(mlp, KeepsLittle):
-        extend(mlp, KeepsLittle)
+        extend(mlp, KeepsLittle, form=gelu_form(mlp.act))
     mlp.inputs, mlp.hidden = codecs.linear(heads), codecs.rows(heads)
     for gate in mlp.gates:
         gate.codec = mlp.inputs
@@ -101,7 +102,7 @@ def _require_known(block: Any) -> None:
     known = all(isinstance(part, nn.Identity) for part in (attention.q_norm, attention.k_norm))
     if not known:
         raise Unsupported("norms of queries and keys are not known to this method")
-    if not isinstance(block.mlp.act, nn.GELU):
+    if gelu_form(block.mlp.act) is None:
         raise Unsupported(f"the activation {type(block.mlp.act).__name__} is not known")
     if not isinstance(attention.attn_drop, nn.Dropout | nn.Identity):
         kind = type(attention.attn_drop).__name__
@@ -116,8 +117,8 @@ def _compress_part(part: nn.Module, codecs: Codecs, heads: int) -> None:
         extend(part, LinearPacked, codec=codecs.linear(heads))
     elif isinstance(part, nn.LayerNorm):
         extend(part, NormPacked, codec=codecs.norm(heads))
-    elif isinstance(part, nn.GELU):
-        extend(part, GeluPacked, codec=codecs.gelu(heads))
+    elif form := gelu_form(part):
+        extend(part, GeluPacked, codec=codecs.gelu(heads), form=form)
     elif isinstance(part, LayerScale):
         extend(part, ScalePacked, codec=codecs.scale(heads))
 
@@ -143,7 +144,7 @@ class NormPacked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise [batch, tokens, dim]."""
         layer: Any = self
-        if not _saves(x, layer.weight, layer.bias):
+        if not _saves(x, *layer.parameters(recurse=False)):
             plain: Tensor = super().forward(x)
             return plain
         return compressed.layer_norm(x, layer.weight, layer.bias, layer.eps, self.codec)
@@ -153,12 +154,13 @@ class GeluPacked(nn.Module):
     """A GELU that keeps its input packed."""
 
     codec: Codec
+    form: str
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] element by element."""
         if not _saves(x):
-            return F.gelu(x)
-        return compressed.gelu(x, self.codec)
+            return F.gelu(x, approximate=self.form)
+        return compressed.gelu(x, self.codec, self.form)
 
 
 class ScalePacked(nn.Module):

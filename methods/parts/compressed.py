@@ -102,19 +102,19 @@ def _of_weight(gradient: Tensor, weight: Tensor, inputs: Callable[[slice], Tenso
     return cast("Tensor", total).to(weight.dtype)
 
 
-def gelu(x: Tensor, codec: Codec) -> Tensor:
-    """Apply GELU, keeping a copy of x."""
-    output: Tensor = _Gelu.apply(x, codec)
+def gelu(x: Tensor, codec: Codec, form: str = "none") -> Tensor:
+    """Apply GELU of a form (``none`` or ``tanh``, as torch names them), keeping a copy of x."""
+    output: Tensor = _Gelu.apply(x, codec, form)
     return output
 
 
 class _Gelu(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, codec: Codec) -> Tensor:
+    def forward(ctx: Any, x: Tensor, codec: Codec, form: str) -> Tensor:
         kept = codec(x)
-        ctx.restore = kept.restore
+        ctx.restore, ctx.form = kept.restore, form
         ctx.save_for_backward(*kept.tensors)
-        return F.gelu(x)
+        return F.gelu(x, approximate=form)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,53 +122,61 @@ class _Gelu(Function):
         of_x = torch.empty_like(gradient)
         for images in chunks(gradient, gradient.shape[-1], ELEMENT_BYTES):
             x = ctx.restore(ctx.saved_tensors, images).to(gradient.dtype)
-            gelu_backward(gradient[images], x, of_x[images])
-        return of_x, None
+            gelu_backward(gradient[images], x, of_x[images], ctx.form)
+        return of_x, None, None
 
 
-def gelu_backward(gradient: Tensor, x: Tensor, out: Tensor) -> None:
+def gelu_backward(gradient: Tensor, x: Tensor, out: Tensor, form: str) -> None:
     """Put the gradient of GELU's input x into ``out``."""
-    torch.ops.aten.gelu_backward.grad_input(gradient, x, grad_input=out)
+    torch.ops.aten.gelu_backward.grad_input(gradient, x, approximate=form, grad_input=out)
 
 
-def gelu_linear(x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec) -> Tensor:
-    """Apply GELU and a Linear layer, keeping a copy of GELU's input alone.
+def gelu_linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec, form: str = "none"
+) -> Tensor:
+    """Apply GELU of a form and a Linear layer, keeping a copy of GELU's input alone.
 
     The Linear layer's input is computed from it once more in the backward pass.
     """
-    output: Tensor = _GeluLinear.apply(x, weight, bias, codec)
+    output: Tensor = _GeluLinear.apply(x, weight, bias, codec, form)
     return output
 
 
 class _GeluLinear(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec, form: str
+    ) -> Tensor:
         kept = codec(x)
-        ctx.restore = kept.restore
+        ctx.restore, ctx.form = kept.restore, form
         ctx.save_for_backward(weight, *kept.tensors)
-        return F.linear(F.gelu(x), weight, bias)
+        return F.linear(F.gelu(x, approximate=form), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = outputs
         weight, *kept = ctx.saved_tensors
-        needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
+        needs_x, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         of_weight = of_x = None
         if needs_weight:
             of_weight = _of_weight(
-                gradient, weight, lambda images: F.gelu(ctx.restore(kept, images))
+                gradient,
+                weight,
+                lambda images: F.gelu(ctx.restore(kept, images), approximate=ctx.form),
             )
         if needs_x:
             of_x = gradient.new_empty(*gradient.shape[:-1], weight.shape[1])
             for images in chunks(gradient, weight.shape[1], ELEMENT_BYTES):
                 x = ctx.restore(kept, images).to(gradient.dtype)
                 of_output = gradient[images] @ weight.to(gradient.dtype)
-                gelu_backward(of_output, x, of_x[images])
+                gelu_backward(of_output, x, of_x[images], ctx.form)
         of_bias = gradient.flatten(0, -2).sum(0).to(weight.dtype) if needs_bias else None
-        return of_x, of_weight, of_bias, None
+        return of_x, of_weight, of_bias, None, None
 
 
-def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, codec: Codec) -> Tensor:
+def layer_norm(
+    x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, codec: Codec
+) -> Tensor:
     """Normalise the last dimension, keeping a copy of x and exact means and deviations."""
     output: Tensor = _LayerNorm.apply(x, weight, bias, epsilon, codec)
     return output
@@ -177,13 +185,17 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, codec: C
 class _LayerNorm(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, epsilon: float, codec: Codec
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        epsilon: float,
+        codec: Codec,
     ) -> Tensor:
         kept = codec(x)
         ctx.restore, ctx.dtype = kept.restore, x.dtype
-        exact = torch.promote_types(x.dtype, weight.dtype)  # as under autocast
         output, mean, deviation = torch.native_layer_norm(
-            x.to(exact), weight.shape, weight, bias, epsilon
+            x.to(_exact(x, weight)), x.shape[-1:], weight, bias, epsilon
         )
         ctx.save_for_backward(weight, bias, mean, deviation, *kept.tensors)
         return output
@@ -194,9 +206,16 @@ class _LayerNorm(Function):
         weight, bias, mean, deviation, *kept = ctx.saved_tensors
         x = ctx.restore(kept, slice(None)).to(gradient.dtype)
         of_x, of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
-            gradient, x, weight.shape, mean, deviation, weight, bias, ctx.needs_input_grad[:3]
+            gradient, x, x.shape[-1:], mean, deviation, weight, bias, ctx.needs_input_grad[:3]
         )
         return None if of_x is None else of_x.to(ctx.dtype), of_weight, of_bias, None, None
+
+
+def _exact(x: Tensor, weight: Tensor | None) -> torch.dtype:
+    """Return the type in which torch normalises x, under autocast too."""
+    if weight is not None:
+        return torch.promote_types(x.dtype, weight.dtype)
+    return torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
 def scale(x: Tensor, factors: Tensor, codec: Codec) -> Tensor:

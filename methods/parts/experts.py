@@ -23,6 +23,7 @@ class KeepsLittle(nn.Module):
 
     inputs: Codec
     hidden: Codec
+    form: str
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, tokens, dim]."""
@@ -36,8 +37,9 @@ class KeepsLittle(nn.Module):
         where = route.ends, route.token
         hidden = _First.apply(x, first.weight, first.bias, *where, self.inputs)
         tokens = x.shape[0] * x.shape[1]
+        kept = self.hidden, self.form
         mixed = _Second.apply(
-            hidden, route.weight, second.weight, second.bias, *where, tokens, self.hidden
+            hidden, route.weight, second.weight, second.bias, *where, tokens, *kept
         )
         whole: Tensor = mixed.view(x.shape)
         return whole
@@ -96,11 +98,12 @@ class _Second(Function):
         token: Tensor,
         tokens: int,
         codec: Codec,
+        form: str,
     ) -> Tensor:
         kept = codec(hidden)
-        ctx.restore, ctx.dtype = kept.restore, hidden.dtype
+        ctx.restore, ctx.dtype, ctx.form = kept.restore, hidden.dtype, form
         ctx.save_for_backward(shares, weight, bias, ends, token, *kept.tensors)
-        rows = by_expert(F.gelu(hidden), weight, bias, ends)
+        rows = by_expert(F.gelu(hidden, approximate=form), weight, bias, ends)
         return scatter_rows(rows * shares.unsqueeze(1), token, tokens)
 
     @staticmethod
@@ -116,7 +119,7 @@ class _Second(Function):
             expert = rows_of(own, some.stop - some.start)
             of_rows = gradient.index_select(0, token[some]).to(ctx.dtype)
             hidden = ctx.restore(kept, some).to(ctx.dtype)
-            output = F.gelu(hidden)
+            output = F.gelu(hidden, approximate=ctx.form)
             back = by_expert(of_rows, weight.transpose(1, 2), None, own)
             beside = (of_rows * bias.index_select(0, expert)).sum(1)
             of_shares[some] = (back * output).sum(1) + beside
@@ -125,13 +128,13 @@ class _Second(Function):
                 add_weights(of_weight, of_rows, output, own)
             of_bias.index_add_(0, expert, of_rows.to(bias.dtype))
             del of_rows, output
-            gelu_backward((back * share).to(ctx.dtype), hidden, of_hidden[some])
+            gelu_backward((back * share).to(ctx.dtype), hidden, of_hidden[some], ctx.form)
         return (
             of_hidden if needs_hidden else None,
             of_shares if needs_shares else None,
             of_weight,
             of_bias if needs_bias else None,
-            *(None,) * 4,
+            *(None,) * 5,
         )
 
 

@@ -42,6 +42,14 @@ def extend(
         setattr(module, name, value)
 
 
+def own_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class a module had before anything was put in front of it."""
+    made = type(module)
+    while EXTENDED in vars(made):
+        made = made.__bases__[1]
+    return made
+
+
 def require_unextended(model: nn.Module, method: str) -> None:
     """Check that no method has put behaviour into the model yet.
 

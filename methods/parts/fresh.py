@@ -1,5 +1,6 @@
 """New modules to put beside a model's own: of its device, its type and its kind of block."""
 
+import copy
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,8 @@ def place(model: nn.Module) -> dict[str, Any]:
 def new_block(like: Any, *, width: int, hidden: int) -> Block:
     """Return a new block with the heads, the activation and the kind of biases of another.
 
-    Weights are normal, cut off, of standard deviation 0.02; biases 0; LayerNorms do nothing yet.
+    Its MLP is not gated and its norms are LayerNorms, whatever the other block has. Weights are
+    normal, cut off, of standard deviation 0.02; biases 0; LayerNorms do nothing yet.
 
     Args:
         like: a block of timm's.
@@ -32,7 +34,7 @@ def new_block(like: Any, *, width: int, hidden: int) -> Block:
         like.attn.num_heads,
         mlp_ratio=hidden / width,
         qkv_bias=like.attn.qkv.bias is not None,
-        act_layer=type(like.mlp.act),
+        act_layer=partial(copy.deepcopy, like.mlp.act),  # its type alone would lose its settings
         norm_layer=partial(nn.LayerNorm, eps=like.norm1.eps),
         device=like.attn.qkv.weight.device,
         dtype=like.attn.qkv.weight.dtype,

@@ -3,13 +3,37 @@
 from typing import Any
 
 import torch
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from harness.experts import ExpertMlp
+from harness.method import Unsupported
 from harness.vit import blocks, passes_all
 from methods.parts import compressed
+from methods.parts.activations import gelu_form
 from methods.parts.experts import KeepsLittle
-from methods.parts.extend import extend
+from methods.parts.extend import extend, own_class
+
+
+def is_plain(mlp: object) -> bool:
+    """Tell whether an MLP is a Linear layer, an activation and a Linear layer, and not gated."""
+    return isinstance(mlp, nn.Module) and own_class(mlp) is Mlp and isinstance(mlp.fc1, nn.Linear)
+
+
+def require_plain(model_blocks: list[Any], why: str) -> None:
+    """Check that every block has a plain MLP.
+
+    Args:
+        model_blocks: of timm's kind.
+        why: what the method does with the MLP's two layers.
+
+    Raises:
+        Unsupported: one is gated, or otherwise built.
+    """
+    for index, block in enumerate(model_blocks):
+        if not is_plain(block.mlp):
+            kind = own_class(block.mlp).__name__
+            raise Unsupported(f"the MLP of block {index} is a {kind}, not timm's plain Mlp; {why}")
 
 
 def recompute_gelu(model: nn.Module, indices: tuple[int, ...]) -> None:
@@ -20,14 +44,18 @@ def recompute_gelu(model: nn.Module, indices: tuple[int, ...]) -> None:
 
 
 def recompute_gelu_of(block: Any) -> None:
-    """Make one block's MLP, dense or of experts, keep GELU's input alone, if it has a GELU."""
+    """Make one block's MLP, plain or of experts, keep GELU's input alone, if it has a GELU.
+
+    In a gated MLP something stands between GELU and the second layer; it is left as it is.
+    """
     mlp = block.mlp
-    if not isinstance(mlp.act, nn.GELU):
+    form = gelu_form(getattr(mlp, "act", None))
+    if form is None:
         return
     if isinstance(mlp, ExpertMlp):
-        extend(mlp, KeepsLittle, inputs=compressed.as_is, hidden=compressed.as_is)
-    else:
-        extend(mlp, RecomputesGelu, codec=compressed.as_is)
+        extend(mlp, KeepsLittle, inputs=compressed.as_is, hidden=compressed.as_is, form=form)
+    elif is_plain(mlp):
+        extend(mlp, RecomputesGelu, codec=compressed.as_is, form=form)
 
 
 class RecomputesGelu(nn.Module):
@@ -37,6 +65,7 @@ class RecomputesGelu(nn.Module):
     """
 
     codec: compressed.Codec
+    form: str
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, tokens, dim]."""
@@ -47,7 +76,10 @@ class RecomputesGelu(nn.Module):
         if not plain or not trains or torch.compiler.is_compiling() or not _is_linear(mlp.fc2):
             output: Tensor = super().forward(x)
             return output
-        mixed = compressed.gelu_linear(mlp.fc1(x), mlp.fc2.weight, mlp.fc2.bias, self.codec)
+        second = mlp.fc2
+        mixed = compressed.gelu_linear(
+            mlp.fc1(x), second.weight, second.bias, self.codec, self.form
+        )
         dropped: Tensor = mlp.drop2(mixed)
         return dropped
 

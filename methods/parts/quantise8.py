@@ -26,13 +26,17 @@ DECAY = 0.9  # of running ranges; Mesa's code
 def _move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
     now = lows.amin(1)
     now_width = highs.amax(1) - now
-    low = torch.where(low.isnan(), now, DECAY * low + (1 - DECAY) * now)
-    width = torch.where(width.isnan(), now_width, DECAY * width + (1 - DECAY) * now_width)
+    usable = now_width.isfinite()  # then so is the low
+    moved_low = torch.where(low.isnan(), now, DECAY * low + (1 - DECAY) * now)
+    moved_width = torch.where(width.isnan(), now_width, DECAY * width + (1 - DECAY) * now_width)
+    low, width = torch.where(usable, moved_low, low), torch.where(usable, moved_width, width)
     step = step_of(low, width, 8)
     inverse = step.reciprocal()
+    # What is not finite has no code: its group is read as NaN, as gradients of it would be.
+    read_low = torch.where(usable, low, torch.nan)
     by_channel = [
         one.unsqueeze(1).expand_as(lows).contiguous()
-        for one in (low, step, inverse, -low * inverse)
+        for one in (read_low, step, inverse, -low * inverse)
     ]
     return low, width, *by_channel
 
@@ -67,7 +71,8 @@ def move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tens
     """Move running ranges, decaying by 0.9, towards the extremes of channels; return six tensors.
 
     They are the new low and width [g]; then, by channel, [g, k] each: the low, the width of a level
-    of 8 bits, its inverse, and less the low in such widths.
+    of 8 bits, its inverse, and less the low in such widths. A group with a number that is not
+    finite leaves its range as it was, for the next tensors; its own codes are read as NaN.
 
     Args:
         lows: smallest number of each channel, fp32 [g, k]: g groups of k channels.

@@ -151,8 +151,10 @@ def test_an_estimate_notes_what_a_profile_notes_of_two_counters(make_spec):
 
     assert noted == measured
     assert noted == [
-        f"two counters disagree about the forward pass: {ran} FLOP while it ran, and {traced} "
-        f"multiply-adds from its trace, which would be {2 * traced}"
+        (
+            f"two counters disagree about the forward pass: {ran} FLOP while it ran, and {traced} "
+            f"multiply-adds from its trace, which would be {2 * traced}"
+        )
     ]
 
 

@@ -215,12 +215,14 @@ def test_refuses_options_out_of_range(options, said):
         ({"class_token": False, "global_pool": "avg"}, {}, "no class token"),
         ({"reg_tokens": 4}, {}, "5 leading tokens"),
         ({"global_pool": "avg"}, {}, "reads 'avg'"),
+        ({"depth": 10}, {}, "default trained_blocks is the paper's choice for 12 blocks"),
+        ({"depth": 14}, {}, "default trained_blocks is the paper's choice for 12 blocks"),
+        ({"depth": 6}, {"trained_blocks": [3]}, "the model has 6, so set drop_at"),
         (
             {"depth": 6},
-            {"trained_blocks": [3]},
-            r"drop_at names blocks \[6, 9\]; the model has 0 to 5",
+            {"trained_blocks": [3], "drop_at": [3, 6]},
+            r"drop_at names blocks \[6\]; the model has 0 to 5",
         ),
-        ({"depth": 14}, {}, "default trained_blocks is the paper's choice for 12 blocks"),
         ({}, {"drop_at": [12]}, r"drop_at names blocks \[12\]"),
     ],
 )

@@ -202,3 +202,84 @@ def test_other_widths_are_refused():
 def test_says_what_it_cannot_pack(changes, said, make_vit):
     with pytest.raises(Unsupported, match=said):
         methods.load("int8").prepare(make_vit(**changes))
+
+
+@pytest.mark.parametrize("bad", [torch.inf, -torch.inf, torch.nan])
+@pytest.mark.parametrize("first", [True, False])
+def test_numbers_that_are_not_finite_leave_the_range_as_it_was(bad, first):
+    """They are read as NaN, with their whole group; the other group and the next tensor are not."""
+    eight = codec(2, stochastic=False)
+    good = torch.tensor([[[-1.0, 3.0, 0.0, 0.0, 5.0, 6.0, 5.0, 5.0]]])
+    if not first:
+        eight(good)
+    broken = good.clone()
+    broken[..., 1] = bad
+    read = back(eight(broken))
+    after = eight.low.clone(), eight.width.clone()
+    again = back(eight(good + 0))
+
+    assert bool(read[..., :4].isnan().all())
+    assert bool(read[..., 4:].isfinite().all())
+    expected = ([torch.nan] if first else [-1.0], [torch.nan] if first else [4.0])
+    torch.testing.assert_close(after[0][:1], torch.tensor(expected[0]), equal_nan=True)
+    torch.testing.assert_close(after[1][:1], torch.tensor(expected[1]), equal_nan=True)
+    torch.testing.assert_close(again, good, atol=4 / 255, rtol=0)
+
+
+def test_a_range_too_wide_for_fp32_is_none():
+    """Both ends are finite and their distance is not."""
+    eight = codec(1, stochastic=False)
+    eight(torch.tensor([[[-3e38, 3e38, 0.0, 0.0]]]))
+    good = torch.tensor([[[-1.0, 3.0, 0.0, 0.0]]])
+
+    torch.testing.assert_close(back(eight(good)), good, atol=4 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("bad_step", [0, 1])
+@pytest.mark.parametrize(
+    "name", ["full", "bsr+int8", "int8", "int4", "int2", "sparse", "lora+int8"]
+)
+def test_a_batch_with_an_infinity_spoils_its_own_step_alone(name, bad_step, make_vit, batch):
+    """A gradient scaler skips such a step and goes on."""
+    torch.manual_seed(0)
+    model = methods.load(name).prepare(make_vit())
+    finite = []
+    for step in range(3):
+        images = batch[0].clone()
+        if step == bad_step:
+            images[0, 0, 0, 0] = torch.inf
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(model(images), batch[1]).backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        finite.append(all(bool(one.isfinite().all()) for one in gradients))
+
+    assert [step != bad_step for step in range(3)] == finite
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("lora+int8", {"lora": {"rank": 8}}),
+        ("lora+int8", {"lora": {"rank": 5, "targets": ["qkv", "proj", "fc1", "fc2"]}}),
+        ("dora+int8", {"dora": {"rank": 7}}),
+        ("adapter+int8", {"adapter": {"bottleneck": 64}}),
+        ("lora+int8", {"lora": {"rank": 8}, "int8": {"materialise": True}}),
+        ("prompt+int8", {"prompt": {"length": 2}}),
+    ],
+)
+@pytest.mark.parametrize("heads", [3, 6])
+def test_channels_that_heads_do_not_divide_share_one_range(name, options, heads, make_vit, batch):
+    """A matrix of rank 8 has 8 channels, and real models three heads, or six."""
+    made = methods.load(name, **options)
+    model = made.prepare(make_vit(embed_dim=48, num_heads=heads, depth=2))
+    plain = methods.load(name.split("+")[0], **options[name.split("+")[0]])
+    expected = plain.prepare(make_vit(embed_dim=48, num_heads=heads, depth=2))
+    expected.load_state_dict(model.state_dict(), strict=False)
+    torch.nn.functional.cross_entropy(model(batch[0]), batch[1]).backward()
+    torch.nn.functional.cross_entropy(expected(batch[0]), batch[1]).backward()
+    got, right = (
+        torch.cat([p.grad.flatten() for p in each.parameters() if p.grad is not None])
+        for each in (model, expected)
+    )
+
+    assert (got - right).norm() < 0.2 * right.norm()

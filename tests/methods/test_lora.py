@@ -3,6 +3,8 @@
 import pytest
 import timm
 import torch
+from timm.layers import SwiGLU
+from timm.models.vitamin import GeGluMlp
 from torch.nn.functional import cross_entropy
 
 import methods
@@ -97,3 +99,40 @@ def test_refuses_options_out_of_range(name, options, said):
 def test_says_that_a_convolutional_network_has_no_blocks(name):
     with pytest.raises(Unsupported, match="VisionTransformer"):
         methods.load(name).prepare(timm.create_model("test_resnet"))
+
+
+@pytest.mark.parametrize("name", ["lora", "dora", "bsr+lora"])
+@pytest.mark.parametrize(
+    ("changes", "targets", "said"),
+    [
+        # fc1_g and fc1_x stand in the place of fc1.
+        ({"mlp_layer": SwiGLU}, ["qkv", "fc1"], "fc1, and block .* are qkv, proj, fc2$"),
+        ({"mlp_layer": SwiGLU}, ["fc1"], "fc1, and block .* are qkv, proj, fc2$"),
+        # w0, w1 and w2 stand in the place of fc1 and fc2.
+        ({"mlp_layer": GeGluMlp}, ["fc2", "qkv", "fc1"], "fc2, fc1, and block .* are qkv, proj$"),
+    ],
+)
+def test_a_target_that_a_block_lacks_is_refused(name, changes, targets, said, make_vit):
+    """Peft passes over it in silence where it finds another one."""
+    options = {"targets": targets}
+    method = methods.load(name, **({"lora": options} if "+" in name else options))
+
+    with pytest.raises(Unsupported, match=f"targets names {said}"):
+        method.prepare(make_vit(**changes))
+
+
+def test_a_target_that_one_block_alone_lacks_is_refused(make_vit):
+    model = make_vit()
+    model.blocks[7].mlp = SwiGLU(32, 64)
+
+    with pytest.raises(Unsupported, match="targets names fc1, and block 7 has no such layer"):
+        methods.load("lora", targets=["qkv", "fc1"]).prepare(model)
+
+
+def test_the_targets_that_gated_blocks_have_are_all_adapted(make_vit):
+    """12 blocks, C = 32: qkv maps it to 3 C, fc2 128 to C; rank 8; the head 32 x 5 + 5."""
+    method = methods.load("lora", targets=["qkv", "fc2"])
+    prepared = method.prepare(make_vit(mlp_layer=SwiGLU))
+    expected = 12 * 8 * ((32 + 96) + (128 + 32)) + 165
+
+    assert expected == sum(p.numel() for p in prepared.parameters() if p.requires_grad)

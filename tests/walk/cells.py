@@ -1,0 +1,176 @@
+"""One method on one model: does it work, and are its numbers those that were worked out apart?"""
+
+import contextlib
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import methods
+from harness.fake_step import fake_numbers
+from harness.meters.macs import forward_macs
+from harness.method import Unsupported, apply
+from tests.walk import counts, listing, reasons, rules
+
+EQUAL = "="
+CUT = 3  # blocks of the models that a step is made on
+IMAGES = 2
+
+
+class Wrong(Exception):  # noqa: N818 - says what a method did otherwise than was worked out
+    """A method's number is not the one that was worked out apart from it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was seen of a step of training and of a forward pass.
+
+    Attributes:
+        traced_macs: the program's own count for one image.
+        counted_macs: torch's.
+        tokens: what each block's MLP passed on.
+        bare: names of parameters that train and got no gradient.
+    """
+
+    traced_macs: int
+    counted_macs: int
+    tokens: tuple[int, ...]
+    bare: frozenset[str]
+
+
+class Subject:
+    """A model at one side of its images, whole and cut to a few blocks.
+
+    Args:
+        name: of timm.
+        side: of its images; ``None`` is the model's own.
+    """
+
+    def __init__(self, name: str, side: int | None) -> None:
+        self.name, self.side = name, side
+        self._spare: dict[int | None, Any] = {}
+
+    def model(self, depth: int | None = None) -> Any:
+        """Return a new one without numbers, of fewer blocks if that is asked for."""
+        if depth in self._spare:
+            return self._spare.pop(depth)
+        settings = {} if self.side is None else {"img_size": self.side}
+        return listing.outline(self.name, **settings | ({} if depth is None else {"depth": depth}))
+
+    def give_back(self, model: nn.Module) -> None:
+        """Take a whole model that a method has refused, if it is as it was."""
+        if tree(model) == tree(self.untouched) and all(p.requires_grad for p in model.parameters()):
+            self._spare[None] = model
+
+    @cached_property
+    def untouched(self) -> Any:
+        """Return one that no method is given."""
+        return self.model()
+
+    @cached_property
+    def pixels(self) -> int:
+        """Return the side of its images."""
+        return self.side or int(self.untouched.pretrained_cfg["input_size"][-1])
+
+    @cached_property
+    def depth(self) -> int:
+        """Return how many blocks it has in a row."""
+        return len(getattr(self.untouched, "blocks", ()))
+
+    @cached_property
+    def cut(self) -> int | None:
+        """Return how many blocks are enough for a step, since all are alike; ``None`` is all."""
+        if not isinstance(self.untouched, listing.VisionTransformer) or self.depth <= CUT:
+            return None
+        alike = listing.structure(self.untouched) == listing.structure(self.model(CUT))
+        return CUT if alike else None
+
+    @cached_property
+    def usual(self) -> Step:
+        """Return what is seen of full fine-tuning."""
+        return step_of(self, "full")
+
+
+def tree(model: nn.Module) -> list[tuple[str, type]]:
+    """Return the names and classes of all modules: what a forward pass runs."""
+    return [(name, type(part)) for name, part in model.named_modules()]
+
+
+def outcome(subject: Subject, method: str) -> str:
+    """Return ``=`` if a method works and every number is right, or the key of a true reason.
+
+    Raises:
+        Wrong: a number is another than was worked out.
+        ValueError: a reason is unknown, or not true.
+    """
+    depth = subject.depth
+    made = methods.load(method, **rules.blocks_of(depth).options(method, depth))
+    model = subject.model()
+    try:
+        prepared = apply(made, model)
+    except Unsupported as said:
+        subject.give_back(model)
+        return reasons.key_of(str(said), subject.untouched)
+    found = sum(part.numel() for part in prepared.parameters() if part.requires_grad)
+    _same("trained parameters", found, rules.trained(method, subject.untouched))
+    if isinstance(subject.untouched, listing.VisionTransformer):
+        entering = rules.entering(subject.untouched)
+        expected = rules.tokens(method, entering, depth)
+        _same("tokens declared", made.tokens(entering, depth), expected)
+    _check_step(subject, method)
+    return EQUAL
+
+
+def _check_step(subject: Subject, method: str) -> None:
+    step = subject.usual if method == "full" else step_of(subject, method)
+    _same("multiply-adds", step.traced_macs, step.counted_macs)
+    _same("parameters without gradient", step.bare - subject.usual.bare, frozenset())
+    if step.tokens:
+        entering = rules.entering(subject.untouched)
+        expected = rules.tokens(method, entering, len(step.tokens))
+        _same("tokens passed on", step.tokens, expected)
+
+
+def _same(what: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise Wrong(f"{what}: {found}, and {expected} were worked out")
+
+
+def step_of(subject: Subject, method: str) -> Step:
+    """Make a step of a method on a model without numbers, of few blocks if all are alike."""
+    model = subject.model(subject.cut)
+    before, depth = tree(model), len(getattr(model, "blocks", ()))
+    options = rules.blocks_of(depth).options(method, depth)
+    prepared = apply(methods.load(method, **options), model)
+    as_usual = method != "full" and tree(prepared) == before  # so is the forward pass
+    side, traced, counted = subject.pixels, 0, 0
+    if as_usual:
+        traced, counted = subject.usual.traced_macs, subject.usual.counted_macs
+    else:
+        traced = forward_macs(prepared, torch.empty(1, 3, side, side, device="meta")).total
+    with fake_numbers(prepared):
+        tokens = _train(prepared, torch.empty(IMAGES, 3, side, side))
+        own = prepared.named_parameters()
+        bare = frozenset(name for name, p in own if p.requires_grad and p.grad is None)
+        if not as_usual:
+            counted = counts.multiply_adds(prepared, torch.empty(1, 3, side, side))
+    return Step(traced, counted, tokens, bare)
+
+
+def _train(model: Any, images: Tensor) -> tuple[int, ...]:
+    """Go forward and backward, and return the tokens that MLPs of blocks in a row passed on."""
+    seen: list[int] = []
+    own = isinstance(model, listing.VisionTransformer)
+    mlps = [block.mlp for block in model.blocks if hasattr(block, "mlp")] if own else []
+    watchers = [
+        mlp.register_forward_hook(lambda *run: seen.append(run[-1].shape[1])) for mlp in mlps
+    ]
+    with contextlib.ExitStack() as stack:
+        for watcher in watchers:
+            stack.callback(watcher.remove)
+        logits = model.train()(images)
+        cross_entropy(logits, torch.empty(IMAGES, dtype=torch.int64)).backward()
+    return tuple(seen[: len(mlps)])
