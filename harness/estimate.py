@@ -25,7 +25,7 @@ from harness.meters.macs import disagreement, forward_macs
 from harness.method import Method, Unsupported, apply
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
-from harness.training import Job, Loader, images_of_passes, preprocessing
+from harness.training import Job, Loader, first_forward, images_of_passes, preprocessing
 from harness.turns import turns
 from harness.workload import models, tasks
 
@@ -110,7 +110,7 @@ def _predict(spec: TrialSpec, load: Loader, kept: Kept) -> Reading:
                 reading.missing["peak_estimated_bytes"] = NOT_OF_ITS_DEVICE
             else:
                 _add_memory(reading, job, batch)
-            kernel = attention_kernel(job, batch[0])
+            kernel = attention_kernel(first_forward(job, batch[0]))
     except (RuntimeError, AssertionError) as error:
         why = why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))

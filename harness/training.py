@@ -278,6 +278,17 @@ def forward_pass(job: Job, images: Tensor) -> None:
             job.model(images)
 
 
+def first_forward(job: Job, images: Tensor) -> Callable[[], None]:
+    """Return what runs the forward pass of the first micro-batch of images.
+
+    Args:
+        job: the trial.
+        images: [batch, 3, side, side] on its device.
+    """
+    workload = job.spec.workload
+    return lambda: forward_pass(job, images[: workload.micro_batch or workload.batch])
+
+
 def final_loss(losses: list[float]) -> float:
     """Return the mean loss of the last few batches."""
     last = losses[-FINAL_LOSSES:]

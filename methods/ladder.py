@@ -154,7 +154,7 @@ class ReadsLadder(Branched):
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim], of the leading tokens alone if the head reads those."""
+        """Return features [batch, tokens, dim]; of leading tokens alone if the head reads those."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))  # noqa: SLF001 - timm names it so

@@ -1,5 +1,6 @@
 """The operators that compute attention, seen while a model runs."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -7,25 +8,22 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from harness.attention_kernel import described
-from harness.training import Job, forward_pass
 
 SOFTMAX = torch.ops.aten._softmax  # noqa: SLF001 - an operator
 SCORES = 4  # dimensions: [batch, heads, queries, keys]
 
 
-def attention_kernel(job: Job, images: Tensor) -> str:
-    """Return which operators compute attention, from a forward pass of a step.
+def attention_kernel(forward: Callable[[], object]) -> str:
+    """Return which operators compute attention in a forward pass.
 
     A compiled step is seen uncompiled, as the meter of FLOPs sees it. To be called when all else
     is read: the pass draws what a method draws.
 
     Args:
-        job: the trial.
-        images: [batch, 3, side, side] on the job's device; one micro-batch of them is used.
+        forward: runs the pass.
     """
-    workload = job.spec.workload
     with _Operators() as seen:
-        forward_pass(job, images[: workload.micro_batch or workload.batch])
+        forward()
     return described(seen.names, explicit=seen.softmax_of_scores)
 
 

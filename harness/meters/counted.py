@@ -164,7 +164,8 @@ class LiveBytes(TorchDispatchMode):
             for life in begun:
                 if life.category is None:
                     each[-1][life.owner] += life.size
-        return dict(max(each, key=Counter.total))
+        most: Counter[str] = max(each, key=Counter.total)
+        return dict(most)
 
     def peak_place(self) -> dict[str, str]:
         """Return phase, module and operator that made the peak."""

@@ -16,7 +16,7 @@ from harness.owner import Owner
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Job, Loader, images_of_passes, training_step
+from harness.training import Job, Loader, first_forward, images_of_passes, training_step
 from harness.turns import turns
 
 
@@ -47,7 +47,8 @@ def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
     else:
         reading.missing["tokens_after_block"] = "the model has no transformer blocks that we know"
     _add_macs(reading, job, flops.by_phase["forward"])
-    return replace(reading, attention_kernel=attention_kernel(job, batch[0]))
+    kernel = attention_kernel(first_forward(job, batch[0]))
+    return replace(reading, attention_kernel=kernel)
 
 
 def _detail(flops: StepFlops) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from harness.experts import counted_loads
 from harness.meters.attention import attention_kernel
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Job, Loader, accuracies, begin, final_loss, train
+from harness.training import Job, Loader, accuracies, begin, final_loss, first_forward, train
 from harness.workload import tasks
 from harness.workload.data import ImageData
 
@@ -55,7 +55,7 @@ def training_pass(
         notes=[note for one in images for note in one.notes],
         detail={"losses": run.losses, TRAINING_BEGAN: run.began_at},
         facts={"weights": job.weights, "data": _facts(spec, images)},
-        attention_kernel=attention_kernel(job, _some_images(job)),
+        attention_kernel=attention_kernel(first_forward(job, _some_images(job))),
     )
     reading.notes.extend([keeper.failure] if keeper.failure else [])
     if spec.workload.multitask is not None:
