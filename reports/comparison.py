@@ -16,6 +16,7 @@ from reports import seeds
 from reports.decided import mixed_settings
 from reports.round_groups import TIMED_BY, Turns, timed_again
 from reports.row import APART, Row
+from reports.row_records import by_rate, one_profile, one_training_a_seed, rates_of
 from reports.statistics import Ratio
 from reports.times import centre_of_times, in_one_group, ratio_of_times
 
@@ -232,9 +233,9 @@ def _comparison(
     for record in records:
         grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
     groups = [
-        _one_training_a_seed(group)
+        one_training_a_seed(group)
         for members in grouped.values()
-        for group in _by_rate(_one_profile(members))
+        for group in by_rate(one_profile(members))
     ]
     reference = _reference([members[0].spec for members in groups])
     labels = _labels(groups, reference)
@@ -244,39 +245,6 @@ def _comparison(
     ]
     rows.sort(key=lambda row: row.label != REFERENCE)  # it comes first; the others stay in order
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
-
-
-def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Leave out all profiles but the one that measured most, the newest of equals."""
-    profiles = [record for record in records if not record.spec.training]
-    if len(profiles) < 2:  # noqa: PLR2004 - the usual case
-        return records
-    fullest = max(reversed(profiles), key=TrialRecord.measured)
-    return [record for record in records if record.spec.training or record is fullest]
-
-
-def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Leave out all trainings of a seed but the newest: they may differ in what else was tried."""
-    newest: dict[int, TrialRecord] = {}
-    for record in records:
-        if record.spec.training:
-            known = newest.setdefault(record.spec.seed, record)
-            newest[record.spec.seed] = max(record, known, key=lambda r: r.finished_at)
-    return [r for r in records if not r.spec.training or r is newest[r.spec.seed]]
-
-
-def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
-    """Return records apart that were trained with different learning rates, profiles with each."""
-    rates = dict.fromkeys(rate for r in records if (rate := _rates(r)))
-    if len(rates) < 2:  # noqa: PLR2004 - the usual case
-        return [records]
-    return [[r for r in records if _rates(r) in {None, rate}] for rate in rates]
-
-
-def _rates(record: TrialRecord) -> tuple[float, float] | None:
-    """Return the learning rate at its peak and at its end; ``None`` where nothing is trained."""
-    training = record.spec.training
-    return (training.learning_rate, training.final_learning_rate) if training else None
 
 
 def _reference(specs: list[TrialSpec]) -> Workload:
@@ -312,7 +280,7 @@ def _apart(groups: list[list[TrialRecord]]) -> list[str]:
 
 
 def _rate(group: list[TrialRecord]) -> str:
-    found = next((rates for r in group if (rates := _rates(r))), None)
+    found = next((rates for r in group if (rates := rates_of(r))), None)
     if found is None:
         return "not trained"
     return f"learning rate {found[0]:g}" + (f" to {found[1]:g}" if found[1] else "")
