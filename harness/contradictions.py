@@ -115,8 +115,9 @@ def require_reach(
         own = [_replaced(question, table).get(name, value) for question in questions]
         if other := [str(number) for number, kept in enumerate(own, 1) if kept != value]:
             raise BadInput(
-                f"{key} was set, and of {len(questions)} [[questions]] number {', '.join(other)} "
-                f"has a {name} of its own: change it in a copy of the file"
+                f"{key} was set for all questions, but in [[questions]] number {', '.join(other)} "
+                f"of {len(questions)} {name} has a value of its own: change it in a copy of the "
+                "file"
             )
 
 

@@ -142,12 +142,12 @@ def test_what_comes_about_at_the_last_step_is_read(tmp_path):
         (
             "[[questions]]\n[[questions]]\ntraining = { steps = 30 }\n",
             "training__steps",
-            r"training\.steps was set, and of 2 \[\[questions\]\] number 2 has a steps of its own",
+            r"training\.steps was set .* \[\[questions\]\] number 2 of 2 steps has a value of its own",
         ),
         (
             "[[questions]]\nworkload = { batch = 2 }\n",
             "workload__batch",
-            r"of 1 \[\[questions\]\] number 1 has a batch of its own: change it in a copy",
+            r"number 1 of 1 batch has a value of its own: change it in a copy of the file",
         ),
     ],
 )
