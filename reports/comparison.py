@@ -2,12 +2,11 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from harness.metrics import METRICS
-from harness.numbering import Numbering
 from harness.recipe import Training
 from harness.record import TrialRecord
 from harness.row_name import RowName
@@ -15,6 +14,7 @@ from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
 from reports.decided import mixed_settings
+from reports.grouping import rows_of, told_apart
 from reports.round_groups import TIMED_BY, Turns, timed_again
 from reports.row import Row
 from reports.statistics import Ratio
@@ -245,17 +245,9 @@ def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[lis
 def _comparison(
     records: list[TrialRecord], details: Details, again: Mapping[str, tuple[Turns, ...]]
 ) -> Comparison:
-    grouped: dict[Hashable, list[TrialRecord]] = defaultdict(list)
-    number = Numbering()
-    for record in records:
-        grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
-    groups = [
-        _one_training_a_seed(group)
-        for members in grouped.values()
-        for group in _by_rate(_one_profile(members))
-    ]
+    groups = rows_of(records)
     reference = _reference([members[0].spec for members in groups])
-    rows = _told_apart(
+    rows = told_apart(
         [
             Row(
                 members[0].spec.row_label(beside=reference),
@@ -270,33 +262,6 @@ def _comparison(
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
 
 
-def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Leave out all profiles but the one that measured most, the newest of equals."""
-    profiles = [record for record in records if not record.spec.training]
-    if len(profiles) < 2:  # noqa: PLR2004 - the usual case
-        return records
-    fullest = max(reversed(profiles), key=TrialRecord.measured)
-    return [record for record in records if record.spec.training or record is fullest]
-
-
-def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Leave out all trainings of a seed but the newest: they may differ in what else was tried."""
-    newest: dict[int, TrialRecord] = {}
-    for record in records:
-        if record.spec.training:
-            known = newest.setdefault(record.spec.seed, record)
-            newest[record.spec.seed] = max(record, known, key=lambda r: r.finished_at)
-    return [r for r in records if not r.spec.training or r is newest[r.spec.seed]]
-
-
-def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
-    """Return records apart that were trained with different learning rates, profiles with each."""
-    rates = dict.fromkeys(rate for r in records if (rate := r.spec.rates()))
-    if len(rates) < 2:  # noqa: PLR2004 - the usual case
-        return [records]
-    return [[r for r in records if r.spec.rates() in {None, rate}] for rate in rates]
-
-
 def _reference(specs: list[TrialSpec]) -> Workload:
     """Return the workload of the plain reference row; without one, of the first row.
 
@@ -305,21 +270,6 @@ def _reference(specs: list[TrialSpec]) -> Workload:
     """
     named = [spec for spec in specs if spec.method == REFERENCE and not spec.options]
     return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
-
-
-def _told_apart(rows: list[Row]) -> list[Row]:
-    """Return the rows; where several have one name, what tells them apart is in their labels."""
-    places: dict[RowName, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        places[row.name].append(place)
-    found = list(rows)
-    for same in (alike for alike in places.values() if len(alike) > 1):
-        facts = [rows[place].apart() for place in same]
-        told = [kind for kind in facts[0] if len({fact[kind] for fact in facts}) > 1]
-        for place, fact in zip(same, facts, strict=True):
-            printed = replace(rows[place].printed, apart={kind: fact[kind] for kind in told})
-            found[place] = replace(rows[place], printed=printed)
-    return found
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:
