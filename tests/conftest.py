@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import methods
 from harness.cli import main
-from harness.conformance.subject import tiny_batch, tiny_model
+from harness.conformance.subject import Subject, tiny_batch, tiny_model
 from harness.launch.local import LocalLauncher
 from harness.recipe import Training
 from harness.spec import Profile, TrialSpec, Workload
@@ -51,6 +51,22 @@ def make_vit():
 def batch():
     """Return images [16, 3, 32, 32], each its class's pattern under noise, and labels [16]."""
     return tiny_batch()
+
+
+@pytest.fixture
+def subject_of():
+    """Return a maker of subjects of a class, which is found though it has no file of its own."""
+
+    def make(cls):
+        def find_it(name):
+            return cls if name == "mine" else find(name)
+
+        def load(name, **options):
+            return cls(**options) if name == "mine" else methods.load(name, **options)
+
+        return Subject("mine", find_it, load)
+
+    return make
 
 
 @pytest.fixture
