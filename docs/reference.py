@@ -14,6 +14,7 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
+from docs import models
 from harness.cli import main
 from harness.metrics import METRICS
 from harness.record import TrialRecord
@@ -30,7 +31,7 @@ PYTHON = (
     (
         "harness.vit",
         "harness/vit.py",
-        ("blocks", "head", "final_norm", "require_class_token", "require_blocks"),
+        ("blocks", "head", "tokens_read", "final_norm", "require_class_token", "require_blocks"),
     ),
     ("methods.parts.freeze", "methods/parts/freeze.py", ("train_only", "require_all_train")),
     (
@@ -48,6 +49,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "commands": commands(),
         "methods": methods(),
+        "models": models.page(),
         "metrics": metrics(),
         "suites": schema("Suites", "A suite is a TOML file, what to compare.", Suite),
         "records": schema("Records", "A record is a JSON file, one trial, whole.", TrialRecord),

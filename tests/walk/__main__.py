@@ -13,6 +13,7 @@ import click
 from harness.workload import models
 from tests.walk import listing, table
 from tests.walk.cells import EQUAL
+from tests.walk.reasons import REASONS
 from tests.walk.walked import failed, walked
 
 
@@ -38,6 +39,7 @@ def main(names: tuple[str, ...], processes: int) -> None:
         sys.exit(1)
     if not names:
         table.write(rows)
+        table.write_meanings({reason.key: reason.meaning for reason in REASONS})
 
 
 def _listed_by_one(plain: Iterable[str]) -> list[str]:

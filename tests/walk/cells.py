@@ -1,6 +1,5 @@
 """One method on one model: does it work, and are its numbers those that were worked out apart?"""
 
-import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -83,7 +82,7 @@ class Subject:
     @cached_property
     def cut(self) -> int | None:
         """Return how many blocks are enough for a step, since all are alike; ``None`` is all."""
-        if not isinstance(self.untouched, listing.VisionTransformer) or self.depth <= CUT:
+        if not listing.is_plain(self.untouched) or self.depth <= CUT:
             return None
         alike = listing.structure(self.untouched) == listing.structure(self.model(CUT))
         return CUT if alike else None
@@ -116,7 +115,7 @@ def outcome(subject: Subject, method: str) -> str:
         return reasons.key_of(str(said), subject.untouched)
     found = sum(part.numel() for part in prepared.parameters() if part.requires_grad)
     _same("trained parameters", found, rules.trained(method, subject.untouched))
-    if isinstance(subject.untouched, listing.VisionTransformer):
+    if listing.is_plain(subject.untouched):
         entering = rules.entering(subject.untouched)
         expected = rules.tokens(method, entering, depth)
         _same("tokens declared", made.tokens(entering, depth), expected)
@@ -163,14 +162,10 @@ def step_of(subject: Subject, method: str) -> Step:
 def _train(model: Any, images: Tensor) -> tuple[int, ...]:
     """Go forward and backward, and return the tokens that MLPs of blocks in a row passed on."""
     seen: list[int] = []
-    own = isinstance(model, listing.VisionTransformer)
+    own = listing.is_plain(model)
     mlps = [block.mlp for block in model.blocks if hasattr(block, "mlp")] if own else []
-    watchers = [
-        mlp.register_forward_hook(lambda *run: seen.append(run[-1].shape[1])) for mlp in mlps
-    ]
-    with contextlib.ExitStack() as stack:
-        for watcher in watchers:
-            stack.callback(watcher.remove)
-        logits = model.train()(images)
-        cross_entropy(logits, torch.empty(IMAGES, dtype=torch.int64)).backward()
-    return tuple(seen[: len(mlps)])
+    for mlp in mlps:
+        mlp.register_forward_hook(lambda *run: seen.append(run[-1].shape[1]))
+    logits = model.train()(images)
+    cross_entropy(logits, torch.empty(IMAGES, dtype=torch.int64)).backward()
+    return tuple(seen[: len(mlps)])  # a block that runs again comes again

@@ -44,7 +44,12 @@ def _mentions(module: Any) -> bool:
 def is_walked(model: nn.Module) -> bool:
     """Tell whether a model is a VisionTransformer or has a parameter called a class token."""
     own = (name for name, _ in model.named_parameters())
-    return isinstance(model, VisionTransformer) or any(map(CLASS_TOKEN.search, own))
+    return is_plain(model) or any(map(CLASS_TOKEN.search, own))
+
+
+def is_plain(model: nn.Module) -> bool:
+    """Tell whether timm makes a model by its class VisionTransformer."""
+    return isinstance(model, VisionTransformer)
 
 
 def outline(name: str, **settings: Any) -> Any:

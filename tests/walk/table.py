@@ -4,7 +4,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-PATH = Path(__file__).resolve().parents[2] / "results" / "models" / "models.csv"
+FOLDER = Path(__file__).resolve().parents[2] / "results" / "models"
+PATH, MEANINGS = FOLDER / "models.csv", FOLDER / "reasons.csv"
 FACTS = ("model", "class", "structure", "parameters", "blocks", "side", "tokens")
 
 
@@ -47,6 +48,13 @@ def write(rows: list[Row], path: Path = PATH) -> None:
         for row in sorted(rows, key=lambda row: row.model):
             outcomes = (row.outcomes[name] for name in names)
             out.writerow([row.model, row.cls, row.structure, *row.sizes(), *outcomes])
+
+
+def write_meanings(meanings: dict[str, str], path: Path = MEANINGS) -> None:
+    """Write what the keys of reasons mean."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        out = csv.writer(file, lineterminator="\n")
+        out.writerows([("reason", "meaning"), *sorted(meanings.items())])
 
 
 def read(path: Path = PATH) -> list[Row]:

@@ -62,7 +62,7 @@ def failed(outcomes: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 def _row(subject: Subject, outcomes: dict[str, str]) -> Row:
     model = subject.untouched
-    plain = isinstance(model, listing.VisionTransformer)
+    plain = listing.is_plain(model)
     return Row(
         subject.name,
         type(model).__name__,
