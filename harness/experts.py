@@ -144,7 +144,8 @@ def _require_plain(mlp: Any) -> None:
     if type(mlp) is not Mlp or not all(isinstance(layer, nn.Linear) for layer in layers):
         raise Unsupported(f"experts are copies of a plain MLP, and not of {type(mlp).__name__}")
     drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in mlp.modules())
-    if drops or not isinstance(mlp.norm, nn.Identity):
+    other = not all(isinstance(drop, nn.Dropout | nn.Identity) for drop in (mlp.drop1, mlp.drop2))
+    if drops or other or not isinstance(mlp.norm, nn.Identity):
         raise Unsupported("experts are copies of an MLP without dropout and without a norm inside")
 
 

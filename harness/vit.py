@@ -126,6 +126,12 @@ def require_blocks(
         )
 
 
+def passes_all(part: nn.Module) -> bool:
+    """Tell whether a module that stands where dropout may stand passes on what it is given."""
+    never = type(part) is nn.Identity
+    return never or (type(part) is nn.Dropout and not (part.training and part.p > 0))
+
+
 def queries_keys_values(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Split qkv [batch, tokens, 3 dim] into q, k, v, each [batch, heads, tokens, head dim]."""
     parts = qkv.unflatten(2, (3, attention.num_heads, attention.head_dim))
@@ -228,12 +234,14 @@ def mix(
         Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention`` returns.
     """
     q, k, v = queries_keys_values(attention, qkv)
-    if exact:
+    drop = attention.attn_drop
+    # Fused attention drops by itself, and whatever else stands there is given the whole matrix.
+    if exact or not isinstance(drop, nn.Dropout | nn.Identity):
         matrix = attention_matrix(attention, q, k, bias)
-        mixed = attention.attn_drop(matrix) @ v
+        mixed = drop(matrix) @ v
     else:
         matrix = None
-        dropped = attention.attn_drop.p if attention.training else 0.0
+        dropped = drop.p if attention.training and isinstance(drop, nn.Dropout) else 0.0
         mixed = nn.functional.scaled_dot_product_attention(
             q, k, v, attn_mask=bias, dropout_p=dropped
         )

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from harness.method import Kind, Method
 from harness.vit import stored_blocks
-from methods.parts.carried import contexts
+from methods.parts.again import contexts
 from methods.parts.extend import extend
 
 
@@ -18,12 +18,11 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] as the block does, storing its input only."""
-        random = any(isinstance(part, nn.Dropout) and part.p > 0 for part in self.modules())
         output: Tensor = checkpoint(
             super().forward,
             x,
             use_reentrant=False,
-            preserve_rng_state=random,
+            preserve_rng_state=False,  # torch's way hides what it keeps from meters; see contexts
             context_fn=partial(contexts, self),
         )
         return output
@@ -33,12 +32,14 @@ class Checkpointed(nn.Module):
 class BlockCheckpointing(Method):
     """Recompute the blocks in the backward pass instead of storing their activations.
 
-    Stores one [batch, tokens, dim] tensor a block and the activations of one block at a time.
-    Approximates nothing. Costs most of one more forward pass: the last block, whose backward
-    follows at once, keeps what it computed; a block is recomputed as far as the last tensor that
-    is needed, so not its second MLP layer; and blocks below the first trained weight have no
-    backward at all. Does not save weights, gradients or optimizer state. The paper keeps every
-    so-manieth layer; one segment a block is the usual choice for transformers.
+    Stores one [batch, tokens, dim] tensor a block and the activations of one block at a time. Where
+    something in a block draws random numbers by torch's generators, it draws the same ones again,
+    and the generator's state before the block is stored, too (5 kB on a CPU). Approximates nothing.
+    Costs most of one more forward pass: the last block, whose backward follows at once, keeps what
+    it computed; a block is recomputed as far as the last tensor that is needed, so not its second
+    MLP layer; and blocks below the first trained weight have no backward at all. Does not save
+    weights, gradients or optimizer state. The paper keeps every so-manieth layer; one segment a
+    block is the usual choice for transformers.
     """
 
     source = "Chen et al. 2016, arXiv:1604.06174, section 4"

@@ -1,7 +1,5 @@
 """Hand something from block to block beside the tokens, so that a block can be run again."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 from torch import Tensor, nn
 
 
@@ -22,7 +20,7 @@ class Carries(nn.Module):
     carried: Carried
 
 
-class Again:
+class CarriedAgain:
     """While it is entered, what is on its way is what it was when this was made."""
 
     def __init__(self, carried: Carried) -> None:
@@ -35,9 +33,3 @@ class Again:
     def __exit__(self, *_: object) -> None:
         """Leave it as it was found."""
         self._carried.now = self._now
-
-
-def contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return what surrounds a block's run and the same run again, for torch's ``checkpoint``."""
-    again = Again(block.carried) if isinstance(block, Carries) else nullcontext()
-    return nullcontext(), again

@@ -103,6 +103,9 @@ def _require_known(block: Any) -> None:
         raise Unsupported("norms of queries and keys are not known to this method")
     if not isinstance(block.mlp.act, nn.GELU):
         raise Unsupported(f"the activation {type(block.mlp.act).__name__} is not known")
+    if not isinstance(attention.attn_drop, nn.Dropout | nn.Identity):
+        kind = type(attention.attn_drop).__name__
+        raise Unsupported(f"what {kind} does to the softmax of attention is not known")
     for part in block.modules():
         if isinstance(part, nn.Dropout) and part.p > 0:
             raise Unsupported("dropout is not known to this method: its masks are not packed")

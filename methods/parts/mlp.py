@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from harness.experts import ExpertMlp
-from harness.vit import blocks
+from harness.vit import blocks, passes_all
 from methods.parts import compressed
 from methods.parts.experts import KeepsLittle
 from methods.parts.extend import extend
@@ -41,9 +41,7 @@ class RecomputesGelu(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, tokens, dim]."""
         mlp: Any = self
-        plain = all(isinstance(part, nn.Identity) for part in (mlp.norm,)) and not (
-            mlp.training and mlp.drop1.p > 0
-        )
+        plain = isinstance(mlp.norm, nn.Identity) and passes_all(mlp.drop1)
         trains = torch.is_grad_enabled() and getattr(mlp.fc2, "weight", x).requires_grad
         # A compiler decides itself what to compute again; other layers have ways of their own.
         if not plain or not trains or torch.compiler.is_compiling() or not _is_linear(mlp.fc2):
