@@ -21,11 +21,11 @@ from harness.fake_step import (
 )
 from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
-from harness.meters.macs import forward_macs
+from harness.meters.macs import disagreement, forward_macs
 from harness.method import Method, Unsupported, apply
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
-from harness.training import Job, Loader, optimizer_step, preprocessing
+from harness.training import Job, Loader, images_of_passes, optimizer_step, preprocessing
 from harness.turns import turns
 from harness.workload import models, tasks
 
@@ -93,7 +93,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
         }
     )
     _add_convention(reading, prepared, method, workload)
-    _add_macs(reading, prepared, preprocess.side, workload.batch)
+    _add_macs(reading, prepared, preprocess.side, workload)
     kernel = None
     try:
         with fake_numbers(prepared):
@@ -120,6 +120,9 @@ def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None
     reading.measurements["forward_flop"] = flops.by_phase["forward"]
     reading.measurements["step_flop"] = sum(flops.by_phase.values())
     reading.notes.extend(flops.overlooked())
+    if "forward_macs" in reading.measurements:
+        macs = reading.measurements["forward_macs"]
+        reading.notes.extend(disagreement(flops.by_phase["forward"], macs))
 
 
 def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
@@ -151,10 +154,11 @@ def _add_convention(
         reading.missing[name] = str(reason)
 
 
-def _add_macs(reading: Reading, prepared: nn.Module, side: int, batch: int) -> None:
+def _add_macs(reading: Reading, prepared: nn.Module, side: int, workload: Workload) -> None:
     try:
         image = torch.empty(1, 3, side, side, device="meta")
-        total = sum(forward_macs(prepared, image).total for _ in turns(prepared))
-        reading.measurements["forward_macs"] = total * batch
+        passes = images_of_passes(workload)
+        total = sum(forward_macs(prepared, image, passes).total for _ in turns(prepared))
+        reading.measurements["forward_macs"] = total
     except Unreadable as reason:
         reading.missing["forward_macs"] = str(reason)

@@ -128,9 +128,10 @@ METRICS: dict[str, Metric] = {
     "forward_macs": Metric(
         "MAC",
         "lower",
-        "Multiply-adds of the forward pass of one batch, of several tasks of one each, in "
-        "evaluation mode, of matrix products, convolutions and attention, counted by fvcore from a "
-        "trace of one image with our handlers for attention and experts. 1 MAC is 2 FLOP.",
+        "Multiply-adds of the forward passes of one batch (in micro-batches, if the step has "
+        "them), of several tasks of one each, in evaluation mode, of matrix products, convolutions "
+        "and attention, counted by fvcore from traces of one image and of two with our handlers "
+        "for attention and experts; what runs once a pass counts once a pass. 1 MAC is 2 FLOP.",
     ),
     "step_flop": Metric(
         "FLOP",

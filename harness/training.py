@@ -19,7 +19,7 @@ from harness.errors import BadInput
 from harness.method import Method, apply
 from harness.optimizer import make_optimizers
 from harness.recipe import Training
-from harness.spec import TrialSpec
+from harness.spec import TrialSpec, Workload
 from harness.turns import Turn, turn_of, turns
 from harness.workload import data, models, tasks, weights
 from harness.workload.images import Preprocess, evaluation_batches, training_batches
@@ -238,6 +238,12 @@ def logits(job: Job, images: Tensor) -> Tensor:
     """
     with _precision(job):
         return job.forward(images)
+
+
+def images_of_passes(workload: Workload) -> list[int]:
+    """Return how many images each forward pass of a task's batch is given in a step."""
+    size = workload.micro_batch or workload.batch
+    return [min(size, workload.batch - first) for first in range(0, workload.batch, size)]
 
 
 def evaluate_batch(job: Job, images: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Multiply-adds of one image's forward pass by module, traced and counted with fvcore."""
+"""Multiply-adds of forward passes by module, traced and counted with fvcore."""
 
 import math
 import re
@@ -18,15 +18,15 @@ from harness.errors import Unreadable
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-adds of one image's forward pass: 1 each, where a FLOP count has 2.
+    """Multiply-adds of forward passes: 1 each, where a FLOP count has 2.
 
     Attributes:
-        total: of the whole model.
+        total: of the whole model, in all passes.
         by_module: by dotted name, with what the modules inside did; ``""`` is the model. Modules
             that did none are left out.
         by_operator: by fvcore's name of the operator.
         uncounted: calls of operators that were counted as nothing, but for those that fvcore
-            knows to only move data. ``prim::PythonOp`` is a custom autograd function.
+            knows to only move data; in one pass. ``prim::PythonOp`` is a custom autograd function.
     """
 
     total: int
@@ -35,22 +35,56 @@ class Macs:
     uncounted: dict[str, int]
 
 
-def forward_macs(model: nn.Module, image: Tensor) -> Macs:
+def forward_macs(model: nn.Module, image: Tensor, passes: Sequence[int] = (1,)) -> Macs:
     """Count the multiply-adds of products, convolutions and attention, in evaluation mode.
 
-    Twice the total is what ``StepFlops`` counts for the same forward pass.
+    Twice the total is what ``StepFlops`` counts for the same forward passes. Traced are a pass of
+    one image and, where others are asked for, one of two: what they differ by is an image's, and
+    the rest runs once a pass, such as a network that makes position biases.
 
     Args:
         model: as a method prepared it; it may be on device ``meta``.
         image: [1, 3, side, side] on the model's device.
+        passes: how many images each forward pass is given.
 
     Raises:
         Unreadable: torch cannot trace the model, or an operator is one that no formula fits.
     """
     if image.shape[0] != 1:
         raise ValueError(f"macs are counted of one image; got a batch of {image.shape[0]}")
+    one = _traced(model, image)
+    if tuple(passes) == (1,):
+        return one
+    return _of_passes(one, _traced(model, torch.cat([image, image])), passes)
+
+
+def disagreement(flop: int, macs: int) -> list[str]:
+    """Return a note if the multiply-adds of forward passes are not half of their FLOPs."""
+    if flop == 2 * macs:
+        return []
+    return [
+        f"two counters disagree about the forward pass: {flop} FLOP while it ran, and {macs} "
+        f"multiply-adds from its trace, which would be {2 * macs}"
+    ]
+
+
+def _of_passes(one: Macs, two: Macs, passes: Sequence[int]) -> Macs:
+    """Return the sum over passes, from those of one image and of two."""
+
+    def whole(first: int, second: int) -> int:
+        return sum(first + (images - 1) * (second - first) for images in passes)
+
+    by_module, by_operator = (
+        {name: whole(first.get(name, 0), second.get(name, 0)) for name in first | second}
+        for first, second in ((one.by_module, two.by_module), (one.by_operator, two.by_operator))
+    )
+    return Macs(whole(one.total, two.total), by_module, by_operator, one.uncounted)
+
+
+def _traced(model: nn.Module, images: Tensor) -> Macs:
+    """Return the multiply-adds of one forward pass of images."""
     analysis_of, convolution = _fvcore()
-    analysis = analysis_of(model, (image,)).clear_op_handles()
+    analysis = analysis_of(model, (images,)).clear_op_handles()
     analysis.set_op_handle("aten::_convolution", convolution, **FORMULAS)
     analysis.unsupported_ops_warnings(enabled=False).uncalled_modules_warnings(enabled=False)
     with _evaluated(model), torch.no_grad(), _RecordedConvolution():

@@ -10,13 +10,13 @@ from harness import vit
 from harness.errors import Unreadable
 from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
-from harness.meters.macs import added, forward_macs
+from harness.meters.macs import added, disagreement, forward_macs
 from harness.method import Unsupported
 from harness.owner import Owner
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec
-from harness.training import Job, Loader, training_step
+from harness.training import Job, Loader, images_of_passes, training_step
 from harness.turns import turns
 
 
@@ -64,27 +64,21 @@ def _detail(flops: StepFlops) -> dict[str, Any]:
 
 def _add_macs(reading: Reading, job: Job) -> None:
     """Let fvcore count the forward pass too, and compare."""
-    side, batch = job.preprocess.side, job.spec.workload.batch
+    side, passes = job.preprocess.side, images_of_passes(job.spec.workload)
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
     try:
-        macs = added([forward_macs(job.model, image) for _ in turns(job.model)])
+        macs = added([forward_macs(job.model, image, passes) for _ in turns(job.model)])
     except Unreadable as reason:
         reading.missing["forward_macs"] = str(reason)
         return
-    total = macs.total * batch
-    reading.measurements["forward_macs"] = total
+    reading.measurements["forward_macs"] = macs.total
     reading.detail["macs"] = {
-        "images": len(job.classes),
+        "images": sum(passes) * len(job.classes),
         "by_operator": macs.by_operator,
         "by_module": macs.by_module,
         "uncounted_calls": macs.uncounted,
     }
-    counted = reading.measurements["forward_flop"]
-    if counted != 2 * total:
-        reading.notes.append(
-            f"two counters disagree about the forward pass: {counted} FLOP while it ran, and "
-            f"{total} multiply-adds from its trace, which would be {2 * total}"
-        )
+    reading.notes.extend(disagreement(reading.measurements["forward_flop"], macs.total))
 
 
 def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:

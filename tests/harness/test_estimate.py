@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import pytest
 import torch
 from pydantic import ValidationError
+from torch import nn
 
 import methods
 from harness.counted_step import at_peak_metrics, counted_step
@@ -16,6 +17,7 @@ from harness.profiler import flop_pass
 from harness.profiler.step import job_and_batch
 from harness.spec import Profile, TrialSpec
 from harness.trial import PassResult, passes_of
+from methods.parts.extend import extend
 
 MIB = 2**20
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]
@@ -114,6 +116,55 @@ def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(
     assert all(there.measurements[n] % 512 == 0 for n in [*kinds, "peak_estimated_bytes"])
     for same in ("step_flop", "forward_flop", "forward_macs", "trained_parameters"):
         assert there.measurements[same] == here.measurements[same]
+
+
+class MixesImages(nn.Module):
+    """Multiplies every image of a batch with every other, of which no trace of few images tells."""
+
+    def forward(self, images):
+        x = super().forward(images)
+        return x + (x @ x.T @ x) / 1e3
+
+
+@dataclass(frozen=True)
+class Mixing(Method):
+    """Lets the logits of a batch mix."""
+
+    source = "a test"
+    exact_forward = False
+    kinds = frozenset({Kind.SELECTS_WEIGHTS})
+
+    def prepare(self, model):
+        extend(model, MixesImages)
+        return model
+
+
+def test_an_estimate_notes_what_a_profile_notes_of_two_counters(make_spec):
+    """Of 4 images and 5 classes the products are 2 x 4 x 4 x 5; one and two images have 10 and 40.
+
+    From these follow 10 + 3 x 30 = 100, and right are 160.
+    """
+    spec = make_spec("mixing", batch=4)
+    noted, measured = (p(spec, lambda _: Mixing()).notes for p in (predict, flop_pass))
+    plain = flop_pass(make_spec(batch=4), methods.load).measurements["forward_flop"]
+    ran, traced = plain + 2 * 160, plain // 2 + 100
+
+    assert noted == measured
+    assert noted == [
+        f"two counters disagree about the forward pass: {ran} FLOP while it ran, and {traced} "
+        f"multiply-adds from its trace, which would be {2 * traced}"
+    ]
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2, 3])
+def test_macs_of_what_runs_once_a_pass_are_half_its_flops(micro_batch, make_spec):
+    """A network that makes biases of positions runs once for each micro-batch."""
+    spec = make_spec(model="test_vit_relpos", batch=4, micro_batch=micro_batch)
+    predicted, measured = (p(spec, methods.load) for p in (predict, flop_pass))
+
+    assert predicted.measurements["forward_flop"] == 2 * predicted.measurements["forward_macs"]
+    assert measured.measurements["forward_macs"] == predicted.measurements["forward_macs"]
+    assert measured.notes == predicted.notes == []
 
 
 RAN = []

@@ -186,6 +186,27 @@ def test_a_product_with_no_formula_is_refused():
         forward_macs(model, torch.ones(1, 3, 8, 8))
 
 
+@pytest.mark.parametrize("passes", [(1,), (2,), (5,), (2, 2, 1)], ids=str)
+def test_what_runs_once_a_pass_counts_once_a_pass(passes):
+    """A network makes the biases of positions, the same for all images of a pass."""
+    model = timm.create_model("test_vit_relpos", img_size=64).eval()
+    image = torch.zeros(1, 3, 64, 64)
+    with torch.no_grad(), StepFlops() as flops:
+        for images in passes:
+            model(image.expand(images, -1, -1, -1))
+    macs = forward_macs(model, image, passes)
+
+    assert flops.by_phase["forward"] == 2 * macs.total
+    assert macs.total == macs.by_module[""] == sum(macs.by_operator.values())
+
+
+def test_of_two_factors_one_for_each_image_and_one_for_each_pass():
+    """A product of 8 x 8 x 8 a pass, and one of as many an image: two passes of five images."""
+    model = Of(lambda x: x[0, 0] @ x[0, 1] + x[:, 0] @ x[:, 1])
+
+    assert forward_macs(model, torch.ones(1, 3, 8, 8), (3, 2)).total == (2 + 5) * 8**3
+
+
 def test_only_one_image_is_taken(make_vit, batch):
     with pytest.raises(ValueError, match="a batch of 16"):
         forward_macs(make_vit(), batch[0])
