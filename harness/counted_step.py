@@ -1,15 +1,17 @@
 """One optimizer step under the counting meter, with what each tensor is for and whose it is."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 
 from harness.meters.counted import Category, LiveBytes, Timeline
+from harness.meters.kept import owners
 from harness.owner import OF_NO_MODULE, Owner
 from harness.record import Value
 from harness.training import Job, optimizer_step
@@ -27,9 +29,10 @@ class CountedStep:
         peak_operator: that operator, as an index of the timeline.
         held_after_forward: bytes of saved activations when a backward pass began.
         held_by_module: the same by the module that made them.
-        left_behind: bytes alive after the step that were not alive before it.
+        left_behind: bytes alive after the step less those alive before it.
+        alive_after: bytes alive after the step.
         timeline: bytes after each operator.
-        loss: of the step; a fake one has no value.
+        loss: of the step; ``None`` of one without numbers.
     """
 
     peak: int
@@ -40,12 +43,25 @@ class CountedStep:
     held_after_forward: int
     held_by_module: dict[str, int]
     left_behind: int
+    alive_after: int
     timeline: Timeline
-    loss: Tensor
+    loss: float | None
 
 
-def counted_step(job: Job, batch: tuple[Tensor, Tensor], *, grain: int = 1) -> CountedStep:
-    """Do one step and count it; ``grain`` rounds every storage up, as an allocator would.
+def counted_step(
+    job: Job,
+    batch: tuple[Tensor, Tensor],
+    *,
+    grain: int = 1,
+    enter_phase: Callable[[str], object] = str,
+) -> CountedStep:
+    """Do one step and count it.
+
+    Args:
+        job: the trial.
+        batch: images and labels.
+        grain: every storage is rounded up to multiples of it, as an allocator would.
+        enter_phase: told the phases, too.
 
     Raises:
         ValueError: the step is compiled; watched, it would run eagerly, and another be counted.
@@ -54,28 +70,43 @@ def counted_step(job: Job, batch: tuple[Tensor, Tensor], *, grain: int = 1) -> C
         raise ValueError("a compiled step cannot be counted: watched, it would run eagerly")
     # What a method keeps in the host's memory is none of an accelerator's.
     device = job.device.torch_device.type
+
+    def enter(phase: str) -> None:
+        live.enter_phase(phase)
+        enter_phase(phase)
+
     with Owner(job.model) as owner, LiveBytes(owner.now, grain=grain, device=device) as live:
-        _watch_weights(live, job)
-        _watch_optimizer(live, job)
-        live.watch(batch, Category.INPUTS)
+        _watch_held(live, job, batch)
         before = live.now
         with _watched_gradients(live, job):
-            loss = optimizer_step(job, *batch, enter_phase=live.enter_phase)
-        left = live.now - before - live.size_of(loss)
+            loss = optimizer_step(job, *batch, enter_phase=enter)
         _watch_optimizer(live, job)  # the first step has made it
-        modules = live.at_peak()
+        job.kept.left_behind(live.keep_rest(loss))
+        after = live.now - live.size_of(loss)
+        modules, held = live.at_peak(), live.held_by_owner()
     return CountedStep(
         peak=live.peak,
         categories=_by_category(modules),
         modules={name: {str(k): v for k, v in kinds.items()} for name, kinds in modules.items()},
         peak_place=live.peak_place(),
         peak_operator=live.peak_operator,
-        held_after_forward=live.held_after_forward,
-        held_by_module=live.held_by_owner,
-        left_behind=left,
+        held_after_forward=sum(held.values()),
+        held_by_module=held,
+        left_behind=after - before,
+        alive_after=after,
         timeline=live.timeline,
-        loss=loss,
+        loss=None if isinstance(loss, FakeTensor) else loss.item(),
     )
+
+
+def _watch_held(live: LiveBytes, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Count what is there as the step begins; hold on to none of it meanwhile."""
+    _watch_weights(live, job)
+    _watch_optimizer(live, job)
+    live.watch(batch, Category.INPUTS)
+    names = owners(job.model)
+    for key, storage in job.find_kept(batch).items():
+        live.watch([storage], Category.KEPT, names.get(key, OF_NO_MODULE))
 
 
 def _watch_weights(live: LiveBytes, job: Job) -> None:

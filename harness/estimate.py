@@ -14,18 +14,18 @@ from harness.fake_step import (
     NOT_OF_ITS_DEVICE,
     fake_batch,
     fake_job,
-    fake_numbers,
     grain_of,
     on_cuda,
     why_unpredictable,
 )
 from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
+from harness.meters.kept import Kept, census
 from harness.meters.macs import disagreement, forward_macs
 from harness.method import Method, Unsupported, apply
 from harness.reading import Reading
 from harness.spec import TrialSpec, Workload
-from harness.training import Job, Loader, images_of_passes, optimizer_step, preprocessing
+from harness.training import Job, Loader, images_of_passes, preprocessing
 from harness.turns import turns
 from harness.workload import models, tasks
 
@@ -78,6 +78,11 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
         BadInput: the workload names something that is not there or does not fit.
         Unsupported: the method cannot be applied to the model, or is not made for the device.
     """
+    with census() as kept:
+        return _predict(spec, load, kept)
+
+
+def _predict(spec: TrialSpec, load: Loader, kept: Kept) -> Reading:
     workload = spec.workload
     method = load(spec.method, **spec.options)
     method.require_device(torch_device(workload.device).type)
@@ -96,8 +101,7 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
     _add_macs(reading, prepared, preprocess.side, workload)
     kernel = None
     try:
-        with fake_numbers(prepared):
-            job = fake_job(spec.uncompiled(), method, prepared, preprocess)
+        with fake_job(spec.uncompiled(), method, prepared, preprocess, kept) as job:
             batch = fake_batch(job)
             _add_flops(reading, job, batch)
             if workload.compiled_step:
@@ -107,16 +111,16 @@ def predict(spec: TrialSpec, load: Loader) -> Reading:
             else:
                 _add_memory(reading, job, batch)
             kernel = attention_kernel(job, batch[0])
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         why = why_unpredictable(error)
         reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
     return replace(reading, attention_kernel=kernel)
 
 
 def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:
-    """Run a fake step, which makes the optimizer's state too."""
+    """Run a fake step, which makes the optimizer's state and what is kept from then on."""
     with StepFlops() as flops:
-        optimizer_step(job, *batch, enter_phase=flops.enter_phase)
+        counted_step(job, batch, enter_phase=flops.enter_phase)
     reading.measurements["forward_flop"] = flops.by_phase["forward"]
     reading.measurements["step_flop"] = sum(flops.by_phase.values())
     reading.notes.extend(flops.overlooked())

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,10 @@ from torch._subclasses.fake_tensor import (
 from harness.devices import torch_device
 from harness.devices.cpu import Cpu
 from harness.meters.counted import CUDA_BLOCK_BYTES
+from harness.meters.kept import Kept
 from harness.method import Method
 from harness.spec import TrialSpec, Workload
+from harness.stand_ins import stand_ins
 from harness.training import Job, make_ready
 from harness.workload.images import Preprocess
 
@@ -28,6 +31,7 @@ DEPENDS_ON_DATA = (
     UnsupportedOperatorException,
 )
 NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
+NOT_FAKE = "Please convert all Tensors to FakeTensors"  # torch's words; an AssertionError
 
 NOT_OF_ITS_DEVICE = (
     "predicted over tensors of a CPU, on which this method does not do what it does on the device "
@@ -36,18 +40,27 @@ NOT_OF_ITS_DEVICE = (
 
 
 @contextmanager
-def fake_numbers(model: nn.Module) -> Iterator[None]:
-    """Let tensors have shapes and no numbers; those of a meta model become such ones."""
+def fake_numbers(*roots: object) -> Iterator[list[Tensor]]:
+    """Let tensors have shapes and no numbers, those of a model and its method among them.
+
+    Yields:
+        The tensors in whose place others stand meanwhile.
+    """
     _teach_fused_sgd()
     # No fallback: it would run the real kernel over as much real memory.
-    with FakeTensorMode(allow_fallback_kernels=False):
-        _replace_by_fakes(model)
-        yield
+    with FakeTensorMode(allow_fallback_kernels=False), stand_ins(*roots) as originals:
+        yield originals
 
 
-def fake_job(spec: TrialSpec, method: Method, prepared: nn.Module, preprocess: Preprocess) -> Job:
-    """Return a trial made ready, its model already without numbers; to be called among fakes."""
-    return make_ready(spec, method, prepared, Cpu(torch.device("cpu")), preprocess)
+@contextmanager
+def fake_job(
+    spec: TrialSpec, method: Method, prepared: nn.Module, preprocess: Preprocess, kept: Kept
+) -> Iterator[Job]:
+    """Make a trial ready whose tensors have shapes and no numbers, while this is open."""
+    with fake_numbers(method, prepared) as originals:
+        kept.disregard(originals)
+        job = make_ready(spec, method, prepared, Cpu(torch.device("cpu")), preprocess)
+        yield replace(job, kept=kept)
 
 
 def on_cuda(workload: Workload) -> bool:
@@ -72,27 +85,13 @@ def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
     return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
 
 
-def _replace_by_fakes(model: nn.Module) -> None:
-    """Put a tensor without numbers in the place of every parameter and buffer of a meta model.
-
-    Must run inside a fake tensor mode. A parameter that several modules share stays one.
-    """
-    fakes: dict[Tensor, nn.Parameter] = {}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
-            if parameter not in fakes:
-                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
-                fakes[parameter] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
-            setattr(module, name, fakes[parameter])
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype))
-
-
-def why_unpredictable(error: RuntimeError) -> str:
+def why_unpredictable(error: Exception) -> str:
     """Return why a fake step ended; an error that is no fault of faking is raised again."""
     said = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, DEPENDS_ON_DATA):
         return f"the step's shapes or values depend on data: {said}"
     if NO_SHAPE in str(error):
         return f"an operator does not say what shape it makes: {said}"
+    if NOT_FAKE in str(error):
+        return f"the step reads a tensor that is held where no other can stand for it: {said}"
     raise error

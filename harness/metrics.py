@@ -9,6 +9,10 @@ AT_PEAK = {
     "buffers": "the model's buffers",
     "optimizer": "the optimizer's state",
     "inputs": "the batch's images and labels",
+    "kept": (
+        "all other tensors that the method, the model or a module keeps from step to step, in "
+        "whatever attribute, container, closure or cache"
+    ),
     "gradients": "gradients of parameters",
     "saved_activations": "tensors made in a forward pass and alive when its backward pass begins",
     "temporaries": "everything else, what a backward pass recomputes among it",

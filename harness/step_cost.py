@@ -12,11 +12,11 @@ from harness.fake_step import (
     NOT_OF_ITS_DEVICE,
     fake_batch,
     fake_job,
-    fake_numbers,
     grain_of,
     why_unpredictable,
 )
 from harness.meters.flops import StepFlops
+from harness.meters.kept import Kept, census
 from harness.method import Unsupported
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, preprocessing
@@ -53,23 +53,32 @@ def step_costs(specs: list[str], load: Loader) -> dict[str, Any]:
     Returns:
         A ``PassResult`` as a dictionary, whose reading has a ``StepCost`` a trial.
     """
-    found = [_cost_or_reason(TrialSpec.model_validate_json(spec), load) for spec in specs]
+    with census() as kept:
+        found = [
+            _cost_or_reason(TrialSpec.model_validate_json(spec), load, kept.fresh())
+            for spec in specs
+        ]
     return {"reading": {COSTS: [asdict(cost) for cost in found]}}
 
 
-def _cost_or_reason(spec: TrialSpec, load: Loader) -> StepCost:
+def _cost_or_reason(spec: TrialSpec, load: Loader, kept: Kept) -> StepCost:
     try:
-        return step_cost(spec, load)
+        return step_cost(spec, load, kept)
     except (Unsupported, BadInput) as error:
         return StepCost(reason=str(error))
 
 
-def step_cost(spec: TrialSpec, load: Loader) -> StepCost:
+def step_cost(spec: TrialSpec, load: Loader, kept: Kept | None = None) -> StepCost:
     """Predict memory and FLOPs of a step; the numbers are those of ``harness.estimate``.
 
     Of many equal micro-batches two are run: the first makes the gradients that the others find,
     and these are all alike. The rest of the batch is then so many more bytes of input throughout,
-    and so many times the work.
+    and so many times the work. One step is enough, unless it leaves something behind.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        kept: finds what lives between steps.
 
     Raises:
         BadInput: the workload names something that is not there or does not fit.
@@ -85,14 +94,15 @@ def step_cost(spec: TrialSpec, load: Loader) -> StepCost:
     preprocess = preprocessing(model, spec.training)
     prepared = method.prepare(model)
     try:
-        with fake_numbers(prepared):
-            job = fake_job(few, method, prepared, preprocess)
+        with fake_job(few, method, prepared, preprocess, kept or Kept()) as job:
             _make_optimizer_state(job)
             batch = fake_batch(job)
             with StepFlops() as flops:
                 step = counted_step(job, batch, grain=grain_of(workload))
+            if step.left_behind:
+                step = counted_step(job, batch, grain=grain_of(workload))
             rest = _rest_of_the_batch(job, workload.step_images())
-    except RuntimeError as error:
+    except (RuntimeError, AssertionError) as error:
         raise Unsupported(why_unpredictable(error)) from error
     return StepCost(
         peak_bytes=step.peak + rest,

@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
@@ -11,11 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._pytree import tree_leaves
 
 from harness.checkpoint import Checkpoint, Progress
 from harness.compiled import CompiledForward, require_compiles
 from harness.devices import Device, open_device
 from harness.errors import BadInput
+from harness.meters.kept import Kept, Storages, storages
 from harness.method import Method, apply
 from harness.optimizer import make_optimizers
 from harness.recipe import Training
@@ -48,6 +50,7 @@ class Job:
         classes: of each task.
         turn: says whose turn it is; ``None`` where there is one task.
         weights: what a record says of those the model began with, if it is to be trained.
+        kept: finds what else lives between steps.
     """
 
     spec: TrialSpec
@@ -60,6 +63,7 @@ class Job:
     preprocess: Preprocess
     turn: Turn | None = None
     weights: dict[str, Any] = field(default_factory=dict)
+    kept: Kept = field(default_factory=Kept)
 
     def trained(self) -> list[Tensor]:
         """Return the parameters the optimizers were given."""
@@ -67,21 +71,34 @@ class Job:
         return [parameter for group in groups for parameter in group["params"]]
 
     def held(self) -> Iterator[Tensor]:
-        """Yield every tensor that lives between steps: parameters, buffers, optimizer state."""
+        """Yield what every step needs: parameters, buffers, optimizer state."""
         yield from self.model.parameters()
         yield from self.model.buffers()
         for _, kept in self.optimizer_state():
             yield from kept
 
+    def find_kept(self, batch: Iterable[Tensor]) -> Storages:
+        """Return what else the method, the model or a module keeps between steps over a batch."""
+        return self.kept.find([self.method, self.model], [*self.held(), *batch])
+
+    def between_steps(self, batch: Iterable[Tensor]) -> Storages:
+        """Return all that lives between steps over a batch, which is in it."""
+        return storages([*self.held(), *batch]) | self.find_kept(batch)
+
     def optimizer_state(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
         """Yield each parameter that has one with the tensors of its optimizer's state."""
         for optimizer in self.optimizers:
             for parameter, state in optimizer.state.items():
-                yield parameter, [kept for kept in state.values() if isinstance(kept, Tensor)]
+                yield parameter, [kept for kept in tree_leaves(state) if isinstance(kept, Tensor)]
 
 
-def begin(spec: TrialSpec, load: Loader) -> Job:
+def begin(spec: TrialSpec, load: Loader, kept: Kept | None = None) -> Job:
     """Build model, method and optimizer of a trial.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        kept: finds what lives between steps, of all that is new since it was made.
 
     Raises:
         BadInput: the workload names something that is not there or does not fit.
@@ -99,7 +116,8 @@ def begin(spec: TrialSpec, load: Loader) -> Job:
     preprocess = preprocessing(model, spec.training)
     model = apply(method, model).to(device.torch_device)
     torch.manual_seed(spec.seed)
-    return replace(make_ready(spec, method, model, device, preprocess), weights=facts)
+    job = make_ready(spec, method, model, device, preprocess)
+    return replace(job, weights=facts, kept=kept or job.kept)
 
 
 def preprocessing(model: nn.Module, training: Training | None) -> Preprocess:

@@ -47,6 +47,7 @@ CATEGORY_COLOURS = {
     "buffers": "#f0e442",
     "optimizer": "#cc79a7",
     "inputs": "#000000",
+    "kept": "#d55e00",
     "gradients": "#e69f00",
     "saved_activations": "#0072b2",
     "temporaries": "#56b4e9",

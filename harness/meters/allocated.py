@@ -2,34 +2,75 @@
 
 import itertools
 import os
+import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from harness.operators import is_composite
+
 # Kineto reads this when its library starts; without it a CPU-only run prints error lines.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
-MARK = "bsrbench operator "
+MARK, FREED = "bsrbench operator ", "bsrbench freed "
 
 
-def allocator_rise(action: Callable[[], object]) -> int:
+class Frees:
+    """Announces in a profile that storages die which were there before it.
+
+    The allocator has no event when a block is freed that it took while no profile was made.
+
+    Args:
+        found: what may be freed; nothing of it is held on to.
+    """
+
+    def __init__(self, found: Iterable[torch.UntypedStorage] = ()) -> None:
+        self._finalizers = [
+            weakref.finalize(one, _announce, one.nbytes(), one.data_ptr()) for one in found
+        ]
+
+    def __enter__(self) -> None:
+        """Do nothing: what dies before the profile begins is announced to nobody."""
+
+    def __exit__(self, *_: object) -> None:
+        """Announce no more."""
+        for finalizer in self._finalizers:
+            finalizer.detach()
+
+
+def _announce(size: int, address: int) -> None:
+    with torch._C._profiler._RecordFunctionFast(f"{FREED}{size} {address}"):  # noqa: SLF001 - no operator, which modes would see
+        pass
+
+
+def allocator_rise(action: Callable[[], object], frees: Frees | None = None) -> int:
     """Run ``action`` and return how far the CPU allocator rose above its level at the start.
 
-    A block that was allocated before has no event when it is freed, so ``action`` must free
-    nothing that it did not allocate: gradients are set to ``None`` at the end of a step, not at
-    its start. Allocations of other threads are not seen.
+    Allocations of other threads are not seen.
+
+    Args:
+        action: may free nothing that it did not allocate, but for what ``frees`` announces.
+        frees: as above; none by default.
     """
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    return events_of(action, frees)[0]
+
+
+def events_of(action: Callable[[], object], frees: Frees | None = None) -> tuple[int, set[str]]:
+    """Return that rise, and the names of all events in the profile."""
+    with (
+        frees or Frees(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+    ):
         action()
-    events = [event for event in _results(profiler).events() if event.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return int(max(itertools.accumulate((event.nbytes() for event in events), initial=0)))
+    rise = max(_levels(_in_order(profiler)))
+    return rise, {event.name() for event in _results(profiler).events()}
 
 
 @dataclass(frozen=True)
@@ -72,21 +113,21 @@ class _Event:
     address: int
     size: int
     operator: int | None
+    announced: bool = False
 
 
-def workspaces(action: Callable[[], object]) -> Workspaces:
+def workspaces(action: Callable[[], object], frees: Frees | None = None) -> Workspaces:
     """Run ``action`` with every operator marked and tell its outputs from its workspaces.
 
-    The same holds for ``action`` as in ``allocator_rise``.
+    The same holds for arguments as in ``allocator_rise``.
     """
     with (
+        frees or Frees(),
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
         _Marks() as marks,
     ):
         action()
-    tree = _results(profiler).experimental_event_tree()
-    events = sorted(_events(tree, None), key=lambda event: event.time)
-    return _tell_apart(events, marks)
+    return _tell_apart(_in_order(profiler), marks)
 
 
 class _Marks(TorchDispatchMode):
@@ -104,6 +145,9 @@ class _Marks(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
         if func.namespace == "prim":  # asks something of a tensor; nothing is computed
             return func(*args, **(kwargs or {}))
         with record_function(f"{MARK}{len(self.names)}"):
@@ -114,12 +158,37 @@ class _Marks(TorchDispatchMode):
         return made
 
 
+def _in_order(profiler: profile) -> list[_Event]:
+    """Return the allocator's events and what was announced, without what is both.
+
+    A block that was taken in an earlier profile has an event when it is freed.
+    """
+    tree = _results(profiler).experimental_event_tree()
+    events = sorted(_events(tree, None), key=lambda event: event.time)
+    taken: set[int] = set()
+    freed: set[int] = set()
+    for event in events:
+        if event.size > 0:
+            taken.add(event.address)
+        elif not event.announced and event.address not in taken:
+            freed.add(event.address)
+    return [event for event in events if not (event.announced and event.address in freed)]
+
+
+def _levels(events: list[_Event]) -> list[int]:
+    """Return the allocator's level before any event and after each."""
+    return list(itertools.accumulate((event.size for event in events), initial=0))
+
+
 def _events(nodes: list[Any], operator: int | None) -> Iterator[_Event]:
     """Yield the allocator's events of a profile tree; operators within operators have no mark."""
     for node in nodes:
         if node.name == "[memory]":
             taken = node.extra_fields
             yield _Event(node.start_time_ns, taken.ptr, taken.alloc_size, operator)
+        elif node.name.startswith(FREED):
+            size, address = map(int, node.name.removeprefix(FREED).split())
+            yield _Event(node.start_time_ns, address, -size, operator, announced=True)
         elif node.name.startswith(MARK):
             yield from _events(node.children, int(node.name.removeprefix(MARK)))
         else:
@@ -128,7 +197,7 @@ def _events(nodes: list[Any], operator: int | None) -> Iterator[_Event]:
 
 def _tell_apart(events: list[_Event], marks: _Marks) -> Workspaces:
     blocks = _blocks(events, marks)
-    levels = list(itertools.accumulate((event.size for event in events), initial=0))
+    levels = _levels(events)
     rise = max(levels)
     peak = levels.index(rise) - 1  # the event that reached it; -1 where nothing rose
     held = _alive_after(events, blocks, peak)

@@ -5,14 +5,19 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from harness.operators import is_composite
+
 CUDA_BLOCK_BYTES = 512  # kMinBlockSize of torch's CUDACachingAllocator
+Storage = torch.UntypedStorage
+# Numbers become a tensor out of sight of all modes, and are first seen as what these are given.
+WRAPS = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)
 
 
 class Category(StrEnum):
@@ -22,6 +27,7 @@ class Category(StrEnum):
     BUFFERS = "buffers"
     OPTIMIZER = "optimizer"
     INPUTS = "inputs"
+    KEPT = "kept"  # lives between steps and is none of these: somebody holds on to it
     GRADIENTS = "gradients"
     SAVED_ACTIVATIONS = "saved_activations"  # made in a forward pass, alive when backward begins
     TEMPORARIES = "temporaries"  # everything else, recomputed activations among it
@@ -29,7 +35,10 @@ class Category(StrEnum):
 
 @dataclass
 class Life:
-    """A storage from its making to its end, in moments of one count of makings and endings."""
+    """A storage from its making to its end, in moments of one count of makings and endings.
+
+    One that was there before is born at 0.
+    """
 
     size: int
     born: int
@@ -67,50 +76,77 @@ class LiveBytes(TorchDispatchMode):
         owner: says which module an operator belongs to.
         grain: sizes are rounded up to multiples of so many bytes, as an allocator would.
         device: type of the only device whose storages count; ``None`` counts all.
+        reads: the category of storages that nobody said are there, and an operator reads; ``None``
+            counts them only from when an operator returns them.
 
     Attributes:
         now: bytes alive.
         peak: the most there were since ``watch`` was first called.
         peak_operator: the operator that made the peak, as an index of ``timeline``.
-        held_after_forward: saved activations alive when a backward pass began, the most of any.
-        held_by_owner: the same by the module that made them.
         timeline: bytes after each operator.
     """
 
     def __init__(
-        self, owner: Callable[[], str] = str, *, grain: int = 1, device: str | None = None
+        self,
+        owner: Callable[[], str] = str,
+        *,
+        grain: int = 1,
+        device: str | None = None,
+        reads: Category | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self.now = self.peak = self.held_after_forward = 0
-        self.held_by_owner: dict[str, int] = {}
+        self.now = self.peak = 0
         self.timeline = Timeline()
         self.peak_operator = 0
-        self._owner, self._grain, self._device = owner, grain, device
+        self._owner, self._grain, self._device, self._reads = owner, grain, device, reads
         self._phase = "forward"
-        self._moment = self._peak_moment = 0
+        self._entered = self._moment = self._peak_moment = 0
         self._lives: list[Life] = []
         self._alive: dict[int, tuple[weakref.finalize[Any, Any], Life]] = {}
+        self._begun: list[list[Life]] = []  # what was there as each backward pass began
 
-    def watch(self, tensors: Iterable[Tensor], category: Category, owner: str = "") -> None:
-        """Count tensors made before the mode was entered, or say what seen ones are for."""
-        for tensor in tensors:
-            if self._counts(tensor):
-                self._track(tensor, owner).category = category
+    def watch(self, held: Iterable[Tensor | Storage], category: Category, owner: str = "") -> None:
+        """Count what was made before the mode was entered, or say what seen ones are for."""
+        for storage in map(_storage_of, held):
+            if self._counts(storage):
+                self._track(storage, owner).category = category
 
     def enter_phase(self, phase: str) -> None:
         """Note that ``forward``, ``backward`` or ``optimizer`` begins."""
         if phase == "backward":
-            held = [life for _, life in self._alive.values() if life.in_forward]
-            for life in held:
+            begun = [life for _, life in self._alive.values() if life.in_forward]
+            for life in begun:
                 life.held = True
-            by_owner: Counter[str] = Counter()
-            for life in held:
-                if life.category is None:
-                    by_owner[life.owner] += life.size
-            if by_owner.total() > self.held_after_forward:
-                self.held_after_forward = by_owner.total()
-                self.held_by_owner = dict(by_owner)
+            self._begun.append(begun)
         self._phase = phase
+
+    def keep_rest(self, *others: Tensor) -> list[Storage]:
+        """Take what is alive at a step's end, and has no category, for kept; return it.
+
+        Args:
+            others: tensors that are not kept, as the step's result.
+        """
+        apart = {_key(_storage_of(tensor)) for tensor in others}
+        rest: list[Storage] = []
+        for key, (finalizer, life) in self._alive.items():
+            found = finalizer.peek()
+            if found is not None and life.category is None and key not in apart:
+                life.category = Category.KEPT
+                rest.append(found[0])
+        return rest
+
+    def held_by_owner(self) -> dict[str, int]:
+        """Return the saved activations alive as a backward pass began, by who made them.
+
+        Of several passes it is the one with the most.
+        """
+        each: list[Counter[str]] = [Counter()]
+        for begun in self._begun:
+            each.append(Counter())
+            for life in begun:
+                if life.category is None:
+                    each[-1][life.owner] += life.size
+        return dict(max(each, key=Counter.total))
 
     def peak_place(self) -> dict[str, str]:
         """Return phase, module and operator that made the peak."""
@@ -132,16 +168,15 @@ class LiveBytes(TorchDispatchMode):
                 split[life.owner][life.kind()] += life.size
         return {owner: dict(kinds) for owner, kinds in split.items()}
 
-    def size_of(self, tensor: Tensor) -> int:
-        """Return the bytes a tensor's storage counts for."""
-        return -(-tensor.untyped_storage().nbytes() // self._grain) * self._grain
+    def size_of(self, held: Tensor | Storage) -> int:
+        """Return the bytes a storage counts for."""
+        return -(-_storage_of(held).nbytes() // self._grain) * self._grain
 
-    def _counts(self, tensor: Tensor) -> bool:
-        return self._device in {None, tensor.device.type}
+    def _counts(self, held: Tensor | Storage) -> bool:
+        return self._device in {None, held.device.type}
 
-    def _track(self, tensor: Tensor, owner: str) -> Life:
-        storage, size = tensor.untyped_storage(), self.size_of(tensor)
-        key = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
+    def _track(self, storage: Storage, owner: str) -> Life:
+        key, size = _key(storage), self.size_of(storage)
         category = None
         if key in self._alive:
             finalizer, life = self._alive[key]
@@ -151,14 +186,28 @@ class LiveBytes(TorchDispatchMode):
             category = life.category
             self._end(key)
         self._moment += 1
-        life = Life(size, self._moment, owner, category, in_forward=self._phase == "forward")
-        self._lives.append(life)
-        self._alive[key] = weakref.finalize(storage, self._end, key), life
-        self.now += size
+        forward = self._phase == "forward"
+        life = self._begin(storage, Life(size, self._moment, owner, category, forward))
         if self.now > self.peak:
             self.peak, self._peak_moment = self.now, self._moment
             self.peak_operator = len(self.timeline.live_bytes)
         return life
+
+    def _begin(self, storage: Storage, life: Life) -> Life:
+        key = _key(storage)
+        self._lives.append(life)
+        self._alive[key] = weakref.finalize(storage, self._end, key), life
+        self.now += life.size
+        return life
+
+    def _read(self, tensor: Tensor) -> None:
+        """Count a storage that is read, and that nobody made, from the beginning on."""
+        storage = tensor.untyped_storage()
+        if self._counts(tensor) and _key(storage) not in self._alive:
+            size = self.size_of(storage)
+            self._begin(storage, Life(size, 0, "", self._reads, in_forward=False))
+            self.peak += size
+            self.timeline.live_bytes[:] = [level + size for level in self.timeline.live_bytes]
 
     def _end(self, key: int) -> None:
         _, life = self._alive.pop(key)
@@ -173,13 +222,20 @@ class LiveBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **(kwargs or {}))
+        if self._reads is not None and func.namespace != "prim" and func not in WRAPS:
+            for leaf in tree_leaves((args, kwargs)):
+                if isinstance(leaf, Tensor):
+                    self._read(leaf)
         made = func(*args, **(kwargs or {}))
         if func.namespace == "prim":  # asks something of a tensor; nothing is computed
             return made
         owner = self._owner()
         for leaf in tree_leaves(made):
-            if isinstance(leaf, torch.Tensor) and self._counts(leaf):
-                self._track(leaf, owner)
+            if isinstance(leaf, Tensor) and self._counts(leaf):
+                self._track(leaf.untyped_storage(), owner)
         line = self.timeline
         line.live_bytes.append(self.now)
         line.operator.append(str(func))
@@ -187,17 +243,25 @@ class LiveBytes(TorchDispatchMode):
         line.module.append(owner)
         return made
 
+    def __enter__(self) -> Self:
+        super().__enter__()  # type: ignore[no-untyped-call]  # torch's
+        self._entered += 1
+        return self
+
     def __exit__(self, *exception: object) -> None:
         super().__exit__(*exception)  # type: ignore[no-untyped-call]  # torch's
+        self._entered -= 1
+        if self._entered:
+            return  # an operator was taken apart
         for finalizer, _ in self._alive.values():
             finalizer.detach()
         self._alive.clear()
 
 
-def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Return the bytes behind tensors, each storage once."""
-    sizes = {
-        tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()  # noqa: SLF001
-        for tensor in tensors
-    }
-    return sum(sizes.values())
+def _storage_of(held: Tensor | Storage) -> Storage:
+    return held.untyped_storage() if isinstance(held, Tensor) else held
+
+
+def _key(storage: Storage) -> int:
+    key: int = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
+    return key

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from harness import grouped
+from harness.operators import is_composite
 
 aten = torch.ops.aten
 TORCHS: dict[Any, Any] = flop_registry
@@ -102,6 +103,9 @@ class StepFlops(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         given = kwargs or {}
+        if is_composite(func):
+            with self:
+                return func.decompose(*args, **given)
         made = func(*args, **given)
         operator = func._overloadpacket  # noqa: SLF001 - how torch's own table is keyed
         formula = _formula(operator)

@@ -3,8 +3,9 @@
 from torch import Tensor
 
 from harness.counted_step import CountedStep, at_peak_metrics, counted_step, packed
-from harness.meters.allocated import Workspaces, allocator_rise, workspaces
-from harness.meters.counted import CUDA_BLOCK_BYTES, Category, storage_bytes
+from harness.meters.allocated import Frees, Workspaces, allocator_rise, workspaces
+from harness.meters.counted import CUDA_BLOCK_BYTES, Category
+from harness.meters.kept import Kept, census, total_bytes
 from harness.profiler.step import job_and_batch, require_finite
 from harness.reading import Reading
 from harness.spec import TrialSpec
@@ -28,9 +29,14 @@ def memory_pass(spec: TrialSpec, load: Loader) -> Reading:
 
     Of a compiled step only the allocator is asked.
     """
-    if spec.workload.compiled_step:
-        return _of_compiled(spec, load)
-    job, batch = job_and_batch(spec, load)
+    with census() as kept:
+        if spec.workload.compiled_step:
+            return _of_compiled(spec, load, kept)
+        return _of_eager(spec, load, kept)
+
+
+def _of_eager(spec: TrialSpec, load: Loader, kept: Kept) -> Reading:
+    job, batch = job_and_batch(spec, load, kept=kept)
     first, steady, again = (counted_step(job, batch) for _ in range(3))
     require_finite(again.loss)
     reading = Reading(
@@ -57,9 +63,9 @@ def memory_pass(spec: TrialSpec, load: Loader) -> Reading:
     return reading
 
 
-def _of_compiled(spec: TrialSpec, load: Loader) -> Reading:
+def _of_compiled(spec: TrialSpec, load: Loader, kept: Kept) -> Reading:
     """Read the allocator's peak of two steps when everything is compiled."""
-    job, batch = job_and_batch(spec, load, warmup_steps=COMPILING_STEPS)
+    job, batch = job_and_batch(spec, load, COMPILING_STEPS, kept)
     reading = Reading(missing=dict.fromkeys(COUNTED, NOT_COUNTED))
     if job.device.torch_device.type != "cpu":
         reading.measurements.update(_peaks_by_statistics(job, batch))
@@ -73,15 +79,24 @@ def _of_compiled(spec: TrialSpec, load: Loader) -> Reading:
 
 def allocated_pass(spec: TrialSpec, load: Loader) -> Reading:
     """Read the allocator's peak of the second step and nothing else."""
-    job, batch = job_and_batch(spec, load, warmup_steps=1)
-    if job.device.torch_device.type == "cpu":
-        return Reading({"peak_allocated_bytes": _peak_by_events(job, batch)})
-    return Reading(dict(_peaks_by_statistics(job, batch)))
+    with census() as kept:
+        job, batch = job_and_batch(spec, load, kept=kept)
+        if spec.workload.compiled_step:
+            training_step(job, *batch)
+        else:
+            counted_step(job, batch)  # which shows what it leaves behind
+        if job.device.torch_device.type == "cpu":
+            return Reading({"peak_allocated_bytes": _peak_by_events(job, batch)})
+        return Reading(dict(_peaks_by_statistics(job, batch)))
 
 
 def _peak_by_events(job: Job, batch: tuple[Tensor, Tensor]) -> int:
-    held = storage_bytes([*job.held(), *batch])
-    return held + allocator_rise(lambda: training_step(job, *batch))
+    held = total_bytes(job.between_steps(batch))
+    return held + allocator_rise(lambda: training_step(job, *batch), _frees(job, batch))
+
+
+def _frees(job: Job, batch: tuple[Tensor, Tensor]) -> Frees:
+    return Frees(job.between_steps(batch).values())
 
 
 def _peaks_by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, int]:
@@ -108,8 +123,8 @@ def _add_events(
 ) -> None:
     """Read the CPU allocator's events: its peak, and whose blocks made it."""
     allocated = _peak_by_events(job, batch)
-    held_again = storage_bytes([*job.held(), *batch])
-    found = workspaces(lambda: training_step(job, *batch))
+    held_again = total_bytes(job.between_steps(batch))
+    found = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
     reading.measurements["peak_allocated_bytes"] = allocated
     reading.measurements["workspace_bytes"] = found.at_peak
     counted_there = _counted_at(steady, found)

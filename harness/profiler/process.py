@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.devices import open_device
 from harness.errors import Unreadable
 from harness.meters import process
-from harness.meters.counted import storage_bytes
+from harness.meters.kept import total_bytes
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec
@@ -62,7 +62,7 @@ def _level_without(job: Job, batch: tuple[Tensor, Tensor]) -> int:
     """Return the resident size less what lives between steps: what the compiler left is in it."""
     gc.collect()
     process.trim_malloc()
-    return process.resident_bytes() - storage_bytes([*job.held(), *batch])
+    return process.resident_bytes() - total_bytes(job.between_steps(batch))
 
 
 def _from_driver(spec: TrialSpec, load: Loader) -> Reading:

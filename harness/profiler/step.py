@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from harness.meters.kept import Kept
 from harness.spec import TrialSpec
 from harness.training import Diverged, Job, Loader, begin, set_learning_rate, training_step
 
@@ -12,13 +13,19 @@ PROFILE_LEARNING_RATE = 1e-6  # the time and memory of a step do not depend on i
 
 
 def job_and_batch(
-    spec: TrialSpec, load: Loader, warmup_steps: int = 0
+    spec: TrialSpec, load: Loader, warmup_steps: int = 0, kept: Kept | None = None
 ) -> tuple[Job, tuple[Tensor, Tensor]]:
     """Return the trial's job and its batch, after some steps over it.
 
     The batch is noise: what is profiled does not depend on what images show.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        warmup_steps: how many.
+        kept: finds what lives between steps.
     """
-    job = begin(spec, load)
+    job = begin(spec, load, kept)
     set_learning_rate(job, PROFILE_LEARNING_RATE)
     generator = torch.Generator().manual_seed(spec.seed)
     count, side = spec.workload.step_images(), job.preprocess.side
@@ -33,11 +40,11 @@ def job_and_batch(
     return job, batch
 
 
-def require_finite(loss: Tensor) -> None:
-    """Check the loss of a step that read nothing back.
+def require_finite(loss: float | None) -> None:
+    """Check the loss of a step that was counted.
 
     Raises:
         Diverged: it is not a finite number.
     """
-    if not math.isfinite(loss.item()):
-        raise Diverged(f"the loss became {loss.item()}")
+    if loss is not None and not math.isfinite(loss):
+        raise Diverged(f"the loss became {loss}")

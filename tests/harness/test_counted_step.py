@@ -100,6 +100,7 @@ def test_the_first_step_peaks_when_the_optimizer_has_made_its_state(count):
         "optimizer": weights,
         "inputs": 3 * 64 * 64 * 4 + 8,
         "buffers": 0,
+        "kept": 0,
         "saved_activations": 4,
         "temporaries": 0,
     }

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from harness.estimate import predict
 from harness.meters import clock, process
 from harness.meters.allocated import allocator_rise
-from harness.meters.counted import Category, LiveBytes, storage_bytes
+from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
 from harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
 from methods import load

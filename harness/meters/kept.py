@@ -1,0 +1,219 @@
+"""Storages that live between steps because somebody keeps a tensor: found by walk and census."""
+
+import functools
+import gc
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+Storage = torch.UntypedStorage
+Storages = dict[int, Storage]  # by their identity
+
+# What these packages keep for themselves is neither a method's nor a model's.
+LIBRARIES = sys.stdlib_module_names | {
+    *("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "numpy", "fvcore"),
+    *("pytest", "_pytest", "IPython", "ipykernel"),
+}
+OPAQUE = (str, bytes, int, float, complex, ModuleType, CodeType, FrameType)
+HOLDERS = (FunctionType, type, functools._lru_cache_wrapper)  # noqa: SLF001 - functools names it nowhere else
+
+
+def storages(tensors: Iterable[Tensor]) -> Storages:
+    """Return the storages behind tensors, each once."""
+    found = (_storage(tensor) for tensor in tensors)
+    return {_key(storage): storage for storage in found if storage is not None}
+
+
+def total_bytes(found: Storages) -> int:
+    """Return the bytes of storages."""
+    return sum(storage.nbytes() for storage in found.values())
+
+
+def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
+    """Yield what objects hold on to, at first or second hand: the roots, then whatever they lead to.
+
+    Gone through are attributes, containers, closures, hooks, default arguments, generators, and of
+    functions and classes that are no library's also the globals that their code names. Modules in
+    Python's sense are not entered.
+
+    Args:
+        roots: where to start.
+        closed: types whose objects are yielded, but not gone into.
+    """
+    seen: dict[int, object] = {}  # holds the objects, so that no identity is used twice
+    ahead = list(roots)
+    while ahead:
+        thing = ahead.pop()
+        if id(thing) in seen or isinstance(thing, OPAQUE):
+            continue
+        seen[id(thing)] = thing
+        yield thing
+        if not isinstance(thing, closed):
+            ahead.extend(_held_by(thing))
+
+
+def tensors_in(things: Iterable[object]) -> list[Tensor]:
+    """Return the tensors among objects."""
+    return [thing for thing in things if isinstance(thing, Tensor)]
+
+
+@contextmanager
+def census() -> Iterator["Kept"]:
+    """Count, while this is open, every tensor that comes to be in the process as kept by a trial.
+
+    Nothing else may be made meanwhile.
+    """
+    before = _weak(storages(_all_tensors()))
+    gc.freeze()  # a collection need not go through all that is there
+    try:
+        yield Kept(before)
+    finally:
+        gc.unfreeze()
+
+
+def global_names(function: FunctionType) -> list[str]:
+    """Return the globals that a function's code names, and the code inside it; a library's none."""
+    names: set[str] = set()
+    codes = [] if of_library(function) else [function.__code__]
+    while codes:
+        code = codes.pop()
+        names.update(code.co_names)
+        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
+    return sorted(names & function.__globals__.keys())
+
+
+def of_library(holder: object) -> bool:
+    """Tell whether a function, a class or a module's dictionary belongs to a library."""
+    name: object = ""
+    if isinstance(holder, HOLDERS):
+        name = getattr(holder, "__module__", "")
+    elif isinstance(holder, dict) and "__spec__" in holder:
+        name = holder.get("__name__")
+    return str(name or "").partition(".")[0] in LIBRARIES
+
+
+class Kept:
+    """Finds what is kept between steps and is none of what a step is known to need.
+
+    That is: tensors that roots lead to; storages that an earlier step left behind, of which
+    autograd alone may hold some; and in a ``census`` tensors that are new, wherever they are held.
+    """
+
+    def __init__(self, before: dict[int, weakref.ref[Storage]] | None = None) -> None:
+        self._before = before
+        self._ours: dict[int, weakref.ref[Storage]] = {}
+        self._left: list[weakref.ref[Storage]] = []
+
+    def fresh(self) -> "Kept":
+        """Return one for another trial in the same census."""
+        return Kept(self._before)
+
+    def disregard(self, tensors: Iterable[Tensor]) -> None:
+        """Leave out tensors that the harness itself keeps."""
+        self._ours |= _weak(storages(tensors))
+
+    def left_behind(self, found: Iterable[Storage]) -> None:
+        """Be told what a step left behind; it is held weakly."""
+        self._left = [weakref.ref(storage) for storage in found]
+
+    def find(self, roots: Iterable[object], known: Iterable[Tensor]) -> Storages:
+        """Return what is kept now.
+
+        Args:
+            roots: a method, a model.
+            known: tensors whose storages are something else: weights, the batch.
+        """
+        found = storages(tensors_in(walk(*roots)))
+        if self._left:
+            gc.collect()  # what waits to be collected is kept by nobody
+        left = (reference() for reference in self._left)
+        found |= {_key(storage): storage for storage in left if storage is not None}
+        if self._before is not None:
+            found |= _newcomers(self._before, found)
+        others = storages(known)
+        return {
+            key: storage
+            for key, storage in found.items()
+            if key not in others and not _is(self._ours.get(key), storage)
+        }
+
+
+def owners(model: nn.Module) -> dict[int, str]:
+    """Return the names of modules that have tensors in plain attributes, by storage."""
+    found: dict[int, str] = {}
+    for name, module in model.named_modules():
+        own = [leaf for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
+        found |= dict.fromkeys(storages(own), name)
+    return found
+
+
+def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
+    """Return storages of the process that were not there before and are not found yet."""
+    new: Storages = {}
+    for tensor in _all_tensors():
+        for key, storage in storages([tensor]).items():
+            known = key in found or key in new or _is(before.get(key), storage)
+            if not known and not _is_a_library_s(tensor):
+                new[key] = storage
+    return new
+
+
+def _all_tensors() -> list[Tensor]:
+    """Return every tensor that Python knows; types are asked, since objects may answer anything."""
+    gc.collect()
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+
+
+def _is_a_library_s(tensor: Tensor) -> bool:
+    """Tell whether a function, a class or a module of a library holds a tensor, or its cache."""
+    holders = gc.get_referrers(tensor)
+    holders += [r for h in holders if isinstance(h, tuple | list | dict) for r in gc.get_referrers(h)]
+    return any(map(of_library, holders))
+
+
+def _held_by(thing: object) -> list[Any]:
+    """Return what an object holds on to directly."""
+    if isinstance(thing, FakeTensor):
+        return []  # it leads to the mode that made it
+    if isinstance(thing, type):
+        return [] if of_library(thing) else [*vars(thing).values(), *thing.__bases__]
+    if isinstance(thing, FunctionType):
+        named = [thing.__globals__[name] for name in global_names(thing)]
+        held = thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)
+        return [*held, *named]
+    held = gc.get_referents(thing)
+    if isinstance(thing, Tensor) and thing.is_leaf:
+        held.append(thing.grad)
+    return held
+
+
+def _storage(tensor: Tensor) -> Storage | None:
+    """Return what is behind a tensor; ``None`` where that is in other tensors, or none."""
+    if is_traceable_wrapper_subclass(tensor):
+        return None
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # sparse, opaque
+        return None
+
+
+def _key(storage: Storage) -> int:
+    key: int = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
+    return key
+
+
+def _weak(found: Storages) -> dict[int, weakref.ref[Storage]]:
+    return {key: weakref.ref(storage) for key, storage in found.items()}
+
+
+def _is(reference: weakref.ref[Storage] | None, storage: Storage) -> bool:
+    return reference is not None and reference() is storage
