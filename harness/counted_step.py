@@ -30,7 +30,7 @@ class CountedStep:
         held_after_forward: bytes of saved activations when a backward pass began.
         held_by_module: the same by the module that made them.
         left_behind: bytes alive after the step less those alive before it.
-        alive_after: bytes alive after the step.
+        leaves: whether the step made something that is kept after it.
         timeline: bytes after each operator.
         loss: of the step; ``None`` of one without numbers.
     """
@@ -43,7 +43,7 @@ class CountedStep:
     held_after_forward: int
     held_by_module: dict[str, int]
     left_behind: int
-    alive_after: int
+    leaves: bool
     timeline: Timeline
     loss: float | None
 
@@ -81,8 +81,8 @@ def counted_step(
         with _watched_gradients(live, job):
             loss = optimizer_step(job, *batch, enter_phase=enter)
         _watch_optimizer(live, job)  # the first step has made it
-        job.kept.left_behind(live.keep_rest(loss))
-        after = live.now - live.size_of(loss)
+        leaves = job.kept.left_behind(live.keep_rest(loss))
+        left = live.now - before - live.size_of(loss)
         modules, held = live.at_peak(), live.held_by_owner()
     return CountedStep(
         peak=live.peak,
@@ -92,8 +92,8 @@ def counted_step(
         peak_operator=live.peak_operator,
         held_after_forward=sum(held.values()),
         held_by_module=held,
-        left_behind=after - before,
-        alive_after=after,
+        left_behind=left,
+        leaves=leaves,
         timeline=live.timeline,
         loss=None if isinstance(loss, FakeTensor) else loss.item(),
     )

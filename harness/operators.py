@@ -14,4 +14,5 @@ def is_composite(operator: Any) -> bool:
     inference mode it does not. ``operator.decompose`` does it then.
     """
     name: str = operator.name()
-    return torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")  # noqa: SLF001 - torch offers no other
+    known = operator.namespace != "prim"  # those ask something of a tensor
+    return known and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")  # noqa: SLF001 - torch offers no other

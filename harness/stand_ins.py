@@ -65,8 +65,10 @@ def stand_ins(*roots: object) -> Iterator[list[Tensor]]:
     """
     made = StandIns()
     undo = [put_back for thing in list(walk(*roots)) for put_back in _replaced(thing, made)]
+    originals = made.originals()
+    del made  # a stand-in lives as long as what it stands for would
     try:
-        yield made.originals()
+        yield originals
     finally:
         for put_back in reversed(undo):
             put_back()

@@ -19,6 +19,7 @@ from harness.conformance.subject import (
 )
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
+from harness.meters.kept import Kept
 from harness.method import Composed, Method, apply
 
 ROUNDING = 1e-5  # fp32 noise between two orders of the same sums
@@ -144,6 +145,7 @@ def _slope(
 def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     """Between forward and backward fewer bytes are alive than under 'full', where promised.
 
+    What is kept from step to step is among them, but for parameters and buffers.
     Examined on a CPU, and so not of a method that is made for other devices.
     """
     method = subject.method()
@@ -158,11 +160,19 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
 
 
 def _held_bytes(method: Method) -> int:
-    batch = tiny_batch()
+    """Return what is held in a second step, of which the first may keep something."""
+    batch, kept = tiny_batch(), Kept()
     model = method.prepare(tiny_model())
+    known = [*model.parameters(), *model.buffers(), *batch]
     with LiveBytes() as live:
-        live.watch([*model.parameters(), *batch], Category.INPUTS)
+        live.watch(known, Category.INPUTS)
+        loss_of(model, batch).backward()
+        model.zero_grad()
+        kept.left_behind(live.keep_rest())
+    with LiveBytes() as live:
+        live.watch(known, Category.INPUTS)
         start = live.now
+        live.watch(kept.find([method, model], known).values(), Category.KEPT)
         loss = loss_of(model, batch)  # keeps the graph alive while we read
         held: int = live.now - start
     del loss

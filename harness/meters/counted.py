@@ -107,9 +107,9 @@ class LiveBytes(TorchDispatchMode):
 
     def watch(self, held: Iterable[Tensor | Storage], category: Category, owner: str = "") -> None:
         """Count what was made before the mode was entered, or say what seen ones are for."""
-        for storage in map(_storage_of, held):
-            if self._counts(storage):
-                self._track(storage, owner).category = category
+        for one in held:
+            if self._counts(one):
+                self._track(_storage_of(one), owner).category = category
 
     def enter_phase(self, phase: str) -> None:
         """Note that ``forward``, ``backward`` or ``optimizer`` begins."""
@@ -173,7 +173,8 @@ class LiveBytes(TorchDispatchMode):
         return -(-_storage_of(held).nbytes() // self._grain) * self._grain
 
     def _counts(self, held: Tensor | Storage) -> bool:
-        return self._device in {None, held.device.type}
+        # The storage of a tensor without numbers does not tell which device it stands for.
+        return self._device is None or held.device.type in {self._device, "meta"}
 
     def _track(self, storage: Storage, owner: str) -> Life:
         key, size = _key(storage), self.size_of(storage)

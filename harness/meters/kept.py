@@ -121,9 +121,10 @@ class Kept:
         """Leave out tensors that the harness itself keeps."""
         self._ours |= _weak(storages(tensors))
 
-    def left_behind(self, found: Iterable[Storage]) -> None:
-        """Be told what a step left behind; it is held weakly."""
+    def left_behind(self, found: Iterable[Storage]) -> bool:
+        """Be told what a step left behind, held weakly; return whether that is anything."""
         self._left = [weakref.ref(storage) for storage in found]
+        return bool(self._left)
 
     def find(self, roots: Iterable[object], known: Iterable[Tensor]) -> Storages:
         """Return what is kept now.
@@ -159,12 +160,23 @@ def owners(model: nn.Module) -> dict[int, str]:
 def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
     """Return storages of the process that were not there before and are not found yet."""
     new: Storages = {}
+    for reference in _strange(before, found):
+        tensor = reference()
+        if tensor is not None and not _is_a_library_s(tensor):
+            new |= storages([tensor])
+    return new
+
+
+def _strange(
+    before: dict[int, weakref.ref[Storage]], found: Storages
+) -> list[weakref.ref[Tensor]]:
+    """Return tensors, weakly, whose storages are neither known nor found."""
+    strange: dict[int, weakref.ref[Tensor]] = {}
     for tensor in _all_tensors():
         for key, storage in storages([tensor]).items():
-            known = key in found or key in new or _is(before.get(key), storage)
-            if not known and not _is_a_library_s(tensor):
-                new[key] = storage
-    return new
+            if key not in found and not _is(before.get(key), storage):
+                strange[key] = weakref.ref(tensor)
+    return list(strange.values())
 
 
 def _all_tensors() -> list[Tensor]:
@@ -175,9 +187,11 @@ def _all_tensors() -> list[Tensor]:
 
 def _is_a_library_s(tensor: Tensor) -> bool:
     """Tell whether a function, a class or a module of a library holds a tensor, or its cache."""
-    holders = gc.get_referrers(tensor)
-    holders += [r for h in holders if isinstance(h, tuple | list | dict) for r in gc.get_referrers(h)]
-    return any(map(of_library, holders))
+    near = gc.get_referrers(tensor)
+    holds = (gc.get_referrers(holder) for holder in near if isinstance(holder, tuple | list | dict))
+    found = any(map(of_library, near)) or any(of_library(far) for some in holds for far in some)
+    near.clear()  # lists of referrers may refer to each other
+    return found
 
 
 def _held_by(thing: object) -> list[Any]:

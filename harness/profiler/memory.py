@@ -123,6 +123,8 @@ def _add_events(
 ) -> None:
     """Read the CPU allocator's events: its peak, and whose blocks made it."""
     allocated = _peak_by_events(job, batch)
+    if steady.leaves:
+        counted_step(job, batch)  # shows what the step before has left behind
     held_again = total_bytes(job.between_steps(batch))
     found = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
     reading.measurements["peak_allocated_bytes"] = allocated
