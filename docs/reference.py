@@ -24,7 +24,7 @@ LONG = 40  # characters of a default, beyond which it is told in words
 WIDTH = 76  # characters that a page shows without scrolling
 PYTHON = (
     ("harness", "harness/__init__.py", ("profile",)),
-    ("harness.own_step", "harness/own_step.py", ("StepProfile",)),
+    ("harness.step_profile", "harness/step_profile.py", ("StepProfile",)),
     ("methods", "methods/__init__.py", ("names", "find", "load")),
     ("harness.method", "harness/method.py", ("Method", "Unsupported", "Kind")),
     (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from harness.own_step import StepProfile
+    from harness.step_profile import StepProfile
 
 
 def profile(

@@ -10,8 +10,10 @@ from torch._dynamo.exc import FailOnRecompileLimitHit
 from torch._dynamo.exc import Unsupported as GraphBreak
 from torch._dynamo.utils import get_compilation_metrics
 
+from harness.events import cpu_profile
 from harness.method import Method, Unsupported
 
+COMPILED_REGION = "Torch-Compiled Region"  # begins the event that torch puts around compiled code
 LINES_OF_A_REASON = 2  # what torch could not do, and its explanation; hints and traces follow
 
 
@@ -97,6 +99,19 @@ def _require_compiler(model: nn.Module) -> None:
 
 def _compile_seconds() -> float:
     return sum((found.duration_us or 0) for found in get_compilation_metrics()) / 1e6
+
+
+def runs_compiled(action: Callable[[], object]) -> bool:
+    """Run ``action`` and tell whether any of it is code that ``torch.compile`` made.
+
+    Within somebody else's profile that cannot be told, and is taken for no.
+    """
+    if torch._C._autograd._profiler_enabled():  # noqa: SLF001 - torch's own check
+        action()
+        return False
+    with cpu_profile() as profiler:
+        action()
+    return any(event.name.startswith(COMPILED_REGION) for event in profiler.events() or ())
 
 
 def why_not_compiled(error: Exception) -> str | None:

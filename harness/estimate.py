@@ -121,12 +121,12 @@ def _add_flops(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None
     """Run a fake step, which makes the optimizer's state and what is kept from then on."""
     with StepFlops() as flops:
         counted_step(job, batch, enter_phase=flops.enter_phase)
-    reading.measurements["forward_flop"] = flops.by_phase["forward"]
+    forward = flops.by_phase["forward"]
+    reading.measurements["forward_flop"] = forward
     reading.measurements["step_flop"] = sum(flops.by_phase.values())
     reading.notes.extend(flops.overlooked())
-    if "forward_macs" in reading.measurements:
-        macs = reading.measurements["forward_macs"]
-        reading.notes.extend(disagreement(flops.by_phase["forward"], macs))
+    if isinstance(macs := reading.measurements.get("forward_macs"), int):
+        reading.notes.extend(disagreement(forward, macs))
 
 
 def _add_memory(reading: Reading, job: Job, batch: tuple[Tensor, Tensor]) -> None:

@@ -15,4 +15,6 @@ def is_composite(operator: Any) -> bool:
     """
     name: str = operator.name()
     known = operator.namespace != "prim"  # those ask something of a tensor
-    return known and torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")  # noqa: SLF001 - torch offers no other
+    return known and torch._C._dispatch_has_kernel_for_dispatch_key(
+        name, "CompositeImplicitAutograd"
+    )  # noqa: SLF001 - torch offers no other

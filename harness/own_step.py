@@ -1,101 +1,37 @@
 """The meters around a training step of one's own: any model, any loop, nothing else needed."""
 
-import html
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from statistics import median
-from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
+from harness.compiled import runs_compiled
 from harness.errors import BadInput
 from harness.meters.clock import seconds_each
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
+from harness.meters.kept import Kept, census
+from harness.own_tensors import OwnTensors
 from harness.owner import Owner
-from reports import units
-from reports.palette import CATEGORY_COLOURS
+from harness.step_profile import StepProfile
 
 REPEATS = 5
-SHOWN = 5  # modules in a drawing
-
-
-@dataclass(frozen=True)
-class StepProfile:
-    """What a step of one's own costs; draws itself in a notebook.
-
-    Attributes:
-        peak_counted_bytes: the most bytes of tensors alive at once, as in ``METRICS``.
-        held_after_forward_bytes: saved activations when the backward pass began.
-        at_peak_bytes: the peak by category.
-        by_module_bytes: saved activations when the backward pass began by module, largest first.
-        forward_flop: FLOPs before the backward pass, 2 per multiply-add.
-        step_flop: FLOPs of the whole step.
-        step_seconds: of each timed repetition, with no meter attached.
-    """
-
-    peak_counted_bytes: int
-    held_after_forward_bytes: int
-    at_peak_bytes: dict[str, int]
-    by_module_bytes: dict[str, int]
-    forward_flop: int
-    step_flop: int
-    step_seconds: tuple[float, ...]
-
-    def rows(self) -> list[tuple[str, str]]:
-        """Return what there is to say in words, scaled and rounded."""
-        seconds = self.step_seconds
-        spread = f"{units.milliseconds(min(seconds))} to {units.milliseconds(max(seconds))}"
-        said = [
-            ("peak memory (counted)", f"{units.mebibytes(self.peak_counted_bytes)} MiB"),
-            ("held after forward", f"{units.mebibytes(self.held_after_forward_bytes)} MiB"),
-            ("FLOPs of the forward pass", f"{units.gigaflop(self.forward_flop)} GFLOP"),
-            ("FLOPs of the step", f"{units.gigaflop(self.step_flop)} GFLOP"),
-            (f"time of the step (median of {len(seconds)})", f"{median(seconds) * 1e3:,.1f} ms"),
-            ("fastest to slowest", f"{spread} ms"),
-        ]
-        said += [
-            (f"at the peak: {category.replace('_', ' ')}", f"{units.mebibytes(size)} MiB")
-            for category, size in self.at_peak_bytes.items()
-            if size
-        ]
-        largest = list(self.by_module_bytes.items())[:SHOWN]
-        said += [(f"saved by {name}", f"{units.mebibytes(size)} MiB") for name, size in largest]
-        return said
-
-    def __str__(self) -> str:
-        """Return a line for each number."""
-        return "\n".join(f"{name}: {what}" for name, what in self.rows())
-
-    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's protocol
-        """Show the same lines at IPython's prompt."""
-        printer.text(str(self))
-
-    def _repr_html_(self) -> str:
-        """Return a bar of the peak's categories and its legend over a table, for notebooks."""
-        total = max(1, self.peak_counted_bytes)
-        parts = legend = ""
-        for category, size in self.at_peak_bytes.items():
-            colour, name = f"background:{CATEGORY_COLOURS[category]}", category.replace("_", " ")
-            if size:
-                parts += f'<div style="width:{100 * size / total:.2f}%;{colour}"></div>'
-                square = f'<span style="display:inline-block;width:.8em;height:.8em;{colour}">'
-                legend += f"{square}</span> {name} &nbsp; "
-        bar = f'<div style="display:flex;height:1.2em;max-width:40em">{parts}</div>{legend}'
-        body = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:right'>{html.escape(what)}</td></tr>"
-            for name, what in self.rows()
-        )
-        return f"{bar}<table>{body}</table>"
+NOT_COUNTED = (
+    "some of the step is compiled, and under the meters it runs uncompiled: its memory cannot be "
+    "counted, and FLOPs are those of the uncompiled step"
+)
+Step = Callable[[], object]
 
 
 def profile_step(
     model: nn.Module,
-    step: Callable[[], object],
+    step: Step,
     optimizer: torch.optim.Optimizer | None = None,
     repeats: int = REPEATS,
 ) -> StepProfile:
@@ -105,76 +41,132 @@ def profile_step(
     under each meter, once to warm up and then against the clock, with nothing attached.
 
     Args:
-        model: whose parameters and modules are told apart.
-        step: does one whole training step: forward, backward, optimizer.
-        optimizer: the one the step uses, so that its state has a category of its own.
+        model: whose modules are told apart.
+        step: does one whole step: forward; and, if it trains, backward and optimizer.
+        optimizer: one whose state counts though no step of it is seen to run; those that run are
+            found.
         repeats: timed runs.
 
     Raises:
-        BadInput: the step is not to be called, or trains nothing.
+        BadInput: the model is none, the step is not to be called, or there are no repetitions.
     """
+    _check(model, step, repeats)
+    with census() as kept:
+        with _steps_of_optimizers() as running:
+            step()
+        used = dict.fromkeys([*([optimizer] if optimizer else []), *running.seen])
+        own = OwnTensors(model, step, tuple(used))
+        live = _counted(own, kept)
+        flops = _flops(model, step)
+    compiled = runs_compiled(step)
+    seconds = tuple(seconds_each(step, repeats, _wait(model)))
+    forward, whole = flops.by_phase["forward"], sum(flops.by_phase.values())
+    notes = tuple(flops.overlooked())
+    if compiled:
+        return StepProfile(None, None, {}, {}, forward, whole, seconds, (NOT_COUNTED, *notes))
+    kinds: Counter[str] = Counter()
+    for sizes in live.at_peak().values():
+        kinds.update({str(category): size for category, size in sizes.items()})
+    saved = Counter({name or "no module": size for name, size in live.held_by_owner().items()})
+    return StepProfile(
+        peak_counted_bytes=live.peak,
+        held_after_forward_bytes=saved.total(),
+        at_peak_bytes={str(category): kinds[str(category)] for category in Category},
+        by_module_bytes=dict(saved.most_common()),
+        forward_flop=forward,
+        step_flop=whole,
+        step_seconds=seconds,
+        notes=notes,
+    )
+
+
+def _check(model: object, step: object, repeats: int) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model must be a torch module, got {type(model).__name__}")
     if not callable(step):
         raise BadInput(f"step must be a function without arguments, got {type(step).__name__}")
     if repeats < 1:
         raise BadInput(f"repeats {repeats} must be at least 1")
-    step()
-    live = _counted(model, step, optimizer)
-    kinds: Counter[str] = Counter()
-    for sizes in live.at_peak().values():
-        kinds.update({str(category): size for category, size in sizes.items()})
-    saved = Counter({name or "no module": size for name, size in live.held_by_owner.items()})
-    flops = _flops(model, step)
-    step()
-    return StepProfile(
-        peak_counted_bytes=live.peak,
-        held_after_forward_bytes=live.held_after_forward,
-        at_peak_bytes={str(category): kinds[str(category)] for category in Category},
-        by_module_bytes=dict(saved.most_common()),
-        forward_flop=flops.by_phase["forward"],
-        step_flop=sum(flops.by_phase.values()),
-        step_seconds=tuple(seconds_each(step, repeats, _wait(model))),
-    )
+
+
+class _Running:
+    """Which optimizers run, and have run."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.optim.Optimizer] = []
+        self.depth = 0
+
+    def begin(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Be told that a step of one begins."""
+        self.seen.append(optimizer)
+        self.depth += 1
+
+    def end(self, *_: object) -> None:
+        """Be told that it is done."""
+        self.depth -= 1
+
+
+@contextmanager
+def _steps_of_optimizers() -> Iterator[_Running]:
+    """Watch every optimizer of torch's kind in this process."""
+    running = _Running()
+    with ExitStack() as stack:
+        for handle in (
+            register_optimizer_step_pre_hook(running.begin),
+            register_optimizer_step_post_hook(running.end),
+        ):
+            stack.callback(handle.remove)
+        yield running
 
 
 class _Phases:
-    """Notices from autograd itself when a backward pass begins, and tells a meter."""
+    """Notices where forward pass, backward pass and optimizer begin, and tells a meter.
 
-    def __init__(self, owner: Owner, meter: LiveBytes | StepFlops | None = None) -> None:
-        self.owner, self.meter = owner, meter
-        self.backward = False
+    In a backward pass is what autograd runs; an optimizer's is what its step runs, unless that
+    runs modules; all else is forward.
+    """
+
+    def __init__(self, owner: Owner, running: _Running) -> None:
+        self._owner, self._running = owner, running
+        self._phase = "forward"
+        self.meter: LiveBytes | StepFlops | None = None
 
     def now(self) -> str:
-        """Return the module that runs; on the way, note where the backward pass begins."""
-        inside = torch._C._current_graph_task_id() != -1  # noqa: SLF001 - torch offers no other
-        if inside and not self.backward and self.meter is not None:
-            self.meter.enter_phase("backward")
-        self.backward = self.backward or inside
-        return self.owner.now()
+        """Return the module that runs; on the way, note the phase."""
+        name = self._owner.now()
+        phase = self._found()
+        if phase != self._phase and self.meter is not None:
+            self.meter.enter_phase(phase)
+        self._phase = phase
+        return name
+
+    def _found(self) -> str:
+        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - torch offers no other
+            return "backward"
+        return "optimizer" if self._running.depth and not self._owner.running() else "forward"
 
 
-def _counted(
-    model: nn.Module, step: Callable[[], object], optimizer: torch.optim.Optimizer | None
-) -> LiveBytes:
-    with Owner(model) as owner:
-        phases = _Phases(owner)
-        live = LiveBytes(phases.now)
+@contextmanager
+def _phases(model: nn.Module) -> Iterator[_Phases]:
+    with Owner(model) as owner, _steps_of_optimizers() as running:
+        yield _Phases(owner, running)
+
+
+def _counted(own: OwnTensors, kept: Kept) -> LiveBytes:
+    with _phases(own.model) as phases:
+        live = LiveBytes(phases.now, reads=Category.INPUTS)
         with live:
             phases.meter = live
-            for name, parameter in model.named_parameters():
-                live.watch([parameter], Category.WEIGHTS, name.rpartition(".")[0])
-                if parameter.grad is not None:
-                    live.watch([parameter.grad], Category.GRADIENTS, name.rpartition(".")[0])
-            live.watch(model.buffers(), Category.BUFFERS)
-            for state in optimizer.state.values() if optimizer else ():
-                kept = [value for value in state.values() if isinstance(value, torch.Tensor)]
-                live.watch(kept, Category.OPTIMIZER)
-            with _watched_gradients(model, live):
-                step()
+            own.watch(live, kept)
+            with _watched_gradients(own, live):
+                own.step()
+            own.watch_again(live)
+            live.keep_rest()
     return live
 
 
 @contextmanager
-def _watched_gradients(model: nn.Module, live: LiveBytes) -> Iterator[None]:
+def _watched_gradients(own: OwnTensors, live: LiveBytes) -> Iterator[None]:
     """Say what a gradient is for as soon as autograd has put it into its place."""
 
     def watch(parameter: torch.Tensor) -> None:
@@ -182,16 +174,14 @@ def _watched_gradients(model: nn.Module, live: LiveBytes) -> Iterator[None]:
             live.watch([parameter.grad], Category.GRADIENTS)
 
     with ExitStack() as stack:
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                handle = parameter.register_post_accumulate_grad_hook(watch)
-                stack.callback(handle.remove)
+        for parameter in own.trained():
+            handle = parameter.register_post_accumulate_grad_hook(watch)
+            stack.callback(handle.remove)
         yield
 
 
-def _flops(model: nn.Module, step: Callable[[], object]) -> StepFlops:
-    with Owner(model) as owner:
-        phases = _Phases(owner)
+def _flops(model: nn.Module, step: Step) -> StepFlops:
+    with _phases(model) as phases:
         flops = StepFlops(phases.now)
         phases.meter = flops
         with flops:

@@ -1,7 +1,6 @@
 """Peak of the CPU allocator and what operators took for themselves, from the allocator's events."""
 
 import itertools
-import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -10,14 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import profile, record_function
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from harness.events import cpu_profile
 from harness.operators import is_composite
-
-# Kineto reads this when its library starts; without it a CPU-only run prints error lines.
-os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 MARK, FREED = "bsrbench operator ", "bsrbench freed "
 
@@ -59,18 +56,12 @@ def allocator_rise(action: Callable[[], object], frees: Frees | None = None) -> 
         action: may free nothing that it did not allocate, but for what ``frees`` announces.
         frees: as above; none by default.
     """
-    return events_of(action, frees)[0]
-
-
-def events_of(action: Callable[[], object], frees: Frees | None = None) -> tuple[int, set[str]]:
-    """Return that rise, and the names of all events in the profile."""
     with (
         frees or Frees(),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+        cpu_profile(memory=True) as profiler,
     ):
         action()
-    rise = max(_levels(_in_order(profiler)))
-    return rise, {event.name() for event in _results(profiler).events()}
+    return max(_levels(_in_order(profiler)))
 
 
 @dataclass(frozen=True)
@@ -123,7 +114,7 @@ def workspaces(action: Callable[[], object], frees: Frees | None = None) -> Work
     """
     with (
         frees or Frees(),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+        cpu_profile(memory=True) as profiler,
         _Marks() as marks,
     ):
         action()

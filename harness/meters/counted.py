@@ -47,6 +47,7 @@ class Life:
     in_forward: bool
     ended: int | None = None
     held: bool = False
+    if_read: Category | None = None  # what it is for instead, should an operator read it
 
     def kind(self) -> Category:
         """Return what it was for, as far as its life shows by now."""
@@ -103,6 +104,7 @@ class LiveBytes(TorchDispatchMode):
         self._entered = self._moment = self._peak_moment = 0
         self._lives: list[Life] = []
         self._alive: dict[int, tuple[weakref.finalize[Any, Any], Life]] = {}
+        self._ignored: dict[int, Storage] = {}
         self._begun: list[list[Life]] = []  # what was there as each backward pass began
 
     def watch(self, held: Iterable[Tensor | Storage], category: Category, owner: str = "") -> None:
@@ -110,6 +112,22 @@ class LiveBytes(TorchDispatchMode):
         for one in held:
             if self._counts(one):
                 self._track(_storage_of(one), owner).category = category
+
+    def watch_rest(self, storage: Storage, owner: str, if_read: Category | None) -> None:
+        """Count a storage as kept, if nobody has said yet that it is there.
+
+        Args:
+            storage: what is there.
+            owner: the module that has it.
+            if_read: what it is for instead, should an operator read it; where ``reads`` is set.
+        """
+        if self._counts(storage) and _key(storage) not in self._alive:
+            life = self._track(storage, owner)
+            life.category, life.if_read = Category.KEPT, if_read
+
+    def ignore(self, held: Iterable[Storage]) -> None:
+        """Leave storages out, whatever is done with them."""
+        self._ignored |= {_key(storage): storage for storage in held}
 
     def enter_phase(self, phase: str) -> None:
         """Note that ``forward``, ``backward`` or ``optimizer`` begins."""
@@ -146,7 +164,7 @@ class LiveBytes(TorchDispatchMode):
             for life in begun:
                 if life.category is None:
                     each[-1][life.owner] += life.size
-        return dict(max(each, key=Counter.total))
+        return dict(max(each, key=lambda by_owner: by_owner.total()))
 
     def peak_place(self) -> dict[str, str]:
         """Return phase, module and operator that made the peak."""
@@ -173,6 +191,8 @@ class LiveBytes(TorchDispatchMode):
         return -(-_storage_of(held).nbytes() // self._grain) * self._grain
 
     def _counts(self, held: Tensor | Storage) -> bool:
+        if self._ignored and _key(_storage_of(held)) in self._ignored:
+            return False
         # The storage of a tensor without numbers does not tell which device it stands for.
         return self._device is None or held.device.type in {self._device, "meta"}
 
@@ -204,7 +224,10 @@ class LiveBytes(TorchDispatchMode):
     def _read(self, tensor: Tensor) -> None:
         """Count a storage that is read, and that nobody made, from the beginning on."""
         storage = tensor.untyped_storage()
-        if self._counts(tensor) and _key(storage) not in self._alive:
+        if _key(storage) in self._alive:
+            _, life = self._alive[_key(storage)]
+            life.category = life.if_read or life.category
+        elif self._counts(tensor):
             size = self.size_of(storage)
             self._begin(storage, Life(size, 0, "", self._reads, in_forward=False))
             self.peak += size

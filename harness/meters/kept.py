@@ -167,9 +167,7 @@ def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Stor
     return new
 
 
-def _strange(
-    before: dict[int, weakref.ref[Storage]], found: Storages
-) -> list[weakref.ref[Tensor]]:
+def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[weakref.ref[Tensor]]:
     """Return tensors, weakly, whose storages are neither known nor found."""
     strange: dict[int, weakref.ref[Tensor]] = {}
     for tensor in _all_tensors():
@@ -202,12 +200,10 @@ def _held_by(thing: object) -> list[Any]:
         return [] if of_library(thing) else [*vars(thing).values(), *thing.__bases__]
     if isinstance(thing, FunctionType):
         named = [thing.__globals__[name] for name in global_names(thing)]
-        held = thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)
-        return [*held, *named]
+        own = thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)
+        return [*own, *named]
     held = gc.get_referents(thing)
-    if isinstance(thing, Tensor) and thing.is_leaf:
-        held.append(thing.grad)
-    return held
+    return [*held, thing.grad] if isinstance(thing, Tensor) and thing.is_leaf else held
 
 
 def _storage(tensor: Tensor) -> Storage | None:

@@ -46,7 +46,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> Reading:
         reading.measurements["tokens_after_block"] = tokens[: len(watchers)]
     else:
         reading.missing["tokens_after_block"] = "the model has no transformer blocks that we know"
-    _add_macs(reading, job)
+    _add_macs(reading, job, flops.by_phase["forward"])
     return replace(reading, attention_kernel=attention_kernel(job, batch[0]))
 
 
@@ -62,7 +62,7 @@ def _detail(flops: StepFlops) -> dict[str, Any]:
     }
 
 
-def _add_macs(reading: Reading, job: Job) -> None:
+def _add_macs(reading: Reading, job: Job, flop: int) -> None:
     """Let fvcore count the forward pass too, and compare."""
     side, passes = job.preprocess.side, images_of_passes(job.spec.workload)
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
@@ -78,7 +78,7 @@ def _add_macs(reading: Reading, job: Job) -> None:
         "by_module": macs.by_module,
         "uncounted_calls": macs.uncounted,
     }
-    reading.notes.extend(disagreement(reading.measurements["forward_flop"], macs.total))
+    reading.notes.extend(disagreement(flop, macs.total))
 
 
 def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:

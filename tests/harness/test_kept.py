@@ -172,10 +172,13 @@ def test_what_is_kept_is_counted_allocated_and_estimated(way, plain):
     assert predicted["peak_estimated_bytes"] == found["peak_counted_bytes"]
     assert {name: predicted[name] for name in parts} == parts
     assert step_cost(spec, loads(way)).peak_bytes == found["peak_counted_bytes"]
-    assert abs(
-        allocated_pass(spec, loads(way)).measurements["peak_allocated_bytes"]
-        - found["peak_allocated_bytes"]
-    ) <= SCALARS_BYTES
+    assert (
+        abs(
+            allocated_pass(spec, loads(way)).measurements["peak_allocated_bytes"]
+            - found["peak_allocated_bytes"]
+        )
+        <= SCALARS_BYTES
+    )
 
 
 def test_the_module_that_keeps_it_is_named(plain):

@@ -14,6 +14,7 @@ from harness.meters import clock, process
 from harness.meters.allocated import allocator_rise
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
+from harness.meters.kept import storages, total_bytes
 from harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
 from methods import load
 from methods.parts import compressed
@@ -75,7 +76,7 @@ def test_counted_counts_a_storage_once_however_it_is_seen():
         live.watch([x, same, x[5:]], Category.INPUTS)
 
         assert live.now == 4000
-    assert storage_bytes([x, same, x[5:]]) == 4000
+    assert total_bytes(storages([x, same, x[5:]])) == 4000
 
 
 def test_counted_counts_one_device_where_it_is_told_to():

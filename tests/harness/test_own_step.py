@@ -1,22 +1,49 @@
 """The meters around a step of one's own agree with those around the program's."""
 
+import gc
+from contextlib import nullcontext
+from dataclasses import replace
 from io import StringIO
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import AveragedModel
+from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.utils.data import DataLoader, TensorDataset
 
+import methods
 from harness import profile
+from harness.counted_step import counted_step
 from harness.errors import BadInput
 from harness.meters.flops import StepFlops
+from harness.profiler import flop_pass
+from harness.profiler.step import job_and_batch
 from reports.palette import CATEGORY_COLOURS
+
+MIB = 2**20
+MANY = 50 * MIB
+
+
+def many():
+    return torch.zeros(MANY, dtype=torch.uint8)
+
+
+def bytes_of(tensors):
+    return sum(tensor.nbytes for tensor in tensors)
+
+
+def same(found, other):
+    """Compare what does not depend on luck: all but the times."""
+    return replace(found, step_seconds=()) == replace(other, step_seconds=())
 
 
 @pytest.fixture
 def own(make_vit, batch):
-    """Return a model, an optimizer and a step as people write them."""
-    model = make_vit()
+    """Return a model of two blocks, an optimizer and a step as people write them."""
+    model = make_vit(depth=2)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 
     def step():
@@ -27,18 +54,332 @@ def own(make_vit, batch):
     return model, optimizer, step
 
 
-def test_categories_add_up_and_known_ones_are_exact(own):
+def test_categories_add_up_and_known_ones_are_exact(own, batch):
     """Weights, gradients and momentum are as many bytes each."""
     model, optimizer, step = own
     found = profile(model, step, optimizer)
-    weights = sum(4 * p.numel() for p in model.parameters())
+    weights = bytes_of(model.parameters())
 
     assert sum(found.at_peak_bytes.values()) == found.peak_counted_bytes
     assert found.at_peak_bytes["weights"] == weights
     assert found.at_peak_bytes["optimizer"] == weights
+    assert found.at_peak_bytes["inputs"] == bytes_of(batch)
+    assert found.at_peak_bytes["kept"] == 0
     assert found.held_after_forward_bytes > 0
-    assert any(name.startswith("blocks.11") for name in found.by_module_bytes)
+    assert any(name.startswith("blocks.1.") for name in found.by_module_bytes)
     assert len(found.step_seconds) == 5
+    assert found.notes == ()
+
+
+# The share of the loss and its gradient, a number each: a trial says that a backward pass begins
+# before it makes them, and autograd begins after.
+BETWEEN_PASSES = 2 * 4
+
+
+@pytest.mark.parametrize("micro_batch", [None, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_trial_s_step_has_the_numbers_of_the_trial(micro_batch, optimizer, make_spec):
+    """A whole step, and one that accumulates gradients over two passes."""
+    spec = make_spec(micro_batch=micro_batch, optimizer=optimizer)
+    job, (images, labels) = job_and_batch(spec, methods.load)
+    size = micro_batch or len(labels)
+
+    def step():
+        total = torch.zeros(())
+        for part, targets in zip(images.split(size), labels.split(size), strict=True):
+            loss = cross_entropy(job.model(part), targets)
+            share = len(targets) / len(labels)
+            (loss * share).backward()
+            total += loss.detach() * share
+            del loss
+        job.optimizers[0].step()
+        job.optimizers[0].zero_grad()
+
+    found = profile(job.model, step)
+    steady = counted_step(job, (images, labels))
+    read = flop_pass(spec, methods.load).measurements
+
+    steady.categories["saved_activations"] += BETWEEN_PASSES
+    steady.categories["temporaries"] -= BETWEEN_PASSES
+    assert found.at_peak_bytes == steady.categories
+    assert found.peak_counted_bytes == steady.peak
+    assert found.held_after_forward_bytes == steady.held_after_forward + BETWEEN_PASSES
+    assert (found.forward_flop, found.step_flop) == (read["forward_flop"], read["step_flop"])
+
+
+def test_an_optimizer_that_is_not_named_is_found(own):
+    model, optimizer, step = own
+
+    assert same(profile(model, step, repeats=1), profile(model, step, optimizer, repeats=1))
+
+
+def test_several_passes_are_forward_passes_each(own, batch):
+    """Of four micro-batches the work is that of the whole batch, and a quarter is held."""
+    model, optimizer, step = own
+
+    def in_parts():
+        optimizer.zero_grad()
+        for images, labels in zip(batch[0].split(4), batch[1].split(4), strict=True):
+            (cross_entropy(model(images), labels) / 4).backward()
+        optimizer.step()
+
+    whole, parts = profile(model, step, repeats=1), profile(model, in_parts, repeats=1)
+
+    assert parts.forward_flop == whole.forward_flop
+    assert parts.step_flop == whole.step_flop
+    assert parts.held_after_forward_bytes == pytest.approx(
+        whole.held_after_forward_bytes / 4, rel=0.01
+    )
+
+
+def test_an_optimizer_s_products_are_no_forward_pass(own, batch):
+    """A step like Muon's multiplies matrices of 32 x 32: 2 x 32 ^ 3 FLOP in each of 2 blocks."""
+
+    class Multiplies(torch.optim.SGD):
+        @torch.no_grad()
+        def step(self, closure=None):
+            for group in self.param_groups:
+                for parameter in group["params"]:
+                    if parameter.shape == (32, 32):
+                        parameter.grad @ parameter.grad
+            return super().step(closure)
+
+    model, _, step = own
+    plain = profile(model, step, repeats=1)
+    optimizer = Multiplies(model.parameters(), lr=1e-3, momentum=0.9)
+
+    def multiplying():
+        optimizer.zero_grad()
+        cross_entropy(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+
+    found = profile(model, multiplying, repeats=1)
+
+    assert found.forward_flop == plain.forward_flop
+    assert found.step_flop - plain.step_flop == 2 * 2 * 32**3
+
+
+@pytest.mark.parametrize("mode", [nullcontext, torch.no_grad, torch.inference_mode])
+def test_evaluation_has_flops_and_bytes_in_every_mode(mode, own, batch):
+    """Those of the forward pass of training, and no backward pass."""
+    model, _, step = own
+    training = profile(model, step, repeats=1)
+
+    def evaluate():
+        with mode():
+            model.eval()(batch[0])
+
+    found, watched = profile(model, evaluate, repeats=1), profile(model, evaluate, repeats=1)
+
+    assert found.forward_flop == found.step_flop == training.forward_flop
+    assert found.held_after_forward_bytes == 0
+    assert found.at_peak_bytes["weights"] == bytes_of(model.parameters())
+    assert same(found, watched)
+
+
+def test_inference_mode_needs_as_many_bytes_as_no_grad(own, batch):
+    """Operators that are made of others are taken apart: what lies between is seen."""
+    model, _, _ = own
+    peaks = []
+    for mode in (torch.no_grad, torch.inference_mode):
+
+        def evaluate(mode=mode):
+            with mode():
+                model.eval()(batch[0])
+
+        peaks.append(profile(model, evaluate, repeats=1).peak_counted_bytes)
+
+    assert peaks[0] == peaks[1]
+
+
+def test_another_model_in_the_step_counts_with_its_weights(own, make_vit, batch):
+    """A teacher's forward pass is a second one, and its weights are weights."""
+    model, optimizer, step = own
+    teacher = make_vit(depth=2).requires_grad_(requires_grad=False)
+
+    def distilled():
+        optimizer.zero_grad()
+        with torch.no_grad():
+            targets = teacher(batch[0]).softmax(-1)
+        cross_entropy(model(batch[0]), targets).backward()
+        optimizer.step()
+
+    alone, both = profile(model, step, repeats=1), profile(model, distilled, repeats=1)
+
+    assert both.at_peak_bytes["weights"] == 2 * alone.at_peak_bytes["weights"]
+    assert both.forward_flop == 2 * alone.forward_flop
+
+
+def test_steps_within_steps_count_together(own):
+    """One that calls another twice does its work twice, and needs no more memory."""
+    model, _, step = own
+
+    def twice():
+        step()
+        step()
+
+    once, both = profile(model, step, repeats=1), profile(model, twice, repeats=1)
+
+    assert (both.forward_flop, both.step_flop) == (2 * once.forward_flop, 2 * once.step_flop)
+    assert both.peak_counted_bytes == once.peak_counted_bytes
+
+
+def test_a_step_may_profile_another(own):
+    model, _, step = own
+    inner = []
+
+    def outer():
+        inner.append(profile(model, step, repeats=1))
+
+    profile(model, outer, repeats=1)
+
+    assert all(same(found, profile(model, step, repeats=1)) for found in inner)
+
+
+@pytest.mark.parametrize("calls", range(5))
+def test_a_step_that_raises_leaves_nothing_behind(calls, own):
+    """In whichever of its runs it does, the error is the step's own."""
+    model, _, step = own
+    before = _hooks(model)
+    done = []
+
+    def fails():
+        if len(done) == calls:
+            model.blocks[1].register_forward_hook(_raise)
+        done.append(None)
+        step()
+
+    with pytest.raises(ZeroDivisionError, match="a test"):
+        profile(model, fails, repeats=1)
+    model.blocks[1]._forward_hooks.clear()
+
+    assert before == _hooks(model)
+    assert _get_current_dispatch_mode() is None
+    assert gc.get_freeze_count() == 0
+
+
+def _raise(*_):
+    raise ZeroDivisionError("a test")
+
+
+def _hooks(model):
+    return [
+        (len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()
+    ] + [len(parameter._post_accumulate_grad_hooks or ()) for parameter in model.parameters()]
+
+
+KEEPERS = {
+    "an attribute of the model": lambda model, _: setattr(model, "memory", many()),
+    "a list in the step": lambda _, held: held.append(many()),
+    "a dictionary in a list in the step": lambda _, held: held.append({"deep": many()}),
+}
+
+
+@pytest.mark.parametrize("way", KEEPERS)
+def test_memory_that_is_kept_is_seen(way, own):
+    model, optimizer, step = own
+    held = []
+
+    def holding():
+        return step(), len(held)
+
+    plain = profile(model, holding, optimizer, repeats=1)
+    KEEPERS[way](model, held)
+    found = profile(model, holding, optimizer, repeats=1)
+
+    assert found.at_peak_bytes["kept"] == MANY
+    assert found.peak_counted_bytes == plain.peak_counted_bytes + MANY
+    assert "at the peak: kept: 50.0 MiB" in str(found)
+
+
+def test_memory_that_the_first_run_of_a_step_leaves_is_seen(own):
+    model, optimizer, step = own
+
+    def holding():
+        if not hasattr(holding, "memory"):
+            holding.memory = many()
+        step()
+
+    assert profile(model, holding, optimizer, repeats=1).at_peak_bytes["kept"] == MANY
+
+
+def test_what_a_step_reads_beside_the_model_are_its_inputs(own, batch):
+    """Of all images in one tensor those of a batch are cut out: the whole is there."""
+    model, optimizer, _ = own
+    images = torch.randn(64, 3, 32, 32)
+
+    def step():
+        optimizer.zero_grad()
+        cross_entropy(model(images[:16]), batch[1]).backward()
+        optimizer.step()
+
+    inputs = profile(model, step, repeats=1).at_peak_bytes["inputs"]
+
+    assert inputs == images.nbytes + batch[1].nbytes
+
+
+@pytest.mark.parametrize("loader", [False, True])
+def test_a_data_set_is_no_part_of_a_step(loader, own):
+    """It is there anyhow; a batch that is made of it is."""
+    model, optimizer, _ = own
+    images = TensorDataset(torch.zeros(6400, 3, 32, 32), torch.zeros(6400, dtype=torch.int64))
+    loaded = iter(DataLoader(images, batch_size=16)) if loader else None
+
+    def step():
+        optimizer.zero_grad()
+        pixels, labels = next(loaded) if loader else images[:16]
+        cross_entropy(model(pixels), labels).backward()
+        optimizer.step()
+
+    found = profile(model, step, optimizer, repeats=1)
+
+    assert found.at_peak_bytes["inputs"] + found.at_peak_bytes["kept"] == 0
+    assert found.peak_counted_bytes < 8 * MIB  # all images are 75 MiB
+
+
+def test_averaged_weights_are_weights(own):
+    model, optimizer, step = own
+    averaged = AveragedModel(model)
+
+    def averaging():
+        step()
+        averaged.update_parameters(model)
+
+    found = profile(model, averaging, optimizer, repeats=1)
+
+    assert found.at_peak_bytes["weights"] == 2 * bytes_of(model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # dynamo asks for it
+@pytest.mark.parametrize("compiled", ["the model", "in place", "the loss", "the optimizer"])
+def test_a_compiled_step_has_no_eager_bytes(compiled, own, batch):
+    """Time is that of the compiled step, and under meters another would run."""
+    model, optimizer, step = own
+    plain = profile(model, step, repeats=1)
+    torch.compiler.reset()
+    parts = {"model": model, "loss": cross_entropy, "step": optimizer.step}
+    if compiled == "in place":
+        model.compile(backend="aot_eager")
+    elif compiled == "the model":
+        parts["model"] = torch.compile(model, backend="aot_eager")
+    elif compiled == "the loss":
+        parts["loss"] = torch.compile(cross_entropy, backend="aot_eager")
+    else:
+        parts["step"] = torch.compile(optimizer.step, backend="aot_eager")
+
+    def whole():
+        optimizer.zero_grad()
+        parts["loss"](parts["model"](batch[0]), batch[1]).backward()
+        parts["step"]()
+
+    found = profile(parts["model"], whole, optimizer, repeats=1)
+
+    assert found.peak_counted_bytes is found.held_after_forward_bytes is None
+    assert found.at_peak_bytes == found.by_module_bytes == {}
+    assert (found.forward_flop, found.step_flop) == (plain.forward_flop, plain.step_flop)
+    assert "peak memory (counted): not counted" in str(found)
+    assert "note: some of the step is compiled" in str(found)
+    assert "<table>" in found._repr_html_()
 
 
 def test_flops_are_split_where_the_backward_pass_begins(own, batch):
@@ -49,6 +390,14 @@ def test_flops_are_split_where_the_backward_pass_begins(own, batch):
 
     assert found.forward_flop == flops.by_phase["forward"]
     assert found.step_flop == pytest.approx(3 * found.forward_flop, rel=0.05)
+
+
+def test_it_runs_nine_times(own):
+    model, _, step = own
+    runs = []
+    profile(model, lambda: runs.append(step()))
+
+    assert len(runs) == 9
 
 
 def test_it_draws_itself(own):
@@ -75,3 +424,5 @@ def test_what_is_no_step_is_said(own):
         profile(own[0], 3)
     with pytest.raises(BadInput, match="at least 1"):
         profile(own[0], own[2], repeats=0)
+    with pytest.raises(BadInput, match="a torch module, got SGD"):
+        profile(own[1], own[2])
