@@ -40,9 +40,11 @@ MEMORY: dict[str, Metric] = {
     "peak_counted_bytes": Metric(
         "B",
         "lower",
-        "Peak of the bytes of all live tensor storages, each storage once, from watching storages "
-        f"being made and freed by operators during {MEASURED_AT}. Memory that one operator takes "
-        "inside itself and gives back is not seen.",
+        "Peak of the bytes of the tensor storages that are alive at once on the trial's device "
+        f"during {MEASURED_AT}, each storage once: weights, buffers, the optimizer's state, the "
+        "batch, what the method, the model or a module keeps from step to step, and whatever "
+        "operators make, as they make and free it. Not in it: what an operator takes inside itself "
+        "and gives back, what other threads make, and what is no tensor of torch's.",
     ),
     **{
         f"{category}_at_peak_bytes": Metric(
@@ -70,8 +72,11 @@ MEMORY: dict[str, Metric] = {
         "B",
         "lower",
         "Peak of the device allocator: on the CPU the rise shown by the allocator's own events "
-        "on top of the tensors alive before the step, on CUDA max_memory_allocated, during "
-        f"{MEASURED_AT}. Operators' inner workspaces are in it.",
+        "on top of the tensors alive before the step, those that are counted, on CUDA "
+        f"max_memory_allocated, during {MEASURED_AT}. Operators' inner workspaces are in it; on "
+        "the CPU what other threads allocate is not. It may be reached at another moment than the "
+        "counted peak: on the CPU the tensors counted at its own moment and workspace_bytes make "
+        "it up but for 1 % (more is noted), and peak_counted_bytes and workspace_bytes need not.",
     ),
     "peak_reserved_bytes": Metric(
         "B",
@@ -124,10 +129,11 @@ METRICS: dict[str, Metric] = {
     "forward_flop": Metric(
         "FLOP",
         "lower",
-        "Floating-point operations of the forward passes of one training step of one batch, of "
-        "several tasks one batch each, 2 per multiply-add, of matrix products, convolutions and "
-        "attention, fused kernels included, of experts those that run; element-wise work is not "
-        "counted.",
+        "Floating-point operations of the forward passes of the first training step of a trial, "
+        "of one batch, of several tasks one batch each, 2 per multiply-add, of matrix products, "
+        "convolutions and attention, fused kernels included, of experts those that run; "
+        "element-wise work is not counted. A method that changes from step to step is where its "
+        "schedule starts.",
     ),
     "forward_macs": Metric(
         "MAC",
@@ -140,9 +146,8 @@ METRICS: dict[str, Metric] = {
     "step_flop": Metric(
         "FLOP",
         "lower",
-        "The same for the whole optimizer step of one batch as it ran: forward, backward with "
-        "what it recomputes, optimizer. Both are those of the uncompiled step where it is "
-        "compiled.",
+        "The same for the whole of that first step as it ran: forward, backward with what it "
+        "recomputes, optimizer. Both are those of the uncompiled step where it is compiled.",
     ),
     "step_seconds": Metric(
         "s",
@@ -195,7 +200,8 @@ METRICS: dict[str, Metric] = {
     "tokens_after_block": Metric(
         "tokens",
         "none",
-        "Tokens each block passes on, class token included, as observed in a training step.",
+        "Tokens each block passes on, class token included, as observed in the first training "
+        "step, where a schedule of tokens starts.",
         samples=True,
     ),
     "accuracy_top1": Metric(

@@ -197,3 +197,19 @@ def test_the_table_of_speeds_is_the_committed_one():
     page = rows_of((ROOT / "docs" / "explanation" / "speed.md").read_text())
 
     assert page == rows_of((ROOT / "results" / "microbench" / "report.md").read_text())
+
+
+def test_the_page_on_memory_says_how_far_the_columns_are_apart():
+    """Counted plus workspace over allocated, of all records that have the three."""
+    names = ("peak_counted_bytes", "workspace_bytes", "peak_allocated_bytes")
+    found = []
+    for path in (ROOT / "results").glob("*/records/*.json"):
+        numbers = [json.loads(path.read_text())["measurements"].get(name) for name in names]
+        if None not in numbers:
+            found.append((numbers[0] + numbers[1]) / numbers[2] - 1)
+    far = [share for share in found if abs(share) > 0.01]
+    page = (ROOT / "docs" / "explanation" / "memory.md").read_text()
+
+    assert min(far) > 0
+    assert f"In {len(far)} of the {len(found)} records" in page
+    assert f"by up to {100 * max(far):.1f} %" in page
