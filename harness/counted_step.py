@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor
 
+from harness.kept import owners
 from harness.meters.counted import Category, LiveBytes, Timeline
-from harness.meters.kept import owners
 from harness.owner import OF_NO_MODULE, Owner
 from harness.record import Value
 from harness.training import Job, optimizer_step

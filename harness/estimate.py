@@ -18,9 +18,9 @@ from harness.fake_step import (
     on_cuda,
     why_unpredictable,
 )
+from harness.kept import Kept, census
 from harness.meters.attention import attention_kernel
 from harness.meters.flops import StepFlops
-from harness.meters.kept import Kept, census
 from harness.meters.macs import disagreement, forward_macs
 from harness.method import Method, Unsupported, apply
 from harness.reading import Reading

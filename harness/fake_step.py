@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import (
 
 from harness.devices import torch_device
 from harness.devices.cpu import Cpu
+from harness.kept import Kept
 from harness.meters.counted import CUDA_BLOCK_BYTES
-from harness.meters.kept import Kept
 from harness.method import Method
 from harness.spec import TrialSpec, Workload
 from harness.stand_ins import stand_ins

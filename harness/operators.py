@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+_HAS_KERNEL = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001 - torch offers no other
+
 
 @functools.cache
 def is_composite(operator: Any) -> bool:
@@ -13,8 +15,7 @@ def is_composite(operator: Any) -> bool:
     Where gradients may be wanted torch takes such operators apart before any mode sees them; in
     inference mode it does not. ``operator.decompose`` does it then.
     """
-    name: str = operator.name()
-    known = operator.namespace != "prim"  # those ask something of a tensor
-    return known and torch._C._dispatch_has_kernel_for_dispatch_key(
-        name, "CompositeImplicitAutograd"
-    )  # noqa: SLF001 - torch offers no other
+    if operator.namespace == "prim":  # asks something of a tensor
+        return False
+    known: bool = _HAS_KERNEL(operator.name(), "CompositeImplicitAutograd")
+    return known

@@ -13,10 +13,10 @@ from torch.optim.optimizer import (
 
 from harness.compiled import runs_compiled
 from harness.errors import BadInput
+from harness.kept import Kept, census
 from harness.meters.clock import seconds_each
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
-from harness.meters.kept import Kept, census
 from harness.own_tensors import OwnTensors
 from harness.owner import Owner
 from harness.step_profile import StepProfile

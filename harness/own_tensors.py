@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.utils import data
 from torch.utils._pytree import tree_leaves
 
+from harness.kept import Kept, owners, storages, tensors_in, walk
 from harness.meters.counted import Category, LiveBytes
-from harness.meters.kept import Kept, owners, storages, tensors_in, walk
 
 # What lies in these is there whether or not a step is done. The iterators have no public name.
 DATA = (data.Dataset, data.DataLoader, data.Sampler, data.dataloader._BaseDataLoaderIter)  # noqa: SLF001

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from harness.meters.kept import global_names, of_library, storages, walk
+from harness.kept import global_names, of_library, storages, walk
 
 Undo = Callable[[], object]
 

@@ -15,8 +15,8 @@ from harness.fake_step import (
     grain_of,
     why_unpredictable,
 )
+from harness.kept import Kept, census
 from harness.meters.flops import StepFlops
-from harness.meters.kept import Kept, census
 from harness.method import Unsupported
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, preprocessing

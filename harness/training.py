@@ -17,7 +17,7 @@ from harness.checkpoint import Checkpoint, Progress
 from harness.compiled import CompiledForward, require_compiles
 from harness.devices import Device, open_device
 from harness.errors import BadInput
-from harness.meters.kept import Kept, Storages, storages
+from harness.kept import Kept, Storages, storages
 from harness.method import Method, apply
 from harness.optimizer import make_optimizers
 from harness.recipe import Training

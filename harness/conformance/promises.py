@@ -17,9 +17,9 @@ from harness.conformance.subject import (
     tiny_model,
     trained,
 )
+from harness.kept import Kept
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
-from harness.meters.kept import Kept
 from harness.method import Composed, Method, apply
 
 ROUNDING = 1e-5  # fp32 noise between two orders of the same sums

@@ -158,13 +158,14 @@ class LiveBytes(TorchDispatchMode):
 
         Of several passes it is the one with the most.
         """
-        each: list[Counter[str]] = [Counter()]
+        most: Counter[str] = Counter()
         for begun in self._begun:
-            each.append(Counter())
+            held: Counter[str] = Counter()
             for life in begun:
                 if life.category is None:
-                    each[-1][life.owner] += life.size
-        return dict(max(each, key=lambda by_owner: by_owner.total()))
+                    held[life.owner] += life.size
+            most = max(most, held, key=lambda sizes: sum(sizes.values()))
+        return dict(most)
 
     def peak_place(self) -> dict[str, str]:
         """Return phase, module and operator that made the peak."""

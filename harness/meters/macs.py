@@ -60,12 +60,11 @@ def forward_macs(model: nn.Module, image: Tensor, passes: Sequence[int] = (1,)) 
 
 def disagreement(flop: int, macs: int) -> list[str]:
     """Return a note if the multiply-adds of forward passes are not half of their FLOPs."""
-    if flop == 2 * macs:
-        return []
-    return [
+    note = (
         f"two counters disagree about the forward pass: {flop} FLOP while it ran, and {macs} "
         f"multiply-adds from its trace, which would be {2 * macs}"
-    ]
+    )
+    return [] if flop == 2 * macs else [note]
 
 
 def _of_passes(one: Macs, two: Macs, passes: Sequence[int]) -> Macs:

@@ -3,9 +3,9 @@
 from torch import Tensor
 
 from harness.counted_step import CountedStep, at_peak_metrics, counted_step, packed
+from harness.kept import Kept, census, total_bytes
 from harness.meters.allocated import Frees, Workspaces, allocator_rise, workspaces
 from harness.meters.counted import CUDA_BLOCK_BYTES, Category
-from harness.meters.kept import Kept, census, total_bytes
 from harness.profiler.step import job_and_batch, require_finite
 from harness.reading import Reading
 from harness.spec import TrialSpec

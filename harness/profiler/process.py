@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from harness.devices import open_device
 from harness.errors import Unreadable
+from harness.kept import total_bytes
 from harness.meters import process
-from harness.meters.kept import total_bytes
 from harness.profiler.step import job_and_batch
 from harness.reading import Reading
 from harness.spec import TrialSpec

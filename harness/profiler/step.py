@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from harness.meters.kept import Kept
+from harness.kept import Kept
 from harness.spec import TrialSpec
 from harness.training import Diverged, Job, Loader, begin, set_learning_rate, training_step
 

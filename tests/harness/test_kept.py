@@ -12,7 +12,6 @@ from harness.conformance.promises import holds_less_than_full_fine_tuning
 from harness.conformance.subject import BrokenPromise, Subject
 from harness.counted_step import counted_step
 from harness.estimate import predict
-from harness.meters.kept import Kept, census, storages, tensors_in, total_bytes, walk
 from harness.method import Kind, Method
 from harness.profiler import allocated_pass, memory_pass
 from harness.profiler.step import job_and_batch

@@ -10,11 +10,11 @@ from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from harness.estimate import predict
+from harness.kept import storages, total_bytes
 from harness.meters import clock, process
 from harness.meters.allocated import allocator_rise
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
-from harness.meters.kept import storages, total_bytes
 from harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
 from methods import load
 from methods.parts import compressed
