@@ -23,7 +23,7 @@ LIBRARIES = sys.stdlib_module_names | {
     *("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "numpy", "fvcore"),
     *("pytest", "_pytest", "IPython", "ipykernel"),
 }
-OPAQUE = (str, bytes, int, float, complex, ModuleType, CodeType, FrameType)
+OPAQUE = (ModuleType, CodeType, FrameType)
 HOLDERS = (FunctionType, type, functools._lru_cache_wrapper)  # noqa: SLF001 - functools names it nowhere else
 
 
@@ -39,11 +39,11 @@ def total_bytes(found: Storages) -> int:
 
 
 def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
-    """Yield what objects hold on to, at first or second hand: the roots, then whatever they lead to.
+    """Yield objects, and whatever they hold on to, at first or second hand.
 
     Gone through are attributes, containers, closures, hooks, default arguments, generators, and of
-    functions and classes that are no library's also the globals that their code names. Modules in
-    Python's sense are not entered.
+    functions and classes that are no library's also the globals that their code names, in their own
+    module and in others that it names. Else modules, in Python's sense, are not entered.
 
     Args:
         roots: where to start.
@@ -58,7 +58,7 @@ def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
         seen[id(thing)] = thing
         yield thing
         if not isinstance(thing, closed):
-            ahead.extend(_held_by(thing))
+            ahead.extend(filter(gc.is_tracked, _held_by(thing)))  # what is not holds nothing
 
 
 def tensors_in(things: Iterable[object]) -> list[Tensor]:
@@ -80,15 +80,26 @@ def census() -> Iterator["Kept"]:
         gc.unfreeze()
 
 
-def global_names(function: FunctionType) -> list[str]:
-    """Return the globals that a function's code names, and the code inside it; a library's none."""
-    names: set[str] = set()
-    codes = [] if of_library(function) else [function.__code__]
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        codes += [constant for constant in code.co_consts if isinstance(constant, CodeType)]
-    return sorted(names & function.__globals__.keys())
+def named_globals(function: FunctionType) -> list[tuple[dict[str, Any], str]]:
+    """Return the globals that a function's code names, and the code inside it.
+
+    Returns:
+        The dictionary of a module and a name in it: of the function's own module, and of others
+        that are named, too. Of a library's function there are none.
+    """
+    if of_library(function):
+        return []
+    names = _names(function.__code__)
+    own = function.__globals__
+    found = [vars(m) for m in map(sys.modules.get, names) if isinstance(m, ModuleType)]
+    found += [vars(own[n]) for n in names if isinstance(own.get(n), ModuleType)]
+    others = [module for module in found if not of_library(module)]
+    return [(module, name) for module in (own, *others) for name in sorted(names & module.keys())]
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return {*code.co_names, *(name for part in inner for name in _names(part))}
 
 
 def of_library(holder: object) -> bool:
@@ -199,7 +210,7 @@ def _held_by(thing: object) -> list[Any]:
     if isinstance(thing, type):
         return [] if of_library(thing) else [*vars(thing).values(), *thing.__bases__]
     if isinstance(thing, FunctionType):
-        named = [thing.__globals__[name] for name in global_names(thing)]
+        named = [module[name] for module, name in named_globals(thing)]
         own = thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)
         return [*own, *named]
     held = gc.get_referents(thing)

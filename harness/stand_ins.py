@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
-from harness.kept import global_names, of_library, storages, walk
+from harness.kept import named_globals, of_library, storages, walk
 
 Undo = Callable[[], object]
 
@@ -87,8 +87,9 @@ def _replaced(thing: object, made: StandIns) -> list[Undo]:
     if isinstance(thing, list | deque):
         return _exchanged(list(enumerate(thing)), thing.__setitem__, made)
     if isinstance(thing, FunctionType):
-        named = {name: thing.__globals__[name] for name in global_names(thing)}
-        return _exchanged(list(named.items()), thing.__globals__.__setitem__, made)
+        named = named_globals(thing)
+        each = (_exchanged([(n, m[n])], m.__setitem__, made) for m, n in named)
+        return [put_back for undo in each for put_back in undo]
     found = thing if isinstance(thing, dict) else getattr(thing, "__dict__", None)
     items = list(found.items()) if isinstance(found, dict) else []
     return _exchanged(items, cast("Any", found).__setitem__, made) if items else []

@@ -1,7 +1,9 @@
 """Memory that somebody keeps from step to step, wherever it lies, is in every number of bytes."""
 
+import sys
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from harness.conformance.promises import holds_less_than_full_fine_tuning
 from harness.conformance.subject import BrokenPromise, Subject
 from harness.counted_step import counted_step
 from harness.estimate import predict
+from harness.kept import Kept, census, storages, tensors_in, total_bytes, walk
 from harness.method import Kind, Method
 from harness.profiler import allocated_pass, memory_pass
 from harness.profiler.step import job_and_batch
@@ -29,6 +32,7 @@ def many():
 
 
 CACHE = {}
+ELSEWHERE = "bsrbench_tests_elsewhere"
 
 
 @lru_cache
@@ -78,6 +82,11 @@ def in_a_module_s_cache(_, __):
     CACHE.setdefault("found", [many()])
 
 
+def in_another_module_s_cache(_, __):
+    sys.modules[ELSEWHERE] = ModuleType(ELSEWHERE)
+    sys.modules[ELSEWHERE].STORE = {"found": [many()]}
+
+
 def in_a_cached_function(_, __):
     cached(MANY)
 
@@ -107,6 +116,7 @@ WAYS = {
     "a closure that is read": read_by_a_closure,
     "a module's cache": in_a_module_s_cache,
     "a cached function": in_a_cached_function,
+    "another module's cache": in_another_module_s_cache,
     "a view beside the weights themselves": beside_weights,
     "an attribute from the first step on": of_a_block(Remembers, anew=False),
     "an attribute that each step replaces": of_a_block(Remembers, anew=True),
@@ -211,3 +221,84 @@ def test_the_promise_to_hold_less_than_full_fine_tuning_counts_it(way):
             holds_less_than_full_fine_tuning(subject)
     else:
         holds_less_than_full_fine_tuning(subject)
+
+
+def test_a_walk_goes_through_whatever_python_holds_things_in(monkeypatch):
+    """Each way leads to one tensor of another length."""
+
+    class Holder:
+        shared = torch.zeros(2)
+        __slots__ = ("own",)
+
+        def method(self):
+            return self.own
+
+    holder = Holder()
+    holder.own = torch.zeros(3)
+    enclosed, default, late, hook = (torch.zeros(length) for length in (4, 5, 6, 12))
+
+    def function(x=default):
+        return x, enclosed, (lambda: CACHE)
+
+    def generator(held=late):
+        yield held
+
+    CACHE["deep"] = (torch.zeros(7), {8: [torch.zeros(8)]})
+    monkeypatch.setitem(sys.modules, ELSEWHERE, ModuleType(ELSEWHERE))
+    sys.modules[ELSEWHERE].STORE = [torch.zeros(9)]
+    hooked = nn.Linear(1, 10, bias=False)
+    hooked.weight.grad = torch.zeros(10, 1)
+    hooked.register_forward_hook(partial(function, torch.zeros(11)))
+    hooked.weight.register_hook(lambda gradient, held=hook: gradient + held)
+    roots = [holder.method, generator(), hooked, SimpleNamespace(own=torch.zeros(13)), elsewhere]
+
+    lengths = sorted(len(tensor) for tensor in tensors_in(walk(*roots)))
+
+    assert lengths == [*range(2, 10), 10, 10, 11, 12, 13]
+
+
+def elsewhere():
+    """Name what another module holds; nobody calls it."""
+    import bsrbench_tests_elsewhere  # noqa: PLC0415 - it is made by a test
+
+    return bsrbench_tests_elsewhere.STORE
+
+
+def test_a_walk_leads_into_no_library_s_globals_and_no_closed_type():
+    held = SimpleNamespace(own=torch.zeros(1))
+
+    assert tensors_in(walk(torch.nn.functional.linear, torch.optim.SGD, sys)) == []
+    assert tensors_in(walk({"held": held}, closed=(SimpleNamespace,))) == []
+
+
+def test_a_census_has_what_is_new_and_alive_wherever_it_is():
+    """A generator that runs holds it, to which nothing leads; what a library makes is its own."""
+    old = torch.zeros(1)
+
+    def holds():
+        held = torch.zeros(2)
+        yield held.numel()
+
+    with census() as kept:
+        running, new = holds(), torch.zeros(3)
+        next(running)
+        cycle = [torch.zeros(4)]
+        cycle.append(cycle)
+        del cycle
+        of_library = ModuleType("peft.made_up")
+        vars(of_library)["__spec__"] = None
+        of_library.DEFAULT = torch.zeros(5)
+        found = kept.find([], [new])
+
+    assert total_bytes(found) == 2 * 4
+    assert len(old) == 1
+
+
+def test_what_a_step_left_behind_is_kept_until_it_dies():
+    kept, left = Kept(), torch.zeros(3)
+    kept.left_behind(storages([left]).values())
+
+    assert total_bytes(kept.find([], [])) == 3 * 4
+    assert kept.find([], [left]) == {}
+    del left
+    assert kept.find([], []) == {}
