@@ -23,6 +23,7 @@ LABELS = [
     'mine (name="full*")',
     "late [learning rate 0.1]",
     "late [learning rate 0.2]",
+    'mine (name="full, too")',  # which the label of another row matches as a pattern
 ]
 
 
@@ -42,7 +43,7 @@ def rows():
         ("late", [6, 7]),
         ("full*", [0, 1]),
         ("*micro-batch*", [1]),
-        ("*", list(range(8))),
+        ("*", list(range(9))),
         ('bsr+int8 (bsr={"trained…3, 4], "drop_at": []})', [4]),
         ("head", []),
         ("ful", []),
