@@ -67,10 +67,7 @@ def _group(
     classes = ", ".join(sorted({f"`{row['class']}`" for row in members}))
     counted = "1 model" if len(members) == 1 else f"{len(members)} models"
     heading = f"## {'All methods' if not refused else f'{len(works)} methods'}, {counted}"
-    if not refused:
-        said = [f"Of {classes}. Every method works."]
-    else:
-        said = [f"Of {classes}. {', '.join(works)} work."]
-        said += [f"- Not {', '.join(names)}: {meanings[key]}." for key, names in refused.items()]
+    what = f"{', '.join(works)} work" if refused else "every method works"
+    lines = [f"- {', '.join(names)}: {meanings[key]}." for key, names in sorted(refused.items())]
     names = ", ".join(f"`{row['model']}`" for row in members)
-    return [heading, said[0], *(["\n".join(said[1:])] if said[1:] else []), names]
+    return [heading, f"Of {classes}; {what}.", *(["\n".join(lines)] if lines else []), names]

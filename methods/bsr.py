@@ -26,16 +26,17 @@ KEEP_RATES = (0.3, 0.5, 0.7)
 class BlockSelectiveReprogramming(Method):
     """Train a few whole blocks, the final norm and the head; drop half the tokens thrice.
 
-    Stores the activations of trained blocks, and of frozen blocks above the first trained one
-    what the gradient needs to pass; tokens that were dropped cost nothing afterwards, but the
-    fusing keeps a copy of them. In trained blocks GELU's output is computed again from its input
-    instead of being stored: that changes no number. Mixtures of experts in trained blocks train
-    with their gates, and store neither that nor what the experts make. Approximates nothing in the
-    backward pass, but the function trained is another one, in evaluation too. Does not save the
-    forward pass before the first dropping. Follows the official code: dropping happens after the
-    attention and its residual addition, the extra token carries the raw attention as weights with
-    their gradient, and takes part in later ranking. Tokens of equal attention stay in their order,
-    which the paper leaves open. The last block never drops, even if it is named.
+    Stores the activations of trained blocks, and of frozen blocks above the first trained one what
+    the gradient needs to pass; tokens that were dropped cost nothing afterwards, but the fusing
+    keeps a copy of them. In trained blocks GELU's output is computed again from its input instead
+    of being stored: that changes no number; gated MLPs store what they store. Mixtures of experts
+    in trained blocks train with their gates, and store neither that nor what the experts make.
+    Approximates nothing in the backward pass, but the function trained is another one, in
+    evaluation too. Does not save the forward pass before the first dropping. Follows the official
+    code: dropping happens after the attention and its residual addition, the extra token carries
+    the raw attention as weights with their gradient, and takes part in later ranking. Tokens of
+    equal attention stay in their order, which the paper leaves open. The last block never drops,
+    even if it is named.
 
     Attributes:
         trained_blocks: blocks that train whole, counted from 0; the paper: (3, 7, 11) of 12.

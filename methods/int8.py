@@ -30,13 +30,15 @@ class EightBitActivations(Method):
     from these codes, for the sums of its rows, which it reads, must fit them. A place has one range
     per group of channels, one group a head: as in Mesa a running one, minimum and width decaying by
     0.9, updated before it is used; the first is the first tensor's own. What lies outside is
-    clamped at both ends (Mesa's kernel lets it wrap at the upper). Ranges are part of the state
-    dict. A mixture of experts keeps its input once and GELU's input, by one range a group for all
-    experts. Approximates gradients by stochastic rounding of what they are computed from; noise is
-    the fraction of a sum of one number a token and one a channel, drawn at every call. Does not
-    save weights, gradients, optimizer state, the statistics of LayerNorm, the head or the patch
-    embedding. The paper's models have explicit attention and keep the softmax's input, too, though
-    no formula needs it; here it is not kept.
+    clamped at both ends (Mesa's kernel lets it wrap at the upper). A group with a number that is
+    not finite is read as NaN, as a step that a gradient scaler skips, and leaves its range as it
+    was. Ranges are part of the state dict. A mixture of experts keeps its input once and GELU's
+    input, by one range a group for all experts. Approximates gradients by stochastic rounding of
+    what they are computed from; noise is the fraction of a sum of one number a token and one a
+    channel, drawn at every call. Does not save weights, gradients, optimizer state, the statistics
+    of LayerNorm, the head or the patch embedding; what RMSNorm and the product in a gated MLP save
+    stays whole. The paper's models have explicit attention and keep the softmax's input, too,
+    though no formula needs it; here it is not kept.
 
     Attributes:
         bits: width of a code; only 8 is implemented, as in the paper.

@@ -22,13 +22,13 @@ class SparseActivations(Method):
     Stores, of each saved tensor and image, the 1 - ``ratio`` numbers of largest magnitude in fp16
     with one bit a number that says where they are: inputs of Linear (whose weight trains), of the
     blocks' LayerNorm and of LayerScale, queries, keys and values each, and the output of softmax,
-    for which attention is held whole in the forward pass. GELU's input is kept dense in fp16,
-    since zeros would lie where its derivative is steepest. Approximates gradients by those of the
-    pruned copies, which are biased; gradients of a Linear layer's input stay exact. Does not save
-    weights, gradients, optimizer state, the final norm, the head or the patch embedding, and costs
-    time to find the largest. The official code keeps at least so many (ties on top) and the
-    LayerNorms' values in fp32; here the number is fixed, of equals the first stay, and all are
-    fp16.
+    for which attention is held whole in the forward pass. GELU's input is kept dense in fp16, since
+    zeros would lie where its derivative is steepest. Approximates gradients by those of the pruned
+    copies, which are biased; gradients of a Linear layer's input stay exact. Does not save weights,
+    gradients, optimizer state, the final norm, the head, the patch embedding, or what RMSNorm and
+    the product in a gated MLP save, and costs time to find the largest. The official code keeps at
+    least so many (ties on top) and the LayerNorms' values in fp32; here the number is fixed, of
+    equals the first stay, and all are fp16.
 
     Attributes:
         ratio: share of the numbers left out, in [0, 1); the paper: 0.9 for CIFAR, Pets and CUB,

@@ -2,6 +2,8 @@
 
 import pytest
 import timm
+import torch
+from timm.layers import RmsNorm
 
 import methods
 from harness.method import Unsupported
@@ -32,6 +34,24 @@ def test_trains_norms_of_queries_and_keys_too(make_vit):
     prepared = methods.load("norm").prepare(make_vit(qk_norm=True))
 
     assert prepared.blocks[0].attn.q_norm.weight.requires_grad
+
+
+def test_trains_scales_of_rmsnorm_too(make_vit):
+    """2 in each of 12 blocks and one after them, 32 numbers each; the head 32 x 5 + 5."""
+    prepared = methods.load("norm").prepare(make_vit(norm_layer=RmsNorm))
+
+    assert 25 * 32 + 165 == sum(p.numel() for p in prepared.parameters() if p.requires_grad)
+
+
+def test_a_networks_batch_norms_stay_frozen():
+    """A small ResNet makes the tokens; 2 norms in each block and one after them train."""
+    with torch.device("meta"):
+        model = timm.create_model("vit_small_resnet26d_224", img_size=64, num_classes=10)
+    width, depth = model.embed_dim, len(model.blocks)
+    prepared = methods.load("norm").prepare(model)
+    expected = (2 * depth + 1) * 2 * width + 10 * width + 10
+
+    assert expected == sum(p.numel() for p in prepared.parameters() if p.requires_grad)
 
 
 def test_says_that_a_network_has_no_such_norm():

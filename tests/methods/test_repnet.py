@@ -1,9 +1,12 @@
 """New blocks beside frozen ones: the sum written out, with and without dropping."""
 
 import re
+from functools import partial
 
 import pytest
 import torch
+from timm.layers import GELUTanh
+from torch import nn
 from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 
@@ -108,6 +111,17 @@ def test_new_blocks_are_like_the_models_own_and_drawn_anew(make_vit):
     assert not torch.equal(model.blocks[1].side.attn.qkv.weight, side.attn.qkv.weight)
 
 
+@pytest.mark.parametrize("act", [GELUTanh, partial(nn.GELU, approximate="tanh"), nn.SiLU])
+@pytest.mark.parametrize("name", ["repnet", "ladder"])
+def test_new_blocks_have_the_models_own_activation(name, act, make_vit):
+    """A class alone would have lost that GELU is computed by tanh."""
+    model = methods.load(name).prepare(make_vit(act_layer=act))
+    new = model.blocks[2].side if name == "repnet" else model.branch.blocks[0]
+    x = torch.linspace(-3, 3, 61)
+
+    assert torch.equal(act()(x), new.mlp.act(x))
+
+
 def test_nothing_below_the_first_new_block_has_a_backward_pass(make_vit, batch):
     model = methods.load("repnet").prepare(make_vit())
     graphs = []
@@ -172,6 +186,13 @@ def test_what_came_before_would_not_see_the_new_blocks(make_vit):
 def test_the_default_blocks_are_for_twelve(make_vit):
     with pytest.raises(Unsupported, match="the default side_blocks is the paper's choice for 12"):
         methods.load("repnet").prepare(make_vit(depth=14))
+
+
+def test_blocks_that_were_named_are_no_default(make_vit):
+    """Those of BSR's paper are nobody's default here, where none drops."""
+    method = methods.load("repnet", side_blocks=[4, 13], drop_at=[3, 6, 9])
+
+    assert len(method.prepare(make_vit(depth=14)).blocks) == 14
 
 
 @pytest.mark.parametrize(

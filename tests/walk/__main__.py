@@ -11,9 +11,8 @@ from collections.abc import Iterable
 import click
 
 from harness.workload import models
-from tests.walk import listing, table
-from tests.walk.cells import EQUAL
-from tests.walk.reasons import REASONS
+from tests.walk import listing, reasons, table
+from tests.walk.cells import EQUAL, UNCOUNTED
 from tests.walk.walked import failed, walked
 
 
@@ -39,7 +38,8 @@ def main(names: tuple[str, ...], processes: int) -> None:
         sys.exit(1)
     if not names:
         table.write(rows)
-        table.write_meanings({reason.key: reason.meaning for reason in REASONS})
+        meanings = {reason.key: reason.meaning for reason in reasons.REASONS}
+        table.write_meanings(meanings | {UNCOUNTED: reasons.UNCOUNTED})
 
 
 def _listed_by_one(plain: Iterable[str]) -> list[str]:

@@ -93,6 +93,12 @@ def _indivisible(model: Any, found: re.Match[str]) -> bool:
     return (width, heads) == (int(found[1]), int(found[2])) and width % (REDUCTION * heads) > 0
 
 
+# A key that no method says: what the program says of its own counter.
+UNCOUNTED = (
+    "it trains as worked out, but its multiply-adds cannot be traced without numbers, and are "
+    "missing with that reason"
+)
+
 REASONS = (
     Reason(
         "other",

@@ -24,7 +24,7 @@ class Blocks:
 
     def options(self, method: str, depth: int) -> dict[str, Any]:
         """Return what to set where the paper's choice for twelve blocks does not fit."""
-        if depth == PAPERS or depth <= LAST:
+        if depth == PAPERS or depth < LAST:
             return {}
         found: dict[str, dict[str, Any]] = {
             "bsr": {"trained_blocks": self.trained, "drop_at": self.dropping},

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import timm
@@ -26,13 +27,14 @@ FAILED = "!"  # begins what is said of a cell that is neither equal nor a true r
 def walked(name: str) -> Row | None:
     """Return what came of each method on a model; ``None`` where it is no such model."""
     torch.set_num_threads(1)
+    source = _source()
     if not listing.is_walked(listing.outline(name)):
         return None
     subject = subject_of(name)
     kept = KEPT / f"{listing.built_as(subject.untouched)}-{subject.pixels}.json"
     outcomes = _read(kept) or _outcomes(subject)
     KEPT.mkdir(parents=True, exist_ok=True)
-    kept.write_text(json.dumps({"source": _source(), "outcomes": outcomes}), encoding="utf-8")
+    kept.write_text(json.dumps({"source": source, "outcomes": outcomes}), encoding="utf-8")
     return _row(subject, outcomes)
 
 
@@ -75,8 +77,9 @@ def _row(subject: Subject, outcomes: dict[str, str]) -> Row:
     )
 
 
+@cache
 def _source() -> str:
-    """Return a hash of what decides the outcomes."""
+    """Return a hash of what decides the outcomes, as it was when this process began to walk."""
     files = [path for place in SOURCES for path in _files(ROOT / place)]
     text = b"\\0".join(path.read_bytes() for path in sorted(files))
     versions = f"{torch.__version__} {timm.__version__}"
