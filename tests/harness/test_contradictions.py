@@ -142,8 +142,7 @@ def test_what_comes_about_at_the_last_step_is_read(tmp_path):
         (
             "[[questions]]\n[[questions]]\ntraining = { steps = 30 }\n",
             "training__steps",
-            r"training\.steps was set .* \[\[questions\]\] number 2 of 2 steps has a value of its "
-            "own",
+            r"training\.steps was set .* number 2 of 2 steps has a value of its own",
         ),
         (
             "[[questions]]\nworkload = { batch = 2 }\n",
