@@ -24,7 +24,7 @@ from harness.store import Store, latest
 
 # Ways to end that may go otherwise under other limits.
 LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
-STALE = "it is stale, for its source or what decides its numbers has changed since; run it again"
+STALE = "stale (a source or a setting has changed since), to be run again"
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def why_not_run(method: str, named: Collection[str]) -> str:
     A file that a stored record names may be somebody else's, and so may a suite's.
     """
     if ".py" in method and method not in named:
-        return "it is a file, run only where --methods or --trust names it"
+        return "a file is run only where --methods or --trust names it"
     return ""
 
 

@@ -280,8 +280,8 @@ def test_a_stale_baseline_is_not_timed_under_its_old_record(make_runner, rows):
 
     assert set(new.beside) == {stored["full"].key}
     assert (
-        "  no ratio of times between lora and bsr: it is stale, for its source or what decides its "
-        "numbers has changed since; run it again"
+        "  no ratio of times between lora and bsr: stale (a source or a setting has changed "
+        "since), to be run again"
     ) in said_of(runner)
 
 
@@ -302,7 +302,7 @@ def test_a_file_is_run_for_others_only_where_the_command_names_it(
     (new,) = runner.run(rows("bsr"))
 
     assert set(new.beside) == ({mine.key} if named else set())
-    assert any("it is a file, run only where" in line for line in said_of(runner)) != named
+    assert any("a file is run only where" in line for line in said_of(runner)) != named
 
 
 @pytest.mark.parametrize("stop_at", range(11))
