@@ -17,7 +17,7 @@ def test_what_is_held_is_that_of_the_forward_pass_that_holds_most():
             live.enter_phase("backward")
             del kept
 
-    assert live.held_after_forward == 4 * 1000
+    assert live.held_by_owner() == {"": 4 * 1000}
 
 
 def test_what_was_given_a_category_is_not_held_after_the_forward_pass():
@@ -26,7 +26,7 @@ def test_what_was_given_a_category_is_not_held_after_the_forward_pass():
         live.watch([weights], Category.WEIGHTS)
         live.enter_phase("backward")
 
-    assert live.held_after_forward == kept.nbytes
+    assert live.held_by_owner() == {"": kept.nbytes}
 
 
 def test_what_lives_from_forward_to_backward_is_saved_and_all_else_temporary():
@@ -63,7 +63,7 @@ def test_the_peak_is_a_steady_steps_and_the_first_steps_stands_beside_it(make_sp
 def test_bytes_that_nothing_explains_are_noted(make_spec, monkeypatch):
     """An allocator that takes a MiB more each time than anybody asked for."""
     rise = memory.allocator_rise
-    monkeypatch.setattr(memory, "allocator_rise", lambda action: rise(action) + 2**20)
+    monkeypatch.setattr(memory, "allocator_rise", lambda *given: rise(*given) + 2**20)
     notes = memory_pass(make_spec(), load).notes
 
     assert any(note.startswith("unexplained: ") for note in notes)
