@@ -40,11 +40,11 @@ def read(folder, *parts, **changes):
     [
         (
             FULL + FOUR + LORA + ONE + LORA + RANK + FOUR,
-            'same number of to_try, got full 4, lora 1, lora (options={"rank": 4}) 4',
+            'same number of to_try, got full 4, lora 1, lora (rank=4) 4',
         ),
         (
             FULL + FOUR + LORA + LORA + RANK + FOUR,
-            'same number of to_try, got full 4, lora 0, lora (options={"rank": 4}) 4',
+            'same number of to_try, got full 4, lora 0, lora (rank=4) 4',
         ),
         (FULL + CHOICE + FULL + "micro_batch = 1\n", "number of tries, got full 2, full (micro"),
         (FULL + TRIED, "full has tries, and no learning_rate that was chosen from them"),
