@@ -71,7 +71,7 @@ def test_only_a_test_that_fails_catches_a_fault(
     path = tmp_path / "a.py"
     path.write_text(text)
 
-    def answer(tree, tests):
+    def answer(tree, tests, *_):
         seen.append((path.read_text(), tests))
         return code, printed
 
@@ -81,6 +81,18 @@ def test_only_a_test_that_fails_catches_a_fault(
     assert (result, said[: len(expected[1])]) == expected
     assert path.read_text() == text
     assert seen == ([] if text == "z" else [("y", ["test_a.py::test_a"])])
+
+
+def test_a_test_that_fails_without_any_fault_catches_none(tmp_path, monkeypatch):
+    other = run.Fault(name="b", file="a.py", old="x", new="y", test="test_a.py::test_b")
+    broken = "FAILED test_a.py::test_a[b c] - assert 1 == 2\n1 failed, 1 passed"
+    monkeypatch.setattr(run, "PRELOADED", ())
+    monkeypatch.setattr(run.shutil, "copytree", lambda *_, **__: None)
+    monkeypatch.setattr(run, "run_tests", lambda *_: (1, broken))
+    monkeypatch.setattr(run, "plant", lambda *_: ("caught", ""))
+    found = [(fault.name, result) for fault, result, _ in run.results(tmp_path, [FAULT, other])]
+
+    assert found == [("a", "FAILS ANYWAY"), ("b", "caught")]
 
 
 @pytest.mark.parametrize(("result", "code"), [("caught", 0), ("SURVIVED", 1), ("NOT PLANTED", 1)])
