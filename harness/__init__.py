@@ -15,16 +15,17 @@ def profile(
     optimizer: "torch.optim.Optimizer | None" = None,
     repeats: int = 5,
 ) -> "StepProfile":
-    """Count the memory and FLOPs of a training step of one's own, and time it.
+    """Count the memory and FLOPs of a step of one's own, and time it.
 
     Args:
-        model: whose parameters and modules are told apart.
-        step: does one whole training step: forward, backward, optimizer.
-        optimizer: the one the step uses, so that its state has a category of its own.
+        model: whose modules are told apart.
+        step: does one whole step: forward; and, if it trains, backward and optimizer.
+        optimizer: need not be named if its step runs in the step; its state has a category of its
+            own.
         repeats: timed runs; the step runs four times more.
 
     Raises:
-        BadInput: the step is not to be called.
+        BadInput: the model is none, the step is not to be called, or there are no repetitions.
     """
     from harness.own_step import profile_step  # noqa: PLC0415 - commands do not wait for torch
 

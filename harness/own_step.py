@@ -154,7 +154,7 @@ def _phases(model: nn.Module) -> Iterator[_Phases]:
 
 def _counted(own: OwnTensors, kept: Kept) -> LiveBytes:
     with _phases(own.model) as phases:
-        live = LiveBytes(phases.now, reads=Category.INPUTS)
+        live = LiveBytes(phases.now, device=_device(own.model), reads=Category.INPUTS)
         with live:
             phases.meter = live
             own.watch(live, kept)
@@ -191,8 +191,12 @@ def _flops(model: nn.Module, step: Step) -> StepFlops:
 
 def _wait(model: nn.Module) -> Callable[[], None]:
     """Return what waits for the model's device."""
-    found = next((parameter.device.type for parameter in model.parameters()), "cpu")
-    if found == "cpu":
+    kind = _device(model)
+    if kind == "cpu":
         return lambda: None
-    waits: Callable[[], None] = torch.get_device_module(found).synchronize
+    waits: Callable[[], None] = torch.get_device_module(kind).synchronize
     return waits
+
+
+def _device(model: nn.Module) -> str:
+    return next((parameter.device.type for parameter in model.parameters()), "cpu")

@@ -16,8 +16,8 @@ class StepProfile:
     """What a step of one's own costs; draws itself in a notebook.
 
     Attributes:
-        peak_counted_bytes: the most bytes of tensors alive at once, as in ``METRICS``; ``None``
-            of a step of which something is compiled.
+        peak_counted_bytes: the most bytes of tensors alive at once on the model's device, as in
+            ``METRICS``; ``None`` of a step of which something is compiled.
         held_after_forward_bytes: saved activations when a backward pass began, the most of any;
             ``None`` likewise, and so the next two are empty.
         at_peak_bytes: the peak by category.

@@ -37,6 +37,7 @@ class ExpeditedTransformer(Method):
             fine-tuning: 0.
         shrink_steps: steps over which the rate then falls along half a cosine to ``keep_rate``;
             the paper's training: 100 epochs, its fine-tuning: 0. Evaluation has the rate in force.
+            The FLOPs and tokens of a record are those of the first step, where the rate is 1.
     """
 
     drop_at: tuple[int, ...] = DROP_AT

@@ -16,7 +16,7 @@ from harness.conformance.subject import (
     tiny_batch,
     trained,
 )
-from harness.kept import Kept
+from harness.kept import Kept, census
 from harness.meters.counted import Category, LiveBytes
 from harness.meters.flops import StepFlops
 from harness.method import Composed, Method, apply
@@ -156,8 +156,10 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     method = subject.method()
     if not method.made_for("cpu"):
         return
-    held = _held_bytes(method, subject.model())
-    full = _held_bytes(subject.load("full"), subject.model())
+    with census() as kept:
+        held = _held_bytes(method, subject.model(), kept)
+    with census() as kept:
+        full = _held_bytes(subject.load("full"), subject.model(), kept)
     require(
         method.saves_over_full == (held < full),
         f"saves_over_full is {method.saves_over_full}, and between forward and backward pass "
@@ -165,9 +167,9 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     )
 
 
-def _held_bytes(method: Method, model: nn.Module) -> int:
+def _held_bytes(method: Method, model: nn.Module, kept: Kept) -> int:
     """Return what is held in a second step, of which the first may keep something."""
-    batch, kept = tiny_batch(), Kept()
+    batch = tiny_batch()
     model = method.prepare(model)
     known = [*model.parameters(), *model.buffers(), *batch]
     with LiveBytes() as live:

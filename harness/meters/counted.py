@@ -35,10 +35,7 @@ class Category(StrEnum):
 
 @dataclass
 class Life:
-    """A storage from its making to its end, in moments of one count of makings and endings.
-
-    One that was there before is born at 0.
-    """
+    """A storage from its making to its end, in moments of one count of makings and endings."""
 
     size: int
     born: int
@@ -77,8 +74,9 @@ class LiveBytes(TorchDispatchMode):
         owner: says which module an operator belongs to.
         grain: sizes are rounded up to multiples of so many bytes, as an allocator would.
         device: type of the only device whose storages count; ``None`` counts all.
-        reads: the category of storages that nobody said are there, and an operator reads; ``None``
-            counts them only from when an operator returns them.
+        reads: the category of storages that an operator reads though none has made them, as far as
+            was seen, and nobody said that they are there; they count from then on. ``None`` counts
+            them when an operator returns them.
 
     Attributes:
         now: bytes alive.
@@ -208,31 +206,23 @@ class LiveBytes(TorchDispatchMode):
             category = life.category
             self._end(key)
         self._moment += 1
-        forward = self._phase == "forward"
-        life = self._begin(storage, Life(size, self._moment, owner, category, forward))
+        life = Life(size, self._moment, owner, category, in_forward=self._phase == "forward")
+        self._lives.append(life)
+        self._alive[key] = weakref.finalize(storage, self._end, key), life
+        self.now += size
         if self.now > self.peak:
             self.peak, self._peak_moment = self.now, self._moment
             self.peak_operator = len(self.timeline.live_bytes)
         return life
 
-    def _begin(self, storage: Storage, life: Life) -> Life:
-        key = _key(storage)
-        self._lives.append(life)
-        self._alive[key] = weakref.finalize(storage, self._end, key), life
-        self.now += life.size
-        return life
-
     def _read(self, tensor: Tensor) -> None:
-        """Count a storage that is read, and that nobody made, from the beginning on."""
+        """Note that a storage is read, which may be how it is first seen."""
         storage = tensor.untyped_storage()
         if _key(storage) in self._alive:
             _, life = self._alive[_key(storage)]
             life.category = life.if_read or life.category
         elif self._counts(tensor):
-            size = self.size_of(storage)
-            self._begin(storage, Life(size, 0, "", self._reads, in_forward=False))
-            self.peak += size
-            self.timeline.live_bytes[:] = [level + size for level in self.timeline.live_bytes]
+            self._track(storage, "").category = self._reads
 
     def _end(self, key: int) -> None:
         _, life = self._alive.pop(key)

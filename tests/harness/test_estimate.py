@@ -40,7 +40,7 @@ def in_common(spec):
 
 @pytest.mark.parametrize("name", [*HERE, *PAIRS])
 def test_a_prediction_is_what_is_measured_to_the_byte_and_the_flop(name, make_six_spec):
-    """Peak, its seven categories, bytes held, FLOPs, MACs and parameters."""
+    """Peak, its eight categories, bytes held, FLOPs, MACs and parameters."""
     predicted, measured = in_common(make_six_spec(name, batch=2))
 
     assert predicted == measured
