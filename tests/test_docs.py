@@ -34,7 +34,6 @@ WITHOUT_COMMANDS = {
     "convention",
     "verdict",
     "faults",
-    "stored",
 }
 
 
