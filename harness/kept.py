@@ -11,7 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
@@ -152,10 +154,15 @@ class Kept:
         if self._before is not None:
             found |= _newcomers(self._before, found)
         others = storages(known)
+        # Compilers leave tensors without numbers behind, which need no memory; of a step over
+        # such tensors they are what there is.
+        fake = detect_fake_mode() is not None
         return {
             key: storage
             for key, storage in found.items()
-            if key not in others and not _is(self._ours.get(key), storage)
+            if (fake or storage.device.type != "meta")
+            and key not in others
+            and not _is(self._ours.get(key), storage)
         }
 
 
@@ -218,8 +225,8 @@ def _held_by(thing: object) -> list[Any]:
 
 
 def _storage(tensor: Tensor) -> Storage | None:
-    """Return what is behind a tensor; ``None`` where that is in other tensors, or none."""
-    if is_traceable_wrapper_subclass(tensor):
+    """Return what is behind a tensor; ``None`` where that is other tensors, or nothing."""
+    if isinstance(tensor, FunctionalTensor) or is_traceable_wrapper_subclass(tensor):
         return None
     try:
         return tensor.untyped_storage()

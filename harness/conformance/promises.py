@@ -176,6 +176,7 @@ def _held_bytes(method: Method, model: nn.Module, kept: Kept) -> int:
         live.watch(known, Category.INPUTS)
         loss_of(model, batch).backward()
         model.zero_grad()
+        method.step_done()
         kept.left_behind(live.keep_rest())
     with LiveBytes() as live:
         live.watch(known, Category.INPUTS)
