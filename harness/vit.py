@@ -87,19 +87,31 @@ def stored_norm(model: nn.Module) -> nn.Module:
 def head(model: nn.Module) -> nn.Module:
     """Return the classification head of any timm model.
 
-    A distilled model has two, one for each of its leading tokens, and its logits are their mean;
-    both are then in the list of modules returned, which is not itself a part of the model.
+    Some models have two, whose logits are averaged or added: distilled ones, one for each of their
+    leading tokens, and VOLO, whose second one reads the patches. Both are then in the list of
+    modules returned, which is not itself a part of the model.
 
     Raises:
         Unsupported: the model has no head, or one without parameters.
     """
     find = getattr(model, "get_classifier", None)
     classifier = find() if callable(find) else None
-    if isinstance(classifier, tuple):
-        classifier = nn.ModuleList(classifier)
-    if not isinstance(classifier, nn.Module) or not list(classifier.parameters()):
+    parts = list(classifier) if isinstance(classifier, tuple) else [classifier]
+    heads = [part for part in parts if isinstance(part, nn.Module)]
+    heads += _heads_beside(model, heads)
+    if not any(list(part.parameters()) for part in heads):
         raise Unsupported(f"{type(model).__name__} has no classification head to train")
-    return classifier
+    return heads[0] if len(heads) == 1 else nn.ModuleList(heads)
+
+
+def _heads_beside(model: nn.Module, heads: list[nn.Module]) -> list[nn.Module]:
+    """Return heads that timm begins anew for other classes, and does not call the classifier."""
+    named: Any = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
+    places = (named,) if isinstance(named, str) else tuple(named)
+    known = {part for own in heads for part in own.modules()}
+    modules = dict(model.named_modules())
+    found = (modules[place] for place in places if place in modules)
+    return [part for part in found if part not in known]
 
 
 def tokens_read(model: nn.Module) -> int:

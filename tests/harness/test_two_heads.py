@@ -15,8 +15,9 @@ from harness.workload import models
 
 DEIT = "deit_tiny_distilled_patch16_224"
 PIT = "pit_ti_distilled_224"
-# Both heads map the last width, 192 of DeiT-Ti and 256 of PiT-Ti, to 10 classes.
-SIZES = {DEIT: 2 * (192 * 10 + 10), PIT: 2 * (256 * 10 + 10)}
+VOLO = "volo_d1_224"  # its second head reads the patches
+# Both heads map the last width, 192 of DeiT-Ti, 256 of PiT-Ti, 384 of VOLO-D1, to 10 classes.
+SIZES = {DEIT: 2 * (192 * 10 + 10), PIT: 2 * (256 * 10 + 10), VOLO: 2 * (384 * 10 + 10)}
 # DeiT-Ti: 12 blocks, C = 192, 2 heads of 1,930 each.
 TRAINED = {
     "head": 3860,
@@ -33,7 +34,7 @@ def outline(name, **changes):
         return timm.create_model(name, num_classes=10, **changes)
 
 
-@pytest.mark.parametrize("name", [DEIT, PIT, "efficientformer_l1", "swiftformer_xs"])
+@pytest.mark.parametrize("name", [DEIT, PIT, VOLO, "efficientformer_l1", "swiftformer_xs"])
 def test_the_head_is_all_that_makes_logits(name):
     """Timm's settings name both by their places in the model."""
     model = outline(name)
@@ -44,7 +45,7 @@ def test_the_head_is_all_that_makes_logits(name):
     assert expected == {n for n, p in model.named_parameters() if id(p) in own}
 
 
-@pytest.mark.parametrize("name", [DEIT, PIT])
+@pytest.mark.parametrize("name", SIZES)
 def test_a_probe_trains_both(name):
     prepared = methods.load("head").prepare(outline(name))
 
