@@ -89,6 +89,11 @@ class LadderSideTuning(Method):
         if any(not isinstance(norm, nn.Identity) for norm in _norms_of_keys(chain)):
             raise Unsupported("norms of queries and keys are not known to this method")
         require_plain(chain, "narrow blocks are made after plain ones, not after experts or others")
+        if self.prune and isinstance(_entry(model), nn.Identity):
+            raise Unsupported(
+                "the model's patches come out of its convolutions without a projection, by whose "
+                "weights prune begins; set prune to false"
+            )
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
         """Return those of narrow blocks, of the layers down to them, and of the one back up."""
@@ -97,6 +102,11 @@ class LadderSideTuning(Method):
         down = (tokens[0] + sum(counts)) * width * narrow
         inside = sum(12 * narrow**2 * count + 2 * narrow * count**2 for count in counts)
         return down + inside + narrow * width
+
+
+def _entry(model: Any) -> Any:
+    """Return the projection that makes patches tokens."""
+    return model.patch_embed.proj
 
 
 def _norms_of_keys(chain: list[Any]) -> list[nn.Module]:
@@ -123,8 +133,7 @@ class Ladder(nn.Module):
         self.norm = nn.LayerNorm(narrow, eps=chain[0].norm1.eps, **where)
         self.leave = nn.Linear(narrow, dim, **where)
         if options.prune:
-            entry = model.patch_embed.proj.weight
-            fill(made, chain, entry, (self.norm, final_norm(model)))
+            fill(made, chain, _entry(model).weight, (self.norm, final_norm(model)))
         for block in made.values():
             gate = nn.Parameter(torch.zeros(1, **where))
             extend(block, Rung, down=nn.Linear(dim, narrow, **where), gate=gate)

@@ -266,6 +266,16 @@ def test_says_which_reductions_the_heads_allow(make_vit):
         methods.load("ladder", reduction=16).prepare(make_vit())
 
 
+def test_says_that_no_projection_is_there_to_begin_pruning_from():
+    """Convolutions hand their channels to the blocks as they are."""
+    with torch.device("meta"):
+        model = timm.create_model("vit_base_mci_224", img_size=64, num_classes=10)
+    with pytest.raises(Unsupported, match=r"without a projection.*set prune to false"):
+        methods.load("ladder").prepare(model)
+
+    assert methods.load("ladder", prune=False).prepare(model).branch.norm.weight.requires_grad
+
+
 def test_says_that_a_ladder_needs_a_rung(make_vit):
     with pytest.raises(Unsupported, match="leaves none of the model's 12 blocks"):
         methods.load("ladder", skip=list(range(12))).prepare(make_vit())

@@ -33,7 +33,7 @@ def main(names: tuple[str, ...], processes: int) -> None:
             click.echo(f"{number} of {len(found)}: {row.model}: {works} work")
             failures += bad
     failures += [] if names else _listed_by_one(row.model for row in rows if row.tokens)
-    click.echo("\\n".join(failures) or f"{len(rows)} models, nothing wrong")
+    click.echo("\n".join(failures) or f"{len(rows)} models, nothing wrong")
     if failures:
         sys.exit(1)
     if not names:

@@ -149,6 +149,13 @@ REASONS = (
         "its MLPs are gated, and the method makes narrow ones of plain ones",
     ),
     Reason(
+        "stem",
+        r"patches come out of its convolutions without a projection",
+        lambda model, _: not list(model.patch_embed.proj.parameters()),
+        "no projection follows its convolutions, by whose weights narrow blocks would be filled; "
+        "without `prune` it works",
+    ),
+    Reason(
         "width",
         r"a width of (\d+) over reduction 8 cannot be shared by (\d+) heads",
         _indivisible,

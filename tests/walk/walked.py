@@ -81,7 +81,7 @@ def _row(subject: Subject, outcomes: dict[str, str]) -> Row:
 def _source() -> str:
     """Return a hash of what decides the outcomes, as it was when this process began to walk."""
     files = [path for place in SOURCES for path in _files(ROOT / place)]
-    text = b"\\0".join(path.read_bytes() for path in sorted(files))
+    text = b"\0".join(path.read_bytes() for path in sorted(files))
     versions = f"{torch.__version__} {timm.__version__}"
     return hashlib.sha256(text + versions.encode()).hexdigest()[:16]
 
