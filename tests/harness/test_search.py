@@ -200,7 +200,7 @@ def test_predictions_are_made_in_processes_and_refusals_keep_their_reason(
     found = launcher.costs([good, bad])
 
     assert found[0] == step_cost(good, methods.load)
-    assert "set drop_at" in found[1].reason or "names blocks" in found[1].reason
+    assert "the model has 6, so set trained_blocks" in found[1].reason
 
 
 def predicted(space, world, path, source=lambda _: "s", asked=None):
