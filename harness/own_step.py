@@ -122,8 +122,8 @@ def _steps_of_optimizers() -> Iterator[_Running]:
 class _Phases:
     """Notices where forward pass, backward pass and optimizer begin, and tells a meter.
 
-    In a backward pass is what autograd runs; an optimizer's is what its step runs, unless that
-    runs modules; all else is forward.
+    In a backward pass is what autograd runs; an optimizer's is what its step runs, but for a
+    closure, which has gradients switched on again; all else is forward.
     """
 
     def __init__(self, owner: Owner, running: _Running) -> None:
@@ -143,7 +143,8 @@ class _Phases:
     def _found(self) -> str:
         if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - torch offers no other
             return "backward"
-        return "optimizer" if self._running.depth and not self._owner.running() else "forward"
+        optimizing = self._running.depth and not torch.is_grad_enabled()
+        return "optimizer" if optimizing else "forward"
 
 
 @contextmanager

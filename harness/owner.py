@@ -60,10 +60,6 @@ class Owner:
         place = bisect_right(self._numbers, node._sequence_nr())  # noqa: SLF001 - as above
         return self._makers[place - 1] if place else OF_NO_MODULE
 
-    def running(self) -> bool:
-        """Tell whether a module runs, and not an operator outside of all."""
-        return bool(self._running)
-
     def _begin(self, module: nn.Module, _: Any) -> None:
         self._running.append(self._names[module])
         self._note(self._running[-1])

@@ -160,6 +160,25 @@ def test_an_optimizer_s_products_are_no_forward_pass(own, batch):
     assert found.step_flop - plain.step_flop == 2 * 2 * 32**3
 
 
+def test_an_optimizer_may_call_the_step_itself(own, batch):
+    """LBFGS runs a closure once where it may iterate once: forward and backward are as ever."""
+    model, _, step = own
+    plain = profile(model, step, repeats=1)
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1, history_size=2)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = cross_entropy(model(batch[0]), batch[1])
+        loss.backward()
+        return loss
+
+    found = profile(model, lambda: optimizer.step(closure), repeats=1)
+
+    assert found.forward_flop == plain.forward_flop
+    assert found.held_after_forward_bytes == plain.held_after_forward_bytes
+    assert found.at_peak_bytes["optimizer"] > bytes_of(model.parameters())  # its last direction
+
+
 @pytest.mark.parametrize("mode", [nullcontext, torch.no_grad, torch.inference_mode])
 def test_evaluation_has_flops_and_bytes_in_every_mode(mode, own, batch):
     """Those of the forward pass of training, and no backward pass."""
