@@ -25,7 +25,7 @@ FAULTS = Path(__file__).with_name("faults")
 NOT_COPIED = (".git", ".tox", ".*_cache", "__pycache__", "*.egg-info", "build", "local")
 PRELOADED = ("torch", "torch._dynamo", "timm", "scipy.stats", "pandas", "matplotlib.pyplot")
 PASSED, FAILED, BROKEN = 0, 1, 3  # pytest's exit codes; the last is that of its own errors
-LONGEST_SECONDS = 1800  # for all tests together; a fault may make a test wait for ever
+LONGEST_SECONDS = 3600  # with a fault, which may make a test wait for ever
 CAUGHT = "caught"
 
 
@@ -68,13 +68,14 @@ def read() -> list[Fault]:
     ]
 
 
-def run_tests(tree: Path, tests: list[str], *more: str) -> tuple[int | None, str]:
+def run_tests(tree: Path, tests: list[str], *more: str, seconds: int = 0) -> tuple[int | None, str]:
     """Run tests of a copy in a process of their own.
 
     Args:
         tree: the copy.
         tests: their node ids.
         more: options of pytest.
+        seconds: after which they are ended; 0 waits for ever.
 
     Returns:
         pytest's exit code, ``None`` if it had to be ended, and what it printed.
@@ -84,6 +85,7 @@ def run_tests(tree: Path, tests: list[str], *more: str) -> tuple[int | None, str
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as printed:
         child = os.fork()
         if child == 0:
+            signal.alarm(seconds)
             _be_pytest(tree, printed.fileno(), [*options, *tests])
         _, status = os.waitpid(child, 0)
         with suppress(ProcessLookupError):  # what a test leaves behind must not disturb the next
@@ -95,7 +97,6 @@ def run_tests(tree: Path, tests: list[str], *more: str) -> tuple[int | None, str
 def _be_pytest(tree: Path, output: int, arguments: list[str]) -> NoReturn:
     """Do in this process what pytest does that is started in a copy and prints into a file."""
     os.setsid()
-    signal.alarm(LONGEST_SECONDS)  # which ends it
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.chdir(tree)
@@ -126,7 +127,7 @@ def plant(tree: Path, fault: Fault) -> tuple[str, str]:
     except ValueError as error:
         return "NOT PLANTED", str(error)
     try:
-        code, printed = run_tests(tree, [fault.test], "-x")
+        code, printed = run_tests(tree, [fault.test], "-x", seconds=LONGEST_SECONDS)
     finally:
         path.write_text(right, encoding="utf-8")
     lines = printed.splitlines()

@@ -71,7 +71,7 @@ def test_only_a_test_that_fails_catches_a_fault(
     path = tmp_path / "a.py"
     path.write_text(text)
 
-    def answer(tree, tests, *_):
+    def answer(tree, tests, *_, **__):
         seen.append((path.read_text(), tests))
         return code, printed
 
