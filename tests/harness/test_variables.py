@@ -1,6 +1,9 @@
 """Which variables decide numbers, which disturb times, and what of their values is kept."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +53,22 @@ def test_each_variable_is_of_its_kind(names, on_a_cpu, on_a_gpu, disturb):
     assert that_decide("cpu", given) == (given if on_a_cpu else {})
     assert that_decide("cuda", given) == (given if on_a_gpu else {})
     assert that_disturb_times(given) == (given if disturb else {})
+
+
+def test_what_a_library_sets_as_it_is_loaded_decides_nothing():
+    """Whether digits were read on the way (scikit-learn) must not part two equal processes."""
+    program = (
+        "from harness.variables import that_decide as found\n"
+        "before = found('cpu'), found('cuda')\n"
+        "import joblib, peft, ray, sklearn.datasets, timm, torch, torch._inductor.compile_fx\n"
+        "print((found('cpu'), found('cuda')) == before)"
+    )
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("KMP_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True
+    )
+
+    assert done.stdout.split() == ["True"]
 
 
 def test_an_empty_variable_is_not_set():
