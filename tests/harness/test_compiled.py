@@ -15,7 +15,7 @@ from harness.method import Kind, Method, Unsupported
 from harness.profiler.memory import COUNTED, NOT_COUNTED
 from harness.record import Status
 from harness.training import begin
-from harness.trial import PROFILE_PASSES
+from harness.trial import PROFILE_PASSES, PassResult
 
 TWO = '''
 from dataclasses import dataclass
@@ -91,7 +91,12 @@ def test_compiled_code_is_kept_apart_for_each_row_and_goes_with_the_launcher(
     launcher, make_two_spec, monkeypatch
 ):
     seen = []
-    monkeypatch.setattr(launcher, "_call", lambda *_, inside, **__: seen.append(inside.settings))
+
+    def call(*_, inside, **__):
+        seen.append(inside.settings)
+        return PassResult()
+
+    monkeypatch.setattr(launcher, "_call", call)
     for spec in (make_two_spec(), make_two_spec(batch=2), make_two_spec().uncompiled()):
         launcher.perform("memory", spec)
 
