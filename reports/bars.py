@@ -7,7 +7,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patheffects import withStroke
 
 from reports import units
-from reports.comparison import REFERENCE, Comparison
+from reports.anchors import REFERENCE
+from reports.comparison import Comparison
 from reports.names import in_figures
 from reports.palette import COLOURS, EDGE_COLOUR, colour_of
 

@@ -5,7 +5,8 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
-from reports.comparison import REFERENCE, Comparison
+from reports.anchors import REFERENCE
+from reports.comparison import Comparison
 from reports.excerpt import LINES, excerpt
 from reports.lines import draw_line
 from reports.names import in_figures

@@ -7,7 +7,8 @@ from functools import cached_property
 from harness.metrics import METRICS
 from harness.record import TrialRecord
 from reports import units
-from reports.comparison import BASELINE, REFERENCE, Comparison, Details, compare
+from reports.anchors import BASELINE, REFERENCE
+from reports.comparison import Comparison, Details, compare
 from reports.markdown import escape, table_of
 from reports.row import Row
 from reports.seeds import Pairing, are_alike, counted, mean_accuracy, named, tested

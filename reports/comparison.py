@@ -14,6 +14,7 @@ from harness.row_name import RowName
 from harness.spec import TrialSpec, Workload
 from harness.store import latest
 from reports import seeds
+from reports.anchors import BASELINE, REFERENCE, reference_workload
 from reports.decided import mixed_settings
 from reports.round_groups import TIMED_BY, Turns, timed_again
 from reports.row import Row
@@ -21,8 +22,6 @@ from reports.row_records import rows_among
 from reports.statistics import Ratio
 from reports.times import centre_of_times, in_one_group, ratio_of_times
 
-REFERENCE = "full"
-BASELINE = "bsr"
 # Gives a record's sidecar by its key; empty where there is none.
 Details = Callable[[str], dict[str, Any]]
 
@@ -220,18 +219,6 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     ]
 
 
-def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
-    """Return, of the specs of one question, those of the reference and of the baseline."""
-    reference = _reference(list(specs))
-    return [
-        spec
-        for spec in specs
-        if spec.method in {REFERENCE, BASELINE}
-        and not spec.options
-        and not spec.workload.axes(beside=reference)
-    ]
-
-
 def _place(record: TrialRecord) -> int:
     """Return a trial's place in its suite; those that do not know theirs stay in order, first."""
     return int(record.environment.get("suite_place", -1))
@@ -251,7 +238,7 @@ def _comparison(
     for record in records:
         grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
     groups = [group for members in grouped.values() for group in rows_among(members)]
-    reference = _reference([members[0].spec for members in groups])
+    reference = reference_workload([members[0].spec for members in groups])
     rows = _told_apart(
         [
             Row(
@@ -265,16 +252,6 @@ def _comparison(
     first = RowName.of(REFERENCE, {}, reference.axis_values())
     rows.sort(key=lambda row: row.name != first)  # the others stay in order
     return Comparison(tuple(rows), reference, details, seeds.are_alike(rows))
-
-
-def _reference(specs: list[TrialSpec]) -> Workload:
-    """Return the workload of the plain reference row; without one, of the first row.
-
-    Of several rows of the reference method the one with the fewest axes set counts, whatever the
-    order in which they were measured.
-    """
-    named = [spec for spec in specs if spec.method == REFERENCE and not spec.options]
-    return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
 
 
 def _told_apart(rows: list[Row]) -> list[Row]:

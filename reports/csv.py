@@ -11,7 +11,8 @@ import orjson
 
 from harness.metrics import METRICS
 from harness.spec import Workload
-from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.anchors import BASELINE, REFERENCE
+from reports.comparison import Comparison
 from reports.names import in_csv
 from reports.row import Row
 from reports.seeds import tested

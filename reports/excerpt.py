@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.anchors import BASELINE, REFERENCE
+from reports.comparison import Comparison
 
 # Over all comparisons of a document; each has a share, but no fewer than ``FEWEST``.
 IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN, ON_PAGE = 40, 60, 100, 500, 2500

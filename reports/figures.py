@@ -11,8 +11,9 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.transforms import Bbox
 
 from reports import batch_figures, memory_figures, training_figures, units
+from reports.anchors import REFERENCE
 from reports.bars import ratios
-from reports.comparison import REFERENCE, Comparison
+from reports.comparison import Comparison
 from reports.excerpt import IN_FIGURE, excerpt, left_out
 from reports.points import accuracy_against
 from reports.seeds import tested

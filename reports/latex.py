@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from reports import table, units, words
+from reports.anchors import BASELINE
 from reports.columns import paper_columns
-from reports.comparison import BASELINE, Comparison
+from reports.comparison import Comparison
 from reports.excerpt import IN_LATEX, excerpt, left_out, share
 from reports.turn_words import timed_apart
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
-from reports.comparison import BASELINE, REFERENCE
+from reports.anchors import BASELINE, REFERENCE
 from reports.palette import colour_of, mark_of
 from reports.row import Row
 

@@ -7,7 +7,8 @@ from typing import Any
 import orjson
 
 from reports import table, units, words
-from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.anchors import BASELINE, REFERENCE
+from reports.comparison import Comparison
 from reports.excerpt import ON_PAGE, excerpt, share
 from reports.page_columns import (
     NUMBERS,

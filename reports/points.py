@@ -3,7 +3,8 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
-from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.anchors import BASELINE, REFERENCE
+from reports.comparison import Comparison
 from reports.names import in_figures
 from reports.palette import EDGE_COLOUR, colour_of, mark_of
 from reports.round_groups import TIMED_BY

@@ -5,6 +5,7 @@ from statistics import fmean
 
 from harness.metrics import METRICS
 from reports import units
+from reports.anchors import REFERENCE
 from reports.columns import (
     COLUMNS,
     JUDGED,
@@ -16,7 +17,7 @@ from reports.columns import (
     paper_columns,
     with_seeds,
 )
-from reports.comparison import REFERENCE, Comparison
+from reports.comparison import Comparison
 from reports.row import Row
 from reports.seeds import ACCURACY, counted, tested
 from reports.statistics import accuracy_within, mean_and_range, time_to

@@ -7,7 +7,8 @@ from rich.table import Table
 from rich.text import Text
 
 from reports import table, words
-from reports.comparison import BASELINE, Comparison
+from reports.anchors import BASELINE
+from reports.comparison import Comparison
 from reports.excerpt import ON_TERMINAL, excerpt, left_out, share
 from reports.names import IN_TABLE, on_one_line, shortened_apart
 

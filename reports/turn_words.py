@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from reports.comparison import REFERENCE, Comparison
+from reports.anchors import REFERENCE
+from reports.comparison import Comparison
 from reports.times import in_one_group
 
 LISTED = 6  # names in a sentence; more are counted

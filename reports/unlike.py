@@ -1,15 +1,17 @@
 """In what two rows' specs and environments differ, so that unlike is never compared silently."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from harness.record import TrialRecord
 from harness.record_key import read_key
+from reports import seeds
 from reports.comparison import Details
 from reports.decided import SETTINGS, attention_kernel, effective_settings
 from reports.row import Row
+from reports.seeds import Seeds
 
 # What differs between any two trials and says nothing about how they were done.
 OWN = (
@@ -45,12 +47,16 @@ class Unlike:
 def unlike(new: Row, baseline: Row, details: tuple[Details, Details]) -> list[Unlike]:
     """Return everything but the seed in which two rows' records differ, settings first.
 
+    Of trainings those of the seeds that both rows have count, where there are any: the others
+    enter no comparison, and what is drawn with a seed (random weights) differs with it.
+
     Args:
         new: the row in question.
         baseline: the row compared with.
         details: give the sidecars of the new row's records, and of the baseline's.
     """
-    sides = [_said(row, given) for row, given in zip((new, baseline), details, strict=True)]
+    rows, both = (new, baseline), seeds.shared((new, baseline))
+    sides = [_said(_compared(row, both), given) for row, given in zip(rows, details, strict=True)]
     ours, theirs = _alike(*sides)
     return [
         Unlike(name, _shown(name, new, ours), _shown(name, baseline, theirs))
@@ -87,10 +93,15 @@ def _shown(name: str, row: Row, said: Said) -> str:
     return NOT_SET if states else NOT_STATED
 
 
-def _said(row: Row, details: Details) -> Said:
-    """Return each name's values over a row's records, each value once."""
+def _compared(row: Row, both: Seeds) -> Sequence[TrialRecord]:
+    """Return a row's records without the trainings of seeds that the other row has not."""
+    return [r for r in row.records if not both or r.spec.training is None or r.spec.seed in both]
+
+
+def _said(records: Sequence[TrialRecord], details: Details) -> Said:
+    """Return each name's values over some records, each value once."""
     values: dict[str, dict[str, None]] = {}
-    for record in row.records:
+    for record in records:
         for name, value in _of_record(record, details):
             values.setdefault(name, {})[value] = None
     return {name: tuple(sorted(found)) for name, found in values.items()}

@@ -7,8 +7,9 @@ from harness.metrics import METRICS
 from harness.spec import MultiTask
 from harness.workload.packages import origin
 from reports import seeds, units
+from reports.anchors import BASELINE, REFERENCE
 from reports.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
-from reports.comparison import BASELINE, REFERENCE, Comparison
+from reports.comparison import Comparison
 from reports.row import NOT_TUNED
 from reports.statistics import can_be_significant
 from reports.turn_words import timed_apart

@@ -138,7 +138,7 @@ def run_trials(
     from harness.launch.progress import Noting
     from harness.launch.run import Runner
     from harness.launch.stopping import CtrlC
-    from reports import comparison
+    from reports import anchors
 
     limits = wishes.limits()
     load_methods(specs)
@@ -159,7 +159,7 @@ def run_trials(
             order_seed=wishes.order_seed,
             force=wishes.force,
             limits=asdict(limits),
-            compared_with=compared_with or comparison.compared_with,
+            compared_with=compared_with or anchors.compared_with,
             trusted=wishes.trusted,
             stopping=lambda: asked.asked,
         )

@@ -27,7 +27,7 @@ from harness.record import Status  # noqa: E402
 from harness.record_key import read_key  # noqa: E402
 from harness.spec import Profile, Training  # noqa: E402
 from harness.store import Store  # noqa: E402
-from reports.comparison import compared_with  # noqa: E402
+from reports.anchors import compared_with  # noqa: E402
 
 HERE = "127.0.0.1"
 FOUND = Methods(methods.load, methods.fingerprint)

@@ -11,7 +11,7 @@ from harness.record import Status
 from harness.spec import Profile
 from harness.store import Store
 from harness.trial import PassResult
-from reports.comparison import compared_with
+from reports.anchors import compared_with
 
 PROFILE = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
 OTHERS = {

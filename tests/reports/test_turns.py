@@ -21,8 +21,9 @@ from reports import (
     words,
     write,
 )
+from reports.anchors import compared_with
 from reports.columns import COLUMNS, PAPER_COLUMNS
-from reports.comparison import compare, compared_with
+from reports.comparison import compare
 from reports.contrast import Pair, contrast
 from reports.matching import match
 from reports.verdict import Word
@@ -372,5 +373,15 @@ def test_all_are_compared_with_the_plain_reference_and_baseline(make):
     changed = plain[1].model_copy(update={"options": {"fuse": False}})
 
     assert compared_with([lean, changed, *plain]) == plain[:2]
-    assert compared_with([lean, changed, plain[2]]) == [lean]
     assert compared_with([plain[2]]) == []
+
+
+def test_without_a_plain_row_the_only_row_of_the_baseline_is_meant(make):
+    """As in 'compare NEW bsr'; of several none is, for nobody said which."""
+    head = make("head", step_seconds=[1.0]).spec
+    plain = make("bsr", step_seconds=[1.0]).spec
+    changed, other = (plain.model_copy(update={"options": {"keep_rate": r}}) for r in (0.5, 0.7))
+    again = changed.model_copy(update={"seed": changed.seed + 1})
+
+    assert compared_with([head, changed, again]) == [changed, again]
+    assert compared_with([head, changed, other]) == []

@@ -100,6 +100,30 @@ def test_another_source_that_measures_is_listed(make, no_details):
     ]
 
 
+@pytest.mark.parametrize(
+    ("of_bsr", "expected"),
+    [
+        ({0: "drawn with 0"}, {}),  # seed 1 enters no comparison
+        ({0: "drawn otherwise"}, {"weights": ("drawn with 0", "drawn otherwise")}),
+        ({2: "drawn with 2"}, {"weights": ("drawn with 0, drawn with 1", "drawn with 2")}),
+    ],
+    ids=["one in common", "one in common, unlike", "none in common"],
+)
+def test_what_is_drawn_with_a_seed_is_put_against_the_same_seed(of_bsr, expected, make, no_details):
+    of_mine = {0: "drawn with 0", 1: "drawn with 1"}
+    records = [
+        make(name, seed=seed, accuracy_top1=0.5, environment={"weights": drawn})
+        for name, given in (("mine", of_mine), ("bsr", of_bsr))
+        for seed, drawn in given.items()
+    ]
+    (comparison,) = compare(records, no_details)
+    (found,) = contrast([Pair(*comparison.rows, "")], no_details)
+
+    assert {u.name.removeprefix("environment."): (u.new, u.baseline) for u in found.unlike[1:]} == (
+        expected
+    )
+
+
 @pytest.fixture
 def mixed(make, no_details):
     """Return a comparison whose rows were both measured under two settings."""
