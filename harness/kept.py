@@ -74,6 +74,7 @@ def census() -> Iterator["Kept"]:
 
     Nothing else may be made meanwhile.
     """
+    # Garbage among them does no harm, and to collect it takes long in a program that holds much.
     before = _weak(storages(_all_tensors()))
     gc.freeze()  # a collection need not go through all that is there
     try:
@@ -188,6 +189,7 @@ def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Stor
 def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[weakref.ref[Tensor]]:
     """Return tensors, weakly, whose storages are neither known nor found."""
     strange: dict[int, weakref.ref[Tensor]] = {}
+    gc.collect()  # what waits to be collected is kept by nobody
     for tensor in _all_tensors():
         for key, storage in storages([tensor]).items():
             if key not in found and not _is(before.get(key), storage):
@@ -197,7 +199,6 @@ def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[w
 
 def _all_tensors() -> list[Tensor]:
     """Return every tensor that Python knows; types are asked, since objects may answer anything."""
-    gc.collect()
     return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
 
 
