@@ -1,4 +1,7 @@
-"""The walk over timm's models sees a method that does otherwise than it is counted to."""
+"""One model of each structure of blocks keeps what the table says, and the walk sees what does not.
+
+The table of all models is made by ``tox -e models``.
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,12 +14,25 @@ from torch import nn
 import methods
 from harness.method import Kind, Method, Unsupported
 from harness.vit import final_norm, head
+from harness.workload import models
 from methods.parts.freeze import train_only
-from tests.walk import cells, counts, listing, rules
+from tests.walk import cells, counts, listing, reasons, rules, table
 from tests.walk.subjects import subject_of
 
 DEIT = "deit_tiny_patch16_224"
 FEW = ("full", "bias", "bsr")  # enough for models of other classes, whose blocks no method knows
+ROWS = table.read()
+
+
+def smallest_of_each_structure():
+    """Return the rows of the smallest model of every class and structure of blocks."""
+    smallest = {}
+    for row in sorted(ROWS, key=lambda row: row.parameters):
+        smallest.setdefault((row.cls, row.structure), row)
+    return sorted(smallest.values(), key=lambda row: row.model)
+
+
+SMALLEST = smallest_of_each_structure()
 
 
 @cache
@@ -25,6 +41,31 @@ def deit():
     subject = subject_of(DEIT)
     assert subject.usual.traced_macs > 0
     return subject
+
+
+@pytest.mark.parametrize("row", SMALLEST, ids=lambda row: row.model)
+def test_what_the_table_says_holds(row):
+    subject = subject_of(row.model)
+    checked = row.outcomes if listing.is_plain(subject.untouched) else FEW
+    expected = {name: row.outcomes[name] for name in checked}
+
+    assert row.structure == listing.structure(subject.untouched)
+    assert expected == {name: cells.outcome(subject, name) for name in checked}
+
+
+def test_the_table_has_every_method():
+    assert all(methods.names() == sorted(row.outcomes) for row in ROWS)
+
+
+def test_the_table_and_the_program_list_the_same_vision_transformers():
+    """The walk tells them by their class, the program by the modules of timm."""
+    assert models.names() == [row.model for row in ROWS if row.cls.startswith("VisionTransformer")]
+
+
+def test_every_reason_of_the_table_has_a_meaning():
+    keys = {what for row in ROWS for what in row.outcomes.values()}
+
+    assert keys <= {cells.EQUAL, cells.UNCOUNTED} | {reason.key for reason in reasons.REASONS}
 
 
 def test_multiply_adds_are_those_of_the_closed_form():
