@@ -14,6 +14,7 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
+from docs import models
 from harness.cli import main
 from harness.metrics import METRICS
 from harness.record import TrialRecord
@@ -48,6 +49,7 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {
         "commands": commands(),
         "methods": methods(),
+        "models": models.page(),
         "metrics": metrics(),
         "suites": schema("Suites", "A suite is a TOML file, what to compare.", Suite),
         "records": schema("Records", "A record is a JSON file, one trial, whole.", TrialRecord),
