@@ -40,7 +40,7 @@ def page() -> str:
     """Return the page."""
     rows = _read(FOLDER / "models.csv")
     meanings = {row["reason"]: row["meaning"] for row in _read(FOLDER / "reasons.csv")}
-    plain = sum(row["class"].startswith("VisionTransformer") for row in rows)
+    plain = sum(row["tokens"] != "0" for row in rows)
     parts = [HEAD.format(count=len(rows), plain=plain)]
     alike = defaultdict(list)
     for row in rows:
