@@ -105,6 +105,7 @@ def test_a_row_is_what_was_asked_for(asked, rows, typed, tmp_path):
     code, said = typed(
         *("run", "quick", "--methods", asked, "--seeds", "1", "--dry-run"),
         *("--set", 'workload.weights="random"', "--results", tmp_path / "results"),
+        *("--set", 'workload.model="deit_tiny_patch16_224"', "--set", "workload.image_size=32"),
     )
 
     assert code == 0

@@ -177,11 +177,11 @@ def test_settings_are_spread_over_their_work():
     assert sorted(values[number] // 2 for number in chosen) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("micro_batch", [None, 8, 4, 3, 1])
+@pytest.mark.parametrize("micro_batch", [None, 4, 3, 1])  # of eight images
 @pytest.mark.parametrize("name", ["full", "bsr", "bsr+checkpoint", "bsr+int8"])
 def test_two_micro_batches_tell_what_all_of_them_take(make_six_spec, name, micro_batch):
     """Bytes and FLOPs are those of the estimate, which runs every micro-batch."""
-    spec = make_six_spec(name, batch=16, micro_batch=micro_batch, optimizer="adamw")
+    spec = make_six_spec(name, batch=8, micro_batch=micro_batch, optimizer="adamw")
     expected = predict(spec, methods.load).measurements
 
     found = step_cost(spec, methods.load)

@@ -45,14 +45,20 @@ def deit():
     return subject
 
 
-@pytest.mark.parametrize("row", SMALLEST, ids=lambda row: row.model)
-def test_what_the_table_says_holds(row):
-    """A few methods are enough for models of other classes, whose blocks no method knows, and for
-    convolutions below blocks that stand without them, too.
+@pytest.mark.parametrize(
+    ("place", "row"), list(enumerate(SMALLEST)), ids=[r.model for r in SMALLEST]
+)
+def test_what_the_table_says_holds(place, row):
+    """Of every structure a few methods, and of plain ones by turns a third of the others.
+
+    All of them on each model would take ``tox -e models`` once more. The few are enough for models
+    of other classes, whose blocks no method knows, and for convolutions below blocks that stand
+    without them, too.
     """
     subject = subject_of(row.model)
     known = listing.is_plain(subject.untouched) and row.model not in OF_MODELS_WITH_STEM
-    checked = row.outcomes if known else FEW
+    by_turns = sorted(row.outcomes)[SMALLEST.index(row) % 3 :: 3]
+    checked = {*FEW, *(by_turns if known else ())}
     expected = {name: row.outcomes[name] for name in checked}
 
     assert row.structure == listing.structure(subject.untouched)
