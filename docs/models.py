@@ -68,8 +68,10 @@ def _group(
     works = refused.pop(WORKS, [])
     classes = ", ".join(sorted({f"`{row['class']}`" for row in members}))
     counted = "1 model" if len(members) == 1 else f"{len(members)} models"
-    heading = f"## {'All methods' if not refused else f'{len(works)} methods'}, {counted}"
-    what = f"{', '.join(works)} work" if refused else "every method works"
+    methods = f"{len(works)} methods" if works else "No method whole"
+    heading = f"## {methods if refused else 'All methods'}, {counted}"
+    what = f"{', '.join(works)} work" if works else "no method has every number"
+    what = what if refused else "every method works"
     lines = [f"- {', '.join(names)}: {meanings[key]}." for key, names in sorted(refused.items())]
     names = ", ".join(f"`{row['model']}`" for row in members)
     return [heading, f"Of {classes}; {what}.", *(["\n".join(lines)] if lines else []), names]
