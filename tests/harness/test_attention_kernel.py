@@ -159,13 +159,13 @@ def test_old_records_of_one_key_in_two_folders_have_their_own_sidecars(
 ):
     """Case 08 as records of schema 5 have it: the same trial, so the same key in both folders."""
     for folder, kernels in (("unfused", ["aten.bmm"]), ("fused", [FLASH, "aten.mm"])):
-        measure(folder, make_spec(profile=UNTIMED), fuse=True)
+        measure(folder, make_spec(profile=PREDICTED), fuse=True)
         aged(tmp_path / folder, kernels)
 
     assert compared("unfused", "fused") == {"attention kernel": (NONE_FUSED, FLASH)}
 
 
-@pytest.mark.parametrize("parts", [{"profile": UNTIMED}, {"training": RECIPE}])
+@pytest.mark.parametrize("parts", [{"profile": PREDICTED}, {"training": RECIPE}])
 def test_an_old_record_without_a_sidecar_does_not_state_it(
     parts, make_spec, measure, compared, tmp_path
 ):
@@ -181,7 +181,7 @@ def test_an_old_record_without_a_sidecar_does_not_state_it(
 
 def test_a_records_file_finds_the_sidecar_of_its_folder(make_spec, measure, compared, tmp_path):
     for folder, kernels in (("unfused", ["aten.bmm"]), ("fused", [FLASH])):
-        measure(folder, make_spec(profile=UNTIMED), fuse=True)
+        measure(folder, make_spec(profile=PREDICTED), fuse=True)
         aged(tmp_path / folder, kernels)
     (one,), (other,) = (
         [path.relative_to(tmp_path) for path in (tmp_path / folder / "records").iterdir()]
