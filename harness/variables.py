@@ -27,7 +27,7 @@ DECIDE_NOTHING = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "CUDA_VERSION"),
     *("CUDA_CACHE_*", "CUDA_*_PATH", "CUDA_PROFILE", "CUDNN_HOME", "CUDNN_*PATH", "CUDNN_*LOG*"),
     *("CUDNN_VERSION", "CUBLAS_LOG*", "CUBLASLT_LOG*", "TRITON_CACHE_DIR", "TRITON_*_PATH"),
-    # scikit-learn and joblib set it as they are loaded, which a digits workload does on the way.
+    # scikit-learn and joblib set it as they are loaded, which some data or a method may do.
     "KMP_INIT_AT_FORK",
     # What timm has made of these is asked (``harness.numerics``): it reads them once.
     *("TIMM_FUSED_ATTN", "TIMM_REENTRANT_CKPT"),

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from harness.errors import BadInput
 from harness.workload import data
-from harness.workload.data import packs
+from harness.workload.data import packs, small
 from harness.workload.data.splits import InMemory, carve
 
 SIDE = 8
@@ -34,6 +35,31 @@ def test_digits_are_split_without_overlap_and_alike_every_time():
     assert torch.equal(first.test.indices, second.test.indices)
     for split in splits:
         assert set(split.labels.tolist()) == set(range(10))
+
+
+def test_digits_are_those_that_scikit_learn_loads():
+    """Which reads the same file; here it is read without scikit-learn."""
+    raw = load_digits()
+    found = data.load("digits", None, 0)
+    splits = found.train, found.validation, found.test
+    ours = {
+        (tuple(split.image(place)[0].flatten().tolist()), int(split.labels[place]))
+        for split in splits
+        for place in range(len(split.labels))
+    }
+    theirs = {
+        (tuple(np.rint(pixels * 255 / 16).astype(int)), int(label))
+        for pixels, label in zip(raw.data, raw.target, strict=True)
+    }
+
+    assert ours == theirs
+
+
+def test_digits_that_are_not_there_are_said(monkeypatch):
+    monkeypatch.setattr(small, "DIGITS_FILE", "datasets/data/none.csv.gz")
+
+    with pytest.raises(BadInput, match=r"no file .*none\.csv\.gz .*install scikit-learn"):
+        data.load("digits", None, 0)
 
 
 def test_carving_takes_each_classs_share_and_loses_none():

@@ -56,7 +56,7 @@ def test_each_variable_is_of_its_kind(names, on_a_cpu, on_a_gpu, disturb):
 
 
 def test_what_a_library_sets_as_it_is_loaded_decides_nothing():
-    """Whether digits were read on the way (scikit-learn) must not part two equal processes."""
+    """Whether scikit-learn was loaded on the way must not part two equal processes."""
     program = (
         "from harness.variables import that_decide as found\n"
         "before = found('cpu'), found('cuda')\n"
