@@ -19,6 +19,7 @@ image_size = 32
 data = "noise"
 classes = 5
 batch = 2
+threads = 1
 [profile]
 rounds = 2
 steps = 1
