@@ -14,7 +14,7 @@ from reports.names import IN_TABLE, on_one_line, shortened_apart
 
 UNLIMITED = 10_000  # columns; rich measures within a width
 LEAST_NAME = 12  # columns that a row's name has at least
-MARKS = "* best; † baseline"  # colours alone would be lost in files and logs
+BEST, MARKED = "* best", "† baseline"  # colours alone would be lost in files and logs
 
 
 def show(comparisons: list[Comparison], console: Console) -> None:
@@ -32,7 +32,8 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
     comparison = excerpt(whole, most)
     console.print(_fitting(comparison, console))
     said = [*left_out(whole, comparison), *words.failures(comparison), *words.doubts(comparison)]
-    for line in (MARKS, *said):
+    marks = BEST if comparison.place(BASELINE) is None else f"{BEST}; {MARKED}"
+    for line in (marks, *said):
         _say(console, line)
 
 

@@ -3,8 +3,8 @@
 import os
 
 # OpenMP reads it as torch is loaded. Much of what tests start has as many threads as there are
-# cores, which the tests beside want, too: threads that wait by spinning take up to fifty times
-# as long then.
+# cores, which the tests beside want, too: threads that wait by spinning take tens of times as
+# long then.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from dataclasses import fields

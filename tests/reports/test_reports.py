@@ -255,6 +255,20 @@ def test_the_terminal_table_fits_its_width_whole(records, make_record, width):
     assert ("[0.800, 0.900]" in printed) == (width == 300)
 
 
+@pytest.mark.parametrize(
+    ("methods", "legend"),
+    [(("full", "bsr"), "* best; † baseline"), (("full", "head"), "* best")],
+)
+def test_a_baseline_is_explained_where_one_is_marked(methods, legend, make_record):
+    console = Console(width=200, record=True, file=io.StringIO())
+    made = [make_record(name, step_seconds=[1.0]) for name in methods]
+    terminal.show(compare(made, no_details), console)
+    printed = console.export_text()
+
+    assert legend in printed.splitlines()
+    assert ("†" in printed.split("* best")[0]) == ("bsr" in methods)
+
+
 def test_the_tries_stand_in_the_report(records, tmp_path):
     write.write(records, tmp_path, "t", no_details)
 
