@@ -1,11 +1,21 @@
-"""Write files whole or not at all; where files are kept, and their hashes."""
+"""The only code that writes files: whole or not at all, never through a link; and reads strangers'.
+
+A results folder, a suite or an image may come from anybody. What is written goes to a new file
+beside the target, which then takes its name: a symbolic link there is replaced, never followed.
+What is read is a regular file of a bounded size.
+"""
 
 import codecs
+import errno
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from harness.errors import BadInput
 
@@ -16,6 +26,68 @@ FOREIGN_MARKS = {
     codecs.BOM_UTF16_LE: "UTF-16",
     codecs.BOM_UTF16_BE: "UTF-16",
 }
+
+
+MIB = 2**20
+MOST_TEXT = 16 * MIB  # bytes of a file that a person writes, or of a record
+CHUNK = 1 << 16  # bytes read at once, of a file that does not say how many it has
+PART = ".part"  # ends the name of a file that is being written
+NAME_KEPT = 40  # characters of the target's name in it
+MODE = 0o644
+KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
+
+def read_bytes(path: Path | str, most: int = MOST_TEXT) -> bytes:
+    """Return the bytes of a regular file.
+
+    Args:
+        path: the file; a link to one is followed.
+        most: bytes; a larger file is not read.
+
+    Raises:
+        OSError: it cannot be read, is no regular file (a pipe would be waited for) or is too large.
+    """
+    return read_with_status(path, most)[0]
+
+
+def read_with_status(path: Path | str, most: int = MOST_TEXT) -> tuple[bytes, os.stat_result]:
+    """Return what ``read_bytes`` does, and the file's status from before it was read."""
+    if "\0" in str(path):
+        raise OSError(errno.EINVAL, "its name has a zero byte")
+    # Without O_NONBLOCK the opening of a pipe waits for somebody who writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            found = next((name for test, name in KINDS if test(about.st_mode)), "something else")
+            raise OSError(errno.EINVAL, f"it is {found}, expected a regular file")
+        if about.st_size > most:
+            raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, more than {most:,}")
+        parts, left = [], most + 1
+        while left and (more := os.read(descriptor, min(left, max(about.st_size + 1, CHUNK)))):
+            parts.append(more)
+            left -= len(more)
+    finally:
+        os.close(descriptor)
+    if not left:
+        raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
+    return b"".join(parts), about
+
+
+def read_json(path: Path | str, most: int = MOST_TEXT) -> Any:
+    """Return the JSON of a regular file, nested at most 1,024 deep.
+
+    Raises:
+        OSError: as ``read_bytes``.
+        ValueError: it is no JSON.
+    """
+    return orjson.loads(read_bytes(path, most))
 
 
 def read_text(path: Path) -> str:
@@ -47,7 +119,7 @@ def require_plain_text(path: Path) -> None:
 
 def _bytes_of_text(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
     for mark, encoding in FOREIGN_MARKS.items():
@@ -61,32 +133,74 @@ def _bytes_of_text(path: Path) -> bytes:
     return content
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` so that a reader sees all of it or the file as it was before."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> None:
+    """Write a file so that a reader sees all of it or the file as it was before.
+
+    Args:
+        path: the file; a link there is replaced.
+        content: of it; text is written as UTF-8, half a surrogate pair as its code.
+        synced: wait until it is on the disk; else a power cut may leave it empty.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    encoded = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    replace_whole(path, lambda partial: partial.write_bytes(encoded), synced=synced)
 
 
-def replace_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` make a file beside ``path``, then put it in its place."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+def replace_whole(path: Path, write: Callable[[Path], object], *, synced: bool = True) -> None:
+    """Let ``write`` fill a new file beside ``path``, then put it in its place.
+
+    Args:
+        path: the file; a link there is replaced.
+        write: is given the new file, which is there and empty, and has no name that could be
+            foreseen.
+        synced: wait until it is on the disk.
+
+    Raises:
+        OSError: it cannot be written; what was there is as it was.
+    """
+    handle, name = tempfile.mkstemp(PART, f".{path.name[:NAME_KEPT]}.", path.parent)
+    partial = Path(name)
     try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        try:
+            write(partial)
+            os.fchmod(handle, MODE)
+            if synced:
+                os.fsync(handle)
+        finally:
+            os.close(handle)
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    if synced:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on the disk; what file systems cannot do is left undone."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder of our own, unless it is there.
+
+    Raises:
+        OSError: it cannot be made, or is a link: what is written into it would go elsewhere.
+    """
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def cache_folder() -> Path:

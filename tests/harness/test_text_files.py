@@ -93,7 +93,7 @@ def test_latin_letters_are_refused_in_a_sentence(tmp_path):
 
 
 def test_what_cannot_be_read_is_said(tmp_path):
-    with pytest.raises(BadInput, match=r"cannot read .*: Is a directory"):
+    with pytest.raises(BadInput, match=r"cannot read .*: it is a folder, expected a regular file"):
         read_text(tmp_path)
 
 

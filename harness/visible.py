@@ -1,0 +1,37 @@
+"""Text of strangers made visible: no character of it acts on a terminal, a table or a picture."""
+
+import re
+from typing import Any
+
+# Control characters but for tab and line feed; marks that turn the direction of what follows;
+# separators that end a line; halves of surrogate pairs; and what XML has no way to write.
+ACTING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
+)
+ONE_BYTE = 0x100
+
+
+def visible(text: str) -> str:
+    r"""Return text in which every character that acts is written as its code: ``\x1b``."""
+    return ACTING.sub(lambda found: _code(ord(found[0])), text)
+
+
+def acting(text: str) -> str:
+    """Return the code of the first character that acts; empty where there is none."""
+    found = ACTING.search(text)
+    return _code(ord(found[0])) if found else ""
+
+
+def _code(character: int) -> str:
+    return f"\\x{character:02x}" if character < ONE_BYTE else f"\\u{character:04x}"
+
+
+def visible_in(data: Any) -> Any:
+    """Return JSON data in which every text is visible, keys too."""
+    if isinstance(data, str):
+        return visible(data)
+    if isinstance(data, dict):
+        return {visible(str(key)): visible_in(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [visible_in(value) for value in data]
+    return data
