@@ -17,7 +17,7 @@ import pytest
 import methods
 from harness import assembly
 from harness.errors import BadInput
-from harness.launch import local
+from harness.launch import answers, child, local
 from harness.launch.inline import InlineLauncher
 from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
@@ -139,15 +139,15 @@ def answering(launcher):
     lives, stays_open = os.pipe()
     receiver, sender = launcher._context.Pipe(duplex=False)
     with receiver, sender:
-        yield SimpleNamespace(sentinel=lives), receiver, lambda line: local._send(sender, line)
+        yield SimpleNamespace(sentinel=lives), receiver, lambda line: child.send(sender, line)
     os.close(lives)
     os.close(stays_open)
 
 
 def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
     """An hour in which the server still loads torch takes none of a pass's ten minutes."""
-    child, receiver, send = answering
-    really, waits = local.wait, []
+    process, receiver, send = answering
+    really, waits = answers.wait, []
 
     def answer_the_second_time(ready, left):
         waits.append(left)
@@ -155,10 +155,10 @@ def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
             send(json.dumps(asdict(PassResult())))
         return really(ready, left)
 
-    monkeypatch.setattr(local, "wait", answer_the_second_time)
+    monkeypatch.setattr(answers, "wait", answer_the_second_time)
     began = time.monotonic()
     send(str(began))
-    result = local._wait(child, receiver, began - 3600, 600.0)
+    result = answers.wait_for(process, receiver, began - 3600, 600.0)
 
     assert result.status == Status.COMPLETED
     assert result.start_seconds == pytest.approx(3600)
@@ -166,9 +166,9 @@ def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
 
 def test_the_time_of_a_pass_ends_when_it_is_spent(answering):
     """It began an hour ago, and has ten minutes."""
-    child, receiver, send = answering
+    process, receiver, send = answering
     send(str(time.monotonic() - 3600))
-    result = local._wait(child, receiver, time.monotonic() - 3600, 600.0)
+    result = answers.wait_for(process, receiver, time.monotonic() - 3600, 600.0)
 
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 600 s")
 
@@ -243,7 +243,7 @@ RUN_OF_ONE = """
 import signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import methods
-from harness.launch.local import Inside, LocalLauncher
+from harness.launch.local import LocalLauncher
 from harness.spec import TrialSpec
 LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.argv[1]))
 """
