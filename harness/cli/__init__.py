@@ -7,7 +7,7 @@ import click
 from harness.cli.authors import check, new_method
 from harness.cli.care import care
 from harness.cli.completion import completion
-from harness.cli.exits import BAD_INPUT, INTERRUPTED, leave_quickly, stop
+from harness.cli.exits import BAD_INPUT, INTERRUPTED, STOPPED, Interrupts, leave_quickly, stop
 from harness.cli.health import doctor
 from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
@@ -29,13 +29,18 @@ class Program(click.Group):
         Exit codes: 1 a trial did not complete, 2 bad input, 130 Ctrl-C.
         """
         leave_quickly()
-        try:
-            require_readable()
-            return super().invoke(ctx)
-        except BadInput as error:
-            stop(f"error: {error}", BAD_INPUT)
-        except KeyboardInterrupt:
-            stop("stopped: what was measured so far is stored; run again to go on", INTERRUPTED)
+        with Interrupts() as interrupts:
+            try:
+                require_readable()
+                return super().invoke(ctx)
+            except KeyboardInterrupt:
+                stop(STOPPED, INTERRUPTED)
+            except Exception as error:
+                if interrupts.pressed:
+                    stop(STOPPED, INTERRUPTED)
+                if not isinstance(error, BadInput):
+                    raise
+                stop(f"error: {error}", BAD_INPUT)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,7 +71,7 @@ def main() -> None:
       bsrbench list methods --long
 
     Exit codes: 0 all went well, 1 a trial did not complete, a gate holds or a promise is broken,
-    2 bad input, 130 Ctrl-C.
+    2 bad input, 130 Ctrl-C (143 and 129: ended by SIGTERM and SIGHUP; what was measured is stored).
     """  # noqa: D301 - click's mark for text that is not wrapped
 
 

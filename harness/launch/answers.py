@@ -1,4 +1,4 @@
-"""What a pass's process sends: read as long as it lives, within bounds, and believed only if ours."""
+"""What a pass's process sends: read as long as it lives, within bounds, believed only if ours."""
 
 import math
 import os
@@ -143,12 +143,12 @@ def read_answer(line: bytes) -> PassResult:
         result = whole.validate_json(line, strict=True)
         Status(result.status)
         values = measured.validate_python(result.reading.get("measurements", {}))
-        if strange := set(values) - set(METRICS):
-            raise ValueError(f"no metric is called {sorted(strange)[0]!r}")
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise Refused(f"its answer is no result of a pass ({place}: {first['msg']})") from error
     except ValueError as error:
         raise Refused(f"its answer is no result of a pass ({error})") from error
+    if strange := set(values) - set(METRICS):
+        raise Refused(f"its answer is no result of a pass (no metric is called {min(strange)!r})")
     return result

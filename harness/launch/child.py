@@ -75,7 +75,10 @@ def run(
         answer = json.dumps(asdict(failure(error)))
     if os.getpid() != own:  # the method has forked, and its other half goes on, too
         os._exit(0)
-    send(sender, f"{inside.token}{answer}")
+    try:
+        send(sender, f"{inside.token}{answer}")
+    except OSError:
+        os.write(1, b"the pipe that the answer goes through was closed\n")
 
 
 def send(sender: Connection, line: str) -> None:
@@ -92,7 +95,7 @@ def _belong_to_the_server() -> None:
     nobody holds the pipe any more that it was given; multiprocessing hands every child one end.
     It hands on one of the tracker's, too, which would print a traceback of what a method writes.
     """
-    server: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    server: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - there is no public way
     tracker: Any = multiprocessing.resource_tracker._resource_tracker  # noqa: SLF001 - see above
     for owner, name in ((server, "_forkserver_alive_fd"), (tracker, "_fd")):
         handle = getattr(owner, name)

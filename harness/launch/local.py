@@ -21,7 +21,7 @@ from harness.launch.cores import choose
 from harness.launch.limits import Limits
 from harness.launch.log_file import MOST_BYTES, is_too_long, last_lines, log_file
 from harness.launch.server import Server, server
-from harness.launch.sweeper import DEAD, state
+from harness.launch.sweeper import DEAD, PAUSE_SECONDS, state
 from harness.record import Status
 from harness.spec import TrialSpec
 from harness.step_cost import COSTS, StepCost, step_costs
@@ -139,7 +139,7 @@ class LocalLauncher:
 
     @cached_property
     def _compiled(self) -> Path:
-        """Compiled code is shared by the passes of a row and by nothing else: compiling is timed."""
+        """Hold compiled code, shared by the passes of a row and no others: compiling is timed."""
         folder = Path(tempfile.mkdtemp(prefix="compiled-", dir=server().folder))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
@@ -208,10 +208,12 @@ def _require_bounded(log: Path) -> None:
 
 def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassResult | None:
     """Return the outcome of a child that ends without an answer; nothing if its server did, too."""
-    child.join(CLOSING_SECONDS)
+    ends = time.monotonic() + CLOSING_SECONDS
+    while not (gone := _is_gone(child)) and time.monotonic() < ends:
+        child.join(PAUSE_SECONDS)
     lines = last_lines(log, LAST_LINES)
     words = f"; it said last: {' | '.join(lines)}" if lines else ""
-    if child.exitcode is None and state(child.pid or 0) not in ("", *DEAD):
+    if not gone:
         reason = f"it closed the pipe that its answer goes through, and was ended{words}"
         return PassResult(Status.CRASHED, reason)
     serving.collect(child)
@@ -220,6 +222,11 @@ def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassRe
     if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
         return PassResult(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
     return PassResult(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
+
+
+def _is_gone(child: BaseProcess) -> bool:
+    """Return whether a process has ended, though its server may not say so."""
+    return child.exitcode is not None or state(child.pid or 0) in ("", *DEAD)
 
 
 def _kernel_kills() -> int:

@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
@@ -109,8 +108,6 @@ class Server:
         before = _pid()
         if before is not None and _has_ended(before):
             sweeper.end_all(self._mark, self._group)
-        # A tracker of ours ends by itself, when it has removed what the others forgot.
-        multiprocessing.resource_tracker.ensure_running()
         multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
         # The server's socket is made in it.
         multiprocessing.process.current_process()._config["tempdir"] = str(self.folder)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
@@ -160,6 +157,8 @@ class Server:
         }
         if KEPT_KERNELS not in os.environ and (kept := _inductors_own_cache()):
             changed[KEPT_KERNELS] = kept  # torch keeps compiled kernels from run to run
+        # Without the mark: it ends by itself, when it has removed what the others forgot.
+        multiprocessing.resource_tracker.ensure_running()
         before = {name: os.environ.get(name) for name in changed}
         os.environ.update(changed)
         try:
@@ -243,7 +242,7 @@ def start() -> None:
 
 def _pid() -> int | None:
     """Return the process number of the server that was started last, which may have ended."""
-    started: Any = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+    started: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - there is no public way
     found: int | None = started._forkserver_pid  # noqa: SLF001 - see above
     return found
 

@@ -8,41 +8,43 @@ A process belongs to a run if it is in the run's control group, or has the run's
 environment that it was started with; no session or process group that it moves to changes either.
 """
 
+import contextlib
 import os
 import select
 import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 
 MARK = "BSRBENCH_RUN"  # the variable that holds a run's mark
 PATIENCE_SECONDS = 60.0  # for processes that the kernel does not let go, those of a dead disk say
 PAUSE_SECONDS = 0.01
-ROOTS = ("/sys/fs/cgroup/unified", "/sys/fs/cgroup")  # of control groups, version 2
-PARENT, STATE, DEAD = 1, 0, "ZX"
+PROC = Path("/proc")
+ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # of control groups, version 2
+PARENT, STATE, DEAD = 1, 0, "ZX"  # places in what /proc says of a process, after its name; letters
 
 
 def table() -> dict[int, tuple[int, str]]:
     """Return the parent and the state of every process; empty where there is no ``/proc``."""
     found = {}
-    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb") as file:
-                    fields = file.read().rpartition(b")")[2].split()
-            except OSError:  # it has ended
-                continue
-            found[int(name)] = (int(fields[PARENT]), fields[STATE].decode())
+    for place in PROC.iterdir() if PROC.is_dir() else ():
+        if place.name.isdigit() and (fields := _fields(place)):
+            found[int(place.name)] = (int(fields[PARENT]), fields[STATE].decode())
     return found
 
 
 def state(pid: int) -> str:
     """Return the letter of a process's state: ``T`` is stopped; empty if it is gone."""
+    fields = _fields(PROC / str(pid))
+    return fields[STATE].decode() if fields else ""
+
+
+def _fields(place: Path) -> list[bytes]:
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[STATE].decode()
-    except (OSError, IndexError):
-        return ""
+        return (place / "stat").read_bytes().rpartition(b")")[2].split()
+    except OSError:  # it has ended
+        return []
 
 
 def strays(root: int, running: set[int]) -> dict[int, str]:
@@ -67,10 +69,8 @@ def strays(root: int, running: set[int]) -> dict[int, str]:
 
 def kill(pid: int) -> None:
     """Kill a process, if it is there and may be killed."""
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
 
 
 def make_group(name: str) -> str:
@@ -80,46 +80,36 @@ def make_group(name: str) -> str:
     the machine, and what is measured in it would change.
     """
     try:
-        with open("/proc/self/cgroup", encoding="utf-8") as file:
-            own = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
-    except (OSError, StopIteration):
+        lines = (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
         return ""
-    for root in ROOTS:
-        base = root + own.rstrip("/")
-        folder = f"{base}/{name}"
-        try:
-            with open(f"{base}/cgroup.subtree_control", encoding="ascii") as file:
-                if file.read().strip():
-                    continue
-            os.mkdir(folder)
-        except OSError:
-            continue
-        if os.access(f"{folder}/cgroup.kill", os.W_OK):
-            return folder
-        remove_group(folder)
+    for own in (line.removeprefix("0::/") for line in lines if line.startswith("0::/")):
+        for base in (root / own for root in ROOTS):
+            folder = base / name
+            with contextlib.suppress(OSError):
+                if not (base / "cgroup.subtree_control").read_text(encoding="ascii").strip():
+                    folder.mkdir()
+                    if os.access(folder / "cgroup.kill", os.W_OK):
+                        return str(folder)
+                    folder.rmdir()
     return ""
 
 
 def join_group(folder: str, pid: int) -> None:
-    """Put a process, and what it will start, into a group; the mark alone tells it if that fails.
+    """Put a process, and what it will start, into a group; if that fails the mark alone tells it.
 
     A group that was removed meanwhile is not made again.
     """
     if folder:
-        try:
-            with open(f"{folder}/cgroup.procs", "w", encoding="ascii") as file:
-                file.write(str(pid))
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            (Path(folder) / "cgroup.procs").write_text(str(pid), encoding="ascii")
 
 
 def remove_group(folder: str) -> None:
     """Remove a group that nobody is in, and groups that somebody has made in it."""
     for place, _, _ in os.walk(folder, topdown=False) if folder else ():
-        try:
-            os.rmdir(place)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            Path(place).rmdir()
 
 
 def _kill_group(folder: str) -> bool:
@@ -127,35 +117,29 @@ def _kill_group(folder: str) -> bool:
     if not folder:
         return False
     try:
-        with open(f"{folder}/cgroup.events", encoding="ascii") as file:
-            if "populated 1" not in file.read():
-                return False
-        with open(f"{folder}/cgroup.kill", "w", encoding="ascii") as file:
-            file.write("1")
+        anybody = "populated 1" in (Path(folder) / "cgroup.events").read_text(encoding="ascii")
+        if anybody:
+            (Path(folder) / "cgroup.kill").write_text("1", encoding="ascii")
     except OSError:
         return False
-    return True
+    return anybody
 
 
 def _kill_marked(mark: str) -> bool:
     """Kill all that has a mark in its environment; return whether there was anybody."""
-    wanted, found = f"{MARK}={mark}".encode(), False
+    found = False
     for pid in table():
         if pid == os.getpid():
             continue
-        try:
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
             handle = os.pidfd_open(pid)  # held, so that its number cannot become another's
-        except OSError:
-            continue
-        try:
-            with open(f"/proc/{pid}/environ", "rb") as file:
-                if wanted in file.read().split(b"\0"):
+            try:
+                variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
+                if f"{MARK}={mark}".encode() in variables:
                     found = True
                     signal.pidfd_send_signal(handle, signal.SIGKILL)
-        except OSError:  # it has ended, or is another user's
-            pass
-        finally:
-            os.close(handle)
+            finally:
+                os.close(handle)
     return found
 
 
@@ -172,29 +156,28 @@ def end_all(mark: str, group: str) -> bool:
 def remove_folder(folder: str) -> None:
     """Remove a folder, though something may have been made in it that nobody may enter."""
     shutil.rmtree(folder, ignore_errors=True)
-    if os.path.isdir(folder):
-        for place, _, _ in os.walk(folder):  # from above, and never through a link
-            for entry in os.scandir(place):
-                if entry.is_dir(follow_symlinks=False):
-                    os.chmod(entry.path, 0o700)
-        shutil.rmtree(folder, ignore_errors=True)
+    if not Path(folder).is_dir():
+        return
+    for place, folders, _ in os.walk(folder):  # from above: each is opened before it is entered
+        for path in (Path(place) / name for name in folders):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wait_for_the_end(parent: int, pipe: int) -> None:
     """Return when a process has ended, or has closed its end of a pipe."""
     ready = [pipe]
-    try:
+    with contextlib.suppress(OSError):
         ready.append(os.pidfd_open(parent))  # its children may hold the pipe open
-    except OSError:
-        pass
     if os.getppid() == parent:
         select.select(ready, [], [])
 
 
 def main() -> None:
     """Wait for the end of a run, then end what is left of it."""
-    for name in ("SIGINT", "SIGHUP", "SIGTERM"):
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+        signal.signal(ignored, signal.SIG_IGN)
     parent, mark, group, folder = sys.argv[1:]
     _wait_for_the_end(int(parent), 0)
     end_all(mark, group)
