@@ -8,22 +8,20 @@ from dataclasses import replace
 from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.launch.server import START_SECONDS
 from harness.metrics import METRICS
-from harness.plain import plain_text
-from harness.record import Status
+from harness.plain import MOST_BITS, plain_text
+from harness.record import Status, Value
 from harness.trial import PassResult
 
 LONGEST_WAIT = 5.0  # seconds at once; then a log that grows without end is noticed
 PIPE_BYTES = 1 << 16
 MOST_BYTES = 64 << 20  # of an answer; the longest, a timeline's, are below a mebibyte
 MOST_SHOWN = 60
-Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Measured = Whole | float | list[Whole] | list[float] | None
 STRICT = ConfigDict(strict=True)
 
 
@@ -128,7 +126,7 @@ class _Answers:
 
 @cache
 def _shapes() -> tuple[TypeAdapter[PassResult], TypeAdapter[dict[str, Any]]]:
-    measured: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Measured], config=STRICT)
+    measured: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Value], config=STRICT)
     return TypeAdapter(PassResult), measured
 
 
@@ -151,4 +149,8 @@ def read_answer(line: bytes) -> PassResult:
         raise Refused(f"its answer is no result of a pass ({error})") from error
     if strange := set(values) - set(METRICS):
         raise Refused(f"its answer is no result of a pass (no metric is called {min(strange)!r})")
+    for name, value in values.items():
+        numbers = value if isinstance(value, list) else [value]
+        if any(isinstance(n, int) and n.bit_length() > MOST_BITS for n in numbers):
+            raise Refused(f"its answer is no result of a pass ({name} is beyond 64 bits)")
     return result

@@ -78,7 +78,7 @@ def run(
     try:
         send(sender, f"{inside.token}{answer}")
     except OSError:
-        os.write(1, b"the pipe that the answer goes through was closed\n")
+        os.write(1, b"the pipe that the answer goes through was closed\n")  # into the log
 
 
 def send(sender: Connection, line: str) -> None:
