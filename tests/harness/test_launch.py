@@ -240,9 +240,13 @@ def test_passes_leave_no_handle_open(launcher, make_spec):
 
 
 RUN_OF_ONE = """
-import signal, sys
+import os, signal, subprocess, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import methods
+from harness.launch import server
+server.sweeper.make_group = lambda _: ""
+nothing = lambda _: (subprocess.Popen(["true"]), os.open(os.devnull, os.O_RDONLY))
+server.Server._start_sweeper = nothing  # the kernel's own word is asked here
 from harness.launch.local import LocalLauncher
 from harness.spec import TrialSpec
 LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.argv[1]))
@@ -258,7 +262,8 @@ def start_hanging(broken, make_spec, tmp_path):
         place = tmp_path / name
         spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
         command = [sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()]
-        started.append((subprocess.Popen(command, cwd=ROOT), place))
+        told = os.environ | {"TMPDIR": str(tmp_path)}
+        started.append((subprocess.Popen(command, cwd=ROOT, env=told), place))
         return started[-1]
 
     yield start
