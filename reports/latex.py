@@ -5,6 +5,8 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.files import write_whole
+from harness.visible import visible
 from reports import table, units, words
 from reports.anchors import BASELINE
 from reports.columns import paper_columns
@@ -51,7 +53,7 @@ def write(comparisons: list[Comparison], title: str, path: Path) -> None:
         _comparison(comparison, title, most, label)
         for comparison, label in zip(comparisons, labels, strict=False)
     ]
-    path.write_text(HEADING + "\n".join(drawn), encoding="utf-8")
+    write_whole(path, HEADING + "\n".join(drawn))
 
 
 def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
@@ -125,7 +127,7 @@ def _bold(text: str) -> str:
 
 def escape(text: str) -> str:
     """Return text that LaTeX prints as it is, on one line; what it has no glyph for by its code."""
-    line = "".join(_escaped(character) for character in " ".join(text.split()))
+    line = "".join(_escaped(character) for character in " ".join(visible(text).split()))
     return MINUS.sub("$-$", line)
 
 

@@ -59,7 +59,7 @@ def test_everything_special_is_escaped():
     assert text == (
         r"a\_\allowbreak{}b\textbar{}\&\%\$\#\{\}$\sim$\textasciicircum{}"
         r"\textbackslash{}\textless{}script\textgreater{}\textquotedbl{}\textasciigrave{}"
-        r"$\times$--$\dagger$ Ångström \texttt{U+540D}\texttt{U+524D} *"
+        r"$\times$--$\dagger$ Ångström \texttt{U+540D}\texttt{U+524D} \textbackslash{}x07*"
     )
 
 
