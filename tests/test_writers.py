@@ -4,6 +4,7 @@
 """
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,4 +148,4 @@ def test_what_writes_is_told_from_what_does_not(text, writes):
 if __name__ == "__main__":
     for file, line, name, text in places():
         how = "safe" if name in {*THROUGH, *OF_OUR_OWN} else "the safe function itself"
-        print(f"{file}:{line}: {text[:70]}  [{REASONS.get((file, name), how)}]")
+        sys.stdout.write(f"{file}:{line}: {text[:70]}  [{REASONS.get((file, name), how)}]\n")
