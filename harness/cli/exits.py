@@ -10,7 +10,7 @@ from functools import cache
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
-import click
+from harness.cli.say import say
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 STOPPED = "stopped: what was measured so far is stored; run again to go on"
@@ -71,5 +71,5 @@ class Interrupts:
 
 def stop(message: str, code: int) -> NoReturn:
     """Print a message to the error stream and end with an exit code."""
-    click.echo(message, err=True)
+    say(message, err=True)
     sys.exit(code)
