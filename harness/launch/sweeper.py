@@ -127,19 +127,12 @@ def _kill_group(folder: str) -> bool:
 
 def _kill_marked(mark: str) -> bool:
     """Kill all that has a mark in its environment; return whether there was anybody."""
-    found = False
+    wanted, found = f"{MARK}={mark}".encode(), False
     for pid in table():
-        if pid == os.getpid():
-            continue
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            handle = os.pidfd_open(pid)  # held, so that its number cannot become another's
-            try:
-                variables = (PROC / str(pid) / "environ").read_bytes().split(b"\0")
-                if f"{MARK}={mark}".encode() in variables:
-                    found = True
-                    signal.pidfd_send_signal(handle, signal.SIGKILL)
-            finally:
-                os.close(handle)
+            if wanted in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                found = True
+                kill(pid)
     return found
 
 
