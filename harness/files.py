@@ -204,7 +204,10 @@ def make_folder(folder: Path) -> None:
     """
     if folder.is_symlink():
         raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except RecursionError as error:
+        raise OSError(errno.ENAMETOOLONG, "it is a thousand folders deep", str(folder)) from error
 
 
 def cache_folder() -> Path:

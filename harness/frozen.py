@@ -9,9 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-Count = Annotated[int, Field(ge=1)]
-Several = Annotated[int, Field(ge=2)]
-Place = Annotated[int, Field(ge=0)]  # counted from 0
+MOST = 2**31 - 1  # of what is counted: images, steps, pixels, threads
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Several = Annotated[int, Field(ge=2, le=MOST)]
+Place = Annotated[int, Field(ge=0, le=MOST)]  # counted from 0
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Named = TypeVar("Named", int, float, str)

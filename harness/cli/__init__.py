@@ -16,7 +16,7 @@ from harness.cli.search import search
 from harness.cli.status import status
 from harness.cli.suites import run, tune
 from harness.cli.version import print_version
-from harness.errors import BadInput, unknown
+from harness.errors import BadInput, shortened, unknown
 from harness.variables import require_readable
 
 
@@ -34,6 +34,11 @@ class Program(click.Group):
             return super().invoke(ctx)
         except BadInput as error:
             stop(f"error: {error}", BAD_INPUT)
+        except OSError as error:
+            if error.filename is None:  # not of a path: nothing a person could mend
+                raise
+            path = shortened(str(error.filename))
+            stop(f"error: cannot use {path}: {error.strerror or error}", BAD_INPUT)
         except KeyboardInterrupt:
             stop("stopped: what was measured so far is stored; run again to go on", INTERRUPTED)
 
