@@ -19,7 +19,7 @@ import pydantic
 
 from harness import metrics, record, record_text, spec, upgrade
 from harness.errors import BadInput
-from harness.files import cache_folder
+from harness.files import cache_folder, write_whole
 from harness.frozen import Frozen, Made, digest, made_of
 from harness.recipe import Training
 from harness.record import Outcome, TrialRecord
@@ -93,14 +93,8 @@ def save(folder: Path, chunks: Sequence[bytes]) -> None:
     try:
         place = _place(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.{os.getpid()}")
-        try:
-            with partial.open("wb") as file:  # not synced: half an index is told by its checksum
-                file.write(orjson.dumps(_header(folder, chunks)))
-                file.writelines(b"\n" + chunk for chunk in chunks)
-            partial.replace(place)
-        finally:
-            partial.unlink(missing_ok=True)
+        whole = b"\n".join([orjson.dumps(_header(folder, chunks)), *chunks])
+        write_whole(place, whole, synced=False)  # half an index is told by its checksum
         _drop_lost(place.parent)
     except OSError:
         return
