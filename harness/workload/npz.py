@@ -23,13 +23,6 @@ TAIL = 2**16 + 22 + 20 + 56  # bytes in which they lie: the longest comment, and
 # Kinds of numpy's types that need no pickle and have no parts.
 REAL_NUMBERS = "biuf"
 NUMBERS_AND_TEXTS = REAL_NUMBERS + "cUSMm"
-# Whatever numpy and zipfile make of damage; among them an array of Python objects, which only a
-# pickle could make again.
-DAMAGES = (
-    *(OSError, ValueError, EOFError, KeyError, TypeError, IndexError, OverflowError, MemoryError),
-    *(SyntaxError, RecursionError, RuntimeError, NotImplementedError, UnicodeError),
-    zipfile.BadZipFile,
-)
 
 
 def require_list(file: Path) -> None:
@@ -60,7 +53,7 @@ def unpacked_bytes(file: Path, kinds: str) -> int:
 
     Raises:
         ValueError: a member is no such array, or two have one name.
-        Exception: one of ``DAMAGES``.
+        Exception: numpy and zipfile raise whatever a damaged file leads them to.
     """
     require_list(file)
     with zipfile.ZipFile(file) as archive:
@@ -98,7 +91,7 @@ def require_bytes(file: Path, most: int, what: str, kinds: str = NUMBERS_AND_TEX
 
     Raises:
         BadInput: they take more.
-        Exception: one of ``DAMAGES``.
+        Exception: numpy and zipfile raise whatever a damaged file leads them to.
     """
     if (size := unpacked_bytes(file, kinds)) > most:
         raise BadInput(f"{file.name} holds {size / GIB:.1f} GiB unpacked, and {what}")
@@ -108,7 +101,7 @@ def arrays(file: Path, keys: Collection[str]) -> tuple[dict[str, NDArray[Any]], 
     """Return the arrays of some names, and the names of all.
 
     Raises:
-        Exception: one of ``DAMAGES``.
+        Exception: numpy and zipfile raise whatever a damaged file leads them to.
     """
     with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
         return {key: archive[key] for key in keys if key in archive}, list(archive)

@@ -24,6 +24,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 IMAGE_DIMENSIONS = 4
 CHANNELS = 3  # red, green, blue
 MOST_CLASSES = 100_000
+NAMES = "USbiuf"  # kinds of numpy's types that names of classes may have
 
 
 def class_names(file: Path) -> list[str]:
@@ -61,16 +62,18 @@ def _read(file: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         arrays, there = npz.arrays(file, keys)
     except BadInput:
         raise
-    except npz.DAMAGES as error:
+    except Exception as error:
+        # numpy and zipfile raise whatever a damaged file leads them to; among it is an array of
+        # Python objects, which only a pickle could make again.
         raise BadInput(f"{file.name}: not a pack that can be read ({npz.reason(error)})") from error
     if missing := [key for key in keys if key not in arrays]:
         listed = shortened(", ".join(there))
         raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {listed}")
     names = arrays["classes"]
-    if names.ndim != 1 or not 0 < len(names) <= MOST_CLASSES:
+    if names.ndim != 1 or len(names) > MOST_CLASSES or names.dtype.kind not in NAMES:
         raise BadInput(
-            f"{file.name}: classes has the shape {list(names.shape)}, expected a list of names, 1 "
-            f"to {MOST_CLASSES:,}"
+            f"{file.name}: classes has the shape {list(names.shape)}, expected a list of names, "
+            f"{MOST_CLASSES:,} at most; they are {names.dtype}, expected texts or numbers"
         )
     return arrays
 
@@ -80,7 +83,7 @@ def _require_memory(file: Path) -> None:
 
     Raises:
         BadInput: they do not.
-        Exception: one of ``npz.DAMAGES``.
+        Exception: as ``npz.unpacked_bytes``.
     """
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     npz.require_bytes(file, there, f"this machine has {there / npz.GIB:.1f} GiB of memory")
