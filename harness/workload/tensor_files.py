@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +73,9 @@ def _checkpoint(file: Path) -> Any:
     if archive:
         _require_structure(file)
     # Not mapped: torch compares then how many numbers a part has with how many it is said to have.
-    return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sparse tensors and TorchScript, which are refused
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=False)
 
 
 def _require_structure(file: Path) -> None:

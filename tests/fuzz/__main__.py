@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import click
 import torch
 
 from tests.fuzz.kinds import KINDS, ROOT
 from tests.fuzz.watch import Ending, Place, watch
 
+MOST_SHOWN = 200  # letters of a failure
 KEPT = ROOT / "build" / "fuzz"
 AT_A_TIME = 250  # inputs a process reads before another takes its place
-SILENT_SECONDS = 30  # after which a process hangs where no alarm is heard
+SILENT_SECONDS = 60  # after which a process hangs where no alarm is heard
 SPARE_BYTES = 6 * 2**30  # of addresses beyond those that torch takes: the machine stays whole
 BY_NAME = {kind.name: kind for kind in KINDS}
 
@@ -44,7 +46,7 @@ def read_samples(kind):
         place = Place(Path(root))
         with place.entered():
             for content in kind.made():
-                watch(lambda content=content: kind.use(content, place), place, seconds=60)
+                watch(lambda content=content: kind.use(content, place), place)
 
 
 def perform(work, pipe):
@@ -100,23 +102,24 @@ class Pool:
     def _heard(self, pipe, *, silent):
         process, work, seed = self._running[pipe]
         try:
-            if silent:
-                raise EOFError
-            seed, ending = pipe.recv()
-            self._running[pipe] = (process, work, seed + 1)
-            yield work.kind, seed, ending
+            answer = None if silent else pipe.recv()
         except EOFError:
-            if silent:
-                process.kill()
-            process.join()
-            del self._running[pipe]
-            pipe.close()
-            if seed < work.seeds.stop:
-                if silent or process.exitcode:
-                    why = "hangs where no alarm is heard" if silent else f"died: {process.exitcode}"
-                    yield work.kind, seed, Ending("failed", why)
-                    seed += 1
-                self._left.append(Work(work.kind, range(seed, work.seeds.stop)))
+            answer = None
+        if answer is not None:
+            self._running[pipe] = (process, work, answer[0] + 1)
+            yield work.kind, *answer
+            return
+        if silent:
+            process.kill()
+        process.join()
+        del self._running[pipe]
+        pipe.close()
+        if seed < work.seeds.stop:
+            if silent or process.exitcode:
+                why = "hangs where no alarm is heard" if silent else f"died: {process.exitcode}"
+                yield work.kind, seed, Ending("failed", why)
+                seed += 1
+            self._left.append(Work(work.kind, range(seed, work.seeds.stop)))
 
 
 def keep(kind, seed, ending):
@@ -124,8 +127,8 @@ def keep(kind, seed, ending):
     KEPT.mkdir(parents=True, exist_ok=True)
     path = KEPT / f"{kind.name}-{seed}.{kind.ending}"
     path.write_bytes(kind.input(seed))
-    last = ending.why.strip().splitlines()[-1][:200]
-    print(f"FAILED {kind.name} {seed}: {last}\n  input: {path}\n  {again(kind, seed)}", flush=True)
+    last = ending.why.strip().splitlines()[-1][:MOST_SHOWN]
+    click.echo(f"FAILED {kind.name} {seed}: {last}\n  input: {path}\n  {again(kind, seed)}")
 
 
 def again(kind, seed):
@@ -153,7 +156,10 @@ def table(endings):
         "| kind | inputs | accepted | refused | failed | slowest s | most MiB |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
-    for name, of_kind in [*endings.items(), ("all", [e for some in endings.values() for e in some])]:
+    for name, of_kind in [
+        *endings.items(),
+        ("all", [e for some in endings.values() for e in some]),
+    ]:
         count = collections.Counter(ending.verdict for ending in of_kind)
         numbers = [len(of_kind), count["accepted"], count["refused"], count["failed"]]
         slowest = max((ending.seconds for ending in of_kind), default=0)
@@ -178,11 +184,13 @@ def main(arguments):
     asked = parser.parse_args(arguments)
     kinds = [BY_NAME[name] for name in asked.kind or BY_NAME]
     if asked.seed is not None:
+        endings = {}
         for kind in kinds:
             with tempfile.TemporaryDirectory() as root:
-                ending = read_one(kind, asked.seed, root)
-            print(f"{kind.name} {asked.seed}: {ending.verdict}\n{ending.why}".strip())
-        return 0
+                endings |= {kind.name: [read_one(kind, asked.seed, root)]}
+            said = f"{kind.name} {asked.seed}: {endings[kind.name][0].verdict}"
+            click.echo(f"{said}\n{endings[kind.name][0].why}".strip())
+        return int(any_failed(endings))
     for kind in kinds:
         read_samples(kind)
     endings = {kind.name: [] for kind in kinds}
@@ -190,8 +198,13 @@ def main(arguments):
         endings[name].append(ending)
         if ending.verdict == "failed":
             keep(BY_NAME[name], seed, ending)
-    print("\n".join(table(endings)))
-    return int(any(ending.verdict == "failed" for some in endings.values() for ending in some))
+    click.echo("\n".join(table(endings)))
+    return int(any_failed(endings))
+
+
+def any_failed(endings):
+    """Return whether an input of any kind failed."""
+    return any(ending.verdict == "failed" for some in endings.values() for ending in some)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,18 @@ LINES = (
     *(["report", "late"], ["report", "late", "--title", "x"], ["compare", "head", "bsr"]),
     *(["export", "late", "--format", "csv"], ["export", "late", "--format", "json"]),
     *(["claims", "late"], ["list", "methods"], ["list", "methods", "--long"], ["list", "suites"]),
-    *(["list", "models"], ["list", "suite-schema"], ["status", "late"], ["status", "late", "--json"]),
+    *(
+        ["list", "models"],
+        ["list", "suite-schema"],
+        ["status", "late"],
+        ["status", "late", "--json"],
+    ),
     *(["results", "check", "late"], ["results", "repair", "late"], ["new-method", "mine"]),
     *(["results", "merge", "late", "other"], ["results", "diff", "late", "late"], ["completion"]),
     ["run", "quick", "--dry-run", "--seeds", "0"],
     ["run", "quick", "--set", "workload.batch=0", "--dry-run"],
     ["run", "late", "--methods", "none", "--dry-run"],
     ["estimate", "--model", "none", "--method", "bsr", "--batch", "2"],
-    ["profile", "--model", "none", "--method", "none", "--batch", "2", "--option", "a=1"],
     ["fit", "--model", "none", "--memory", "1GiB", "--methods", "bsr (a=1)", "--no-check"],
     ["search", "--memory", "none", "--time", "1h"],
 )
@@ -25,10 +29,25 @@ LINES = (
 WORDS = (
     *("", "-", "--", ".", "late", "late/records", "x" * 4000, "a/" * 1900),
     *("--results", "--json", "--csv", "--help", "--format", "--output", "--fail-if", "--set"),
-    *("ratio(step_flop) > 1", "ratio(", "(" * 3000, "[" * 20_000, "bsr (a=" + "[" * 5000, "*" * 999),
+    *(
+        "ratio(step_flop) > 1",
+        "ratio(",
+        "(" * 3000,
+        "[" * 20_000,
+        "bsr (a=" + "[" * 5000,
+        "*" * 999,
+    ),
     *("9" * 5000, "1e999", "nan", "-1", "0x1", "\x1b[31m", "\u202ex", "\udcff\udcfe", "a\nb", "{}"),
     *('"\\ud800"', 'bsr (a="\\u0000")', "full,full", ",", ",,,", "a=1", "=", "a.b.c=1", "💥"),
-    *("file:../../x", "pack:/etc/passwd", "folder:..", "--methods", "--seeds", "--with", "--memory"),
+    *(
+        "file:../../x",
+        "pack:/etc/passwd",
+        "folder:..",
+        "--methods",
+        "--seeds",
+        "--with",
+        "--memory",
+    ),
 )
 
 
@@ -42,10 +61,12 @@ def some_words(draw, content, others=()):
             line.insert(place, draw.choice(WORDS))
         elif how == 1 and place < len(line):
             line[place] = draw.choice(WORDS)
-        elif how == 2 and place < len(line):  # noqa: PLR2004 - one of four ways
+        elif how == 2 and place < len(line):
             word = list(line[place])
             if word:
-                word[draw.randrange(len(word))] = draw.choice(("\x1b", "\u202e", "é", "(", '"', "9"))
+                word[draw.randrange(len(word))] = draw.choice(
+                    ("\x1b", "\u202e", "é", "(", '"', "9")
+                )
             line[place] = "".join(word)
         elif place < len(line):
             del line[place]

@@ -20,6 +20,7 @@ from harness import suite
 from harness.checkpoint import Checkpoint, Progress
 from harness.cli.status import _status
 from harness.errors import BadInput
+from harness.frozen import digest
 from harness.record_files import read_record
 from harness.search import costs, effort
 from harness.store import Store, gather
@@ -34,6 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LATE = ROOT / "results" / "late"
 FOLDERS = (LATE, ROOT / "results" / "cifar-small")
 MOST_SAMPLES = 12
+MOST_BYTES = 30_000
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def _written(place, name, content):
 
 
 def _some(paths):
-    found = sorted(paths)
+    """Return the content of a few files, small ones, since inputs are many."""
+    found = sorted(path for path in paths if path.stat().st_size < MOST_BYTES)
     return [path.read_bytes() for path in found[:: max(1, len(found) // MOST_SAMPLES)]]
 
 
@@ -104,15 +107,20 @@ def records():
 
 
 def read_records(content, place):
-    """Read a folder with a record, compare it, and write two of the tables."""
+    """Read a folder with a record, and the record where the folder's reader sets it aside."""
     path = _written(place, "records/any.json", content)
+    if not gather([place.target]).records:
+        read_record(path)
+
+
+def report(content, place):
+    """Compare a record, and write two of the tables."""
+    read_records(content, place)
     found = gather([place.target])
     comparisons = compare(found.records, found.detail)
     csv.write(comparisons, place.target / "comparison.csv")
     latex.write(comparisons, "t", place.target / "report.tex")
     _status(Store(place.target))
-    if not found.records:
-        read_record(path)
 
 
 @functools.cache
@@ -142,7 +150,11 @@ def read_detail(content, place):
 
 def staged():
     """Return results of passes."""
-    made = {"status": "completed", "reason": "", "reading": {"measurements": {"a": 1}, "detail": {}}}
+    made = {
+        "status": "completed",
+        "reason": "",
+        "reading": {"measurements": {"a": 1}, "detail": {}},
+    }
     return [json.dumps(made).encode(), *details()]
 
 
@@ -199,8 +211,9 @@ def read_checkpoint(content, place):
 
 def searches():
     """Return predictions and decisions that searches keep."""
-    paths = (ROOT / "results" / "search-cifar").glob("*.json")
-    return [path.read_bytes() for path in sorted(paths)]
+    cost = {"peak_bytes": 5, "step_flop": 7, "trained_parameters": 3, "reason": ""}
+    kept = {f"{number:016x}-a-b-c": cost for number in range(20)}
+    return [json.dumps(kept).encode(), json.dumps({"question": digest({}), "first": 7}).encode()]
 
 
 def read_search(content, place):
@@ -243,7 +256,9 @@ def read_image(content, place):
 def kept_images():
     """Return what is kept of a folder's images."""
     kept = [{}, {"broken": True}, {"pixels": "ab" * 12}, {"unknown": "mode 'F'"}]
-    kept += [{"pixels": "cd" * 12, "treatments": ["are CMYK and became RGB without a colour profile"]}]
+    kept += [
+        {"pixels": "cd" * 12, "treatments": ["are CMYK and became RGB without a colour profile"]}
+    ]
     return [json.dumps(kept).encode()]
 
 
@@ -306,7 +321,7 @@ def _read_weights(ending, content, place):
 
 def _weights(name, ending, samples, change):
     read = functools.partial(_read_weights, ending)
-    return Kind(name, ending, samples, change, read)
+    return Kind(name, ending, samples, change, read, 10, 400)
 
 
 # Commands
@@ -328,13 +343,14 @@ def call(content, place):
 
 KINDS = (
     Kind("suites", "toml", suites, mutate.some_toml, read_suite),
-    Kind("records", "json", records, mutate.some_json, read_records),
-    Kind("sidecars", "json", details, mutate.some_json, read_detail, 8, 300),
+    Kind("records", "json", records, mutate.some_json, read_records, 10, 500),
+    Kind("reports", "json", records, mutate.some_json, report, 5, 60),
+    Kind("sidecars", "json", details, mutate.some_json, read_detail, 5, 100),
     Kind("staged", "json", staged, mutate.some_json, read_staged),
     Kind("progress", "json", progress, mutate.some_json, read_progress),
     Kind("checkpoints", "pt", checkpoints, some_checkpoint, read_checkpoint),
     Kind("searches", "json", searches, mutate.some_json, read_search),
-    Kind("arguments", "json", words, commands.some_words, call, 4, 200),
+    Kind("arguments", "json", words, commands.some_words, call, 4, 60),
     Kind("images", "png", images, mutate.some_png, read_image),
     Kind("kept-images", "json", kept_images, mutate.some_json, read_kept_images, 4),
     Kind("packs", "npz", packs_, mutate.some_zip, read_pack),

@@ -37,16 +37,16 @@ def some_bytes(draw, content, others=()):
             found[place] ^= 1 << draw.randrange(8)
         elif how == 1:
             found[place : place + length] = draw.randbytes(length)
-        elif how == 2:  # noqa: PLR2004 - one of eight ways
+        elif how == 2:
             number = draw.choice(NUMBERS)
             found[place : place + len(number)] = number
-        elif how == 3:  # noqa: PLR2004
+        elif how == 3:
             del found[place : place + length]
-        elif how == 4:  # noqa: PLR2004
+        elif how == 4:
             found[place:place] = part * draw.choice((1, 2, 100))
-        elif how == 5:  # noqa: PLR2004
+        elif how == 5:
             del found[place:]
-        elif how == 6:  # noqa: PLR2004
+        elif how == 6:
             found[place:place] = draw.randbytes(draw.choice((1, 8, 200)))
         elif others:
             other = draw.choice(others)
@@ -66,7 +66,7 @@ def places(data, above=()):
 
 def some_json(draw, content, others=()):
     """Return JSON with a few values replaced, dropped, added or moved."""
-    if draw.random() < 0.2:  # noqa: PLR2004 - a fifth
+    if draw.random() < 0.2:
         return some_bytes(draw, content, others)
     data, tokens = json.loads(content), {}
     for number in range(draw.randint(1, MOST_CHANGES)):
@@ -84,7 +84,7 @@ def some_json(draw, content, others=()):
             del inner[last]
         elif how == 1 and isinstance(inner, dict):
             inner[draw.choice(NAMES)] = name
-        elif how == 2 and isinstance(inner, list):  # noqa: PLR2004
+        elif how == 2 and isinstance(inner, list):
             inner.extend([inner[last]] * draw.choice((1, 1000)))
         else:
             inner[last] = name
@@ -96,7 +96,7 @@ def some_json(draw, content, others=()):
 
 def some_toml(draw, content, others=()):
     """Return TOML with a few lines changed, dropped, doubled or put in."""
-    if draw.random() < 0.2:  # noqa: PLR2004
+    if draw.random() < 0.2:
         return some_bytes(draw, content, others)
     lines = content.decode().split("\n")
     for _ in range(draw.randint(1, MOST_CHANGES)):
@@ -108,14 +108,16 @@ def some_toml(draw, content, others=()):
         elif how == 1 and sign:
             number = draw.choice(("0", "-1", "1" * 25, "2147483647", "1e308", "1e-320"))
             lines[place] = f"{key}={re.sub('[0-9.]+', number, value, count=1)}"
-        elif how == 2:  # noqa: PLR2004
+        elif how == 2:
             del lines[place]
             lines = lines or [""]
-        elif how == 3:  # noqa: PLR2004
+        elif how == 3:
             lines[place:place] = [lines[place]] * draw.choice((1, 2, 300))
-        elif how == 4:  # noqa: PLR2004
+        elif how == 4:
             name = json.dumps(draw.choice(NAMES))
-            lines.insert(place, draw.choice((f"{name} = {draw.choice(TOKENS)}", f"[{name}]", "a.b.c=1")))
+            lines.insert(
+                place, draw.choice((f"{name} = {draw.choice(TOKENS)}", f"[{name}]", "a.b.c=1"))
+            )
         else:
             other = draw.choice(others or (content,)).decode().split("\n")
             lines.insert(place, draw.choice(other))
@@ -124,7 +126,7 @@ def some_toml(draw, content, others=()):
 
 def some_png(draw, content, others=()):
     """Return a PNG file with a chunk changed, doubled or moved; its checksums are right."""
-    if not content.startswith(b"\x89PNG") or draw.random() < 0.3:  # noqa: PLR2004
+    if not content.startswith(b"\x89PNG") or draw.random() < 0.3:
         return some_bytes(draw, content, others)
     chunks, place = [], 8
     while place < len(content):
@@ -143,14 +145,17 @@ def some_png(draw, content, others=()):
     else:
         chunks[number] = (name, some_bytes(draw, inside))
     return content[:8] + b"".join(
-        struct.pack(">I", len(inside)) + name + inside + struct.pack(">I", zlib.crc32(name + inside))
+        struct.pack(">I", len(inside))
+        + name
+        + inside
+        + struct.pack(">I", zlib.crc32(name + inside))
         for name, inside in chunks
     )
 
 
 def some_zip(draw, content, others=()):
-    """Return an archive with a part changed, doubled, renamed or left out; its checksums are right."""
-    if draw.random() < 0.3:  # noqa: PLR2004
+    """Return an archive with a part changed, doubled or left out; its checksums are right."""
+    if draw.random() < 0.3:
         return some_bytes(draw, content, others)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         parts = [(member.filename, archive.read(member)) for member in archive.infolist()]
@@ -161,12 +166,12 @@ def some_zip(draw, content, others=()):
         parts.append((name, inside))
     elif how == 1:
         parts[number] = (name + draw.choice(("x", "../x", "\x1b")), inside)
-    elif how == 2:  # noqa: PLR2004
+    elif how == 2:
         del parts[number]
-    elif how == 3:  # noqa: PLR2004 - an array's header says its type and its shape
+    elif how == 3:
         to = draw.choice((b"|O", b"<c8", b"|S9", b"<f2", b">i8", b"|V4", b"<U1", b"<M8"))
         parts[number] = (name, re.sub(rb"[<|>][a-zA-Z][0-9]", to, inside, count=1))
-    elif how == 4:  # noqa: PLR2004
+    elif how == 4:
         to = draw.choice((b"(-1,", b"(0,", b"(99999999999,", b"(1, 1,", b"(True,", b"((1,),"))
         parts[number] = (name, re.sub(rb"\([0-9]+,", to, inside, count=1))
     else:
@@ -183,7 +188,7 @@ def some_zip(draw, content, others=()):
 def some_safetensors(draw, content, others=()):
     """Return a safetensors file with its header or its numbers changed."""
     (length,) = struct.unpack("<Q", content[:8])
-    if draw.random() < 0.4:  # noqa: PLR2004
+    if draw.random() < 0.4:
         return some_bytes(draw, content, others)
     header = some_json(draw, content[8 : 8 + length])
     return struct.pack("<Q", len(header)) + header + content[8 + length :]
