@@ -284,15 +284,17 @@ def read_pack(content, place):
     packs.load(_written(place, "any.npz", content))
 
 
-@functools.cache
-def _model():
+def _made():
     torch.manual_seed(0)
     return timm.create_model("test_vit", depth=1, embed_dim=16, num_heads=2, num_classes=3)
 
 
+_filled = functools.cache(_made)  # by one input after the other, with whatever they hold
+
+
 def _saved(**how):
     with io.BytesIO() as written:
-        torch.save(_model().state_dict(), written, **how)
+        torch.save(_made().state_dict(), written, **how)
         return written.getvalue()
 
 
@@ -310,13 +312,13 @@ def some_checkpoint(draw, content, others=()):
 def jax():
     """Return weights as JAX's models are published."""
     with io.BytesIO() as written:
-        write_jax(_model(), written)
+        write_jax(_made(), written)
         return [written.getvalue()]
 
 
 def _read_weights(ending, content, place):
     _written(place, f"any.{ending}", content)
-    weights.load_into(_model(), f"file:any.{ending}")
+    weights.load_into(_filled(), f"file:any.{ending}")
 
 
 def _weights(name, ending, samples, change):
@@ -358,7 +360,7 @@ KINDS = (
     _weights(
         "weights-safetensors",
         "safetensors",
-        lambda: [safetensors(_model().state_dict())],
+        lambda: [safetensors(_made().state_dict())],
         mutate.some_safetensors,
     ),
     _weights("weights-npz", "npz", jax, mutate.some_zip),
