@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.axes import AXES, AxisValue, axis_in_words, stated
-from harness.frozen import Count, Frozen, Place, Rate, Several, digest, digest_without
+from harness.frozen import Count, Frozen, Place, Rate, Several, digest, digest_without, named_twice
 from harness.recipe import Training
 from harness.row_name import RowLabel, RowName
 
@@ -54,8 +54,9 @@ class MultiTask(Frozen):
 
     @model_validator(mode="after")
     def _names_each_once(self) -> "MultiTask":
-        for what, named in (("tasks", self.tasks), ("expert_blocks", self.expert_blocks)):
-            if twice := [str(name) for name in dict.fromkeys(named) if named.count(name) > 1]:
+        blocks = map(str, self.expert_blocks)
+        for what, named in (("tasks", self.tasks), ("expert_blocks", tuple(blocks))):
+            if twice := named_twice(named):
                 raise ValueError(f"multitask.{what} names {', '.join(twice)} more than once")
         return self
 

@@ -18,7 +18,7 @@ from harness.cli.search import search
 from harness.cli.status import status
 from harness.cli.suites import run, tune
 from harness.cli.version import print_version
-from harness.errors import BadInput, unknown
+from harness.errors import BadInput, shortened, unknown
 from harness.variables import require_readable
 from harness.visible import visible
 
@@ -33,6 +33,15 @@ def _shown() -> Iterator[None]:
         if isinstance(error, click.UsageError):
             raise click.UsageError(said, error.ctx) from error
         raise click.ClickException(said) from error
+
+
+def _sentence(error: Exception) -> str:
+    """Return what to tell a person of an error; empty where there is nothing a person could mend."""
+    if isinstance(error, BadInput):
+        return str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {shortened(str(error.filename))}: {error.strerror or error}"
+    return ""
 
 
 class Program(click.Group):
@@ -54,9 +63,10 @@ class Program(click.Group):
             except Exception as error:
                 if interrupts.pressed:
                     stop(STOPPED, INTERRUPTED)
-                if not isinstance(error, BadInput):
+                said = _sentence(error)
+                if not said:
                     raise
-                stop(f"error: {error}", BAD_INPUT)
+                stop(f"error: {said}", BAD_INPUT)
 
     def make_context(self, *arguments: Any, **how: Any) -> click.Context:
         """Parse the command line; no character of it acts where it is found wrong."""

@@ -5,13 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_whole
+from harness.files import read_json, write_whole
 from harness.frozen import digest
 from harness.launch.forecast import PASS_SECONDS
 from harness.search.quest import SHORT, Quest
 from harness.spec import Workload
 from harness.step_cost import StepCost
 
+MOST = 1_000_000  # settings that anybody trains
 LEAST = 4  # settings, however little time there is
 GENERATIONS = 2  # of short trainings: the first, and neighbours
 MEASURED_STEPS = 60  # as long as what measures a row takes
@@ -56,10 +57,10 @@ def remembered(path: Path, question: dict[str, Any], decide: Callable[[], int]) 
     """
     name = digest(question)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["question"] == name:
-            return int(kept["first"])
-    except (OSError, ValueError, KeyError, TypeError):
+        kept = read_json(path)
+        if kept["question"] == name and LEAST <= (first := int(kept["first"])) <= MOST:
+            return first
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         pass
     first = decide()
     write_whole(path, json.dumps({"question": name, "first": first}) + "\n")
