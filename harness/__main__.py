@@ -8,8 +8,7 @@ INTERRUPTED = 130
 
 def start() -> None:
     """Run the program; Ctrl-C while it is being loaded ends it, without a traceback."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda _, __: os._exit(INTERRUPTED))
+    signal.signal(signal.SIGINT, lambda _, __: os._exit(INTERRUPTED))
     from harness.cli import main  # noqa: PLC0415 - see above
 
     main()

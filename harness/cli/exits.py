@@ -32,6 +32,7 @@ class Interrupts:
 
     A command may be anywhere then, in the import of a library or in the end of the first: there a
     second ``KeyboardInterrupt`` would end in a traceback. What runs for it is ended by its sweeper.
+    Where a shell has Ctrl-C ignored, behind ``&``, it is taken all the same, as a run takes it.
 
     Attributes:
         pressed: whether there was one. A library may have made another error of it.
@@ -39,12 +40,11 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.pressed = False
-        self._before: Any = signal.SIG_IGN
+        self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Self:
-        self._before = signal.getsignal(signal.SIGINT)
-        if self._takes():
-            signal.signal(signal.SIGINT, self._take)
+        if threading.current_thread() is threading.main_thread():  # Python asks for that
+            self._before = signal.signal(signal.SIGINT, self._take)
         return self
 
     def __exit__(
@@ -53,13 +53,8 @@ class Interrupts:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._takes():
+        if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._before)
-
-    def _takes(self) -> bool:
-        """Return whether Ctrl-C is for us: not where it is ignored, as behind a shell's ``&``."""
-        main = threading.current_thread() is threading.main_thread()
-        return main and self._before is not signal.SIG_IGN
 
     def _take(self, _: int, __: FrameType | None) -> None:
         if self.pressed:
