@@ -36,7 +36,7 @@ def _shown() -> Iterator[None]:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what to tell a person of an error; empty where there is nothing a person could mend."""
+    """Return what to tell a person of an error; empty where nobody could mend anything."""
     if isinstance(error, BadInput):
         return str(error)
     if isinstance(error, OSError) and error.filename is not None:
