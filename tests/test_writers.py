@@ -39,7 +39,6 @@ REASONS = {
     ("harness/launch/unit.py", "TemporaryDirectory"): NEW_FOLDER,
     ("harness/meters/process.py", "write_text"): "the kernel's own /proc/self/clear_refs",
     ("harness/upkeep.py", "rename"): "a file gets another name in a folder of our own",
-    ("harness/workload/data/packs.py", "ZipFile"): ONLY_READ,
     ("harness/workload/weights.py", "TemporaryDirectory"): NEW_FOLDER,
     ("harness/workload/weights.py", "ZipFile"): ONLY_READ,
     **{
