@@ -40,7 +40,10 @@ REASONS = {
     ("harness/meters/process.py", "write_text"): "the kernel's own /proc/self/clear_refs",
     ("harness/upkeep.py", "rename"): "a file gets another name in a folder of our own",
     ("harness/workload/weights.py", "TemporaryDirectory"): NEW_FOLDER,
-    ("harness/workload/weights.py", "ZipFile"): ONLY_READ,
+    **{
+        (f"harness/workload/{name}.py", "ZipFile"): ONLY_READ
+        for name in ("npz", "tensor_files", "weights")
+    },
     **{
         ("harness/workload/weights.py", name): "in that folder, and from it to the cache"
         for name in ("write_text", "save_file", "replace")
