@@ -92,7 +92,19 @@ def test_a_contrast_compiles(records, no_details, tmp_path):
 
 FORGED = (
     *(r"\input{/etc/hostname}", r"\immediate\write18{touch PWNED}", r"\end{document}", "^^5cinput"),
-    *(r"\catcode`\%=12", "%\n\n", r"\verb|", "$$", "{{{", "}}}", "\\", "#1", r"\csname", "&&&", "~^"),
+    *(
+        r"\catcode`\%=12",
+        "%\n\n",
+        r"\verb|",
+        "$$",
+        "{{{",
+        "}}}",
+        "\\",
+        "#1",
+        r"\csname",
+        "&&&",
+        "~^",
+    ),
     *("--", "``''", "<<>>", "?`!`", "a" * 5000, "\ud800", "\x1b]0;x\x07", "\u202e", "x\u0301"),
 )
 
