@@ -35,13 +35,17 @@ def _shown() -> Iterator[None]:
         raise click.ClickException(said) from error
 
 
-def _sentence(error: Exception) -> str:
-    """Return what to tell a person of an error; empty where nobody could mend anything."""
-    if isinstance(error, BadInput):
-        return str(error)
+def _in_words(error: Exception) -> str:
+    """Return what a person can mend: their input, or a path that the system does not take.
+
+    Raises:
+        Exception: it is neither.
+    """
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {shortened(str(error.filename))}: {error.strerror or error}"
-    return ""
+    if isinstance(error, BadInput):
+        return str(error)
+    raise error
 
 
 class Program(click.Group):
@@ -60,13 +64,10 @@ class Program(click.Group):
                     return super().invoke(ctx)
             except KeyboardInterrupt:
                 stop(STOPPED, INTERRUPTED)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - raised again where it is no person's doing
                 if interrupts.pressed:
                     stop(STOPPED, INTERRUPTED)
-                said = _sentence(error)
-                if not said:
-                    raise
-                stop(f"error: {said}", BAD_INPUT)
+                stop(f"error: {_in_words(error)}", BAD_INPUT)
 
     def make_context(self, *arguments: Any, **how: Any) -> click.Context:
         """Parse the command line; no character of it acts where it is found wrong."""

@@ -6,17 +6,21 @@ from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+
+from pydantic import TypeAdapter
 
 from harness.errors import BadInput
-from harness.files import MIB, read_json, write_whole
+from harness.files import read_bytes, write_whole
 from harness.search.quest import Quest
 from harness.search.space import Candidate
 from harness.spec import TrialSpec
 from harness.step_cost import StepCost
 
-MOST_KEPT = 64 * MIB  # predictions of a few hundred thousand candidates
 AT_A_TIME = 16  # candidates a process predicts: starting one takes as long as predicting one
+
+MOST_KEPT = 2**28  # bytes of a file of predictions: about two million
+# Named with their types, since whoever sends a folder may have written the file.
+KEPT = TypeAdapter(dict[str, StepCost])
 
 Ask = Callable[[list[TrialSpec]], list[StepCost]]
 
@@ -62,25 +66,9 @@ def _name(spec: TrialSpec, decides: Callable[[str], str]) -> str:
 def _read(path: Path) -> dict[str, StepCost]:
     """Return what is kept; a file that cannot be used is as good as none."""
     try:
-        found = read_json(path, MOST_KEPT)
-        return {name: _cost(kept) for name, kept in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return KEPT.validate_json(read_bytes(path, MOST_KEPT), strict=True)
+    except (OSError, ValueError):
         return {}
-
-
-def _cost(kept: dict[str, Any]) -> StepCost:
-    """Return what was predicted of a candidate.
-
-    Raises:
-        TypeError: it is of another form.
-    """
-    cost = StepCost(**kept)
-    counts = (cost.peak_bytes, cost.step_flop, cost.trained_parameters)
-    if not all(type(count) is int and count >= 0 for count in counts) or (
-        type(cost.reason) is not str
-    ):
-        raise TypeError("three counts and a reason")
-    return cost
 
 
 def _write(path: Path, kept: dict[str, StepCost]) -> None:

@@ -12,8 +12,8 @@ from harness.search.quest import SHORT, Quest
 from harness.spec import Workload
 from harness.step_cost import StepCost
 
-MOST = 1_000_000  # settings that anybody trains
 LEAST = 4  # settings, however little time there is
+MOST = 2**32  # settings; no search has as many
 GENERATIONS = 2  # of short trainings: the first, and neighbours
 MEASURED_STEPS = 60  # as long as what measures a row takes
 FORWARD = 0.4  # of a step's work, or less: what reading an image's accuracy takes
@@ -58,9 +58,9 @@ def remembered(path: Path, question: dict[str, Any], decide: Callable[[], int]) 
     name = digest(question)
     try:
         kept = read_json(path)
-        if kept["question"] == name and LEAST <= (first := int(kept["first"])) <= MOST:
-            return first
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):
+        if kept["question"] == name and type(kept["first"]) is int and 0 < kept["first"] < MOST:
+            return int(kept["first"])
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     first = decide()
     write_whole(path, json.dumps({"question": name, "first": first}) + "\n")
