@@ -31,7 +31,7 @@ from harness import (
     visible,
 )
 from harness.errors import BadInput
-from harness.files import cache_folder, read_bytes, replace_whole
+from harness.files import cache_folder, read_bytes, write_whole
 from harness.frozen import Frozen, Made, digest, made_of
 from harness.recipe import Training
 from harness.record import Outcome, TrialRecord
@@ -112,14 +112,8 @@ def save(folder: Path, chunks: Sequence[bytes]) -> None:
     try:
         place = _place(folder)
         place.parent.mkdir(parents=True, exist_ok=True)
-        header = orjson.dumps(_header(folder, chunks))
-
-        def write(partial: Path) -> None:
-            with partial.open("wb") as file:
-                file.write(header)
-                file.writelines(b"\n" + chunk for chunk in chunks)
-
-        replace_whole(place, write, synced=False)  # half an index is told by its checksum
+        whole = b"\n".join([orjson.dumps(_header(folder, chunks)), *chunks])
+        write_whole(place, whole, synced=False)  # half an index is told by its checksum
         _drop_lost(place.parent)
     except OSError:
         return

@@ -8,6 +8,9 @@ from typing import Any
 ACTING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
+# In JSON's text: an escaped backslash, which is passed over, or an escaped control character.
+ESCAPED = re.compile(r"\\\\|\\u00([01][0-9a-f])|\\([bfr])")
+SHORT = {"b": "08", "f": "0c", "r": "0d"}
 ONE_BYTE = 0x100
 
 
@@ -24,6 +27,17 @@ def acting(text: str) -> str:
 
 def _code(character: int) -> str:
     return f"\\x{character:02x}" if character < ONE_BYTE else f"\\u{character:04x}"
+
+
+def visible_json(text: str) -> str:
+    """Return JSON in whose texts no character acts; of JSON as orjson writes it."""
+    raw = ACTING.sub(lambda found: f"\\{_code(ord(found[0]))}", text)
+    return ESCAPED.sub(_inert, raw)
+
+
+def _inert(found: re.Match[str]) -> str:
+    code = found[1] or SHORT.get(found[2] or "")
+    return rf"\\x{code}" if code else found[0]
 
 
 def visible_in(data: Any) -> Any:

@@ -9,6 +9,7 @@ from statistics import fmean
 
 import orjson
 
+from harness.files import write_whole
 from harness.metrics import METRICS
 from harness.spec import Workload
 from reports.anchors import BASELINE, REFERENCE
@@ -34,10 +35,8 @@ HEADING = (
 
 def write(comparisons: list[Comparison], path: Path) -> None:
     """Write the file; what was not measured is an empty cell."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(f"{_texts(HEADING)}\n")
-        for comparison in comparisons:
-            file.writelines(f"{_line(comparison, row)}\n" for row in comparison.rows)
+    lines = [_line(comparison, row) for comparison in comparisons for row in comparison.rows]
+    write_whole(path, "".join(f"{line}\n" for line in (_texts(HEADING), *lines)))
 
 
 def _line(comparison: Comparison, row: Row) -> str:

@@ -1,6 +1,7 @@
 """All records as one table: a line a record, a column a setting or metric, unrounded."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.errors import BadInput
-from harness.files import replace_whole
+from harness.files import write_whole
 from harness.metrics import METRICS
 from harness.record import TrialRecord
 
@@ -81,29 +82,28 @@ def to_parquet(table: pd.DataFrame, path: Path) -> None:
     except ImportError as error:
         raise BadInput(NO_PYARROW) from error
     made = pa.Table.from_pandas(table, preserve_index=False)
-    _write(path, lambda partial: parquet.write_table(made, partial))
+    whole = pa.BufferOutputStream()
+    parquet.write_table(made, whole)
+    _explained(path, lambda: write_whole(path, whole.getvalue().to_pybytes()))
 
 
 def to_csv(table: pd.DataFrame, path: Path) -> None:
     """Write comma-separated values; lists are JSON."""
-
-    def write(partial: Path) -> None:
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(table.columns)
-            writer.writerows(map(_flat, row) for row in table.itertuples(index=False, name=None))
-
-    _write(path, write)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(map(_flat, row) for row in table.itertuples(index=False, name=None))
+    _explained(path, lambda: write_whole(path, text.getvalue()))
 
 
 def to_json(table: pd.DataFrame, path: Path) -> None:
     """Write a JSON object a line; every number reads back as the one that was stored."""
     lines = [f"{json.dumps(line)}\n" for line in table.to_dict(orient="records")]
-    _write(path, lambda partial: partial.write_text("".join(lines), encoding="utf-8"))
+    _explained(path, lambda: write_whole(path, "".join(lines)))
 
 
-def _write(path: Path, write: Callable[[Path], object]) -> None:
+def _explained(path: Path, write: Callable[[], object]) -> None:
     try:
-        replace_whole(path, write)
+        write()
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,5 +1,6 @@
 """Draw every figure the records allow, PNG, SVG and PDF."""
 
+import io
 import textwrap
 import warnings
 from collections.abc import Callable, Sequence
@@ -10,11 +11,14 @@ import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
 from matplotlib.transforms import Bbox
 
+from harness.files import write_whole
+from harness.visible import visible
 from reports import batch_figures, memory_figures, training_figures, units
 from reports.anchors import REFERENCE
 from reports.bars import ratios
 from reports.comparison import Comparison
 from reports.excerpt import IN_FIGURE, excerpt, left_out
+from reports.names import as_drawn
 from reports.points import accuracy_against
 from reports.seeds import tested
 from reports.times import in_one_group
@@ -143,7 +147,7 @@ def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tupl
 
 def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str) -> Figure:
     """Write the setting under a picture and save it."""
-    footnote = "\n".join(textwrap.wrap(setting, 100))
+    footnote = as_drawn("\n".join(textwrap.wrap(visible(setting), 100)))
     canvas.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
     return save(canvas, folder, name, f"{caption} {setting}")
 
@@ -173,16 +177,19 @@ def _seeds(comparison: Comparison) -> str:
 
 def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
     """Write a picture as PNG, SVG and PDF, without a date: the same records, the same bytes."""
+    said = visible(caption)
     with warnings.catch_warnings():
         # A name in a script the font lacks is drawn as boxes here and stands whole in the tables.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         whole = _laid_out(canvas)
         for ending, metadata in (
             ("png", {"Software": None}),
-            ("svg", {"Date": None, "Description": caption}),
-            ("pdf", {"CreationDate": None, "Subject": caption}),
+            ("svg", {"Date": None, "Description": said}),
+            ("pdf", {"CreationDate": None, "Subject": said}),
         ):
-            canvas.savefig(folder / f"{name}.{ending}", metadata=metadata, bbox_inches=whole)
+            drawn = io.BytesIO()
+            canvas.savefig(drawn, format=ending, metadata=metadata, bbox_inches=whole)
+            write_whole(folder / f"{name}.{ending}", drawn.getvalue())
     return Figure(name, caption)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from harness.files import write_whole
 from reports.comparison import Comparison
 from reports.page_data import page_text
 
@@ -31,7 +32,7 @@ def write(comparisons: list[Comparison], title: str, path: Path) -> None:
         data=page_text(comparisons, title),
         policy=_policy(style, script),
     )
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text)
 
 
 def _script() -> str:

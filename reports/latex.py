@@ -5,11 +5,14 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.files import write_whole
+from harness.visible import visible
 from reports import table, units, words
 from reports.anchors import BASELINE
 from reports.columns import paper_columns
 from reports.comparison import Comparison
 from reports.excerpt import IN_LATEX, excerpt, left_out, share
+from reports.names import shortened
 from reports.turn_words import timed_apart
 
 HEADING = (
@@ -39,6 +42,7 @@ SPECIAL = {
     "–": "--",
     "†": r"$\dagger$",
 }
+MOST = 300  # characters of a cell: no length of TeX's is beyond 5.7 m
 LAST_LATIN = 0xFF  # beyond it a plain LaTeX has no glyph
 
 
@@ -51,7 +55,7 @@ def write(comparisons: list[Comparison], title: str, path: Path) -> None:
         _comparison(comparison, title, most, label)
         for comparison, label in zip(comparisons, labels, strict=False)
     ]
-    path.write_text(HEADING + "\n".join(drawn), encoding="utf-8")
+    write_whole(path, HEADING + "\n".join(drawn))
 
 
 def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
@@ -61,7 +65,7 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
     baseline = comparison.place(BASELINE)
     marked = [
         [
-            _bold(cell) if (row, column) in best else escape(cell)
+            _bold(cell) if (row, column) in best else _cell(cell)
             for column, cell in enumerate(_named(cells) if row == baseline else cells)
         ]
         for row, cells in enumerate(rows)
@@ -73,7 +77,7 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
         *words.limits(comparison),
         *timed_apart(comparison),
     ]
-    drawn = _float([escape(cell) for cell in titles], marked, said, lines, label)
+    drawn = _float([_cell(cell) for cell in titles], marked, said, lines, label)
     more = [
         table_of(titles, rows, f"{title}. {about}. {comparison.title()}.")
         for about, titles, rows in table.tasks(comparison)
@@ -88,7 +92,7 @@ def _named(cells: list[str]) -> list[str]:
 def table_of(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
     """Return a floating table of plain text."""
     return _float(
-        [escape(cell) for cell in titles], [[escape(cell) for cell in row] for row in rows], caption
+        [_cell(cell) for cell in titles], [[_cell(cell) for cell in row] for row in rows], caption
     )
 
 
@@ -119,13 +123,17 @@ def _float(
     return "\n".join(drawn) + "\n"
 
 
+def _cell(text: str) -> str:
+    return escape(shortened(text, MOST))
+
+
 def _bold(text: str) -> str:
-    return rf"\textbf{{{escape(text)}}}" if text != units.NOTHING else escape(text)
+    return rf"\textbf{{{_cell(text)}}}" if text != units.NOTHING else _cell(text)
 
 
 def escape(text: str) -> str:
     """Return text that LaTeX prints as it is, on one line; what it has no glyph for by its code."""
-    line = "".join(_escaped(character) for character in " ".join(text.split()))
+    line = "".join(_escaped(character) for character in " ".join(visible(text).split()))
     return MINUS.sub("$-$", line)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.files import write_whole
 from reports import table, words
 from reports.comparison import Comparison
 from reports.excerpt import IN_MARKDOWN, excerpt, left_out, share
@@ -26,7 +27,7 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
     parts.append("## Definitions")
     parts += [f"- `{metric}`: {escape(text)}" for metric, text in words.definitions()]
     parts += lines("Where the numbers were made", words.provenance(comparisons))
-    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_whole(path, "\n\n".join(parts) + "\n")
 
 
 def _comparison(whole: Comparison, most: int) -> list[str]:

@@ -1,23 +1,20 @@
 """Text from records where characters act or room is short."""
 
 import math
-import re
-import unicodedata
 from collections.abc import Sequence
 from itertools import zip_longest
+
+from harness.visible import visible
 
 IN_TABLE, IN_FIGURE = 36, 40  # characters
 CUT = "…"
 HEAD, BEFORE = 8, 6  # characters kept of the beginning, and before a difference
 FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
-# They turn the direction of all that follows on a line; other format characters join letters.
-TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def on_one_line(text: str) -> str:
-    """Return text without line breaks, nor characters that move a cursor or turn a line around."""
-    joined = TURNS.sub("", " ".join(text.split()))
-    return "".join(char for char in joined if unicodedata.category(char) != "Cc")
+    """Return text without line breaks, what would act in it as its code."""
+    return visible(" ".join(text.split()))
 
 
 def shortened(text: str, most: int) -> str:
@@ -65,7 +62,7 @@ def _around(line: str, place: int, most: int) -> str:
 def in_csv(value: object) -> object:
     """Return what stands in a cell; no spreadsheet may take a name for a formula or a new line."""
     if isinstance(value, str):
-        text = value.replace("\r", "\\r")
+        text = visible(value)
         return f"'{text}" if text.startswith(FORMULA) else text
     return "" if isinstance(value, float) and math.isnan(value) else value
 
@@ -75,7 +72,12 @@ def in_figure(text: str) -> str:
     return in_figures([text])[0]
 
 
+def as_drawn(text: str) -> str:
+    """Return text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")
+
+
 def in_figures(texts: Sequence[str]) -> list[str]:
     """Return the texts of one figure as ``in_figure`` does, no two different ones alike."""
-    lines = [line.replace("$", r"\$") for line in shortened_apart(texts, IN_FIGURE)]
+    lines = [as_drawn(line) for line in shortened_apart(texts, IN_FIGURE)]
     return [f" {line}" if line.startswith("_") else line for line in lines]

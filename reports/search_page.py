@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from harness.files import write_whole
 from harness.found import Found, TriedSetting
 from reports import search_figure, units
 from reports.markdown import escape, lines, table_of
@@ -35,7 +36,7 @@ def write(found: Found, folder: Path) -> list[str]:
     parts += lines("How it was searched", [*_how(found), *lost])
     tried = sorted(found.tried, key=lambda one: -(one.accuracy or one.short_accuracy or 0))
     parts += ["### Settings that were trained", table_of(TRIED_TITLES, list(map(_tried, tried)))]
-    (folder / PAGE).write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    write_whole(folder / PAGE, "\n\n".join(parts) + "\n")
     return said
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from harness.errors import BadInput
 from harness.record import TrialRecord
 from harness.record_files import no_collection
+from harness.visible import visible
 from reports import csv, figures, html, latex, markdown
 from reports.comparison import Comparison, Details, compare
 
@@ -36,6 +37,7 @@ def write(
     Raises:
         BadInput: there is no record to report on, or the folder cannot be written.
     """
+    title = visible(title)
     with no_collection() if len(records) >= MANY_RECORDS else nullcontext():
         comparisons = compare(records, details)
         if not comparisons:

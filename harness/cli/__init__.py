@@ -1,5 +1,7 @@
 """The command line: parse, wire, print. What a command needs is imported when it runs."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -18,6 +20,19 @@ from harness.cli.suites import run, tune
 from harness.cli.version import print_version
 from harness.errors import BadInput, unknown
 from harness.variables import require_readable
+from harness.visible import visible
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    """Make visible what click says of a command line."""
+    try:
+        yield
+    except click.ClickException as error:
+        said = visible(error.format_message())
+        if isinstance(error, click.UsageError):
+            raise click.UsageError(said, error.ctx) from error
+        raise click.ClickException(said) from error
 
 
 class Program(click.Group):
@@ -31,11 +46,17 @@ class Program(click.Group):
         leave_quickly()
         try:
             require_readable()
-            return super().invoke(ctx)
+            with _shown():
+                return super().invoke(ctx)
         except BadInput as error:
             stop(f"error: {error}", BAD_INPUT)
         except KeyboardInterrupt:
             stop("stopped: what was measured so far is stored; run again to go on", INTERRUPTED)
+
+    def make_context(self, *arguments: Any, **how: Any) -> click.Context:
+        """Parse the command line; no character of it acts where it is found wrong."""
+        with _shown():
+            return super().make_context(*arguments, **how)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

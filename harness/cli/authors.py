@@ -8,6 +8,7 @@ import click
 
 from harness.cli.completion import method_names
 from harness.cli.exits import FAILED
+from harness.cli.say import say
 from harness.errors import BadInput
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
@@ -60,9 +61,9 @@ def new_method(name: str, like: str, folder: Path) -> None:
         write_whole(path, text)
     except OSError as error:
         raise BadInput(f"cannot write {path}: {error.strerror}") from error
-    click.echo(f"{path}: edit it, then")
-    click.echo(f"  bsrbench check {called}")
-    click.echo(f"  bsrbench run quick --methods full,bsr,{called}")
+    say(f"{path}: edit it, then")
+    say(f"  bsrbench check {called}")
+    say(f"  bsrbench run quick --methods full,bsr,{called}")
 
 
 def _is_found_by_name(folder: Path) -> bool:
@@ -96,18 +97,18 @@ def check(method: str) -> None:
     kinds = methods.load(method).kinds
     broken = 0
     for found in examine(Subject(method, methods.find, methods.load)):
-        click.echo(f"{'BROKEN' if found.broken else 'ok    '} {found.check.promise()}")
+        say(f"{'BROKEN' if found.broken else 'ok    '} {found.check.promise()}")
         if found.broken:
             broken += 1
             place = f" ({found.where})" if found.where else ""
-            click.echo(f"       {found.broken}{place}")
-            click.echo(f"       the check: {found.check.place()}")
+            say(f"       {found.broken}{place}")
+            say(f"       the check: {found.check.place()}")
             if found.check.first:
-                click.echo("       the promises after it need this one, and were not examined")
+                say("       the promises after it need this one, and were not examined")
     if broken:
-        click.echo(f"{method} breaks {broken} promise{'' if broken == 1 else 's'}", err=True)
+        say(f"{method} breaks {broken} promise{'' if broken == 1 else 's'}", err=True)
         sys.exit(FAILED)
-    click.echo(f"{method} keeps every promise that can be examined without knowing what it is for")
-    click.echo("left to tests of its own, which compare it with its source or a slow obvious way:")
+    say(f"{method} keeps every promise that can be examined without knowing what it is for")
+    say("left to tests of its own, which compare it with its source or a slow obvious way:")
     for line in unseen(kinds):
-        click.echo(f"- {line}")
+        say(f"- {line}")

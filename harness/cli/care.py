@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from harness.cli.exits import FAILED, stop
+from harness.cli.say import say
 
 FOLDER = click.Path(path_type=Path)
 
@@ -39,16 +40,16 @@ def check(folder: Path) -> None:
     whole = upkeep.survey(folder)
     found = whole.troubles
     for trouble in found:
-        click.echo(f"{trouble.path}: {trouble.what}")
+        say(f"{trouble.path}: {trouble.what}")
     if whole.unhashed:
-        click.echo(f"{whole.unhashed} records have no hash of their content (schema 6 and before)")
+        say(f"{whole.unhashed} records have no hash of their content (schema 6 and before)")
     staged = len([path for path in (folder / STAGED).glob("*.json") if path.name[0] != "."])
     if staged:
-        click.echo(f"{staged} passes of trials that are not complete; the next run goes on")
+        say(f"{staged} passes of trials that are not complete; the next run goes on")
     records = len(upkeep.files_in(folder / RECORDS))
     if found:
         stop(f"{records} records, {len(found)} files to repair: bsrbench results repair", FAILED)
-    click.echo(f"{records} records, all as they should be")
+    say(f"{records} records, all as they should be")
 
 
 @care.command()
@@ -66,8 +67,8 @@ def repair(folder: Path) -> None:
 
     for trouble in upkeep.repair(folder):
         where = "removed" if trouble.target is None else f"now {trouble.target}"
-        click.echo(f"{trouble.path}: {trouble.what}; {where}")
-    click.echo("everything is as it should be")
+        say(f"{trouble.path}: {trouble.what}; {where}")
+    say("everything is as it should be")
 
 
 @care.command()
@@ -87,7 +88,7 @@ def merge(into: Path, others: tuple[Path, ...]) -> None:
     from harness import upkeep
 
     done = upkeep.merge(into, others)
-    click.echo(f"{len(done.copied)} records copied into {into}, {done.same} were there already")
+    say(f"{len(done.copied)} records copied into {into}, {done.same} were there already")
     failed = [f"conflict: {said}" for said in done.conflicts]
     failed += [f"left out: {reason}" for reason in done.unreadable]
     if failed:

@@ -7,7 +7,7 @@ import sys
 from functools import cache
 from typing import NoReturn
 
-import click
+from harness.cli.say import say
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -25,5 +25,5 @@ def leave_quickly() -> None:
 
 def stop(message: str, code: int) -> NoReturn:
     """Print a message to the error stream and end with an exit code."""
-    click.echo(message, err=True)
+    say(message, err=True)
     sys.exit(code)

@@ -4,6 +4,7 @@ import click
 
 from harness.cli.exits import FAILED, stop
 from harness.cli.running import make_launcher
+from harness.cli.say import say
 
 MARKS = {True: "ok ", False: "OFF", None: "   "}
 
@@ -30,9 +31,9 @@ def doctor(pairs: int) -> None:
 
     off = []
     for finding in examine(make_launcher(), pairs):
-        click.echo(f"{MARKS[finding.good]} {finding.what}: {finding.said}")
+        say(f"{MARKS[finding.good]} {finding.what}: {finding.said}")
         if finding.good is False:
             off.append(finding.what)
     if off:
         stop(f"off: {', '.join(off)}", FAILED)
-    click.echo("everything that can be measured here reads as it should")
+    say("everything that can be measured here reads as it should")

@@ -2,6 +2,8 @@
 
 import click
 
+from harness.cli.say import say
+
 
 @click.command("list")
 @click.argument(
@@ -40,7 +42,7 @@ def list_(what: str, in_full: bool) -> None:
         lines = models.names()
     else:
         lines = _method_lines(in_full=in_full)
-    click.echo("\n".join(lines))
+    say("\n".join(lines))
 
 
 def _schema(what: str) -> str:

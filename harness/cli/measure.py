@@ -13,6 +13,7 @@ from harness.cli.completion import method_names
 from harness.cli.exits import FAILED, stop
 from harness.cli.options import LIMIT_OPTIONS, with_options
 from harness.cli.running import Wishes, make_launcher, open_store, run_trials
+from harness.cli.say import cell, say
 from harness.cli.settings import nested, size_in_bytes
 from harness.errors import BadInput
 
@@ -91,7 +92,7 @@ def profile(
     with tempfile.TemporaryDirectory() as folder:
         (record,) = run_trials(open_store(Path(folder)), [spec], wishes)
     if as_json:
-        click.echo(json.dumps(record.model_dump(mode="json"), indent=1))
+        say(json.dumps(record.model_dump(mode="json"), indent=1))
     else:
         _print(spec, record.measurements, record.notes, {})
     if record.outcome.status != "completed":
@@ -126,7 +127,7 @@ def estimate(as_json: bool, **workload: Any) -> None:
     if "peak_estimated_bytes" in found.measurements:
         found.notes.append("workspaces inside operators come on top of the estimated peak")
     if as_json:
-        click.echo(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
+        say(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
     else:
         _print(spec, found.measurements, found.notes, found.missing)
 
@@ -169,7 +170,7 @@ def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload:
     fits = [find(spec, limit, launcher, check=check) for spec in specs]
     found = [replace(one, method=str(label)) for one, label in zip(fits, labels, strict=True)]
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], indent=1))
+        say(json.dumps([asdict(one) for one in found], indent=1))
     else:
         _print_fits(found, limit)
 
@@ -229,16 +230,16 @@ def _print(
 ) -> None:
     from harness.metrics import METRICS
 
-    click.echo(f"{spec.label()} on {spec.workload.model}: random weights, noise images")
+    say(f"{spec.label()} on {spec.workload.model}: random weights, noise images")
     for name, metric in METRICS.items():
         value = values.get(name)
         if value is not None:
             shown = json.dumps(value) if isinstance(value, list) else f"{value:,}"
-            click.echo(f"  {name} = {shown} {metric.unit}".rstrip())
+            say(f"  {name} = {shown} {metric.unit}".rstrip())
     for name, why in missing.items():
-        click.echo(f"  {name}: none ({why})")
+        say(f"  {name}: none ({why})")
     for note in notes:
-        click.echo(f"  note: {note}")
+        say(f"  note: {note}")
 
 
 def _print_fits(found: "list[Fit]", limit: int) -> None:
@@ -256,8 +257,8 @@ def _print_fits(found: "list[Fit]", limit: int) -> None:
         room = None if peak is None else limit - peak
         source = "allocator" if one.allocated_bytes else "estimate"
         table.add_row(
-            one.method,
-            one.reason if one.batch is None else str(one.batch),
+            cell(one.method),
+            cell(one.reason) if one.batch is None else str(one.batch),
             units.mebibytes(peak),
             "" if peak is None else source,
             units.mebibytes(room),

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import click
 
 from harness.cli.exits import FAILED, stop
+from harness.cli.say import say
 from harness.errors import BadInput
+from harness.files import write_whole
 
 if TYPE_CHECKING:
     from harness.store import Gathered
@@ -46,7 +48,7 @@ def make_report(folder: Path, title: str) -> None:
         pool.detail,
         lambda comparisons: terminal.show(comparisons, Console()),
     )
-    click.echo(f"report: {folder / 'report.html'}")
+    say(f"report: {folder / 'report.html'}")
 
 
 @click.command()
@@ -105,7 +107,7 @@ def compare(
     _say_aside(pool.aside)
     matched = matching.match(new, baseline, pool, even_unlike=unlike)
     for line in matched.said:
-        click.echo(line, err=True)
+        say(line, err=True)
     found = contrast.contrast(matched.pairs, pool.detail)
     _put_out(found, matched.alone, form, output)
     reasons = gate.failures(found, wanted, matched.alone)
@@ -149,15 +151,15 @@ def _put_out(
     _write(text, output)
     if output is not None:
         for one in alone:
-            click.echo(f"{contrast_write.ALONE}: {one.said}", err=True)
+            say(f"{contrast_write.ALONE}: {one.said}", err=True)
 
 
 def _write(text: str, output: Path | None) -> None:
     if output is None:
-        click.echo(text, nl=False)
+        say(text, nl=False)
         return
     try:
-        output.write_text(text, encoding="utf-8")
+        write_whole(output, text)
     except OSError as error:
         raise BadInput(f"cannot write {output}: {error.strerror}") from error
 
@@ -194,7 +196,7 @@ def export(
     ):
         if path is not None:
             write(frame, path)
-            click.echo(f"{len(frame)} records: {path}")
+            say(f"{len(frame)} records: {path}")
 
 
 @click.command()
@@ -220,4 +222,4 @@ def claims(results: tuple[Path, ...], output: Path | None) -> None:
 
 def _say_aside(reasons: Sequence[str]) -> None:
     for reason in reasons:
-        click.echo(f"set aside: {reason}", err=True)
+        say(f"set aside: {reason}", err=True)

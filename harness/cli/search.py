@@ -12,6 +12,7 @@ from harness.cli.completion import method_names, suite_names
 from harness.cli.options import DATA_ROOT, PROGRESS, with_options
 from harness.cli.results import LOCAL_RESULTS
 from harness.cli.running import Wishes, look_for_data_in, make_launcher, open_store, run_trials
+from harness.cli.say import say
 from harness.cli.settings import overrides, seconds_of, size_in_bytes
 from harness.errors import BadInput
 from harness.files import write_whole
@@ -130,12 +131,12 @@ def _search(
     write_whole(store.folder / ACCOUNT, found.model_dump_json(indent=1) + "\n")
     write_suite(found, store.folder / SUITE)
     for line in search_page.write(found, store.folder):
-        click.echo(line)
-    click.echo(f"account: {store.folder / 'search.md'}; suite: {store.folder / SUITE}")
+        say(line)
+    say(f"account: {store.folder / 'search.md'}; suite: {store.folder / SUITE}")
 
 
 def _say(said: str) -> None:
-    click.echo(said, err=True)
+    say(said, err=True)
 
 
 def _suite_like(name: str, settings: tuple[str, ...], changed: dict[str, Any]) -> "Suite":

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.cli.say import say
 from harness.errors import BadInput
 
 if TYPE_CHECKING:
@@ -35,15 +36,15 @@ def status(results: Path, as_json: bool) -> None:
         raise BadInput(f"{results}: no results folder; expected one that 'bsrbench run' writes")
     found, doubt = _status(store)
     if doubt:
-        click.echo(f"note: {doubt}; how a run goes on is not known", err=True)
+        say(f"note: {doubt}; how a run goes on is not known", err=True)
     if as_json:
-        click.echo(json.dumps(found, indent=1))
+        say(json.dumps(found, indent=1))
         return
-    click.echo(f"{found['records']} records, {found['not_completed']} of them not completed")
+    say(f"{found['records']} records, {found['not_completed']} of them not completed")
     for length in found["lengths"]:
         whose = f"machine {length['machine']}: " if len(found["lengths"]) > 1 else ""
-        click.echo(f"{whose}{length['said']}")
-    click.echo(_in_words(found))
+        say(f"{whose}{length['said']}")
+    say(_in_words(found))
 
 
 def _status(store: "Store") -> tuple[dict[str, Any], str]:

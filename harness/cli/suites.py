@@ -29,6 +29,7 @@ from harness.cli.running import (
     open_store,
     run_trials,
 )
+from harness.cli.say import say
 from harness.cli.settings import overrides
 from harness.errors import BadInput
 
@@ -142,7 +143,7 @@ def tune(
             name = row[0].label() + (
                 f" on {row[0].workload.data_name()}" if len(trials) > 1 else ""
             )
-            click.echo(f"{name}: chose {best_try(tried):g} of {said}")
+            say(f"{name}: chose {best_try(tried):g} of {said}")
 
 
 def _chosen(
@@ -164,7 +165,7 @@ def _chosen(
     if found.said:
         load_methods(trials)  # a name that is no method's is refused, not explained
     for line in found.said:
-        click.echo(line, err=True)
+        say(line, err=True)
     return trials
 
 

@@ -2,6 +2,8 @@
 
 import click
 
+from harness.cli.say import say
+
 
 def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     """Print versions and devices, and end, if that was asked for."""
@@ -13,9 +15,9 @@ def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
 
     versions = installed_versions()
     machine = describe_machine()
-    click.echo(f"bsrbench {versions.pop('bsrbench', 'from a checkout, not installed')}")
-    click.echo(", ".join(f"{name} {version}" for name, version in versions.items()))
-    click.echo(f"cpu: {machine['processor']}, {machine['cores']} cores")
+    say(f"bsrbench {versions.pop('bsrbench', 'from a checkout, not installed')}")
+    say(", ".join(f"{name} {version}" for name, version in versions.items()))
+    say(f"cpu: {machine['processor']}, {machine['cores']} cores")
     for index in range(torch.cuda.device_count()):
-        click.echo(f"cuda:{index}: {torch.cuda.get_device_name(index)}")
+        say(f"cuda:{index}: {torch.cuda.get_device_name(index)}")
     ctx.exit()

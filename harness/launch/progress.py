@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from harness.launch.tally import Tally, duration
 from harness.store import Store
+from harness.visible import visible
 
 WRITE_EVERY_SECONDS = 1.0
 
@@ -68,7 +69,7 @@ class TerminalProgress:
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -100,7 +101,7 @@ class TerminalProgress:
         rest += [f"{tally.failed} failed"] if tally.failed else []
         self._progress.update(
             self._task,
-            description=tally.what,
+            description=visible(tally.what),
             total=max(tally.passes, tally.passes_done) or None,
             completed=tally.passes_done,
             rest=", ".join(rest),
@@ -109,7 +110,7 @@ class TerminalProgress:
 
     def say(self, line: str) -> None:
         """Print a line a person should read."""
-        self._progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+        self._progress.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class Noting:

@@ -7,6 +7,7 @@ import inspect
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -227,12 +228,14 @@ def _built(kernel: Compiled, device: str) -> Path:
 
 def _build(kernel: Compiled, target: Path, device: str) -> str:
     """Compile into the cache, whole or not at all; return why it failed, or ""."""
-    partial = target.with_name(f"{target.stem}-{os.getpid()}{target.suffix}")
+    # In a folder of its own: the compiler writes more files beside it, and looks at its ending.
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if failure := kernel.build(partial, device):
-            return failure
-        partial.replace(target)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            partial = Path(folder) / target.name
+            if failure := kernel.build(partial, device):
+                return failure
+            partial.replace(target)
     except OSError as error:
         return str(error)
     return ""

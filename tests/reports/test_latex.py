@@ -59,7 +59,7 @@ def test_everything_special_is_escaped():
     assert text == (
         r"a\_\allowbreak{}b\textbar{}\&\%\$\#\{\}$\sim$\textasciicircum{}"
         r"\textbackslash{}\textless{}script\textgreater{}\textquotedbl{}\textasciigrave{}"
-        r"$\times$--$\dagger$ Ångström \texttt{U+540D}\texttt{U+524D} *"
+        r"$\times$--$\dagger$ Ångström \texttt{U+540D}\texttt{U+524D} \textbackslash{}x07*"
     )
 
 
@@ -88,3 +88,36 @@ def test_a_contrast_compiles(records, no_details, tmp_path):
 
     assert code == 0, said[-2000:]
     assert "Overfull" not in said
+
+
+FORGED = (
+    *(r"\input{/etc/hostname}", r"\immediate\write18{touch PWNED}", r"\end{document}", "^^5cinput"),
+    *(
+        r"\catcode`\%=12",
+        "%\n\n",
+        r"\verb|",
+        "$$",
+        "{{{",
+        "}}}",
+        "\\",
+        "#1",
+        r"\csname",
+        "&&&",
+        "~^",
+    ),
+    *("--", "``''", "<<>>", "?`!`", "a" * 5000, "\ud800", "\x1b]0;x\x07", "\u202e", "x\u0301"),
+)
+
+
+@pytest.mark.latex
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on PATH")
+def test_every_character_and_forged_names_compile_and_run_nothing(tmp_path):
+    everything = [chr(number) for number in range(0x3000)]
+    texts = ["".join(everything[start : start + 64]) for start in range(0, 0x3000, 64)]
+    rows = [[text, "1"] for text in (*texts, *FORGED)]
+    drawn = "\n".join(rf"\noindent {latex.escape(text)}\par" for text, _ in rows)
+    code, said = compiled(drawn + latex.table_of(["name", "n"], rows[-40:], "forged"), tmp_path)
+
+    assert code == 0, said[-2000:]
+    assert not (tmp_path / "PWNED").exists()
+    assert "/etc/hostname" not in said

@@ -31,7 +31,7 @@ def strange(make):
 
 
 def test_a_line_neither_moves_the_cursor_nor_turns_around():
-    assert on_one_line(ACTING) == "ctrl[31mredtxt next end"
+    assert on_one_line(ACTING) == r"ctrl\x07\x1b[31mred\u202etxt next end"
     assert on_one_line("مرحبا 名前 👩\u200d🔬") == "مرحبا 名前 👩\u200d🔬"
 
 

@@ -1,0 +1,1 @@
+"""What happens around a run once in a thousand times, made to happen (``tox -e drills``)."""
