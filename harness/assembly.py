@@ -5,7 +5,7 @@ from statistics import median
 from typing import Any
 
 from harness.estimate import PREDICTED
-from harness.metrics import METRICS, fault_of_value
+from harness.metrics import CURVE, METRICS, fault_of_curve, fault_of_value
 from harness.plain_data import tidied
 from harness.profiler.clock import COMPILE_SECONDS
 from harness.profiler.training import TRAINING_BEGAN
@@ -19,7 +19,6 @@ TIMED = (
     *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
     *("joules_per_image", COMPILE_SECONDS),
 )
-CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
 OF_TASKS = ("accuracy_by_task", "busiest_experts_share")
 OF_TRAINING = (
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
@@ -99,6 +98,9 @@ def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
         for name, value in measured.items()
         if value is not None and (fault := fault_of_value(name, value))
     }
+    curve = [measured.get(name) for name in CURVE]
+    if not refused.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
+        refused |= {name: fault for name in CURVE if measured.get(name) is not None}
     measured |= dict.fromkeys(refused)
     return {name: f"was measured, and {fault}" for name, fault in refused.items()}
 
@@ -164,7 +166,7 @@ def _number(value: Value) -> int:
 def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     derived: dict[str, Value] = {}
     spent = measured.get(COMPILE_SECONDS)
-    if isinstance(spent, list):  # a visit each; the later ones find the first one's code
+    if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
         derived[COMPILE_SECONDS] = max(spent)
     for seconds, rate in (
         ("step_seconds", "images_per_second"),

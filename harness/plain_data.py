@@ -33,7 +33,9 @@ def fault_in(data: Any, place: str = "", depth: int = DEEPEST) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+    return (
+        f"{value:.4g}" if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
+    )
 
 
 def tidied(data: Any, depth: int = DEEPEST) -> Any:
@@ -42,16 +44,14 @@ def tidied(data: Any, depth: int = DEEPEST) -> Any:
     Text is made visible, a number out of bounds becomes text, what is nested too deep is cut off,
     and what is no JSON becomes its text.
     """
-    if isinstance(data, str):
-        return visible(data)
-    if isinstance(data, bool) or data is None:
+    if data is None or isinstance(data, bool):
         return data
     if isinstance(data, int | float):
         return data if -LARGEST < data < LARGEST else _short(data)
-    if isinstance(data, dict | list | tuple) and depth == 0:
+    if not isinstance(data, dict | list | tuple):
+        return visible(str(data))  # text, or what is no JSON
+    if depth == 0:
         return f"(nested more than {DEEPEST} deep)"
     if isinstance(data, dict):
         return {visible(str(name)): tidied(value, depth - 1) for name, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [tidied(value, depth - 1) for value in data]
-    return visible(str(data))
+    return [tidied(value, depth - 1) for value in data]

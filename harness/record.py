@@ -72,7 +72,9 @@ def wrong_in(environment: dict[str, Any]) -> str:
             return f"environment.{name} is {environment[name]!r:.60}, expected {expected}"
     machine = environment.get("machine", {})
     if type(machine.get("memory_bytes", 0)) is not int:
-        return f"environment.machine.memory_bytes is {machine['memory_bytes']!r:.60}, expected bytes"
+        return (
+            f"environment.machine.memory_bytes is {machine['memory_bytes']!r:.60}, expected bytes"
+        )
     sets = machine.get("instruction_sets", [])
     if type(sets) is not list or not all(type(name) is str for name in sets):
         return f"environment.machine.instruction_sets is {sets!r:.60}, expected names"

@@ -234,7 +234,7 @@ class _Reasons(NamedTuple):
 
 
 @functools.lru_cache(maxsize=8192)
-def _like(size: int, end: bytes) -> list[_Reasons]:
+def _like(size: int, end: bytes) -> list[_Reasons]:  # noqa: ARG001 - what the cache goes by
     """Return where reasons are kept whose text has this size and end.
 
     To compare a text of three kilobytes is faster by far than to hash it.
@@ -311,9 +311,7 @@ def _shape(names: tuple[str, ...], kinds: tuple[type, ...], missing: frozenset[s
     kind_of = dict(zip(names, kinds, strict=True))
     absent = {name for name in NAMES if kind_of.get(name, NOTHING) is NOTHING}
     if not (
-        kind_of.keys() <= NAMES
-        and set(kinds) <= {*NUMBERS, list, NOTHING}
-        and absent <= missing
+        kind_of.keys() <= NAMES and set(kinds) <= {*NUMBERS, list, NOTHING} and absent <= missing
     ):
         raise DoubtError
     filled = [name for name, kind in kind_of.items() if kind is not NOTHING]
@@ -332,7 +330,7 @@ def _shape(names: tuple[str, ...], kinds: tuple[type, ...], missing: frozenset[s
     return _Shape(numbers, special, sampled, read > 0)
 
 
-def _none(measured: dict[str, Any]) -> Sequence[float]:
+def _none(measured: dict[str, Any]) -> Sequence[float]:  # noqa: ARG001 - as itemgetter's
     """Leave to validation what has hardly a number."""
     raise DoubtError
 

@@ -76,4 +76,4 @@ def _record(text: bytes) -> TrialRecord:
 
 def named(path: str, error: BadInput) -> BadInput:
     """Return an error about a file with the name of the file."""
-    return BadInput(visible(f"{path}: {str(error):.{LONGEST}}"))
+    return BadInput(visible(f"{path}: {error!s:.{LONGEST}}"))

@@ -46,6 +46,7 @@ class RunState(Frozen):
             BadInput: it is none that a run writes.
         """
         try:
-            return cls.model_validate(visible_in(data)).model_dump(exclude_unset="trials" not in data)
+            found = cls.model_validate(visible_in(data))
         except ValidationError as error:
             raise BadInput(visible(str(explain(error, str(path))))) from error
+        return found.model_dump(exclude_unset="trials" not in data)

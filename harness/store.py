@@ -219,8 +219,12 @@ def gather(folders: Iterable[Path]) -> Gathered:
                 disputed[record.key] = f"{record.key}: two records with this key differ"
     kept = [record for key, record in by_key.items() if key not in disputed]
     kept.sort(key=lambda record: record.finished_at)
-    changed = [f"{record.key}: {CHANGED}" for record in kept if record.changed()]
-    return Gathered(kept, [*aside, *disputed.values()], stores, changed)
+    return Gathered(kept, [*aside, *disputed.values()], stores, changed_in(kept))
+
+
+def changed_in(records: Iterable[TrialRecord]) -> list[str]:
+    """Return in words which records were changed after they were stored."""
+    return [f"{record.key}: {CHANGED}" for record in records if record.changed()]
 
 
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -288,10 +292,14 @@ def _is_there(path: Path) -> bool:
     return True
 
 
+def _refuse_a_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
+
+
 def _write(path: Path, text: str) -> None:
     try:
-        if path.parent.is_symlink():
-            raise OSError(errno.ELOOP, f"{path.parent.name} is a symbolic link")
+        _refuse_a_link(path.parent)
         write_whole(path, text)
     except OSError as error:
         raise BadInput(

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from harness.files import make_folder, write_whole
+
 
 @contextmanager
 def log_file(wanted: Path | None) -> Iterator[Path]:
@@ -18,9 +20,8 @@ def log_file(wanted: Path | None) -> Iterator[Path]:
             yield Path(file.name)
         return
     try:
-        wanted.parent.mkdir(parents=True, exist_ok=True)
-        wanted.unlink(missing_ok=True)  # were it a link, something outside would be written
-        wanted.write_bytes(b"")
+        make_folder(wanted.parent)
+        write_whole(wanted, b"", synced=False)  # a link is replaced: what it leads to is not ours
     except OSError:
         yield Path(os.devnull)
         return

@@ -7,14 +7,20 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import ConfigDict, TypeAdapter
+
 from harness.errors import BadInput
-from harness.files import write_whole
+from harness.files import read_bytes, write_whole
 from harness.search.quest import Quest
 from harness.search.space import Candidate
 from harness.spec import TrialSpec
 from harness.step_cost import StepCost
 
 AT_A_TIME = 16  # candidates a process predicts: starting one takes as long as predicting one
+
+MOST_KEPT = 2**28  # bytes of a file of predictions: about two million
+# Named with their types, since whoever sends a folder may have written the file.
+KEPT = TypeAdapter(dict[str, StepCost], config=ConfigDict(strict=True, extra="forbid"))
 
 Ask = Callable[[list[TrialSpec]], list[StepCost]]
 
@@ -60,9 +66,8 @@ def _name(spec: TrialSpec, decides: Callable[[str], str]) -> str:
 def _read(path: Path) -> dict[str, StepCost]:
     """Return what is kept; a file that cannot be used is as good as none."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {name: StepCost(**cost) for name, cost in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return KEPT.validate_json(read_bytes(path, MOST_KEPT))
+    except (OSError, ValueError):
         return {}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.files import write_whole
+from harness.files import read_json, write_whole
 from harness.frozen import digest
 from harness.launch.forecast import PASS_SECONDS
 from harness.search.quest import SHORT, Quest
@@ -13,6 +13,7 @@ from harness.spec import Workload
 from harness.step_cost import StepCost
 
 LEAST = 4  # settings, however little time there is
+MOST = 2**32  # settings; no search has as many
 GENERATIONS = 2  # of short trainings: the first, and neighbours
 MEASURED_STEPS = 60  # as long as what measures a row takes
 FORWARD = 0.4  # of a step's work, or less: what reading an image's accuracy takes
@@ -56,10 +57,10 @@ def remembered(path: Path, question: dict[str, Any], decide: Callable[[], int]) 
     """
     name = digest(question)
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["question"] == name:
+        kept = read_json(path)
+        if kept["question"] == name and type(kept["first"]) is int and 0 < kept["first"] < MOST:
             return int(kept["first"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):
         pass
     first = decide()
     write_whole(path, json.dumps({"question": name, "first": first}) + "\n")
