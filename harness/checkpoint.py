@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ConfigDict, TypeAdapter
 
 from harness.files import replace_whole
+from harness.frozen import Frozen, NotNegative, Share, Whole
 from harness.record import utc_now
 from harness.visible import visible
 
@@ -50,7 +50,16 @@ class Progress:
     began_at: str = field(default_factory=utc_now)
 
 
-PROGRESS = TypeAdapter(Progress, config=ConfigDict(strict=True, extra="forbid"))
+class _Kept(Frozen):
+    """The fields of ``Progress`` as a file holds them; a loss may be no number at all."""
+
+    step: Whole
+    seconds: NotNegative
+    losses: list[float]
+    curve_steps: list[Whole]
+    curve_seconds: list[NotNegative]
+    curve_accuracies: list[Share]
+    began_at: str
 
 
 class Checkpoint:
@@ -173,8 +182,8 @@ def _progress(kept: dict[str, Any], most_steps: int) -> Progress:
     Raises:
         ValueError: no run can have come so.
     """
-    found = PROGRESS.validate_python(kept)
+    found = _Kept.model_validate(kept)
     lengths = {len(found.curve_steps), len(found.curve_seconds), len(found.curve_accuracies)}
     if not 0 <= found.step == len(found.losses) <= most_steps or len(lengths) > 1:
         raise ValueError("its steps, losses and readings do not fit each other")
-    return found
+    return Progress(**found.model_dump())

@@ -70,13 +70,19 @@ def read_key(text: str) -> RecordKey | None:
     return RecordKey(**found.groupdict()) if found else None
 
 
-def fault_of_key(text: str, spec: TrialSpec) -> str:
-    """Return why no record of a trial can have this key; empty if one can."""
+def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
+    """Return why no record of a trial can have this key; empty if one can.
+
+    Args:
+        text: the key.
+        spec: the trial.
+        stored: the spec as the record's file has it: of schema 1 the id is a hash of just that.
+    """
     key = read_key(text)
     if key is None:
         shown = visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
-        return f"its key {shown!r} is none: {NO_KEY}"
-    return "" if key.trial == spec.trial_id() else OTHER_SPEC
+        return f"its key '{shown}' is none: {NO_KEY}"
+    return "" if key.trial in (spec.trial_id(), digest(stored)) else OTHER_SPEC
 
 
 def is_name(text: str) -> bool:

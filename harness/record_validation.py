@@ -64,10 +64,11 @@ def _record(text: bytes) -> TrialRecord:
     if fault := fault_in(data):
         raise BadInput(f"not a valid record ({fault})")
     changed = data.get("schema_version") == SCHEMA_VERSION and data.get(HASH) != hash_of(data)
+    stored = data.get("spec")
     data = upgrade(data)
     shown = {name: v if name in ASKED else visible_in(v) for name, v in data.items()}
     record = TrialRecord.model_validate_json(json.dumps(shown))
-    if fault := fault_of_key(record.key, record.spec):
+    if fault := fault_of_key(record.key, record.spec, stored):
         raise BadInput(fault)
     if changed:
         return record.model_copy(update={"notes": [CHANGED, *record.notes]})

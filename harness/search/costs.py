@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
 from harness.errors import BadInput
 from harness.files import read_bytes, write_whole
@@ -20,7 +20,7 @@ AT_A_TIME = 16  # candidates a process predicts: starting one takes as long as p
 
 MOST_KEPT = 2**28  # bytes of a file of predictions: about two million
 # Named with their types, since whoever sends a folder may have written the file.
-KEPT = TypeAdapter(dict[str, StepCost], config=ConfigDict(strict=True, extra="forbid"))
+KEPT = TypeAdapter(dict[str, StepCost])
 
 Ask = Callable[[list[TrialSpec]], list[StepCost]]
 
@@ -66,7 +66,7 @@ def _name(spec: TrialSpec, decides: Callable[[str], str]) -> str:
 def _read(path: Path) -> dict[str, StepCost]:
     """Return what is kept; a file that cannot be used is as good as none."""
     try:
-        return KEPT.validate_json(read_bytes(path, MOST_KEPT))
+        return KEPT.validate_json(read_bytes(path, MOST_KEPT), strict=True)
     except (OSError, ValueError):
         return {}
 
