@@ -87,7 +87,7 @@ def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
 
 def is_name(text: str) -> bool:
     """Tell whether files of a results folder may be called so, apart from their endings."""
-    return NAME.fullmatch(text) is not None and len(text.encode()) <= MOST_BYTES
+    return NAME.fullmatch(text) is not None and len(text.encode("utf-8", "replace")) <= MOST_BYTES
 
 
 def require_name(text: str) -> str:

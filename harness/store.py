@@ -126,6 +126,7 @@ class Store:
         """Keep how far a run has come; a reader sees all of it or what was there before."""
         path = self.folder / STAGED / PROGRESS
         with suppress(OSError):  # a full disk must not end a run for its progress
+            _refuse_a_link(path.parent)
             write_whole(path, json.dumps(count), synced=False)
 
     def progress(self) -> dict[str, Any] | None:
