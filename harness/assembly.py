@@ -5,19 +5,20 @@ from statistics import median
 from typing import Any
 
 from harness.estimate import PREDICTED
-from harness.metrics import METRICS
+from harness.metrics import CURVE, METRICS, fault_of_curve, fault_of_value
+from harness.plain_data import tidied
 from harness.profiler.clock import COMPILE_SECONDS
 from harness.profiler.training import TRAINING_BEGAN
 from harness.record import Outcome, Status, TimesByKey, TrialRecord, Value, utc_now
 from harness.spec import TrialSpec
 from harness.trial import PassResult
+from harness.visible import visible
 
 TIMED = (
     *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
     *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
     *("joules_per_image", COMPILE_SECONDS),
 )
-CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
 OF_TASKS = ("accuracy_by_task", "busiest_experts_share")
 OF_TRAINING = (
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
@@ -61,6 +62,7 @@ def make_record(
         measured |= reading["measurements"]
         missing |= reading["missing"]
     measured |= _derived(measured, spec)
+    missing |= _without_what_no_record_holds(measured)
     method = _said_by_method(results.values())
     notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
     if "fallback" in method:
@@ -70,13 +72,15 @@ def make_record(
     record = TrialRecord(
         key=key,
         spec=spec,
-        outcome=Outcome(status=status, reason=reason),
+        outcome=Outcome(status=status, reason=visible(reason)),
         measurements={name: measured.get(name) for name in METRICS},
-        missing=missing | _reasons(measured, missing, spec, reason),
-        notes=list(dict.fromkeys(notes)),
-        environment=environment
-        | {"device": device, "method": method, "workload": facts}
-        | _circumstances(list(results.values())),
+        missing=tidied(missing | _reasons(measured, missing, spec, reason)),
+        notes=list(dict.fromkeys(map(visible, notes))),
+        environment=tidied(
+            environment
+            | {"device": device, "method": method, "workload": facts}
+            | _circumstances(list(results.values()))
+        ),
         finished_at=utc_now(),
         beside=beside or {},
         began_at=_began_at(list(results.values())),
@@ -85,6 +89,20 @@ def make_record(
     for reading in readings:
         detail |= reading["detail"]
     return record, detail
+
+
+def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
+    """Take values out that cannot be reported, and return why, by metric."""
+    refused = {
+        name: fault
+        for name, value in measured.items()
+        if value is not None and (fault := fault_of_value(name, value))
+    }
+    curve = [measured.get(name) for name in CURVE]
+    if not refused.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
+        refused |= {name: fault for name in CURVE if measured.get(name) is not None}
+    measured |= dict.fromkeys(refused)
+    return {name: f"was measured, and {fault}" for name, fault in refused.items()}
 
 
 def _circumstances(results: list[PassResult]) -> dict[str, Any]:
@@ -148,14 +166,14 @@ def _number(value: Value) -> int:
 def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     derived: dict[str, Value] = {}
     spent = measured.get(COMPILE_SECONDS)
-    if isinstance(spent, list):  # a visit each; the later ones find the first one's code
+    if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
         derived[COMPILE_SECONDS] = max(spent)
     for seconds, rate in (
         ("step_seconds", "images_per_second"),
         ("evaluation_seconds", "evaluation_images_per_second"),
     ):
         samples = measured.get(seconds)
-        if isinstance(samples, list) and samples:
+        if isinstance(samples, list) and samples and median(samples) > 0:
             derived[rate] = spec.workload.step_images() / median(samples)
     taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
     if isinstance(taken, int) and isinstance(allocated, int):
@@ -163,7 +181,7 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     on_cpu = spec.workload.device == "cpu"
     real = measured.get("peak_counted_bytes" if on_cpu else "peak_allocated_bytes")
     estimated = measured.get("peak_estimated_bytes")
-    if isinstance(real, int) and isinstance(estimated, int):
+    if isinstance(real, int) and real and isinstance(estimated, int):
         derived["estimate_error"] = estimated / real - 1
     return derived
 

@@ -1,22 +1,29 @@
 """What a long training run keeps from time to time, so that it can go on where it was killed."""
 
-import pickle
+import os
+import stat
 import time
+import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from harness.errors import BadInput
 from harness.files import replace_whole
+from harness.frozen import Frozen, NotNegative, Share, Whole
 from harness.record import utc_now
+from harness.visible import visible
 
 ALMOST_NEVER = 1e9
-DAMAGES = (
-    *(OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError),
-    pickle.UnpicklingError,
-)
+# A checkpoint holds the weights, and of each trained one what the optimizer keeps: twice as much
+# with AdamW. More than so many times the weights is none of this trial.
+MOST_STATES, MOST_ELSE = 8, 2**28
+LONGEST = 300  # characters of a reason
+
+
+class UnusableError(Exception):
+    """A checkpoint cannot be read, or is of another trial; the message names the file."""
 
 
 @dataclass
@@ -43,6 +50,18 @@ class Progress:
     began_at: str = field(default_factory=utc_now)
 
 
+class _Kept(Frozen):
+    """The fields of ``Progress`` as a file holds them; a loss may be no number at all."""
+
+    step: Whole
+    seconds: NotNegative
+    losses: list[float]
+    curve_steps: list[Whole]
+    curve_seconds: list[NotNegative]
+    curve_accuracies: list[Share]
+    began_at: str
+
+
 class Checkpoint:
     """A file that holds all a run depends on: numbers, optimizers, generators, progress.
 
@@ -52,12 +71,15 @@ class Checkpoint:
 
     Attributes:
         failure: why nothing is kept any more; empty as long as all goes well.
+        notes: what a reader of the trial's numbers must know.
     """
 
     def __init__(self, file: Path | None = None, every_seconds: float = ALMOST_NEVER) -> None:
         self._file, self._every = file, every_seconds
         self._saved = time.monotonic()
+        self._ignored = False
         self.failure = ""
+        self.notes: list[str] = []
 
     def due(self) -> bool:
         """Return whether it is time to save."""
@@ -87,26 +109,81 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def restore(
-        self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...]
+        self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], steps: int
     ) -> Progress:
         """Put what was saved into a trial made anew, and return how far it had come.
 
+        Args:
+            model: of the trial.
+            optimizers: of the trial.
+            steps: that it has.
+
         Raises:
-            BadInput: the file cannot be read, or is of another trial.
+            UnusableError: the file cannot be read, or is of another trial; model and optimizers
+                may hold part of it.
         """
-        if self._file is None or not self._file.exists():
+        if self._ignored:
+            return Progress()
+        if self._file is None or not os.path.lexists(self._file):
             return Progress()
         try:
+            _require_plausible(self._file, model)
             kept = torch.load(self._file, weights_only=True)
             model.load_state_dict(kept["model"])
             for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
+                _require_shapes(optimizer)
             torch.set_rng_state(kept["generator"])
             if kept["generators"]:
                 torch.cuda.set_rng_state_all(kept["generators"])
-            return Progress(**kept["progress"])
-        except DAMAGES as error:
-            raise BadInput(
-                f"the checkpoint {self._file.name} cannot be gone on from ({error}); "
-                "remove it to train from the start"
+            return _progress(kept["progress"], steps)
+        except Exception as error:  # whoever wrote the file chose what reading it raises
+            raise UnusableError(
+                visible(f"{self._file.name} cannot be used ({error!s:.{LONGEST}})")
             ) from error
+
+    def forget(self, why: str) -> None:
+        """Do not look at the file again; what is saved later takes its place."""
+        self.notes.append(f"a checkpoint was there, and the training began anew: {why}")
+        self._ignored = True
+
+
+def _require_plausible(file: Path, model: torch.nn.Module) -> None:
+    """Check that a file can be a checkpoint of a model before anything of it is unpacked.
+
+    Raises:
+        ValueError: it is no regular file, no archive, or much too large.
+    """
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError("it is no regular file")
+    weights = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, torch.Tensor))
+    most = MOST_STATES * weights + MOST_ELSE
+    with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if max(size, file.stat().st_size) > most:
+        raise ValueError(f"it has {size:,} bytes, and the model's weights {weights:,}")
+
+
+def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Check that what is kept of each parameter is a number, or has its shape.
+
+    Raises:
+        ValueError: it has another.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape not in ((), parameter.shape):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}")
+
+
+def _progress(kept: dict[str, Any], most_steps: int) -> Progress:
+    """Return how far a run had come.
+
+    Raises:
+        ValueError: no run can have come so.
+    """
+    found = _Kept.model_validate(kept)
+    lengths = {len(found.curve_steps), len(found.curve_seconds), len(found.curve_accuracies)}
+    if not 0 <= found.step == len(found.losses) <= most_steps or len(lengths) > 1:
+        raise ValueError("its steps, losses and readings do not fit each other")
+    return Progress(**found.model_dump())

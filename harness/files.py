@@ -73,6 +73,8 @@ def read_with_status(path: Path | str, most: int = MOST_TEXT) -> tuple[bytes, os
         while left and (more := os.read(descriptor, min(left, max(about.st_size + 1, CHUNK)))):
             parts.append(more)
             left -= len(more)
+            if len(more) == about.st_size:  # a call less for each of a hundred thousand files
+                break
     finally:
         os.close(descriptor)
     if not left:

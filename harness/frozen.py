@@ -9,11 +9,17 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from harness.plain_data import LARGEST
+from harness.visible import acting
+
 MOST = 2**31 - 1  # of what is counted: images, steps, pixels, threads
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Several = Annotated[int, Field(ge=2, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
 Place = Annotated[int, Field(ge=0, le=MOST)]  # counted from 0
-Rate = Annotated[float, Field(gt=0)]
+# A record holds no larger number (harness.plain_data), so none may be asked for.
+Rate = Annotated[float, Field(gt=0, lt=LARGEST)]
+NotNegative = Annotated[float, Field(ge=0, lt=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Named = TypeVar("Named", int, float, str)
 LISTED = 5
@@ -37,12 +43,22 @@ def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
     return seeds
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]  # torch's generators take no more
+Seed = Annotated[int, Field(ge=0, lt=LARGEST)]  # torch's generators take no more
 Seeds = Annotated[
     tuple[Seed, ...],
     Field(strict=False, min_length=1, max_length=MOST_SEEDS),
     AfterValidator(_each_once),
 ]
+
+
+def _shows(text: str) -> str:
+    """Refuse text that would act on whatever it is shown in."""
+    if code := acting(text):
+        raise ValueError(f"has the character {code}, expected text without control characters")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_shows)]
 
 
 class Frozen(BaseModel):
@@ -69,7 +85,7 @@ def made_of(kind: type[Made], fields: dict[str, Any]) -> Made:
         kind: of model.
         fields: all of them, each in its final form.
     """
-    made = kind.__new__(kind)
+    made: Made = object.__new__(kind)
     put = object.__setattr__
     put(made, "__dict__", fields)
     put(made, "__pydantic_fields_set__", _fields_of(kind))
@@ -86,5 +102,9 @@ def digest_without(model: Frozen, keys: tuple[str, ...]) -> str:
 
 def digest(data: object) -> str:
     """Return the first 16 hex digits of the SHA-256 of ``data`` as canonical JSON."""
-    text = json.dumps(data, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json(data).encode()).hexdigest()[:16]
+
+
+def canonical_json(data: object) -> str:
+    """Return data as JSON that is the same for equal data."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))

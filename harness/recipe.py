@@ -4,7 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from harness.frozen import Count, Frozen, PositiveShare, Rate, Share, digest_without
+from harness.frozen import (
+    Count,
+    Frozen,
+    NotNegative,
+    PositiveShare,
+    Rate,
+    Share,
+    Whole,
+    digest_without,
+)
 
 RATES = ("learning_rate", "final_learning_rate", "tries")  # each row's own
 
@@ -40,8 +49,8 @@ class Recipe(Frozen):
 
     steps: Count
     learning_rate: Rate
-    final_learning_rate: Annotated[float, Field(ge=0)] = 0.0
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    final_learning_rate: NotNegative = 0.0
+    warmup_steps: Whole = 0
     clip_norm: Rate | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     augmentation: Literal["none", "crop", "crop-flip"] = "none"

@@ -7,10 +7,12 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from harness.frozen import Frozen
-from harness.metrics import METRICS
+from harness.metrics import METRICS, fault_of_values
+from harness.plain_data import fault_in
+from harness.record_content import CHANGED
 from harness.spec import TrialSpec
 
-SCHEMA_VERSION: Final = 6
+SCHEMA_VERSION: Final = 7
 
 
 class Status(StrEnum):
@@ -67,13 +69,15 @@ def wrong_in(environment: dict[str, Any]) -> str:
     for name, kinds in ENVIRONMENT.items():
         if name in environment and type(environment[name]) not in kinds:
             expected = " or ".join(kind.__name__ for kind in kinds)
-            return f"environment.{name} is {environment[name]!r}, expected {expected}"
+            return f"environment.{name} is {environment[name]!r:.60}, expected {expected}"
     machine = environment.get("machine", {})
     if type(machine.get("memory_bytes", 0)) is not int:
-        return f"environment.machine.memory_bytes is {machine['memory_bytes']!r}, expected bytes"
+        return (
+            f"environment.machine.memory_bytes is {machine['memory_bytes']!r:.60}, expected bytes"
+        )
     sets = machine.get("instruction_sets", [])
     if type(sets) is not list or not all(type(name) is str for name in sets):
-        return f"environment.machine.instruction_sets is {sets!r}, expected names"
+        return f"environment.machine.instruction_sets is {sets!r:.60}, expected names"
     return ""
 
 
@@ -96,12 +100,16 @@ class TrialRecord(Frozen):
         began_at: when the first of the passes began whose numbers these are, UTC, ISO 8601, before
             an interruption if there was one; ``None`` where that was not kept (schema 5 and
             before).
+        content_sha256: hash of the record's own content as it was stored, all but this; by it a
+            number that was changed later is noticed. It detects accidents: whoever means to
+            deceive can compute it anew. ``None`` in a record that was not stored yet, or has
+            schema 6 or before.
     """
 
     # Not refused: a record is what was measured, and is read alike quickly and thoroughly.
     model_config = ConfigDict(allow_inf_nan=True)
 
-    schema_version: Literal[6] = SCHEMA_VERSION
+    schema_version: Literal[7] = SCHEMA_VERSION
     key: str
     spec: TrialSpec
     outcome: Outcome
@@ -112,6 +120,7 @@ class TrialRecord(Frozen):
     finished_at: str
     beside: TimesByKey = {}
     began_at: str | None = None
+    content_sha256: str | None = None
 
     @model_validator(mode="after")
     def _can_be_reported(self) -> "TrialRecord":
@@ -121,9 +130,27 @@ class TrialRecord(Frozen):
         empty = {name for name in METRICS if self.measurements.get(name) is None}
         if unexplained := empty - set(self.missing):
             raise ValueError(f"no value and no reason for {sorted(unexplained)}")
-        if fault := fault_of(self.environment):
+        if fault := (
+            fault_of(self.environment)
+            or fault_in(self.environment, "environment")
+            or fault_of_values(self.measurements)
+            or fault_in(self.beside, "beside")
+        ):
             raise ValueError(fault)
         return self
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two records say the same; hashes are of how they stand in their files."""
+        if not isinstance(other, TrialRecord):
+            return NotImplemented
+        ours, theirs = self.__dict__, other.__dict__
+        return all(ours[name] == theirs[name] for name in SAID)
+
+    __hash__ = None  # type: ignore[assignment]  # it holds dictionaries
+
+    def changed(self) -> bool:
+        """Return whether its content is not what was stored."""
+        return CHANGED in self.notes
 
     def measured(self) -> int:
         """Return how many metrics have a value."""
@@ -132,3 +159,6 @@ class TrialRecord(Frozen):
     def label(self) -> str:
         """Return how reports call this row."""
         return self.spec.label()
+
+
+SAID = tuple(name for name in TrialRecord.model_fields if name != "content_sha256")

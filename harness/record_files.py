@@ -2,7 +2,6 @@
 
 import functools
 import gc
-import json
 import multiprocessing
 import os
 import sys
@@ -10,15 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import orjson
-from pydantic import ValidationError
-
 from harness import record_index
 from harness.errors import BadInput
+from harness.files import read_with_status
 from harness.record import TrialRecord
 from harness.record_index import Stamp, Stamped, stamp
 from harness.record_text import fast_record
-from harness.upgrade import upgrade
+from harness.record_validation import named, validated
 
 MANY, CHUNK = 5000, 500  # records from which on they are indexed and read by several processes
 Aside = dict[str, str]  # file name -> why it was set aside
@@ -101,37 +98,15 @@ def read_record(path: Path) -> TrialRecord:
 
 def _read(path: str) -> tuple[Stamp, TrialRecord]:
     """Return a record, and the stamp of its file from before it was read."""
-    text = b""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)  # a third of Path.read_bytes
-        try:
-            about = os.fstat(descriptor)
-            while len(text) < about.st_size and (more := os.read(descriptor, about.st_size)):
-                text += more
-        finally:
-            os.close(descriptor)
+        text, about = read_with_status(path)
     except OSError as error:
-        raise BadInput(f"{path}: not a readable record ({error})") from error
-    return stamp(about), fast_record(text) or _validated(path, text)
-
-
-def _validated(path: str, text: bytes) -> TrialRecord:
+        reason = getattr(error, "strerror", None) or error
+        raise named(path, BadInput(f"not a readable record ({reason})")) from error
     try:
-        data = orjson.loads(text)
-    except ValueError as error:
-        raise BadInput(f"{path}: not a readable record ({error})") from error
-    if not isinstance(data, dict):
-        raise BadInput(f"{path}: not a record (a JSON object was expected)")
-    try:
-        return TrialRecord.model_validate_json(json.dumps(upgrade(data)))
-    except (KeyError, AttributeError, TypeError) as error:
-        raise BadInput(f"{path}: not a valid record ({type(error).__name__}: {error})") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{path}: not a valid record ({place}: {first['msg']})") from error
-    except ValueError as error:
-        raise BadInput(f"{path}: {error}") from error
+        return stamp(about), fast_record(text) or validated(text)
+    except BadInput as error:
+        raise named(path, error) from error
 
 
 @contextmanager

@@ -17,9 +17,21 @@ from typing import Any
 import orjson
 import pydantic
 
-from harness import metrics, record, record_text, spec, upgrade
+from harness import (
+    frozen,
+    metrics,
+    plain_data,
+    record,
+    record_content,
+    record_key,
+    record_text,
+    record_validation,
+    spec,
+    upgrade,
+    visible,
+)
 from harness.errors import BadInput
-from harness.files import cache_folder, write_whole
+from harness.files import cache_folder, read_bytes, write_whole
 from harness.frozen import Frozen, Made, digest, made_of
 from harness.recipe import Training
 from harness.record import Outcome, TrialRecord
@@ -29,6 +41,13 @@ Plain = dict[str, Any]
 SETTLED_SECONDS = 2.0  # a younger file may change again without its stamp telling
 ABANDONED_SECONDS = 3600.0  # after which nobody is still writing an index
 NANO = 1e9
+LARGEST_INDEX = 2**32  # bytes; of a hundred thousand records it has about a hundredth
+DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of an index
+# What decides what is read from a file.
+DECIDING = (
+    *(frozen, metrics, plain_data, record, record_content, record_key, record_text),
+    *(record_validation, spec, upgrade, visible),
+)
 
 
 # What changes when a file does: its size, when it was modified and when changed (nanoseconds since
@@ -68,12 +87,12 @@ def load(folder: Path) -> Stamped:
     """Return the records that are known and whose files have not changed."""
     found: Stamped = {}
     try:
-        header, *chunks = _place(folder).read_bytes().split(b"\n")
+        header, *chunks = read_bytes(_place(folder), LARGEST_INDEX).split(b"\n")
         if orjson.loads(header) != _header(folder, chunks):
             return {}
         for chunk in chunks:
             found |= unpack(chunk)
-    except (OSError, ValueError, KeyError, IndexError, TypeError):
+    except DAMAGES:
         return {}
     start = f"{folder}/"
     return {
@@ -111,10 +130,7 @@ def _header(folder: Path, chunks: Iterable[bytes]) -> Plain:
 
 def _code() -> str:
     """Return what changes with the code that says what a record is."""
-    files = [
-        __file__,
-        *(module.__file__ for module in (metrics, record, record_text, spec, upgrade)),
-    ]
+    files = [__file__, *(module.__file__ for module in DECIDING)]
     sources = [Path(str(name)).read_text(encoding="utf-8") for name in files]
     return digest([pydantic.VERSION, *sources])
 
@@ -122,10 +138,12 @@ def _code() -> str:
 def _drop_lost(folder: Path) -> None:
     """Drop what nobody will ask for: of folders that are gone, unreadable, or half written."""
     for place in folder.glob("*.index"):
+        if not place.is_file():
+            continue
         try:
             with place.open("rb") as file:
                 lost = not Path(orjson.loads(file.readline())["folder"]).is_dir()
-        except (OSError, ValueError, KeyError, TypeError):
+        except DAMAGES:
             lost = True
         if lost:
             place.unlink(missing_ok=True)
@@ -241,6 +259,7 @@ def _line(made: TrialRecord, tables: _Tables) -> list[Any]:
         tables.part.numbers(environment.values()),
         made.beside,
         made.began_at,
+        made.content_sha256,
     ]
 
 
@@ -267,7 +286,7 @@ def unpack(chunk: bytes) -> Stamped:
 
     def read(line: list[Any]) -> TrialRecord:
         key, finished, seed, asked, outcome, shape, values, missing, notes, named, told = line[:11]
-        beside, began = line[11:]
+        beside, began, content = line[11:]
         empty, filled = measured[shape]
         numbers = empty.copy()
         numbers.update(zip(filled, values, strict=True))
@@ -284,6 +303,7 @@ def unpack(chunk: bytes) -> Stamped:
             "finished_at": finished,
             "beside": beside,
             "began_at": began,
+            "content_sha256": content,
         }
         return made_of(TrialRecord, whole)
 

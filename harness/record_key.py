@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from harness.errors import BadInput
 from harness.frozen import digest
 from harness.spec import TrialSpec
+from harness.visible import visible
 
 # Packages whose code computes every trial's numbers, and those that read and resize images, which
 # only a training does. Python and the rest are recorded, and decide no number.
@@ -14,13 +16,21 @@ READING_IMAGES = ("numpy", "scikit-learn", "pillow", "torchvision")
 NOT_INSTALLED = "none"
 ANY_MACHINE = ""
 HASH_DIGITS = 8
+SHOWN = 60  # characters of a key in a message
 NAME_LENGTH = 60  # of a method in a file's name; the end tells more than the beginning
+NAME_BYTES = 180  # of it; letters of other scripts take up to four
+MOST_BYTES = 230  # of a key: with an ending it must fit into the 255 of a file's name
 
+# What a file may be called in a results folder: no separator, no dot in front, nothing to expand.
+NAME = re.compile(r"[\w+-][\w+.-]*")
 # The method may hold dashes itself; what follows the trial's 16 digits holds none.
+PART = r"[A-Za-z0-9_+.]+"
 FORM = re.compile(
-    r"(?P<method>.*)-(?P<trial>[0-9a-f]{16})-(?P<source>[^-]+)"
-    r"(?:-(?P<measuring>[^-]+)-(?P<settings>[^-]+))?-(?P<machine>[^-]+)"
+    rf"(?P<method>[\w+-][\w+.-]*)-(?P<trial>[0-9a-f]{{16}})-(?P<source>{PART})"
+    rf"(?:-(?P<measuring>{PART})-(?P<settings>{PART}))?-(?P<machine>{PART})"
 )
+NO_KEY = "expected METHOD-TRIAL-SOURCE-MEASURING-SETTINGS-MACHINE, a name and hashes"
+OTHER_SPEC = "its key is not that of its spec: one of them was changed"
 
 
 @dataclass(frozen=True)
@@ -56,13 +66,50 @@ class RecordKey:
 
 def read_key(text: str) -> RecordKey | None:
     """Return a key from its text; ``None`` where no record was ever named so."""
-    found = FORM.fullmatch(text)
+    found = FORM.fullmatch(text) if len(text.encode(errors="replace")) <= MOST_BYTES else None
     return RecordKey(**found.groupdict()) if found else None
+
+
+def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
+    """Return why no record of a trial can have this key; empty if one can.
+
+    Args:
+        text: the key.
+        spec: the trial.
+        stored: the spec as the record's file has it: of schema 1 the id is a hash of just that.
+    """
+    key = read_key(text)
+    if key is None:
+        shown = visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+        return f"its key '{shown}' is none: {NO_KEY}"
+    return "" if key.trial in (spec.trial_id(), digest(stored)) else OTHER_SPEC
+
+
+def is_name(text: str) -> bool:
+    """Tell whether files of a results folder may be called so, apart from their endings."""
+    return NAME.fullmatch(text) is not None and len(text.encode("utf-8", "replace")) <= MOST_BYTES
+
+
+def require_name(text: str) -> str:
+    """Return a key, or another name of files in a results folder, if it may be one.
+
+    Raises:
+        BadInput: it would lead elsewhere, or is too long.
+    """
+    if is_name(text):
+        return text
+    raise BadInput(
+        f"no file of a results folder is called {visible(text[:SHOWN])!r}: expected letters, "
+        f"digits, '-', '_', '+' and '.', at most {MOST_BYTES} bytes"
+    )
 
 
 def in_file_name(method: str) -> str:
     """Return a method's name as it may stand in a file's name."""
-    return "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-NAME_LENGTH:]
+    kept = "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-NAME_LENGTH:]
+    while len(kept.encode()) > NAME_BYTES:
+        kept = kept[1:]
+    return kept
 
 
 def deciding_versions(spec: TrialSpec, versions: Mapping[str, str]) -> dict[str, str]:

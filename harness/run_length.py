@@ -104,9 +104,9 @@ def _read(at: str | None) -> datetime | None:
     """Return a time that a record keeps; nothing where it keeps none that can be read."""
     try:
         found = datetime.fromisoformat(at or "")
-    except ValueError:
+        return None if found.tzinfo is None else found.astimezone(UTC)
+    except (ValueError, OverflowError):  # no time, or none of the years 1 to 9999
         return None
-    return None if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _said(at: datetime) -> str:

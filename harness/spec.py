@@ -5,9 +5,24 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from harness.axes import AXES, AxisValue, axis_in_words, stated
-from harness.frozen import Count, Frozen, Place, Rate, Several, digest, digest_without, named_twice
+from harness.frozen import (
+    Count,
+    Frozen,
+    Name,
+    NotNegative,
+    Place,
+    Rate,
+    Seed,
+    Several,
+    Whole,
+    digest,
+    digest_without,
+    named_twice,
+)
+from harness.plain_data import fault_in
 from harness.recipe import Training
 from harness.row_name import RowLabel, RowName
+from harness.visible import acting_in
 
 # Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
 LATER_KEYS: dict[str, dict[str, Any]] = {
@@ -46,7 +61,7 @@ class MultiTask(Frozen):
         top_k: of them, those that each token goes to.
     """
 
-    tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=2)]
+    tasks: Annotated[tuple[Name, ...], Field(strict=False, min_length=2)]
     classes: Annotated[tuple[Several, ...], Field(strict=False)] | None = None
     expert_blocks: Annotated[tuple[Place, ...], Field(strict=False)] = (3, 7, 11)
     experts: Several = 16
@@ -103,9 +118,9 @@ class Workload(Frozen):
         threads: CPU threads of one trial.
     """
 
-    model: str
-    weights: str = "random"
-    data: str = "noise"
+    model: Name
+    weights: Name = "random"
+    data: Name = "noise"
     multitask: MultiTask | None = None
     classes: Several | None = None
     image_size: Count | None = None
@@ -116,10 +131,10 @@ class Workload(Frozen):
     optimizer_in_backward: bool = False
     optimizer: Literal["sgd", "adamw"] = "sgd"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     decay_vectors: bool = True
-    device: str = "cpu"
+    device: Name = "cpu"
     threads: Count = 1
 
     @model_validator(mode="after")
@@ -201,11 +216,11 @@ class Profile(Frozen):
             fit here; with ``rounds`` 0.
     """
 
-    rounds: Annotated[int, Field(ge=0)] = 5
+    rounds: Whole = 5
     steps: Count = 5
-    warmup_steps: Annotated[int, Field(ge=0)] = 2
+    warmup_steps: Whole = 2
     within: Rate = 0.02
-    budget_seconds: Annotated[float, Field(ge=0)] = 10.0
+    budget_seconds: NotNegative = 10.0
     only_predict: bool = False
 
     @model_validator(mode="after")
@@ -226,12 +241,22 @@ class TrialSpec(Frozen):
         seed: draws the head, the order of the images and every random choice of the method.
     """
 
-    method: str
+    method: Name
     options: dict[str, Any] = {}
     workload: Workload
     training: Training | None = None
     profile: Profile | None = None
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _has_options_that_can_be_stored(self) -> "TrialSpec":
+        if fault := fault_in(self.options, "options"):
+            raise ValueError(fault)
+        if code := acting_in(self.options):
+            raise ValueError(
+                f"options have the character {code}, expected text without control characters"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_something_to_do(self) -> "TrialSpec":
@@ -251,6 +276,10 @@ class TrialSpec(Frozen):
 
     def trial_id(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the spec's canonical JSON."""
+        return digest(self.identifying())
+
+    def identifying(self) -> dict[str, Any]:
+        """Return what the trial's id is a hash of."""
         data = self.model_dump(mode="json")
         for part, usual in LATER_KEYS.items():
             if data[part] is not None:
@@ -259,7 +288,7 @@ class TrialSpec(Frozen):
                     for name, value in data[part].items()
                     if name not in usual or value != usual[name]
                 }
-        return digest(data)
+        return data
 
     def row_id(self) -> str:
         """Return 16 hex digits of what trials share that differ in seed or in what is measured."""

@@ -1,21 +1,31 @@
 """The only code that reads or writes results folders."""
 
+import errno
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from harness.errors import BadInput
-from harness.files import write_whole
+from harness.files import make_folder, read_bytes, write_whole
 from harness.numbering import Numbering
+from harness.plain_data import fault_in, tidied
 from harness.record import TrialRecord
+from harness.record_content import CHANGED, text_of
 from harness.record_files import no_collection, read_folder, read_record
+from harness.record_key import is_name, require_name
+from harness.record_validation import plainly_text
+from harness.run_state import RunState
+from harness.sidecar import fault_of_sidecar
+from harness.visible import visible, visible_in
 
 RECORDS, DETAILS, STAGED, LOGS = "records", "details", ".staged", "logs"
 PROGRESS = "progress.run"
+MOST_KEPT = 64 * 2**20  # bytes of a sidecar, or of a staged pass
 
 
 class Store:
@@ -35,7 +45,7 @@ class Store:
         """
         try:
             for name in (RECORDS, DETAILS, STAGED):
-                (self.folder / name).mkdir(parents=True, exist_ok=True)
+                make_folder(self.folder / name)
             write_whole(self.folder / STAGED / "probe", "")
             (self.folder / STAGED / "probe").unlink(missing_ok=True)  # another run does the same
         except OSError as error:
@@ -50,29 +60,28 @@ class Store:
         Raises:
             BadInput: the disk is full, or the folder gone or closed.
         """
-        path = self.folder / RECORDS / f"{record.key}.json"
+        path = self._path(RECORDS, record.key, "json")
         if detail:
-            text = json.dumps(detail, allow_nan=False, separators=(",", ":")) + "\n"
-            _write(self.folder / DETAILS / f"{record.key}.json", text)
-        _write(path, _dump(record.model_dump(mode="json")))
+            kept = visible_in(detail)
+            text = json.dumps(kept, allow_nan=False, separators=(",", ":")) + "\n"
+            _write(self._path(DETAILS, record.key, "json"), text)
+        _write(path, text_of(record.model_dump(mode="json")))
         self.unstage(record.key)
         return path
 
     def record(self, key: str) -> TrialRecord | None:
         """Return the record with this key, or ``None``."""
-        path = self.folder / RECORDS / f"{key}.json"
+        path = self._path(RECORDS, key, "json")
         return read_record(path) if path.exists() else None
 
     def detail(self, key: str) -> dict[str, Any]:
-        """Return a record's sidecar; empty where there is none."""
-        path = self.folder / DETAILS / f"{key}.json"
-        try:
-            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return {}
-        except ValueError as error:
-            raise BadInput(f"{path}: not readable ({error})") from error
-        return loaded
+        """Return a record's sidecar; empty where there is none.
+
+        Raises:
+            BadInput: it cannot be read, or holds what no pass writes.
+        """
+        path = self._path(DETAILS, key, "json")
+        return {} if not _is_there(path) else read_sidecar(path)
 
     def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
         """Keep the result of one pass of a trial that is not complete yet.
@@ -80,7 +89,8 @@ class Store:
         Raises:
             BadInput: the disk is full, or the folder gone or closed.
         """
-        _write(self.folder / STAGED / f"{key}.{pass_name}.json", _dump(result))
+        path = self._path(STAGED, key, f"{pass_name}.json")
+        _write(path, json.dumps(tidied(result), indent=1, allow_nan=False) + "\n")
 
     def staged(self, key: str, pass_name: str) -> dict[str, Any] | None:
         """Return a pass kept by ``stage``, or ``None``.
@@ -88,49 +98,51 @@ class Store:
         Raises:
             BadInput: the file was changed by hand.
         """
-        path = self.folder / STAGED / f"{key}.{pass_name}.json"
-        try:
-            loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        path = self._path(STAGED, key, f"{pass_name}.json")
+        if not _is_there(path):
             return None
-        except ValueError as error:
-            raise BadInput(f"{path}: not readable ({error}); remove it to run the pass") from error
-        return loaded
+        try:
+            return _object(path)
+        except BadInput as error:
+            raise BadInput(f"{error}; remove it to run the pass") from error
 
     def staged_keys(self, pass_name: str) -> list[str]:
         """Return the keys under which a pass is kept by ``stage``."""
         ending = f".{pass_name}.json"
         names = (path.name for path in sorted((self.folder / STAGED).glob(f"*{ending}")))
-        return [name.removesuffix(ending) for name in names if not name.startswith(".")]
+        keys = [name.removesuffix(ending) for name in names]
+        return [key for key in keys if is_name(key)]
 
     def checkpoint(self, key: str) -> Path:
         """Return where the training pass of a trial that is not complete yet keeps itself."""
-        return (self.folder / STAGED / f"{key}.checkpoint.pt").resolve()
+        path = self._path(STAGED, key, "checkpoint.pt")
+        return path.parent.resolve() / path.name  # were it a link itself, that is not followed
 
     def log(self, key: str, pass_name: str) -> Path:
         """Return where what a pass prints is kept."""
-        return self.folder / LOGS / f"{key}.{pass_name}.log"
+        return self._path(LOGS, key, f"{pass_name}.log")
 
     def note_progress(self, count: dict[str, Any]) -> None:
         """Keep how far a run has come; a reader sees all of it or what was there before."""
         path = self.folder / STAGED / PROGRESS
-        partial = path.with_name(f".{PROGRESS}.{os.getpid()}")
         with suppress(OSError):  # a full disk must not end a run for its progress
-            partial.write_text(json.dumps(count), encoding="utf-8")
-            partial.replace(path)
+            _refuse_a_link(path.parent)
+            write_whole(path, json.dumps(count), synced=False)
 
     def progress(self) -> dict[str, Any] | None:
-        """Return how far the latest run has come; nothing where none has begun."""
-        try:
-            loaded = json.loads((self.folder / STAGED / PROGRESS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return None
-        return loaded if isinstance(loaded, dict) else None
+        """Return how far the latest run has come; nothing where none has begun.
+
+        Raises:
+            BadInput: the file is none that a run writes.
+        """
+        path = self.folder / STAGED / PROGRESS
+        return RunState.read(path, _object(path)) if _is_there(path) else None
 
     def unstage(self, key: str) -> None:
         """Drop what was staged under a key."""
-        for staged in (self.folder / STAGED).glob(f"{key}.*"):
-            staged.unlink(missing_ok=True)
+        for staged in (self.folder / STAGED).glob(f"{require_name(key)}.*"):
+            with suppress(OSError):  # a folder in the place of a file, which nobody reads
+                staged.unlink(missing_ok=True)
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:
         """Return every readable record, oldest first, and why the others were set aside."""
@@ -138,6 +150,14 @@ class Store:
             return [], []
         with no_collection():
             return read_folder(self.folder / RECORDS)
+
+    def _path(self, folder: str, key: str, ending: str) -> Path:
+        """Return where something is kept under a key.
+
+        Raises:
+            BadInput: the key is no name of a file.
+        """
+        return self.folder / folder / f"{require_name(key)}.{ending}"
 
 
 @dataclass(frozen=True)
@@ -148,15 +168,30 @@ class Gathered:
         records: each key once, oldest first.
         aside: why files were left out.
         stores: the folders they come from.
+        doubts: what must be known about what is in: records that were changed after they were
+            stored, and sidecars that were asked for and cannot be read.
     """
 
     records: list[TrialRecord]
     aside: list[str]
     stores: tuple[Store, ...]
+    doubts: list[str] = field(default_factory=list)
 
     def detail(self, key: str) -> dict[str, Any]:
-        """Return a record's sidecar from the first folder that has one; empty without."""
-        return next((found for store in self.stores if (found := store.detail(key))), {})
+        """Return a record's sidecar from the first folder that has one; empty without.
+
+        One that cannot be read is as good as none, and named in ``doubts``.
+        """
+        for store in self.stores:
+            try:
+                found = store.detail(key)
+            except BadInput as error:
+                if (doubt := str(error)) not in self.doubts:
+                    self.doubts.append(doubt)
+                continue
+            if found:
+                return found
+        return {}
 
 
 def gather(folders: Iterable[Path]) -> Gathered:
@@ -185,7 +220,12 @@ def gather(folders: Iterable[Path]) -> Gathered:
                 disputed[record.key] = f"{record.key}: two records with this key differ"
     kept = [record for key, record in by_key.items() if key not in disputed]
     kept.sort(key=lambda record: record.finished_at)
-    return Gathered(kept, [*aside, *disputed.values()], stores)
+    return Gathered(kept, [*aside, *disputed.values()], stores, changed_in(kept))
+
+
+def changed_in(records: Iterable[TrialRecord]) -> list[str]:
+    """Return in words which records were changed after they were stored."""
+    return [f"{record.key}: {CHANGED}" for record in records if record.changed()]
 
 
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
@@ -198,15 +238,72 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return list(newest.values())
 
 
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return what a sidecar holds, its text made visible.
+
+    Raises:
+        BadInput: it cannot be read, or holds what no pass writes.
+    """
+    text = _text(path)
+    loaded = _parsed(path, text)
+    if not plainly_text(text):
+        loaded = visible_in(loaded)
+    if fault := fault_of_sidecar(loaded):
+        raise BadInput(visible(f"{path}: not a sidecar ({fault})"))
+    return loaded
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, whose numbers and nesting are bounded.
+
+    Raises:
+        BadInput: the file cannot be read, or holds something else.
+    """
+    loaded = _parsed(path, _text(path))
+    if fault := fault_in(loaded):
+        raise BadInput(visible(f"{path}: not readable ({fault})"))
+    return loaded
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_KEPT)
+    except OSError as error:
+        raise BadInput(visible(f"{path}: not readable ({error.strerror})")) from error
+
+
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        loaded = orjson.loads(text)
+    except ValueError as error:
+        raise BadInput(visible(f"{path}: not readable ({error})")) from error
+    if not isinstance(loaded, dict):
+        raise BadInput(visible(f"{path}: not readable (a JSON object was expected)"))
+    return loaded
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is anything under a name, a link that leads nowhere included."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _refuse_a_link(folder: Path) -> None:
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
+
+
 def _write(path: Path, text: str) -> None:
     try:
+        _refuse_a_link(path.parent)
         write_whole(path, text)
     except OSError as error:
         raise BadInput(
             f"cannot write {path}: {error.strerror}; what was stored before is whole: once the "
             "folder can be written again, run the same command to go on"
         ) from error
-
-
-def _dump(data: object) -> str:
-    return json.dumps(data, indent=1, allow_nan=False) + "\n"

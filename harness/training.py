@@ -311,10 +311,10 @@ def train(
 
     Raises:
         Diverged: the loss became infinite or not a number, at which step.
-        BadInput: the checkpoint is damaged.
+        UnusableError: the checkpoint is damaged, or of another trial.
     """
     keeper = checkpoint or Checkpoint()
-    progress = keeper.restore(job.model, job.optimizers)
+    progress = keeper.restore(job.model, job.optimizers, training.steps)
     steps = range(progress.step, training.steps)
     stream = _batches(job, images, steps)
     start = time.perf_counter() - progress.seconds

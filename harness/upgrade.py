@@ -17,12 +17,12 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
         ValueError: a version that is not known here.
     """
     version = data.get("schema_version")
-    while version in STEPS:
+    while type(version) is int and version in STEPS:
         data = STEPS[version](data)
         version = data["schema_version"]
-    if version != SCHEMA_VERSION:
+    if type(version) is not int or version != SCHEMA_VERSION:
         raise ValueError(
-            f"schema version {version!r}; this program reads 1 to {SCHEMA_VERSION}: "
+            f"schema version {version!r:.20}; this program reads 1 to {SCHEMA_VERSION}: "
             "was it made by a newer one?"
         )
     return data
@@ -64,6 +64,11 @@ def _to_6(data: dict[str, Any]) -> dict[str, Any]:
     return _explained(data | {"schema_version": 6} | kept)
 
 
+def _to_7(data: dict[str, Any]) -> dict[str, Any]:
+    """Version 7 knows a hash of a record's own content: nobody took one before."""
+    return _explained(data | {"schema_version": 7, "content_sha256": None})
+
+
 def _with_keys(
     data: dict[str, Any], version: int, keys: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
@@ -89,4 +94,5 @@ STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
     3: _to_4,
     4: _to_5,
     5: _to_6,
+    6: _to_7,
 }

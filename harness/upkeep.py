@@ -1,6 +1,5 @@
 """Results folders looked after: examined, put in order, merged. No record is ever deleted."""
 
-import json
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -8,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
-from harness.files import write_whole
+from harness.files import make_folder, read_bytes, write_whole
 from harness.record import TrialRecord
+from harness.record_content import CHANGED, HASH
 from harness.record_files import read_record
-from harness.record_key import read_key, settings_hash
-from harness.store import DETAILS, RECORDS, STAGED
+from harness.record_index import names
+from harness.record_key import OTHER_SPEC, read_key, settings_hash
+from harness.store import DETAILS, MOST_KEPT, RECORDS, STAGED, read_sidecar
 
 ASIDE = "aside"
 IN_FLIGHT_SECONDS = 60  # a younger temporary file may still be somebody's
@@ -50,17 +51,41 @@ class Merged:
     unreadable: list[str] = field(default_factory=list)
 
 
+@dataclass
+class Survey:
+    """What was found in a results folder.
+
+    Attributes:
+        troubles: every file that is not as it should be.
+        unhashed: how many records have no hash of their content: those of schema 6 and before.
+    """
+
+    troubles: list[Trouble] = field(default_factory=list)
+    unhashed: int = 0
+
+
 def examine(folder: Path) -> list[Trouble]:
     """Return every file of a results folder that is not as it should be.
 
     Raises:
         BadInput: it is no results folder.
     """
+    return survey(folder).troubles
+
+
+def survey(folder: Path) -> Survey:
+    """Look at every file of a results folder.
+
+    Raises:
+        BadInput: it is no results folder.
+    """
     _require(folder)
-    found = list(_of_records(folder))
+    whole = Survey()
+    found = list(_of_records(folder, whole))
     renamed = {t.target.name for t in found if t.target and t.target.parent.name == RECORDS}
     bad = {t.path.name for t in found if t.target and t.target.parent.name == ASIDE}
-    for path in sorted((folder / DETAILS).glob("*.json")):
+    details = folder / DETAILS
+    for path in files_in(details) if details.is_dir() else ():
         what = _fault_of_sidecar(path)
         if not what and path.name in bad:
             what = "the sidecar of such a record"
@@ -69,7 +94,8 @@ def examine(folder: Path) -> list[Trouble]:
             what = "a sidecar without its record: a run was killed between the two"
         if what:
             found.append(Trouble(path, what, folder / ASIDE / f"sidecar-{path.name}"))
-    return [*found, *_leftovers(folder)]
+    whole.troubles = [*found, *_leftovers(folder)]
+    return whole
 
 
 def repair(folder: Path) -> list[Trouble]:
@@ -84,7 +110,7 @@ def repair(folder: Path) -> list[Trouble]:
             if trouble.target is None:
                 trouble.path.unlink(missing_ok=True)
             else:
-                trouble.target.parent.mkdir(exist_ok=True)
+                make_folder(trouble.target.parent)
                 trouble.path.rename(_free(trouble.target))
     except OSError as error:
         raise BadInput(f"cannot repair {folder}: {error.strerror}") from error
@@ -105,9 +131,9 @@ def merge(into: Path, others: Iterable[Path]) -> Merged:
         _require(source)
     try:
         for name in (RECORDS, DETAILS):
-            (into / name).mkdir(parents=True, exist_ok=True)
+            make_folder(into / name)
         for source in sources:
-            for path in sorted((source / RECORDS).glob("*.json")):
+            for path in files_in(source / RECORDS):
                 _merge_one(path, into, done)
     except OSError as error:
         raise BadInput(f"cannot merge into {into}: {error.strerror}") from error
@@ -120,21 +146,45 @@ def _merge_one(path: Path, into: Path, done: Merged) -> None:
     except BadInput as error:
         done.unreadable.append(str(error))
         return
-    target = into / RECORDS / f"{record.key}.json"
-    if target.exists():
-        there = read_record(target)
-        if there == record:
-            done.same += 1
-        else:
-            places = ", ".join(_differing(there, record))
-            done.conflicts.append(f"{record.key}: {target} and {path} differ in {places}")
+    if record.changed():
+        done.unreadable.append(f"{path}: {CHANGED}")
         return
-    sidecar = path.parent.parent / DETAILS / path.name
-    if sidecar.exists():
-        text = sidecar.read_text(encoding="utf-8")
-        write_whole(into / DETAILS / f"{record.key}.json", text)
-    write_whole(target, path.read_text(encoding="utf-8"))
+    target = into / RECORDS / f"{record.key}.json"
+    if target.exists() or target.is_symlink():
+        _put_against(target, path, record, done)
+        return
+    sidecar = path.parent.parent / DETAILS / f"{record.key}.json"
+    if sidecar.exists() or sidecar.is_symlink():
+        if fault := _fault_of_sidecar(sidecar):
+            done.unreadable.append(f"{sidecar}: {fault}; its record was copied without it")
+        else:
+            content = read_bytes(sidecar, MOST_KEPT)
+            write_whole(into / DETAILS / f"{record.key}.json", content)
+    write_whole(target, read_bytes(path))
     done.copied.append(record.key)
+
+
+def _put_against(target: Path, path: Path, record: TrialRecord, done: Merged) -> None:
+    """Say whether a record is the one that is there."""
+    try:
+        there = read_record(target)
+    except BadInput as error:
+        done.conflicts.append(f"{record.key}: what is there cannot be read ({error})")
+        return
+    if there == record:
+        done.same += 1
+        return
+    places = ", ".join(_differing(there, record))
+    done.conflicts.append(f"{record.key}: {target} and {path} differ in {places}")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return what may be records or sidecars in a folder, sorted by name.
+
+    Raises:
+        BadInput: the folder cannot be read.
+    """
+    return [folder / name for name in names(folder)]
 
 
 def _require(folder: Path) -> None:
@@ -145,27 +195,28 @@ def _require(folder: Path) -> None:
         )
 
 
-def _of_records(folder: Path) -> Iterator[Trouble]:
-    for path in sorted((folder / RECORDS).glob("*.json")):
+def _of_records(folder: Path, whole: Survey) -> Iterator[Trouble]:
+    for path in files_in(folder / RECORDS):
         aside = folder / ASIDE / path.name
         try:
             record = read_record(path)
         except BadInput as error:
             yield Trouble(path, str(error).removeprefix(f"{path}: "), aside)
             continue
+        whole.unhashed += record.content_sha256 is None
         right = path.with_name(f"{record.key}.json")
         if right != path:
             what = f"its name is not its key {record.key}"
             yield Trouble(path, what, aside if right.exists() else right)
-        elif what := _fault_of_key(record):
+        elif what := CHANGED if record.changed() else _fault_of_key(record):
             yield Trouble(path, what, aside)
 
 
 def _fault_of_key(record: TrialRecord) -> str:
     """Return in what a record's key does not fit what the record states; empty if it does."""
     key, environment = read_key(record.key), record.environment
-    if key is None or key.trial != record.spec.trial_id():
-        return "its key is not that of its spec: one of them was changed"
+    if key is None:
+        return OTHER_SPEC
     if key.machine != environment["machine_id"]:
         return "its key is not that of its machine: one of them was changed"
     if key.settings is None:  # a record of schema 5 or before states no settings
@@ -180,10 +231,10 @@ def _fault_of_key(record: TrialRecord) -> str:
 
 def _fault_of_sidecar(path: Path) -> str:
     try:
-        loaded = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return f"not a readable sidecar ({error})"
-    return "" if isinstance(loaded, dict) else "not a sidecar (a JSON object was expected)"
+        read_sidecar(path)
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""
 
 
 def _leftovers(folder: Path) -> Iterator[Trouble]:
@@ -203,7 +254,7 @@ def _differing(one: TrialRecord, other: TrialRecord) -> list[str]:
     parts = [
         name
         for name in TrialRecord.model_fields
-        if name != "measurements" and getattr(one, name) != getattr(other, name)
+        if name not in ("measurements", HASH) and getattr(one, name) != getattr(other, name)
     ]
     measured: dict[str, Any] = one.measurements | other.measurements
     return parts + [

@@ -49,3 +49,14 @@ def visible_in(data: Any) -> Any:
     if isinstance(data, (list, tuple)):
         return [visible_in(value) for value in data]
     return data
+
+
+def acting_in(data: Any) -> str:
+    """Return the code of the first character that acts in JSON data, keys too; empty without."""
+    if isinstance(data, str):
+        return acting(data)
+    if isinstance(data, dict):
+        inner = [part for item in data.items() for part in item]
+    else:
+        inner = list(data) if isinstance(data, (list, tuple)) else []
+    return next((code for part in inner if (code := acting_in(part))), "")

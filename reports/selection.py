@@ -9,7 +9,7 @@ from harness.errors import BadInput, unknown
 from harness.record import TrialRecord
 from harness.record_files import read_record
 from harness.row_choice import ListedRow, pick, unknown_row
-from harness.store import Gathered, Store, gather
+from harness.store import Gathered, Store, changed_in, gather
 from reports.comparison import Comparison, Details, compare
 from reports.row import Row
 
@@ -119,14 +119,19 @@ def is_folder(name: str) -> bool:
 
 
 def _of_record(path: Path) -> Side:
-    details = Store(path.resolve().parent.parent).detail
-    return Side(str(path), Kind.RECORD, _all([read_record(path)], details), details)
+    record = read_record(path)
+    pool = Gathered([record], [], (Store(path.resolve().parent.parent),))
+    pool.detail(record.key)  # read now, so that what is wrong with it is said
+    said = [f"note: {doubt}" for doubt in (*changed_in([record]), *pool.doubts)]
+    rows = _all([record], pool.detail)
+    return Side(str(path), Kind.RECORD, rows, pool.detail, tuple(said))
 
 
 def _of_folder(name: str) -> Side:
     found = gather([Path(name)])
-    aside = tuple(f"set aside: {reason}" for reason in found.aside)
-    return Side(name, Kind.SET, _all(found.records, found.detail), found.detail, aside)
+    aside = [f"set aside: {reason}" for reason in found.aside]
+    said = (*aside, *(f"note: {doubt}" for doubt in found.doubts))
+    return Side(name, Kind.SET, _all(found.records, found.detail), found.detail, said)
 
 
 def _all(records: Iterable[TrialRecord], details: Details) -> tuple[Placed, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 import scipy  # its parts load when they are asked for, and stats takes two seconds
 
 CONFIDENCE = 0.95
+SHORTEST_SECONDS = 1e-12  # no clock tells less: of a shorter time there is no ratio
 DOCTOR_CONFIDENCE = 0.99  # so that one of a hundred identical pairs seems to differ
 FEWEST_ROUNDS = 3  # two give an interval from nothing to anything
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
@@ -138,8 +139,9 @@ def centre_of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | N
 
 
 def _logarithms(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return the logarithm of the ratio in each round both were visited in."""
-    return [math.log(a / b) for a, b in zip(ours, theirs, strict=False)]
+    """Return the logarithm of the ratio in each round both were visited in, and took time."""
+    pairs = zip(ours, theirs, strict=False)
+    return [math.log(a / b) for a, b in pairs if min(a, b) >= SHORTEST_SECONDS]
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ def care() -> None:
 def check(folder: Path) -> None:
     """Say which files of a results folder are not as they should be.
 
-    Ends with exit code 1 if any is: a record that is damaged, or whose spec or key was changed, a
-    sidecar without a record, half a file.
+    Ends with exit code 1 if any is: a record that is damaged, or whose spec, key or content was
+    changed, a sidecar without a record, half a file. Records of schema 6 and before have no hash
+    by which a changed number is noticed; it says how many.
 
     \b
     Example:
@@ -36,13 +37,16 @@ def check(folder: Path) -> None:
     from harness import upkeep
     from harness.store import RECORDS, STAGED
 
-    found = upkeep.examine(folder)
+    whole = upkeep.survey(folder)
+    found = whole.troubles
     for trouble in found:
         say(f"{trouble.path}: {trouble.what}")
+    if whole.unhashed:
+        say(f"{whole.unhashed} records have no hash of their content (schema 6 and before)")
     staged = len([path for path in (folder / STAGED).glob("*.json") if path.name[0] != "."])
     if staged:
         say(f"{staged} passes of trials that are not complete; the next run goes on")
-    records = len(list((folder / RECORDS).glob("*.json")))
+    records = len(upkeep.files_in(folder / RECORDS))
     if found:
         stop(f"{records} records, {len(found)} files to repair: bsrbench results repair", FAILED)
     say(f"{records} records, all as they should be")
@@ -74,7 +78,8 @@ def merge(into: Path, others: tuple[Path, ...]) -> None:
     """Copy the records of OTHERS, from other machines say, into the folder INTO.
 
     Records that are there already are left alone. One whose key is there with another content is
-    a conflict: it is named, neither is changed, and the exit code is 1.
+    a conflict: it is named, neither is changed, and the exit code is 1. So is one left out that
+    cannot be read, or was changed after it was stored.
 
     \b
     Example:

@@ -48,6 +48,7 @@ def make_report(folder: Path, title: str) -> None:
         pool.detail,
         lambda comparisons: terminal.show(comparisons, Console()),
     )
+    _say_doubts(pool)
     say(f"report: {folder / 'report.html'}")
 
 
@@ -110,6 +111,7 @@ def compare(
         say(line, err=True)
     found = contrast.contrast(matched.pairs, pool.detail)
     _put_out(found, matched.alone, form, output)
+    _say_doubts(pool)
     reasons = gate.failures(found, wanted, matched.alone)
     if reasons:
         stop("\n".join(f"failed: {reason}" for reason in reasons), FAILED)
@@ -189,6 +191,7 @@ def export(
         raise BadInput("nothing to write: name a file with --parquet, --csv or --json")
     pool = gather(results)
     _say_aside(pool.aside)
+    _say_doubts(pool)
     frame = table.frame(pool.records)
     for path, write in (
         *((parquet, table.to_parquet), (as_csv, table.to_csv)),
@@ -217,9 +220,16 @@ def claims(results: tuple[Path, ...], output: Path | None) -> None:
     pool = gather(results)
     _say_aside(pool.aside)
     text = page(pool.records, pool.detail)
+    _say_doubts(pool)
     _write(text, output)
 
 
 def _say_aside(reasons: Sequence[str]) -> None:
     for reason in reasons:
         say(f"set aside: {reason}", err=True)
+
+
+def _say_doubts(pool: "Gathered") -> None:
+    """Name the records that were changed, and the sidecars that could not be read."""
+    for doubt in pool.doubts:
+        say(f"note: {doubt}", err=True)

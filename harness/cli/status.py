@@ -34,7 +34,9 @@ def status(results: Path, as_json: bool) -> None:
     store = Store(results)
     if not (results / RECORDS).is_dir():
         raise BadInput(f"{results}: no results folder; expected one that 'bsrbench run' writes")
-    found = _status(store)
+    found, doubt = _status(store)
+    if doubt:
+        say(f"note: {doubt}; how a run goes on is not known", err=True)
     if as_json:
         say(json.dumps(found, indent=1))
         return
@@ -45,7 +47,8 @@ def status(results: Path, as_json: bool) -> None:
     say(_in_words(found))
 
 
-def _status(store: "Store") -> dict[str, Any]:
+def _status(store: "Store") -> tuple[dict[str, Any], str]:
+    """Return what there is to say, and why the file of a run's progress was not used, if so."""
     from dataclasses import asdict
 
     from harness.run_length import run_lengths
@@ -59,12 +62,15 @@ def _status(store: "Store") -> dict[str, Any]:
         "unreadable": len(aside),
         "lengths": lengths,
     }
-    count = store.progress()
+    try:
+        count, doubt = store.progress(), ""
+    except BadInput as error:
+        count, doubt = None, str(error)
     if count is None:
-        return found | {"state": "no run known"}
+        return found | {"state": "no run known"}, doubt
     if count["state"] == "running" and _is_gone(count):
         count["state"] = "killed"
-    return found | count
+    return found | count, doubt
 
 
 def _is_gone(count: dict[str, Any]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from harness.errors import BadInput
 from harness.launch.forecast import Cost, Forecast, Known, forecast
 from harness.launch.plan import Plan, Planned
+from harness.launch.staged import kept_pass
 from harness.profiler.speed import FLOP_PER_SECOND, FREE_BYTES
 from harness.record import Status
 from harness.store import Store
@@ -143,9 +144,9 @@ class Scout:
 
     def _estimate(self, trial: Planned) -> PassResult:
         """Predict a trial; where that is one of its passes, the result is kept for its turn."""
-        staged = self.store.staged(trial.key, ESTIMATE)
-        if staged is not None:
-            return PassResult(**staged)
+        kept = kept_pass(self.store, trial.key, ESTIMATE, self.tell)
+        if kept is not None:
+            return kept
         result = self.perform(ESTIMATE, trial.spec)
         if ESTIMATE in passes_of(trial.spec):
             self.store.stage(trial.key, ESTIMATE, asdict(result))

@@ -4,15 +4,37 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pydantic import ValidationError, model_validator
+
 from harness.assembly import TIMED, TIMING
 from harness.errors import BadInput
-from harness.frozen import digest
+from harness.frozen import Frozen, digest
 from harness.launch.round_group import Planned
+from harness.launch.staged import Tell, read_pass, unused
+from harness.metrics import METRICS, fault_of_values
 from harness.record import Status, TimesByKey
 from harness.store import Store
 from harness.trial import CLOCK, PassResult
+from harness.visible import visible_in
 
 STAGED = "times"  # in the name of the file they are kept in
+
+
+class _Plain(Frozen):
+    """The fields of times, as they are kept."""
+
+    name: str
+    order: list[str]
+    clocks: dict[str, dict[str, Any]]
+    beside: TimesByKey
+    notes: list[str]
+
+    @model_validator(mode="after")
+    def _holds_times(self) -> "_Plain":
+        for times in self.beside.values():
+            if fault := fault_of_values(times) if times.keys() <= METRICS.keys() else "no metric":
+                raise ValueError(f"beside: {fault}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -50,10 +72,24 @@ class GroupTimes:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "GroupTimes":
-        """Take them from what ``plain`` returned."""
-        clocks = {key: PassResult(**clock) for key, clock in plain["clocks"].items()}
-        lists = {name: tuple(plain[name]) for name in ("order", "notes")}
-        return cls(name=plain["name"], clocks=clocks, beside=plain["beside"], **lists)
+        """Take them from what ``plain`` returned.
+
+        Raises:
+            BadInput: it is something else; what, and why.
+        """
+        try:
+            kept = _Plain.model_validate(visible_in(dict(plain)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise BadInput(f"not the times of a round group ({place}: {first['msg']})") from error
+        clocks = {key: read_pass(clock) for key, clock in kept.clocks.items()}
+        details = [clock.reading.get("detail", {}) for clock in clocks.values()]
+        if not all(isinstance(detail.get(CLOCK, {}), dict) for detail in details):
+            raise BadInput("not the times of a round group (a visit's details are no table)")
+        if strange := set(clocks) - set(kept.order):
+            raise BadInput(f"not the times of a round group ({sorted(strange)} had no turn)")
+        return cls(kept.name, tuple(kept.order), clocks, kept.beside, tuple(kept.notes))
 
     def plain(self) -> dict[str, Any]:
         """Return them as values for JSON."""
@@ -97,21 +133,21 @@ def _notes(trial: Planned, clock: PassResult) -> list[str]:
     return [f"{TIMING}of {label}, timed again in turns with it, {note}" for note in noted]
 
 
-def all_staged(store: Store) -> dict[str, GroupTimes]:
+def all_staged(store: Store, tell: Tell = lambda _: None) -> dict[str, GroupTimes]:
     """Return by the key they are staged under all times that interrupted runs have left.
 
-    Raises:
-        BadInput: a file of them was changed by hand.
+    Args:
+        store: the results folder.
+        tell: is told of a file that cannot be used, whose group is timed again.
     """
     found = {}
     for key in store.staged_keys(STAGED):
         try:
-            found[key] = GroupTimes.from_plain(store.staged(key, STAGED) or {})
-        except (KeyError, TypeError) as error:
-            raise BadInput(
-                f"{key} in {store.folder}: not the times of a round group ({error!r}); remove the "
-                "file to time the group again"
-            ) from error
+            staged = store.staged(key, STAGED)
+            if staged is not None:
+                found[key] = GroupTimes.from_plain(staged)
+        except BadInput as error:
+            tell(unused(key, STAGED, error))
     return found
 
 

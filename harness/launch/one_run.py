@@ -19,6 +19,7 @@ from harness.launch.plan import Group, Plan, Planned
 from harness.launch.present import Present
 from harness.launch.progress import Watcher
 from harness.launch.round_group import time_in_turns
+from harness.launch.staged import kept_pass
 from harness.launch.tally import Tally
 from harness.record import Status, TimesByKey
 from harness.spec import TrialSpec
@@ -110,7 +111,7 @@ class OneRun:
         for key, result in doomed.items():
             facts = {"not_started": True}
             self._save(self._plan.missing[key], {ESTIMATE: result}, self._environment | facts)
-        for key, times in all_staged(self._store).items():
+        for key, times in all_staged(self._store, self._watcher.say).items():
             self._finish_group(key, times)
         for group in groups:
             self._finish_group(group.key(), self._time(group))
@@ -235,13 +236,11 @@ class OneRun:
 
     def _pass(self, trial: Planned, name: str, cores: Sequence[int]) -> PassResult:
         """Run a pass, or take it from what an interrupted run staged."""
-        staged = self._store.staged(trial.key, name)
-        if staged is None:
+        result = kept_pass(self._store, trial.key, name, self._watcher.say)
+        if result is None:
             self._stop_if_asked()
         self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
-        if staged is not None:
-            result = PassResult(**staged)
-        else:
+        if result is None:
             result = self._launcher.perform(
                 name,
                 trial.spec,

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from harness.checkpoint import Checkpoint
+from harness.checkpoint import Checkpoint, Progress, UnusableError
 from harness.experts import counted_loads
 from harness.meters.attention import attention_kernel
 from harness.reading import Reading
+from harness.recipe import Training
 from harness.spec import TrialSpec
 from harness.training import Job, Loader, accuracies, begin, final_loss, first_forward, train
 from harness.workload import tasks
@@ -34,10 +35,8 @@ def training_pass(
     """
     if spec.training is None:
         raise ValueError("a trial without a training part has no training pass")
-    job = begin(spec, load)
-    images = tasks.load(spec.workload, spec.seed)
     keeper = Checkpoint(Path(checkpoint), checkpoint_seconds) if checkpoint else Checkpoint()
-    run = train(job, images, spec.training, keeper)
+    job, images, run = _trained(spec, spec.training, load, keeper)
     on_test = spec.training.evaluate == "test"
     metric = "accuracy_top1" if on_test else "validation_accuracy_top1"
     splits = [one.test if on_test else one.validation for one in images]
@@ -57,12 +56,26 @@ def training_pass(
         facts={"weights": job.weights, "data": _facts(spec, images)},
         attention_kernel=attention_kernel(first_forward(job, _some_images(job))),
     )
-    reading.notes.extend([keeper.failure] if keeper.failure else [])
+    reading.notes.extend([*keeper.notes, *([keeper.failure] if keeper.failure else [])])
     if spec.workload.multitask is not None:
         reading.measurements["accuracy_by_task"] = read
     if loads:
         _add_loads(reading, job, loads)
     return reading
+
+
+def _trained(
+    spec: TrialSpec, recipe: Training, load: Loader, keeper: Checkpoint
+) -> tuple[Job, tuple[ImageData, ...], Progress]:
+    """Train from where a checkpoint stands; from the start where it cannot be used."""
+    job = begin(spec, load)
+    images = tasks.load(spec.workload, spec.seed)
+    try:
+        return job, images, train(job, images, recipe, keeper)
+    except UnusableError as error:
+        keeper.forget(str(error))
+    del job, images  # they may hold part of the checkpoint, and take the memory of the next
+    return _trained(spec, recipe, load, keeper)
 
 
 def _some_images(job: Job) -> Tensor:

@@ -4,13 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from harness.checkpoint import Checkpoint
-from harness.errors import BadInput
+from harness.checkpoint import Checkpoint, Progress
 from harness.profiler import training_pass
 from harness.recipe import Training
 from harness.training import begin, train
@@ -79,19 +79,75 @@ def test_goes_on_bit_for_bit(method, optimizer, make_deep_spec, tmp_path):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04"])
-def test_a_damaged_checkpoint_is_refused(content, make_spec, tmp_path):
-    settings = Training(steps=1, learning_rate=1e-3)
-    file = tmp_path / "run.pt"
-    file.write_bytes(content)
+def other_model(file, spec):
+    """Write the checkpoint of a model with other weights."""
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    Checkpoint(file, 0.0).save(model, (optimizer,), Progress())
 
-    with pytest.raises(BadInput, match=r"run\.pt cannot be gone on from .*remove it to train"):
-        train(
-            begin(make_spec(training=settings), load),
-            (data.load("noise", 5, 0),),
-            settings,
-            Checkpoint(file, 1.0),
-        )
+
+def half_changed(file, spec):
+    """Write a checkpoint whose weights can be taken, and whose progress cannot."""
+    job = begin(spec, load)
+    progress = Progress(step=1, losses=[1.0, 2.0])
+    with torch.no_grad():
+        for parameter in job.model.parameters():
+            parameter.add_(1.0)
+    Checkpoint(file, 0.0).save(job.model, job.optimizers, progress)
+
+
+def moments_of_another_shape(file, spec):
+    job = begin(spec, load)
+    for parameter in job.trained():
+        job.optimizers[0].state[parameter]["momentum_buffer"] = torch.zeros(3)
+    Checkpoint(file, 0.0).save(job.model, job.optimizers, Progress())
+
+
+def far_too_large(file, spec):
+    """Write an archive of eight gigabytes, none of them on the disk."""
+    with file.open("wb") as sparse:
+        sparse.seek(2**33)
+        with zipfile.ZipFile(sparse, "w") as archive:
+            archive.writestr("archive/data.pkl", b"")
+
+
+def explodes(file, spec):
+    """Write an archive of a few kilobytes that holds a gigabyte."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", b"\0" * 2**30)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda file, _: file.write_bytes(b""), "not a zip file"),
+        (lambda file, _: file.write_bytes(b"PK\x03\x04"), "not a zip file"),
+        (lambda file, _: file.mkdir(), "no regular file"),
+        (lambda file, _: os.mkfifo(file), "no regular file"),
+        (lambda file, _: file.symlink_to("nowhere"), "No such file"),
+        (other_model, "weight"),
+        (half_changed, "do not fit each other"),
+        (moments_of_another_shape, "momentum_buffer has shape"),
+        (far_too_large, "bytes, and the model's weights"),
+        (explodes, "bytes, and the model's weights"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_checkpoint_that_cannot_be_used_is_named_and_training_begins_anew(
+    damage, said, make_spec, tmp_path
+):
+    settings = Training(steps=2, learning_rate=1e-3)
+    spec = make_spec(training=settings)
+    file = tmp_path / "run.pt"
+    damage(file, spec)
+    found = training_pass(spec, load, str(file), 1e9)
+    undisturbed = training_pass(spec, load)
+
+    (note,) = found.notes
+    assert "the training began anew: run.pt cannot be used" in note
+    assert said in note
+    for name in ("accuracy_top1", "final_loss"):
+        assert found.measurements[name] == undisturbed.measurements[name]
 
 
 def test_a_disk_that_takes_no_checkpoint_does_not_end_the_run(make_spec, tmp_path):

@@ -4,9 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from harness.errors import BadInput
 from harness.recipe import Training
 from harness.record_files import read_record
-from harness.record_key import ANY_MACHINE, RecordKey, deciding_versions, read_key, settings_hash
+from harness.record_key import (
+    ANY_MACHINE,
+    RecordKey,
+    deciding_versions,
+    in_file_name,
+    read_key,
+    require_name,
+    settings_hash,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL, VERSIONS = "0123456789abcdef", {"torch": "2", "timm": "1", "numpy": "2"}
@@ -98,3 +107,37 @@ def test_committed_records_are_read_with_the_keys_they_have():
 
     assert len(keys) >= 644
     assert all(str(read_key(key)) == key for key in keys)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"../full-{TRIAL}-a-b",
+        f"a/b-{TRIAL}-a-b",
+        f".full-{TRIAL}-a-b",
+        f"full-{TRIAL}-a-b\n",
+        f"full\0-{TRIAL}-a-b",
+        f"full*-{TRIAL}-a-b",
+        f"full-{TRIAL}-a-../b",
+        f"full-{TRIAL}-a-b]",
+        f"{'a' * 240}-{TRIAL}-a-b",
+        f"full\u202e-{TRIAL}-a-b",
+        f"\ud800-{TRIAL}-a-b",
+    ],
+    ids=ascii,
+)
+def test_what_would_be_another_path_is_no_key(text):
+    assert read_key(text) is None
+    with pytest.raises(BadInput, match=r"no file of a results folder is called"):
+        require_name(text)
+
+
+def test_any_method_has_a_name_that_fits_into_a_file_s():
+    """A letter of four bytes, sixty times, has 240; with hashes and an ending no file takes it."""
+    name = in_file_name("\U00020000" * 60)
+    key = f"{name}-{TRIAL}-aaaaaaaa-bbbbbbbb-cccccccc-dddddddd"
+
+    assert len(name) == 45
+    assert require_name(key) == str(read_key(key)) == key
+    assert len(f"{key}.checkpoint.pt".encode()) < 256
+    assert in_file_name("mine.py:Mine") == "mine_py_Mine"

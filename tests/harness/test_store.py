@@ -18,10 +18,11 @@ from harness.upgrade import NEW_METRIC, upgrade
 
 @pytest.fixture
 def make_record(make_spec):
-    def make(key="a", finished_at="2026-01-01T00:00:00+00:00", machine="m", **spec):
+    def make(name="a", finished_at="2026-01-01T00:00:00+00:00", machine="m", **spec):
+        asked = make_spec(**spec)
         return TrialRecord(
-            key=key,
-            spec=make_spec(**spec),
+            key=f"{name}-{asked.trial_id()}-source-{machine}",
+            spec=asked,
             outcome=Outcome(status=Status.COMPLETED),
             measurements={"step_flop": 12},
             missing={name: "a test" for name in METRICS if name != "step_flop"},
@@ -41,11 +42,11 @@ def store(tmp_path):
 
 def test_a_record_survives_the_store(store, make_record):
     record = make_record()
-    store.save(record, {"losses": [1.0]})
+    path = store.save(record, {"losses": [1.0]})
 
-    assert store.record("a") == record
+    assert store.record(record.key) == record
     assert store.records() == ([record], [])
-    assert json.loads((store.folder / "details" / "a.json").read_text()) == {"losses": [1.0]}
+    assert json.loads((store.folder / "details" / path.name).read_text()) == {"losses": [1.0]}
 
 
 def test_a_metric_without_value_needs_a_reason(make_record):
@@ -68,11 +69,11 @@ for _ in range(5):
         store.open_for_writing()
         store.staged(record.key, "memory")
         store.stage(record.key, "memory", {"status": "completed"})
-        store.note_progress({"state": "running"})
+        store.note_progress({"state": "running", "pid": 1, "host": "here", "at": 1.0})
         store.save(record, {"losses": [1.0]})
         assert store.record(record.key) == record
         assert store.detail(record.key) == {"losses": [1.0]}
-        assert store.progress() == {"state": "running"}
+        assert store.progress()["state"] == "running"
     found, aside = store.records()
     assert found and not aside, aside
 """
@@ -106,7 +107,7 @@ def test_half_a_record_is_named_and_the_rest_goes_on(store, make_record):
     broken.write_text(path.read_text()[:100])
     good, aside = store.records()
 
-    assert [record.key for record in good] == ["whole"]
+    assert [record.key.split("-")[0] for record in good] == ["whole"]
     assert len(aside) == 1
     assert "half.json" in aside[0]
 
@@ -153,16 +154,18 @@ def test_the_newest_record_of_a_trial_and_machine_counts(make_record):
     elsewhere = make_record("elsewhere", "2026-01-01", machine="n")
     other = make_record("other", "2026-01-01", method="bsr")
 
-    assert {r.key for r in latest([old, new, elsewhere, other])} == {"new", "elsewhere", "other"}
+    names = {record.key.split("-")[0] for record in latest([old, new, elsewhere, other])}
+    assert names == {"new", "elsewhere", "other"}
 
 
 def test_staged_passes_go_when_the_record_is_saved(store, make_record):
-    store.stage("a", "memory", {"status": "completed"})
-    kept = store.staged("a", "memory")
-    store.save(make_record("a"), {})
+    record = make_record()
+    store.stage(record.key, "memory", {"status": "completed"})
+    kept = store.staged(record.key, "memory")
+    store.save(record, {})
 
     assert kept == {"status": "completed"}
-    assert store.staged("a", "memory") is None
+    assert store.staged(record.key, "memory") is None
 
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -181,7 +184,7 @@ def test_records_of_every_schema_version_are_read(path):
         assert record.missing[name] == NEW_METRIC
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-[2-6].json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*-[2-7].json")), ids=lambda path: path.stem)
 def test_an_old_trial_keeps_its_id_though_the_spec_has_more_keys(path):
     """The id stands in the record's key; a run must find what is stored."""
     record = read_record(path)
@@ -204,7 +207,7 @@ def test_what_an_old_record_calls_settings_only_disturbed_times():
 
 def test_a_record_keeps_the_times_of_rows_timed_beside_it_and_when_it_began():
     """A real one: head, added to a suite in turns with full and bsr; two rounds of two steps."""
-    path = GOLDEN / "profile-schema-6.json"
+    path = GOLDEN / "profile-schema-7.json"
     stored, record = json.loads(path.read_text()), read_record(path)
 
     assert record.beside == stored["beside"]
@@ -216,9 +219,9 @@ def test_a_record_keeps_the_times_of_rows_timed_beside_it_and_when_it_began():
 
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
-    path.write_text(path.read_text().replace('"schema_version": 6', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 7', '"schema_version": 99'))
 
-    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 6"):
+    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 7"):
         read_record(path)
 
 
@@ -232,7 +235,8 @@ def test_the_reserve_of_an_old_cuda_record_gets_its_name():
 
 
 def test_a_sidecar_is_read_back_or_empty(store, make_record):
-    store.save(make_record(), {"losses": [1.0]})
+    record = make_record()
+    store.save(record, {"losses": [1.0]})
 
-    assert store.detail("a") == {"losses": [1.0]}
+    assert store.detail(record.key) == {"losses": [1.0]}
     assert store.detail("b") == {}

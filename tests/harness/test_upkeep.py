@@ -14,6 +14,7 @@ from harness.launch.conduct import Conduct
 from harness.launch.inline import InlineLauncher
 from harness.launch.progress import Quiet
 from harness.launch.run import Runner
+from harness.record_content import text_of
 from harness.spec import Profile
 from harness.store import Store, gather
 from harness.upkeep import IN_FLIGHT_SECONDS, examine, merge, repair
@@ -99,7 +100,7 @@ def test_a_sidecar_that_is_damaged_or_alone_is_put_aside(folder):
     (folder / "details" / "nobody.json").write_text("{}")
     found = [trouble.what for trouble in examine(folder)]
 
-    assert "not a readable sidecar" in found[0]
+    assert "not readable (unexpected end" in found[0]
     assert "without its record" in found[1]
     repair(folder)
     assert examine(folder) == []
@@ -194,7 +195,7 @@ def put(path, table, name, value):
     data = json.loads(path.read_text())
     place = data["environment"][table] if table else data["environment"]
     place[name] = value
-    path.write_text(json.dumps(data))
+    path.write_text(text_of(data))
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from harness.record import TrialRecord
+from harness.record_content import text_of
 from harness.record_files import read_record
 from harness.record_key import read_key
 
@@ -68,7 +69,7 @@ def write_one(folder, data, draw):
     record = TrialRecord.model_validate_json(json.dumps(data))
     own = {"method": record.spec.method, "trial": record.spec.trial_id()}
     key = str(replace(read_key(data["key"]), **own))
-    (folder / f"{key}.json").write_text(json.dumps(data | {"key": key}, indent=1) + "\n")
+    (folder / f"{key}.json").write_text(text_of(data | {"key": key}))
 
 
 def write_many(folder, count):

@@ -7,6 +7,7 @@ import pytest
 from harness.metrics import METRICS
 from harness.recipe import LearningRateTry, Training
 from harness.record import Outcome, Status, TrialRecord
+from harness.record_key import in_file_name
 from harness.spec import Profile, TrialSpec, Workload
 from harness.store import Store
 from reports import html
@@ -60,7 +61,7 @@ def make():
             profile=None if trains else Profile(rounds=3, steps=1),
         )
         return TrialRecord(
-            key=f"{method}-{spec.trial_id()}-{machine}-{environment.get('commit', '')}",
+            key=f"{in_file_name(method)}-{spec.trial_id()}-{environment.get('commit', 's')}-{machine}",
             spec=spec,
             outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),
             measurements=values,

@@ -1,0 +1,453 @@
+"""Results folders from strangers: what is bad is named with its reason, and the rest goes on."""
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.plain_data import DEEPEST, LARGEST
+from harness.record_content import CHANGED, text_of
+from harness.record_files import read_record
+from harness.record_key import read_key
+from harness.spec import TrialSpec
+from harness.store import Store, gather
+from harness.upkeep import examine, merge, repair
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+PROFILE, TRAINING = (GOLDEN / f"{kind}-schema-7.json" for kind in ("profile", "training"))
+DEEP = "[" * 100_000
+
+
+def stored(data, *, own_key=True):
+    """Return the text of a record that says so, with the right hash and, mostly, the right key."""
+    if own_key:
+        spec = TrialSpec.model_validate_json(json.dumps(data["spec"]))
+        data["key"] = str(replace(read_key(data["key"]), trial=spec.trial_id()))
+    return text_of(data)
+
+
+def changed(place, value, source=PROFILE, *, own_key=False):
+    """Return the text of a record in which one value is another."""
+    data = json.loads(source.read_text())
+    *above, last = place.split(".")
+    inner = data
+    for name in above:
+        inner = inner[name]
+    inner[last] = value
+    return stored(data, own_key=own_key)
+
+
+def curve(**readings):
+    data = json.loads(TRAINING.read_text())
+    data["measurements"] |= readings
+    return text_of(data)
+
+
+def nested(depth):
+    found = {}
+    for _ in range(depth):
+        found = {"a": found}
+    return found
+
+
+# Content of a file in records/, and a part of the reason why it is set aside.
+BAD = {
+    "slash": (changed("key", "../x"), "its key '../x' is none"),
+    "absolute": (changed("key", "/tmp/x"), "its key '/tmp/x' is none"),
+    "up": (changed("key", "../../../pwned/evil"), "is none"),
+    "empty": (changed("key", ""), "its key '' is none"),
+    "long": (changed("key", "a" * 300), "is none"),
+    "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is none"),
+    "glob": (changed("key", "[a-z]*"), "is none"),
+    "spec": (changed("spec.workload.batch", 7), "its key is not that of its spec"),
+    "method": (changed("spec.method", "a\x1b[31mb"), r"has the character \x1b"),
+    "model": (changed("spec.workload.model", "vit\u202e"), r"has the character \u202e"),
+    "option": (changed("spec.options", {"a\x07": 1}), r"options have the character \x07"),
+    "integer": (
+        changed("measurements.peak_counted_bytes", 10**25),
+        "expected a number below 2**63",
+    ),
+    "float": (changed("measurements.peak_counted_bytes", 1e308), "expected a number below 2**63"),
+    "sample": (changed("measurements.step_seconds", [0.1, 1e300]), "expected a number below 2**63"),
+    "negative": (
+        changed("measurements.step_seconds", [0.1, -1]),
+        "expected a number of at least 0",
+    ),
+    "none": (changed("measurements.step_seconds", []), "has no samples"),
+    "share": (
+        changed("measurements.accuracy_top1", 2.0, TRAINING),
+        "a number of at least 0 and at most 1",
+    ),
+    "seed": (changed("spec.seed", LARGEST), "spec.seed"),
+    "clock": (changed("environment.passes_seconds", 1e308), "environment.passes_seconds is 1e+308"),
+    "curve": (
+        curve(curve_steps=[1, 2, 3], curve_accuracies=[0.1], curve_seconds=[0.1, 9]),
+        "curve_steps 3, curve_seconds 2, curve_accuracies 1",
+    ),
+    "deep": (changed("environment.command", nested(DEEPEST + 1)), f"more than {DEEPEST} deep"),
+    "endless": (DEEP, "not a readable record"),
+    "surrogate": ('{"key": "\\ud800"}', "not a readable record"),
+    "list": ("[]", "a JSON object was expected"),
+    "version": ('{"schema_version": [7]}', "schema version [7]"),
+}
+
+
+def in_place_of(kind, path, elsewhere):
+    """Put something at a path that is no regular file, or far too large a one."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        with path.open("wb") as file:
+            file.truncate(500 * 2**20)
+    else:
+        path.symlink_to({"device": "/dev/zero", "loop": path, "nowhere": elsewhere}[kind])
+
+
+KINDS = {
+    "pipe": "a pipe, expected a regular file",
+    "folder": "a folder, expected a regular file",
+    "large": "bytes, more than",
+    "device": "a device, expected a regular file",
+    "loop": "Too many levels of symbolic links",
+    "nowhere": "No such file or directory",
+}
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """Return a folder beside the results that nobody may write into."""
+    place = tmp_path / "outside"
+    place.mkdir()
+    (place / "mine.txt").write_text("mine")
+    yield place
+    assert [path.name for path in place.iterdir()] == ["mine.txt"]
+    assert (place / "mine.txt").read_text() == "mine"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return a results folder with two good records, with sidecars."""
+    place = tmp_path / "x" / "y" / "results"
+    Store(place).open_for_writing()
+    for path in (PROFILE, TRAINING):
+        record = read_record(path)
+        Store(place).save(record, {"losses": [1.0]})
+    return place
+
+
+@pytest.fixture
+def forged(folder, outside):
+    """Return the folder with every kind of bad record in it."""
+    for name, (text, _) in BAD.items():
+        (folder / "records" / f"bad-{name}.json").write_text(text)
+    for kind in KINDS:
+        in_place_of(kind, folder / "records" / f"odd-{kind}.json", outside / "new")
+    return folder
+
+
+def reason_of(name, reasons):
+    (reason,) = (reason for reason in reasons if f"/{name}.json: " in reason)
+    return reason
+
+
+def test_each_bad_record_is_set_aside_with_its_reason_and_the_others_are_read(forged):
+    pool = gather([forged])
+
+    assert len(pool.records) == 2
+    assert len(pool.aside) == len(BAD) + len(KINDS)
+    for name, (_, said) in BAD.items():
+        assert said in reason_of(f"bad-{name}", pool.aside)
+    for kind, said in KINDS.items():
+        assert said in reason_of(f"odd-{kind}", pool.aside)
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("report", "FOLDER"), 0),
+        (("compare", "FOLDER", "FOLDER", "--results", "FOLDER"), 0),
+        (("export", "FOLDER", "--csv", "OUT"), 0),
+        (("claims", "FOLDER"), 0),
+        (("status", "FOLDER"), 0),
+        (("results", "check", "FOLDER"), 1),
+        (("results", "merge", "OUT", "FOLDER"), 1),
+        (("results", "repair", "FOLDER"), 0),
+    ],
+    ids=lambda value: value[-1] if isinstance(value, tuple) else None,
+)
+def test_no_command_ends_for_a_bad_record(words, code, forged, tmp_path, typed):
+    places = {"FOLDER": forged, "OUT": tmp_path / "out"}
+    found, said = typed(*(places.get(word, word) for word in words))
+
+    assert found == code
+    assert not any(character in said for character in "\x1b\x07\u202e\0")
+    assert (words[0] == "status") == ("bad-slash" not in said)
+
+
+def test_what_was_repaired_is_as_it_should_be_and_holds_what_was_good(forged):
+    good = {record.key for record in gather([forged]).records}
+    repair(forged)
+
+    assert examine(forged) == []
+    assert {record.key for record in gather([forged]).records} == good
+    assert len(list((forged / "aside").iterdir())) == len(BAD) + len(KINDS)
+
+
+# What a record may say, however strange it is.
+ALLOWED = [
+    ("spec.workload.model", "vit $\\x$ _^{"),
+    ("spec.method", "a" * 4000),
+    ("spec.method", "\U00020000" * 60),
+    ("spec.options", {"<b>": ["$x$", 1e18, None, True]}),
+    ("notes", ["\x1b]0;PWNED\x07", "a\u202eb"]),
+    ("outcome.reason", "\ud83d\ude00\x9b31m"),
+    ("environment.method", {"\x1b[31m": {"\u2028": "\r"}}),
+    ("missing.accuracy_top1", "\x00\x1b"),
+    ("finished_at", "0001-01-01T00:00:00+14:00"),
+    ("began_at", "\x1b[31m"),
+    ("measurements.step_seconds", [0.0, 0.0, 5e-324, 0.0]),
+    ("measurements.step_seconds", [9e18, 9e18, 9e18, 9e18]),
+    ("measurements.peak_counted_bytes", 2**63 - 1),
+    ("measurements.estimate_error", 5e-324),
+]
+
+
+def test_what_a_record_may_say_is_reported_and_acts_on_nothing(folder, typed):
+    for seed, (place, value) in enumerate(ALLOWED):
+        data = json.loads(changed(place, value))
+        data["spec"]["seed"] = seed + 1
+        (folder / "records" / f"{seed}.json").write_text(stored(data))
+    code, said = typed("report", folder)
+    pool = gather([folder])
+    everything = said + "".join(record.model_dump_json() for record in pool.records)
+
+    assert code == 0
+    assert typed("status", folder)[0] == 0
+    assert len(pool.records) == len(ALLOWED) + 2
+    assert not set("\x00\x07\x1b\x9b\r\u2028\u202e") & set(everything)
+    assert "\\u001b" not in everything
+
+
+SIDECARS = {
+    "number": "5",
+    "deep": DEEP,
+    "list": "[]",
+    "counted": '{"counted": 7}',
+    "modules": '{"counted": {"modules_at_peak": {"blocks.0": [1]}}}',
+    "blocks": '{"counted": {"held_by_module": {"blocks.9999999999": 1}}}',
+    "place": '{"counted": {"peak_place": {"phase": 7}}}',
+    "timeline": '{"counted": {"timeline": {"index": [1]}}}',
+    "allocated": '{"allocated": {"unexplained_bytes": "many"}}',
+    "flops": '{"flops": {"by_operator": [1]}}',
+    "surrogate": '{"losses": "\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("kind", [*SIDECARS, *KINDS])
+def test_a_bad_sidecar_is_as_good_as_none_and_is_named(kind, folder, outside, typed):
+    path = folder / "details" / PROFILE_NAME
+    path.unlink()
+    if kind in SIDECARS:
+        path.write_text(SIDECARS[kind])
+    else:
+        in_place_of(kind, path, outside / "new")
+    pool = gather([folder])
+
+    assert pool.detail(path.stem) == {}
+    assert f"{path}: " in pool.doubts[0]
+    assert [trouble.path for trouble in examine(folder)] == [path]
+    done = merge(folder.parent / "into", [folder])
+    assert len(done.copied) == 2
+    assert str(path) in done.unreadable[0]
+
+
+PROFILE_NAME = f"{json.loads(PROFILE.read_text())['key']}.json"
+
+
+PROGRESS = {
+    "state": "running",
+    "pid": 1,
+    "host": "nowhere",
+    "at": 1e9,
+    "trials": 3,
+    "completed": 1,
+    "failed": 0,
+    "left_seconds": 60.0,
+    "what": "timing \x1b]0;PWNED\x07",
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{}", "[]", "5", DEEP, '{"state": "\\ud800"}'),
+        *(
+            json.dumps(PROGRESS | change)
+            for change in (
+                {"state": "\x1b]0;PWNED\x07"},
+                {"pid": "x"},
+                {"pid": 2**40},
+                {"pid": -1},
+                {"pid": True},
+                {"host": None},
+                {"at": 1e308},
+                {"at": "now"},
+                {"trials": [1]},
+                {"completed": None},
+                {"left_seconds": "long"},
+                {"left_seconds": 10**400},
+                {"what": 7},
+            )
+        ),
+    ],
+    ids=lambda text: text[-40:],
+)
+def test_a_file_of_progress_that_no_run_writes_is_named_by_status(text, folder, typed):
+    (folder / ".staged" / "progress.run").write_text(text)
+    code, said = typed("status", folder)
+
+    assert code == 0
+    assert "progress.run: " in said
+    assert "no run is known to write here" in said
+    assert "\x1b" not in said
+    assert typed("status", folder, "--json")[0] == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_stands_in_the_place_of_progress_is_named(kind, folder, outside, typed):
+    in_place_of(kind, folder / ".staged" / "progress.run", outside / "new")
+    code, said = typed("status", folder)
+
+    assert code == 0
+    assert KINDS[kind] in said
+
+
+def test_what_a_run_says_of_itself_acts_on_no_terminal(folder, typed):
+    (folder / ".staged" / "progress.run").write_text(json.dumps(PROGRESS))
+    said = typed("status", folder)[1]
+
+    assert "1 of 3 trials done, 0 failed, about 60 s left" in said
+    assert r"timing \x1b]0;PWNED\x07" in said
+
+
+@pytest.mark.parametrize("name", ["records", "details", ".staged"])
+def test_nothing_is_written_into_a_folder_that_is_a_link(name, folder, outside, typed):
+    shutil.rmtree(folder / name)
+    (folder / name).symlink_to(outside)
+    store, record = Store(folder), read_record(PROFILE)
+
+    with pytest.raises(ValueError, match=rf"{name} is a symbolic link, expected a folder"):
+        store.open_for_writing()
+    with pytest.raises(ValueError, match="is a symbolic link"):
+        store.stage(record.key, "clock", {})
+        store.save(record, {"losses": []})
+    store.note_progress({"state": "running"})
+    if name != ".staged":
+        code, said = typed("results", "merge", folder, folder.parent / "other")
+        assert code == 2
+    assert store.checkpoint(record.key).parent.name in {".staged", "outside"}
+
+
+def test_repair_moves_nothing_into_a_folder_that_is_a_link(folder, outside, typed):
+    (folder / "records" / "bad.json").write_text("{}")
+    (folder / "aside").symlink_to(outside)
+    code, said = typed("results", "repair", folder)
+
+    assert code == 2
+    assert "aside is a symbolic link, expected a folder" in said
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(folder, outside):
+    store, record = Store(folder), read_record(PROFILE)
+    name = f"{record.key}.json"
+    links = [
+        folder / "records" / name,
+        folder / "details" / name,
+        folder / ".staged" / f"{record.key}.clock.json",
+        folder / ".staged" / "progress.run",
+    ]
+    for link in links:
+        link.unlink(missing_ok=True)
+        link.symlink_to(outside / "mine.txt")
+    store.stage(record.key, "clock", {})
+    store.note_progress({"state": "running"})
+    staged = links[2].is_symlink()
+    store.save(record, {"losses": [1.0]})
+
+    assert not staged
+    assert not any(link.is_symlink() for link in links)
+
+
+def test_the_checkpoint_is_no_link_s_target(folder, outside):
+    link = folder / ".staged" / "a.checkpoint.pt"
+    link.symlink_to(outside / "mine.txt")
+
+    assert Store(folder).checkpoint("a") == link.parent.resolve() / link.name
+
+
+@pytest.mark.parametrize("key", ["../x", "", "a/b", "*", "a" * 300, "a\0", ".a"])
+def test_no_key_becomes_a_path_unchecked(key, folder):
+    store = Store(folder)
+    asked = (
+        store.record,
+        store.detail,
+        store.checkpoint,
+        store.unstage,
+        lambda key: store.log(key, "clock"),
+        lambda key: store.staged(key, "clock"),
+        lambda key: store.stage(key, "clock", {}),
+    )
+    for ask in asked:
+        with pytest.raises(ValueError, match="no file of a results folder is called"):
+            ask(key)
+
+
+def test_a_changed_number_is_noticed_by_check_merge_and_report(folder, typed):
+    path = folder / "records" / PROFILE_NAME
+    before = json.loads(path.read_text())["measurements"]["step_flop"]
+    path.write_text(path.read_text().replace(f'"step_flop": {before}', '"step_flop": 7'))
+    pool = gather([folder])
+
+    assert [record.changed() for record in pool.records].count(True) == 1
+    code, said = typed("results", "check", folder)
+    assert code == 1
+    assert said.startswith(f"{path}: {CHANGED}\n")
+    code, said = typed("results", "merge", folder.parent / "into", folder)
+    assert code == 1
+    assert f"left out: {path}: {CHANGED}" in said
+    assert len(gather([folder.parent / "into"]).records) == 1
+    (folder / "details" / PROFILE_NAME).write_text("5")
+    code, said = typed("report", folder)
+    assert code == 0
+    assert f"details/{PROFILE_NAME}: not readable (a JSON object was expected)" in said
+    assert f"note: {path.stem}: {CHANGED}" in said
+    assert "changed after it was stored" in (folder / "report.md").read_text()
+
+
+def test_a_record_that_is_only_written_otherwise_has_not_changed(folder):
+    """Indented, or on one line: numbers and their order are the same."""
+    path = folder / "records" / PROFILE_NAME
+    data = json.loads(path.read_text())
+    for indent in (4, None):
+        path.write_text(json.dumps(data, indent=indent))
+        assert not read_record(path).changed()
+    for name in ("content_sha256", "notes"):
+        path.write_text(json.dumps(data | {name: None if name != "notes" else ["x"]}))
+        assert read_record(path).changed()
+
+
+def test_check_says_how_many_records_have_no_hash(folder, typed):
+    shutil.copy(GOLDEN / "training-schema-5.json", folder / "records" / "old.json")
+    key = read_record(folder / "records" / "old.json").key
+    (folder / "records" / "old.json").rename(folder / "records" / f"{key}.json")
+
+    assert typed("results", "check", folder) == (
+        0,
+        "1 records have no hash of their content (schema 6 and before)\n"
+        "3 records, all as they should be\n",
+    )
