@@ -56,7 +56,9 @@ class _Plain:
             return float(value) if math.isfinite(value) else repr(float(value))
         if isinstance(value, dict | list | tuple):
             return self._items(value, depth + 1)
-        raise TypeError(f"{self._what} holds a {type(value).__name__}, which has no form in JSON")
+        raise TypeError(
+            f"{self._what} holds something without a form in JSON ({type(value).__name__})"
+        )
 
     def _items(self, value: Any, depth: int) -> Any:
         if depth > DEEPEST:

@@ -254,7 +254,7 @@ LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.
 
 
 @pytest.fixture
-def start_hanging(broken, make_spec, tmp_path):
+def start_hanging(broken, make_spec, tmp_path, tmp_path_factory):
     """Return a starter of runs whose trial hangs; what a test leaves of them is killed."""
     started = []
 
@@ -262,7 +262,7 @@ def start_hanging(broken, make_spec, tmp_path):
         place = tmp_path / name
         spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
         command = [sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()]
-        told = os.environ | {"TMPDIR": str(tmp_path)}
+        told = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("t"))}
         started.append((subprocess.Popen(command, cwd=ROOT, env=told), place))
         return started[-1]
 
