@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from harness.files import replace_whole
-from harness.frozen import Frozen, NotNegative, Share, Whole
+from harness.frozen import FromFile, NotNegative, Share, Whole
 from harness.record import utc_now
 from harness.visible import visible
 
@@ -50,7 +50,7 @@ class Progress:
     began_at: str = field(default_factory=utc_now)
 
 
-class _Kept(Frozen):
+class _Kept(FromFile):
     """The fields of ``Progress`` as a file holds them; a loss may be no number at all."""
 
     step: Whole

@@ -70,6 +70,10 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+class FromFile(Frozen):
+    """Data in a file that a program has written and anybody may have changed: nobody sets them."""
+
+
 Made = TypeVar("Made", bound=Frozen)
 
 

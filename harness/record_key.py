@@ -19,7 +19,7 @@ HASH_DIGITS = 8
 SHOWN = 60  # characters of a key in a message
 NAME_LENGTH = 60  # of a method in a file's name; the end tells more than the beginning
 NAME_BYTES = 180  # of it; letters of other scripts take up to four
-MOST_BYTES = 230  # of a key: with an ending it must fit into the 255 of a file's name
+MOST_BYTES = 235  # of a key: with an ending it must fit into the 255 of a file's name
 
 # What a file may be called in a results folder: no separator, no dot in front, nothing to expand.
 NAME = re.compile(r"[\w+-][\w+.-]*")

@@ -6,14 +6,14 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from harness.errors import BadInput, explain
-from harness.frozen import Frozen, NotNegative, Whole
+from harness.frozen import FromFile, NotNegative, Whole
 from harness.plain_data import LARGEST
 from harness.visible import visible, visible_in
 
 MOST_PROCESSES = 2**31  # the system's ids are below it
 
 
-class RunState(Frozen):
+class RunState(FromFile):
     """What ``harness.launch.progress`` writes; of a run that has not begun there is no count.
 
     Attributes:

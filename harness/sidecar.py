@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import ConfigDict, ValidationError, model_validator
 
-from harness.frozen import Frozen, Whole
+from harness.frozen import FromFile, Whole
 
 Bytes = Whole
 # Reports have a place for every block up to the last: no model has as many.
@@ -13,7 +13,7 @@ MOST_BLOCKS = 10_000
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 
 
-class _Part(Frozen):
+class _Part(FromFile):
     model_config = ConfigDict(extra="ignore")
 
 

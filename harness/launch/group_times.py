@@ -8,7 +8,7 @@ from pydantic import ValidationError, model_validator
 
 from harness.assembly import TIMED, TIMING
 from harness.errors import BadInput
-from harness.frozen import Frozen, digest
+from harness.frozen import FromFile, digest
 from harness.launch.round_group import Planned
 from harness.launch.staged import Tell, read_pass, unused
 from harness.metrics import METRICS, fault_of_values
@@ -20,7 +20,7 @@ from harness.visible import visible_in
 STAGED = "times"  # in the name of the file they are kept in
 
 
-class _Plain(Frozen):
+class _Plain(FromFile):
     """The fields of times, as they are kept."""
 
     name: str

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from harness.errors import BadInput
-from harness.frozen import Frozen
+from harness.frozen import FromFile
 from harness.metrics import METRICS
 from harness.record import Status, Value
 from harness.store import Store
@@ -16,7 +16,7 @@ from harness.visible import visible, visible_in
 Tell = Callable[[str], object]
 
 
-class _Reading(Frozen):
+class _Reading(FromFile):
     measurements: dict[str, Value]
     missing: dict[str, str]
     notes: list[str]
@@ -25,17 +25,19 @@ class _Reading(Frozen):
     attention_kernel: str | None = None
 
 
-class _Pass(Frozen):
+class _Pass(FromFile):
+    """The fields of a ``PassResult``; an older program kept fewer."""
+
     status: Status = Field(strict=False)
-    reason: str
-    bad_input: bool
-    reading: dict[str, Any]
-    device: dict[str, Any]
-    method: dict[str, Any]
-    start_seconds: float | None
-    set_by_method: dict[str, str]
-    began_at: str | None
-    seconds: float | None
+    reason: str = ""
+    bad_input: bool = False
+    reading: dict[str, Any] = {}
+    device: dict[str, Any] = {}
+    method: dict[str, Any] = {}
+    start_seconds: float | None = None
+    set_by_method: dict[str, str] = {}
+    began_at: str | None = None
+    seconds: float | None = None
 
 
 READING, PASS = TypeAdapter(_Reading), TypeAdapter(_Pass)
@@ -50,7 +52,7 @@ def read_pass(plain: Mapping[str, Any]) -> PassResult:
     shown = visible_in(dict(plain))
     try:
         PASS.validate_python(shown)
-        reading = shown["reading"]
+        reading = shown.get("reading", {})
         if reading or shown["status"] == Status.COMPLETED:
             READING.validate_python(reading)
     except ValidationError as error:

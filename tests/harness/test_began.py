@@ -171,9 +171,10 @@ def made(make_spec):
     """Return a maker of records that began and ended some seconds after noon."""
 
     def made(began, finished, passes_seconds=0.0, machine="m", **environment):
+        spec = make_spec()
         return TrialRecord(
-            key="k",
-            spec=make_spec(),
+            key=f"full-{spec.trial_id()}-source-{machine}",
+            spec=spec,
             outcome={"status": "completed"},
             measurements={},
             missing=dict.fromkeys(record_module.METRICS, "a test"),

@@ -56,7 +56,7 @@ def nested(depth):
 # Content of a file in records/, and a part of the reason why it is set aside.
 BAD = {
     "slash": (changed("key", "../x"), "its key '../x' is none"),
-    "absolute": (changed("key", "/tmp/x"), "its key '/tmp/x' is none"),
+    "absolute": (changed("key", "/srv/x"), "its key '/srv/x' is none"),
     "up": (changed("key", "../../../pwned/evil"), "is none"),
     "empty": (changed("key", ""), "its key '' is none"),
     "long": (changed("key", "a" * 300), "is none"),
@@ -269,55 +269,6 @@ def test_a_bad_sidecar_is_as_good_as_none_and_is_named(kind, folder, outside, ty
 PROFILE_NAME = f"{json.loads(PROFILE.read_text())['key']}.json"
 
 
-PROGRESS = {
-    "state": "running",
-    "pid": 1,
-    "host": "nowhere",
-    "at": 1e9,
-    "trials": 3,
-    "completed": 1,
-    "failed": 0,
-    "left_seconds": 60.0,
-    "what": "timing \x1b]0;PWNED\x07",
-}
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        *("{}", "[]", "5", DEEP, '{"state": "\\ud800"}'),
-        *(
-            json.dumps(PROGRESS | change)
-            for change in (
-                {"state": "\x1b]0;PWNED\x07"},
-                {"pid": "x"},
-                {"pid": 2**40},
-                {"pid": -1},
-                {"pid": True},
-                {"host": None},
-                {"at": 1e308},
-                {"at": "now"},
-                {"trials": [1]},
-                {"completed": None},
-                {"left_seconds": "long"},
-                {"left_seconds": 10**400},
-                {"what": 7},
-            )
-        ),
-    ],
-    ids=lambda text: text[-40:],
-)
-def test_a_file_of_progress_that_no_run_writes_is_named_by_status(text, folder, typed):
-    (folder / ".staged" / "progress.run").write_text(text)
-    code, said = typed("status", folder)
-
-    assert code == 0
-    assert "progress.run: " in said
-    assert "no run is known to write here" in said
-    assert "\x1b" not in said
-    assert typed("status", folder, "--json")[0] == 0
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_stands_in_the_place_of_progress_is_named(kind, folder, outside, typed):
     in_place_of(kind, folder / ".staged" / "progress.run", outside / "new")
@@ -325,14 +276,6 @@ def test_what_stands_in_the_place_of_progress_is_named(kind, folder, outside, ty
 
     assert code == 0
     assert KINDS[kind] in said
-
-
-def test_what_a_run_says_of_itself_acts_on_no_terminal(folder, typed):
-    (folder / ".staged" / "progress.run").write_text(json.dumps(PROGRESS))
-    said = typed("status", folder)[1]
-
-    assert "1 of 3 trials done, 0 failed, about 60 s left" in said
-    assert r"timing \x1b]0;PWNED\x07" in said
 
 
 @pytest.mark.parametrize("name", ["records", "details", ".staged"])
@@ -344,13 +287,15 @@ def test_nothing_is_written_into_a_folder_that_is_a_link(name, folder, outside, 
     with pytest.raises(ValueError, match=rf"{name} is a symbolic link, expected a folder"):
         store.open_for_writing()
     with pytest.raises(ValueError, match="is a symbolic link"):
-        store.stage(record.key, "clock", {})
-        store.save(record, {"losses": []})
+        _stage_and_save(store, record)
     store.note_progress({"state": "running"})
     if name != ".staged":
-        code, said = typed("results", "merge", folder, folder.parent / "other")
-        assert code == 2
-    assert store.checkpoint(record.key).parent.name in {".staged", "outside"}
+        assert typed("results", "merge", folder, folder.parent / "other")[0] == 2
+
+
+def _stage_and_save(store, record):
+    store.stage(record.key, "clock", {})
+    store.save(record, {"losses": []})
 
 
 def test_repair_moves_nothing_into_a_folder_that_is_a_link(folder, outside, typed):
@@ -446,8 +391,9 @@ def test_check_says_how_many_records_have_no_hash(folder, typed):
     key = read_record(folder / "records" / "old.json").key
     (folder / "records" / "old.json").rename(folder / "records" / f"{key}.json")
 
-    assert typed("results", "check", folder) == (
-        0,
-        "1 records have no hash of their content (schema 6 and before)\n"
-        "3 records, all as they should be\n",
-    )
+    code, said = typed("results", "check", folder)
+    assert code == 0
+    assert said.splitlines() == [
+        "1 records have no hash of their content (schema 6 and before)",
+        "3 records, all as they should be",
+    ]

@@ -14,6 +14,7 @@ from harness.found import Found
 from harness.metrics import METRICS
 from harness.recipe import Recipe
 from harness.record import Outcome, Status, TrialRecord
+from harness.record_key import in_file_name
 from harness.search.costs import predict_all, refusals, require_one_that_fits
 from harness.search.effort import first_settings, remembered
 from harness.search.front import front
@@ -40,7 +41,7 @@ def make_bsr_space(companions=("int8", "checkpoint"), workload=WORKLOAD):
 def made_record(spec, **values):
     missing = {name: "not measured" for name in METRICS if name not in values}
     return TrialRecord(
-        key=f"{spec.method}-{spec.trial_id()}",
+        key=f"{in_file_name(spec.method)}-{spec.trial_id()}-s-m",
         spec=spec,
         outcome=Outcome(status=Status.COMPLETED),
         measurements=dict.fromkeys(METRICS) | values,

@@ -60,8 +60,9 @@ def make():
             training=Training(steps=steps, learning_rate=rate, tries=TRIES) if trains else None,
             profile=None if trains else Profile(rounds=3, steps=1),
         )
+        source = environment.get("commit", "s")
         return TrialRecord(
-            key=f"{in_file_name(method)}-{spec.trial_id()}-{environment.get('commit', 's')}-{machine}",
+            key=f"{in_file_name(method)}-{spec.trial_id()}-{source}-{machine}",
             spec=spec,
             outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),
             measurements=values,

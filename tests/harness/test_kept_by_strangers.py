@@ -1,0 +1,215 @@
+"""What an interrupted run, a search or a report has kept: taken if it is that, else made anew."""
+
+import json
+import os
+
+import orjson
+import pytest
+
+import methods
+from harness import record_index
+from harness.launch.conduct import Conduct
+from harness.launch.inline import InlineLauncher
+from harness.launch.run import Runner
+from harness.search.costs import _read
+from harness.search.effort import remembered
+from harness.spec import Profile
+from harness.store import Store
+
+READING = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+GOOD = {"status": "completed", "reading": READING}
+STAGED = {
+    "empty": "{}",
+    "list": "[]",
+    "number": "5",
+    "deep": "[" * 100_000,
+    "surrogate": '{"status": "\\ud800"}',
+    "no reading": json.dumps({"status": "completed", "reading": {}}),
+    "status": json.dumps(GOOD | {"status": "fine"}),
+    "field": json.dumps(GOOD | {"more": 1}),
+    "reason": json.dumps(GOOD | {"reason": 7}),
+    "device": json.dumps(GOOD | {"device": "cpu"}),
+    "notes": json.dumps(GOOD | {"reading": READING | {"notes": [7]}}),
+    "measurements": json.dumps(GOOD | {"reading": READING | {"measurements": [1]}}),
+    "metric": json.dumps(GOOD | {"reading": READING | {"measurements": {"speed": 1}}}),
+    "value": json.dumps(GOOD | {"reading": READING | {"measurements": {"step_flop": "x"}}}),
+    "float": json.dumps(GOOD | {"seconds": 1e308}),
+}
+
+
+class Telling:
+    """Keeps the lines that a person should read."""
+
+    def __init__(self):
+        self.lines = []
+
+    def show(self, tally):
+        pass
+
+    def say(self, line):
+        self.lines.append(line)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Return a runner of trials in this process, and what it told."""
+
+    def once(spec):
+        told = Telling()
+        store, how = Store(tmp_path / "results"), Conduct(announces=False)
+        launcher = InlineLauncher(methods.load)
+        (record,) = Runner(launcher, store, methods.fingerprint, told, how).run([spec])
+        return record, told.lines
+
+    return once
+
+
+@pytest.mark.parametrize("kind", [*STAGED, "pipe"])
+def test_a_staged_pass_that_cannot_be_used_is_run_again_and_named(kind, run, make_spec, tmp_path):
+    spec = make_spec(profile=Profile(rounds=0, only_predict=True))
+    undisturbed, told = run(spec)
+    assert told == []
+    (path,) = (tmp_path / "results" / "records").iterdir()
+    path.unlink()
+    staged = tmp_path / "results" / ".staged" / f"{undisturbed.key}.estimate.json"
+    if kind == "pipe":
+        os.mkfifo(staged)
+    else:
+        staged.write_text(STAGED[kind])
+    record, told = run(spec)
+
+    assert record.measurements == undisturbed.measurements
+    assert [f"{undisturbed.key} (estimate) cannot be used" in line for line in told] == [True]
+    assert not staged.exists()
+
+
+def test_a_staged_value_that_no_record_can_hold_becomes_a_reason(run, make_spec, tmp_path):
+    spec = make_spec(profile=Profile(rounds=0, only_predict=True))
+    key = run(spec)[0].key
+    (path,) = (tmp_path / "results" / "records").iterdir()
+    path.unlink()
+    measured = {"peak_estimated_bytes": -1, "curve_steps": [1], "step_seconds": []}
+    found = GOOD | {"reading": READING | {"measurements": measured}}
+    Store(tmp_path / "results").stage(key, "estimate", found)
+    record, told = run(spec)
+
+    assert told == []
+    assert record.measurements["peak_estimated_bytes"] is None
+    assert record.missing["peak_estimated_bytes"] == (
+        "was measured, and is -1, expected a number of at least 0 below 2**63"
+    )
+    assert "curve_steps 1, curve_seconds 0" in record.missing["curve_steps"]
+    assert Store(tmp_path / "results").records() == ([record], [])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "5", "{}x", "[" * 100_000, '{"a": 5}', '{"a": {"peak_bytes": "x"}}'),
+        *('{"a": {"peak_bytes": 1e308}}', '{"a": {"reason": null}}', "\0"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_predictions_of_another_type_are_made_again(text, tmp_path):
+    (tmp_path / "costs.json").write_text(text)
+
+    assert _read(tmp_path / "costs.json") == {}
+
+
+def test_a_pipe_in_the_place_of_what_a_search_keeps_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "kept.json")
+
+    assert _read(tmp_path / "kept.json") == {}
+    assert remembered(tmp_path / "kept.json", {"a": 1}, lambda: 7) == 7
+    assert remembered(tmp_path / "kept.json", {"a": 1}, lambda: 9) == 7
+
+
+@pytest.mark.parametrize("first", ["-1", "0", "true", "[1]", "1e3", "1" * 400, '"7"'])
+def test_a_number_of_settings_that_no_search_has_is_decided_anew(first, tmp_path):
+    path = tmp_path / "kept.json"
+    remembered(path, {"a": 1}, lambda: 5)
+    path.write_text(path.read_text().replace("5}", f"{first}}}"))
+
+    assert remembered(path, {"a": 1}, lambda: 7) == 7
+
+
+@pytest.mark.parametrize("content", [b"", b"5", b"[1]\n{}", b"{}\n", b"[" * 100_000, b"\xff\n5"])
+def test_an_index_that_cannot_be_used_is_as_good_as_none(content, tmp_path, monkeypatch):
+    monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "records"
+    folder.mkdir()
+    record_index.save(folder, [record_index.pack({})])
+    (place,) = (tmp_path / "cache" / "records").iterdir()
+    assert orjson.loads(place.read_bytes().split(b"\n")[0])["folder"] == str(folder)
+    place.write_bytes(content)
+    assert record_index.load(folder) == {}
+    place.unlink()
+    os.mkfifo(place)
+
+    assert record_index.load(folder) == {}
+    record_index.save(folder, [record_index.pack({})])
+    assert place.is_file()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return an empty results folder."""
+    Store(tmp_path / "results").open_for_writing()
+    return tmp_path / "results"
+
+
+PROGRESS = {
+    "state": "running",
+    "pid": 1,
+    "host": "nowhere",
+    "at": 1e9,
+    "trials": 3,
+    "completed": 1,
+    "failed": 0,
+    "left_seconds": 60.0,
+    "what": "timing \x1b]0;PWNED\x07",
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{}", "[]", "5", "[" * 100_000, '{"state": "\\ud800"}'),
+        *(
+            json.dumps(PROGRESS | change)
+            for change in (
+                {"state": "\x1b]0;PWNED\x07"},
+                {"pid": "x"},
+                {"pid": 2**40},
+                {"pid": -1},
+                {"pid": True},
+                {"host": None},
+                {"at": 1e308},
+                {"at": "now"},
+                {"trials": [1]},
+                {"completed": None},
+                {"left_seconds": "long"},
+                {"left_seconds": 10**400},
+                {"what": 7},
+            )
+        ),
+    ],
+    ids=lambda text: text[-40:],
+)
+def test_a_file_of_progress_that_no_run_writes_is_named_by_status(text, folder, typed):
+    (folder / ".staged" / "progress.run").write_text(text)
+    code, said = typed("status", folder)
+
+    assert code == 0
+    assert "progress.run: " in said
+    assert "no run is known to write here" in said
+    assert "\x1b" not in said
+    assert typed("status", folder, "--json")[0] == 0
+
+
+def test_what_a_run_says_of_itself_acts_on_no_terminal(folder, typed):
+    (folder / ".staged" / "progress.run").write_text(json.dumps(PROGRESS))
+    said = typed("status", folder)[1]
+
+    assert "1 of 3 trials done, 0 failed, about 60 s left" in said
+    assert r"timing \x1b]0;PWNED\x07" in said
