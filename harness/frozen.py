@@ -53,7 +53,7 @@ Seeds = Annotated[
 
 def _shows(text: str) -> str:
     """Refuse text that would act on whatever it is shown in."""
-    if code := acting(text):
+    if code := acting(text, also="\t\n"):
         raise ValueError(f"has the character {code}, expected text without control characters")
     return text
 
