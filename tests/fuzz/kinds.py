@@ -167,9 +167,10 @@ def read_staged(content, place):
 
 def progress():
     """Return what a run says of itself."""
-    known = {"state": "running", "host": "h", "pid": 1, "trials": 9, "completed": 3, "failed": 0}
-    known |= {"running": ["full"], "seconds_left": 3.5, "at": "2026-01-01T00:00:00+00:00"}
-    return [json.dumps(known | {"state": state}).encode() for state in ("running", "stopped")]
+    known = {"pid": 1, "host": "h", "at": 1.5, "trials": 9, "completed": 3, "failed": 0}
+    known |= {"what": "full", "left_seconds": 3.5}
+    states = ("running", "finished", "stopped", "planned")
+    return [json.dumps(known | {"state": state}).encode() for state in states]
 
 
 def read_progress(content, place):

@@ -32,21 +32,17 @@ def test_every_input_ends_in_a_result_or_in_words(kind, part, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-def test_what_is_valid_is_accepted_and_of_what_is_changed_some_is_refused(kind, tmp_path):
-    """Else nothing is tried beyond the first check, or nothing that is wrong."""
+def test_what_is_valid_is_accepted(kind, tmp_path):
+    """Else nothing is tried beyond the first check."""
     place = Place(tmp_path / "tree")
     with place.entered():
-        valid = [
+        verdicts = [
             watch(lambda content=content: kind.use(content, place), place).verdict
             for content in kind.made()[:FEW]
         ]
-        other = {
-            watch(lambda seed=seed: kind.use(kind.input(seed), place), place).verdict
-            for seed in range(50)
-        }
 
-    assert "accepted" in valid
-    assert "accepted" in other or "refused" in other
+    assert "accepted" in verdicts
+    assert "failed" not in verdicts
 
 
 def test_the_same_seed_gives_the_same_input():
