@@ -17,7 +17,7 @@ from safetensors.torch import save as safetensors
 from torch import nn
 
 from harness import suite
-from harness.checkpoint import Checkpoint, Progress
+from harness.checkpoint import Checkpoint, Progress, UnusableError
 from harness.cli.status import _status
 from harness.errors import BadInput
 from harness.frozen import digest
@@ -205,7 +205,9 @@ def read_checkpoint(content, place):
     path = _written(place, ".staged/full-0123.checkpoint.pt", content)
     state = torch.get_rng_state()
     try:
-        Checkpoint(path).restore(*_training())
+        Checkpoint(path).restore(*_training(), 9)
+    except UnusableError as error:
+        raise BadInput(str(error)) from error
     finally:
         torch.set_rng_state(state)
 
