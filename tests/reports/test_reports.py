@@ -201,7 +201,7 @@ def test_csv_holds_unrounded_values_and_ratios(records, tmp_path):
     assert lines["full"]["seeds"] == "2"
 
 
-STRANGE = "<script>alert(1)</script>|&%\\*_`\n名前"
+STRANGE = "<script>alert(1)</script>|&%\\*_` 名前"
 
 
 def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
