@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.estimate import PREDICTED
 from harness.metrics import CURVE, METRICS, fault_of_curve, fault_of_value
-from harness.plain_data import tidied
+from harness.plain import tidied
 from harness.profiler.clock import COMPILE_SECONDS
 from harness.profiler.training import TRAINING_BEGAN
 from harness.record import Outcome, Status, TimesByKey, TrialRecord, Value, utc_now

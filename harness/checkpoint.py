@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from harness.files import replace_whole
+from harness.files import refuse_link, replace_whole
 from harness.frozen import FromFile, NotNegative, Share, Whole
 from harness.record import utc_now
 from harness.visible import visible
@@ -101,6 +101,7 @@ class Checkpoint:
             "progress": asdict(progress),
         }
         try:
+            refuse_link(self._file.parent)
             replace_whole(self._file, lambda partial: torch.save(kept, partial))
         except (OSError, RuntimeError) as error:
             self.failure = (

@@ -198,14 +198,23 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def refuse_link(folder: Path) -> None:
+    """Check that a folder of our own is none of somebody else's.
+
+    Raises:
+        OSError: it is a link: what is written into it would go elsewhere.
+    """
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder of our own, unless it is there.
 
     Raises:
-        OSError: it cannot be made, or is a link: what is written into it would go elsewhere.
+        OSError: it cannot be made, or is a link.
     """
-    if folder.is_symlink():
-        raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
+    refuse_link(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except RecursionError as error:

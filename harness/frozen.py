@@ -9,7 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from harness.plain_data import LARGEST
+from harness.plain import LARGEST
 from harness.visible import acting
 
 MOST = 2**31 - 1  # of what is counted: images, steps, pixels, threads
@@ -17,7 +17,7 @@ Count = Annotated[int, Field(ge=1, le=MOST)]
 Several = Annotated[int, Field(ge=2, le=MOST)]
 Whole = Annotated[int, Field(ge=0, le=MOST)]
 Place = Annotated[int, Field(ge=0, le=MOST)]  # counted from 0
-# A record holds no larger number (harness.plain_data), so none may be asked for.
+# A record holds no larger number (harness.plain), so none may be asked for.
 Rate = Annotated[float, Field(gt=0, lt=LARGEST)]
 NotNegative = Annotated[float, Field(ge=0, lt=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.plain_data import LARGEST
+from harness.plain import LARGEST
 
 MEASURED_AT = "a steady optimizer step (one that makes no optimizer state)"
 AT_PEAK = {

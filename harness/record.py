@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from harness.frozen import Frozen
 from harness.metrics import METRICS, fault_of_values
-from harness.plain_data import fault_in
+from harness.plain import fault_in
 from harness.record_content import CHANGED
 from harness.spec import TrialSpec
 

@@ -20,7 +20,7 @@ import pydantic
 from harness import (
     frozen,
     metrics,
-    plain_data,
+    plain,
     record,
     record_content,
     record_key,
@@ -45,7 +45,7 @@ LARGEST_INDEX = 2**32  # bytes; of a hundred thousand records it has about a hun
 DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of an index
 # What decides what is read from a file.
 DECIDING = (
-    *(frozen, metrics, plain_data, record, record_content, record_key, record_text),
+    *(frozen, metrics, plain, record, record_content, record_key, record_text),
     *(record_validation, spec, upgrade, visible),
 )
 

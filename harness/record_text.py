@@ -17,7 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.frozen import Frozen, Made, canonical_json, made_of
 from harness.metrics import CURVE, METRICS, MOST, bounds_of
-from harness.plain_data import LARGEST, fault_in
+from harness.plain import LARGEST, fault_in
 from harness.recipe import Training
 from harness.record import SCHEMA_VERSION, Outcome, TimesByKey, TrialRecord, wrong_in
 from harness.record_content import hash_fits

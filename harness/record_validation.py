@@ -8,7 +8,7 @@ import orjson
 from pydantic import ValidationError
 
 from harness.errors import BadInput
-from harness.plain_data import fault_in
+from harness.plain import fault_in
 from harness.record import SCHEMA_VERSION, TrialRecord
 from harness.record_content import CHANGED, HASH, hash_of
 from harness.record_key import fault_of_key

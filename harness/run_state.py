@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from harness.errors import BadInput, explain
 from harness.frozen import FromFile, NotNegative, Whole
-from harness.plain_data import LARGEST
+from harness.plain import LARGEST
 from harness.visible import visible, visible_in
 
 MOST_PROCESSES = 2**31  # the system's ids are below it

@@ -19,7 +19,7 @@ from harness.frozen import (
     digest_without,
     named_twice,
 )
-from harness.plain_data import fault_in
+from harness.plain import fault_in
 from harness.recipe import Training
 from harness.row_name import RowLabel, RowName
 from harness.visible import acting_in

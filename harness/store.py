@@ -1,6 +1,5 @@
 """The only code that reads or writes results folders."""
 
-import errno
 import json
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,9 +10,9 @@ from typing import Any
 import orjson
 
 from harness.errors import BadInput
-from harness.files import make_folder, read_bytes, write_whole
+from harness.files import make_folder, read_bytes, refuse_link, write_whole
 from harness.numbering import Numbering
-from harness.plain_data import fault_in, tidied
+from harness.plain import fault_in, tidied
 from harness.record import TrialRecord
 from harness.record_content import CHANGED, text_of
 from harness.record_files import no_collection, read_folder, read_record
@@ -115,8 +114,8 @@ class Store:
 
     def checkpoint(self, key: str) -> Path:
         """Return where the training pass of a trial that is not complete yet keeps itself."""
-        path = self._path(STAGED, key, "checkpoint.pt")
-        return path.parent.resolve() / path.name  # were it a link itself, that is not followed
+        # The folder may be a link of its owner's; nothing in it may.
+        return self.folder.resolve() / STAGED / f"{require_name(key)}.checkpoint.pt"
 
     def log(self, key: str, pass_name: str) -> Path:
         """Return where what a pass prints is kept."""
@@ -126,7 +125,7 @@ class Store:
         """Keep how far a run has come; a reader sees all of it or what was there before."""
         path = self.folder / STAGED / PROGRESS
         with suppress(OSError):  # a full disk must not end a run for its progress
-            _refuse_a_link(path.parent)
+            refuse_link(path.parent)
             write_whole(path, json.dumps(count), synced=False)
 
     def progress(self) -> dict[str, Any] | None:
@@ -293,14 +292,9 @@ def _is_there(path: Path) -> bool:
     return True
 
 
-def _refuse_a_link(folder: Path) -> None:
-    if folder.is_symlink():
-        raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
-
-
 def _write(path: Path, text: str) -> None:
     try:
-        _refuse_a_link(path.parent)
+        refuse_link(path.parent)
         write_whole(path, text)
     except OSError as error:
         raise BadInput(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
-from harness.files import make_folder, read_bytes, write_whole
+from harness.files import make_folder, read_bytes, refuse_link, write_whole
 from harness.record import TrialRecord
 from harness.record_content import CHANGED, HASH
 from harness.record_files import read_record
@@ -106,6 +106,8 @@ def repair(folder: Path) -> list[Trouble]:
     """
     found = examine(folder)
     try:
+        for name in (RECORDS, DETAILS, STAGED):
+            refuse_link(folder / name)  # nobody else's files are moved
         for trouble in found:
             if trouble.target is None:
                 trouble.path.unlink(missing_ok=True)

@@ -14,7 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.launch.server import START_SECONDS
 from harness.metrics import METRICS
-from harness.plain import MOST_BITS, plain_text
+from harness.plain import LARGEST, plain_text
 from harness.record import Status, Value
 from harness.trial import PassResult
 
@@ -151,6 +151,6 @@ def read_answer(line: bytes) -> PassResult:
         raise Refused(f"its answer is no result of a pass (no metric is called {min(strange)!r})")
     for name, value in values.items():
         numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(n, int) and n.bit_length() > MOST_BITS for n in numbers):
+        if any(isinstance(n, int) and not -LARGEST < n < LARGEST for n in numbers):
             raise Refused(f"its answer is no result of a pass ({name} is beyond 64 bits)")
     return result

@@ -19,7 +19,7 @@ from harness.cli.exits import INTERRUPTED
 from harness.errors import BadInput
 from harness.launch import answers, log_file, run_folder, sweeper
 from harness.launch.child import send
-from harness.plain import MOST_ITEMS, plain_table, plain_text
+from harness.plain import SAID_ITEMS, plain_table, plain_text
 from harness.record import Status
 from harness.trial import PassResult
 
@@ -148,9 +148,9 @@ def test_who_prints_without_end_is_ended(tmp_path, monkeypatch):
 def test_a_table_is_bounded_in_width_and_depth():
     endless = []
     endless += [endless, endless]
-    found = plain_table({"wide": [0] * (2 * MOST_ITEMS), "endless": endless}, "it")
+    found = plain_table({"wide": [0] * (2 * SAID_ITEMS), "endless": endless}, "it")
 
-    assert found["wide"][-1] == f"... ({MOST_ITEMS + 2} more)"
+    assert found["wide"][-1] == f"... ({SAID_ITEMS + 2} more)"
     assert len(json.dumps(found)) < 100_000
     assert plain_table({"x": -(2**63), "y": [math.inf, 0.5]}, "it") == {
         "x": "a whole number of 64 bits",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.plain_data import DEEPEST, LARGEST
+from harness.plain import DEEPEST, LARGEST
 from harness.record_content import CHANGED, text_of
 from harness.record_files import read_record
 from harness.record_key import read_key
