@@ -34,7 +34,9 @@ def status(results: Path, as_json: bool) -> None:
     store = Store(results)
     if not (results / RECORDS).is_dir():
         raise BadInput(f"{results}: no results folder; expected one that 'bsrbench run' writes")
-    found, doubt = _status(store)
+    found, aside, doubt = _status(store)
+    for reason in aside:
+        say(f"set aside: {reason}", err=True)
     if doubt:
         say(f"note: {doubt}; how a run goes on is not known", err=True)
     if as_json:
@@ -47,8 +49,8 @@ def status(results: Path, as_json: bool) -> None:
     say(_in_words(found))
 
 
-def _status(store: "Store") -> tuple[dict[str, Any], str]:
-    """Return what there is to say, and why the file of a run's progress was not used, if so."""
+def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
+    """Return what there is to say, and why records and the file of progress were not used."""
     from dataclasses import asdict
 
     from harness.run_length import run_lengths
@@ -67,10 +69,10 @@ def _status(store: "Store") -> tuple[dict[str, Any], str]:
     except BadInput as error:
         count, doubt = None, str(error)
     if count is None:
-        return found | {"state": "no run known"}, doubt
+        return found | {"state": "no run known"}, aside, doubt
     if count["state"] == "running" and _is_gone(count):
         count["state"] = "killed"
-    return found | count, doubt
+    return found | count, aside, doubt
 
 
 def _is_gone(count: dict[str, Any]) -> bool:
