@@ -33,9 +33,7 @@ def fault_in(data: Any, place: str = "", depth: int = DEEPEST) -> str:
 
 
 def _short(value: float) -> str:
-    return (
-        f"{value:.4g}" if isinstance(value, float) else f"an integer of {value.bit_length()} bits"
-    )
+    return f"an integer of {value.bit_length()} bits" if isinstance(value, int) else f"{value:.4g}"
 
 
 def tidied(data: Any, depth: int = DEEPEST) -> Any:
