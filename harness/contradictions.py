@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from harness.errors import BadInput
+from harness.frozen import named_twice
 from harness.recipe import Recipe
 from harness.spec import TrialSpec
 from harness.suite_method import SuiteMethod
@@ -47,7 +48,7 @@ def _require_equal(what: str, counts: Sequence[tuple[str, int]]) -> None:
 
 def _require_once(what: str, rates: Sequence[float]) -> None:
     """Check that no learning rate is named twice: it is tried once, and would count as two."""
-    if twice := [f"{rate:g}" for rate in dict.fromkeys(rates) if rates.count(rate) > 1]:
+    if twice := [f"{rate:g}" for rate in named_twice(rates)]:
         raise ValueError(f"{what} names {', '.join(twice)} more than once")
 
 

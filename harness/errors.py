@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
+SHOWN = 200  # letters of a text that stands in a message
+CLAUSES = 20  # findings of pydantic's in one
+
+
 class BadInput(ValueError):  # noqa: N818 - it names what was wrong, for a person
     """Input that cannot be used; the message says what was got, expected, and what to do."""
 
@@ -16,9 +20,15 @@ class Unreadable(Exception):  # noqa: N818 - becomes the reason of a missing val
     """This system does not show what a meter reads; the message says why, and what to do."""
 
 
+def shortened(text: str, most: int = SHOWN) -> str:
+    """Return a text, the end of a very long one left out."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
 def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
     """Return the error for a name that is none of ``choices``, naming the nearest."""
     there = sorted(choices)
+    name = shortened(name)  # to compare long texts takes minutes
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")  # noqa: PLR2004 - one line
@@ -33,12 +43,16 @@ def explain(error: "ValidationError", where: str, names: Iterable[str] = ()) -> 
         where: the file or option the data came from.
         names: the valid keys, to suggest one for a key that is not among them.
     """
-    return BadInput(f"{where}: " + "; ".join(_clause(item, names) for item in error.errors()))
+    items = error.errors()
+    clauses = [_clause(item, names) for item in items[:CLAUSES]]
+    if len(items) > CLAUSES:
+        clauses.append(f"and {len(items) - CLAUSES} more errors")
+    return BadInput(f"{where}: " + "; ".join(clauses))
 
 
 def _clause(item: object, names: Iterable[str]) -> str:
     found = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
-    place = ".".join(str(part) for part in found["loc"])
+    place = ".".join(shortened(str(part)) for part in found["loc"])
     if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         key, known = str(found["loc"][-1]), set(names)
         if key in known:
@@ -49,5 +63,13 @@ def _clause(item: object, names: Iterable[str]) -> str:
     message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if not place:  # of several keys together; the message names them
         return message
-    got = "" if isinstance(found["input"], dict) else f" = {found['input']!r}"
+    got = "" if isinstance(found["input"], dict) else f" = {_shown(found['input'])}"
     return f"{place}{got}: {message}"
+
+
+def _shown(value: object) -> str:
+    """Return a value as Python writes it, the end left out where that is long."""
+    try:
+        return shortened(repr(value))
+    except (ValueError, RecursionError):  # an integer of thousands of digits, or nested without end
+        return f"a {type(value).__name__} that is too long to print"

@@ -92,15 +92,19 @@ def read_json(path: Path | str, most: int = MOST_TEXT) -> Any:
     return orjson.loads(read_bytes(path, most))
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, most: int = MOST_TEXT) -> str:
     """Return the text of a file that a person has written: UTF-8, a byte order mark left out.
 
     Every line ends in a line feed, whatever it ended in.
 
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
     Raises:
-        BadInput: the file cannot be read, or is not UTF-8.
+        BadInput: the file cannot be read, is too large, or is not UTF-8.
     """
-    content = _bytes_of_text(path)
+    content = _bytes_of_text(path, most)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -119,9 +123,9 @@ def require_plain_text(path: Path) -> None:
     _bytes_of_text(path)
 
 
-def _bytes_of_text(path: Path) -> bytes:
+def _bytes_of_text(path: Path, most: int = MOST_TEXT) -> bytes:
     try:
-        content = read_bytes(path)
+        content = read_bytes(path, most)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror or error}") from error
     for mark, encoding in FOREIGN_MARKS.items():
@@ -202,7 +206,10 @@ def make_folder(folder: Path) -> None:
     """
     if folder.is_symlink():
         raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except RecursionError as error:
+        raise OSError(errno.ENAMETOOLONG, "it is a thousand folders deep", str(folder)) from error
 
 
 def cache_folder() -> Path:

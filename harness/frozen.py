@@ -3,6 +3,8 @@
 import functools
 import hashlib
 import json
+from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -10,32 +12,48 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from harness.plain_data import LARGEST
 from harness.visible import acting
 
+MOST = 2**31 - 1  # of what is counted: images, steps, pixels, threads
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Several = Annotated[int, Field(ge=2, le=MOST)]
+Whole = Annotated[int, Field(ge=0, le=MOST)]
+Place = Annotated[int, Field(ge=0, le=MOST)]  # counted from 0
 # A record holds no larger number (harness.plain_data), so none may be asked for.
-Count = Annotated[int, Field(ge=1, lt=LARGEST)]
-Several = Annotated[int, Field(ge=2, lt=LARGEST)]
-Whole = Annotated[int, Field(ge=0, lt=LARGEST)]
-Place = Annotated[int, Field(ge=0, lt=LARGEST)]  # counted from 0
 Rate = Annotated[float, Field(gt=0, lt=LARGEST)]
 NotNegative = Annotated[float, Field(ge=0, lt=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Named = TypeVar("Named", int, float, str)
+LISTED = 5
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
+
+
+MOST_SEEDS = 10_000
+
+
+def named_twice(values: Sequence[Named]) -> list[Named]:
+    """Return the values that stand more than once among some, in their order."""
+    counts = Counter(values)
+    return [value for value, count in counts.items() if count > 1]
 
 
 def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
     """Refuse a seed that is there twice: it is one training, and no second observation."""
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if twice:
-        raise ValueError(f"names {', '.join(map(str, twice))} twice: expected each seed once")
+    if twice := sorted(named_twice(seeds)):
+        listed = ", ".join(map(str, twice[:LISTED])) + (", ..." if len(twice) > LISTED else "")
+        raise ValueError(f"names {listed} twice: expected each seed once")
     return seeds
 
 
 Seed = Annotated[int, Field(ge=0, lt=LARGEST)]  # torch's generators take no more
-Seeds = Annotated[tuple[Seed, ...], Field(strict=False, min_length=1), AfterValidator(_each_once)]
+Seeds = Annotated[
+    tuple[Seed, ...],
+    Field(strict=False, min_length=1, max_length=MOST_SEEDS),
+    AfterValidator(_each_once),
+]
 
 
 def _shows(text: str) -> str:
     """Refuse text that would act on whatever it is shown in."""
-    if code := acting(text):
+    if code := acting(text, also="\t\n"):
         raise ValueError(f"has the character {code}, expected text without control characters")
     return text
 

@@ -4,7 +4,7 @@ import functools
 import json
 from typing import Any
 
-from harness.errors import BadInput
+from harness.errors import BadInput, shortened
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 QUOTE, ESCAPE = '"', "\\"
@@ -44,10 +44,10 @@ def end_of_token(text: str, place: int) -> int:
         if sign in CLOSING:
             expected.append(CLOSING[sign])
         elif sign in CLOSING.values() and (not expected or expected.pop() != sign):
-            raise BadInput(f"{text!r}: {sign!r} closes nothing; {ADVICE}")
+            raise BadInput(f"{shortened(text)!r}: {sign!r} closes nothing; {ADVICE}")
         if not expected:
             return place
-    raise BadInput(f"{text!r}: {text[begin]!r} is not closed; {ADVICE}")
+    raise BadInput(f"{shortened(text)!r}: {text[begin]!r} is not closed; {ADVICE}")
 
 
 def _end_of_quote(text: str, place: int) -> int:
@@ -56,7 +56,7 @@ def _end_of_quote(text: str, place: int) -> int:
         if text[inside] == QUOTE:
             return inside + 1
         inside += 2 if text[inside] == ESCAPE else 1
-    raise BadInput(f"{text!r}: a double quote is not closed; {ADVICE}")
+    raise BadInput(f"{shortened(text)!r}: a double quote is not closed; {ADVICE}")
 
 
 @functools.lru_cache(maxsize=4096)  # a report prints thousands of labels, of few methods
@@ -113,4 +113,5 @@ def json_of(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{text!r} is no JSON value ({error})") from error
+        said = shortened(str(error))
+        raise BadInput(f"{shortened(text)!r} is no JSON value ({said})") from error

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from harness.axes import AxisValue
-from harness.errors import BadInput
+from harness.errors import BadInput, shortened
 from harness.row_name import Apart, RowLabel, RowName
 
 ANYTHING = re.compile("[*…]+")  # the second is where a table has cut a label
@@ -103,15 +103,17 @@ def _only_row(text: str, wanted: RowLabel, rows: Sequence[ListedRow]) -> Picked:
         return Picked()
     _require_one(text, rows, places)
     label = rows[places[0]].label
-    return Picked(places, f"{text!r} is taken as {typed(label)}, the only row of this method")
+    return Picked(
+        places, f"{shortened(text)!r} is taken as {typed(label)}, the only row of this method"
+    )
 
 
 def _require_one(text: str, rows: Sequence[ListedRow], places: Sequence[int]) -> None:
     if len({rows[place].name for place in places}) > 1:
         labels = dict.fromkeys(typed(rows[place].label) for place in places)
         raise BadInput(
-            f"{text!r} could mean {', '.join(list(labels)[:LISTED])}: name one of them, or all by "
-            "a pattern with *"
+            f"{shortened(text)!r} could mean {', '.join(list(labels)[:LISTED])}: name one of them, "
+            "or all by a pattern with *"
         )
 
 
@@ -124,6 +126,7 @@ def typed(label: RowLabel) -> str:
 def unknown_row(text: str, rows: Iterable[ListedRow], where: str) -> BadInput:
     """Return the error for a name that means none of the rows, with those that are near to it."""
     labels = {str(row.label): typed(row.label) for row in rows}
+    text = shortened(text)  # to compare long texts takes minutes
     near = difflib.get_close_matches(text, labels, n=NEAREST, cutoff=0.5)
     hint = f"; did you mean {' or '.join(labels[label] for label in near)}?" if near else ""
     there = sorted(labels.values())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from harness.axes import AXES, AxisValue, axis_in_words, axis_of_words
-from harness.errors import BadInput
+from harness.errors import BadInput, shortened
 from harness.label_text import (
     QUOTE,
     as_json,
@@ -88,7 +88,7 @@ class RowLabel:
         items, rest = _group(rest, " (")
         told, rest = _group(rest, " [")
         if rest or not (method or text.startswith(QUOTE)):
-            raise BadInput(f"{text!r}: expected METHOD (OPTION=VALUE, ..., AXIS, ...)")
+            raise BadInput(f"{shortened(text)!r}: expected METHOD (OPTION=VALUE, ..., AXIS, ...)")
         options: dict[str, Any] = {}
         axes: dict[str, AxisValue] = {}
         for item in items:
@@ -130,14 +130,14 @@ def _option(text: str, item: str) -> tuple[str, Any]:
         name = name.strip()
     if sign != "=":
         raise BadInput(
-            f"{text!r}: {item!r} is neither an option (key=JSON) nor an axis (micro-batch 4, whole "
-            "batch, fp32, bf16, compiled, not compiled, optimizer in backward, optimizer after "
-            "backward)"
+            f"{shortened(text)!r}: {shortened(item)!r} is neither an option (key=JSON) nor an axis "
+            "(micro-batch 4, whole batch, fp32, bf16, compiled, not compiled, optimizer in "
+            "backward, optimizer after backward)"
         )
     try:
         return name, json_of(value)
     except BadInput as error:
-        raise BadInput(f"{text!r}: option {name!r}: {error}") from error
+        raise BadInput(f"{shortened(text)!r}: option {shortened(name)!r}: {error}") from error
 
 
 def _apart_in_words(kind: str, value: str | Rates | None) -> str:
@@ -163,6 +163,6 @@ def _apart_of_words(text: str, words: str) -> tuple[str, str | Rates | None]:
         if words.startswith(RATE):
             return LEARNING_RATE, (float(peak), float(end or 0))
     raise BadInput(
-        f"{text!r}: {words!r} tells no rows apart; expected 'learning rate NUMBER', 'not trained' "
-        "or 'machine ID'"
+        f"{shortened(text)!r}: {shortened(words)!r} tells no rows apart; expected 'learning rate "
+        "NUMBER', 'not trained' or 'machine ID'"
     )

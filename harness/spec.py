@@ -17,12 +17,14 @@ from harness.frozen import (
     Whole,
     digest,
     digest_without,
+    named_twice,
 )
 from harness.plain_data import fault_in
 from harness.recipe import Training
 from harness.row_name import RowLabel, RowName
 from harness.visible import acting_in
 
+MOST_PASSES = 10_000  # of a step; each is run, and predicted, by itself
 # Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
 LATER_KEYS: dict[str, dict[str, Any]] = {
     "workload": {
@@ -68,8 +70,9 @@ class MultiTask(Frozen):
 
     @model_validator(mode="after")
     def _names_each_once(self) -> "MultiTask":
-        for what, named in (("tasks", self.tasks), ("expert_blocks", self.expert_blocks)):
-            if twice := [str(name) for name in dict.fromkeys(named) if named.count(name) > 1]:
+        blocks = map(str, self.expert_blocks)
+        for what, named in (("tasks", self.tasks), ("expert_blocks", tuple(blocks))):
+            if twice := named_twice(named):
                 raise ValueError(f"multitask.{what} names {', '.join(twice)} more than once")
         return self
 
@@ -139,6 +142,12 @@ class Workload(Frozen):
     def _micro_batch_fits(self) -> "Workload":
         if self.micro_batch is not None and self.micro_batch > self.batch:
             raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
+        passes = self.batch // (self.micro_batch or self.batch)
+        if passes > MOST_PASSES:
+            raise ValueError(
+                f"batch {self.batch} in micro-batches of {self.micro_batch} is {passes:,} passes a "
+                f"step, expected at most {MOST_PASSES:,}"
+            )
         if self.optimizer_in_backward and (self.micro_batch or self.batch) < self.batch:
             raise ValueError(
                 "optimizer_in_backward steps in the one backward pass of a step, got micro_batch "

@@ -2,6 +2,8 @@
 
 import functools
 import itertools
+import math
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,16 +11,20 @@ import tomlkit
 from pydantic import Field, ValidationError, model_validator
 
 from harness import contradictions
-from harness.errors import BadInput, explain, unknown
-from harness.files import read_text, write_whole
+from harness.axes import AxisValue
+from harness.errors import BadInput, explain, shortened, unknown
+from harness.files import MIB, read_text, write_whole
 from harness.frozen import Frozen, Seeds
 from harness.recipe import LearningRateTry, Recipe, Training
 from harness.row_name import RowLabel, RowName
 from harness.spec import MultiTask, Profile, TrialSpec, Workload
 from harness.suite_method import SuiteMethod
 from harness.suite_question import Choice, Question
-from harness.toml_text import parse_toml
+from harness.toml_text import DEEPEST, is_deep, parse_toml
 
+MOST_BYTES = MIB  # of a suite file; a thousand rows with ten tries each have half of it
+MOST_TRIALS = 10_000
+HUGE = 10**12
 SHIPPED = Path(__file__).resolve().parent.parent / "suites"
 
 
@@ -48,17 +54,40 @@ class Suite(Frozen):
     methods: Annotated[tuple[SuiteMethod, ...], Field(strict=False, min_length=1)]
 
     @model_validator(mode="after")
+    def _can_be_run(self) -> "Suite":
+        """Refuse more trials than anybody runs, before they are made: that would take hours."""
+        rows, seeds = len(self.methods), len(self.seeds)
+        workloads = len(self.questions) * math.prod(map(len, self.vary.values()))
+        trials = workloads * rows * max(1, bool(self.profile) + bool(self.training) * seeds)
+        own = sum(len(row.to_try) for row in self.methods)
+        tries = sum(rows * len(question.to_try) or own for question in self.questions)
+        for count, what in ((trials, "trials"), (tries, "learning rates to try")):
+            if count > MOST_TRIALS:
+                raise ValueError(
+                    f"the suite asks for {_in_digits(count)} {what} ({rows:,} methods, {seeds:,} "
+                    f"seeds, {_in_digits(workloads)} workloads), expected {MOST_TRIALS:,} at most: "
+                    "make several suites of it"
+                )
+        if long := [question for question in self.questions if len(question.chosen) > rows]:
+            raise ValueError(
+                f"chosen names {len(long[0].chosen):,} rows, and there are {rows:,} methods: "
+                "expected each once"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _choices_have_rows(self) -> "Suite":
         rows = {row.name(self.workload) for row in self.methods}
         for question in self.questions:
-            strange = [key for key in question.chosen if self._meant(key) not in rows]
+            meant = self._keys(question)
+            strange = [key for name, key in meant.items() if name not in rows]
             if strange:
                 raise ValueError(f"chosen names {', '.join(strange)}, and there is no such row")
         return self
 
-    def _meant(self, label: str) -> RowName:
-        """Return the row that is meant by a label in ``chosen``."""
-        return _parsed(label).name(self.workload.axis_values())
+    def _keys(self, question: Question) -> dict[RowName, str]:
+        """Return the rows that are meant by the labels in ``chosen``, and these."""
+        return _rows_meant(tuple(question.chosen), tuple(self.workload.axis_values().items()))
 
     @model_validator(mode="after")
     def _every_row_gets_as_many_tries(self) -> "Suite":
@@ -133,9 +162,8 @@ class Suite(Frozen):
 
     def chosen_key(self, question: Question, row: SuiteMethod) -> str:
         """Return the key of ``chosen`` under which a row stands, or is to be put."""
-        name = row.name(self.workload)
-        there = (key for key in question.chosen if self._meant(key) == name)
-        return next(there, str(row.label(self.workload)))
+        key = self._keys(question).get(row.name(self.workload))
+        return str(row.label(self.workload)) if key is None else key
 
     def _profile_trial(self, row: SuiteMethod, workload: Workload) -> TrialSpec:
         return TrialSpec(
@@ -158,7 +186,19 @@ class Suite(Frozen):
         )
 
 
-_parsed = functools.lru_cache(maxsize=1024)(RowLabel.parse)
+def _in_digits(count: int) -> str:
+    return f"{count:,}" if count < HUGE else "more than a million million"
+
+
+@functools.lru_cache(maxsize=64)  # asked for every row and seed, and there may be thousands
+def _rows_meant(
+    labels: tuple[str, ...], axes: tuple[tuple[str, AxisValue], ...]
+) -> dict[RowName, str]:
+    """Return the rows that labels mean where axes go without saying, each with its first label."""
+    rows: dict[RowName, str] = {}
+    for label in labels:
+        rows.setdefault(RowLabel.parse(label).name(dict(axes)), label)
+    return rows
 
 
 def names() -> list[str]:
@@ -175,11 +215,12 @@ def find(name: str) -> Path:
     if name in names():
         return SHIPPED / f"{name}.toml"
     path = Path(name)
-    if path.suffix != ".toml" and not path.exists():
+    # Of os.path, since pathlib's raise where a name is too long or has a zero byte.
+    if path.suffix != ".toml" and not os.path.exists(path):  # noqa: PTH110
         raise unknown("suite", name, names())
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113
         raise BadInput(
-            f"no suite file {name!r}; give a name ({', '.join(names())}) or a .toml file"
+            f"no suite file {shortened(name)!r}; give a name ({', '.join(names())}) or a .toml file"
         )
     return path
 
@@ -197,7 +238,7 @@ def read(
     Raises:
         BadInput: the file is not TOML, or a key or value cannot be used.
     """
-    text = read_text(path)
+    text = read_text(path, MOST_BYTES)
     try:
         data = parse_toml(text)
     except ValueError as error:
@@ -207,6 +248,8 @@ def read(
         data |= _first_question(data, settings)
     for key, value in settings.items():
         _put(data, key, value)
+    if is_deep(data):
+        raise BadInput(f"--set: tables and lists are nested more than {DEEPEST} levels deep")
     try:
         suite = Suite.model_validate(data)
         trials = suite.trials()
@@ -239,7 +282,7 @@ def _put(data: dict[str, Any], dotted: str, value: object) -> None:
     for part in above:
         data = data.setdefault(part, {})
         if not isinstance(data, dict):
-            raise BadInput(f"--set {dotted}: {part!r} is not a table")
+            raise BadInput(f"--set {shortened(dotted)}: {shortened(part)!r} is not a table")
     data[last] = value
 
 
@@ -263,7 +306,7 @@ def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTr
     The file keeps its comments and its order. With one question a row keeps its own; with several
     each question keeps them under ``chosen``.
     """
-    document: Any = tomlkit.parse(read_text(path))
+    document: Any = tomlkit.parse(read_text(path, MOST_BYTES))
     for index, of_question in enumerate(tries):
         for row, table, tried in zip(suite.methods, document["methods"], of_question, strict=True):
             if "questions" in document:

@@ -1,6 +1,5 @@
 """One trial: its passes, what can happen to each, and the record they make together."""
 
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from harness.errors import BadInput
 from harness.estimate import estimate_pass
 from harness.method import Method, Unsupported
 from harness.numerics import decided, settings
+from harness.plain import plain_table, plain_text
 from harness.profiler import (
     allocated_pass,
     clock_pass,
@@ -122,10 +122,9 @@ def perform(
         reading = PASSES[pass_name](spec, load_and_keep, **more)
         device = open_device(spec.workload.device).describe()
         kind = torch.device(spec.workload.device).type
-        said = [method.environment(kind) for method in loaded[-1:]]
-        facts = (
-            json.loads(json.dumps(said[0])) if said else {}
-        )  # what no record can hold fails here
+        facts: dict[str, Any] = {}
+        for method in loaded[-1:]:
+            facts = plain_table(method.environment(kind), "what environment() returns")
         after = decided(spec.workload.device)
         own = {name: value for name, value in after.items() if value != before[name]}
         result = PassResult(reading=asdict(reading), device=device, method=facts, set_by_method=own)
@@ -140,28 +139,34 @@ def read_settings(device: str, load: Loader) -> dict[str, Any]:  # noqa: ARG001 
     return {"reading": {SETTINGS: settings(device)}}
 
 
-def failure(error: Exception) -> PassResult:
-    """Return the outcome that an error means."""
+def failure(error: BaseException) -> PassResult:
+    """Return the outcome that an error means, its text visible and not too long."""
+    said = plain_text(error)
     if isinstance(error, BadInput):
-        return PassResult(Status.CRASHED, str(error), bad_input=True)
+        return PassResult(Status.CRASHED, said, bad_input=True)
     if isinstance(error, Unsupported):
-        return PassResult(Status.UNSUPPORTED, str(error))
-    if (reason := why_not_compiled(error)) is not None:
-        return PassResult(Status.UNSUPPORTED, reason)
+        return PassResult(Status.UNSUPPORTED, said)
+    if isinstance(error, Exception) and (reason := why_not_compiled(error)) is not None:
+        return PassResult(Status.UNSUPPORTED, plain_text(reason))
     if isinstance(error, Diverged):
-        return PassResult(Status.DIVERGED, str(error))
-    if _is_out_of_memory(error):
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        return PassResult(Status.OUT_OF_MEMORY, said)
-    where = traceback.extract_tb(error.__traceback__)[-1]
-    place = f"{where.filename.rpartition('/')[2]}:{where.lineno}"
-    return PassResult(Status.CRASHED, f"{type(error).__name__}: {error} (at {place})")
+        return PassResult(Status.DIVERGED, said)
+    if _is_out_of_memory(error, said):
+        return PassResult(Status.OUT_OF_MEMORY, (said.splitlines() or [type(error).__name__])[0])
+    kind = plain_text(type(error).__name__)
+    return PassResult(Status.CRASHED, f"{kind}: {said}{_place(error)}")
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def _place(error: BaseException) -> str:
+    """Return where an error was raised, in brackets; empty where that is not known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames:
+        return ""
+    return f" (at {plain_text(frames[-1].filename.rpartition('/')[2])}:{frames[-1].lineno})"
+
+
+def _is_out_of_memory(error: BaseException, said: str) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    said = str(error)
     return isinstance(error, RuntimeError) and any(part in said for part in OUT_OF_MEMORY_MESSAGES)
 
 

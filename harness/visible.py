@@ -19,10 +19,10 @@ def visible(text: str) -> str:
     return ACTING.sub(lambda found: _code(ord(found[0])), text)
 
 
-def acting(text: str) -> str:
-    """Return the code of the first character that acts; empty where there is none."""
-    found = ACTING.search(text)
-    return _code(ord(found[0])) if found else ""
+def acting(text: str, also: str = "") -> str:
+    """Return the code of the first character that acts, or is one of ``also``; empty without."""
+    found = next((char for char in text if char in also or ACTING.match(char)), "")
+    return _code(ord(found)) if found else ""
 
 
 def _code(character: int) -> str:

@@ -75,9 +75,7 @@ def page_text(comparisons: list[Comparison], title: str) -> str:
     """Return the document as JSON that may stand inside a script element."""
     # What is no finite number becomes null.
     text = orjson.dumps(page_data(comparisons, title)).decode()
-    return visible_json(text).replace(
-        "<", "\\u003c"
-    )  # no name can end the element or begin another
+    return visible_json(text).replace("<", "\\u003c")  # no name ends the element
 
 
 def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:

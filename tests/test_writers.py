@@ -28,17 +28,23 @@ ONLY_READ = "an archive is read"
 # Where something else writes, and why nobody's file can be meant.
 REASONS = {
     ("harness/checkpoint.py", "save"): "torch.save into the new file that replace_whole gives",
+    ("harness/checkpoint.py", "ZipFile"): ONLY_READ,
     ("harness/conformance/steps.py", "save"): "torch.save into memory",
     ("harness/cli/measure.py", "TemporaryDirectory"): NEW_FOLDER,
     ("harness/launch/local.py", "mkdtemp"): NEW_FOLDER,
     ("harness/launch/log_file.py", "NamedTemporaryFile"): NEW_FILE,
-    ("harness/launch/log_file.py", "write_bytes"): "the log, which is made new in its place",
+    ("harness/launch/child.py", "open"): "the log, not through a link",
+    ("harness/launch/log_file.py", "open"): "the log, which is made new in its place",
+    ("harness/launch/run_folder.py", "mkdtemp"): NEW_FOLDER,
+    ("harness/launch/sweeper.py", "write_text"): "a control group of our own, in the kernel",
     ("harness/launch/unit.py", "TemporaryDirectory"): NEW_FOLDER,
     ("harness/meters/process.py", "write_text"): "the kernel's own /proc/self/clear_refs",
     ("harness/upkeep.py", "rename"): "a file gets another name in a folder of our own",
-    ("harness/workload/data/packs.py", "ZipFile"): ONLY_READ,
     ("harness/workload/weights.py", "TemporaryDirectory"): NEW_FOLDER,
-    ("harness/workload/weights.py", "ZipFile"): ONLY_READ,
+    **{
+        (f"harness/workload/{name}.py", "ZipFile"): ONLY_READ
+        for name in ("npz", "tensor_files", "weights")
+    },
     **{
         ("harness/workload/weights.py", name): "in that folder, and from it to the cache"
         for name in ("write_text", "save_file", "replace")

@@ -9,7 +9,7 @@ import click
 from harness.cli.authors import check, new_method
 from harness.cli.care import care
 from harness.cli.completion import completion
-from harness.cli.exits import BAD_INPUT, INTERRUPTED, leave_quickly, stop
+from harness.cli.exits import BAD_INPUT, INTERRUPTED, STOPPED, Interrupts, leave_quickly, stop
 from harness.cli.health import doctor
 from harness.cli.lists import list_
 from harness.cli.measure import estimate, fit, profile
@@ -18,7 +18,7 @@ from harness.cli.search import search
 from harness.cli.status import status
 from harness.cli.suites import run, tune
 from harness.cli.version import print_version
-from harness.errors import BadInput, unknown
+from harness.errors import BadInput, shortened, unknown
 from harness.variables import require_readable
 from harness.visible import visible
 
@@ -35,6 +35,19 @@ def _shown() -> Iterator[None]:
         raise click.ClickException(said) from error
 
 
+def _in_words(error: Exception) -> str:
+    """Return what a person can mend: their input, or a path that the system does not take.
+
+    Raises:
+        Exception: it is neither.
+    """
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot use {shortened(str(error.filename))}: {error.strerror or error}"
+    if isinstance(error, BadInput):
+        return str(error)
+    raise error
+
+
 class Program(click.Group):
     """Turns bad input and Ctrl-C into one line and an exit code."""
 
@@ -44,14 +57,17 @@ class Program(click.Group):
         Exit codes: 1 a trial did not complete, 2 bad input, 130 Ctrl-C.
         """
         leave_quickly()
-        try:
-            require_readable()
-            with _shown():
-                return super().invoke(ctx)
-        except BadInput as error:
-            stop(f"error: {error}", BAD_INPUT)
-        except KeyboardInterrupt:
-            stop("stopped: what was measured so far is stored; run again to go on", INTERRUPTED)
+        with Interrupts() as interrupts:
+            try:
+                require_readable()
+                with _shown():
+                    return super().invoke(ctx)
+            except KeyboardInterrupt:
+                stop(STOPPED, INTERRUPTED)
+            except Exception as error:  # noqa: BLE001 - raised again where it is no person's doing
+                if interrupts.pressed:
+                    stop(STOPPED, INTERRUPTED)
+                stop(f"error: {_in_words(error)}", BAD_INPUT)
 
     def make_context(self, *arguments: Any, **how: Any) -> click.Context:
         """Parse the command line; no character of it acts where it is found wrong."""
@@ -87,7 +103,7 @@ def main() -> None:
       bsrbench list methods --long
 
     Exit codes: 0 all went well, 1 a trial did not complete, a gate holds or a promise is broken,
-    2 bad input, 130 Ctrl-C.
+    2 bad input, 130 Ctrl-C (143 and 129: ended by SIGTERM and SIGHUP; what was measured is stored).
     """  # noqa: D301 - click's mark for text that is not wrapped
 
 

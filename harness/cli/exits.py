@@ -2,14 +2,18 @@
 
 import atexit
 import gc
+import os
 import signal
 import sys
+import threading
 from functools import cache
-from typing import NoReturn
+from types import FrameType, TracebackType
+from typing import Any, NoReturn, Self
 
 from harness.cli.say import say
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+STOPPED = "stopped: what was measured so far is stored; run again to go on"
 
 
 @cache
@@ -21,6 +25,43 @@ def leave_quickly() -> None:
     """
     atexit.register(gc.freeze)
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+class Interrupts:
+    """Lets the first Ctrl-C raise ``KeyboardInterrupt``, and the second end this process at once.
+
+    A command may be anywhere then, in the import of a library or in the end of the first: there a
+    second ``KeyboardInterrupt`` would end in a traceback. What runs for it is ended by its sweeper.
+    Where a shell has Ctrl-C ignored, behind ``&``, it is taken all the same, as a run takes it.
+
+    Attributes:
+        pressed: whether there was one. A library may have made another error of it.
+    """
+
+    def __init__(self) -> None:
+        self.pressed = False
+        self._before: Any = signal.SIG_DFL
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # Python asks for that
+            self._before = signal.signal(signal.SIGINT, self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, _: int, __: FrameType | None) -> None:
+        if self.pressed:
+            os.write(2, f"{STOPPED}\n".encode())
+            os._exit(INTERRUPTED)
+        self.pressed = True
+        raise KeyboardInterrupt
 
 
 def stop(message: str, code: int) -> NoReturn:

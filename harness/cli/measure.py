@@ -85,11 +85,13 @@ def profile(
     """  # noqa: D301 - click's mark for text that is not wrapped
     import tempfile
 
+    from harness.launch import server
+
     # Asked for by number, rounds are exactly that many.
     timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
     spec = _spec("profile", timing, **workload | {"options": nested(workload["options"])})
     wishes = Wishes(timeout=timeout, memory_limit=memory_limit, announces=False)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=server.server().folder) as folder:
         (record,) = run_trials(open_store(Path(folder)), [spec], wishes)
     if as_json:
         say(json.dumps(record.model_dump(mode="json"), indent=1))

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     help="Only these rows, by their labels, joined by commas: 'full' is the row without options, "
     "'full*' every row that begins so. A method that the suite lacks runs by its defaults.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), help="Train with seeds 0 to N-1.")
+@click.option("--seeds", type=click.IntRange(1, 10_000), help="Train with seeds 0 to N-1.")
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
 )

@@ -73,7 +73,7 @@ class Scout:
             self.tell(f"checking {spec.label()}")
             result = self.check(spec)
             if result.status != Status.COMPLETED:
-                self.tell("stopping")  # Ctrl-C in a terminal ends a server that still loads, too
+                self.tell("stopping")  # a second Ctrl-C ends the check, too
                 raise BadInput(result.reason)
             images[spec.workload.data_name()] = result.reading.get("detail", {}).get(IMAGES, {})
         return images

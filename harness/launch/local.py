@@ -1,58 +1,53 @@
 """Run each pass in a clean process of its own, forked from a server that has torch loaded."""
 
-import ctypes
-import json
-import math
 import multiprocessing
-import multiprocessing.forkserver
-import os
+import secrets
 import shutil
 import signal
 import tempfile
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection, wait
+from dataclasses import replace
+from functools import cached_property
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 from harness.errors import BadInput
+from harness.launch.answers import Refused, wait_for
+from harness.launch.child import Inside, present_settings, run
 from harness.launch.cores import choose
 from harness.launch.limits import Limits
-from harness.launch.log_file import log_file
-from harness.launch.server import PRELOADED, one_blas_thread
+from harness.launch.log_file import MOST_BYTES, is_too_long, last_lines, log_file
+from harness.launch.server import Server, server
+from harness.launch.sweeper import DEAD, PAUSE_SECONDS, state
 from harness.record import Status
 from harness.spec import TrialSpec
 from harness.step_cost import COSTS, StepCost, step_costs
 from harness.training import Loader, workers
-from harness.trial import CLOCK, SETTINGS, PassResult, check, perform, read_settings, timed
+from harness.trial import (
+    CLOCK,
+    ESTIMATE,
+    SETTINGS,
+    SPEED,
+    PassResult,
+    check,
+    perform,
+    read_settings,
+    timed,
+)
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
-LONGEST_WAIT = 24 * 3600.0  # seconds; the system's call takes at most 24 days at once
-PIPE_BYTES = 1 << 16
-OURS = "BSRBENCH_"
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+# For what is done before anything is measured; weights are fetched in a check, and a prediction
+# of the largest model takes seconds.
+BEFOREHAND_SECONDS = 600.0
+CLOSING_SECONDS = 5.0  # between the end of what a process says and its own
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 NONE = Limits()
-
-
-@dataclass(frozen=True)
-class Inside:
-    """What holds inside a pass's process.
-
-    Attributes:
-        settings: of its environment.
-        limits: what it may take.
-        cores: what it is bound to; every usable core where none is named.
-    """
-
-    settings: dict[str, str] = field(default_factory=dict)
-    limits: Limits = NONE
-    cores: tuple[int, ...] = ()
+MORE = " (a longer --timeout gives it more)"
+LOST = PassResult(Status.CRASHED, "the server that it was forked from was killed, twice in turn")
 
 
 class LocalLauncher:
@@ -66,15 +61,16 @@ class LocalLauncher:
     def __init__(self, load: Loader, limits: Limits = NONE) -> None:
         self._load = load
         self._limits = limits
-        self._running: set[BaseProcess] = set()
+        self._ended = False
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
-        self._compiled = Path(tempfile.mkdtemp(prefix="bsrbench-compiled-"))
-        weakref.finalize(self, shutil.rmtree, self._compiled, ignore_errors=True)
 
     def check(self, spec: TrialSpec) -> PassResult:
-        """Return whether the trial can be started at all; fetches weights, without a limit."""
-        return self._call(check, spec.model_dump_json())
+        """Return whether the trial can be started at all; fetches weights."""
+        beforehand = Inside(limits=self._beforehand())
+        result = self._call(check, spec.model_dump_json(), inside=beforehand)
+        if result.status == Status.TIMEOUT:
+            return replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
+        return result
 
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings that decide numbers in a pass's process.
@@ -85,7 +81,7 @@ class LocalLauncher:
         Raises:
             BadInput: the process that was asked died.
         """
-        result = self._call(read_settings, device)
+        result = self._call(read_settings, device, inside=Inside(limits=self._beforehand()))
         if result.status != Status.COMPLETED:
             raise BadInput(f"asking torch and timm for their settings failed: {result.reason}")
         found: dict[str, str] = result.reading[SETTINGS]
@@ -97,7 +93,9 @@ class LocalLauncher:
         Raises:
             BadInput: that process died.
         """
-        result = self._call(step_costs, [spec.model_dump_json() for spec in specs])
+        texts = [spec.model_dump_json() for spec in specs]
+        inside = Inside(limits=self._beforehand(len(specs)))
+        result = self._call(step_costs, texts, inside=inside)
         if result.status != Status.COMPLETED:
             raise BadInput(f"predicting {specs[0].label()} and others failed: {result.reason}")
         return [StepCost(**cost) for cost in result.reading[COSTS]]
@@ -119,20 +117,36 @@ class LocalLauncher:
             log: where what the process prints is kept; nowhere unless said.
             on_cores: the cores it is bound to; a clock pass gets its own unless said.
             **keeping: what the training pass is told about its checkpoint.
+
+        Raises:
+            BadInput: no process can be started here.
         """
-        # Compiled code is shared by the passes of a row and by nothing else: compiling is timed.
-        cache = str(self._compiled / spec.row_id())
-        settings = {COMPILED_CODE: cache} if spec.workload.compiled_step else {}
+        compiled = spec.workload.compiled_step
+        settings = {COMPILED_CODE: str(self._compiled / spec.row_id())} if compiled else {}
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
-        inside = Inside(settings, self._limits, tuple(on_cores))
+        limits = self._limits
+        if pass_name in (ESTIMATE, SPEED) and limits.timeout_seconds is None:
+            limits = replace(limits, timeout_seconds=BEFOREHAND_SECONDS)
+        inside = Inside(settings, limits, tuple(on_cores))
         text = spec.model_dump_json()
         return timed(lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log))
 
     def end(self) -> None:
         """Kill what runs, at once."""
-        for child in list(self._running):
-            child.kill()
+        self._ended = True
+        server().end_passes()
+
+    @cached_property
+    def _compiled(self) -> Path:
+        """Hold compiled code, shared by the passes of a row and no others: compiling is timed."""
+        folder = Path(tempfile.mkdtemp(prefix="compiled-", dir=server().folder))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def _beforehand(self, times: int = 1) -> Limits:
+        """Return the limit of what is done before anything is measured."""
+        return Limits(max(BEFOREHAND_SECONDS, self._limits.timeout_seconds or 0.0) * times)
 
     def _call(
         self,
@@ -141,152 +155,78 @@ class LocalLauncher:
         inside: Inside | None = None,
         log: Path | None = None,
     ) -> PassResult:
-        kills = _kernel_kills()
-        inside = inside or Inside()
-        with log_file(log) as said:
-            receiver, sender = self._context.Pipe(duplex=False)
+        """Run a function in a process of its own; once more if its server was killed meanwhile."""
+        for _ in range(2):
+            if self._ended:
+                break
+            with log_file(log, server().folder) as printed:
+                token = secrets.token_hex(8)
+                told = replace(inside or Inside(), log=str(printed), token=token)
+                told = replace(told, settings=present_settings() | told.settings)
+                result = self._once(function, arguments, told)
+            if result is not None:
+                return result
+        return replace(LOST, reason="it was ended with the run") if self._ended else LOST
+
+    def _once(
+        self, function: Callable[..., dict[str, Any]], arguments: tuple[Any, ...], inside: Inside
+    ) -> PassResult | None:
+        """Run a function in a process; nothing is returned where its server was killed."""
+        kills, serving = _kernel_kills(), server()
+        log, limits = Path(inside.log), inside.limits
+        receiver, sender = self._context.Pipe(duplex=False)
+        with receiver, sender:
             asked = time.monotonic()
             child = self._context.Process(
-                target=_child,
-                args=(sender, str(said), _settings(), inside, function, (*arguments, self._load)),
+                target=run,
+                args=(sender, inside, function, (*arguments, self._load)),
                 daemon=not workers(),  # a daemon may have no children of its own
             )
-            with one_blas_thread():  # for the server, should the first child start it
-                child.start()
-            self._running.add(child)
-            sender.close()
+            serving.begin(child)
             try:
-                result = _wait(child, receiver, asked, inside.limits.timeout_seconds)
-                return inside.limits.explained(result or _death(child, kills, said))
+                sender.close()
+                if self._ended:  # since it was looked at above
+                    return None
+                result = wait_for(
+                    child,
+                    receiver,
+                    asked,
+                    limits.timeout_seconds,
+                    inside.token,
+                    lambda: _require_bounded(log),
+                )
+                result = result or _death(child, kills, log, serving)
             finally:
-                self._running.discard(child)
-                child.kill()
-                child.join()
-                _kill_what_it_started(child)
-                receiver.close()
+                serving.finish(child)
+        return None if result is None else limits.explained(result)
 
 
-def _wait(
-    child: BaseProcess, receiver: Connection, asked: float, timeout: float | None
-) -> PassResult | None:
-    """Return what a child answers; nothing where it dies before.
+def _require_bounded(log: Path) -> None:
+    if is_too_long(log):
+        raise Refused(f"it printed more than {MOST_BYTES >> 30} GiB")
 
-    Its time begins when it does: a server that still loads torch takes none of it.
-    """
-    answers = _Answers(child, receiver)
-    try:
-        began = float(answers.next(math.inf))
-        result = PassResult(**json.loads(answers.next(began + (timeout or math.inf))))
-        return replace(result, start_seconds=began - asked)
-    except TimeoutError:
-        return PassResult(Status.TIMEOUT, f"not done after {timeout:g} s")
-    except EOFError:
+
+def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassResult | None:
+    """Return the outcome of a child that ends without an answer; nothing if its server did, too."""
+    ends = time.monotonic() + CLOSING_SECONDS
+    while not (gone := _is_gone(child)) and time.monotonic() < ends:
+        child.join(PAUSE_SECONDS)
+    lines = last_lines(log, LAST_LINES)
+    words = f"; it said last: {' | '.join(lines)}" if lines else ""
+    if not gone:
+        reason = f"it closed the pipe that its answer goes through, and was ended{words}"
+        return PassResult(Status.CRASHED, reason)
+    serving.collect(child)
+    if serving.lost(child):
         return None
-
-
-class _Answers:
-    """What a child sends, a line at a time, as long as it lives.
-
-    Whoever else holds its end of the pipe, a process that it started say, can neither keep a dead
-    child alive nor make anybody wait beyond the time.
-    """
-
-    def __init__(self, child: BaseProcess, receiver: Connection) -> None:
-        self._child, self._receiver = child, receiver
-        self._read = b""
-
-    def next(self, ends: float) -> bytes:
-        """Return the next line.
-
-        Args:
-            ends: until when to wait, by the monotonic clock.
-
-        Raises:
-            TimeoutError: it did not come in time.
-            EOFError: the child is dead, and had not sent all of it.
-        """
-        while b"\n" not in self._read:
-            left = max(0.0, ends - time.monotonic())
-            ready = wait([self._receiver, self._child.sentinel], min(left, LONGEST_WAIT))
-            if not ready:
-                if left <= LONGEST_WAIT:
-                    raise TimeoutError
-                continue
-            if self._receiver not in ready:
-                raise EOFError
-            read = os.read(self._receiver.fileno(), PIPE_BYTES)
-            if not read:
-                raise EOFError
-            self._read += read
-        line, self._read = self._read.split(b"\n", 1)
-        return line
-
-
-def _send(sender: Connection, line: str) -> None:
-    left = memoryview(f"{line}\n".encode())
-    while left:
-        left = left[os.write(sender.fileno(), left) :]
-
-
-def _kill_what_it_started(child: BaseProcess) -> None:
-    """Kill a dead child's process group; nothing may run beside the next pass."""
-    if child.pid is not None:
-        with suppress(ProcessLookupError, PermissionError):  # there are none, as a rule
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def _settings() -> dict[str, str]:
-    """Return our settings as they are now: the server has those of when it started."""
-    return {name: value for name, value in os.environ.items() if name.startswith(OURS)}
-
-
-def _child(
-    sender: Connection,
-    log: str,
-    settings: dict[str, str],
-    inside: Inside,
-    function: Callable[..., dict[str, Any]],
-    arguments: Any,
-) -> None:
-    """Run in the child: what is printed goes to the log, the answer goes through the pipe."""
-    _die_with_the_server()
-    os.setsid()  # so that what it starts can be found when it is dead
-    os.environ.update(settings | inside.settings)
-    if inside.cores:
-        os.sched_setaffinity(0, inside.cores)
-    inside.limits.impose()
-    _send(sender, str(time.monotonic()))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
-    with Path(log).open("a", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    _send(sender, json.dumps(function(*arguments)))
-
-
-def _die_with_the_server() -> None:
-    """Be killed when the fork server ends, which it does when the parent does, however that dies.
-
-    Else a trial that nobody waits for would go on beside the next run's. The server ends when
-    nobody holds the pipe any more that it was given; multiprocessing hands every child one end.
-    """
-    server: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - there is no public way
-    os.close(server._forkserver_alive_fd)  # noqa: SLF001 - see above
-    server._forkserver_alive_fd = None  # noqa: SLF001 - see above
-    with suppress(OSError, AttributeError):  # Linux has it
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-
-
-def _death(child: BaseProcess, kills: int, log: Path) -> PassResult:
-    """Return the outcome of a child that ends without an answer."""
-    child.join()
-    exit_code = child.exitcode
-    said: list[str] = []
-    with suppress(OSError):  # the folder is gone
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:]
-    if exit_code == -signal.SIGKILL and _kernel_kills() > kills:
+    if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
         return PassResult(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
-    words = f"; it said last: {' | '.join(said)}" if said else ""
-    return PassResult(Status.CRASHED, f"the process ended with exit code {exit_code}{words}")
+    return PassResult(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
+
+
+def _is_gone(child: BaseProcess) -> bool:
+    """Return whether a process has ended, though its server may not say so."""
+    return child.exitcode is not None or state(child.pid or 0) in ("", *DEAD)
 
 
 def _kernel_kills() -> int:

@@ -13,6 +13,7 @@ from harness.launch.beforehand import Beforehand, Scout
 from harness.launch.conduct import Conduct, Launcher
 from harness.launch.cores import choose
 from harness.launch.group_times import STAGED, GroupTimes, all_staged
+from harness.launch.log_file import last_lines
 from harness.launch.outline import outline, outlook, timed_again
 from harness.launch.plan import Group, Plan, Planned
 from harness.launch.present import Present
@@ -279,10 +280,8 @@ class OneRun:
     def _say_log(self, trial: Planned, last_pass: str) -> None:
         """Show the end of what a failed pass has printed."""
         path = self._store.log(trial.key, last_pass)
-        try:
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        except OSError:  # it printed nothing, or no log could be kept
-            return
-        for line in lines[-LAST_LINES:]:
+        lines = last_lines(path, LAST_LINES)
+        for line in lines:
             self._watcher.say(f"  | {line}")
-        self._watcher.say(f"  log: {path}")
+        if lines:
+            self._watcher.say(f"  log: {path}")

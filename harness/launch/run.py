@@ -100,7 +100,7 @@ class Runner:
         try:
             return self.launcher.settings(device)
         except BadInput:
-            if self.conduct.stopping():  # Ctrl-C in a terminal ends a server that still loads, too
+            if self.conduct.stopping():  # a second Ctrl-C ends what was asked
                 raise KeyboardInterrupt from None
             raise
 

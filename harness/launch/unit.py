@@ -19,6 +19,7 @@ from harness.launch.plan import Planned, by_question, is_timed
 from harness.launch.present import NOT_SET
 from harness.launch.progress import Quiet
 from harness.launch.run import Runner
+from harness.launch.server import server
 from harness.record import TrialRecord
 from harness.record_key import COMPUTING, READING_IMAGES
 from harness.spec import TrialSpec
@@ -156,7 +157,7 @@ def run_unit(
         return {"refused": f"cannot run it: {error}"}
     if other:
         return {"refused": other}
-    with tempfile.TemporaryDirectory(prefix="bsrbench-unit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="unit-", dir=server().folder) as folder:
         store = Store(Path(folder))
         store.open_for_writing()
         for record in unit.beside.records:

@@ -4,8 +4,8 @@ import os
 
 import methods
 from harness.errors import BadInput
+from harness.launch.child import OURS
 from harness.launch.conduct import Launcher
-from harness.launch.local import OURS
 from harness.method import Unsupported
 from harness.reading import Reading
 from harness.record import Status

@@ -1,8 +1,7 @@
 """Pretrained weights: packaged ones, and files of one's own."""
 
 import hashlib
-import pickle
-import re
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,24 +11,27 @@ from math import isqrt
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import BadInput, unknown
-from harness.files import cache_folder, sha256_of
+from harness.errors import BadInput, shortened, unknown
+from harness.files import MIB, cache_folder, sha256_of
 from harness.spec import Workload
-from harness.workload.data.root import data_root, how_to_choose
+from harness.workload import npz
+from harness.workload.data.root import below_root, how_to_choose
 from harness.workload.onnx_weights import dinov2_from_onnx
 from harness.workload.packages import FILE, PACKAGED, Package, origin
+from harness.workload.tensor_files import read_tensors
 
 DRAWN_OR_FETCHED = ("random", "timm")
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
-WRAPPERS = ("model", "state_dict")  # under which checkpoints keep their tensors
 LISTED = 5
+# A checkpoint may hold a model, an average of it, an optimizer's two states of each, all in fp64.
+MODELS_IN_FILE, FP32_BYTES = 12, 4
+BESIDE = 256 * MIB  # a head of 21,843 classes, say
+SEQUENCE = 3  # dimensions of positions: [1, tokens, dim]
 GATES = ".mlp.gates."  # in the names of parameters
 POSITIONS = "resized bicubically without antialiasing"
 POSITIONS_OF_TIMM = "resized by timm: bicubically with antialiasing"
@@ -59,11 +61,11 @@ def fetch(name: str) -> Path | None:
 
 
 def _own_file(name: str) -> Path:
-    file = data_root() / name.removeprefix(FILE)
+    file = below_root(name.removeprefix(FILE))
     if file.suffix not in SUFFIXES:
-        raise BadInput(f"weights {name!r} must be a file of {', '.join(SUFFIXES)}")
-    if not file.is_file():
-        raise BadInput(f"no weights file {file.name!r}; {how_to_choose()}")
+        raise BadInput(f"weights {shortened(name)!r} must be a file of {', '.join(SUFFIXES)}")
+    if not os.path.isfile(file):  # noqa: PTH113 - pathlib's raises where a name is too long
+        raise BadInput(f"no weights file {shortened(file.name)!r}; {how_to_choose()}")
     return file
 
 
@@ -105,19 +107,64 @@ def load_into(model: nn.Module, name: str) -> None:
     file = fetch(name)
     if file is None:
         return
+    _require_size(file, _most_bytes(model))
     if file.suffix == ".npz":
         _load_jax(model, file)
-        return
-    state = _read(file)
+    else:
+        _load_tensors(model, name, read_tensors(file))
+    _require_finite(model, name)
+
+
+def _most_bytes(model: nn.Module) -> int:
+    """Return how many bytes a file of a model's weights may have, an optimizer's state included."""
+    return MODELS_IN_FILE * sum(p.numel() * FP32_BYTES for p in model.parameters()) + BESIDE
+
+
+def _require_size(file: Path, most: int) -> None:
+    """Check that a file is no larger than weights of a model are, before any of it is read.
+
+    Raises:
+        BadInput: it is.
+    """
+    if (size := file.stat().st_size) > most:
+        raise BadInput(
+            f"{file.name} has {size / npz.GIB:.1f} GiB, and a file of this model's weights at most "
+            f"{most / npz.GIB:.1f}, its optimizer's state included: save the model's state alone"
+        )
+
+
+def _require_finite(model: nn.Module, name: str) -> None:
+    """Check that every weight is a number: of others a model learns and predicts nothing.
+
+    Raises:
+        BadInput: a parameter has infinite numbers or none.
+    """
+    wrong = [key for key, value in model.named_parameters() if not bool(value.isfinite().all())]
+    if wrong:
+        raise BadInput(
+            f"weights {name!r} are not finite: infinite numbers, or none (NaN), in {len(wrong)} "
+            f"tensors ({_some(wrong)})"
+        )
+
+
+def _load_tensors(model: nn.Module, name: str, state: dict[str, Tensor]) -> None:
+    """Put tensors into their places.
+
+    Raises:
+        BadInput: they are of another model.
+    """
     target = model.state_dict()
     head = tuple(f"{part}." for part in _head_names(model))
     for key in [key for key in state if key.startswith(head)]:
         if key not in target or target[key].shape != state[key].shape:
             del state[key]
-    if "pos_embed" in state and "pos_embed" in target:
-        state["pos_embed"] = _resize_positions(state["pos_embed"], target["pos_embed"])
-    _require_fits(name, state, target, head)
-    model.load_state_dict(state, strict=False)
+    try:
+        if "pos_embed" in state and "pos_embed" in target:
+            state["pos_embed"] = _resize_positions(state["pos_embed"], target["pos_embed"])
+        _require_fits(name, state, target, head)
+        model.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # a type of numbers that torch does not convert
+        raise BadInput(f"weights {name!r}: {shortened(str(error))}") from error
 
 
 def _head_names(model: nn.Module) -> list[str]:
@@ -136,11 +183,21 @@ def _require_fits(
     missing = [key for key in target if key not in state and not key.startswith(head)]
     strange = [key for key in state if key not in target]
     other = [
-        f"{key} {list(value.shape)} instead of {list(target[key].shape)}"
+        f"{shortened(key)} {list(value.shape)} instead of {list(target[key].shape)}"
         for key, value in state.items()
         if key in target and target[key].shape != value.shape
     ]
-    found = {"missing": missing, "not of this model": strange, "of another shape": other}
+    kind = [
+        f"{key} {value.dtype}"
+        for key, value in state.items()
+        if key in target and target[key].is_floating_point() != value.is_floating_point()
+    ]
+    found = {
+        "missing": missing,
+        "not of this model": strange,
+        "of another shape": other,
+        "of another type": kind,
+    }
     said = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in found.items() if keys]
     if said:
         made_for = f" (made for {PACKAGED[name].model})" if name in PACKAGED else ""
@@ -148,32 +205,7 @@ def _require_fits(
 
 
 def _some(keys: list[str]) -> str:
-    return ", ".join(keys[:LISTED]) + (", ..." if len(keys) > LISTED else "")
-
-
-def _read(file: Path) -> dict[str, Tensor]:
-    """Return the tensors of a safetensors file or of a checkpoint that holds nothing else."""
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own words go on to say how the file could be run all the same.
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        what = f": it names {named[1]}" if named else ""
-        raise BadInput(
-            f"{file.name} is refused: it is damaged, or a pickle of more than tensors{what}; save "
-            "the state dict alone"
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError) as error:
-        said = (str(error) or type(error).__name__).partition(". ")[0]
-        raise BadInput(f"{file.name}: not weights that can be read ({said})") from error
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
-        raise BadInput(f"{file.name}: expected tensors by name, at the top or below {WRAPPERS}")
-    return {key.removeprefix("module."): value for key, value in content.items()}
+    return ", ".join(map(shortened, keys[:LISTED])) + (", ..." if len(keys) > LISTED else "")
 
 
 def _load_jax(model: nn.Module, file: Path) -> None:
@@ -182,18 +214,28 @@ def _load_jax(model: nn.Module, file: Path) -> None:
     if load is None:
         raise BadInput(f"{file.name}: timm reads .npz weights only into its VisionTransformer")
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            list(arrays)  # a damaged file is found out here, not in timm, which would leave it open
+        npz.require_bytes(
+            file, _most_bytes(model), "that is more than this model's weights", npz.REAL_NUMBERS
+        )
+        npz.arrays(file, ())  # a damaged file is found out here, not in timm, which leaves it open
         load(str(file))
+    except BadInput:
+        raise
     except KeyError as error:
-        raise BadInput(f"{file.name} lacks {error}: not weights of this model") from error
-    except (OSError, ValueError, RuntimeError, AssertionError, zipfile.BadZipFile) as error:
-        # Among them: an array of Python objects, which only a pickle could make again.
-        raise BadInput(f"{file.name}: not weights of this model ({error})") from error
+        said = shortened(str(error))
+        raise BadInput(f"{file.name} lacks {said}: not weights of this model") from error
+    except Exception as error:
+        # numpy and timm raise whatever a damaged file leads them to; among it is an array of
+        # Python objects, which only a pickle could make again.
+        raise BadInput(f"{file.name}: not weights of this model ({npz.reason(error)})") from error
 
 
 def _resize_positions(positions: Tensor, wanted: Tensor) -> Tensor:
     """Resize [1, 1 + n * n, dim], class token first; what is no such square stays as it is."""
+    if positions.dim() != wanted.dim() or wanted.dim() != SEQUENCE or 0 in positions.shape:
+        return positions
+    if positions.shape[::2] != wanted.shape[::2]:
+        return positions
     own, grid = positions[:, :1], positions[:, 1:]
     before, after = (isqrt(size.shape[1] - 1) for size in (positions, wanted))
     squares = before**2 == grid.shape[1] and after**2 == wanted.shape[1] - 1

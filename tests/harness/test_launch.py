@@ -17,7 +17,7 @@ import pytest
 import methods
 from harness import assembly
 from harness.errors import BadInput
-from harness.launch import local
+from harness.launch import answers, child, local
 from harness.launch.inline import InlineLauncher
 from harness.launch.limits import Limits
 from harness.launch.local import LocalLauncher
@@ -139,15 +139,15 @@ def answering(launcher):
     lives, stays_open = os.pipe()
     receiver, sender = launcher._context.Pipe(duplex=False)
     with receiver, sender:
-        yield SimpleNamespace(sentinel=lives), receiver, lambda line: local._send(sender, line)
+        yield SimpleNamespace(sentinel=lives), receiver, lambda line: child.send(sender, line)
     os.close(lives)
     os.close(stays_open)
 
 
 def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
     """An hour in which the server still loads torch takes none of a pass's ten minutes."""
-    child, receiver, send = answering
-    really, waits = local.wait, []
+    process, receiver, send = answering
+    really, waits = answers.wait, []
 
     def answer_the_second_time(ready, left):
         waits.append(left)
@@ -155,10 +155,10 @@ def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
             send(json.dumps(asdict(PassResult())))
         return really(ready, left)
 
-    monkeypatch.setattr(local, "wait", answer_the_second_time)
+    monkeypatch.setattr(answers, "wait", answer_the_second_time)
     began = time.monotonic()
     send(str(began))
-    result = local._wait(child, receiver, began - 3600, 600.0)
+    result = answers.wait_for(process, receiver, began - 3600, 600.0)
 
     assert result.status == Status.COMPLETED
     assert result.start_seconds == pytest.approx(3600)
@@ -166,9 +166,9 @@ def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
 
 def test_the_time_of_a_pass_ends_when_it_is_spent(answering):
     """It began an hour ago, and has ten minutes."""
-    child, receiver, send = answering
+    process, receiver, send = answering
     send(str(time.monotonic() - 3600))
-    result = local._wait(child, receiver, time.monotonic() - 3600, 600.0)
+    result = answers.wait_for(process, receiver, time.monotonic() - 3600, 600.0)
 
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 600 s")
 
@@ -240,17 +240,21 @@ def test_passes_leave_no_handle_open(launcher, make_spec):
 
 
 RUN_OF_ONE = """
-import signal, sys
+import os, signal, subprocess, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 import methods
-from harness.launch.local import Inside, LocalLauncher
+from harness.launch import server
+server.sweeper.make_group = lambda _: ""
+nothing = lambda _: (subprocess.Popen(["true"]), os.open(os.devnull, os.O_RDONLY))
+server.Server._start_sweeper = nothing  # the kernel's own word is asked here
+from harness.launch.local import LocalLauncher
 from harness.spec import TrialSpec
 LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.argv[1]))
 """
 
 
 @pytest.fixture
-def start_hanging(broken, make_spec, tmp_path):
+def start_hanging(broken, make_spec, tmp_path, tmp_path_factory):
     """Return a starter of runs whose trial hangs; what a test leaves of them is killed."""
     started = []
 
@@ -258,7 +262,8 @@ def start_hanging(broken, make_spec, tmp_path):
         place = tmp_path / name
         spec = make_spec(broken, options={"how": "hang", "counter": str(place)})
         command = [sys.executable, "-c", RUN_OF_ONE, spec.model_dump_json()]
-        started.append((subprocess.Popen(command, cwd=ROOT), place))
+        told = os.environ | {"TMPDIR": str(tmp_path_factory.mktemp("t"))}
+        started.append((subprocess.Popen(command, cwd=ROOT, env=told), place))
         return started[-1]
 
     yield start

@@ -5,9 +5,10 @@ import os
 import pytest
 
 import methods
-from harness.launch import cores, local
+from harness.launch import answers, cores
+from harness.launch.child import Inside
 from harness.launch.limits import Limits
-from harness.launch.local import Inside, LocalLauncher
+from harness.launch.local import LocalLauncher
 from harness.record import Status
 from harness.trial import PassResult
 
@@ -55,8 +56,8 @@ def test_a_pass_beyond_its_memory_is_out_of_memory_by_its_own_limit(how, greedy,
 
 def test_a_pass_may_take_longer_than_the_system_waits_at_once(make_spec, monkeypatch):
     """The system's call takes at most 24 days; a pass of a second outlasts many short ones."""
-    assert local.LONGEST_WAIT * 1000 < 2**31  # milliseconds, in a C integer
-    monkeypatch.setattr(local, "LONGEST_WAIT", 0.01)
+    assert answers.LONGEST_WAIT * 1000 < 2**31  # milliseconds, in a C integer
+    monkeypatch.setattr(answers, "LONGEST_WAIT", 0.01)
     launcher = LocalLauncher(methods.load, Limits(timeout_seconds=1e10))
 
     assert launcher.perform("flops", make_spec()).status == Status.COMPLETED

@@ -59,7 +59,7 @@ def test_what_no_record_can_hold_is_an_outcome(make_spec):
     result = launcher.perform("estimate", make_spec("saying"))
 
     assert result.status == Status.CRASHED
-    assert "not JSON serializable" in result.reason
+    assert "holds something without a form in JSON (object)" in result.reason
 
 
 @pytest.fixture

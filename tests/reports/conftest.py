@@ -36,10 +36,23 @@ MODULES = {
 SIDECAR = {"counted": {"timeline": TIMELINE, "modules_at_peak": MODULES}}
 PARTS = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
 CURVE = {"curve_steps": [10, 20], "curve_seconds": [1.0, 2.0]}
+CURVE_LISTS = ("curve_steps", "curve_seconds", "curve_accuracies")
 TRIES = (
     LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),
     LearningRateTry(learning_rate=1e-2, validation_accuracy=0.4),
 )
+
+
+def whole_curve(values):
+    """Return values in which each reading of a curve has its step, seconds and accuracy."""
+    given = [values[name] for name in CURVE_LISTS if name in values]
+    if not given:
+        return values
+    steps = list(range(1, len(given[0]) + 1))
+    return (
+        dict(zip(CURVE_LISTS, (steps, list(map(float, steps)), [0.5] * len(steps)), strict=True))
+        | values
+    )
 
 
 @pytest.fixture
@@ -51,7 +64,7 @@ def make():
         environment = values.pop("environment", {})
         steps = values.pop("steps", 40)
         rate = values.pop("learning_rate", 1e-3)
-        trains = "accuracy_top1" in values
+        values, trains = whole_curve(values), "accuracy_top1" in values
         settings = {"model": "test_vit", "image_size": 64, "batch": 4, "classes": 5}
         spec = TrialSpec(
             method=method,
@@ -88,6 +101,7 @@ def make_trial(make_spec):
         group, machine = given.pop("group", "g"), given.pop("machine", "m")
         options, workload = given.pop("options", {}), given.pop("workload", {})
         values = {name: value for name, value in given.items() if value is not None}
+        values = whole_curve(values)
         trains = "accuracy_top1" in values
         tries = (LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),)
         spec = make_spec(

@@ -266,7 +266,13 @@ def test_accuracy_over_time_is_a_table(make_record):
         "head": ([5.0, 10.0, 21.0], [0.4, 0.5, 0.6]),
     }
     records = [
-        make_record(method, accuracy_top1=0.5, curve_seconds=seconds, curve_accuracies=accuracies)
+        make_record(
+            method,
+            accuracy_top1=0.5,
+            curve_steps=[1, 2, 3],
+            curve_seconds=seconds,
+            curve_accuracies=accuracies,
+        )
         for method, (seconds, accuracies) in curves.items()
     ]
     (comparison,) = compare(records, lambda _: {})

@@ -177,7 +177,10 @@ def test_of_too_many_rows_only_the_table_goes_in_and_no_sidecar_is_read(make_tri
 
 
 def test_what_is_no_finite_number_is_not_there_and_says_why(make_trial):
-    record = make_trial("bsr", final_loss=math.nan, peak_counted_bytes=MIB)
+    record = make_trial("bsr", final_loss=0.5, peak_counted_bytes=MIB)
+    record = record.model_copy(
+        update={"measurements": record.measurements | {"final_loss": math.nan}}
+    )
     data = data_of([record])
     place = rows_of(data)["bsr"]["missing"]["final_loss"]
 

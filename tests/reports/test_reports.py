@@ -201,7 +201,7 @@ def test_csv_holds_unrounded_values_and_ratios(records, tmp_path):
     assert lines["full"]["seeds"] == "2"
 
 
-STRANGE = "<script>alert(1)</script>|&%\\*_`\n名前"
+STRANGE = "<script>alert(1)</script>|&%\\*_` 名前"
 
 
 def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
@@ -440,17 +440,15 @@ def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
 
 
 def test_no_cell_of_the_csv_is_a_formula_or_breaks_a_line(make_trial, tmp_path):
-    names = ["=1+1", "@a", "a\rb", "a\nb", "plain"]
-    csv_report.write(
-        compare([make_trial(name, final_loss=0.5) for name in names], dict), tmp_path / "c"
-    )
+    rows = [make_trial(name, final_loss=0.5) for name in ("=1+1", "@a", "plain")]
+    rows.append(make_trial("bad", status="crashed", reason="one\rtwo\nthree\x1b"))
+    csv_report.write(compare(rows, dict), tmp_path / "c")
     with (tmp_path / "c").open(newline="") as file:
-        found = [(line["method"], line["row"]) for line in csv.DictReader(file)]
+        found = [(line["method"], line["row"], line["outcome"]) for line in csv.DictReader(file)]
 
     assert found == [
-        ("'=1+1", "'=1+1"),
-        ("'@a", "'@a"),
-        ("a\\x0db", '"a\\rb"'),
-        ("a\nb", '"a\\nb"'),
-        ("plain", "plain"),
+        ("'=1+1", "'=1+1", "completed"),
+        ("'@a", "'@a", "completed"),
+        ("plain", "plain", "completed"),
+        ("bad", "bad", "seed 0: crashed (one\\x0dtwo\nthree\\x1b)"),
     ]

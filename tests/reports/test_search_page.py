@@ -22,10 +22,11 @@ def training(make, method, seed, accuracy):
     settings = Training(steps=4, learning_rate=1e-3, evaluate="validation")
     values = {} if accuracy is None else {"validation_accuracy_top1": accuracy}
     status = Status.DIVERGED if accuracy is None else Status.COMPLETED
+    spec = record.spec.model_copy(update={"training": settings})
     return record.model_copy(
         update={
-            "key": f"{method}-{seed}",
-            "spec": record.spec.model_copy(update={"training": settings}),
+            "key": f"{method}-{spec.trial_id()}-s-m",
+            "spec": spec,
             "outcome": Outcome(status=status, reason="why" if accuracy is None else ""),
             "measurements": values,
             "missing": record.missing | {"accuracy_top1": "no", "validation_accuracy_top1": "no"},
@@ -45,9 +46,12 @@ def search(make, tmp_path):
             seconds = [1.0 / place, 1.01 / place, 0.99 / place]
             profile = make(method, peak_counted_bytes=100 // place, step_seconds=seconds)
             store.save(profile, {})
-            for seed, accuracy in zip(SEEDS, accuracies, strict=True):
-                read = None if (method, seed) == lost else accuracy
-                store.save(training(make, method, seed, read), {})
+            trained = [
+                training(make, method, seed, None if (method, seed) == lost else accuracy)
+                for seed, accuracy in zip(SEEDS, accuracies, strict=True)
+            ]
+            for record in trained:
+                store.save(record, {})
             rows.append(
                 FoundRow(
                     setting=0,
@@ -57,7 +61,7 @@ def search(make, tmp_path):
                     micro_batch=None,
                     predicted_bytes=1,
                     profile=profile.key,
-                    trainings=tuple(f"{method}-{seed}" for seed in SEEDS),
+                    trainings=tuple(record.key for record in trained),
                 )
             )
         return Found(

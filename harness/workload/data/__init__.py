@@ -6,7 +6,7 @@ A name is one of the small ones that need nothing (``digits``, ``noise``), one o
 
 from harness.errors import BadInput, unknown
 from harness.workload.data import folders, packs, published, small
-from harness.workload.data.root import data_root
+from harness.workload.data.root import below_root, data_root
 from harness.workload.data.splits import ImageData, Split
 
 __all__ = ["ImageData", "Split", "check_name", "classes", "data_root", "fetch", "load", "names"]
@@ -23,12 +23,13 @@ def check_name(name: str) -> None:
     """Check that a data set's name has one of the known forms.
 
     Raises:
-        BadInput: it has not.
+        BadInput: it has not, or leads out of the data root.
     """
     if name in {*small.NAMES, *published.DATA_SETS}:
         return
     if not (name.startswith((PACK, FOLDER)) and name.partition(":")[2]):
         raise unknown("data set", name, names())
+    below_root(name.partition(":")[2])
 
 
 def classes(name: str, asked: int | None) -> int:
@@ -45,9 +46,9 @@ def classes(name: str, asked: int | None) -> int:
     elif name in published.DATA_SETS:
         there = published.DATA_SETS[name].classes
     elif name.startswith(PACK):
-        there = len(packs.class_names(data_root() / name.removeprefix(PACK)))
+        there = len(packs.class_names(below_root(name.removeprefix(PACK))))
     else:
-        there = len(folders.class_names(data_root() / name.removeprefix(FOLDER)))
+        there = len(folders.class_names(below_root(name.removeprefix(FOLDER))))
     if asked not in {None, there}:
         raise BadInput(f"{name!r} has {there} classes, not {asked}")
     return there
@@ -78,5 +79,5 @@ def load(name: str, classes: int | None, seed: int) -> ImageData:
     if name in published.DATA_SETS:
         return published.load(name, data_root())
     if name.startswith(PACK):
-        return packs.load(data_root() / name.removeprefix(PACK))
-    return folders.load(data_root() / name.removeprefix(FOLDER))
+        return packs.load(below_root(name.removeprefix(PACK)))
+    return folders.load(below_root(name.removeprefix(FOLDER)))

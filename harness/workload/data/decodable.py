@@ -6,19 +6,22 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import PIL
 
 from harness.errors import BadInput
-from harness.files import cache_folder, write_whole
+from harness.files import MIB, cache_folder, read_json, write_whole
 from harness.workload.data.pixels import Treatment, UnknownPixels, read
 
 NAMED = 5  # files named in a message
 DECODERS = 4
+MOST_KEPT = 256 * MIB  # of what is kept: a few million images
 # Of what is kept in the cache; a change of how pixels are read asks for another.
-RULES = 2
+RULES = 3
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def decodable(folder: Path, files: Collection[Path]) -> Decodable:
     """
     ordered = sorted(files)
     names = {file: str(file.relative_to(folder)) for file in ordered}
-    if missing := [name for file, name in names.items() if not file.is_file()]:
+    if missing := [name for file, name in names.items() if not file.exists()]:
         raise BadInput(
             f"{folder.name}/ lacks {len(missing)} of {len(ordered)} images: {some(missing)}"
         )
@@ -110,22 +113,41 @@ def _looked_at(names: dict[Path, str]) -> list[_Found]:
         for status, name in ((file.stat(), name) for file, name in names.items())
     ]
     kept = cache_folder() / f"images-{_hash_of([f'{RULES} {PIL.__version__}', *stamps])[:16]}.json"
-    try:
-        found = [_Found(**one) for one in json.loads(kept.read_text(encoding="utf-8"))]
-        if len(found) == len(names):
-            return found
-    except (OSError, ValueError, TypeError):
-        pass  # nothing is kept, or the file was damaged: they are decoded again
-    with ThreadPoolExecutor(DECODERS) as pool:
-        found = list(pool.map(_look_at, names))
+    found = _kept(kept)
+    if len(found) == len(names):
+        return found
+    with ThreadPoolExecutor(DECODERS) as pool:  # large images one after the other, for memory
+        found = list(pool.map(partial(_look_at, turn=Lock()), names))
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps([_what_is_not_usual(one) for one in found]))
     return found
 
 
-def _look_at(file: Path) -> _Found:
+def _kept(path: Path) -> list[_Found]:
+    """Return what was found out before; nothing where that is not there or damaged."""
     try:
-        pixels = read(file)
+        return [_found_of(one) for one in read_json(path, MOST_KEPT)]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def _found_of(kept: dict[str, Any]) -> _Found:
+    """Return what is kept of one file.
+
+    Raises:
+        TypeError: it is of another form.
+        ValueError: it names an unknown treatment.
+    """
+    found = _Found(**kept | {"treatments": tuple(map(Treatment, kept.get("treatments", ())))})
+    kinds = type(found.broken), type(found.unknown), type(found.pixels)
+    if kinds != (bool, str, str):
+        raise TypeError(f"broken is a truth value, unknown and pixels are texts, got {kinds}")
+    return found
+
+
+def _look_at(file: Path, turn: Lock) -> _Found:
+    try:
+        pixels = read(file, turn)
     except UnknownPixels as error:
         return _Found(unknown=str(error).removeprefix(f"{file}: "))
     except BadInput:

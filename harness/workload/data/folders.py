@@ -1,5 +1,6 @@
 """Data sets in folders, one a class: torchvision's ``ImageFolder`` layout."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from harness.errors import BadInput
+from harness.errors import BadInput, shortened
 from harness.workload.data import copies
 from harness.workload.data.decodable import Decodable, decodable
 from harness.workload.data.listing import Listing, folders_in, list_images
@@ -35,8 +36,8 @@ def class_names(folder: Path) -> list[str]:
     Raises:
         BadInput: there is no such folder, none in it, or splits whose training part is missing.
     """
-    if not folder.is_dir():
-        raise BadInput(f"no data folder {folder.name!r}; {how_to_choose()}")
+    if not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises where a name is too long
+        raise BadInput(f"no data folder {shortened(folder.name)!r}; {how_to_choose()}")
     train = folder / TRAIN if (folder / TRAIN).is_dir() else folder
     found = folders_in(train)
     if not found:

@@ -1,8 +1,6 @@
 """Data sets in one ``.npz`` file: x_train, y_train, x_test, y_test, classes."""
 
-import math
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.errors import BadInput
+from harness.errors import BadInput, shortened
 from harness.files import sha256_of
+from harness.workload import npz
 from harness.workload.data.root import how_to_choose
 from harness.workload.data.splits import (
     VALIDATION_SHARE,
@@ -24,7 +23,8 @@ from harness.workload.data.splits import (
 KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 IMAGE_DIMENSIONS = 4
 CHANNELS = 3  # red, green, blue
-GIB = 2**30
+MOST_CLASSES = 100_000
+NAMES = "USbiuf"  # kinds of numpy's types that names of classes may have
 
 
 def class_names(file: Path) -> list[str]:
@@ -55,53 +55,38 @@ def load(file: Path) -> ImageData:
 
 
 def _read(file: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    if not file.is_file():
-        raise BadInput(f"no data file {file.name!r}; {how_to_choose()}")
+    if not os.path.isfile(file):  # noqa: PTH113 - pathlib's raises where a name is too long
+        raise BadInput(f"no data file {shortened(file.name)!r}; {how_to_choose()}")
     try:
         _require_memory(file)
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            arrays = {key: archive[key] for key in keys if key in archive}
-            there = list(archive)
+        arrays, there = npz.arrays(file, keys)
     except BadInput:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError, MemoryError) as error:
-        # Among them: an array of Python objects, which only a pickle could make again.
-        raise BadInput(f"{file.name}: not a pack that can be read ({error})") from error
+    except Exception as error:
+        # numpy and zipfile raise whatever a damaged file leads them to; among it is an array of
+        # Python objects, which only a pickle could make again.
+        raise BadInput(f"{file.name}: not a pack that can be read ({npz.reason(error)})") from error
     if missing := [key for key in keys if key not in arrays]:
-        raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {', '.join(there)}")
-    if arrays["classes"].ndim != 1:
-        shape = list(arrays["classes"].shape)
-        raise BadInput(f"{file.name}: classes has the shape {shape}, expected a list of names")
+        listed = shortened(", ".join(there))
+        raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {listed}")
+    names = arrays["classes"]
+    if names.ndim != 1 or len(names) > MOST_CLASSES or names.dtype.kind not in NAMES:
+        raise BadInput(
+            f"{file.name}: classes has the shape {list(names.shape)}, expected a list of names, "
+            f"{MOST_CLASSES:,} at most; they are {names.dtype}, expected texts or numbers"
+        )
     return arrays
 
 
 def _require_memory(file: Path) -> None:
-    """Check that a pack's arrays fit into this machine: a few bytes can say terabytes.
+    """Check that a pack's arrays fit into this machine.
 
     Raises:
         BadInput: they do not.
-        ValueError: a member is no array.
-        zipfile.BadZipFile: the file is no archive.
+        Exception: as ``npz.unpacked_bytes``.
     """
-    with zipfile.ZipFile(file) as archive:
-        members = archive.infolist()
-        said = sum(max(member.file_size, _array_bytes(archive, member)) for member in members)
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if said > there:
-        raise BadInput(
-            f"{file.name} holds {said / GIB:.1f} GiB unpacked, and this machine has "
-            f"{there / GIB:.1f} GiB of memory"
-        )
-
-
-def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """Return how many bytes an array takes by its own header."""
-    with archive.open(member) as opened:
-        version = np.lib.format.read_magic(opened)
-        first = version == (1, 0)
-        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
-        shape, _, kind = read(opened)
-    return math.prod(shape) * kind.itemsize
+    npz.require_bytes(file, there, f"this machine has {there / npz.GIB:.1f} GiB of memory")
 
 
 def _require_images(images: NDArray[Any], where: str) -> None:

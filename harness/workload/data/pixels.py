@@ -1,18 +1,20 @@
 """Turn the pixels of an image file into eight bits of red, green and blue, whatever its mode."""
 
-import io
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from harness.errors import BadInput
+from harness.errors import BadInput, shortened
+from harness.workload.data.image_bounds import FORMATS, open_image
 from harness.workload.data.stored import GREY_SIXTEEN, UPRIGHT, Stored, how_stored
 
+LARGE = 4_000_000  # pixels: 64 MB while they are decoded
 BITS = 8
 OPAQUE = 255
 PAGE = (255, 255, 255, OPAQUE)  # under what is transparent: images are looked at on white pages
@@ -58,26 +60,42 @@ class Pixels:
     treatments: frozenset[Treatment]
 
 
-def read(file: Path) -> Pixels:
+def read(file: Path, turn: AbstractContextManager[object] | None = None) -> Pixels:
     """Return the pixels of a file.
+
+    Args:
+        file: a regular file; nothing else is opened.
+        turn: held while a large image is decoded, where several threads read images.
 
     Raises:
         UnknownPixels: its mode does not say which colours its numbers are.
         BadInput: it does not decode.
     """
     try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
-            stored = how_stored(image)
-            image.load()
-            upright, turned = _upright(image)
-            rgb, treatments = in_rgb(upright, stored)
-            return Pixels(pil_to_tensor(rgb), turned | treatments)
+        with open_image(file) as image:
+            large = turn is not None and image.width * image.height > LARGE
+            with turn if large else nullcontext():  # type: ignore[union-attr]  # large only with it
+                return _decoded(image)
     except UnknownPixels as error:
         raise UnknownPixels(f"{file}: {error}") from error
     except Exception as error:
         # PIL's many readers raise whatever a damaged file leads them to.
-        said = str(error) or type(error).__name__
-        raise BadInput(f"{file}: not an image that can be decoded ({said})") from error
+        raise BadInput(f"{file}: not an image that can be decoded ({_reason(error)})") from error
+
+
+def _decoded(image: Image.Image) -> Pixels:
+    stored = how_stored(image)
+    image.load()
+    upright, turned = _upright(image)
+    rgb, treatments = in_rgb(upright, stored)
+    return Pixels(pil_to_tensor(rgb), turned | treatments)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):  # PIL's text has an address of memory
+        return f"its content is none of {', '.join(FORMATS)}"
+    message = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return shortened(f"{type(error).__name__}: {message}" if message else type(error).__name__)
 
 
 def in_rgb(image: Image.Image, stored: Stored) -> tuple[Image.Image, frozenset[Treatment]]:
@@ -110,7 +128,7 @@ def _eight_bits(image: Image.Image, stored: Stored) -> Image.Image:
         UnknownPixels: its mode does not say which colours its numbers are.
     """
     if image.mode in GREY_SIXTEEN or (image.mode == "I" and stored.scaled):
-        grey = np.asarray(image).astype(np.int64) >> (stored.bits - BITS)
+        grey = np.asarray(image).astype(np.int32) >> (stored.bits - BITS)
         turned = OPAQUE - grey if stored.inverted else grey
         return Image.fromarray(turned.astype(np.uint8)).convert("RGB")
     if image.mode in UNKNOWN:
@@ -120,6 +138,8 @@ def _eight_bits(image: Image.Image, stored: Stored) -> Image.Image:
         )
     if image.mode == "La":  # PIL knows no direct way
         return image.convert("LA").convert("RGBA")
+    if image.mode == "RGBA":  # not copied: an image may have 200 MB
+        return image
     if image.mode in WITH_ALPHA or (image.mode == "P" and stored.transparent is not None):
         return image.convert("RGBA")
     if image.mode not in PLAIN:

@@ -1,0 +1,22 @@
+"""What the kernel is asked about parents and children; Linux answers, others need not."""
+
+import ctypes
+import signal
+from contextlib import suppress
+
+DIE_WITH_PARENT, ADOPT = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
+
+
+def die_with_parent() -> None:
+    """Have this process killed when the thread that started it ends."""
+    _ask(DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose own parent ends."""
+    _ask(ADOPT, 1)
+
+
+def _ask(what: int, value: int) -> None:
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(what, value, 0, 0, 0)

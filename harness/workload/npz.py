@@ -1,0 +1,112 @@
+"""Read the arrays of a stranger's ``.npz`` file: no pickles, and no more bytes than it may take."""
+
+import math
+import os
+import re
+import zipfile
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import BadInput, shortened
+
+GIB = 2**30
+MOST_MEMBERS = 10_000  # arrays; the largest vision transformers have a thousand
+MOST_LISTED = 4 * 2**20  # bytes of an archive's list of members
+# Of the records that end an archive, the second of which large ones have: the signature, and
+# where in it the length of the list of members stands.
+ENDS = ((b"PK\5\6", slice(12, 16)), (b"PK\6\6", slice(40, 48)))
+TAIL = 2**16 + 22 + 20 + 56  # bytes in which they lie: the longest comment, and their own
+# Kinds of numpy's types that need no pickle and have no parts.
+REAL_NUMBERS = "biuf"
+NUMBERS_AND_TEXTS = REAL_NUMBERS + "cUSMm"
+
+
+def require_list(file: Path) -> None:
+    """Check that an archive's list of members is one that an honest file may have.
+
+    Raises:
+        ValueError: it is longer; to read it would take a gigabyte.
+        OSError: the file cannot be read.
+    """
+    with file.open("rb") as opened:
+        opened.seek(max(0, opened.seek(0, os.SEEK_END) - TAIL))
+        tail = opened.read(TAIL)
+    for sign, length in ENDS:
+        for found in re.finditer(re.escape(sign), tail):
+            listed = int.from_bytes(tail[found.start() :][length], "little")
+            if listed > MOST_LISTED:
+                raise ValueError(
+                    f"its list of members has {listed:,} bytes, expected {MOST_LISTED:,} at most"
+                )
+
+
+def unpacked_bytes(file: Path, kinds: str) -> int:
+    """Return how many bytes the arrays of a file take, by its list and by their own headers.
+
+    Args:
+        file: an archive.
+        kinds: that its arrays may be of.
+
+    Raises:
+        ValueError: a member is no such array, or two have one name.
+        Exception: numpy and zipfile raise whatever a damaged file leads them to.
+    """
+    require_list(file)
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        names = {member.filename for member in members}
+        if len(members) > MOST_MEMBERS:
+            raise ValueError(f"it has {len(members):,} arrays, expected {MOST_MEMBERS:,} at most")
+        if len(names) < len(members):
+            raise ValueError("two of its arrays have one name")
+        return sum(_array_bytes(archive, member, kinds) for member in members)
+
+
+def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo, kinds: str) -> int:
+    """Return how many bytes an array takes, by the archive's list or by its own header."""
+    with archive.open(member) as opened:
+        version = np.lib.format.read_magic(opened)
+        first = version == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if first else np.lib.format.read_array_header_2_0
+        shape, _, kind = read(opened)
+    if kind.kind not in kinds:
+        raise ValueError(f"{shortened(member.filename)!r} is an array of {shortened(str(kind))}")
+    if any(length < 0 for length in shape):
+        raise ValueError(f"{shortened(member.filename)!r} has a side of {min(shape)}")
+    return max(member.file_size, math.prod(shape) * kind.itemsize)
+
+
+def require_bytes(file: Path, most: int, what: str, kinds: str = NUMBERS_AND_TEXTS) -> None:
+    """Check that the arrays of a file take no more than they may: a few bytes can say terabytes.
+
+    Args:
+        file: an archive.
+        most: bytes.
+        what: they are, for the message: "this machine has 8.0 GiB of memory".
+        kinds: that arrays may be of.
+
+    Raises:
+        BadInput: they take more.
+        Exception: numpy and zipfile raise whatever a damaged file leads them to.
+    """
+    if (size := unpacked_bytes(file, kinds)) > most:
+        raise BadInput(f"{file.name} holds {size / GIB:.1f} GiB unpacked, and {what}")
+
+
+def arrays(file: Path, keys: Collection[str]) -> tuple[dict[str, NDArray[Any]], list[str]]:
+    """Return the arrays of some names, and the names of all.
+
+    Raises:
+        Exception: numpy and zipfile raise whatever a damaged file leads them to.
+    """
+    with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
+        return {key: archive[key] for key in keys if key in archive}, list(archive)
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong with a file, for a message."""
+    return shortened(str(error) or type(error).__name__)
