@@ -13,7 +13,7 @@ from harness.record_content import CHANGED, HASH
 from harness.record_files import read_record
 from harness.record_index import names
 from harness.record_key import OTHER_SPEC, read_key, settings_hash
-from harness.store import DETAILS, MOST_KEPT, RECORDS, STAGED, read_sidecar
+from harness.store import DETAILS, MOST_KEPT, PROGRESS, RECORDS, STAGED, Store, read_sidecar
 
 ASIDE = "aside"
 IN_FLIGHT_SECONDS = 60  # a younger temporary file may still be somebody's
@@ -94,7 +94,7 @@ def survey(folder: Path) -> Survey:
             what = "a sidecar without its record: a run was killed between the two"
         if what:
             found.append(Trouble(path, what, folder / ASIDE / f"sidecar-{path.name}"))
-    whole.troubles = [*found, *_leftovers(folder)]
+    whole.troubles = [*found, *_of_staged(folder), *_leftovers(folder)]
     return whole
 
 
@@ -236,6 +236,28 @@ def _fault_of_sidecar(path: Path) -> str:
         read_sidecar(path)
     except BadInput as error:
         return str(error).removeprefix(f"{path}: ")
+    return ""
+
+
+def _of_staged(folder: Path) -> Iterator[Trouble]:
+    """Yield what a run has kept and none could use; it would be named and made anew each time."""
+    store = Store(folder)
+    for path in sorted((folder / STAGED).glob("[!.]*")):
+        if what := _fault_of_staged(store, path):
+            yield Trouble(path, what, folder / ASIDE / f"staged-{path.name}")
+
+
+def _fault_of_staged(store: Store, path: Path) -> str:
+    key, _, name = path.name.removesuffix(".json").rpartition(".")
+    try:
+        if path.name == PROGRESS:
+            store.progress()
+        elif path.suffix == ".json":
+            store.staged(key, name)
+        elif not path.is_file() or path.is_symlink():
+            return "expected a regular file"
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}: ").partition("; remove it")[0]
     return ""
 
 

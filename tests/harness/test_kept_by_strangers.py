@@ -213,3 +213,25 @@ def test_what_a_run_says_of_itself_acts_on_no_terminal(folder, typed):
 
     assert "1 of 3 trials done, 0 failed, about 60 s left" in said
     assert r"timing \x1b]0;PWNED\x07" in said
+
+
+def test_what_a_run_has_kept_and_nobody_can_use_is_put_aside(folder, typed):
+    staged = folder / ".staged"
+    (staged / "progress.run").write_text("{}")
+    (staged / "a.clock.json").write_text("[]")
+    os.mkfifo(staged / "b.clock.json")
+    (staged / "c.checkpoint.pt").symlink_to("/dev/zero")
+    Store(folder).stage("d", "clock", GOOD)
+    code, said = typed("results", "check", folder)
+
+    assert code == 1
+    assert "4 files to repair" in said
+    assert typed("results", "repair", folder)[0] == 0
+    assert typed("results", "check", folder)[0] == 0
+    assert [path.name for path in staged.iterdir()] == ["d.clock.json"]
+    assert sorted(path.name for path in (folder / "aside").iterdir()) == [
+        "staged-a.clock.json",
+        "staged-b.clock.json",
+        "staged-c.checkpoint.pt",
+        "staged-progress.run",
+    ]
