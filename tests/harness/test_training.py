@@ -124,7 +124,7 @@ def test_another_seed_trains_otherwise(make_spec):
 
 
 def test_a_diverging_run_says_at_which_step(make_spec):
-    training = Training(steps=50, learning_rate=1e30)
+    training = Training(steps=50, learning_rate=1e18)
 
     with pytest.raises(
         Diverged, match=r"the loss became (nan|inf) at step \d+, .* the step before"

@@ -20,7 +20,7 @@ def table(make):
     return export.frame(
         [
             make("bsr", peak_counted_bytes=3, step_seconds=[0.1, 0.2]),
-            make('full,"x"\n', seed=1, accuracy_top1=1 / 3),
+            make('full,"x"', seed=1, accuracy_top1=1 / 3),
             make("int8", status="crashed"),
         ]
     )
@@ -44,7 +44,7 @@ def test_csv_and_json_come_back(table, tmp_path):
     objects = [json.loads(line) for line in (tmp_path / "t.json").read_text().splitlines()]
 
     assert json.loads(rows["step_seconds"][0]) == [0.1, 0.2]
-    assert rows["method"][1] == 'full,"x"\n'
+    assert rows["method"][1] == 'full,"x"'
     assert rows["accuracy_top1"][1] == 1 / 3
     assert objects[0]["step_seconds"] == [0.1, 0.2]
     assert objects[2]["reason"] == "why"
