@@ -46,7 +46,7 @@ def _in_the_middle(happens, mends, **more):
         at.finished()
         require(not at.left_over(), f"left over: {at.left_over()}")
         return (
-            f"exit code {code}: {last(said)}; {kept} records kept; then all {kept and 'the rest'}"
+            f"exit code {code}: {last(said)}; {kept} records kept; then the rest"
         )
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from harness.cli.exits import INTERRUPTED
 from harness.errors import BadInput
-from harness.launch import answers, log_file, run_folder, sweeper
+from harness.launch import answers, child, log_file, run_folder, sweeper
 from harness.launch.child import send
 from harness.plain import SAID_ITEMS, plain_table, plain_text
 from harness.record import Status
@@ -134,6 +134,15 @@ def test_of_a_log_that_became_a_link_nothing_is_read(tmp_path):
     (tmp_path / "log").symlink_to("/etc/hostname")
 
     assert log_file.last_lines(tmp_path / "log", 3) == []
+
+
+def test_a_log_that_went_away_costs_no_pass(tmp_path):
+    """The folder is removed, or turns read-only, between the making of a log and its opening."""
+    handle = child._opened(str(tmp_path / "gone" / "log"))
+    os.write(handle, b"printed")
+    os.close(handle)
+
+    assert not (tmp_path / "gone").exists()
 
 
 def test_who_prints_without_end_is_ended(tmp_path, monkeypatch):
