@@ -117,8 +117,8 @@ class Course:
         return [*alive(f"TMPDIR={self.temporary}"), *map(str, self.temporary.iterdir())]
 
 
-def alive(variable):
-    """Return the living processes that have a variable in their environment."""
+def alive(*beginnings):
+    """Return the living processes with variables in their environment that begin so, each."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
@@ -133,7 +133,8 @@ def alive(variable):
                 state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
             except OSError:
                 continue
-            if variable.encode() in variables and state != "Z":
+            there = [any(v.startswith(b.encode()) for v in variables) for b in beginnings]
+            if all(there) and state != "Z":
                 found.append(f"{entry.name} {line}")
     return found
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -232,6 +233,59 @@ def sigkill_of_the_fork_server():
     return a_signal_to_what_runs(signal.SIGKILL, "server")
 
 
+def the_driver_of_a_cluster_is_killed():
+    """The run that hands work out to Ray's nodes is killed; a worker of it is in a training."""
+    with course(steps=2000) as at:
+        port = str(_free_port())
+        local = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_DISABLE_DASHBOARD": "1"}
+        head = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"]
+        head += [f"--port={port}", "--node-ip-address=127.0.0.1"]
+        head += ["--num-cpus=1", "--include-dashboard=false", f"--temp-dir={at.folder / 'r'}"]
+        started = subprocess.Popen(
+            head, env=at.environment(**local), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            _listens(int(port))
+            cluster = ("--launcher", "ray", "--address", f"127.0.0.1:{port}")
+            run = at.start_run(*cluster, **local)
+            of_a_unit = ("BSRBENCH_RUN=", f"TMPDIR={at.temporary}")
+            ends = time.monotonic() + 240
+            while not (before := alive(*of_a_unit)):
+                require(run.poll() is None, "the run ended before")
+                require(time.monotonic() < ends, "no unit began")
+                time.sleep(0.05)
+            run.kill()
+            ended(run)
+            ends = time.monotonic() + 60
+            while (left := alive(*of_a_unit)) and time.monotonic() < ends:
+                time.sleep(0.1)
+            require(not left, f"left over: {left}")
+            code, said = at.run(*cluster, **local)
+            require(code == 0, f"the run after it ended with {code}: {last(said)}")
+        finally:
+            started.terminate()
+            started.wait()
+            for line in alive(f"TMPDIR={at.temporary}"):
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+        return f"{len(before)} processes of a unit were alive, none after; then all"
+
+
+def _listens(port):
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends:
+        with socket.socket() as tried:
+            if tried.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens on port {port}")
+
+
+def _free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
 def five_hundred_launches():
     """A process launches five hundred passes: memory, handles and leftovers stay as they were."""
     with course() as at:
@@ -263,5 +317,6 @@ ALL = (
     sigterm_to_a_pass,
     sigterm_to_a_loader_worker,
     sigkill_of_the_fork_server,
+    the_driver_of_a_cluster_is_killed,
     five_hundred_launches,
 )
