@@ -39,18 +39,22 @@ def two_runs_tune_and_export_at_once():
         return f"exit codes {codes}, exports 0; {last(said)}"
 
 
-def _in_the_middle(happens, mends, **more):
+def _in_the_middle(happens, mends):
     """Start a run, let something happen when its first record is there, mend it, run again."""
-    with course(**more) as at:
-        run = at.start_run()
-        at.until("records/*.json", run)
-        happens(at)
-        code, said = ended(run)
-        mends(at)
-        kept = len(list((at.results / "records").glob("*.json")))
-        at.finished()
-        require(not at.left_over(), f"left over: {at.left_over()}")
-        return f"exit code {code}: {last(said)}; {kept} records kept; then the rest"
+    with course() as at:
+        return _disturbed(at, happens, mends)
+
+
+def _disturbed(at, happens, mends):
+    run = at.start_run()
+    at.until("records/*.json", run)
+    happens(at)
+    code, said = ended(run)
+    mends(at)
+    kept = len(list((at.results / "records").glob("*.json")))
+    at.finished()
+    require(not at.left_over(), f"left over: {at.left_over()}")
+    return f"exit code {code}: {last(said)}; {kept} records kept; then the rest"
 
 
 def the_results_folder_is_deleted():
@@ -86,17 +90,9 @@ def _on_a_mount(how, happens, mends):
         at.results.mkdir()
         _mounted(at, how)
         try:
-            run = at.start_run()
-            at.until("records/*.json", run)
-            happens(at)
-            code, said = ended(run)
-            mends(at)
-            kept = len(list((at.results / "records").glob("*.json")))
-            at.finished()
-            require(not at.left_over(), f"left over: {at.left_over()}")
+            return _disturbed(at, happens, mends)
         finally:
             subprocess.run(["umount", "-l", at.results], check=True)
-        return f"exit code {code}: {last(said)}; {kept} records kept; then the rest"
 
 
 def the_results_folder_becomes_read_only():

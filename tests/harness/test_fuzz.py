@@ -28,6 +28,7 @@ from harness.store import gather
 from harness.upgrade import upgrade
 from reports import csv, html, latex, markdown, terminal
 from reports.comparison import compare
+from tests.fuzz.mutate import places
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results" / "late"
@@ -50,15 +51,6 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
     max_leaves=5,
 )
-
-
-def places(data, above=()):
-    """Return the path of every value in nested data."""
-    if isinstance(data, dict):
-        inner = data.items()
-    else:
-        inner = enumerate(data) if isinstance(data, list) else ()
-    return [path for key, v in inner for path in ((*above, key), *places(v, (*above, key)))]
 
 
 def changed(draw, data):
