@@ -33,6 +33,8 @@ COLLECT_SECONDS = 60.0  # for a killed process to be gone, and its server to say
 LOOK_SECONDS = 0.25
 STOPPED_LOOKS = 20  # a server that is stopped as often as that in turn will not go on by itself
 LEAVE_SECONDS = 30.0
+UNSAID = 255  # multiprocessing's exit code where the server's pipe closed and nothing was said
+ENDING_SECONDS = 5.0  # a server that is killed closes its pipes before it can be waited for
 KEPT_KERNELS = "TORCHINDUCTOR_CACHE_DIR"
 
 
@@ -96,7 +98,14 @@ class Server:
     def lost(self, child: BaseProcess) -> bool:
         """Return whether the server that a process was forked from has ended."""
         forked_from = self._forked.get(child)
-        return forked_from is not None and (forked_from != _pid() or _has_ended(forked_from))
+        if forked_from is None:
+            return False
+        ends = time.monotonic() + (ENDING_SECONDS if child.exitcode == UNSAID else 0.0)
+        while not (over := forked_from != _pid() or _has_ended(forked_from)):
+            if time.monotonic() > ends:
+                break
+            time.sleep(sweeper.PAUSE_SECONDS)
+        return over
 
     def end_passes(self) -> None:
         """Kill what runs, at once; may be called while a signal is handled."""

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pytest
@@ -134,6 +135,20 @@ def test_a_pass_whose_server_was_killed_or_stopped_is_run_once_more(
     result = launcher.perform("flops", acting(act + ends))
 
     assert (result.status, result.reason) == (Status.COMPLETED, "")
+
+
+class _Killed:
+    exitcode = server.UNSAID
+
+
+def test_a_server_whose_pipes_close_before_it_has_ended_is_lost(monkeypatch):
+    """A killed process closes its pipes first, and can be waited for a moment later."""
+    child, looks = _Killed(), iter([False, False, True])
+    serving = types.SimpleNamespace(_forked={child: os.getpid()})
+    monkeypatch.setattr(server, "_pid", os.getpid)
+    monkeypatch.setattr(server, "_has_ended", lambda _: next(looks))
+
+    assert server.Server.lost(serving, child)
 
 
 def test_a_server_that_dies_each_time_is_the_passes_outcome(acting, launcher, monkeypatch):
