@@ -1,5 +1,8 @@
 """One file per fine-tuning method; the file's name is the method's name."""
 
+if __name__ != "bsrbench.methods":
+    raise ImportError("the package 'methods' is called 'bsrbench.methods': import it by that name")
+
 import dataclasses
 import functools
 import hashlib
@@ -19,12 +22,12 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.errors import BadInput, explain, unknown
-from harness.files import require_plain_text
-from harness.method import Composed, Method
+from bsrbench.harness.errors import BadInput, explain, unknown
+from bsrbench.harness.files import require_plain_text
+from bsrbench.harness.method import Composed, Method
 
 ENTRY_POINTS = "bsrbench.methods"
-FOLDER = Path(__file__).resolve().parent
+FOLDER = Path(__file__).absolute().parent
 SOURCES = (".py", ".cpp")
 
 
@@ -111,7 +114,7 @@ def _from_file(name: str) -> type[Method]:
         return found
     there = [f"{file}:{method.__name__}" for method in _methods_of(module)]
     expected = " or ".join(there) or "FILE.py:CLASS, but the file defines no Method"
-    raise BadInput(f"{name!r} names no harness.method.Method: expected {expected}")
+    raise BadInput(f"{name!r} names no bsrbench.harness.method.Method: expected {expected}")
 
 
 @functools.lru_cache(maxsize=64)

@@ -1,0 +1,1 @@
+"""The processes that passes run in: how they start, answer and end."""

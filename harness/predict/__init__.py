@@ -1,0 +1,1 @@
+"""Memory, FLOPs and time of a trial, predicted without executing it."""

@@ -1,0 +1,1 @@
+"""What trials leave behind: records, how they are stored, read and looked after."""

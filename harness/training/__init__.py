@@ -1,0 +1,1 @@
+"""The training step, the training loop, evaluation, and what a killed training resumes from."""

@@ -1,0 +1,1 @@
+"""One trial: its passes, and the record that they make together."""

@@ -1,0 +1,1 @@
+"""Documents that are written from records, one writer per file."""

@@ -1,0 +1,1 @@
+"""Figures of reports, one kind per file."""

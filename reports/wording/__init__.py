@@ -1,0 +1,1 @@
+"""Sentences of reports: claims, notes, and text from records that is safe to print."""
