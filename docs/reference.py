@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LONG = 40  # characters of a default, beyond which it is told in words
 WIDTH = 76  # characters that a page shows without scrolling
 PYTHON = (
-    ("harness", "harness/__init__.py", ("profile",)),
+    ("bsrbench", "bsrbench/__init__.py", ("profile",)),
     (
         "bsrbench.harness.own_step.step_profile",
         "harness/own_step/step_profile.py",
         ("StepProfile",),
     ),
-    ("methods", "methods/__init__.py", ("names", "find", "load")),
+    ("bsrbench.methods", "methods/__init__.py", ("names", "find", "load")),
     ("bsrbench.harness.method", "harness/method.py", ("Method", "Unsupported", "Kind")),
     (
         "bsrbench.harness.model.vit",

@@ -139,7 +139,7 @@ def test_the_readmes_python_runs():
             exec(compile(text, str(README), "exec"), names)  # noqa: S102 - our own README
             names |= their_loop(names["model"])
 
-    assert str(names["profile"].__module__) == "harness"
+    assert str(names["profile"].__module__) == "bsrbench"
 
 
 def their_loop(model):

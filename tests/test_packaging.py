@@ -1,9 +1,9 @@
 """What is installed is the whole program, and works from any folder."""
 
 import os
+import shutil
 import subprocess
 import sys
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -32,6 +32,7 @@ def installed(request, tmp_path_factory):
     source.mkdir()
     for name in (*SHIPPED, "pyproject.toml", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "bsrbench", source / "bsrbench", symlinks=True)
     if request.param != "wheel":
         done("-c", MAKE_SDIST, folder, folder=source)
         (source,) = folder.glob("*.tar.gz")
@@ -43,17 +44,27 @@ def installed(request, tmp_path_factory):
     return folder / "unpacked"
 
 
-def files_of(folder):
+def files_of(package):
     return {
-        path.relative_to(folder).as_posix()
+        f"{name}/{path.relative_to(package / name).as_posix()}"
         for name in SHIPPED
-        for path in (folder / name).rglob("*")
+        for path in (package / name).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
 
 
 def test_every_file_of_the_program_is_in_the_wheel(installed):
-    assert files_of(installed) == files_of(ROOT)
+    assert files_of(installed / "bsrbench") == files_of(ROOT)
+
+
+def test_the_wheel_owns_one_name(installed):
+    owned = {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")}
+
+    assert owned == {"bsrbench"}
+
+
+def test_nothing_in_the_wheel_is_a_link(installed):
+    assert not [path for path in installed.rglob("*") if path.is_symlink()]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +78,7 @@ def test_every_file_of_the_program_is_in_the_wheel(installed):
 )
 def test_it_works_from_an_empty_folder(installed, tmp_path, arguments, said):
     done = subprocess.run(
-        [sys.executable, "-m", "harness", *arguments],
+        [sys.executable, "-m", "bsrbench", *arguments],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(installed)},
         capture_output=True,
@@ -77,15 +88,3 @@ def test_it_works_from_an_empty_folder(installed, tmp_path, arguments, said):
 
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
-
-
-def test_the_whole_package_is_described():
-    """Each folder that holds Python files is a package named in pyproject.toml."""
-    named = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    there = {
-        ".".join(path.parent.relative_to(ROOT).parts)
-        for name in SHIPPED
-        for path in (ROOT / name).rglob("*.py")
-    }
-
-    assert set(named) == there

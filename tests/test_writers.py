@@ -126,7 +126,11 @@ def test_every_place_that_writes_goes_through_the_one_function_or_has_its_reason
             "harness/records/results_maintenance.py",
         ),
         *("harness/records/record_index.py", "harness/cli/authors.py", "harness/cli/results.py"),
-        *(f"reports/{name}.py" for name in ("csv", "export", "figures", "html", "latex")),
+        *(
+            f"reports/documents/{name}.py"
+            for name in ("csv_table", "export", "html_report", "latex_tables")
+        ),
+        "reports/figures/all_figures.py",
         *(
             "reports/documents/markdown_report.py",
             "reports/documents/search_page.py",

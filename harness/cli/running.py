@@ -132,7 +132,7 @@ def run_trials(
     """
     where.check(wishes)
     if where.launcher == "local":
-        fork_server.start()  # it loads torch while this process does, which begins below
+        fork_server.start("bsrbench.methods")  # it loads torch while this process does, below
     from bsrbench import methods
     from bsrbench.harness.launch.interrupts import CtrlC
     from bsrbench.harness.launch.progress import StatusWriter

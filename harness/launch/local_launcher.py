@@ -4,6 +4,7 @@ import multiprocessing
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 import time
 import weakref
@@ -176,6 +177,8 @@ class LocalLauncher:
     ) -> PassResult | None:
         """Run a function in a process; nothing is returned where its server was killed."""
         kills, serving = _kernel_kills(), server()
+        if package := _package_of(self._load):
+            serving.preload(package)
         log, limits = Path(inside.log), inside.limits
         receiver, sender = self._context.Pipe(duplex=False)
         with receiver, sender:
@@ -230,6 +233,12 @@ def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassRe
 def _is_gone(child: BaseProcess) -> bool:
     """Return whether a process has ended, though its server may not say so."""
     return child.exitcode is not None or state(child.pid or 0) in ("", *DEAD)
+
+
+def _package_of(load: Loader) -> str:
+    """Return the package whose first file defines a function; empty if another file does."""
+    name = getattr(load, "__module__", "")
+    return name if hasattr(sys.modules.get(name), "__path__") else ""
 
 
 def _kernel_kills() -> int:

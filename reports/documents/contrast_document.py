@@ -15,8 +15,9 @@ from rich.text import Text
 from bsrbench.reports.compare.contrast import Contrast
 from bsrbench.reports.compare.counterparts import UnpairedRow
 from bsrbench.reports.compare.verdict import VerdictWord
-from bsrbench.reports.documents import contrast_table as table
-from bsrbench.reports.documents import latex_tables, markdown_report
+from bsrbench.reports.documents import latex_tables
+from bsrbench.reports.wording import contrast_table as table
+from bsrbench.reports.wording import markdown_syntax
 from bsrbench.reports.wording.safe_text import in_csv, on_one_line
 
 WIDE = 100  # columns of a terminal; on narrower ones the table is drawn without air
@@ -76,24 +77,24 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         heading = f"{contrast.new.label} against {contrast.baseline.label}"
         heading += f" on {contrast.setting}" if len(contrasts) > 1 else ""
-        parts += [f"## {markdown_report.escape(heading)}", markdown_report.escape(sentence)]
-        parts.append(markdown_report.table_of(list(table.TITLES), table.rows(contrast)))
+        parts += [f"## {markdown_syntax.escape(heading)}", markdown_syntax.escape(sentence)]
+        parts.append(markdown_syntax.table_of(list(table.TITLES), table.rows(contrast)))
         if contrast.tasks:
             parts += ["### Accuracy task by task", "Judged is their mean."]
             parts.append(
-                markdown_report.table_of(list(table.TASK_TITLES), table.task_rows(contrast))
+                markdown_syntax.table_of(list(table.TASK_TITLES), table.task_rows(contrast))
             )
-        parts += markdown_report.lines("No clear verdict", table.reasons(contrast))
-        parts += markdown_report.lines("Spread of accuracies", table.spreads(contrast))
+        parts += markdown_syntax.lines("No clear verdict", table.reasons(contrast))
+        parts += markdown_syntax.lines("Spread of accuracies", table.spreads(contrast))
         unlike = table.unlike_rows(contrast)
         if unlike:
             titles = ["", contrast.new.label, contrast.baseline.label]
-            parts += ["### Unlike", markdown_report.table_of(titles, unlike)]
-        parts += markdown_report.lines("To know about the numbers", contrast.remarks)
-    parts += markdown_report.lines(ALONE.capitalize(), [one.said for one in alone])
-    parts += ["## How it was judged", markdown_report.escape(table.METHOD), "## Definitions"]
+            parts += ["### Unlike", markdown_syntax.table_of(titles, unlike)]
+        parts += markdown_syntax.lines("To know about the numbers", contrast.remarks)
+    parts += markdown_syntax.lines(ALONE.capitalize(), [one.said for one in alone])
+    parts += ["## How it was judged", markdown_syntax.escape(table.METHOD), "## Definitions"]
     definitions = table.definitions(contrasts)
-    parts += [f"- `{name}`: {markdown_report.escape(text)}" for name, text in definitions]
+    parts += [f"- `{name}`: {markdown_syntax.escape(text)}" for name, text in definitions]
     return "\n\n".join(parts) + "\n"
 
 

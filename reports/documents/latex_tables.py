@@ -11,9 +11,8 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import IN_LATEX, excerpt, left_out, share
-from bsrbench.reports.documents import report_tables
-from bsrbench.reports.documents.columns import paper_columns
-from bsrbench.reports.wording import notes
+from bsrbench.reports.wording import notes, report_tables
+from bsrbench.reports.wording.columns import paper_columns
 from bsrbench.reports.wording.safe_text import shortened
 from bsrbench.reports.wording.timing_notes import timed_apart
 

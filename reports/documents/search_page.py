@@ -7,9 +7,9 @@ from bsrbench.harness.spec.search_result import SearchResult, TriedSetting
 from bsrbench.reports import units
 from bsrbench.reports.compare.search_rows import MeasuredRow, measured
 from bsrbench.reports.compare.seed_pairing import named
-from bsrbench.reports.documents.markdown_report import escape, lines, table_of
 from bsrbench.reports.figures import search_figure
 from bsrbench.reports.figures.search_figure import CAPTION, FIGURE
+from bsrbench.reports.wording.markdown_syntax import escape, lines, table_of
 
 PAGE = "search.md"
 ROW_TITLES = [

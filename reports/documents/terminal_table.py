@@ -9,8 +9,7 @@ from rich.text import Text
 from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import ON_TERMINAL, excerpt, left_out, share
-from bsrbench.reports.documents import report_tables
-from bsrbench.reports.wording import notes
+from bsrbench.reports.wording import notes, report_tables
 from bsrbench.reports.wording.safe_text import IN_TABLE, on_one_line, shortened_apart
 
 UNLIMITED = 10_000  # columns; rich measures within a width

@@ -13,7 +13,6 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.excerpt import ON_PAGE, excerpt, share
 from bsrbench.reports.compare.statistics import CONFIDENCE, FEWEST_ROUNDS, t_quantile
-from bsrbench.reports.documents import report_tables
 from bsrbench.reports.figures.contrast_colours import legible
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS
 from bsrbench.reports.page.page_columns import (
@@ -27,7 +26,7 @@ from bsrbench.reports.page.page_columns import (
 )
 from bsrbench.reports.page.page_details import SharedValues, blocks, peak_place, timeline, trials
 from bsrbench.reports.page.page_rows import BACKGROUNDS, missing, round_groups, row_data
-from bsrbench.reports.wording import notes
+from bsrbench.reports.wording import notes, report_tables
 
 DETAILED_ROWS = 2000  # above, a page with every trial whole would be tens of megabytes
 TIMELINES = 64  # about 10 kilobytes each

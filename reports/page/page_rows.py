@@ -13,7 +13,6 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes
 from bsrbench.reports.compare.seed_pairing import counted, tested
 from bsrbench.reports.compare.statistics import Summary, mean_and_range, median_and_quartiles
-from bsrbench.reports.documents.columns import tokens
 from bsrbench.reports.figures.contrast_colours import legible
 from bsrbench.reports.figures.palette import colour_of
 from bsrbench.reports.page.page_columns import (
@@ -27,6 +26,7 @@ from bsrbench.reports.page.page_columns import (
     UNEXPLAINED_BYTES,
     NumberColumn,
 )
+from bsrbench.reports.wording.columns import tokens
 
 BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
 NOT_FINITE = "what was read is no finite number"

@@ -19,7 +19,7 @@ from bsrbench.reports.compare.seed_pairing import (
     tested,
 )
 from bsrbench.reports.compare.statistics import CONFIDENCE
-from bsrbench.reports.documents.markdown_report import escape, table_of
+from bsrbench.reports.wording.markdown_syntax import escape, table_of
 from bsrbench.reports.wording.notes import OWN_DATA, is_own
 
 MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0

@@ -12,7 +12,7 @@ from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import NOT_TUNED
 from bsrbench.reports.compare.statistics import can_be_significant
-from bsrbench.reports.documents.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
+from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from bsrbench.reports.wording.timing_notes import timed_apart
 
 UNEXPLAINED = (

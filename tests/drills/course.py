@@ -64,7 +64,7 @@ class Course:
     def start(self, *arguments, **variables):
         """Start a command, in a session of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "harness", *map(str, arguments)],
+            [sys.executable, "-m", "bsrbench", *map(str, arguments)],
             cwd=self.folder,
             env=self.environment(**variables),
             stdout=subprocess.PIPE,

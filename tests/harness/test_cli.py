@@ -104,20 +104,20 @@ def test_profile_prints_the_record_alone_as_json(typed):
 
 def test_a_method_dropped_into_the_folder_is_found_and_runs(tiny, tmp_path):
     """Copies the sources, drops a file in, and uses it by name without any other change."""
-    for folder in ("harness", "methods", "reports", "suites"):
-        subprocess.run(["cp", "-r", ROOT / folder, tmp_path / folder], check=True)
+    for folder in ("bsrbench", "harness", "methods", "reports", "suites"):
+        subprocess.run(["cp", "-a", ROOT / folder, tmp_path / folder], check=True)
     text = (ROOT / "methods" / "head.py").read_text().replace("LinearProbe", "Mine")
     (tmp_path / "methods" / "mine.py").write_text(text)
-    listed = _harness("list", "methods", folder=tmp_path)
-    run = _harness("run", str(tiny), *("--methods", "mine"), *UNTIMED, folder=tmp_path)
+    listed = _bsrbench("list", "methods", folder=tmp_path)
+    run = _bsrbench("run", str(tiny), *("--methods", "mine"), *UNTIMED, folder=tmp_path)
 
     assert "mine" in listed.stdout.split()
     assert run.returncode == 0, run.stderr
     assert "mine" in (tmp_path / "results/local/tiny/report.md").read_text()
 
 
-def _harness(*arguments, folder=ROOT):
-    command = [sys.executable, "-m", "harness", *arguments]
+def _bsrbench(*arguments, folder=ROOT):
+    command = [sys.executable, "-m", "bsrbench", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
 

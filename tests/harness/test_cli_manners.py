@@ -74,7 +74,7 @@ def test_no_color_is_respected():
     command = [
         sys.executable,
         "-m",
-        "harness",
+        "bsrbench",
         "compare",
         "bsr",
         "full",

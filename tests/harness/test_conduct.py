@@ -403,7 +403,7 @@ def gated_run(tmp_path):
     suite, gate, method = tmp_path / "tiny.toml", tmp_path / "gate", tmp_path / "gated.py"
     suite.write_text(TINY)
     method.write_text(f"GATE = {str(gate)!r}\n{GATED}")
-    command = [sys.executable, "-m", "harness", "run", str(suite), "--progress", "json"]
+    command = [sys.executable, "-m", "bsrbench", "run", str(suite), "--progress", "json"]
     command += ["--methods", f"{method}:Gated", "--results", str(tmp_path / "results")]
     quiet, heard = subprocess.DEVNULL, subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=heard, text=True) as run:

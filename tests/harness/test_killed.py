@@ -49,7 +49,7 @@ NOT_DETERMINISTIC = {"peak_process_bytes", "residual_bytes", "joules_per_image"}
 
 def start(suite, results):
     """Start a run, and return it when its trials begin."""
-    command = [sys.executable, "-m", "harness", "run", str(suite), "--results", str(results)]
+    command = [sys.executable, "-m", "bsrbench", "run", str(suite), "--results", str(results)]
     run = subprocess.Popen(
         [*command, "--checkpoint-seconds", "0", "--progress", "json"],
         cwd=ROOT,

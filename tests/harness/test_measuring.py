@@ -28,10 +28,12 @@ def fresh():
 
 def test_steps_meters_and_their_passes_measure():
     expected = {
-        *("training.py", "optimizer.py", "compiled.py", "counted_step.py", "estimate.py"),
-        *("meters/clock.py", "meters/counted.py", "meters/flops.py", "meters/attention.py"),
-        *("profiler/memory.py", "profiler/clock.py", "devices/cpu.py", "workload/images.py"),
-        *("trial.py", "assembly.py", "launch/round_group.py", "vit.py"),
+        *("training/job.py", "training/optimizers.py", "training/compiled_forward.py"),
+        *("meters/phase_clock.py", "meters/live_bytes.py", "meters/step_flops.py"),
+        *("meters/attention_operators.py", "profiler/memory_pass.py", "profiler/clock_pass.py"),
+        *("profiler/counted_step.py", "predict/estimate.py", "devices/cpu.py", "model/vit.py"),
+        *("trial/trial_passes.py", "trial/record_assembly.py", "launch/round_group.py"),
+        "workload/images.py",
     }
 
     assert expected <= set(names())
@@ -40,11 +42,18 @@ def test_steps_meters_and_their_passes_measure():
 def test_what_shows_stores_or_hands_over_numbers_does_not():
     found = names()
 
-    assert not [n for n in found if n.startswith(("cli/", "search/", "pytest_plugin/", "record"))]
-    assert not {"store.py", "spec.py", "own_step.py", "metrics.py", "launch/plan.py"} & set(found)
+    assert not [
+        n for n in found if n.startswith(("cli/", "search/", "pytest_plugin/", "records/record"))
+    ]
+    assert not {
+        *("records/store.py", "records/metrics.py", "spec/trial_spec.py"),
+        *("own_step/profile_step.py", "launch/planning/run_plan.py"),
+    } & set(found)
 
 
-@pytest.mark.parametrize("changed", ["training.py", "meters/counted.py", "launch/round_group.py"])
+@pytest.mark.parametrize(
+    "changed", ["training/job.py", "meters/live_bytes.py", "launch/round_group.py"]
+)
 def test_a_change_of_what_measures_is_another_hash(changed, copy):
     before = fresh()
     (copy / changed).write_text((copy / changed).read_text() + "\n# changed\n")
@@ -52,7 +61,9 @@ def test_a_change_of_what_measures_is_another_hash(changed, copy):
     assert fresh() != before
 
 
-@pytest.mark.parametrize("changed", ["cli/results.py", "store.py", "launch/plan.py"])
+@pytest.mark.parametrize(
+    "changed", ["cli/results.py", "records/store.py", "launch/planning/run_plan.py"]
+)
 def test_a_change_of_anything_else_is_not(changed, copy):
     before = fresh()
     (copy / changed).write_text((copy / changed).read_text() + "\n# changed\n")
@@ -62,7 +73,9 @@ def test_a_change_of_anything_else_is_not(changed, copy):
 
 def test_a_file_that_a_meter_begins_to_import_measures(copy):
     (copy / "weighing.py").write_text('"""New."""\n')
-    meter = copy / "meters" / "counted.py"
-    meter.write_text(meter.read_text() + "\n\ndef late():\n    from harness import weighing\n")
+    meter = copy / "meters" / "live_bytes.py"
+    meter.write_text(
+        meter.read_text() + "\n\ndef late():\n    from bsrbench.harness import weighing\n"
+    )
 
     assert "weighing.py" in names()

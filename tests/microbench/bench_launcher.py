@@ -59,7 +59,7 @@ def write_suite(folder, trials):
     method.write_text(METHOD)
     name = f"{method}:Nothing"
     suite.write_text(SUITE.format(seeds=list(range(trials)), method=json.dumps(name)))
-    words = [sys.executable, "-m", "harness", "run", str(suite), "--trust", name]
+    words = [sys.executable, "-m", "bsrbench", "run", str(suite), "--trust", name]
     return [*words, "--results", str(folder / "results"), "--progress", "json"]
 
 
@@ -133,7 +133,7 @@ def timed(*words):
     """Return how long a command takes."""
     began = time.perf_counter()
     subprocess.run(
-        [sys.executable, "-m", "harness", *words], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
+        [sys.executable, "-m", "bsrbench", *words], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
     )
     return time.perf_counter() - began
 

@@ -147,7 +147,7 @@ def results(tree: Path, faults: list[Fault]) -> Iterator[tuple[Fault, str, str]]
     """
     for name in PRELOADED:  # seconds each; the project itself is loaded anew for every fault
         importlib.import_module(name)
-    shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*NOT_COPIED))
+    shutil.copytree(ROOT, tree, symlinks=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
     code, printed = run_tests(tree, sorted({fault.test for fault in faults}))
     if code not in {PASSED, FAILED}:
         raise ValueError(f"the tests cannot be run:\n{printed}")

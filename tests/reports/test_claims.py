@@ -9,8 +9,7 @@ from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.comparison import compare
-from bsrbench.reports.documents import report_tables
-from bsrbench.reports.wording import claims
+from bsrbench.reports.wording import claims, report_tables
 from bsrbench.reports.wording.claims import DEFINITIONS, ClaimQuestion, page
 
 STEP_TIME = next(d for d in DEFINITIONS if d.metric == "step_seconds")

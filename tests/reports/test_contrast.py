@@ -12,7 +12,7 @@ from bsrbench.reports.compare.matching import match
 from bsrbench.reports.compare.power import power
 from bsrbench.reports.compare.statistics import paired_difference
 from bsrbench.reports.compare.verdict import VerdictWord
-from bsrbench.reports.documents import contrast_table
+from bsrbench.reports.wording import contrast_table
 
 MIB = 2**20
 

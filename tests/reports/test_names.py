@@ -10,10 +10,10 @@ from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
 from bsrbench.reports.documents import (
     contrast_document,
-    markdown_report,
     terminal_table,
     write_report,
 )
+from bsrbench.reports.wording import markdown_syntax
 from bsrbench.reports.wording.safe_text import in_figure, on_one_line, shortened, shortened_apart
 
 MIB = 2**20
@@ -89,8 +89,8 @@ def test_the_terminal_shows_every_column_whatever_the_names(strange, no_details)
 
 
 def test_markdown_shows_what_it_would_take_for_marks():
-    assert markdown_report.escape("&copy; ~~x~~ $y$") == r"\&copy; \~\~x\~\~ \$y\$"
-    assert markdown_report.lines("t", ["-1+2", "+x"])[1] == "- \\-1+2\n- \\+x"
+    assert markdown_syntax.escape("&copy; ~~x~~ $y$") == r"\&copy; \~\~x\~\~ \$y\$"
+    assert markdown_syntax.lines("t", ["-1+2", "+x"])[1] == "- \\-1+2\n- \\+x"
 
 
 def test_no_cell_of_a_contrast_is_a_formula(strange, no_details):

@@ -15,15 +15,9 @@ from bsrbench.harness.spec.row_name import RowLabel
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.statistics import mean_and_range, median_and_quartiles
-from bsrbench.reports.documents import (
-    columns,
-    markdown_report,
-    report_tables,
-    terminal_table,
-    write_report,
-)
 from bsrbench.reports.documents import csv_table as csv_report
-from bsrbench.reports.wording import notes
+from bsrbench.reports.documents import terminal_table, write_report
+from bsrbench.reports.wording import columns, markdown_syntax, notes, report_tables
 
 MIB = 2**20
 
@@ -231,7 +225,7 @@ def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
 
 
 def test_markdown_escapes_to_one_line():
-    assert markdown_report.escape("a|b\n*c*") == r"a\|b \*c\*"
+    assert markdown_syntax.escape("a|b\n*c*") == r"a\|b \*c\*"
 
 
 def test_html_loads_nothing_from_elsewhere(records, tmp_path):

@@ -7,15 +7,9 @@ import pytest
 
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
-from bsrbench.reports.documents import (
-    contrast_document,
-    contrast_table,
-    csv_table,
-    latex_tables,
-    markdown_report,
-    report_tables,
-)
+from bsrbench.reports.documents import contrast_document, csv_table, latex_tables, markdown_report
 from bsrbench.reports.page.page_data import page_data
+from bsrbench.reports.wording import contrast_table, report_tables
 
 SEVERAL = {"classes": None, "multitask": {"tasks": ["digits", "pack:a_b.npz"], "experts": 16}}
 TITLE = "Test accuracy task by task"

@@ -15,11 +15,11 @@ from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
 from bsrbench.reports.compare.matching import match
 from bsrbench.reports.compare.verdict import VerdictWord
-from bsrbench.reports.documents import contrast_table, report_tables, terminal_table, write_report
-from bsrbench.reports.documents.columns import COLUMNS, PAPER_COLUMNS
+from bsrbench.reports.documents import terminal_table, write_report
 from bsrbench.reports.figures import all_figures
 from bsrbench.reports.page import page_data
-from bsrbench.reports.wording import claims, notes, timing_notes
+from bsrbench.reports.wording import claims, contrast_table, notes, report_tables, timing_notes
+from bsrbench.reports.wording.columns import COLUMNS, PAPER_COLUMNS
 
 # Seconds of three visits. In group "g" full, bsr and head were timed together; then mine was added
 # in group "h" on a slower day, in turns with full and bsr.

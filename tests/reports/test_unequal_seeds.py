@@ -23,12 +23,11 @@ from bsrbench.reports.documents import (
     csv_table,
     latex_tables,
     markdown_report,
-    report_tables,
     terminal_table,
 )
 from bsrbench.reports.figures import all_figures
 from bsrbench.reports.page.page_data import page_data
-from bsrbench.reports.wording import notes
+from bsrbench.reports.wording import notes, report_tables
 
 MIB = 2**20
 HEAD, FULL = [0.50, 0.50, 0.90, 0.90, 0.90, 0.90], [0.55, 0.56]

@@ -5,10 +5,9 @@ import pytest
 from bsrbench.reports import units
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.excerpt import excerpt
-from bsrbench.reports.documents import report_tables
-from bsrbench.reports.documents.columns import COLUMNS
 from bsrbench.reports.documents.export import frame
-from bsrbench.reports.wording import notes
+from bsrbench.reports.wording import notes, report_tables
+from bsrbench.reports.wording.columns import COLUMNS
 
 MIB = 2**20
 

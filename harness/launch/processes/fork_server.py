@@ -24,15 +24,12 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes import sweeper
 from bsrbench.harness.launch.processes.run_folder import PREFIX, make_run_folder
 
-PRELOADED = [
-    *(
-        "bsrbench.harness.launch.processes.server_preload",
-        "bsrbench.harness.trial.trial_passes",
-        "bsrbench.harness.launch.processes.pass_process",
-        "methods",
-    ),
+PRELOADED = (
+    "bsrbench.harness.launch.processes.server_preload",
+    "bsrbench.harness.trial.trial_passes",
+    "bsrbench.harness.launch.processes.pass_process",
     *("torch._dynamo", "timm", "peft"),
-]
+)
 START_SECONDS = 600.0  # for a server that loads torch from a slow disk
 COLLECT_SECONDS = 60.0  # for a killed process to be gone, and its server to say so
 LOOK_SECONDS = 0.25
@@ -57,6 +54,7 @@ class Server:
         self._owner = os.getpid()
         self._lock = threading.RLock()  # nobody sweeps while a process is being started
         self._forked: dict[BaseProcess, int | None] = {}  # and from which server
+        self._loaders: list[str] = []  # the packages that find methods
         self._sweeper, self._held = self._start_sweeper()
         atexit.register(self._end)
 
@@ -64,6 +62,11 @@ class Server:
         """Start the server, unless it runs already; it loads what is slow beside this process."""
         with self._lock, self._environment():
             self._ensure()
+
+    def preload(self, package: str) -> None:
+        """Have the package that finds methods loaded by the server, if that is not running yet."""
+        if package not in self._loaders:
+            self._loaders.append(package)
 
     def begin(self, child: BaseProcess) -> None:
         """Start a process of the server; a server that dies of it or does not answer is replaced.
@@ -122,7 +125,7 @@ class Server:
         before = _pid()
         if before is not None and _has_ended(before):
             sweeper.end_all(self._mark, self._group)
-        multiprocessing.forkserver.set_forkserver_preload(PRELOADED)
+        multiprocessing.forkserver.set_forkserver_preload([*PRELOADED, *self._loaders])
         # The server's socket is made in it.
         multiprocessing.process.current_process()._config["tempdir"] = str(self.folder)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
         # Python's own start would end with a traceback on Ctrl-C; the server ignores it later.
@@ -249,8 +252,13 @@ def server() -> Server:
     return Server()
 
 
-def start() -> None:
-    """Start the server, unless it runs already."""
+def start(package: str) -> None:
+    """Start the server, unless it runs already.
+
+    Args:
+        package: the one that finds methods, which the server loads as well.
+    """
+    server().preload(package)
     server().start()
 
 

@@ -10,7 +10,7 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.seed_pairing import ACCURACY, counted, tested
 from bsrbench.reports.compare.statistics import accuracy_within, mean_and_range, time_to
-from bsrbench.reports.documents.columns import (
+from bsrbench.reports.wording.columns import (
     COLUMNS,
     JUDGED,
     MEMORY_COLUMNS,
