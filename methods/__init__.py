@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from bsrbench.harness.errors import BadInput, explain, unknown
 from bsrbench.harness.files import require_plain_text
 from bsrbench.harness.method import Composed, Method
+from bsrbench.harness.renamed_modules import old_imports
 
 ENTRY_POINTS = "bsrbench.methods"
 FOLDER = Path(__file__).absolute().parent
@@ -47,7 +48,8 @@ def find(name: str) -> type[Method]:
     if name not in _here():  # looked at first: entry points take a while to list
         return _from_entry_point(name)
     where = f"methods/{name}.py"
-    with _explained(where):
+    module_spec = importlib.util.find_spec(f"{__name__}.{name}")
+    with _explained(where, Path(str(module_spec and module_spec.origin))):
         module = importlib.import_module(f"{__name__}.{name}")
     found = _methods_of(module)
     if len(found) != 1:
@@ -132,25 +134,38 @@ def _module(path: Path, changed_at: int) -> ModuleType:  # noqa: ARG001 - an edi
         raise BadInput(f"{str(path)!r} cannot be loaded as Python")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module  # dataclasses and inspect look a class's module up there
-    with _explained(str(path)):
+    with _explained(str(path), path):
         module_spec.loader.exec_module(module)
     return module
 
 
 @contextmanager
-def _explained(where: str) -> Iterator[None]:
-    """Say in one line why somebody's source cannot be run."""
+def _explained(where: str, path: Path | None = None) -> Iterator[None]:
+    """Say in one line why somebody's source, in a file perhaps, cannot be run."""
     try:
         yield
     except ModuleNotFoundError as error:
+        _explain_old_imports(where, path, error)
         raise BadInput(
             f"{where} needs the package {error.name!r}, which is not installed here: install it "
             f"beside bsrbench ({sys.executable} -m pip install ...)"
         ) from error
     except (Exception, SystemExit) as error:
+        if isinstance(error, ImportError):
+            _explain_old_imports(where, path, error)
         lines = [line for file, line in _frames(error) if file.endswith(where)]
         place = f"{where}:{lines[-1]}" if lines else where
         raise BadInput(f"{place}: {type(error).__name__}: {error}") from error
+
+
+def _explain_old_imports(where: str, path: Path | None, error: ImportError) -> None:
+    """Say what modules are called now, if a file that cannot be imported has their old names."""
+    advice = old_imports(path.read_text(encoding="utf-8")) if path else []
+    if advice:
+        raise BadInput(
+            f"{where}: {'; '.join(advice)} (all that is installed has the one name bsrbench: see "
+            "docs/how-to/migrate.md)"
+        ) from error
 
 
 def _frames(error: BaseException) -> list[tuple[str, int]]:

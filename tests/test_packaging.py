@@ -88,3 +88,56 @@ def test_it_works_from_an_empty_folder(installed, tmp_path, arguments, said):
 
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+FOREIGN = """
+import sys
+from pathlib import Path
+
+import harness
+import methods
+import reports
+import results
+
+HERE = Path(__file__).resolve().parent
+LOADED = sorted({"torch", "pydantic", "numpy"} & set(sys.modules))
+
+
+def test_packages_are_this_projects_own():
+    for package in (harness, methods, reports, results):
+        assert Path(package.__file__).resolve().is_relative_to(HERE)
+    assert methods.OWN == "methods"
+
+
+def test_the_plugin_has_loaded_nothing_heavy():
+    assert LOADED == []
+
+
+def test_the_fixture_measures(bsrbench):
+    result = bsrbench("head", model="test_vit", image_size=64, batch=4, classes=5, rounds=3)
+    assert result.measurements["peak_counted_bytes"] > 0
+"""
+
+
+@pytest.mark.parametrize("installed", ["wheel"], indirect=True)
+@pytest.mark.parametrize("command", [["pytest"], ["-m", "pytest"]])
+def test_a_project_with_packages_of_the_same_names_keeps_its_own(installed, tmp_path, command):
+    for name in ("harness", "methods", "reports", "results"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"OWN = {name!r}\n")
+    (tmp_path / "conftest.py").write_text("")  # puts the project's root on the path
+    (tmp_path / "test_own.py").write_text(FOREIGN)
+    if command == ["pytest"]:
+        command = [str(Path(sys.executable).with_name("pytest"))]
+    settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
+    run = subprocess.run(
+        [sys.executable, *command, "-q", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        cwd=tmp_path,
+        env=settings | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert run.returncode == 0, run.stdout
+    assert "3 passed" in run.stdout

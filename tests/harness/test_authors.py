@@ -1,15 +1,19 @@
 """A method of one's own: written by a command, examined by another, used by name or file."""
 
+import importlib.util
 import sys
+from pathlib import Path
 
 import pytest
 
 from bsrbench import methods
+from bsrbench.harness import renamed_modules
 from bsrbench.harness.conformance.unchecked import UNSEEN
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Kind
 from bsrbench.methods.parts import token_dropping
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("bsr", "full", "int8", "lora")
 
 
@@ -217,3 +221,37 @@ def test_check_says_of_every_kind_what_it_does_not_see(typed):
     """Each line is for one kind of change; a method gets those of its own kinds."""
     assert set(Kind) == set(UNSEEN)
     assert "- which tokens are dropped" not in typed("check", "head")[1]
+
+
+OLD_IMPORTS = """
+from dataclasses import dataclass
+
+import methods
+from harness import vit
+from harness.method import Method
+from methods.parts.freeze import train_only
+"""
+
+
+@pytest.mark.parametrize("folder", [".", str(ROOT)])  # an old name may be found there
+def test_an_import_of_an_old_name_is_answered_with_the_new_one(
+    folder, typed, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path if folder == "." else folder)
+    monkeypatch.syspath_prepend(folder)
+    (tmp_path / "mine.py").write_text(OLD_IMPORTS)
+    code, printed = typed("check", f"{tmp_path / 'mine.py'}:Mine")
+
+    assert code == 2
+    assert "line 4: methods is called bsrbench.methods; " in printed
+    assert "line 5: harness.vit is called bsrbench.harness.model.vit; " in printed
+    assert "line 6: harness.method is called bsrbench.harness.method; " in printed
+    assert "methods.parts.freeze is called bsrbench.methods.parts.trained_parameters" in printed
+
+
+def test_every_new_name_is_a_module_and_stands_on_the_page():
+    page = (ROOT / "docs" / "how-to" / "migrate.md").read_text()
+
+    for old, new in renamed_modules.NEW_NAMES.items():
+        assert importlib.util.find_spec(new), new
+        assert f"| `{old}` | `{new}` |" in page
