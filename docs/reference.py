@@ -14,33 +14,41 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
+from bsrbench.harness.cli import main
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.spec.suite_file import Suite
 from docs import models
-from harness.cli import main
-from harness.metrics import METRICS
-from harness.record import TrialRecord
-from harness.suite import Suite
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG = 40  # characters of a default, beyond which it is told in words
 WIDTH = 76  # characters that a page shows without scrolling
 PYTHON = (
     ("harness", "harness/__init__.py", ("profile",)),
-    ("harness.step_profile", "harness/step_profile.py", ("StepProfile",)),
-    ("methods", "methods/__init__.py", ("names", "find", "load")),
-    ("harness.method", "harness/method.py", ("Method", "Unsupported", "Kind")),
     (
-        "harness.vit",
-        "harness/vit.py",
+        "bsrbench.harness.own_step.step_profile",
+        "harness/own_step/step_profile.py",
+        ("StepProfile",),
+    ),
+    ("methods", "methods/__init__.py", ("names", "find", "load")),
+    ("bsrbench.harness.method", "harness/method.py", ("Method", "Unsupported", "Kind")),
+    (
+        "bsrbench.harness.model.vit",
+        "harness/model/vit.py",
         ("blocks", "head", "tokens_read", "final_norm", "require_class_token", "require_blocks"),
     ),
-    ("methods.parts.freeze", "methods/parts/freeze.py", ("train_only", "require_all_train")),
     (
-        "methods.parts.tokens",
-        "methods/parts/tokens.py",
+        "bsrbench.methods.parts.trained_parameters",
+        "methods/parts/trained_parameters.py",
+        ("train_only", "require_all_train"),
+    ),
+    (
+        "bsrbench.methods.parts.token_dropping",
+        "methods/parts/token_dropping.py",
         ("drop_in", "KeepRate", "tokens_passed_on"),
     ),
-    ("methods.parts.extend", "methods/parts/extend.py", ("extend",)),
-    ("harness.pytest_plugin", "harness/pytest_plugin/result.py", ("Result",)),
+    ("bsrbench.methods.parts.extend_module", "methods/parts/extend_module.py", ("extend",)),
+    ("bsrbench.harness.pytest_plugin", "harness/pytest_plugin/result.py", ("Result",)),
 )
 
 

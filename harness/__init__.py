@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    from harness.step_profile import StepProfile
+    from bsrbench.harness.own_step.step_profile import StepProfile
 
 
 def profile(
@@ -27,6 +27,6 @@ def profile(
     Raises:
         BadInput: the model is none, the step is not to be called, or there are no repetitions.
     """
-    from harness.own_step import profile_step  # noqa: PLC0415 - commands do not wait for torch
+    from bsrbench.harness.own_step.profile_step import profile_step  # noqa: PLC0415 - commands do not wait for torch
 
     return profile_step(model, step, optimizer, repeats)

@@ -8,18 +8,18 @@ import torch
 from scipy.stats import binom
 from torch.nn.functional import scaled_dot_product_attention
 
-from harness.devices import open_device
-from harness.errors import BadInput, Unreadable
-from harness.launch.conduct import Launcher
-from harness.launch.round_group import time_in_turns
-from harness.meters.allocated import allocator_rise
-from harness.meters.clock import seconds_each
-from harness.meters.counted import LiveBytes
-from harness.profiler.process import KNOWN_BYTES
-from harness.record import Status
-from harness.spec import Profile, TrialSpec, Workload
-from harness.trial import PassResult
-from reports.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
+from bsrbench.harness.devices import open_device
+from bsrbench.harness.errors import BadInput, Unreadable
+from bsrbench.harness.launch.round_group import time_in_turns
+from bsrbench.harness.launch.run_settings import Launcher
+from bsrbench.harness.meters.allocator_events import allocator_rise
+from bsrbench.harness.meters.live_bytes import LiveBytes
+from bsrbench.harness.meters.phase_clock import seconds_each
+from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
 
 MIB = 2**20
 KERNEL_GRAIN_BYTES = MIB  # pages, stacks and small blocks that the kernel's mark may hold
@@ -35,7 +35,7 @@ KNOWN_FORWARD_FLOP = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class MeterCheck:
     """One thing looked at.
 
     Attributes:
@@ -49,7 +49,7 @@ class Finding:
     good: bool | None = None
 
 
-def examine(launcher: Launcher, pairs: int) -> Iterator[Finding]:
+def examine(launcher: Launcher, pairs: int) -> Iterator[MeterCheck]:
     """Yield findings as they are made; ``pairs`` identical pairs are timed."""
     yield from _known_bytes()
     yield from _known_trial(launcher)
@@ -59,12 +59,14 @@ def examine(launcher: Launcher, pairs: int) -> Iterator[Finding]:
     yield _identical(identical_pair(launcher) for _ in range(pairs))
 
 
-def _known_bytes() -> Iterator[Finding]:
+def _known_bytes() -> Iterator[MeterCheck]:
     with LiveBytes() as live:
         _up_and_down()
     read = {"counted": live.peak, "allocated": allocator_rise(_up_and_down)}
     for meter, size in read.items():
-        yield Finding(f"{meter} memory", f"{size} of {12 * MIB} bytes known", good=size == 12 * MIB)
+        yield MeterCheck(
+            f"{meter} memory", f"{size} of {12 * MIB} bytes known", good=size == 12 * MIB
+        )
 
 
 def _up_and_down() -> None:
@@ -74,14 +76,14 @@ def _up_and_down() -> None:
     del kept
 
 
-def _known_trial(launcher: Launcher) -> Iterator[Finding]:
+def _known_trial(launcher: Launcher) -> Iterator[MeterCheck]:
     """Compare the meters over a small model with arithmetic and with each other."""
     spec = TrialSpec(method="full", workload=KNOWN, profile=Profile(rounds=0))
     names = ("memory", "process", "flops", "estimate", "known_process")
     results = {name: launcher.perform(name, spec) for name in names}
     for name, result in results.items():
         if result.status != Status.COMPLETED:
-            yield Finding(f"{name} pass", f"{result.status}: {result.reason}", good=False)
+            yield MeterCheck(f"{name} pass", f"{result.status}: {result.reason}", good=False)
             return
     read = {
         name: value for r in results.values() for name, value in r.reading["measurements"].items()
@@ -90,52 +92,52 @@ def _known_trial(launcher: Launcher) -> Iterator[Finding]:
     yield _equal("FLOPs of a forward pass", read["forward_flop"], KNOWN_FORWARD_FLOP)
     yield _equal("twice its MACs", 2 * read.get("forward_macs", 0), KNOWN_FORWARD_FLOP)
     yield _equal("estimated peak", read.get("peak_estimated_bytes"), read["peak_counted_bytes"])
-    yield Finding("meters against each other", "; ".join(notes) or "agree", good=not notes)
+    yield MeterCheck("meters against each other", "; ".join(notes) or "agree", good=not notes)
     yield _kernel(results["known_process"])
 
 
-def _equal(what: str, got: object, expected: int) -> Finding:
-    return Finding(what, f"{got}, expected {expected}", good=got == expected)
+def _equal(what: str, got: object, expected: int) -> MeterCheck:
+    return MeterCheck(what, f"{got}, expected {expected}", good=got == expected)
 
 
-def _kernel(result: PassResult) -> Finding:
+def _kernel(result: PassResult) -> MeterCheck:
     size = result.reading["measurements"].get("peak_process_bytes")
     if size is None:
-        return Finding("kernel's high-water mark", str(result.reading["missing"]))
+        return MeterCheck("kernel's high-water mark", str(result.reading["missing"]))
     near = abs(size - KNOWN_BYTES) <= KERNEL_GRAIN_BYTES
-    return Finding("kernel's high-water mark", f"{size} of {KNOWN_BYTES} bytes known", good=near)
+    return MeterCheck("kernel's high-water mark", f"{size} of {KNOWN_BYTES} bytes known", good=near)
 
 
-def _resolution() -> Finding:
+def _resolution() -> MeterCheck:
     finest = min(s for s in seconds_each(lambda: None, 1000, lambda: None) if s > 0)
     stated = time.get_clock_info("perf_counter").resolution
     said = f"{finest * 1e9:.0f} ns between two readings, {stated * 1e9:.0f} ns stated"
-    return Finding("clock", said, good=finest < FINEST_SECONDS)
+    return MeterCheck("clock", said, good=finest < FINEST_SECONDS)
 
 
-def _devices(names: Iterable[str]) -> Iterator[Finding]:
+def _devices(names: Iterable[str]) -> Iterator[MeterCheck]:
     for name in names:
         try:
             device = open_device(name)
         except BadInput as error:
-            yield Finding(name, str(error))
+            yield MeterCheck(name, str(error))
             continue
-        yield Finding(name, ", ".join(f"{k} {v}" for k, v in device.describe().items()))
+        yield MeterCheck(name, ", ".join(f"{k} {v}" for k, v in device.describe().items()))
         try:
             device.energy_counter()
-            yield Finding(f"{name} energy", "has a counter")
+            yield MeterCheck(f"{name} energy", "has a counter")
         except Unreadable as reason:
-            yield Finding(f"{name} energy", f"not measured: {reason}")
+            yield MeterCheck(f"{name} energy", f"not measured: {reason}")
 
 
-def _attention() -> Finding:
+def _attention() -> MeterCheck:
     """Name the kernel that torch's fused attention runs on the CPU here."""
     x = torch.randn(1, 3, 17, 64, requires_grad=True)
     with LiveBytes() as live:
         scaled_dot_product_attention(x, x, x)
     ran = [name for name in live.timeline.operator if "attention" in name]
     said = ran[0] if ran else "in parts: the matrix of scores is kept"
-    return Finding("cpu attention", said, good=bool(ran))
+    return MeterCheck("cpu attention", said, good=bool(ran))
 
 
 def identical_pair(launcher: Launcher) -> Ratio | None:
@@ -158,14 +160,14 @@ class _Twin:
     key: str
 
 
-def _identical(ratios: Iterable[Ratio | None]) -> Finding:
+def _identical(ratios: Iterable[Ratio | None]) -> MeterCheck:
     """Judge pairs of a trial with itself: each has about 1 chance in 100 to seem to differ."""
     found = [ratio for ratio in ratios if ratio is not None]
     what = "identical pair"
     if not found:
-        return Finding(what, "could not be timed", good=False)
+        return MeterCheck(what, "could not be timed", good=False)
     differ = sum(ratio.differs() for ratio in found)
     shown = [f"{r.centre:.3f} [{r.low or 0:.3f}, {r.high or 0:.3f}]" for r in found[:SHOWN]]
     said = f"{differ} of {len(found)} seem to differ: {', '.join(shown)}"
     good = differ <= int(binom.ppf(SURE, len(found), 1 - DOCTOR_CONFIDENCE))
-    return Finding(what, said + (", ..." if len(found) > SHOWN else ""), good=good)
+    return MeterCheck(what, said + (", ..." if len(found) > SHOWN else ""), good=good)

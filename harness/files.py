@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from harness.errors import BadInput
+from bsrbench.harness.errors import BadInput
 
 # UTF-32's first: little-endian, it begins as UTF-16's does.
 FOREIGN_MARKS = {

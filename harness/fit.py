@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.errors import BadInput
-from harness.launch.conduct import Launcher
-from harness.record import Status
-from harness.spec import TrialSpec
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.run_settings import Launcher
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import TrialSpec
 
 LARGEST_BATCH = 1 << 16
 LARGEST_STEP = 16  # a guess goes at most so many times beyond what is known to fit

@@ -19,9 +19,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from harness.errors import BadInput, explain, unknown
-from harness.files import require_plain_text
-from harness.method import Composed, Method
+from bsrbench.harness.errors import BadInput, explain, unknown
+from bsrbench.harness.files import require_plain_text
+from bsrbench.harness.method import Composed, Method
 
 ENTRY_POINTS = "bsrbench.methods"
 FOLDER = Path(__file__).resolve().parent
@@ -111,7 +111,7 @@ def _from_file(name: str) -> type[Method]:
         return found
     there = [f"{file}:{method.__name__}" for method in _methods_of(module)]
     expected = " or ".join(there) or "FILE.py:CLASS, but the file defines no Method"
-    raise BadInput(f"{name!r} names no harness.method.Method: expected {expected}")
+    raise BadInput(f"{name!r} names no bsrbench.harness.method.Method: expected {expected}")
 
 
 @functools.lru_cache(maxsize=64)

@@ -5,12 +5,12 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from harness.method import Kind, Method
-from harness.vit import blocks, head, width
-from methods.parts.extend import extend
-from methods.parts.freeze import require_all_train, train_only
-from methods.parts.fresh import place
-from methods.parts.options import check_at_least
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.vit import blocks, head, width
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.new_modules import place
+from bsrbench.methods.parts.option_checks import check_at_least
+from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 
 @dataclass(frozen=True)

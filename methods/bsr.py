@@ -6,12 +6,12 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from harness.method import PAPER_DEPTH, Kind, Method
-from harness.vit import blocks, final_norm, head, require_blocks, require_class_token
-from methods.parts.freeze import require_all_train, train_only
-from methods.parts.mlp import recompute_gelu
-from methods.parts.options import check_blocks, check_share
-from methods.parts.tokens import KeepRate, drop_in, tokens_passed_on
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method
+from bsrbench.harness.model.vit import blocks, final_norm, head, require_blocks, require_class_token
+from bsrbench.methods.parts.option_checks import check_blocks, check_share
+from bsrbench.methods.parts.recomputed_gelu import recompute_gelu
+from bsrbench.methods.parts.token_dropping import KeepRate, drop_in, tokens_passed_on
+from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 TRAINED_BLOCKS = (3, 7, 11)
 DROP_AT = (3, 6, 9)

@@ -7,10 +7,10 @@ from typing import ClassVar
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from harness.method import Kind, Method
-from harness.vit import stored_blocks
-from methods.parts.again import contexts
-from methods.parts.extend import extend
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.vit import stored_blocks
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.rerun_block import contexts
 
 
 class Checkpointed(nn.Module):

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from harness.method import Kind, Method
-from harness.vit import blocks, head
-from methods.parts.adapters import adapt, check_adapters
-from methods.parts.freeze import require_all_train
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.vit import blocks, head
+from bsrbench.methods.parts.adapters import adapt, check_adapters
+from bsrbench.methods.parts.trained_parameters import require_all_train
 
 
 @dataclass(frozen=True)

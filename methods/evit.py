@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from harness.method import PAPER_DEPTH, Kind, Method
-from harness.vit import require_blocks, require_class_token
-from methods.parts.extend import extend
-from methods.parts.freeze import require_all_train
-from methods.parts.options import check_at_least, check_blocks, check_share
-from methods.parts.tokens import KeepRate, drop_in, tokens_passed_on
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method
+from bsrbench.harness.model.vit import require_blocks, require_class_token
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.option_checks import check_at_least, check_blocks, check_share
+from bsrbench.methods.parts.token_dropping import KeepRate, drop_in, tokens_passed_on
+from bsrbench.methods.parts.trained_parameters import require_all_train
 
 DROP_AT = (3, 6, 9)
 

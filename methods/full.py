@@ -5,8 +5,8 @@ from typing import ClassVar
 
 from torch import nn
 
-from harness.method import Kind, Method
-from methods.parts.freeze import require_all_train
+from bsrbench.harness.method import Kind, Method
+from bsrbench.methods.parts.trained_parameters import require_all_train
 
 
 @dataclass(frozen=True)

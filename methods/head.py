@@ -5,9 +5,9 @@ from typing import ClassVar
 
 from torch import nn
 
-from harness.method import Kind, Method
-from harness.vit import head
-from methods.parts.freeze import train_only
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.vit import head
+from bsrbench.methods.parts.trained_parameters import train_only
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from harness.method import Kind, Method
-from methods.parts import kernels
-from methods.parts.group_codes import FOUR_BITS
-from methods.parts.saved_codes import save_codes
+from bsrbench.harness.method import Kind, Method
+from bsrbench.methods.parts import kernels
+from bsrbench.methods.parts.group_codes import FOUR_BITS
+from bsrbench.methods.parts.saved_codes import save_codes
 
 
 @dataclass(frozen=True)

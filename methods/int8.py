@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.method import Kind, Method
-from methods.parts import kernels
-from methods.parts.compress import Codecs, compress
-from methods.parts.compressed import Packed
-from methods.parts.quantise import draws
-from methods.parts.quantise8 import MOVE8, PACK8, UNPACK8, move8, pack8, unpack8
+from bsrbench.harness.method import Kind, Method
+from bsrbench.methods.parts import kernels
+from bsrbench.methods.parts.packed_modules import Codecs, compress
+from bsrbench.methods.parts.packed_operators import Packed
+from bsrbench.methods.parts.quantise import draws
+from bsrbench.methods.parts.quantise8 import MOVE8, PACK8, UNPACK8, move8, pack8, unpack8
 
 BITS = 8
 CODES_A_WORD = 4

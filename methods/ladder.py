@@ -6,14 +6,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.method import Kind, Method, Unsupported
-from harness.vit import Branched, blocks, final_norm, head, tokens_read, width
-from methods.parts.extend import extend, require_unextended
-from methods.parts.freeze import require_all_train, train_only
-from methods.parts.fresh import draw, new_block, place
-from methods.parts.mlp import recompute_gelu_of, require_plain
-from methods.parts.options import check_at_least, check_blocks
-from methods.parts.slim import fill
+from bsrbench.harness.method import Kind, Method, Unsupported
+from bsrbench.harness.model.vit import Branched, blocks, final_norm, head, tokens_read, width
+from bsrbench.methods.parts.extend_module import extend, require_unextended
+from bsrbench.methods.parts.narrow_weights import fill
+from bsrbench.methods.parts.new_modules import draw, new_block, place
+from bsrbench.methods.parts.option_checks import check_at_least, check_blocks
+from bsrbench.methods.parts.recomputed_gelu import recompute_gelu_of, require_plain
+from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 TEMPERATURE = 0.1  # of the gates; the paper, section 3.2, and the official code
 

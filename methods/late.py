@@ -5,12 +5,12 @@ from typing import ClassVar
 
 from torch import nn
 
-from harness.method import PAPER_DEPTH, Kind, Method, Unsupported
-from harness.vit import blocks, final_norm, head, require_class_token
-from methods.parts.freeze import require_all_train, train_only
-from methods.parts.mlp import recompute_gelu
-from methods.parts.options import check_at_least, check_share
-from methods.parts.tokens import KeepRate, drop_in, tokens_passed_on
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
+from bsrbench.harness.model.vit import blocks, final_norm, head, require_class_token
+from bsrbench.methods.parts.option_checks import check_at_least, check_share
+from bsrbench.methods.parts.recomputed_gelu import recompute_gelu
+from bsrbench.methods.parts.token_dropping import KeepRate, drop_in, tokens_passed_on
+from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from timm.layers import RmsNorm, RmsNorm2d
 from timm.layers.norm import RmsNorm2dFp32, RmsNormFp32
 from torch import nn
 
-from harness.method import Kind, Method, Unsupported
-from harness.vit import head
-from methods.parts.freeze import train_only
+from bsrbench.harness.method import Kind, Method, Unsupported
+from bsrbench.harness.model.vit import head
+from bsrbench.methods.parts.trained_parameters import train_only
 
 # RMSNorm stands where LayerNorm did in later models; timm's are not torch's.
 NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNormFp32, RmsNorm2d, RmsNorm2dFp32)

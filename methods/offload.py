@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
-from harness.method import Kind, Method
-from harness.vit import stored_blocks, stored_norm
-from methods.parts.extend import extend
-from methods.parts.saved import Packing, unpacking
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.vit import stored_blocks, stored_norm
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.saved_tensors import Packing, unpacking
 
 APART = frozenset({"cuda", "xpu"})  # whose memory is not the host's; that of mps is
 LEAST_BYTES = 4096  # moving fewer costs more time than they are worth: statistics, a random state

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-from harness.method import Kind, Method, Unsupported
-from harness.vit import stored_blocks
-from methods.parts import kernels
-from methods.parts.activations import gelu_form
-from methods.parts.compressed import ELEMENT_BYTES, chunks
-from methods.parts.extend import extend
-from methods.parts.levels import A_WORD, FIND, READ, find_levels, read_levels
+from bsrbench.harness.method import Kind, Method, Unsupported
+from bsrbench.harness.model.vit import stored_blocks
+from bsrbench.methods.parts import kernels
+from bsrbench.methods.parts.activations import gelu_form
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.gelu_levels import A_WORD, FIND, READ, find_levels, read_levels
+from bsrbench.methods.parts.packed_operators import ELEMENT_BYTES, chunks
 
 
 @dataclass(frozen=True)

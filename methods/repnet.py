@@ -5,14 +5,14 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from harness.method import PAPER_DEPTH, Kind, Method
-from harness.vit import blocks, final_norm, head, require_blocks, require_class_token
-from methods.parts.extend import extend, require_unextended
-from methods.parts.freeze import require_all_train, train_only
-from methods.parts.fresh import new_block
-from methods.parts.mlp import recompute_gelu_of
-from methods.parts.options import check_blocks, check_share
-from methods.parts.tokens import DropsTokens, KeepRate, drop_in, tokens_passed_on
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method
+from bsrbench.harness.model.vit import blocks, final_norm, head, require_blocks, require_class_token
+from bsrbench.methods.parts.extend_module import extend, require_unextended
+from bsrbench.methods.parts.new_modules import new_block
+from bsrbench.methods.parts.option_checks import check_blocks, check_share
+from bsrbench.methods.parts.recomputed_gelu import recompute_gelu_of
+from bsrbench.methods.parts.token_dropping import DropsTokens, KeepRate, drop_in, tokens_passed_on
+from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 SIDE_BLOCKS = (2, 5, 8, 11)
 MLP_RATIO = 4

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from harness.method import Kind, Method
-from methods.parts import compressed, kernels
-from methods.parts.compress import Codecs, compress
-from methods.parts.compressed import Packed
-from methods.parts.pruned import NATIVE, keep_largest, spread
+from bsrbench.harness.method import Kind, Method
+from bsrbench.methods.parts import kernels, packed_operators
+from bsrbench.methods.parts.packed_modules import Codecs, compress
+from bsrbench.methods.parts.packed_operators import Packed
+from bsrbench.methods.parts.pruned_tensors import NATIVE, keep_largest, spread
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SparseActivations(Method):
             Codecs(
                 linear=lambda _: prune,
                 norm=lambda _: prune,
-                gelu=lambda _: compressed.half,
+                gelu=lambda _: packed_operators.half,
                 rows=None,
                 scale=lambda _: prune,
                 qkv=lambda _: Prunes(self.ratio, parts=3),

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 from torch import nn
 
-from harness.method import PAPER_DEPTH, Kind, Method, Unsupported
-from harness.vit import blocks, vision_transformer
-from methods.parts.merge import merge_in, merged_tokens
-from methods.parts.options import check_at_least
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
+from bsrbench.harness.model.vit import blocks, vision_transformer
+from bsrbench.methods.parts.option_checks import check_at_least
+from bsrbench.methods.parts.token_merging import merge_in, merged_tokens
 
 
 @dataclass(frozen=True)

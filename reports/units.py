@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from harness.metrics import METRICS
+from bsrbench.harness.records.metrics import METRICS
 
 MEBI = 2**20
 GIGA = 1e9
@@ -12,7 +12,7 @@ NOTHING = "–"
 
 
 @dataclass(frozen=True)
-class Unit:
+class DisplayUnit:
     """How numbers of a kind are printed; called with a number, or ``None``, it prints it.
 
     Attributes:
@@ -39,19 +39,19 @@ class Unit:
         return f"{self.before}{value / self.scale:{sign},.{self.digits}f}{self.behind}"
 
 
-mebibytes = Unit("MiB", MEBI)
-gigaflop = Unit("GFLOP", GIGA, 2)  # 2 FLOP per multiply-add
-gigamacs = Unit("GMAC", GIGA, 2)
-milliseconds = Unit("ms", MILLI, 0)
-seconds = Unit("s")
-millions = Unit("M", MEGA, 3)
-rate = Unit("1/s")
-joules = Unit("J")
-count = Unit("", digits=0)
-share = Unit("", digits=3)
-ratio = Unit("×", digits=2, behind="×")
-plain = Unit("", digits=2)  # a ratio in an interval
-percent = Unit("%", 1e-2, 2, behind=" %", signed=True)
+mebibytes = DisplayUnit("MiB", MEBI)
+gigaflop = DisplayUnit("GFLOP", GIGA, 2)  # 2 FLOP per multiply-add
+gigamacs = DisplayUnit("GMAC", GIGA, 2)
+milliseconds = DisplayUnit("ms", MILLI, 0)
+seconds = DisplayUnit("s")
+millions = DisplayUnit("M", MEGA, 3)
+rate = DisplayUnit("1/s")
+joules = DisplayUnit("J")
+count = DisplayUnit("", digits=0)
+share = DisplayUnit("", digits=3)
+ratio = DisplayUnit("×", digits=2, behind="×")
+plain = DisplayUnit("", digits=2)  # a ratio in an interval
+percent = DisplayUnit("%", 1e-2, 2, behind=" %", signed=True)
 
 
 BY_UNIT = {
@@ -68,7 +68,7 @@ ENDINGS = ("_bytes", "_flop", "_macs", "_seconds")
 IN_SECONDS = {"compile_seconds", "training_seconds", "curve_seconds"}
 
 
-def of_metric(metric: str) -> Unit:
+def of_metric(metric: str) -> DisplayUnit:
     """Return the unit a metric is printed in."""
     if metric in IN_SECONDS:
         return seconds
@@ -85,7 +85,7 @@ def heading(metric: str) -> str:
     return f"{name.replace('_', ' ')} {of_metric(metric).name}".rstrip()
 
 
-def signed(unit: Unit, value: float | None) -> str:
+def signed(unit: DisplayUnit, value: float | None) -> str:
     """Return a number in a unit, with its sign even where it is above 0."""
     return replace(unit, signed=True)(value)
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-import methods
-from harness.cli import main
-from harness.conformance.subject import Subject, tiny_batch, tiny_model
-from harness.launch.local import LocalLauncher
-from harness.recipe import Training
-from harness.spec import Profile, TrialSpec, Workload
-from methods import find
+from bsrbench import methods
+from bsrbench.harness.cli import main
+from bsrbench.harness.conformance.subject import Subject, tiny_batch, tiny_model
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.methods import find
 
 NO_GPU = "torch sees no NVIDIA GPU here"
 

@@ -16,11 +16,11 @@ import click
 import pytest
 import torch
 
-import methods
-from harness import suite
-from harness.cli import main
-from harness.devices import Device
-from harness.record_key import read_key
+from bsrbench import methods
+from bsrbench.harness.cli import main
+from bsrbench.harness.devices import Device
+from bsrbench.harness.records.record_key import read_key
+from bsrbench.harness.spec import suite_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -66,7 +66,7 @@ def test_every_block_of_a_page_works(page, typed, tmp_path, monkeypatch):
             exec(compile(text, str(page), "exec"), {})  # noqa: S102 - our own documentation
         if kind == "toml":
             (tmp_path / "block.toml").write_text(text)
-            assert suite.read(tmp_path / "block.toml").trials()
+            assert suite_file.read(tmp_path / "block.toml").trials()
         for line in commands(text) if kind == "console" else ():
             if untried:
                 parse(line)

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-import methods
-from harness.conformance.checks import CHECKS
-from harness.conformance.subject import Subject
-from harness.method import CHANGES_TOKENS
+from bsrbench import methods
+from bsrbench.harness.conformance.checks import CHECKS
+from bsrbench.harness.conformance.subject import Subject
+from bsrbench.harness.method import CHANGES_TOKENS
 
 ALONE = methods.names()
 NAMED_PAIRS = [

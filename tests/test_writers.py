@@ -27,19 +27,25 @@ NEW_FOLDER, NEW_FILE = "a new temporary folder", "a new temporary file"
 ONLY_READ = "an archive is read"
 # Where something else writes, and why nobody's file can be meant.
 REASONS = {
-    ("harness/checkpoint.py", "save"): "torch.save into the new file that replace_whole gives",
-    ("harness/checkpoint.py", "ZipFile"): ONLY_READ,
+    ("harness/training/resume.py", "save"): "torch.save into the new file that replace_whole gives",
+    ("harness/training/resume.py", "ZipFile"): ONLY_READ,
     ("harness/conformance/steps.py", "save"): "torch.save into memory",
-    ("harness/cli/measure.py", "TemporaryDirectory"): NEW_FOLDER,
-    ("harness/launch/local.py", "mkdtemp"): NEW_FOLDER,
-    ("harness/launch/log_file.py", "NamedTemporaryFile"): NEW_FILE,
-    ("harness/launch/child.py", "open"): "the log, not through a link",
-    ("harness/launch/log_file.py", "open"): "the log, which is made new in its place",
-    ("harness/launch/run_folder.py", "mkdtemp"): NEW_FOLDER,
-    ("harness/launch/sweeper.py", "write_text"): "a control group of our own, in the kernel",
-    ("harness/launch/unit.py", "TemporaryDirectory"): NEW_FOLDER,
-    ("harness/meters/process.py", "write_text"): "the kernel's own /proc/self/clear_refs",
-    ("harness/upkeep.py", "rename"): "a file gets another name in a folder of our own",
+    ("harness/cli/one_workload.py", "TemporaryDirectory"): NEW_FOLDER,
+    ("harness/launch/local_launcher.py", "mkdtemp"): NEW_FOLDER,
+    ("harness/launch/processes/log_file.py", "NamedTemporaryFile"): NEW_FILE,
+    ("harness/launch/processes/pass_process.py", "open"): "the log, not through a link",
+    ("harness/launch/processes/log_file.py", "open"): "the log, which is made new in its place",
+    ("harness/launch/processes/run_folder.py", "mkdtemp"): NEW_FOLDER,
+    (
+        "harness/launch/processes/sweeper.py",
+        "write_text",
+    ): "a control group of our own, in the kernel",
+    ("harness/launch/cluster/cluster_unit.py", "TemporaryDirectory"): NEW_FOLDER,
+    ("harness/meters/process_memory.py", "write_text"): "the kernel's own /proc/self/clear_refs",
+    (
+        "harness/records/results_maintenance.py",
+        "rename",
+    ): "a file gets another name in a folder of our own",
     ("harness/workload/weights.py", "TemporaryDirectory"): NEW_FOLDER,
     **{
         (f"harness/workload/{name}.py", "ZipFile"): ONLY_READ
@@ -54,8 +60,8 @@ REASONS = {
         ("methods/parts/kernels.py", name): "in that folder, and from it to the compiler's cache"
         for name in ("aoti_compile_and_package", "replace")
     },
-    ("reports/export.py", "write_table"): "into memory",
-    ("reports/figures.py", "savefig"): "into memory",
+    ("reports/documents/export.py", "write_table"): "into memory",
+    ("reports/figures/all_figures.py", "savefig"): "into memory",
 }
 
 
@@ -113,10 +119,19 @@ def test_every_place_that_writes_goes_through_the_one_function_or_has_its_reason
 
     assert not others
     assert {file for file, _, name, _ in places() if name in THROUGH} >= {
-        *("harness/store.py", "harness/checkpoint.py", "harness/suite.py", "harness/upkeep.py"),
-        *("harness/record_index.py", "harness/cli/authors.py", "harness/cli/results.py"),
+        *(
+            "harness/records/store.py",
+            "harness/training/resume.py",
+            "harness/spec/suite_file.py",
+            "harness/records/results_maintenance.py",
+        ),
+        *("harness/records/record_index.py", "harness/cli/authors.py", "harness/cli/results.py"),
         *(f"reports/{name}.py" for name in ("csv", "export", "figures", "html", "latex")),
-        *("reports/markdown.py", "reports/search_page.py", "harness/search/costs.py"),
+        *(
+            "reports/documents/markdown_report.py",
+            "reports/documents/search_page.py",
+            "harness/search/candidate_costs.py",
+        ),
     }
 
 

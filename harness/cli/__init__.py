@@ -6,21 +6,28 @@ from typing import Any
 
 import click
 
-from harness.cli.authors import check, new_method
-from harness.cli.care import care
-from harness.cli.completion import completion
-from harness.cli.exits import BAD_INPUT, INTERRUPTED, STOPPED, Interrupts, leave_quickly, stop
-from harness.cli.health import doctor
-from harness.cli.lists import list_
-from harness.cli.measure import estimate, fit, profile
-from harness.cli.results import claims, compare, export, report
-from harness.cli.search import search
-from harness.cli.status import status
-from harness.cli.suites import run, tune
-from harness.cli.version import print_version
-from harness.errors import BadInput, shortened, unknown
-from harness.variables import require_readable
-from harness.visible import visible
+from bsrbench.harness.cli.authors import check, new_method
+from bsrbench.harness.cli.completion import completion
+from bsrbench.harness.cli.exits import (
+    BAD_INPUT,
+    INTERRUPTED,
+    STOPPED,
+    Interrupts,
+    leave_quickly,
+    stop,
+)
+from bsrbench.harness.cli.health import doctor
+from bsrbench.harness.cli.lists import list_
+from bsrbench.harness.cli.maintenance import care
+from bsrbench.harness.cli.one_workload import estimate, fit, profile
+from bsrbench.harness.cli.results import claims, compare, export, report
+from bsrbench.harness.cli.search import search
+from bsrbench.harness.cli.status import status
+from bsrbench.harness.cli.suites import run, tune
+from bsrbench.harness.cli.version import print_version
+from bsrbench.harness.errors import BadInput, shortened, unknown
+from bsrbench.harness.records.environment_variables import require_readable
+from bsrbench.harness.visible_text import visible
 
 
 @contextmanager

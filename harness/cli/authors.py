@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from harness.cli.completion import method_names
-from harness.cli.exits import FAILED
-from harness.cli.say import say
-from harness.errors import BadInput
+from bsrbench.harness.cli.completion import method_names
+from bsrbench.harness.cli.exits import FAILED
+from bsrbench.harness.cli.printing import say
+from bsrbench.harness.errors import BadInput
 
 TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
 ENDING = ".py.txt"
@@ -41,7 +41,7 @@ def new_method(name: str, like: str, folder: Path) -> None:
       bsrbench new-method mine
       bsrbench new-method mine --like int8 --folder methods
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.files import write_whole
+    from bsrbench.harness.files import write_whole
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise BadInput(
@@ -89,10 +89,10 @@ def check(method: str) -> None:
       bsrbench check bsr+int8
       bsrbench check ./mine.py:Mine
     """  # noqa: D301 - click's mark for text that is not wrapped
-    import methods
-    from harness.conformance.checks import examine
-    from harness.conformance.subject import Subject
-    from harness.conformance.unseen import unseen
+    from bsrbench import methods
+    from bsrbench.harness.conformance.checks import examine
+    from bsrbench.harness.conformance.subject import Subject
+    from bsrbench.harness.conformance.unchecked import unseen
 
     kinds = methods.load(method).kinds
     broken = 0

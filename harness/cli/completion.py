@@ -8,15 +8,15 @@ PROGRAM = "bsrbench"
 
 def suite_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return the suites that ship and begin so, and files."""
-    from harness import suite
+    from bsrbench.harness.spec import suite_file
 
-    found = [CompletionItem(name) for name in suite.names() if name.startswith(begun)]
+    found = [CompletionItem(name) for name in suite_file.names() if name.startswith(begun)]
     return [*found, CompletionItem(begun, type="file")]
 
 
 def method_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
     """Return methods whose name begins so; of several joined by '+' or ',', the last one's."""
-    import methods
+    from bsrbench import methods
 
     cut = max(begun.rfind("+"), begun.rfind(",")) + 1
     return [
@@ -37,7 +37,7 @@ def completion(shell: str) -> None:
       bsrbench completion zsh > ~/.zfunc/_bsrbench
       bsrbench completion fish > ~/.config/fish/completions/bsrbench.fish
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.cli import main
+    from bsrbench.harness.cli import main
 
     made = get_completion_class(shell)
     if made is None:

@@ -10,7 +10,7 @@ from functools import cache
 from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
-from harness.cli.say import say
+from bsrbench.harness.cli.printing import say
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 STOPPED = "stopped: what was measured so far is stored; run again to go on"

@@ -2,9 +2,9 @@
 
 import click
 
-from harness.cli.exits import FAILED, stop
-from harness.cli.running import make_launcher
-from harness.cli.say import say
+from bsrbench.harness.cli.exits import FAILED, stop
+from bsrbench.harness.cli.printing import say
+from bsrbench.harness.cli.running import make_launcher
 
 MARKS = {True: "ok ", False: "OFF", None: "   "}
 
@@ -27,7 +27,7 @@ def doctor(pairs: int) -> None:
       bsrbench doctor
       bsrbench doctor --pairs 20
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.doctor import examine
+    from bsrbench.harness.doctor import examine
 
     off = []
     for finding in examine(make_launcher(), pairs):

@@ -2,7 +2,7 @@
 
 import click
 
-from harness.cli.say import say
+from bsrbench.harness.cli.printing import say
 
 
 @click.command("list")
@@ -25,11 +25,13 @@ def list_(what: str, in_full: bool) -> None:
       bsrbench list suite-schema > suite.schema.json
     """  # noqa: D301 - click's mark for text that is not wrapped
     if what == "suites":
-        from harness import suite
+        from bsrbench.harness.spec import suite_file
 
-        lines = [f"{name}: {suite.read(suite.find(name)).description}" for name in suite.names()]
+        lines = [
+            f"{name}: {suite.read(suite.find(name)).description}" for name in suite_file.names()
+        ]
     elif what == "data":
-        from harness.workload import data
+        from bsrbench.harness.workload import data
 
         lines = data.names()
     elif what == "metrics":
@@ -37,7 +39,7 @@ def list_(what: str, in_full: bool) -> None:
     elif what.endswith("-schema"):
         lines = [_schema(what)]
     elif what == "models":
-        from harness.workload import models
+        from bsrbench.harness.workload import models
 
         lines = models.names()
     else:
@@ -48,15 +50,15 @@ def list_(what: str, in_full: bool) -> None:
 def _schema(what: str) -> str:
     import json
 
-    from harness.record import TrialRecord
-    from harness.suite import Suite
+    from bsrbench.harness.records.trial_record import TrialRecord
+    from bsrbench.harness.spec.suite_file import Suite
 
     described = Suite if what == "suite-schema" else TrialRecord
     return json.dumps(described.model_json_schema(), indent=1)
 
 
 def _metric_lines() -> list[str]:
-    from harness.metrics import METRICS
+    from bsrbench.harness.records.metrics import METRICS
 
     lines = ["# Metrics", "", "| name | unit | better | definition |", "| --- | --- | --- | --- |"]
     for name, metric in METRICS.items():
@@ -70,7 +72,7 @@ def _metric_lines() -> list[str]:
 def _method_lines(*, in_full: bool) -> list[str]:
     import inspect
 
-    import methods
+    from bsrbench import methods
 
     if not in_full:
         return methods.names()

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from harness.cli.exits import FAILED, stop
-from harness.cli.say import say
-from harness.errors import BadInput
-from harness.files import write_whole
+from bsrbench.harness.cli.exits import FAILED, stop
+from bsrbench.harness.cli.printing import say
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import write_whole
 
 if TYPE_CHECKING:
-    from harness.store import Gathered
-    from reports.contrast import Contrast
-    from reports.counterparts import Alone
+    from bsrbench.harness.records.store import Gathered
+    from bsrbench.reports.compare.contrast import Contrast
+    from bsrbench.reports.compare.counterparts import UnpairedRow
 
 LOCAL_RESULTS = Path("results") / "local"
 TERMINAL = "terminal"
@@ -36,17 +36,17 @@ def make_report(folder: Path, title: str) -> None:
     """Write the documents of a results folder into it and print its table."""
     from rich.console import Console
 
-    from harness.store import gather
-    from reports import terminal, write
+    from bsrbench.harness.records.store import gather
+    from bsrbench.reports.documents import terminal_table, write_report
 
     pool = gather([folder])
     _say_aside(pool.aside)
-    write.write(
+    write_report.write(
         pool.records,
         folder,
         f"bsrbench: {title}",
         pool.detail,
-        lambda comparisons: terminal.show(comparisons, Console()),
+        lambda comparisons: terminal_table.show(comparisons, Console()),
     )
     _say_doubts(pool)
     say(f"report: {folder / 'report.html'}")
@@ -101,7 +101,7 @@ def compare(
       bsrbench compare bsr full --fail-if 'ratio(peak_counted_bytes) > 0.5'
       bsrbench compare commit:1a2b3c commit:4d5e6f --results results/local/quick
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from reports import contrast, gate, matching
+    from bsrbench.reports.compare import contrast, gate, matching
 
     wanted = [gate.parse_judged(text) for text in conditions]
     pool = _gather(folders, needed=not _exists(new))
@@ -119,7 +119,7 @@ def compare(
 
 def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":
     """Return the records of the folders named, or of all that were run here."""
-    from harness.store import RECORDS, gather
+    from bsrbench.harness.records.store import RECORDS, gather
 
     if folders:
         return gather(folders)
@@ -144,12 +144,12 @@ def _put_out(
 ) -> None:
     from rich.console import Console
 
-    from reports import contrast_write
+    from bsrbench.reports.documents import contrast_document
 
     if form == TERMINAL and output is None:
-        contrast_write.show(found, Console(), alone)
+        contrast_document.show(found, Console(), alone)
         return
-    text = contrast_write.FORMATS[form if form != TERMINAL else "markdown"](found, alone)
+    text = contrast_document.FORMATS[form if form != TERMINAL else "markdown"](found, alone)
     _write(text, output)
     if output is not None:
         for one in alone:
@@ -184,8 +184,8 @@ def export(
       bsrbench export results/local/quick --csv all.csv
       bsrbench export results/local/* --parquet all.parquet
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.store import gather
-    from reports import export as table
+    from bsrbench.harness.records.store import gather
+    from bsrbench.reports.documents import export as table
 
     if not (parquet or as_csv or as_json):
         raise BadInput("nothing to write: name a file with --parquet, --csv or --json")
@@ -193,12 +193,12 @@ def export(
     _say_aside(pool.aside)
     _say_doubts(pool)
     frame = table.frame(pool.records)
-    for path, write in (
+    for path, write_report in (
         *((parquet, table.to_parquet), (as_csv, table.to_csv)),
         (as_json, table.to_json),
     ):
         if path is not None:
-            write(frame, path)
+            write_report(frame, path)
             say(f"{len(frame)} records: {path}")
 
 
@@ -214,8 +214,8 @@ def claims(results: tuple[Path, ...], output: Path | None) -> None:
     Example:
       bsrbench claims results/local/quick --output claims.md
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.store import gather
-    from reports.claims import page
+    from bsrbench.harness.records.store import gather
+    from bsrbench.reports.wording.claims import page
 
     pool = gather(results)
     _say_aside(pool.aside)

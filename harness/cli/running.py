@@ -7,27 +7,27 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cli.settings import size_in_bytes
-from harness.errors import BadInput
-from harness.launch import server
+from bsrbench.harness.cli.settings import size_in_bytes
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.processes import fork_server
 
 if TYPE_CHECKING:
-    from harness.launch.cluster import Cluster
-    from harness.launch.companions import ComparedWith
-    from harness.launch.conduct import Conduct
-    from harness.launch.limits import Limits
-    from harness.launch.local import LocalLauncher
-    from harness.launch.progress import Watcher
-    from harness.record import TrialRecord
-    from harness.spec import TrialSpec
-    from harness.store import Store
+    from bsrbench.harness.launch.cluster.ray_cluster import Cluster
+    from bsrbench.harness.launch.local_launcher import LocalLauncher
+    from bsrbench.harness.launch.planning.companions import ComparedWith
+    from bsrbench.harness.launch.processes.pass_limits import Limits
+    from bsrbench.harness.launch.progress import Watcher
+    from bsrbench.harness.launch.run_settings import RunSettings
+    from bsrbench.harness.records.store import Store
+    from bsrbench.harness.records.trial_record import TrialRecord
+    from bsrbench.harness.spec.trial_spec import TrialSpec
 
 NEED_NO_FILE = {"digits", "noise"}
 
 
 def open_store(folder: Path) -> "Store":
     """Return the store in a folder."""
-    from harness.store import Store
+    from bsrbench.harness.records.store import Store
 
     return Store(folder)
 
@@ -46,7 +46,7 @@ def look_for_data_in(folder: Path | None) -> None:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class RunOptions:
     """What a person asks of a run.
 
     Attributes:
@@ -77,7 +77,7 @@ class Wishes:
 
     def limits(self) -> "Limits":
         """Return what a pass may take."""
-        from harness.launch.limits import Limits
+        from bsrbench.harness.launch.processes.pass_limits import Limits
 
         said = self.memory_limit
         most = None if said is None else size_in_bytes("--memory-limit", said)
@@ -85,7 +85,7 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Launching:
+class LauncherOptions:
     """Where trials run.
 
     Attributes:
@@ -98,7 +98,7 @@ class Launching:
     address: str | None = None
     label: str = ""
 
-    def check(self, wishes: Wishes) -> None:
+    def check(self, wishes: RunOptions) -> None:
         """Check that all that was asked for goes together.
 
         Raises:
@@ -110,14 +110,14 @@ class Launching:
             raise BadInput("--dry-run and --jobs belong to --launcher local")
 
 
-HERE = Launching()
+HERE = LauncherOptions()
 
 
 def run_trials(
     store: "Store",
     specs: "list[TrialSpec]",
-    wishes: Wishes,
-    where: Launching = HERE,
+    wishes: RunOptions,
+    where: LauncherOptions = HERE,
     compared_with: "ComparedWith | None" = None,
 ) -> "list[TrialRecord]":
     """Run what is missing, with progress on a terminal, and return all records.
@@ -132,13 +132,13 @@ def run_trials(
     """
     where.check(wishes)
     if where.launcher == "local":
-        server.start()  # it loads torch while this process does, which begins below
-    import methods
-    from harness.launch.conduct import Conduct
-    from harness.launch.progress import Noting
-    from harness.launch.run import Runner
-    from harness.launch.stopping import CtrlC
-    from reports import anchors
+        fork_server.start()  # it loads torch while this process does, which begins below
+    from bsrbench import methods
+    from bsrbench.harness.launch.interrupts import CtrlC
+    from bsrbench.harness.launch.progress import StatusWriter
+    from bsrbench.harness.launch.run_settings import RunSettings
+    from bsrbench.harness.launch.runner import Runner
+    from bsrbench.reports.compare import anchors
 
     limits = wishes.limits()
     load_methods(specs)
@@ -147,12 +147,12 @@ def run_trials(
     fetch_data(specs)
     with _watcher(wishes.progress) as watcher:
         launcher = make_launcher(limits)
-        noting = Noting(watcher, store)
+        noting = StatusWriter(watcher, store)
         asked = CtrlC(
             lambda: noting.say("ending after the pass that runs; Ctrl-C again ends it at once"),
             launcher.end,
         )
-        conduct = Conduct(
+        conduct = RunSettings(
             checkpoint_seconds=wishes.checkpoint_seconds,
             announces=wishes.announces,
             jobs=wishes.jobs,
@@ -179,20 +179,24 @@ def run_trials(
 
 
 def _cluster(
-    where: Launching, store: "Store", watcher: "Watcher", limits: "Limits", conduct: "Conduct"
+    where: LauncherOptions,
+    store: "Store",
+    watcher: "Watcher",
+    limits: "Limits",
+    conduct: "RunSettings",
 ) -> "Cluster":
-    import methods
+    from bsrbench import methods
 
     try:
-        from harness.launch.cluster import Cluster
-        from harness.launch.unit import Methods
+        from bsrbench.harness.launch.cluster.cluster_unit import MethodLoaders
+        from bsrbench.harness.launch.cluster.ray_cluster import Cluster
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise BadInput(
             "--launcher ray needs the package ray: pip install '.[ray]' in the checkout"
         ) from error
-    found = Methods(methods.load, methods.fingerprint)
+    found = MethodLoaders(methods.load, methods.fingerprint)
     return Cluster(found, store, watcher, where.address, where.label, limits, conduct)
 
 
@@ -200,7 +204,7 @@ def _cluster(
 def _watcher(form: str) -> "Iterator[Watcher]":
     from rich.console import Console
 
-    from harness.launch.progress import JsonLines, Quiet, TerminalProgress
+    from bsrbench.harness.launch.progress import JsonLines, Quiet, TerminalProgress
 
     console = Console(stderr=True)
     if form == "auto":
@@ -212,7 +216,7 @@ def _watcher(form: str) -> "Iterator[Watcher]":
 
 def load_methods(specs: "list[TrialSpec]") -> None:
     """Find every mistake in methods and options before a process is started."""
-    import methods
+    from bsrbench import methods
 
     for spec in specs:
         methods.load(spec.method, **spec.options)
@@ -224,7 +228,7 @@ def require_devices(specs: "list[TrialSpec]") -> None:
     Raises:
         BadInput: there is none of that name.
     """
-    from harness.devices import open_device
+    from bsrbench.harness.devices import open_device
 
     for name in sorted({spec.workload.device for spec in specs}):
         open_device(name)
@@ -235,7 +239,7 @@ def fetch_data(specs: "list[TrialSpec]") -> None:
     named = {name for spec in specs if spec.training for name in spec.workload.tasks()}
     wanted = sorted(named - NEED_NO_FILE)
     if wanted:
-        from harness.workload import data
+        from bsrbench.harness.workload import data
 
         for name in wanted:
             data.fetch(name)
@@ -243,8 +247,8 @@ def fetch_data(specs: "list[TrialSpec]") -> None:
 
 def make_launcher(limits: "Limits | None" = None) -> "LocalLauncher":
     """Return the launcher of this machine, which finds methods by name."""
-    import methods
-    from harness.launch.limits import Limits
-    from harness.launch.local import LocalLauncher
+    from bsrbench import methods
+    from bsrbench.harness.launch.local_launcher import LocalLauncher
+    from bsrbench.harness.launch.processes.pass_limits import Limits
 
     return LocalLauncher(methods.load, limits or Limits())

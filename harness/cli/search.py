@@ -8,27 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.completion import method_names, suite_names
-from harness.cli.options import DATA_ROOT, PROGRESS, with_options
-from harness.cli.results import LOCAL_RESULTS
-from harness.cli.running import Wishes, look_for_data_in, make_launcher, open_store, run_trials
-from harness.cli.say import say
-from harness.cli.settings import overrides, seconds_of, size_in_bytes
-from harness.errors import BadInput
-from harness.files import write_whole
-from harness.label_text import split_at_commas
+from bsrbench.harness.cli.completion import method_names, suite_names
+from bsrbench.harness.cli.printing import say
+from bsrbench.harness.cli.results import LOCAL_RESULTS
+from bsrbench.harness.cli.running import (
+    RunOptions,
+    look_for_data_in,
+    make_launcher,
+    open_store,
+    run_trials,
+)
+from bsrbench.harness.cli.settings import overrides, seconds_of, size_in_bytes
+from bsrbench.harness.cli.shared_options import DATA_ROOT, PROGRESS, with_options
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import write_whole
+from bsrbench.harness.spec.label_grammar import split_at_commas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from harness.launch.local import LocalLauncher
-    from harness.record import TrialRecord
-    from harness.search.quest import Quest
-    from harness.search.space import Space
-    from harness.spec import TrialSpec
-    from harness.step_cost import StepCost
-    from harness.store import Store
-    from harness.suite import Suite
+    from bsrbench.harness.launch.local_launcher import LocalLauncher
+    from bsrbench.harness.predict.step_cost import StepCost
+    from bsrbench.harness.records.store import Store
+    from bsrbench.harness.records.trial_record import TrialRecord
+    from bsrbench.harness.search.search_question import SearchQuestion
+    from bsrbench.harness.search.search_space import Space
+    from bsrbench.harness.spec.suite_file import Suite
+    from bsrbench.harness.spec.trial_spec import TrialSpec
 
 COSTS, EFFORT, ACCOUNT, SUITE = "costs.json", "effort.json", "search.json", "found.toml"
 SHARES = (1 / 3, 1.0, 3.0)  # of the recipe's learning rate, where the suite names none to try
@@ -89,34 +95,43 @@ def search(
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
     limit, aim = size_in_bytes("--memory", memory), seconds_of("--time", time_)
-    suite = _suite_like(like, settings, workload)
+    suite_file = _suite_like(like, settings, workload)
     store = open_store(results or LOCAL_RESULTS / "search")
     store.open_for_writing()
     partners = [name for name in split_at_commas(companions) if name]
-    _search(store, suite, method, partners, limit, aim, Wishes(announces=False, progress=progress))
+    _search(
+        store,
+        suite_file,
+        method,
+        partners,
+        limit,
+        aim,
+        RunOptions(announces=False, progress=progress),
+    )
 
 
 def _search(
     store: "Store",
-    suite: "Suite",
+    suite_file: "Suite",
     method: str,
     partners: list[str],
     limit: int,
     aim: float,
-    wishes: Wishes,
+    wishes: RunOptions,
 ) -> None:
     """Go through the search and write what it found."""
-    from harness.search.costs import refusals, require_one_that_fits
-    from harness.search.outcome import account, write_suite
-    from harness.search.stages import Search
-    from reports import search_page, units
+    from bsrbench.harness.search.candidate_costs import refusals, require_one_that_fits
+    from bsrbench.harness.search.search_outcome import account, write_suite
+    from bsrbench.harness.search.search_stages import Search
+    from bsrbench.reports import units
+    from bsrbench.reports.documents import search_page
 
-    space = _space(suite, method, partners)
+    space = _space(suite_file, method, partners)
     launcher = make_launcher()
     costs = _predicted(space, launcher, store)
     for said in refusals(costs.values()):
         _say(said)
-    quest = _quest(space, suite, limit)
+    quest = _quest(space, suite_file, limit)
     require_one_that_fits(space.candidates, costs, quest)
     fitting = [cost for cost in costs.values() if quest.fits(cost)]
     _say(f"{len(fitting)} of {len(costs)} candidates fit into {units.mebibytes(limit)} MiB")
@@ -145,28 +160,28 @@ def _suite_like(name: str, settings: tuple[str, ...], changed: dict[str, Any]) -
     Raises:
         BadInput: there is no such suite, or it trains nothing.
     """
-    from harness import suite
+    from bsrbench.harness.spec import suite_file
 
     said = {
         f"--{key.replace('_', '-')}": (f"workload.{key}", value) for key, value in changed.items()
     }
-    found = suite.read(suite.find(name), overrides(settings, said), first_question=True)
+    found = suite_file.read(suite_file.find(name), overrides(settings, said), first_question=True)
     if found.training is None:
         raise BadInput(f"--like {name}: the suite trains nothing, so it has no recipe to take")
     return found
 
 
-def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
+def _space(suite_file: "Suite", method: str, partners: list[str]) -> "Space":
     """Return all there is to choose from.
 
     Raises:
         BadInput: the method has nothing to vary, or several at once were named.
     """
-    import methods
-    from harness.search.space import make_space
-    from harness.spec import Profile
-    from harness.vit import blocks
-    from harness.workload import models, tasks
+    from bsrbench import methods
+    from bsrbench.harness.model.vit import blocks
+    from bsrbench.harness.search.search_space import make_space
+    from bsrbench.harness.spec.trial_spec import Profile
+    from bsrbench.harness.workload import models, tasks
 
     if "+" in method:
         raise BadInput(
@@ -174,9 +189,9 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
         )
     for name in partners:
         methods.load(f"{method}+{name}")
-    workload = suite.workloads(suite.questions[0])[0]
+    workload = suite_file.workloads(suite_file.questions[0])[0]
     model = models.outline(workload, tasks.classes(workload))
-    profile = suite.profile or Profile(rounds=3, steps=3, warmup_steps=1)
+    profile = suite_file.profile or Profile(rounds=3, steps=3, warmup_steps=1)
     depth = len(blocks(model))
     return make_space(method, methods.load(method), workload, depth, partners, profile)
 
@@ -186,7 +201,7 @@ def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "di
     from rich.console import Console
     from rich.progress import Progress
 
-    from harness.search.costs import predict_all
+    from bsrbench.harness.search.candidate_costs import predict_all
 
     jobs = len(os.sched_getaffinity(0))
     decides = cache(_what_decides(launcher, space.candidates[0].spec))
@@ -204,11 +219,11 @@ def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "di
 
 def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str], str]":
     """Return what gives, for a method's name, the hashes of all that decides its predictions."""
-    import methods
-    from harness.launch.present import Present
-    from harness.record_key import ANY_MACHINE
+    from bsrbench import methods
+    from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+    from bsrbench.harness.records.record_key import ANY_MACHINE
 
-    present = Present.asked(launcher.settings)
+    present = CurrentConditions.asked(launcher.settings)
 
     def decides(name: str) -> str:
         key = present.key(row, methods.fingerprint(name), ANY_MACHINE)
@@ -217,34 +232,36 @@ def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str
     return decides
 
 
-def _quest(space: "Space", suite: "Suite", limit: int) -> "Quest":
+def _quest(space: "Space", suite_file: "Suite", limit: int) -> "SearchQuestion":
     """Return what is looked for, with the fewest settings to begin with."""
-    from harness.recipe import Recipe
-    from harness.search.effort import LEAST
-    from harness.search.quest import Quest
+    from bsrbench.harness.search.search_effort import LEAST
+    from bsrbench.harness.search.search_question import SearchQuestion
+    from bsrbench.harness.spec.recipe import Recipe
 
-    question = suite.questions[0]
-    recipe = Recipe(**suite.recipe(question))
-    rows = [row for row in suite.methods if row.method == space.method]
-    rows.sort(key=lambda row: not row.label(suite.workload).is_plain())  # the plain row's, if any
+    question = suite_file.questions[0]
+    recipe = Recipe(**suite_file.recipe(question))
+    rows = [row for row in suite_file.methods if row.method == space.method]
+    rows.sort(
+        key=lambda row: not row.label(suite_file.workload).is_plain()
+    )  # the plain row's, if any
     rates = question.to_try or next((row.to_try for row in rows), ())
     rates = rates or tuple(share * recipe.learning_rate for share in SHARES)
-    return Quest(recipe, rates, suite.seeds, limit, first=LEAST)
+    return SearchQuestion(recipe, rates, suite_file.seeds, limit, first=LEAST)
 
 
 def _first(
     space: "Space",
-    quest: "Quest",
+    quest: "SearchQuestion",
     fitting: "list[StepCost]",
     launcher: "LocalLauncher",
     store: "Store",
     aim: float,
 ) -> int:
     """Return how many settings to begin with, and say how long all will take."""
-    from harness.profiler.speed import FLOP_PER_SECOND
-    from harness.search.effort import first_settings, remembered
-    from harness.search.quest import training_of
-    from harness.trial import IMAGES, SPEED
+    from bsrbench.harness.profiler.speed_pass import FLOP_PER_SECOND
+    from bsrbench.harness.search.search_effort import first_settings, remembered
+    from bsrbench.harness.search.search_question import training_of
+    from bsrbench.harness.trial.trial_passes import IMAGES, SPEED
 
     row = space.candidates[0].spec
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from harness.errors import BadInput
-from harness.toml_text import parse_toml
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.toml_text import parse_toml
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
 MOST = 1e15  # bytes or seconds: a petabyte; more was not meant, and the system takes no more

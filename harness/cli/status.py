@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.say import say
-from harness.errors import BadInput
+from bsrbench.harness.cli.printing import say
+from bsrbench.harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from harness.store import Store
+    from bsrbench.harness.records.store import Store
 
 
 @click.command()
@@ -29,7 +29,7 @@ def status(results: Path, as_json: bool) -> None:
     Example:
       bsrbench status results/local/quick
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.store import RECORDS, Store
+    from bsrbench.harness.records.store import RECORDS, Store
 
     store = Store(results)
     if not (results / RECORDS).is_dir():
@@ -53,7 +53,7 @@ def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
     """Return what there is to say, and why records and the file of progress were not used."""
     from dataclasses import asdict
 
-    from harness.run_length import run_lengths
+    from bsrbench.harness.records.run_duration import run_lengths
 
     records, aside = store.records()
     failed = [record for record in records if record.outcome.status != "completed"]
@@ -89,7 +89,7 @@ def _is_gone(count: dict[str, Any]) -> bool:
 
 
 def _in_words(found: dict[str, Any]) -> str:
-    from harness.launch.tally import duration
+    from bsrbench.harness.launch.run_tally import duration
 
     if "trials" not in found:
         return "no run is known to write here"

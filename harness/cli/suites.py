@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from harness.cli.completion import method_names, suite_names
-from harness.cli.exits import FAILED
-from harness.cli.options import (
+from bsrbench.harness.cli.completion import method_names, suite_names
+from bsrbench.harness.cli.exits import FAILED
+from bsrbench.harness.cli.printing import say
+from bsrbench.harness.cli.results import LOCAL_RESULTS, make_report
+from bsrbench.harness.cli.running import (
+    LauncherOptions,
+    RunOptions,
+    load_methods,
+    look_for_data_in,
+    open_store,
+    run_trials,
+)
+from bsrbench.harness.cli.settings import overrides
+from bsrbench.harness.cli.shared_options import (
     CLUSTER_OPTIONS,
     CONDUCT_OPTIONS,
     DATA_ROOT,
@@ -20,24 +31,13 @@ from harness.cli.options import (
     TRUST,
     with_options,
 )
-from harness.cli.results import LOCAL_RESULTS, make_report
-from harness.cli.running import (
-    Launching,
-    Wishes,
-    load_methods,
-    look_for_data_in,
-    open_store,
-    run_trials,
-)
-from harness.cli.say import say
-from harness.cli.settings import overrides
-from harness.errors import BadInput
+from bsrbench.harness.errors import BadInput
 
 if TYPE_CHECKING:
-    from harness.recipe import LearningRateTry
-    from harness.record import TrialRecord
-    from harness.spec import TrialSpec
-    from harness.suite import Suite
+    from bsrbench.harness.records.trial_record import TrialRecord
+    from bsrbench.harness.spec.recipe import LearningRateTry
+    from bsrbench.harness.spec.suite_file import Suite
+    from bsrbench.harness.spec.trial_spec import TrialSpec
 
 
 @click.command()
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 )
 @with_options(DATA_ROOT, TRUST, *CONDUCT_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
 def run(
-    suite: str,
+    suite_file: str,
     results: Path | None,
     methods: str | None,
     seeds: int | None,
@@ -79,11 +79,11 @@ def run(
       bsrbench run cifar-small --data-root ~/data --timeout 600
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
-    path, whole = _read_suite(suite, settings, seeds)
+    path, whole = _read_suite(suite_file, settings, seeds)
     trials = _chosen(path, whole, methods, trust)
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    asked = Wishes(**wishes, trusted=trust)
-    where = Launching(launcher, address, label)
+    asked = RunOptions(**wishes, trusted=trust)
+    where = LauncherOptions(launcher, address, label)
     records = run_trials(store, trials, asked, where)
     if asked.dry:
         return
@@ -98,7 +98,7 @@ def run(
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=1000, show_default=True)
 @with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
 def tune(
-    suite: str,
+    suite_file: str,
     results: Path | None,
     seed: int,
     data_root: Path | None,
@@ -115,10 +115,10 @@ def tune(
       bsrbench tune suites/mine.toml
       bsrbench tune cifar-small --data-root ~/data
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from harness.suite import best_try, write_choices
+    from bsrbench.harness.spec.suite_file import best_try, write_choices
 
     look_for_data_in(data_root)
-    path, chosen = _read_suite(suite, (), None)
+    path, chosen = _read_suite(suite_file, (), None)
     _require_named(path, [row.method for row in chosen.methods], set(trust))
     store = open_store(results or LOCAL_RESULTS / path.stem)
     trials = [
@@ -126,7 +126,7 @@ def tune(
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]
-    records = iter(run_trials(store, planned, Wishes(**wishes)))
+    records = iter(run_trials(store, planned, RunOptions(**wishes)))
     tries = [[[_as_try(next(records)) for _ in row] for row in rows] for rows in trials]
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):
@@ -150,9 +150,9 @@ def _chosen(
     path: Path, whole: "Suite", asked: str | None, trust: tuple[str, ...]
 ) -> "list[TrialSpec]":
     """Return the trials of the rows that were asked for, and say where those are not named so."""
-    from harness.label_text import split_at_commas
-    from harness.row_choice import label_of
-    from harness.suite_choice import choose
+    from bsrbench.harness.spec.label_grammar import split_at_commas
+    from bsrbench.harness.spec.row_choice import label_of
+    from bsrbench.harness.spec.suite_choice import choose
 
     if asked is None:
         _require_named(path, [row.method for row in whole.methods], set(trust))
@@ -185,7 +185,7 @@ def _require_named(path: Path, methods: Iterable[str], named: set[str]) -> None:
 
 def _as_try(record: "TrialRecord") -> "LearningRateTry":
     """Return what a tuning trial found; one that did not complete has no accuracy."""
-    from harness.recipe import LearningRateTry
+    from bsrbench.harness.spec.recipe import LearningRateTry
 
     accuracy = record.measurements["validation_accuracy_top1"]
     return LearningRateTry(
@@ -195,8 +195,8 @@ def _as_try(record: "TrialRecord") -> "LearningRateTry":
 
 
 def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
-    from harness import suite
+    from bsrbench.harness.spec import suite_file
 
     wanted = None if seeds is None else list(range(seeds))
-    path = suite.find(name)
-    return path, suite.read(path, overrides(settings, {"--seeds": ("seeds", wanted)}))
+    path = suite_file.find(name)
+    return path, suite_file.read(path, overrides(settings, {"--seeds": ("seeds", wanted)}))

@@ -2,7 +2,7 @@
 
 import click
 
-from harness.cli.say import say
+from bsrbench.harness.cli.printing import say
 
 
 def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
@@ -11,7 +11,7 @@ def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
         return
     import torch
 
-    from harness.environment import describe_machine, installed_versions
+    from bsrbench.harness.records.environment import describe_machine, installed_versions
 
     versions = installed_versions()
     machine = describe_machine()

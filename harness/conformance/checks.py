@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.conformance import card, promises, steps
-from harness.conformance.subject import BrokenPromise, Subject
-from harness.method import Unsupported
+from bsrbench.harness.conformance import method_card, promises, steps
+from bsrbench.harness.conformance.subject import BrokenPromise, Subject
+from bsrbench.harness.method import Unsupported
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Check:
 
 
 CHECKS = (
-    Check(card.declares_what_a_method_must, composed=False, first=True),
-    Check(card.describes_itself, composed=False),
-    Check(card.documents_every_option, composed=False),
-    Check(card.card_says_the_three_things, composed=False),
-    Check(card.pairs_are_on_the_card, composed=False),
+    Check(method_card.declares_what_a_method_must, composed=False, first=True),
+    Check(method_card.describes_itself, composed=False),
+    Check(method_card.documents_every_option, composed=False),
+    Check(method_card.card_says_the_three_things, composed=False),
+    Check(method_card.pairs_are_on_the_card, composed=False),
     Check(promises.keeps_the_parameters, first=True),
     Check(promises.forward_promise),
     Check(promises.gradient_promise),
@@ -53,7 +53,7 @@ CHECKS = (
     Check(promises.passes_on_the_tokens_it_declares),
     Check(steps.runs_in_bf16_near_fp32),
     Check(steps.state_dict_round_trip),
-    Check(card.says_that_a_model_is_prepared_already, composed=False),
+    Check(method_card.says_that_a_model_is_prepared_already, composed=False),
     Check(steps.compiles_in_one_piece, composed=False),
 )
 
@@ -78,7 +78,10 @@ def examine(subject: Subject) -> Iterator[Examined]:
     for check in CHECKS:
         if not check.composed and "+" in subject.name:
             continue
-        if subject.name == "full" and check.examine is card.says_that_a_model_is_prepared_already:
+        if (
+            subject.name == "full"
+            and check.examine is method_card.says_that_a_model_is_prepared_already
+        ):
             continue  # it changes nothing that could tell
         found = examined(check, subject)
         yield found

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from harness.conformance.subject import (
+from bsrbench.harness.conformance.subject import (
     BATCH,
     CLASSES,
     PATCH,
@@ -16,10 +16,10 @@ from harness.conformance.subject import (
     tiny_batch,
     trained,
 )
-from harness.kept import Kept, census
-from harness.meters.counted import Category, LiveBytes
-from harness.meters.flops import StepFlops
-from harness.method import Composed, Method, apply
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.method import Composed, Method, apply
+from bsrbench.harness.training.kept_storages import KeptStorages, census
 
 ROUNDING = 1e-5  # fp32 noise between two orders of the same sums
 SLACK = 4  # a declared error bound is at most so many times what is seen
@@ -167,7 +167,7 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     )
 
 
-def _held_bytes(method: Method, model: nn.Module, kept: Kept) -> int:
+def _held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
     """Return what is held in a second step, of which the first may keep something."""
     batch = tiny_batch()
     model = method.prepare(model)

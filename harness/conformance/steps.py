@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from harness.conformance.subject import (
+from bsrbench.harness.conformance.subject import (
     Subject,
     loss_of,
     names_of,

@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.method import Method
+from bsrbench.harness.method import Method
 
 CLASSES, SIDE, BATCH, PATCH, WIDTH, DEPTH = 5, 32, 16, 8, 32, 12
 TOKENS = (SIDE // PATCH) ** 2 + 1

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import torch
 
-from harness.devices import accelerator, cpu, cuda
-from harness.devices.used import Used
-from harness.errors import BadInput
+from bsrbench.harness.devices import accelerator, cpu, cuda
+from bsrbench.harness.devices.memory_use import MemoryUse
+from bsrbench.harness.errors import BadInput
 
 
 class Device(Protocol):
@@ -28,7 +28,7 @@ class Device(Protocol):
     def peak_bytes(self) -> dict[str, int]:
         """Return the allocator's peaks since the reset, by metric name; may be empty."""
 
-    def used_bytes(self) -> Used:
+    def used_bytes(self) -> MemoryUse:
         """Return what the machine gives now.
 
         Raises:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from harness.devices.used import Used
-from harness.errors import BadInput, Unreadable
+from bsrbench.harness.devices.memory_use import MemoryUse
+from bsrbench.harness.errors import BadInput, Unreadable
 
 
 class Accelerator:
@@ -47,7 +47,7 @@ class Accelerator:
         # torch answers 0 for a statistic that the device does not keep
         return {metric: peak for metric, peak in peaks.items() if peak > 0}
 
-    def used_bytes(self) -> Used:
+    def used_bytes(self) -> MemoryUse:
         """Refuse: the generic interface knows the device's memory on few devices, and no owner.
 
         Raises:

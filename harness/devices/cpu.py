@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from harness.devices import rapl
-from harness.devices.used import Used
-from harness.errors import Unreadable
+from bsrbench.harness.devices import rapl
+from bsrbench.harness.devices.memory_use import MemoryUse
+from bsrbench.harness.errors import Unreadable
 
 MEMORY = Path("/proc/meminfo")
 CONTAINER = Path("/sys/fs/cgroup")  # cgroup version 2; a container sees its own
@@ -29,13 +29,15 @@ class Cpu:
         """Return nothing: the allocator's own peak comes from its events."""
         return {}
 
-    def used_bytes(self) -> Used:
+    def used_bytes(self) -> MemoryUse:
         """Refuse: the kernel's marks say more than a level would.
 
         Raises:
             Unreadable: always.
         """
-        raise Unreadable("memory of the CPU is read from the kernel, by harness.meters.process")
+        raise Unreadable(
+            "memory of the CPU is read from the kernel, by bsrbench.harness.meters.process_memory"
+        )
 
     def free_bytes(self) -> int | None:
         """Return what the kernel could give without swapping, within this container's bound."""

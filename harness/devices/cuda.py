@@ -6,9 +6,9 @@ from functools import cached_property
 
 import torch
 
-from harness.devices import nvml
-from harness.devices.used import Used
-from harness.errors import BadInput, Unreadable
+from bsrbench.harness.devices import nvml
+from bsrbench.harness.devices.memory_use import MemoryUse
+from bsrbench.harness.errors import BadInput, Unreadable
 
 
 class Cuda:
@@ -36,14 +36,14 @@ class Cuda:
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(self.torch_device),
         }
 
-    def used_bytes(self) -> Used:
+    def used_bytes(self) -> MemoryUse:
         """Return what the driver has given this process; where it can't tell, what is taken."""
         own = self._gpu.process_bytes(os.getpid())
         # In a container the driver may list the host's process ids, one of which can be ours by
         # chance; what torch has reserved is the least that this process can hold.
         if own is not None and own >= torch.cuda.memory_reserved(self.torch_device):
-            return Used(own, "process")
-        return Used(self._gpu.device_bytes(), "device")
+            return MemoryUse(own, "process")
+        return MemoryUse(self._gpu.device_bytes(), "device")
 
     def free_bytes(self) -> int | None:
         """Return what the driver has left to give."""

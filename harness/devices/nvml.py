@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.errors import Unreadable
+from bsrbench.harness.errors import Unreadable
 
 MILLIJOULES_PER_JOULE = 1000
 

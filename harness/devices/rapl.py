@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import Unreadable
+from bsrbench.harness.errors import Unreadable
 
 POWERCAP = Path("/sys/class/powercap")
 MICROJOULES_PER_JOULE = 1e6
 
 
-class Package:
+class ProcessorEnergy:
     """The joules one processor package has used since this was made.
 
     The counter turns over at ``max_energy_range_uj`` (after minutes at full power on large
@@ -43,7 +43,7 @@ def joules_from_now() -> Callable[[], float]:
     Raises:
         Unreadable: this machine shows no package, or this user may not read one.
     """
-    packages = [Package(folder) for folder in _package_folders()]
+    packages = [ProcessorEnergy(folder) for folder in _package_folders()]
     if not packages:
         raise Unreadable(
             f"{POWERCAP} shows no processor package: virtual machines and containers hide the "

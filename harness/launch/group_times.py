@@ -6,16 +6,16 @@ from typing import Any
 
 from pydantic import ValidationError, model_validator
 
-from harness.assembly import TIMED, TIMING
-from harness.errors import BadInput
-from harness.frozen import FromFile, digest
-from harness.launch.round_group import Planned
-from harness.launch.staged import Tell, read_pass, unused
-from harness.metrics import METRICS, fault_of_values
-from harness.record import Status, TimesByKey
-from harness.store import Store
-from harness.trial import CLOCK, PassResult
-from harness.visible import visible_in
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.round_group import TrialWithKey
+from bsrbench.harness.launch.staged_passes import Tell, read_pass, unused
+from bsrbench.harness.records.metrics import METRICS, fault_of_values
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status, TimesByKey
+from bsrbench.harness.spec.frozen_data import FromFile, digest
+from bsrbench.harness.trial.record_assembly import TIMED, TIMING
+from bsrbench.harness.trial.trial_passes import CLOCK, PassResult
+from bsrbench.harness.visible_text import visible_in
 
 STAGED = "times"  # in the name of the file they are kept in
 
@@ -57,7 +57,10 @@ class GroupTimes:
 
     @classmethod
     def of(
-        cls, group: Sequence[Planned], companions: Collection[str], clocks: Mapping[str, PassResult]
+        cls,
+        group: Sequence[TrialWithKey],
+        companions: Collection[str],
+        clocks: Mapping[str, PassResult],
     ) -> "GroupTimes":
         """Take them from the visits of a group's members."""
         again = [trial for trial in group if trial.key in companions]
@@ -120,7 +123,7 @@ def _times(clock: PassResult) -> dict[str, list[float]]:
     return {name: times for name, times in measured if name in TIMED and isinstance(times, list)}
 
 
-def _notes(trial: Planned, clock: PassResult) -> list[str]:
+def _notes(trial: TrialWithKey, clock: PassResult) -> list[str]:
     """Return what must be known about a stored trial that was timed again."""
     label = trial.spec.label()
     if clock.status != Status.COMPLETED:

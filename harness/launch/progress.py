@@ -11,9 +11,9 @@ from typing import Any, Protocol, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from harness.launch.tally import Tally, duration
-from harness.store import Store
-from harness.visible import visible
+from bsrbench.harness.launch.run_tally import Tally, duration
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.visible_text import visible
 
 WRITE_EVERY_SECONDS = 1.0
 
@@ -113,7 +113,7 @@ class TerminalProgress:
         self._progress.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
-class Noting:
+class StatusWriter:
     """Passes everything on, and keeps the count in the results folder for 'bsrbench status'.
 
     Args:

@@ -4,16 +4,16 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
-from harness.assembly import TIMING
-from harness.meters.clock import settled
-from harness.record import Status
-from harness.spec import TrialSpec
-from harness.trial import PassResult
+from bsrbench.harness.meters.phase_clock import settled
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.record_assembly import TIMING
+from bsrbench.harness.trial.trial_passes import PassResult
 
 TIMED = "step_seconds"
 
 
-class Planned(Protocol):
+class TrialWithKey(Protocol):
     """A trial and the key its record will have."""
 
     @property
@@ -25,15 +25,15 @@ class Planned(Protocol):
         """The record's key."""
 
 
-Member = TypeVar("Member", bound=Planned)
+Member = TypeVar("Member", bound=TrialWithKey)
 
 
-def rounds_of(group: Sequence[Planned]) -> int:
+def rounds_of(group: Sequence[TrialWithKey]) -> int:
     """Return how many rounds a group is timed in at least: the most any member asks for."""
     return max((trial.spec.profile.rounds for trial in group if trial.spec.profile), default=0)
 
 
-def budget_of(group: Sequence[Planned], members: int) -> float:
+def budget_of(group: Sequence[TrialWithKey], members: int) -> float:
     """Return the seconds that so many members are timed for, each as long as the group's mean."""
     each = [trial.spec.profile.budget_seconds for trial in group if trial.spec.profile]
     return sum(each) * members / len(each) if each else 0.0
@@ -73,7 +73,7 @@ def time_in_turns(
 
 
 def _reason_to_stop(
-    group: Sequence[Planned], visits: dict[str, list[PassResult]], *, spent: bool
+    group: Sequence[TrialWithKey], visits: dict[str, list[PassResult]], *, spent: bool
 ) -> str:
     """Return ``interval`` or ``budget``, or nothing while there is reason to go on."""
     running = _running(group, visits)

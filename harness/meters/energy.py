@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from harness.errors import Unreadable
+from bsrbench.harness.errors import Unreadable
 
 
 def joules(action: Callable[[], object], counter: Callable[[], float]) -> float:

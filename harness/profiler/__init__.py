@@ -1,11 +1,11 @@
 """Every meter in a pass of its own over the same optimizer step."""
 
-from harness.profiler.clock import clock_pass
-from harness.profiler.flops import flop_pass
-from harness.profiler.memory import allocated_pass, memory_pass
-from harness.profiler.process import known_process_pass, process_pass
-from harness.profiler.speed import speed_pass
-from harness.profiler.training import training_pass
+from bsrbench.harness.profiler.clock_pass import clock_pass
+from bsrbench.harness.profiler.flops_pass import flop_pass
+from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
+from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
+from bsrbench.harness.profiler.speed_pass import speed_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 
 __all__ = [
     "allocated_pass",

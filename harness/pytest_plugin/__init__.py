@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.pytest_plugin.row import Row
+from bsrbench.harness.pytest_plugin.summary_row import SummaryRow
 
 if TYPE_CHECKING:
-    from harness.pytest_plugin.bench import Bench
-    from harness.pytest_plugin.counters import Counters
-    from reports.gate import Condition
+    from bsrbench.harness.pytest_plugin.bench import Bench
+    from bsrbench.harness.pytest_plugin.counters import Counters
+    from bsrbench.reports.compare.gate import Condition
 
 FAIL_IF, BASELINE = "--bsrbench-fail-if", "--bsrbench-baseline"
 PROPERTY, ASKED = "bsrbench", "bsrbench-asked"
@@ -55,8 +55,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def _conditions(texts: list[str]) -> "list[Condition]":
     if not texts:
         return []
-    from harness.errors import BadInput
-    from reports import gate
+    from bsrbench.harness.errors import BadInput
+    from bsrbench.reports.compare import gate
 
     try:
         return [gate.parse(text) for text in texts]
@@ -84,7 +84,7 @@ class Session:
     def __init__(self, baseline: str | None, gate: "list[Condition]") -> None:
         self._baseline, self._gate = baseline, gate
         self._counters: Counters | None = None
-        self._rows: list[Row] = []
+        self._rows: list[SummaryRow] = []
         self._failed: set[str] = set()
         self._unmeasured: list[str] = []
 
@@ -97,9 +97,9 @@ class Session:
         bench = self._bench(benchmark)
         yield bench
         if bench.result is not None:
-            from harness.pytest_plugin import gates, summary
+            from bsrbench.harness.pytest_plugin import summary, test_conditions
 
-            failures = gates.failures(self._gate, bench.result)
+            failures = test_conditions.failures(self._gate, bench.result)
             row = summary.row_of(request.node.nodeid, bench.result, failures)
             # Properties are the part of a report that pytest-xdist hands to the main process.
             request.node.user_properties.append((PROPERTY, row.to_json()))
@@ -109,10 +109,10 @@ class Session:
     def _bench(self, benchmark: Any) -> "Bench":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what libraries say on import is not about the test
-            import methods
-            from harness.launch.local import LocalLauncher
-            from harness.pytest_plugin.bench import Bench
-            from harness.pytest_plugin.counters import Counters
+            from bsrbench import methods
+            from bsrbench.harness.launch.local_launcher import LocalLauncher
+            from bsrbench.harness.pytest_plugin.bench import Bench
+            from bsrbench.harness.pytest_plugin.counters import Counters
 
         if self._counters is None:
             self._counters = Counters(LocalLauncher(methods.load))
@@ -131,7 +131,7 @@ class Session:
             return
         properties = dict(report.user_properties)
         if PROPERTY in properties:
-            self._rows.append(Row.from_json(str(properties[PROPERTY])))
+            self._rows.append(SummaryRow.from_json(str(properties[PROPERTY])))
         elif ASKED in properties and report.nodeid not in self._failed:
             self._unmeasured.append(report.nodeid)
 
@@ -154,7 +154,7 @@ class Session:
                 said = f"{FAIL_IF} judged nothing: no test measured a method by bsrbench"
                 terminalreporter.write_line(said, yellow=True)
             return
-        from harness.pytest_plugin import summary
+        from bsrbench.harness.pytest_plugin import summary
 
         terminalreporter.section("bsrbench: peak memory, FLOPs and time of a training step")
         for line in summary.table(self._rows):

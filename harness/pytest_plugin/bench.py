@@ -7,15 +7,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from harness.axes import AXES
-from harness.errors import BadInput, explain, unknown
-from harness.method import Unsupported
-from harness.pytest_plugin.counters import Counters, NotMeasured
-from harness.pytest_plugin.result import STEP_SECONDS, Result, extra_info
-from harness.pytest_plugin.turns import take_turns
-from harness.reading import Reading
-from harness.row_name import RowLabel
-from harness.spec import Profile, TrialSpec, Workload
+from bsrbench.harness.errors import BadInput, explain, unknown
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.pytest_plugin.counters import Counters, NotMeasured
+from bsrbench.harness.pytest_plugin.paired_steps import take_turns
+from bsrbench.harness.pytest_plugin.result import STEP_SECONDS, Result, extra_info
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.spec.row_name import RowLabel
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.spec.workload_axes import AXES
 
 ROUNDS = 13
 OWN_OF_BASELINE = ("method", "options", *AXES)
@@ -174,7 +174,7 @@ def _keys_of(asked: str) -> dict[str, Any]:
 
 
 def _result(
-    spec: TrialSpec, read: Reading, seconds: list[float], baseline: Result | None = None
+    spec: TrialSpec, read: PassReadings, seconds: list[float], baseline: Result | None = None
 ) -> Result:
     missing = read.missing if seconds else read.missing | {STEP_SECONDS: NOT_TIMED}
     timed = {STEP_SECONDS: seconds} if seconds else {}

@@ -2,15 +2,15 @@
 
 import os
 
-import methods
-from harness.errors import BadInput
-from harness.launch.child import OURS
-from harness.launch.conduct import Launcher
-from harness.method import Unsupported
-from harness.reading import Reading
-from harness.record import Status
-from harness.spec import TrialSpec
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.processes.pass_process import OURS
+from bsrbench.harness.launch.run_settings import Launcher
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.trial_passes import PassResult
 
 PASSES = ("memory", "flops")
 
@@ -28,9 +28,9 @@ class Counters:
 
     def __init__(self, launcher: Launcher) -> None:
         self._launcher = launcher
-        self._known: dict[tuple[object, ...], Reading] = {}
+        self._known: dict[tuple[object, ...], PassReadings] = {}
 
-    def read(self, spec: TrialSpec) -> Reading:
+    def read(self, spec: TrialSpec) -> PassReadings:
         """Return what the passes read, now or before: tests often share their baseline.
 
         Raises:
@@ -44,7 +44,7 @@ class Counters:
             self._known[key] = self._measure(spec)
         return self._known[key]
 
-    def _measure(self, spec: TrialSpec) -> Reading:
+    def _measure(self, spec: TrialSpec) -> PassReadings:
         _require(self._launcher.check(spec), spec, "check")
         return _joined([_require(self._launcher.perform(p, spec), spec, p) for p in PASSES])
 
@@ -65,12 +65,12 @@ def _require(result: PassResult, spec: TrialSpec, name: str) -> PassResult:
     return result
 
 
-def _joined(results: list[PassResult]) -> Reading:
-    reading = Reading()
+def _joined(results: list[PassResult]) -> PassReadings:
+    reading = PassReadings()
     for result in results:
         reading.measurements.update(result.reading["measurements"])
         reading.missing.update(result.reading["missing"])
         reading.notes.extend(result.reading["notes"])
         if "fallback" in result.method:
             reading.notes.append(str(result.method["fallback"]))
-    return Reading(reading.measurements, reading.missing, list(dict.fromkeys(reading.notes)))
+    return PassReadings(reading.measurements, reading.missing, list(dict.fromkeys(reading.notes)))

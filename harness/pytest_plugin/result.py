@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from harness.errors import Unreadable, unknown
-from harness.metrics import METRICS
-from harness.record import Value
-from harness.spec import TrialSpec
+from bsrbench.harness.errors import Unreadable, unknown
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import Value
+from bsrbench.harness.spec.trial_spec import TrialSpec
 
 STEP_SECONDS = "step_seconds"
 EXACT = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "trained_parameters")
@@ -22,7 +22,7 @@ class Result:
 
     Attributes:
         spec: the trial.
-        measurements: metric -> value, by the definitions in ``harness.metrics``; ``step_seconds``
+        measurements: metric -> value, by the definitions in ``bsrbench.harness.records.metrics``; ``step_seconds``
             holds the seconds of each timed step.
         missing: metric -> why there is no value.
         notes: what a reader of the numbers must know.

@@ -7,11 +7,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.pytest_plugin.result import STEP_SECONDS, Result, number_or_none
-from harness.pytest_plugin.row import Row
-from harness.record import Value
-from reports import units
-from reports.statistics import median_and_quartiles
+from bsrbench.harness.pytest_plugin.result import STEP_SECONDS, Result, number_or_none
+from bsrbench.harness.pytest_plugin.summary_row import SummaryRow
+from bsrbench.harness.records.trial_record import Value
+from bsrbench.reports import units
+from bsrbench.reports.compare.statistics import median_and_quartiles
 
 TITLES = (
     *("method", "counted MiB", "× baseline", "step GFLOP", "× baseline"),
@@ -22,7 +22,7 @@ LONGEST = 48  # letters of a name; the JSON has all of it
 UNLIMITED = 10_000  # columns; a line that is too long is the terminal's to wrap
 
 
-def row_of(test: str, result: Result, failures: Sequence[str]) -> Row:
+def row_of(test: str, result: Result, failures: Sequence[str]) -> SummaryRow:
     """Return a test's row."""
     label = result.spec.label()
     beside = result.baseline
@@ -43,10 +43,10 @@ def row_of(test: str, result: Result, failures: Sequence[str]) -> Row:
     notes = [f"{label}: {note}" for note in result.notes]
     if beside is not None:
         notes += [f"{name}: {note}" for note in beside.notes]
-    return Row(test, [label, *numbers, *times, name], notes, list(failures))
+    return SummaryRow(test, [label, *numbers, *times, name], notes, list(failures))
 
 
-def _spread(samples: Value, unit: units.Unit, inside: units.Unit) -> str:
+def _spread(samples: Value, unit: units.DisplayUnit, inside: units.DisplayUnit) -> str:
     """Return median and quartiles of samples."""
     found = median_and_quartiles(samples) if isinstance(samples, list) else None
     if found is None:
@@ -54,7 +54,7 @@ def _spread(samples: Value, unit: units.Unit, inside: units.Unit) -> str:
     return f"{unit(found.centre)} [{inside(found.low)}, {inside(found.high)}]"
 
 
-def table(rows: Sequence[Row]) -> list[str]:
+def table(rows: Sequence[SummaryRow]) -> list[str]:
     """Return the rows' table, line by line."""
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in TITLES:
@@ -74,6 +74,6 @@ def table(rows: Sequence[Row]) -> list[str]:
     return [line.rstrip() for line in captured.get().splitlines() if line.strip()]
 
 
-def notes(rows: Sequence[Row]) -> list[str]:
+def notes(rows: Sequence[SummaryRow]) -> list[str]:
     """Return what must be known about the numbers, each note once."""
     return list(dict.fromkeys(note for row in rows for note in row.notes))

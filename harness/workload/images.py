@@ -10,8 +10,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
-from harness.recipe import Training
-from harness.workload.data import Split
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.workload.data import Split
 
 SEED_BYTES = 4  # torch's generator on the CPU takes no more
 Image = tuple[Tensor, Tensor]
@@ -73,7 +73,7 @@ class Preprocess:
         return v2.InterpolationMode(named)
 
 
-class Order:
+class ImageOrder:
     """Which image stands at each position of training: every epoch a new order, without end.
 
     A position's image depends on the seed alone, so training can go on from any step.
@@ -107,7 +107,7 @@ class _Trained(Dataset[Image]):
 
     def __init__(self, split: Split, preprocess: Preprocess, seed: int) -> None:
         self._split, self._preprocess, self._seed = split, preprocess, seed
-        self._order = Order(len(split.labels), seed)
+        self._order = ImageOrder(len(split.labels), seed)
 
     def __getitem__(self, position: int) -> Image:
         index = self._order[position]

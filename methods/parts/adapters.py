@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from harness.experts import ExpertMlp
-from harness.method import Unsupported
-from harness.vit import blocks
-from methods.parts.options import check_at_least
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.experts import ExpertMlp
+from bsrbench.harness.model.vit import blocks
+from bsrbench.methods.parts.option_checks import check_at_least
 
 TARGETS = ("qkv", "proj", "fc1", "fc2")  # the Linear layers of a block
 

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from harness.method import Unsupported
+from bsrbench.harness.method import Unsupported
 
 SETTING = "BSRBENCH_KERNELS"
 NAMESPACE = "bsrbench"  # of our operators
@@ -139,7 +139,7 @@ class Native(Compiled):
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelChoice:
     """How a kernel runs in this process.
 
     Attributes:
@@ -166,7 +166,7 @@ def facts(kernels: Sequence[Compiled], device: str = "cpu") -> dict[str, Any]:
 
 
 @cache
-def chosen(kernel: Compiled, device: str) -> Choice:
+def chosen(kernel: Compiled, device: str) -> KernelChoice:
     """Choose, once a process, how a kernel runs.
 
     ``BSRBENCH_KERNELS`` says ``compiled`` or ``eager``; ``auto`` compiles where it can.
@@ -178,7 +178,7 @@ def chosen(kernel: Compiled, device: str) -> Choice:
     if wanted not in WAYS:
         raise Unsupported(f"{SETTING}={wanted!r} must be one of {', '.join(WAYS)}")
     if wanted == "eager":
-        return Choice(None)
+        return KernelChoice(None)
     built = _built(kernel, device)
     seconds = 0.0
     if not built.exists():
@@ -188,8 +188,8 @@ def chosen(kernel: Compiled, device: str) -> Choice:
         if failure and wanted == "compiled":
             raise Unsupported(f"{kernel.place} cannot be compiled: {failure}")
         if failure:
-            return Choice(None, failure)
-    return Choice(kernel.load(built), compile_seconds=seconds)
+            return KernelChoice(None, failure)
+    return KernelChoice(kernel.load(built), compile_seconds=seconds)
 
 
 def operator(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
-from methods.parts.kernels import Kernel, operator
-from methods.parts.quantise import (
+from bsrbench.methods.parts.kernels import Kernel, operator
+from bsrbench.methods.parts.quantise import (
     MANY,
     PERIOD,
     SIGN,

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from harness.vit import Mixes, mix, stored_blocks, stored_norm
-from methods.parts.extend import extend
-from methods.parts.group_codes import GroupCodes
-from methods.parts.quantise import draws
-from methods.parts.saved import Packing, unpacking
+from bsrbench.harness.model.vit import Mixes, mix, stored_blocks, stored_norm
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.group_codes import GroupCodes
+from bsrbench.methods.parts.quantise import draws
+from bsrbench.methods.parts.saved_tensors import Packing, unpacking
 
 GROUP = 256  # numbers with one range; GACT, section 5
 BY_TOKEN = 3  # dimensions of an activation [batch, tokens, channels]

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from harness.store import Store
+from bsrbench.harness.records.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIALS = 4

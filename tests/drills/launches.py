@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-import methods
-from harness.launch.local import LocalLauncher
-from harness.record import Status
-from harness.spec import Profile, TrialSpec, Workload
+from bsrbench import methods
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 WARM = 20  # launches after which what is loaded once is loaded
 MIB = 2**20

@@ -4,7 +4,7 @@ import json
 
 from click.testing import CliRunner
 
-from harness.cli import main
+from bsrbench.harness.cli import main
 
 LINES = (
     *(["report", "late"], ["report", "late", "--title", "x"], ["compare", "head", "bsr"]),

@@ -16,18 +16,18 @@ from PIL import Image
 from safetensors.torch import save as safetensors
 from torch import nn
 
-from harness import suite
-from harness.checkpoint import Checkpoint, Progress, UnusableError
-from harness.cli.status import _status
-from harness.errors import BadInput
-from harness.frozen import digest
-from harness.record_files import read_record
-from harness.search import costs, effort
-from harness.store import Store, gather
-from harness.workload import weights
-from harness.workload.data import decodable, packs, pixels
-from reports import csv, latex
-from reports.comparison import compare
+from bsrbench.harness.cli.status import _status
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.store import Store, gather
+from bsrbench.harness.search import candidate_costs, search_effort
+from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.frozen_data import digest
+from bsrbench.harness.training.resume import Checkpoint, Progress, UnusableError
+from bsrbench.harness.workload import weights
+from bsrbench.harness.workload.data import decodable, packs, pixels
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.documents import csv_table, latex_tables
 from tests.fuzz import commands, mutate
 from tests.harness.test_own_weights import write_jax
 
@@ -90,11 +90,11 @@ def _some(paths):
 
 def suites():
     """Return the suites that are shipped, and a small one."""
-    return [path.read_bytes() for path in sorted(suite.SHIPPED.glob("*.toml"))]
+    return [path.read_bytes() for path in sorted(suite_file.SHIPPED.glob("*.toml"))]
 
 
 def read_suite(content, place):
-    suite.read(_written(place, "any.toml", content)).trials()
+    suite_file.read(_written(place, "any.toml", content)).trials()
 
 
 # What lies in a folder of results
@@ -118,8 +118,8 @@ def report(content, place):
     read_records(content, place)
     found = gather([place.target])
     comparisons = compare(found.records, found.detail)
-    csv.write(comparisons, place.target / "comparison.csv")
-    latex.write(comparisons, "t", place.target / "report.tex")
+    csv_table.write(comparisons, place.target / "comparison.csv")
+    latex_tables.write(comparisons, "t", place.target / "report.tex")
     _status(Store(place.target))
 
 
@@ -145,7 +145,7 @@ def read_detail(content, place):
     (place.target / "records" / "a.json").write_bytes(record)
     found = gather([place.target])
     comparisons = compare(found.records, found.detail)
-    csv.write(comparisons, place.target / "comparison.csv")
+    csv_table.write(comparisons, place.target / "comparison.csv")
 
 
 def staged():
@@ -221,8 +221,8 @@ def searches():
 
 def read_search(content, place):
     path = _written(place, "costs.json", content)
-    costs._read(path)
-    effort.remembered(path, {}, lambda: 4)
+    candidate_costs._read(path)
+    search_effort.remembered(path, {}, lambda: 4)
 
 
 # Images, packs and weights

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput
+from bsrbench.harness.errors import BadInput
 from tests.fuzz.__main__ import Pool, Work, again, main, perform, table, works
 from tests.fuzz.kinds import KINDS, Kind
 from tests.fuzz.watch import Ending, Place, watch

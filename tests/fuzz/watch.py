@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import BadInput
+from bsrbench.harness.errors import BadInput
 
 # Of the processor: a second's work takes five where others want the processor, too. Who waits for
 # something that never comes takes none, and is stopped by the clock.

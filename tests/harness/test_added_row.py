@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from harness.cli import main
-from harness.store import Store
+from bsrbench.harness.cli import main
+from bsrbench.harness.records.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 SUITE = """

@@ -15,13 +15,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.cli.exits import INTERRUPTED
-from harness.errors import BadInput
-from harness.launch import answers, child, log_file, run_folder, sweeper
-from harness.launch.child import send
-from harness.plain import SAID_ITEMS, plain_table, plain_text
-from harness.record import Status
-from harness.trial import PassResult
+from bsrbench.harness.cli.exits import INTERRUPTED
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.processes import (
+    log_file,
+    pass_answers,
+    pass_process,
+    run_folder,
+    sweeper,
+)
+from bsrbench.harness.launch.processes.pass_process import send
+from bsrbench.harness.plain_data import SAID_ITEMS, plain_table, plain_text
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.trial_passes import PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "7b"
@@ -37,8 +43,8 @@ def heard():
         with receiver, sender:
             sending = threading.Thread(target=lambda: [send(sender, line) for line in lines])
             sending.start()
-            child = SimpleNamespace(sentinel=lives)
-            result = answers.wait_for(child, receiver, time.monotonic(), timeout, token)
+            pass_process = SimpleNamespace(sentinel=lives)
+            result = pass_answers.wait_for(pass_process, receiver, time.monotonic(), timeout, token)
             receiver.close()  # what still sends gives up
             sending.join()
         return result
@@ -104,7 +110,7 @@ def test_a_line_without_the_token_is_not_the_passes(heard):
 
 
 def test_a_pass_that_does_not_begin_is_given_up(heard, monkeypatch):
-    monkeypatch.setattr(answers, "START_SECONDS", 0.1)
+    monkeypatch.setattr(pass_answers, "START_SECONDS", 0.1)
 
     assert heard(timeout=None).status == Status.TIMEOUT
 
@@ -138,7 +144,7 @@ def test_of_a_log_that_became_a_link_nothing_is_read(tmp_path):
 
 def test_a_log_that_went_away_costs_no_pass(tmp_path):
     """The folder is removed, or turns read-only, between the making of a log and its opening."""
-    handle = child._opened(str(tmp_path / "gone" / "log"))
+    handle = pass_process._opened(str(tmp_path / "gone" / "log"))
     os.write(handle, b"printed")
     os.close(handle)
 
@@ -217,7 +223,7 @@ def test_only_what_has_the_mark_is_ended():
 
 TWICE = """
 import os, signal
-from harness.cli.exits import Interrupts
+from bsrbench.harness.cli.exits import Interrupts
 with Interrupts():
     try:
         os.kill(os.getpid(), signal.SIGINT)
@@ -231,7 +237,7 @@ class Finder:
         if name == "click":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Finder())
-from harness.__main__ import start
+from bsrbench.__main__ import start
 start()
 """
 

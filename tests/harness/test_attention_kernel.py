@@ -6,18 +6,18 @@ import shutil
 import pytest
 import timm.layers
 
-import methods
-from harness.attention_kernel import NONE_FUSED, PRODUCTS, described
-from harness.launch.conduct import Conduct
-from harness.launch.inline import InlineLauncher
-from harness.launch.progress import Quiet
-from harness.launch.run import Runner
-from harness.profiler import flop_pass, training_pass
-from harness.recipe import Training
-from harness.spec import Profile
-from harness.store import Store, gather
-from reports.contrast import contrast
-from reports.matching import match
+from bsrbench import methods
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.progress import Quiet
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.profiler import flop_pass, training_pass
+from bsrbench.harness.records.attention_kernel import NONE_FUSED, PRODUCTS, described
+from bsrbench.harness.records.store import Store, gather
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.reports.compare.contrast import contrast
+from bsrbench.reports.compare.matching import match
 
 FLASH = "aten._scaled_dot_product_flash_attention_for_cpu"
 RECIPE = Training(steps=1, learning_rate=1e-3)
@@ -40,7 +40,7 @@ def measure(tmp_path, fused):
     def measure(folder, spec, *, fuse):
         fused(fuse)
         launcher, store = InlineLauncher(methods.load), Store(tmp_path / folder)
-        conduct = Conduct(announces=False)
+        conduct = RunSettings(announces=False)
         (record,) = Runner(launcher, store, methods.fingerprint, Quiet(), conduct).run([spec])
         return record
 
@@ -100,7 +100,9 @@ def test_a_training_sees_the_kernel_of_the_whole_step(make_six_spec, fused):
 def test_looking_changes_nothing_that_is_read(make_six_spec, monkeypatch):
     spec = make_six_spec("full", training=RECIPE)
     seen = training_pass(spec, methods.load)
-    monkeypatch.setattr("harness.profiler.training.attention_kernel", lambda *_: "not looked")
+    monkeypatch.setattr(
+        "bsrbench.harness.profiler.training_pass.attention_kernel", lambda *_: "not looked"
+    )
     unseen = training_pass(spec, methods.load)
 
     assert seen.measurements["accuracy_top1"] == unseen.measurements["accuracy_top1"]

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-import methods
-from harness.conformance.unseen import UNSEEN
-from harness.errors import BadInput
-from harness.method import Kind
-from methods.parts import tokens
+from bsrbench import methods
+from bsrbench.harness.conformance.unchecked import UNSEEN
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Kind
+from bsrbench.methods.parts import token_dropping
 
 KINDS = ("bsr", "full", "int8", "lora")
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_is_said(arguments, said, typed, tmp_path, monkeypatch):
 
 BASE = """
 from dataclasses import dataclass
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 @dataclass(frozen=True)
 class Mine(Method):
     source, exact_forward, kinds = "baseline", True, frozenset({Kind.SELECTS_WEIGHTS})
@@ -198,12 +198,12 @@ def test_a_broken_promise_names_the_check_and_ends_with_1(typed, tmp_path):
 
 def test_check_says_that_it_does_not_see_which_tokens_are_dropped(typed, monkeypatch):
     """A BSR that keeps what it should drop keeps every promise; tests/methods/test_bsr.py fails."""
-    drop = tokens.drop
+    drop = token_dropping.drop
 
     def drop_the_best(x, attention, kept, *, fuse):
         return drop(x, 1 - attention, kept, fuse=fuse)
 
-    monkeypatch.setattr(tokens, "drop", drop_the_best)
+    monkeypatch.setattr(token_dropping, "drop", drop_the_best)
     code, printed = typed("check", "bsr")
 
     assert (code, "BROKEN" in printed) == (0, False)

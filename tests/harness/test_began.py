@@ -6,20 +6,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import torch
 
-import methods
-from harness import record as record_module
-from harness.assembly import make_record
-from harness.launch.conduct import Conduct
-from harness.launch.inline import InlineLauncher
-from harness.launch.progress import Quiet
-from harness.launch.run import Runner
-from harness.profiler import training_pass
-from harness.recipe import Training
-from harness.record import TrialRecord
-from harness.run_length import run_lengths
-from harness.spec import Profile
-from harness.store import Store
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.progress import Quiet
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.records import trial_record as record_module
+from bsrbench.harness.records.run_duration import run_lengths
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import PassResult
 
 RECIPE = Training(steps=1, learning_rate=0.1)
 UNTIMED = Profile(rounds=0)
@@ -76,7 +76,7 @@ def run(tmp_path, clock):
             Store(tmp_path / "results"),
             methods.fingerprint,
             Quiet(),
-            Conduct(announces=announces),
+            RunSettings(announces=announces),
         )
         return runner.run(specs)
 

@@ -5,10 +5,10 @@ from typing import ClassVar
 
 import pytest
 
-from harness.conformance.checks import CHECKS, examine, examined
-from harness.method import Method
-from harness.vit import head
-from methods.head import LinearProbe
+from bsrbench.harness.conformance.checks import CHECKS, examine, examined
+from bsrbench.harness.method import Method
+from bsrbench.harness.model.vit import head
+from bsrbench.methods.head import LinearProbe
 
 
 class NoCard(LinearProbe):

@@ -10,20 +10,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.checkpoint import Checkpoint, Progress
-from harness.profiler import training_pass
-from harness.recipe import Training
-from harness.training import begin, train
-from harness.workload import data
-from methods import load
+from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.training.job import begin, train
+from bsrbench.harness.training.resume import Checkpoint, Progress
+from bsrbench.harness.workload import data
+from bsrbench.methods import load
 
 ROOT = Path(__file__).parents[2]
 ALONE = """
 import os, signal, sys
-import methods
-from harness import training
-from harness.profiler import training_pass
-from harness.spec import TrialSpec
+from bsrbench import methods
+from bsrbench.harness.training import job
+from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.spec.trial_spec import TrialSpec
 import torch
 torch.set_num_threads(1)
 step, done = training.training_step, []

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.environment import without_place
-from harness.metrics import METRICS
-from harness.record import TrialRecord
+from bsrbench.harness.records.environment import without_place
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import TrialRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = """
@@ -226,7 +226,7 @@ def test_the_version_names_torch_and_the_device(typed):
 
 
 def test_help_does_not_wait_for_torch():
-    probe = "import sys, harness.cli; print('torch' in sys.modules)"
+    probe = "import sys, bsrbench.harness.cli; print('torch' in sys.modules)"
     said = subprocess.run(
         [sys.executable, "-c", probe], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -241,7 +241,7 @@ class Refuse:
         if name.partition(".")[0] in {"torch", "timm"}:
             raise ImportError(name)
 sys.meta_path.insert(0, Refuse())
-from harness.cli import main
+from bsrbench.harness.cli import main
 main()
 """
 

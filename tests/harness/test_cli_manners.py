@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from bsrbench.harness.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,7 +36,7 @@ def complete(words, shell="bash"):
     """Ask the program as the printed script would."""
     settings = {"_BSRBENCH_COMPLETE": f"{shell}_complete", "COMP_WORDS": words}
     settings["COMP_CWORD"] = str(len(words.split(" ")) - 1)
-    code = "from harness.cli import main; main(prog_name='bsrbench')"
+    code = "from bsrbench.harness.cli import main; main(prog_name='bsrbench')"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=os.environ | settings,

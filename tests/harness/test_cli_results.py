@@ -9,9 +9,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.store import Store, gather
-from reports.comparison import compare
-from reports.selection import sides
+from bsrbench.harness.records.store import Store, gather
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.selection import sides
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOWERS = ROOT / "results" / "flowers-small"

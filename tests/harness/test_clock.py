@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import pytest
 
-from harness.launch.round_group import rounds_of, time_in_turns
-from harness.meters import clock
-from harness.meters.clock import PhaseClock, median_interval, settled, warm_up
-from harness.profiler import clock_pass
-from harness.record import Status
-from harness.spec import Profile, TrialSpec, Workload
-from harness.trial import PassResult
-from methods import load
+from bsrbench.harness.launch.round_group import rounds_of, time_in_turns
+from bsrbench.harness.meters import phase_clock
+from bsrbench.harness.meters.phase_clock import PhaseClock, median_interval, settled, warm_up
+from bsrbench.harness.profiler import clock_pass
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.methods import load
 
 
 class Clock:
@@ -37,7 +37,7 @@ class Clock:
 @pytest.fixture
 def hand(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(clock.time, "perf_counter", made)
+    monkeypatch.setattr(phase_clock.time, "perf_counter", made)
     return made
 
 

@@ -16,21 +16,21 @@ ray = pytest.importorskip("ray")
 
 from ray.cluster_utils import Cluster as RayCluster  # noqa: E402
 
-import methods  # noqa: E402
-from harness.errors import BadInput  # noqa: E402
-from harness.launch import unit as module  # noqa: E402
-from harness.launch.cluster import Cluster  # noqa: E402
-from harness.launch.conduct import Conduct  # noqa: E402
-from harness.launch.local import LocalLauncher  # noqa: E402
-from harness.launch.unit import Methods  # noqa: E402
-from harness.record import Status  # noqa: E402
-from harness.record_key import read_key  # noqa: E402
-from harness.spec import Profile, Training  # noqa: E402
-from harness.store import Store  # noqa: E402
-from reports.anchors import compared_with  # noqa: E402
+from bsrbench import methods  # noqa: E402
+from bsrbench.harness.errors import BadInput  # noqa: E402
+from bsrbench.harness.launch.cluster import cluster_unit as module  # noqa: E402
+from bsrbench.harness.launch.cluster.cluster_unit import MethodLoaders  # noqa: E402
+from bsrbench.harness.launch.cluster.ray_cluster import Cluster  # noqa: E402
+from bsrbench.harness.launch.local_launcher import LocalLauncher  # noqa: E402
+from bsrbench.harness.launch.run_settings import RunSettings  # noqa: E402
+from bsrbench.harness.records.record_key import read_key  # noqa: E402
+from bsrbench.harness.records.store import Store  # noqa: E402
+from bsrbench.harness.records.trial_record import Status  # noqa: E402
+from bsrbench.harness.spec.trial_spec import Profile, Training  # noqa: E402
+from bsrbench.reports.compare.anchors import compared_with  # noqa: E402
 
 HERE = "127.0.0.1"
-FOUND = Methods(methods.load, methods.fingerprint)
+FOUND = MethodLoaders(methods.load, methods.fingerprint)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ SHORT = Profile(rounds=1, steps=1, budget_seconds=0)
 
 def test_a_new_row_takes_turns_with_the_stored_reference(make_cluster, make_spec):
     """As at home: the stored record stays as it is, and the plan names it."""
-    conduct = Conduct(compared_with=compared_with)
+    conduct = RunSettings(compared_with=compared_with)
     full, _ = make_cluster(conduct=conduct).run(
         [make_spec(n, profile=SHORT) for n in ("full", "head")]
     )
@@ -199,7 +199,7 @@ def test_a_failing_trial_is_a_record_and_ends_no_run(make_cluster, make_spec):
 def test_no_cluster_is_an_error(tmp_path, make_spec):
     """In a process of its own, for this one is connected already."""
     code = (
-        "import sys; from harness.cli import main; sys.argv = ['bsrbench', 'run', 'quick', "
+        "import sys; from bsrbench.harness.cli import main; sys.argv = ['bsrbench', 'run', 'quick', "
         "'--launcher', 'ray', '--address', '127.0.0.1:1', '--methods', 'full', '--results', "
         f"{str(tmp_path)!r}]; main()"
     )
@@ -228,7 +228,7 @@ GATED = """
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from methods.full import FullFineTuning
+from bsrbench.methods.full import FullFineTuning
 
 @dataclass(frozen=True)
 class Gated(FullFineTuning):

@@ -2,16 +2,16 @@
 
 import pytest
 
-import methods
-from harness.launch.conduct import Conduct
-from harness.launch.group_times import all_staged
-from harness.launch.plan import STALE
-from harness.launch.run import Runner
-from harness.record import Status
-from harness.spec import Profile
-from harness.store import Store
-from harness.trial import PassResult
-from reports.anchors import compared_with
+from bsrbench import methods
+from bsrbench.harness.launch.group_times import all_staged
+from bsrbench.harness.launch.planning.run_plan import STALE
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.reports.compare.anchors import compared_with
 
 PROFILE = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
 OTHERS = {
@@ -65,7 +65,7 @@ class Counting:
 @pytest.fixture
 def make_runner(tmp_path, make_watcher):
     def make(launcher, fingerprint=methods.fingerprint, **conduct):
-        how = Conduct(**{"compared_with": compared_with} | conduct)
+        how = RunSettings(**{"compared_with": compared_with} | conduct)
         return Runner(launcher, Store(tmp_path / "results"), fingerprint, make_watcher(), how)
 
     return make
@@ -288,7 +288,7 @@ def test_a_stale_baseline_is_not_timed_under_its_old_record(make_runner, rows):
 @pytest.fixture
 def own_file(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("from methods.head import LinearProbe as Mine\n")
+    path.write_text("from bsrbench.methods.head import LinearProbe as Mine\n")
     return f"{path}:Mine"
 
 

@@ -7,21 +7,25 @@ import torch
 from torch import nn
 from torch._dynamo.exc import FailOnRecompileLimitHit
 
-from harness import compiled
-from harness.assembly import make_record
-from harness.compiled import CompiledForward, require_compiles, why_not_compiled
-from harness.launch.local import COMPILED_CODE
-from harness.method import Kind, Method, Unsupported
-from harness.profiler.memory import COUNTED, NOT_COUNTED
-from harness.record import Status
-from harness.training import begin
-from harness.trial import PROFILE_PASSES, PassResult
+from bsrbench.harness.launch.local_launcher import COMPILED_CODE
+from bsrbench.harness.method import Kind, Method, Unsupported
+from bsrbench.harness.profiler.memory_pass import COUNTED, NOT_COUNTED
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.training import compiled_forward
+from bsrbench.harness.training.compiled_forward import (
+    CompiledForward,
+    require_compiles,
+    why_not_compiled,
+)
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import PROFILE_PASSES, PassResult
 
 TWO = '''
 from dataclasses import dataclass
 import torch
 from torch import nn
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 @dataclass(frozen=True)
 class Two(Method):
@@ -131,7 +135,7 @@ def test_a_missing_compiler_is_said(monkeypatch):
 
 
 def test_a_step_that_torch_runs_eagerly_in_silence_is_refused(monkeypatch):
-    monkeypatch.setattr(compiled, "_require_compiler", lambda _: None)
+    monkeypatch.setattr(compiled_forward, "_require_compiler", lambda _: None)
     forward = CompiledForward(nn.Linear(2, 2))
 
     with (
@@ -143,7 +147,7 @@ def test_a_step_that_torch_runs_eagerly_in_silence_is_refused(monkeypatch):
 
 def test_the_recompilation_limit_is_an_error(monkeypatch):
     """A compiler that compiles nothing shows it as well: every size is a shape of its own."""
-    monkeypatch.setattr(compiled, "_require_compiler", lambda _: None)
+    monkeypatch.setattr(compiled_forward, "_require_compiler", lambda _: None)
     monkeypatch.setattr(CompiledForward, "_inductor", _as_it_is)
     forward = CompiledForward(nn.Linear(2, 2))
 

@@ -12,22 +12,22 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-import methods
-from harness.errors import BadInput
-from harness.launch.beforehand import Scout
-from harness.launch.conduct import Conduct
-from harness.launch.forecast import Cost, Known
-from harness.launch.inline import InlineLauncher
-from harness.launch.plan import Plan, Planned, Planner
-from harness.launch.progress import JsonLines, Noting, Quiet, TerminalProgress
-from harness.launch.run import Runner
-from harness.launch.stopping import CtrlC
-from harness.launch.tally import Tally
-from harness.recipe import Training
-from harness.record import Status
-from harness.spec import Profile
-from harness.store import Store
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.interrupts import CtrlC
+from bsrbench.harness.launch.planning.forecast import Cost, ForecastInputs
+from bsrbench.harness.launch.planning.preflight import PreflightChecks
+from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial, Planner
+from bsrbench.harness.launch.progress import JsonLines, Quiet, StatusWriter, TerminalProgress
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.run_tally import Tally
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.trial_passes import PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
 UNTIMED = Profile(rounds=0)
@@ -58,13 +58,13 @@ def store(tmp_path):
 def make_runner(store):
     def make(conduct=None, launcher=None):
         chosen = launcher or InlineLauncher(methods.load)
-        return Runner(chosen, store, methods.fingerprint, Quiet(), conduct or Conduct())
+        return Runner(chosen, store, methods.fingerprint, Quiet(), conduct or RunSettings())
 
     return make
 
 
 def test_the_order_is_drawn_and_can_be_drawn_again(make_spec):
-    trials = [Planned(make_spec(seed=seed), f"k{seed}", seed) for seed in range(20)]
+    trials = [PlannedTrial(make_spec(seed=seed), f"k{seed}", seed) for seed in range(20)]
     missing = {trial.key: trial for trial in trials}
     groups = [Plan(trials, missing, seed).groups[0] for seed in (0, 0, 1)]
     orders = [[trial.key for trial in group.members()] for group in groups]
@@ -77,7 +77,7 @@ def test_the_order_is_drawn_and_can_be_drawn_again(make_spec):
 def test_records_know_the_order_and_their_place_in_the_suite(make_runner, make_spec):
     recipe = Training(steps=1, learning_rate=0.1)
     specs = [make_spec(training=recipe, seed=seed) for seed in range(3)]
-    records = make_runner(Conduct(order_seed=7)).run(specs)
+    records = make_runner(RunSettings(order_seed=7)).run(specs)
 
     assert [record.environment["suite_place"] for record in records] == [0, 1, 2]
     assert {record.environment["order_seed"] for record in records} == {7}
@@ -133,7 +133,11 @@ def test_jobs_share_the_memory(store, make_spec):
 
     def doomed(jobs, *specs):
         plan = Planner(store, methods.fingerprint, "m").plan(specs, again=False)
-        found = Scout(None, perform, store, lambda _: None, jobs=jobs).predict(plan, {}).doomed
+        found = (
+            PreflightChecks(None, perform, store, lambda _: None, jobs=jobs)
+            .predict(plan, {})
+            .doomed
+        )
         return {plan.missing[key].spec.seed: result.reason for key, result in found.items()}
 
     assert not doomed(1, profiled, trained, another)
@@ -144,7 +148,7 @@ def test_jobs_share_the_memory(store, make_spec):
 
 def test_force_runs_it_all_the_same(make_runner, make_spec, small):
     make_runner(launcher=small).run([make_spec(profile=UNTIMED)])
-    (record,) = make_runner(Conduct(force=True), small).run([make_spec(profile=UNTIMED)])
+    (record,) = make_runner(RunSettings(force=True), small).run([make_spec(profile=UNTIMED)])
 
     assert record.outcome.status is Status.COMPLETED
 
@@ -174,7 +178,7 @@ class Slow:
 
 def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spec, store):
     specs = [make_spec(profile=UNTIMED)]
-    short = Conduct(announces=False, limits={"timeout_seconds": 3.0})
+    short = RunSettings(announces=False, limits={"timeout_seconds": 3.0})
     make_runner(short, Slow()).run(specs)
     planner = Planner(store, methods.fingerprint, "m")
     key = next(iter(planner.plan(specs, again=True).missing)).rsplit("-", 1)[0]
@@ -214,7 +218,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
 
     recipe = Training(steps=1, learning_rate=0.1)
     specs = [make_spec(training=recipe, seed=seed, threads=1) for seed in range(6)]
-    conduct = Conduct(jobs=2, announces=False)
+    conduct = RunSettings(jobs=2, announces=False)
     records = Runner(Watching(), store, methods.fingerprint, Quiet(), conduct).run(specs)
 
     assert most == [2] * 6
@@ -226,7 +230,7 @@ def test_jobs_without_cores_of_their_own_are_an_error(make_runner, make_spec, mo
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     recipe = Training(steps=1, learning_rate=0.1)
     with pytest.raises(BadInput, match="--jobs 2 of 2 threads each need 4 cores, and 3 are usable"):
-        make_runner(Conduct(jobs=2)).run([make_spec(training=recipe, threads=2)])
+        make_runner(RunSettings(jobs=2)).run([make_spec(training=recipe, threads=2)])
 
 
 def test_a_run_can_be_stopped_while_it_prepares(make_spec, store):
@@ -238,7 +242,7 @@ def test_a_run_can_be_stopped_while_it_prepares(make_spec, store):
             asked.append(spec)
             return PassResult(Status.CRASHED, "the process ended with exit code None")
 
-    conduct = Conduct(stopping=lambda: bool(asked))
+    conduct = RunSettings(stopping=lambda: bool(asked))
     runner = Runner(Dying(methods.load), store, methods.fingerprint, Quiet(), conduct)
     with pytest.raises(KeyboardInterrupt):
         runner.run([make_spec()])
@@ -252,7 +256,7 @@ def test_a_run_that_is_asked_to_stop_ends_after_the_pass_that_runs(make_spec, st
             asked.append(pass_name)
             return super().perform(pass_name, spec, **keeping)
 
-    conduct = Conduct(announces=False, stopping=lambda: len(asked) == 2)
+    conduct = RunSettings(announces=False, stopping=lambda: len(asked) == 2)
     runner = Runner(Stopping(methods.load), store, methods.fingerprint, Quiet(), conduct)
     with pytest.raises(KeyboardInterrupt):
         runner.run([make_spec(profile=UNTIMED)])
@@ -337,7 +341,7 @@ def test_a_terminal_shows_what_failed_and_when_it_ends(capsys):
 )
 def test_another_terminal_learns_how_a_run_goes_on(pid, state, said, store, typed, monkeypatch):
     store.open_for_writing()
-    noting = Noting(Quiet(), store)
+    noting = StatusWriter(Quiet(), store)
     own = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: pid or own)
     noting.show(Tally(trials=3, completed=1, expected_seconds=300.0, what="timing full"))
@@ -379,7 +383,7 @@ GATED = """
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from methods.full import FullFineTuning
+from bsrbench.methods.full import FullFineTuning
 
 @dataclass(frozen=True)
 class Gated(FullFineTuning):
@@ -438,6 +442,6 @@ def test_ctrl_c_once_ends_cleanly_and_twice_at_once(times, gated_run, tmp_path):
 
 def test_a_forecast_knows_what_a_pass_costs(make_spec):
     spec = make_spec(profile=UNTIMED)
-    known = Known(10.0, {spec.row_id(): Cost(300, 100, 1, 2)}, {})
+    known = ForecastInputs(10.0, {spec.row_id(): Cost(300, 100, 1, 2)}, {})
 
     assert known.seconds("flops", spec) > known.seconds("estimate", spec)

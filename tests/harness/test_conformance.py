@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-import methods
-from harness.conformance.checks import CHECKS, examine, examined
-from harness.conformance.subject import Subject
-from harness.method import Kind, Method
-from harness.vit import blocks, head
-from methods.parts.freeze import train_only
+from bsrbench import methods
+from bsrbench.harness.conformance.checks import CHECKS, examine, examined
+from bsrbench.harness.conformance.subject import Subject
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.vit import blocks, head
+from bsrbench.methods.parts.trained_parameters import train_only
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ def test_a_broken_promise_is_found(check, cls, said, subject_of):
 def test_what_an_authors_code_raises_is_said_with_its_line(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
-        "from harness.method import Method, Kind\n"
+        "from bsrbench.harness.method import Method, Kind\n"
         "class Mine(Method):\n"
         "    source, exact_forward, kinds = 'baseline', True, frozenset()\n"
         "    def prepare(self, model):\n"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness import suite
-from harness.cli.settings import nested, overrides
-from harness.errors import BadInput
+from bsrbench.harness.cli.settings import nested, overrides
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec import suite_file
 
 SUITE = """
 seeds = [0]
@@ -29,7 +29,7 @@ CHOICE = "learning_rate = 1e-3\n" + TRIED
 def read(folder, *parts, **changes):
     path = folder / "mine.toml"
     path.write_text(SUITE + "".join(parts))
-    return suite.read(path, {key.replace("__", "."): value for key, value in changes.items()})
+    return suite_file.read(path, {key.replace("__", "."): value for key, value in changes.items()})
 
 
 # ---- tries ----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_a_search_s_settings_replace_those_of_the_first_question(tmp_path):
         + "[[questions]]\nworkload = { batch = 16 }\n"
     )
     settings = {"workload.batch": 2, "training.steps": 10}
-    found = suite.read(tmp_path / "mine.toml", settings, first_question=True)
+    found = suite_file.read(tmp_path / "mine.toml", settings, first_question=True)
     (trial,) = found.trials()
 
     assert (trial.workload.data, trial.workload.batch) == ("noise", 2)

@@ -5,8 +5,8 @@ import timm
 import torch
 from torch import nn
 
-from harness.convention import Undefined, paper_convention_bytes
-from methods import load
+from bsrbench.harness.predict.paper_convention import Undefined, paper_convention_bytes
+from bsrbench.methods import load
 
 MB = 2**20
 BATCH = 128

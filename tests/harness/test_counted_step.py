@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-import methods
-from harness.counted_step import at_peak_metrics, counted_step, packed
-from harness.meters.counted import Category, LiveBytes
-from harness.method import Kind, Method
-from harness.profiler.step import job_and_batch
+from bsrbench import methods
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step, packed
+from bsrbench.harness.profiler.profiled_step import job_and_batch
 
 # One image's gradient of the class token is a slice of the whole sequence's: 16 tokens more.
 AROUND_A_SLICE = 16 * 64 * 4

@@ -5,10 +5,10 @@ import gc
 import pytest
 import torch
 
-from harness.devices import nvml, open_device
-from harness.meters.energy import joules
-from harness.profiler.memory import memory_pass
-from methods import load
+from bsrbench.harness.devices import nvml, open_device
+from bsrbench.harness.meters.energy import joules
+from bsrbench.harness.profiler.memory_pass import memory_pass
+from bsrbench.methods import load
 
 pytestmark = pytest.mark.cuda
 

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from harness.errors import BadInput
-from harness.workload import data
-from harness.workload.data import packs, small
-from harness.workload.data.splits import InMemory, carve
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload import data
+from bsrbench.harness.workload.data import builtin_data, packs
+from bsrbench.harness.workload.data.splits import InMemory, carve
 
 SIDE = 8
 
@@ -56,7 +56,7 @@ def test_digits_are_those_that_scikit_learn_loads():
 
 
 def test_digits_that_are_not_there_are_said(monkeypatch):
-    monkeypatch.setattr(small, "DIGITS_FILE", "datasets/data/none.csv.gz")
+    monkeypatch.setattr(builtin_data, "DIGITS_FILE", "datasets/data/none.csv.gz")
 
     with pytest.raises(BadInput, match=r"no file .*none\.csv\.gz .*install scikit-learn"):
         data.load("digits", None, 0)

@@ -8,9 +8,9 @@ import pynvml
 import pytest
 import torch
 
-from harness.devices import cpu, open_device, rapl
-from harness.devices.used import Used
-from harness.errors import BadInput, Unreadable
+from bsrbench.harness.devices import cpu, open_device, rapl
+from bsrbench.harness.devices.memory_use import MemoryUse
+from bsrbench.harness.errors import BadInput, Unreadable
 
 MIB = 2**20
 UUID = "0b6b7a4c-1c3e-2f5d-9a8b-7c6d5e4f3a2b"
@@ -117,7 +117,7 @@ def test_cuda_reads_the_gpu_that_torch_means_by_its_uuid(make_cuda):
     """The other GPU comes first in the driver's order, and has one byte in use."""
     device, _ = make_cuda(used=7 * MIB)
 
-    assert device.used_bytes() == Used(7 * MIB, "device")
+    assert device.used_bytes() == MemoryUse(7 * MIB, "device")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_cuda_gives_the_bytes_of_this_process_once(compute, graphics, make_cuda)
     }
     device, _ = make_cuda(used=99 * MIB, **lists)
 
-    assert device.used_bytes() == Used(5 * MIB, "process")
+    assert device.used_bytes() == MemoryUse(5 * MIB, "process")
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_cuda_gives_the_bytes_of_this_process_once(compute, graphics, make_cuda)
 def test_cuda_labels_the_device_where_the_process_is_unknown(why, processes, make_cuda):
     device, _ = make_cuda(used=99 * MIB, compute=processes, reserved=2 * MIB)
 
-    assert device.used_bytes() == Used(99 * MIB, "device")
+    assert device.used_bytes() == MemoryUse(99 * MIB, "device")
 
 
 def test_cuda_counts_joules_from_millijoules_since_the_counter_was_made(make_cuda):

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from harness import doctor
-from harness.doctor import KNOWN_FORWARD_FLOP, MIB, Finding, examine, identical_pair
-from harness.meters.allocated import allocator_rise
-from harness.profiler.process import KNOWN_BYTES
-from harness.record import Status
-from harness.trial import PassResult
-from reports.statistics import Ratio
+from bsrbench.harness import doctor
+from bsrbench.harness.doctor import KNOWN_FORWARD_FLOP, MIB, MeterCheck, examine, identical_pair
+from bsrbench.harness.meters.allocator_events import allocator_rise
+from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.reports.compare.statistics import Ratio
 
 ALIKE = Ratio(1.0, 0.98, 1.02, 5, least=0.99, largest=1.01)
 APART = Ratio(1.1, 1.05, 1.15, 5, least=1.08, largest=1.12)
@@ -33,15 +33,15 @@ def test_every_meter_reads_what_is_known_on_this_machine(launcher):
         "cpu attention",
     }
     assert {"cpu", "cpu energy", "cuda", "kernel's high-water mark"} <= {f.what for f in found}
-    assert pairs == Finding("identical pair", "could not be timed", good=False)
+    assert pairs == MeterCheck("identical pair", "could not be timed", good=False)
 
 
 def test_a_meter_that_is_a_byte_off_is_found(monkeypatch):
     monkeypatch.setattr(doctor, "allocator_rise", lambda action: allocator_rise(action) + 1)
 
     assert list(doctor._known_bytes()) == [
-        Finding("counted memory", f"{12 * MIB} of {12 * MIB} bytes known", good=True),
-        Finding("allocated memory", f"{12 * MIB + 1} of {12 * MIB} bytes known", good=False),
+        MeterCheck("counted memory", f"{12 * MIB} of {12 * MIB} bytes known", good=True),
+        MeterCheck("allocated memory", f"{12 * MIB + 1} of {12 * MIB} bytes known", good=False),
     ]
 
 
@@ -98,7 +98,7 @@ def test_a_pass_that_does_not_complete_is_off_and_ends_the_known_trial():
             return failed if name == "flops" else result
 
     assert list(doctor._known_trial(Failing())) == [
-        Finding("flops pass", "crashed: broken", good=False)
+        MeterCheck("flops pass", "crashed: broken", good=False)
     ]
 
 

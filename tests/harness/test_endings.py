@@ -10,18 +10,19 @@ from pathlib import Path
 
 import pytest
 
-import methods
-from harness.launch import local, server, sweeper
-from harness.launch.limits import Limits
-from harness.launch.local import LocalLauncher
-from harness.record import Status
+from bsrbench import methods
+from bsrbench.harness.launch import local_launcher
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.launch.processes import fork_server, sweeper
+from bsrbench.harness.launch.processes.pass_limits import Limits
+from bsrbench.harness.records.trial_record import Status
 
 ROOT = Path(__file__).resolve().parents[2]
 ACTING = '''
 import os, signal, subprocess, sys, time
 from dataclasses import dataclass
 import torch
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 @dataclass(frozen=True)
 class Acting(Method):
@@ -111,7 +112,7 @@ def test_what_moved_to_a_session_of_its_own_ends_with_its_pass(acting, launcher,
 
 
 def test_a_pass_that_closes_its_pipe_and_lives_on_is_ended(acting, launcher, monkeypatch):
-    monkeypatch.setattr(local, "CLOSING_SECONDS", 1.0)
+    monkeypatch.setattr(local_launcher, "CLOSING_SECONDS", 1.0)
     result = launcher.perform("flops", acting("os.closerange(3, 4096); time.sleep(10**6)"))
 
     assert result.status == Status.CRASHED
@@ -129,7 +130,7 @@ def test_a_stopped_pass_is_ended_in_its_time(acting):
 def test_a_pass_whose_server_was_killed_or_stopped_is_run_once_more(
     name, seconds, acting, launcher, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(server, "STOPPED_LOOKS", 4)
+    monkeypatch.setattr(fork_server, "STOPPED_LOOKS", 4)
     act = ONCE.format(place=str(tmp_path / "done"), signal=name, seconds=seconds)
     ends = "" if name == "SIGKILL" else "    os._exit(1)\n"
     result = launcher.perform("flops", acting(act + ends))
@@ -138,22 +139,22 @@ def test_a_pass_whose_server_was_killed_or_stopped_is_run_once_more(
 
 
 class _Killed:
-    exitcode = server.UNSAID
+    exitcode = fork_server.UNSAID
 
 
 def test_a_server_whose_pipes_close_before_it_has_ended_is_lost(monkeypatch):
     """A killed process closes its pipes first, and can be waited for a moment later."""
     child, looks = _Killed(), iter([False, False, True])
     serving = types.SimpleNamespace(_forked={child: os.getpid()})
-    monkeypatch.setattr(server, "_pid", os.getpid)
-    monkeypatch.setattr(server, "_has_ended", lambda _: next(looks))
+    monkeypatch.setattr(fork_server, "_pid", os.getpid)
+    monkeypatch.setattr(fork_server, "_has_ended", lambda _: next(looks))
 
-    assert server.Server.lost(serving, child)
+    assert fork_server.Server.lost(serving, child)
 
 
 def test_a_server_that_dies_each_time_is_the_passes_outcome(acting, launcher, monkeypatch):
     """Nothing needs to be forked for that: every process is said to have lost its server."""
-    monkeypatch.setattr(server.Server, "lost", lambda *_: True)
+    monkeypatch.setattr(fork_server.Server, "lost", lambda *_: True)
     result = launcher.perform("flops", acting("os._exit(0)"))
 
     assert result.status == Status.CRASHED
@@ -163,7 +164,7 @@ def test_a_server_that_dies_each_time_is_the_passes_outcome(acting, launcher, mo
 def test_a_prediction_that_hangs_has_a_limit_though_none_was_asked_for(
     acting, launcher, monkeypatch
 ):
-    monkeypatch.setattr(local, "BEFOREHAND_SECONDS", 2.0)
+    monkeypatch.setattr(local_launcher, "BEFOREHAND_SECONDS", 2.0)
 
     assert launcher.perform("estimate", acting("time.sleep(600)")).status == Status.TIMEOUT
 
@@ -237,9 +238,9 @@ def test_after_methods_that_misbehave_the_next_reads_the_same(
 
 RUN = """
 import sys
-import methods
-from harness.launch.local import LocalLauncher
-from harness.spec import TrialSpec
+from bsrbench import methods
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.spec.trial_spec import TrialSpec
 LocalLauncher(methods.load).perform("training", TrialSpec.model_validate_json(sys.argv[1]))
 """
 HANGS = """

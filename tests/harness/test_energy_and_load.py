@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from harness.errors import Unreadable
-from harness.meters import load
-from harness.meters.energy import joules
-from harness.meters.load import Disturbance, LoadWatch
+from bsrbench.harness.errors import Unreadable
+from bsrbench.harness.meters import machine_load
+from bsrbench.harness.meters.energy import joules
+from bsrbench.harness.meters.machine_load import Disturbance, LoadWatch
 
 QUIET = Disturbance(outside_share=0.0, stolen_share=0.0, throttled=[], governor=None)
 
@@ -63,13 +63,13 @@ class Machine:
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     made = Machine(tmp_path)
-    monkeypatch.setattr(load, "STAT", made.stat)
-    monkeypatch.setattr(load, "CGROUP_CPU_STAT", made.group)
-    monkeypatch.setattr(load, "CPU_FOLDER", made.cores)
-    monkeypatch.setattr(load, "TICKS_PER_SECOND", 100)
-    monkeypatch.setattr(load.os, "sched_getaffinity", lambda _: {0, 1})
-    monkeypatch.setattr(load.time, "perf_counter", lambda: made.wall)
-    monkeypatch.setattr(load.time, "process_time", lambda: made.own)
+    monkeypatch.setattr(machine_load, "STAT", made.stat)
+    monkeypatch.setattr(machine_load, "CGROUP_CPU_STAT", made.group)
+    monkeypatch.setattr(machine_load, "CPU_FOLDER", made.cores)
+    monkeypatch.setattr(machine_load, "TICKS_PER_SECOND", 100)
+    monkeypatch.setattr(machine_load.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(machine_load.time, "perf_counter", lambda: made.wall)
+    monkeypatch.setattr(machine_load.time, "process_time", lambda: made.own)
     return made
 
 
@@ -128,7 +128,7 @@ def test_what_the_kernel_does_not_show_is_unknown(stat, machine):
 def test_a_machine_without_counters_of_throttling_does_not_know(machine, monkeypatch):
     """The root group's file has no line about throttling."""
     machine.group.write_text("usage_usec 1\n")
-    monkeypatch.setattr(load, "CPU_FOLDER", machine.cores / "gone")
+    monkeypatch.setattr(machine_load, "CPU_FOLDER", machine.cores / "gone")
     with LoadWatch() as watch:
         pass
 
@@ -146,7 +146,7 @@ def test_what_is_too_short_for_the_ticks_is_unknown(machine):
 
 
 def test_only_what_is_beyond_its_limit_is_noted():
-    at_limits = Disturbance(load.OUTSIDE_LIMIT, load.STOLEN_LIMIT, [], "powersave")
+    at_limits = Disturbance(machine_load.OUTSIDE_LIMIT, machine_load.STOLEN_LIMIT, [], "powersave")
     unknown = Disturbance(None, None, None, None)
 
     assert QUIET.notes() == at_limits.notes() == unknown.notes() == []
@@ -158,7 +158,7 @@ def test_only_what_is_beyond_its_limit_is_noted():
 
 
 def test_a_system_that_does_not_tell_the_usable_cores_shows_nothing(machine, monkeypatch):
-    monkeypatch.delattr(load.os, "sched_getaffinity")
+    monkeypatch.delattr(machine_load.os, "sched_getaffinity")
     with LoadWatch() as watch:
         machine.wall = 10.0
 

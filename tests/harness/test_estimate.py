@@ -9,15 +9,15 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-import methods
-from harness.counted_step import at_peak_metrics, counted_step
-from harness.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predict
-from harness.method import Kind, Method
-from harness.profiler import flop_pass
-from harness.profiler.step import job_and_batch
-from harness.spec import Profile, TrialSpec
-from harness.trial import PassResult, passes_of
-from methods.parts.extend import extend
+from bsrbench import methods
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.predict.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predict
+from bsrbench.harness.profiler import flop_pass
+from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
+from bsrbench.harness.trial.trial_passes import PassResult, passes_of
+from bsrbench.methods.parts.extend_module import extend
 
 MIB = 2**20
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]

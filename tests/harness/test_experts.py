@@ -6,12 +6,12 @@ from timm.layers import Mlp
 from torch import nn
 from torch.nn import functional as F
 
-from harness import vit
-from harness.conformance.subject import tiny_model
-from harness.experts import ExpertMlp, counted_loads, take_turns
-from harness.grouped import add_biases, add_weights, by_expert
-from harness.method import Unsupported
-from harness.turns import TaskHeads, Turn, turn_of, turns
+from bsrbench.harness.conformance.subject import tiny_model
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model import vit
+from bsrbench.harness.model.experts import ExpertMlp, counted_loads, take_turns
+from bsrbench.harness.model.grouped_products import add_biases, add_weights, by_expert
+from bsrbench.harness.model.task_heads import TaskHeads, TaskTurn, turn_of, turns
 
 DIM, HIDDEN, EXPERTS, TOP = 6, 10, 5, 2
 EXACT = {"rtol": 0, "atol": 1e-10}
@@ -21,7 +21,7 @@ EXACT = {"rtol": 0, "atol": 1e-10}
 def mixture():
     """Return experts that differ from each other, in float64, with gates of two tasks."""
     torch.manual_seed(0)
-    made = ExpertMlp(Mlp(DIM, HIDDEN), EXPERTS, TOP, Turn(2)).double()
+    made = ExpertMlp(Mlp(DIM, HIDDEN), EXPERTS, TOP, TaskTurn(2)).double()
     for parameter in made.parameters():
         nn.init.normal_(parameter, std=0.7)
     return made
@@ -109,7 +109,7 @@ def test_experts_begin_as_copies_of_the_mlp():
     """Of equal experts, the output is the MLP's times what the gate gives the chosen ones."""
     torch.manual_seed(0)
     dense = Mlp(DIM, HIDDEN).double()
-    mixture = ExpertMlp(dense, EXPERTS, TOP, Turn(1)).double()
+    mixture = ExpertMlp(dense, EXPERTS, TOP, TaskTurn(1)).double()
     x = torch.randn(3, 4, DIM, dtype=torch.float64)
     given = mixture.gates[0](x).softmax(-1).topk(TOP).values.sum(-1, keepdim=True)
 
@@ -123,14 +123,14 @@ def test_all_experts_of_a_token_are_the_mlp_itself():
     x = torch.randn(3, 4, DIM, dtype=torch.float64)
 
     torch.testing.assert_close(
-        ExpertMlp(dense, EXPERTS, EXPERTS, Turn(1)).double()(x), dense(x), **EXACT
+        ExpertMlp(dense, EXPERTS, EXPERTS, TaskTurn(1)).double()(x), dense(x), **EXACT
     )
 
 
 def test_gates_are_uniform_within_one_over_the_root_of_the_experts():
     """M3ViT's Kaiming initialisation of a [dim, experts] matrix: 1 / sqrt(16) = 0.25."""
     torch.manual_seed(0)
-    mixture = ExpertMlp(Mlp(384, 8), 16, 4, Turn(2))
+    mixture = ExpertMlp(Mlp(384, 8), 16, 4, TaskTurn(2))
     largest = [float(gate.weight.detach().abs().max()) for gate in mixture.gates]
 
     assert largest == pytest.approx([0.25, 0.25], abs=1e-3)

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from harness import record_content, record_files
-from harness.errors import BadInput
-from harness.record import SCHEMA_VERSION, TrialRecord
-from harness.record_files import read_record
-from harness.record_key import read_key
-from harness.record_text import fast_record
-from harness.spec import TrialSpec
-from harness.store import Store
-from harness.upgrade import upgrade
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records import record_content, record_files
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_key import read_key
+from bsrbench.harness.records.record_text import fast_record
+from bsrbench.harness.records.schema_upgrade import upgrade
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord
+from bsrbench.harness.spec.trial_spec import TrialSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-import methods
-from harness import record as record_module
-from harness.errors import BadInput
-from harness.launch.conduct import Conduct
-from harness.launch.inline import InlineLauncher
-from harness.launch.progress import Quiet
-from harness.launch.run import Runner
-from harness.recipe import Training
-from harness.record_files import read_record
-from harness.store import Store, latest
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.progress import Quiet
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records import trial_record as record_module
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.store import Store, latest
+from bsrbench.harness.spec.recipe import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = Training(steps=1, learning_rate=0.1)
@@ -63,7 +63,7 @@ class Then(InlineLauncher):
 
 def runner(store, launcher=None):
     launcher = launcher or InlineLauncher(methods.load)
-    return Runner(launcher, store, methods.fingerprint, Quiet(), Conduct(announces=False))
+    return Runner(launcher, store, methods.fingerprint, Quiet(), RunSettings(announces=False))
 
 
 def files_of(store):
@@ -138,8 +138,8 @@ def in_a_namespace(prepare, code, *arguments):
 WITHOUT_TORCH = """
 import multiprocessing, os, sys
 from pathlib import Path
-from harness import record_files
-from harness.store import Store
+from bsrbench.harness.records import record_files
+from bsrbench.harness.records.store import Store
 try:
     multiprocessing.get_context("fork").Pool(2)
     print("a pool can be made")
@@ -163,9 +163,9 @@ def test_without_shared_memory_records_are_read_all_the_same(tmp_path):
 
 ONE_TRAINING = """
 import sys
-import methods
-from harness.launch.local import LocalLauncher
-from harness.spec import TrialSpec
+from bsrbench import methods
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.spec.trial_spec import TrialSpec
 result = LocalLauncher(methods.load).perform("training", TrialSpec.model_validate_json(sys.argv[1]))
 print(result.status, result.reason)
 """
@@ -181,9 +181,9 @@ def test_without_shared_memory_a_trial_runs(specs):
 SAVE = """
 import sys
 from pathlib import Path
-from harness.errors import BadInput
-from harness.record_files import read_record
-from harness.store import Store
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.store import Store
 store = Store(Path(sys.argv[1]))
 store.open_for_writing()
 records = [read_record(path) for path in sorted(Path(sys.argv[2]).iterdir())]
@@ -216,9 +216,9 @@ def test_a_folder_that_may_only_be_read_is_said_before_anything_runs(tmp_path):
 
 FEW_HANDLES = """
 import json, resource, sys
-import methods
-from harness.launch.local import LocalLauncher
-from harness.spec import TrialSpec
+from bsrbench import methods
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.spec.trial_spec import TrialSpec
 resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
 launcher, spec = LocalLauncher(methods.load), TrialSpec.model_validate_json(sys.argv[1])
 print(json.dumps([launcher.perform("flops", spec).status for _ in range(6)]))

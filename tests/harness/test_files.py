@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from harness.files import (
+from bsrbench.harness.files import (
     MOST_TEXT,
     PART,
     make_folder,

@@ -11,20 +11,20 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-import methods
-from harness.cli import main
-from harness.cli.settings import MOST, Seconds, seconds_of, size_in_bytes
-from harness.errors import BadInput
-from harness.found import Found
-from harness.frozen import FromFile, Frozen
-from harness.recipe import LearningRateTry, Recipe, Training
-from harness.spec import MultiTask, Profile, TrialSpec, Workload
-from harness.suite import Suite
-from harness.suite_method import SuiteMethod
-from harness.suite_question import Choice, Question
+from bsrbench import methods
+from bsrbench.harness.cli import main
+from bsrbench.harness.cli.settings import MOST, Seconds, seconds_of, size_in_bytes
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.frozen_data import FromFile, Frozen
+from bsrbench.harness.spec.recipe import LearningRateTry, Recipe, Training
+from bsrbench.harness.spec.search_result import SearchResult
+from bsrbench.harness.spec.suite_file import Suite
+from bsrbench.harness.spec.suite_method import SuiteMethod
+from bsrbench.harness.spec.suite_question import LearningRateChoice, Question
+from bsrbench.harness.spec.trial_spec import MultiTask, Profile, TrialSpec, Workload
 
 NOT_FINITE = (math.inf, -math.inf, math.nan)
-SETTINGS = (Suite, SuiteMethod, Question, Choice, Recipe, Training, LearningRateTry)
+SETTINGS = (Suite, SuiteMethod, Question, LearningRateChoice, Recipe, Training, LearningRateTry)
 SETTINGS += (Workload, MultiTask, Profile, TrialSpec)
 
 
@@ -59,7 +59,8 @@ def test_every_kind_of_setting_is_looked_at():
     kinds = {
         k
         for k in Frozen.__subclasses__()
-        if k.__module__ not in ("harness.record", Found.__module__) and k is not FromFile
+        if k.__module__ not in ("bsrbench.harness.records.trial_record", SearchResult.__module__)
+        and k is not FromFile
     }
 
     assert kinds | {Training} == set(SETTINGS)

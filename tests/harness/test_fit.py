@@ -8,11 +8,11 @@ from itertools import pairwise
 
 import pytest
 
-from harness.fit import LARGEST_BATCH, Fit, fit, largest
-from harness.launch.inline import InlineLauncher
-from harness.record import Status
-from harness.trial import PassResult
-from methods import load
+from bsrbench.harness.fit import LARGEST_BATCH, Fit, fit, largest
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.methods import load
 
 MIB = 2**20
 FIT = ("fit", "--model", "test_vit", "--image-size", 64)

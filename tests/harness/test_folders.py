@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.errors import BadInput
-from harness.workload import data
-from harness.workload.data import decodable, folders
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload import data
+from bsrbench.harness.workload.data import decodable, folders
 
 SIDE = 16
 

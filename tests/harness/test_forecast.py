@@ -6,28 +6,28 @@ from dataclasses import replace
 import pytest
 import torch
 
-import methods
-from harness.assembly import make_record
-from harness.launch.companions import Companions
-from harness.launch.forecast import PASS_SECONDS, Cost, Known, forecast
-from harness.launch.inline import InlineLauncher
-from harness.launch.outline import outline, outlook, timed_again
-from harness.launch.plan import Group, Planned
-from harness.launch.run import Runner
-from harness.meters.flops import StepFlops
-from harness.profiler import speed as speed_module
-from harness.profiler.speed import speed_pass
-from harness.recipe import Training
-from harness.spec import Profile
-from harness.store import Store
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.planning.companions import Companions
+from bsrbench.harness.launch.planning.forecast import PASS_SECONDS, Cost, ForecastInputs, forecast
+from bsrbench.harness.launch.planning.run_outline import outline, outlook, timed_again
+from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.profiler import speed_pass as speed_module
+from bsrbench.harness.profiler.speed_pass import speed_pass
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import PassResult
 
 PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
 COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
 
 
 def group(*specs, beside=Companions()):  # noqa: B008 - it never changes
-    return Group(tuple(Planned(spec, spec.trial_id()) for spec in specs), beside)
+    return Group(tuple(PlannedTrial(spec, spec.trial_id()) for spec in specs), beside)
 
 
 @pytest.fixture
@@ -43,7 +43,9 @@ def record_of():
 def known():
     def make(*specs, speed=100.0, **images):
         costs = {spec.row_id(): COST for spec in specs}
-        return Known(speed, costs, {"noise": {"train": 80, "validation": 8, "test": 40} | images})
+        return ForecastInputs(
+            speed, costs, {"noise": {"train": 80, "validation": 8, "test": 40} | images}
+        )
 
     return make
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.plain import DEEPEST, LARGEST
-from harness.record_content import CHANGED, text_of
-from harness.record_files import read_record
-from harness.record_key import read_key
-from harness.spec import TrialSpec
-from harness.store import Store, gather
-from harness.upkeep import examine, merge, repair
+from bsrbench.harness.plain_data import DEEPEST, LARGEST
+from bsrbench.harness.records.record_content import CHANGED, text_of
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_key import read_key
+from bsrbench.harness.records.results_maintenance import examine, merge, repair
+from bsrbench.harness.records.store import Store, gather
+from bsrbench.harness.spec.trial_spec import TrialSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 PROFILE, TRAINING = (GOLDEN / f"{kind}-schema-7.json" for kind in ("profile", "training"))

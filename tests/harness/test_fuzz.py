@@ -15,24 +15,30 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from harness import suite
-from harness.cli import main
-from harness.errors import BadInput
-from harness.record import TrialRecord
-from harness.record_content import text_of
-from harness.record_files import read_record
-from harness.record_key import read_key
-from harness.record_text import fast_record
-from harness.spec import TrialSpec
-from harness.store import gather
-from harness.upgrade import upgrade
-from reports import csv, html, latex, markdown, terminal
-from reports.comparison import compare
+from bsrbench.harness.cli import main
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_key import read_key
+from bsrbench.harness.records.record_text import fast_record
+from bsrbench.harness.records.schema_upgrade import upgrade
+from bsrbench.harness.records.store import gather
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.documents import (
+    csv_table,
+    html_report,
+    latex_tables,
+    markdown_report,
+    terminal_table,
+)
 from tests.fuzz.mutate import places
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results" / "late"
-SMALL = suite.find("late").read_text(encoding="utf-8")
+SMALL = suite_file.find("late").read_text(encoding="utf-8")
 OFTEN = settings(
     max_examples=100,
     deadline=None,
@@ -111,9 +117,9 @@ def test_any_suite_is_read_or_refused(text, tmp_path):
     path = tmp_path / "any.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass"))
     before = path.read_bytes()
-    found = what_comes_of(suite.read, path)
+    found = what_comes_of(suite_file.read, path)
 
-    assert isinstance(found, suite.Suite) or path.name in found
+    assert isinstance(found, suite_file.Suite) or path.name in found
     assert path.read_bytes() == before
 
 
@@ -157,11 +163,11 @@ def test_any_record_that_is_read_can_be_reported(data, tmp_path):
     (folder / "records" / "any.json").write_text(json.dumps(data))
     found = gather([folder])
     comparisons = compare(found.records, found.detail)
-    markdown.write(comparisons, [], "t", folder / "report.md")
-    html.write(comparisons, "t", folder / "report.html")
-    latex.write(comparisons, "t", folder / "report.tex")
-    csv.write(comparisons, folder / "comparison.csv")
-    terminal.show(comparisons, Console(file=io.StringIO()))
+    markdown_report.write(comparisons, [], "t", folder / "report.md")
+    html_report.write(comparisons, "t", folder / "report.html")
+    latex_tables.write(comparisons, "t", folder / "report.tex")
+    csv_table.write(comparisons, folder / "comparison.csv")
+    terminal_table.show(comparisons, Console(file=io.StringIO()))
 
     assert len(found.records) + len(found.aside) >= 4
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.errors import BadInput
-from harness.workload.data.pixels import Treatment, UnknownPixels, read
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload.data.pixels import Treatment, UnknownPixels, read
 
 
 def over_white(colour, alpha):

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from harness.errors import BadInput
-from harness.spec import Workload
-from harness.workload import image_sizes, models
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.workload import image_sizes, models
 
 SMALL = ("test_", "pico", "nano", "tiny", "xxs", "xs", "_s0", "_m0", "_b0", "small")
 SLOW = {"sequencer"}  # recurrent: a minute each on the meta device

@@ -3,10 +3,15 @@
 import pytest
 import torch
 
-from harness.recipe import Training
-from harness.workload import data
-from harness.workload.data.splits import InMemory
-from harness.workload.images import Order, Preprocess, evaluation_batches, training_batches
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.workload import data
+from bsrbench.harness.workload.data.splits import InMemory
+from bsrbench.harness.workload.images import (
+    ImageOrder,
+    Preprocess,
+    evaluation_batches,
+    training_batches,
+)
 
 RECIPE = {"steps": 1, "learning_rate": 1e-3}
 
@@ -43,13 +48,13 @@ def test_resizing_squeezes_and_centre_cuts():
 
 
 def test_every_image_is_visited_once_an_epoch_and_epochs_differ():
-    order = Order(10, seed=3)
+    order = ImageOrder(10, seed=3)
     epochs = [[order[10 * epoch + i] for i in range(10)] for epoch in range(3)]
 
     assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert [Order(10, seed=3)[25], order[25]] == [epochs[2][5]] * 2
-    assert [Order(10, seed=4)[i] for i in range(10)] != epochs[0]
+    assert [ImageOrder(10, seed=3)[25], order[25]] == [epochs[2][5]] * 2
+    assert [ImageOrder(10, seed=4)[i] for i in range(10)] != epochs[0]
 
 
 @pytest.mark.parametrize("augmentation", ["none", "crop", "crop-flip"])

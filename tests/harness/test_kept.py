@@ -10,18 +10,25 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-import methods
-from harness.conformance.promises import holds_less_than_full_fine_tuning
-from harness.conformance.subject import BrokenPromise, Subject
-from harness.counted_step import counted_step
-from harness.estimate import predict
-from harness.kept import Kept, census, storages, tensors_in, total_bytes, walk
-from harness.method import Kind, Method
-from harness.profiler import allocated_pass, memory_pass
-from harness.profiler.step import job_and_batch
-from harness.spec import Profile, TrialSpec, Workload
-from harness.step_cost import COSTS, step_costs
-from methods.parts.extend import extend
+from bsrbench import methods
+from bsrbench.harness.conformance.promises import holds_less_than_full_fine_tuning
+from bsrbench.harness.conformance.subject import BrokenPromise, Subject
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.predict.estimate import predict
+from bsrbench.harness.predict.step_cost import COSTS, step_costs
+from bsrbench.harness.profiler import allocated_pass, memory_pass
+from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.training.kept_storages import (
+    KeptStorages,
+    census,
+    storages,
+    tensors_in,
+    total_bytes,
+    walk,
+)
+from bsrbench.methods.parts.extend_module import extend
 
 MIB = 2**20
 MANY = 50 * MIB
@@ -302,7 +309,7 @@ def test_a_census_has_what_is_new_and_alive_wherever_it_is():
 
 
 def test_what_a_step_left_behind_is_kept_until_it_dies():
-    kept, left = Kept(), torch.zeros(3)
+    kept, left = KeptStorages(), torch.zeros(3)
     kept.left_behind(storages([left]).values())
 
     assert total_bytes(kept.find([], [])) == 3 * 4
@@ -319,4 +326,4 @@ def test_tensors_without_numbers_need_no_memory_but_among_such():
         inside = total_bytes(kept.find([], [])), total_bytes(kept.find([meta], []))
 
     assert inside == (2 * 4, (2 + 3) * 4)
-    assert Kept().find([fake, meta], []) == {}
+    assert KeptStorages().find([fake, meta], []) == {}

@@ -6,15 +6,15 @@ import os
 import orjson
 import pytest
 
-import methods
-from harness import record_index
-from harness.launch.conduct import Conduct
-from harness.launch.inline import InlineLauncher
-from harness.launch.run import Runner
-from harness.search.costs import _read
-from harness.search.effort import remembered
-from harness.spec import Profile
-from harness.store import Store
+from bsrbench import methods
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records import record_index
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.search.candidate_costs import _read
+from bsrbench.harness.search.search_effort import remembered
+from bsrbench.harness.spec.trial_spec import Profile
 
 READING = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
 GOOD = {"status": "completed", "reading": READING}
@@ -56,7 +56,7 @@ def run(tmp_path):
 
     def once(spec):
         told = Telling()
-        store, how = Store(tmp_path / "results"), Conduct(announces=False)
+        store, how = Store(tmp_path / "results"), RunSettings(announces=False)
         launcher = InlineLauncher(methods.load)
         (record,) = Runner(launcher, store, methods.fingerprint, told, how).run([spec])
         return record, told.lines

@@ -13,9 +13,9 @@ import sys
 import time
 from pathlib import Path
 
-from harness.metrics import METRICS
-from harness.store import Store
-from harness.upkeep import examine
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.results_maintenance import examine
+from bsrbench.harness.records.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("BSRBENCH_KILLS", "1"))

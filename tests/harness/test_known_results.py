@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from harness.method import Kind, Method
-from harness.profiler import training_pass
-from harness.recipe import Training
-from harness.training import begin, train
-from harness.workload import tasks
-from harness.workload.data.splits import ImageData
-from methods import load
+from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.training.job import begin, train
+from bsrbench.harness.workload import tasks
+from bsrbench.harness.workload.data.splits import ImageData
+from bsrbench.methods import load
 
 LEVELS = (0, 51, 102, 153, 204)  # of grey, one a class: 0, 0.2, 0.4, 0.6 and 0.8 of 255
 SCALED = [(level / 255 - 0.5) / 0.5 for level in LEVELS]  # test_vit's mean and deviation are 0.5

@@ -14,26 +14,27 @@ from types import SimpleNamespace
 
 import pytest
 
-import methods
-from harness import assembly
-from harness.errors import BadInput
-from harness.launch import answers, child, local
-from harness.launch.inline import InlineLauncher
-from harness.launch.limits import Limits
-from harness.launch.local import LocalLauncher
-from harness.launch.run import Runner
-from harness.recipe import Training
-from harness.record import Status
-from harness.spec import Profile
-from harness.store import Store, latest
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch import local_launcher
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.launch.processes import pass_answers, pass_process
+from bsrbench.harness.launch.processes.pass_limits import Limits
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records.store import Store, latest
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial import record_assembly
+from bsrbench.harness.trial.trial_passes import PassResult
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = '''
 import os, signal, sys, time
 from dataclasses import dataclass
 import torch
-from harness.method import Kind, Method, Unsupported
+from bsrbench.harness.method import Kind, Method, Unsupported
 
 def note_own_number(path):
     with open(path + ".part", "w") as file:
@@ -118,7 +119,7 @@ def test_a_process_that_the_kernel_killed_for_its_memory_ran_out_of_it(
     """The kernel counts its kills; one more while the child died by SIGKILL was the child."""
     counter = tmp_path / "vmstat"
     counter.write_text("pgfault 7\noom_kill 3\n")
-    monkeypatch.setattr(local, "OUT_OF_MEMORY_KILLS", counter)
+    monkeypatch.setattr(local_launcher, "OUT_OF_MEMORY_KILLS", counter)
     spec = make_spec(broken, options={"how": "oom", "counter": str(counter)})
     result = launcher.perform("memory", spec)
 
@@ -139,7 +140,11 @@ def answering(launcher):
     lives, stays_open = os.pipe()
     receiver, sender = launcher._context.Pipe(duplex=False)
     with receiver, sender:
-        yield SimpleNamespace(sentinel=lives), receiver, lambda line: child.send(sender, line)
+        yield (
+            SimpleNamespace(sentinel=lives),
+            receiver,
+            lambda line: pass_process.send(sender, line),
+        )
     os.close(lives)
     os.close(stays_open)
 
@@ -147,7 +152,7 @@ def answering(launcher):
 def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
     """An hour in which the server still loads torch takes none of a pass's ten minutes."""
     process, receiver, send = answering
-    really, waits = answers.wait, []
+    really, waits = pass_answers.wait, []
 
     def answer_the_second_time(ready, left):
         waits.append(left)
@@ -155,10 +160,10 @@ def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
             send(json.dumps(asdict(PassResult())))
         return really(ready, left)
 
-    monkeypatch.setattr(answers, "wait", answer_the_second_time)
+    monkeypatch.setattr(pass_answers, "wait", answer_the_second_time)
     began = time.monotonic()
     send(str(began))
-    result = answers.wait_for(process, receiver, began - 3600, 600.0)
+    result = pass_answers.wait_for(process, receiver, began - 3600, 600.0)
 
     assert result.status == Status.COMPLETED
     assert result.start_seconds == pytest.approx(3600)
@@ -168,7 +173,7 @@ def test_the_time_of_a_pass_ends_when_it_is_spent(answering):
     """It began an hour ago, and has ten minutes."""
     process, receiver, send = answering
     send(str(time.monotonic() - 3600))
-    result = answers.wait_for(process, receiver, time.monotonic() - 3600, 600.0)
+    result = pass_answers.wait_for(process, receiver, time.monotonic() - 3600, 600.0)
 
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 600 s")
 
@@ -242,13 +247,13 @@ def test_passes_leave_no_handle_open(launcher, make_spec):
 RUN_OF_ONE = """
 import os, signal, subprocess, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
-import methods
-from harness.launch import server
+from bsrbench import methods
+from bsrbench.harness.launch.processes import fork_server
 server.sweeper.make_group = lambda _: ""
 nothing = lambda _: (subprocess.Popen(["true"]), os.open(os.devnull, os.O_RDONLY))
 server.Server._start_sweeper = nothing  # the kernel's own word is asked here
-from harness.launch.local import LocalLauncher
-from harness.spec import TrialSpec
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.spec.trial_spec import TrialSpec
 LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.argv[1]))
 """
 
@@ -314,7 +319,7 @@ import builtins, os, random
 from dataclasses import dataclass
 import numpy as np
 import torch
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 @dataclass(frozen=True)
 class Littering(Method):
@@ -511,7 +516,9 @@ def test_back_under_settings_of_before_what_reports_show_is_of_these_settings(
 ):
     """Reports show the newest record of a trial, so an older one of these settings is no answer."""
     for day, settings in enumerate((OFF, ON, OFF), start=1):
-        monkeypatch.setattr(assembly, "utc_now", lambda day=day: f"2026-11-0{day}T00:00:00+00:00")
+        monkeypatch.setattr(
+            record_assembly, "utc_now", lambda day=day: f"2026-11-0{day}T00:00:00+00:00"
+        )
         runner = make_runner(Counting(settings=settings))
         runner.run(specs)
     shown = latest(runner.store.records()[0])

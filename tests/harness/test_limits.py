@@ -4,18 +4,18 @@ import os
 
 import pytest
 
-import methods
-from harness.launch import answers, cores
-from harness.launch.child import Inside
-from harness.launch.limits import Limits
-from harness.launch.local import LocalLauncher
-from harness.record import Status
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.launch.processes import cores, pass_answers
+from bsrbench.harness.launch.processes.pass_limits import Limits
+from bsrbench.harness.launch.processes.pass_process import PassSettings
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.trial_passes import PassResult
 
 GREEDY = '''
 from dataclasses import dataclass
 import torch
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 @dataclass(frozen=True)
 class Greedy(Method):
@@ -56,8 +56,8 @@ def test_a_pass_beyond_its_memory_is_out_of_memory_by_its_own_limit(how, greedy,
 
 def test_a_pass_may_take_longer_than_the_system_waits_at_once(make_spec, monkeypatch):
     """The system's call takes at most 24 days; a pass of a second outlasts many short ones."""
-    assert answers.LONGEST_WAIT * 1000 < 2**31  # milliseconds, in a C integer
-    monkeypatch.setattr(answers, "LONGEST_WAIT", 0.01)
+    assert pass_answers.LONGEST_WAIT * 1000 < 2**31  # milliseconds, in a C integer
+    monkeypatch.setattr(pass_answers, "LONGEST_WAIT", 0.01)
     launcher = LocalLauncher(methods.load, Limits(timeout_seconds=1e10))
 
     assert launcher.perform("flops", make_spec()).status == Status.COMPLETED
@@ -96,7 +96,7 @@ def test_whole_cores_come_before_halves(monkeypatch):
 
 def test_a_pass_is_bound_to_the_cores_it_was_given(launcher):
     allowed = sorted(os.sched_getaffinity(0))
-    result = launcher._call(_affinity, inside=Inside(cores=(allowed[-1],)))
+    result = launcher._call(_affinity, inside=PassSettings(cores=(allowed[-1],)))
 
     assert result.reason == str([allowed[-1]])
 

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.errors import Unreadable
-from harness.meters.flops import StepFlops
-from harness.meters.macs import forward_macs
-from methods import load
+from bsrbench.harness.errors import Unreadable
+from bsrbench.harness.meters.forward_macs import forward_macs
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.methods import load
 
 CLASSES = 10
 

@@ -4,23 +4,26 @@ import shutil
 
 import pytest
 
-from harness import measuring
+from bsrbench.harness.records import measuring_source
 
 
 @pytest.fixture
 def copy(tmp_path, monkeypatch):
     """Return a copy of the harness in the place of the real one."""
-    shutil.copytree(measuring.HARNESS, tmp_path / "harness")
-    monkeypatch.setattr(measuring, "HARNESS", tmp_path / "harness")
+    shutil.copytree(measuring_source.HARNESS, tmp_path / "harness")
+    monkeypatch.setattr(measuring_source, "HARNESS", tmp_path / "harness")
     return tmp_path / "harness"
 
 
 def names():
-    return [path.relative_to(measuring.HARNESS).as_posix() for path in measuring.measuring_files()]
+    return [
+        path.relative_to(measuring_source.HARNESS).as_posix()
+        for path in measuring_source.measuring_files()
+    ]
 
 
 def fresh():
-    return measuring.measuring_hash.__wrapped__()
+    return measuring_source.measuring_hash.__wrapped__()
 
 
 def test_steps_meters_and_their_passes_measure():

@@ -9,15 +9,15 @@ from fvcore.nn import FlopCountAnalysis
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
-from harness.estimate import predict
-from harness.kept import storages, total_bytes
-from harness.meters import clock, process
-from harness.meters.allocated import allocator_rise
-from harness.meters.counted import Category, LiveBytes
-from harness.meters.flops import StepFlops
-from harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
-from methods import load
-from methods.parts import compressed
+from bsrbench.harness.meters import phase_clock, process_memory
+from bsrbench.harness.meters.allocator_events import allocator_rise
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.predict.estimate import predict
+from bsrbench.harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
+from bsrbench.harness.training.kept_storages import storages, total_bytes
+from bsrbench.methods import load
+from bsrbench.methods.parts import packed_operators
 
 MIB = 2**20
 KERNEL_GRAIN = MIB  # what the kernel's mark may miss or add: pages, stacks, small blocks
@@ -45,7 +45,7 @@ def test_counted_and_allocated_see_a_known_peak_to_the_byte():
 
 KERNEL_PROBE = """
 import torch
-from harness.meters import process
+from bsrbench.harness.meters import process_memory
 MIB = 2**20
 def up_and_down():
     kept, gone = (torch.empty(n * MIB, dtype=torch.uint8).fill_(1) for n in (4, 8))
@@ -168,7 +168,7 @@ def test_the_process_needs_what_was_allocated_and_little_more(make_deep_spec, la
 
 
 def test_what_proc_does_not_show_is_missing_with_a_reason(make_spec, monkeypatch, tmp_path):
-    monkeypatch.setattr(process, "CLEAR_REFS", tmp_path / "gone" / "clear_refs")
+    monkeypatch.setattr(process_memory, "CLEAR_REFS", tmp_path / "gone" / "clear_refs")
     reading = process_pass(make_spec(), load)
 
     assert reading.measurements == {}
@@ -297,7 +297,7 @@ def test_flops_do_not_depend_on_how_a_gradient_is_summed(method, make_six_spec, 
     spec = make_six_spec(method, batch=4)
     found = []
     for size in (1, 1 << 30):
-        monkeypatch.setattr(compressed.chunks, "__defaults__", (size,))
+        monkeypatch.setattr(packed_operators.chunks, "__defaults__", (size,))
         found += [flop_pass(spec, load), predict(spec, load)]
 
     assert len({reading.measurements["step_flop"] for reading in found}) == 1
@@ -315,7 +315,9 @@ def test_the_flop_pass_observes_parameters_and_tokens(make_deep_spec):
 
 def test_the_clock_synchronises_around_every_sample():
     events = []
-    samples = clock.seconds_each(lambda: events.append("run"), 2, lambda: events.append("wait"))
+    samples = phase_clock.seconds_each(
+        lambda: events.append("run"), 2, lambda: events.append("wait")
+    )
 
     assert events == ["wait", "run", "wait"] * 2
     assert len(samples) == 2

@@ -5,24 +5,30 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.conformance.subject import tiny_model, trained
-from harness.counted_step import counted_step
-from harness.errors import BadInput
-from harness.estimate import predict
-from harness.experts import ExpertMlp, take_turns, task_of
-from harness.meters.macs import added, forward_macs
-from harness.method import Unsupported
-from harness.profiler import flop_pass, training_pass
-from harness.profiler.step import job_and_batch
-from harness.recipe import Training
-from harness.spec import Profile, Workload
-from harness.suite import find, read
-from harness.training import accuracies, begin, optimizer_step, set_learning_rate, training_step
-from harness.turns import turns
-from harness.workload import models, tasks
-from harness.workload.data.splits import InMemory
-from methods import load
+from bsrbench import methods
+from bsrbench.harness.conformance.subject import tiny_model, trained
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.forward_macs import added, forward_macs
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.experts import ExpertMlp, take_turns, task_of
+from bsrbench.harness.model.task_heads import turns
+from bsrbench.harness.predict.estimate import predict
+from bsrbench.harness.profiler import flop_pass, training_pass
+from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.suite_file import find, read
+from bsrbench.harness.spec.trial_spec import Profile, Workload
+from bsrbench.harness.training.job import (
+    accuracies,
+    begin,
+    optimizer_step,
+    set_learning_rate,
+    training_step,
+)
+from bsrbench.harness.workload import models, tasks
+from bsrbench.harness.workload.data.splits import InMemory
+from bsrbench.methods import load
 
 TASKS = ("digits", "noise")
 MULTITASK = {"tasks": TASKS, "experts": 4, "top_k": 2}
@@ -401,9 +407,9 @@ def with_act(model, form):
 @pytest.mark.parametrize("rows", [1 << 20, 7], ids=["whole", "in pieces"])
 def test_keeping_little_changes_no_gradient(rows, form, make_moe, images, monkeypatch):
     """Pieces of seven rows begin and end within experts."""
-    monkeypatch.setattr("methods.parts.experts.PRODUCT_BYTES", 4 * 128 * rows)
+    monkeypatch.setattr("bsrbench.methods.parts.packed_experts.PRODUCT_BYTES", 4 * 128 * rows)
     little = load("bsr").prepare(with_act(make_moe(torch.float64), form))
-    monkeypatch.setattr("methods.bsr.recompute_gelu", lambda *_: None)
+    monkeypatch.setattr("bsrbench.methods.bsr.recompute_gelu", lambda *_: None)
     plain = load("bsr").prepare(with_act(make_moe(torch.float64), form))
     found, expected = (loss_over_tasks(m, images.double()) for m in (little, plain))
 

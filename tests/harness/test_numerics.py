@@ -10,10 +10,10 @@ import pytest
 import timm.layers
 import torch
 
-from harness import numerics
+from bsrbench.harness.devices import numeric_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-ASK = "import json; from harness.numerics import settings; print(json.dumps(settings('cpu')))"
+ASK = "import json; from bsrbench.harness.devices.numeric_settings import settings; print(json.dumps(settings('cpu')))"
 
 
 def put(holder, name):
@@ -48,20 +48,22 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_setting_that_somebody_makes_is_seen(name):
     change, value, usual, expected = CHANGES[name]
-    before = numerics.settings("cuda:0")
+    before = numeric_settings.settings("cuda:0")
     change(value)
     try:
-        after = numerics.settings("cuda:0")
+        after = numeric_settings.settings("cuda:0")
     finally:
         change(usual)
 
     assert {n: v for n, v in after.items() if v != before[n]} == {name: expected}
-    assert numerics.settings("cuda:0") == before
+    assert numeric_settings.settings("cuda:0") == before
 
 
 def test_settings_of_gpus_are_no_settings_of_a_cpu():
-    assert "torch.backends.cudnn.benchmark" not in numerics.settings("cpu")
-    assert "torch.backends.cuda.flash_sdp" in numerics.settings("cpu")  # it binds the CPU's, too
+    assert "torch.backends.cudnn.benchmark" not in numeric_settings.settings("cpu")
+    assert "torch.backends.cuda.flash_sdp" in numeric_settings.settings(
+        "cpu"
+    )  # it binds the CPU's, too
 
 
 def asked(**variables):
@@ -90,7 +92,7 @@ def test_a_variable_that_says_what_holds_anyway_is_no_other_setting():
 
 
 def test_asking_wakes_no_gpu():
-    numerics.settings("cuda")
+    numeric_settings.settings("cuda")
 
     assert not torch.cuda.is_initialized()
 
@@ -99,7 +101,7 @@ def test_passes_settings_are_those_of_their_own_process(launcher):
     """What this one has set in timm reaches none of them; its passes would say so in vain."""
     timm.layers.set_fused_attn(False)
     try:
-        here, there = numerics.settings("cpu"), launcher.settings("cpu")
+        here, there = numeric_settings.settings("cpu"), launcher.settings("cpu")
     finally:
         timm.layers.set_fused_attn(True)
 

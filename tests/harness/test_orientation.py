@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from harness.workload.data.pixels import Treatment, read
+from bsrbench.harness.workload.data.pixels import Treatment, read
 
 # A picture of six pixels as it should be seen, and how a camera held so has stored it
 # (EXIF 2.32, 4.6.4, tag 274: where the stored first row and first column lie in the scene).

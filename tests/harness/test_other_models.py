@@ -4,9 +4,9 @@ import pytest
 import timm
 import torch
 
-from harness.estimate import predict
-from harness.method import Unsupported
-from methods import load
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.predict.estimate import predict
+from bsrbench.methods import load
 
 PARALLEL = {
     "vit_pwee_patch16_reg1_gap_256": "ParallelScalingBlock",

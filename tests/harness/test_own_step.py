@@ -15,14 +15,13 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.data import DataLoader, TensorDataset
 
-import methods
-from harness import profile
-from harness.counted_step import counted_step
-from harness.errors import BadInput
-from harness.meters.flops import StepFlops
-from harness.profiler import flop_pass
-from harness.profiler.step import job_and_batch
-from reports.palette import CATEGORY_COLOURS
+from bsrbench import methods, profile
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.profiler import flop_pass
+from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.reports.figures.palette import CATEGORY_COLOURS
 
 MIB = 2**20
 MANY = 50 * MIB

@@ -6,9 +6,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from harness.errors import BadInput
-from harness.spec import Workload
-from harness.workload import models, weights
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.workload import models, weights
 
 MODEL = "deit_tiny_patch16_224"
 

@@ -6,8 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from harness.meters.counted import LiveBytes
-from harness.owner import OF_NO_MODULE, Owner
+from bsrbench.harness.meters.live_bytes import LiveBytes
+from bsrbench.harness.meters.operator_modules import OF_NO_MODULE, OperatorModules
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def layers():
 
 def watched(model, inputs):
     """Run a step and return (operator, module) of its forward pass and of its backward pass."""
-    with Owner(model) as owner, LiveBytes(owner.now) as live:
+    with OperatorModules(model) as owner, LiveBytes(owner.now) as live:
         loss = model(inputs).sum()
         live.enter_phase("backward")
         loss.backward()
@@ -152,7 +152,7 @@ def hooks(model):
 
 
 def test_hooks_are_gone_afterwards(layers):
-    with Owner(layers):
+    with OperatorModules(layers):
         watching = len(hooks(layers))
         layers(torch.ones(2, 3))
 
@@ -161,7 +161,7 @@ def test_hooks_are_gone_afterwards(layers):
 
 
 def test_hooks_are_gone_after_a_module_failed_and_so_is_the_module(layers):
-    owner = Owner(layers)
+    owner = OperatorModules(layers)
     with pytest.raises(RuntimeError, match="shapes"), owner:
         layers(torch.ones(2, 7))
 

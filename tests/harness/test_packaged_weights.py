@@ -9,10 +9,10 @@ import torch
 from onnx import TensorProto, helper
 from safetensors.torch import save_file
 
-from harness.errors import BadInput
-from harness.spec import Workload
-from harness.workload import models, weights
-from harness.workload.onnx_weights import dinov2_from_onnx
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.workload import models, weights
+from bsrbench.harness.workload.onnx_weights import dinov2_from_onnx
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from harness.workload.data.pixels import Treatment, UnknownPixels, in_rgb
-from harness.workload.data.stored import Stored
+from bsrbench.harness.workload.data.pixel_storage import PixelStorage
+from bsrbench.harness.workload.data.pixels import Treatment, UnknownPixels, in_rgb
 
-WIDE = Stored(wide=True)
+WIDE = PixelStorage(wide=True)
 NO, SEEN_THROUGH = frozenset(), frozenset({Treatment.LAID_OVER_WHITE})
 NARROW = frozenset({Treatment.NARROWED})
 
@@ -59,38 +59,38 @@ def with_palette(mode, value):
 # Mode by mode: an image, how its file kept it, the colours by arithmetic, what was done, and by how
 # much rounding may differ. YCbCr by BT.601 as JPEG has it; HSV by colorsys; CMYK by (1 - C)(1 - K).
 CASES = {
-    "1": (one_pixel("1", 1), Stored(), grey(255), NO, 0),
-    "L": (one_pixel("L", 77), Stored(), grey(77), NO, 0),
-    "P": (with_palette("P", 1), Stored(), (200, 100, 50), NO, 0),
+    "1": (one_pixel("1", 1), PixelStorage(), grey(255), NO, 0),
+    "L": (one_pixel("L", 77), PixelStorage(), grey(77), NO, 0),
+    "P": (with_palette("P", 1), PixelStorage(), (200, 100, 50), NO, 0),
     "PA": (
         with_palette("PA", (1, 128)),
-        Stored(),
+        PixelStorage(),
         over_white((200, 100, 50), 128),
         SEEN_THROUGH,
         1,
     ),
-    "RGB": (one_pixel("RGB", (10, 20, 30)), Stored(), (10, 20, 30), NO, 0),
-    "RGBX": (one_pixel("RGBX", (10, 20, 30, 0)), Stored(), (10, 20, 30), NO, 0),
+    "RGB": (one_pixel("RGB", (10, 20, 30)), PixelStorage(), (10, 20, 30), NO, 0),
+    "RGBX": (one_pixel("RGBX", (10, 20, 30, 0)), PixelStorage(), (10, 20, 30), NO, 0),
     "RGBA": (
-        *(one_pixel("RGBA", (10, 20, 30, 64)), Stored()),
+        *(one_pixel("RGBA", (10, 20, 30, 64)), PixelStorage()),
         *(over_white((10, 20, 30), 64), SEEN_THROUGH, 1),
     ),
     # Premultiplied by 128 / 255: half of what is seen is this colour, half is white.
-    "RGBa": (one_pixel("RGBa", (50, 25, 0, 128)), Stored(), (177, 152, 127), SEEN_THROUGH, 2),
-    "LA": (one_pixel("LA", (100, 51)), Stored(), over_white(grey(100), 51), SEEN_THROUGH, 1),
-    "La": (one_pixel("La", (50, 128)), Stored(), grey(177), SEEN_THROUGH, 2),
+    "RGBa": (one_pixel("RGBa", (50, 25, 0, 128)), PixelStorage(), (177, 152, 127), SEEN_THROUGH, 2),
+    "LA": (one_pixel("LA", (100, 51)), PixelStorage(), over_white(grey(100), 51), SEEN_THROUGH, 1),
+    "La": (one_pixel("La", (50, 128)), PixelStorage(), grey(177), SEEN_THROUGH, 2),
     "CMYK": (
-        *(one_pixel("CMYK", (51, 102, 0, 51)), Stored()),
+        *(one_pixel("CMYK", (51, 102, 0, 51)), PixelStorage()),
         # (1 - 0.2) 0.8 = 0.64, (1 - 0.4) 0.8 = 0.48, 0.8, of 255
         *((163, 122, 204), frozenset({Treatment.WITHOUT_PROFILE}), 1),
     ),
     "YCbCr": (
-        *(one_pixel("YCbCr", (100, 90, 160)), Stored()),
+        *(one_pixel("YCbCr", (100, 90, 160)), PixelStorage()),
         # 100 + 1.402 * 32, 100 - 0.344136 * -38 - 0.714136 * 32, 100 + 1.772 * -38
         *((145, 90, 33), NO, 1),
     ),
     "HSV": (
-        *(one_pixel("HSV", (30, 200, 150)), Stored()),
+        *(one_pixel("HSV", (30, 200, 150)), PixelStorage()),
         *(
             tuple(round(255 * c) for c in colorsys.hsv_to_rgb(30 / 255, 200 / 255, 150 / 255)),
             NO,
@@ -99,15 +99,15 @@ CASES = {
     ),
     # 8 bits of L* go to 100; those of a* and b* lie 128 above.
     "LAB": (
-        *(one_pixel("LAB", (128, 148, 108)), Stored()),
+        *(one_pixel("LAB", (128, 148, 108)), PixelStorage()),
         *(of_lab(128 / 255 * 100, 20, -20), NO, 2),
     ),
     **{
         mode: (one_pixel(mode, 0xABCD), WIDE, grey(0xAB), NARROW, 0)
         for mode in ("I;16", "I;16B", "I;16L", "I;16N")
     },
-    "I": (one_pixel("I", 1000), Stored(), "mode 'I', 32-bit integers", None, 0),
-    "F": (one_pixel("F", 0.5), Stored(), "mode 'F', 32-bit floating-point numbers", None, 0),
+    "I": (one_pixel("I", 1000), PixelStorage(), "mode 'I', 32-bit integers", None, 0),
+    "F": (one_pixel("F", 0.5), PixelStorage(), "mode 'F', 32-bit floating-point numbers", None, 0),
 }
 
 
@@ -136,7 +136,7 @@ def test_a_mode_that_nobody_has_heard_of_is_a_message():
     image._mode = "XYZ"
 
     with pytest.raises(UnknownPixels, match="mode 'XYZ' is not known here: save it with 8 bits"):
-        in_rgb(image, Stored())
+        in_rgb(image, PixelStorage())
 
 
 @pytest.mark.parametrize("mode", ["LA", "La", "PA", "RGBA", "RGBa"])
@@ -144,6 +144,6 @@ def test_what_is_opaque_throughout_is_left_as_it_is(mode):
     value = {"LA": (60, 255), "La": (60, 255), "PA": (1, 255)}.get(mode, (60, 70, 80, 255))
     image = with_palette(mode, value) if mode == "PA" else one_pixel(mode, value)
     expected = {"LA": grey(60), "La": grey(60), "PA": (200, 100, 50)}.get(mode, (60, 70, 80))
-    found, treatments = in_rgb(image, Stored())
+    found, treatments = in_rgb(image, PixelStorage())
 
     assert (found.getpixel((0, 0)), treatments) == (expected, NO)

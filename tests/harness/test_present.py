@@ -2,12 +2,12 @@
 
 import pytest
 
-from harness.launch.present import Present
-from harness.launch.stale import stale
-from harness.metrics import METRICS
-from harness.recipe import Training
-from harness.record import Outcome, Status, TrialRecord
-from harness.record_key import ANY_MACHINE, RecordKey
+from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.planning.stale_trials import stale
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.record_key import ANY_MACHINE, RecordKey
+from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.spec.recipe import Training
 
 NOW = {"TIMM_FUSED_ATTN": "1"}
 VERSIONS = {"torch": "2.14.1", "timm": "1.0.31", "peft": "0.21.2"}
@@ -16,7 +16,7 @@ FRESH = {"measuring": "new"}
 
 @pytest.fixture
 def present():
-    return Present(lambda _: NOW, VERSIONS, "new")
+    return CurrentConditions(lambda _: NOW, VERSIONS, "new")
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def make(make_spec, present):
 
     def make(*, settings=NOW, versions=VERSIONS, machine="here", source="s", **parts):
         spec = parts.pop("spec", make_spec())
-        key = Present(lambda _: settings or {}, versions, parts.pop("measuring", "new")).key(
-            spec, source, machine
-        )
+        key = CurrentConditions(
+            lambda _: settings or {}, versions, parts.pop("measuring", "new")
+        ).key(spec, source, machine)
         if parts.pop("old", False):
             key = RecordKey(key.method, key.trial, key.source, None, None, key.machine)
         environment = {"machine_id": machine, "versions": versions}
@@ -126,7 +126,7 @@ def test_rows_with_one_reason_stand_together(make, make_spec, present):
 
 def test_settings_are_asked_once_for_each_device(make_spec):
     asked = []
-    found = Present.asked(lambda device: asked.append(device) or {})
+    found = CurrentConditions.asked(lambda device: asked.append(device) or {})
     for device in ("cpu", "cpu", "cuda:0"):
         found.key(make_spec(device=device), "s", "here")
 
@@ -135,7 +135,7 @@ def test_settings_are_asked_once_for_each_device(make_spec):
 
 def test_the_versions_that_read_images_decide_trainings(make_spec, present):
     training = make_spec(training=Training(steps=1, learning_rate=0.1))
-    newer = Present(present.settings, VERSIONS | {"pillow": "99"}, "new")
+    newer = CurrentConditions(present.settings, VERSIONS | {"pillow": "99"}, "new")
 
     assert newer.key(training, "s", "m") != present.key(training, "s", "m")
     assert newer.key(make_spec(), "s", "m") == present.key(make_spec(), "s", "m")

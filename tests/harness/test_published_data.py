@@ -14,9 +14,9 @@ from scipy.io import savemat
 from torchvision import datasets
 from torchvision.datasets.utils import calculate_md5, extract_archive
 
-from harness.errors import BadInput
-from harness.workload import data
-from harness.workload.data import published
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload import data
+from bsrbench.harness.workload.data import published
 
 SIDE = 8
 

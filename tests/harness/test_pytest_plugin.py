@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-import methods
-from harness.errors import BadInput, Unreadable
-from harness.launch.inline import InlineLauncher
-from harness.method import Unsupported
-from harness.pytest_plugin import gates, summary
-from harness.pytest_plugin.counters import Counters, NotMeasured
-from harness.pytest_plugin.result import Result
-from harness.record import TrialRecord
-from reports import gate
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput, Unreadable
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.pytest_plugin import summary, test_conditions
+from bsrbench.harness.pytest_plugin.counters import Counters, NotMeasured
+from bsrbench.harness.pytest_plugin.result import Result
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.reports.compare import gate
 
 ROOT = Path(__file__).resolve().parents[2]
 MINE = '''
@@ -29,7 +29,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def test_torch_is_left_as_it_was(bsrbench):
 
 
 def test_unsupported_may_be_expected(bsrbench):
-    from harness.method import Unsupported
+    from bsrbench.harness.method import Unsupported
 
     with pytest.raises(Unsupported):
         bsrbench("bsr", **TINY)
@@ -183,7 +183,7 @@ def run_pytest(folder, *arguments, **files):
     # pytest's settings are for the run this test is part of.
     settings = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     settings |= {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(ROOT)}
-    ours = ("-p", "harness.pytest_plugin", "-p", "no:cacheprovider", "--color=no")
+    ours = ("-p", "bsrbench.harness.pytest_plugin", "-p", "no:cacheprovider", "--color=no")
     return subprocess.run(
         [sys.executable, "-m", "pytest", *ours, *arguments],
         capture_output=True,
@@ -348,7 +348,7 @@ def test_a_bound_that_bounds_nothing_is_refused_before_any_test(bound, tmp_path)
 UNMEASURED = f"""
 import pytest
 
-from harness.method import Unsupported
+from bsrbench.harness.method import Unsupported
 
 TINY = {TINY!r}
 
@@ -415,7 +415,7 @@ def test_the_plugin_is_installed_with_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     points = project["project"]["entry-points"]["pytest11"]
 
-    assert points == {"bsrbench": "harness.pytest_plugin"}
+    assert points == {"bsrbench": "bsrbench.harness.pytest_plugin"}
     assert points["bsrbench"] in project["tool"]["setuptools"]["packages"]
     assert importlib.import_module(points["bsrbench"]).pytest_addoption
 
@@ -456,7 +456,7 @@ def test_a_number_that_is_not_there_is_an_error_with_its_reason(result):
     ],
 )
 def test_a_gate_fails_where_its_condition_holds(condition, said, result):
-    assert gates.failures([gate.parse(condition)], result) == said
+    assert test_conditions.failures([gate.parse(condition)], result) == said
 
 
 class Counting(InlineLauncher):

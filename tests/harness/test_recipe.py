@@ -5,16 +5,16 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
-from harness.recipe import Training
-from harness.training import (
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.training.job import (
     begin,
     learning_rate_at,
     optimizer_step,
     set_learning_rate,
     train,
 )
-from harness.workload import data, models
-from methods import load
+from bsrbench.harness.workload import data, models
+from bsrbench.methods import load
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import record_files, record_index
-from harness.store import Store
+from bsrbench.harness.records import record_files, record_index
+from bsrbench.harness.records.store import Store
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))

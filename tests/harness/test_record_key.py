@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput
-from harness.recipe import Training
-from harness.record_files import read_record
-from harness.record_key import (
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_key import (
     ANY_MACHINE,
     RecordKey,
     deciding_versions,
@@ -16,6 +15,7 @@ from harness.record_key import (
     require_name,
     settings_hash,
 )
+from bsrbench.harness.spec.recipe import Training
 
 ROOT = Path(__file__).resolve().parents[2]
 TRIAL, VERSIONS = "0123456789abcdef", {"torch": "2", "timm": "1", "numpy": "2"}

@@ -2,11 +2,11 @@
 
 import pytest
 
-from harness import suite
-from harness.errors import BadInput
-from harness.row_choice import ListedRow, pick, unknown_row
-from harness.row_name import RowLabel
-from harness.suite_choice import choose
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.row_choice import ListedRow, pick, unknown_row
+from bsrbench.harness.spec.row_name import RowLabel
+from bsrbench.harness.spec.suite_choice import choose
 
 BESIDE = {
     "micro_batch": None,
@@ -125,7 +125,7 @@ precision = "fp32"
 def small(tmp_path):
     def read(text=SUITE):
         (tmp_path / "small.toml").write_text(text)
-        return suite.read(tmp_path / "small.toml")
+        return suite_file.read(tmp_path / "small.toml")
 
     return read
 

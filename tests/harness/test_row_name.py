@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.axes import AXES, axis_in_words, axis_of_words
-from harness.errors import BadInput
-from harness.label_text import split_at_commas
-from harness.row_name import RowLabel, RowName
-from harness.spec import Profile, TrialSpec, Workload
-from reports.names import on_one_line
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.label_grammar import split_at_commas
+from bsrbench.harness.spec.row_name import RowLabel, RowName
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.spec.workload_axes import AXES, axis_in_words, axis_of_words
+from bsrbench.reports.wording.safe_text import on_one_line
 
 VALUES = {
     "micro_batch": [None, 1, 128],

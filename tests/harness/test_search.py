@@ -6,27 +6,27 @@ from dataclasses import replace
 
 import pytest
 
-import methods
-from harness.cli.search import _what_decides
-from harness.errors import BadInput
-from harness.estimate import predict
-from harness.found import Found
-from harness.metrics import METRICS
-from harness.recipe import Recipe
-from harness.record import Outcome, Status, TrialRecord
-from harness.record_key import in_file_name
-from harness.search.costs import predict_all, refusals, require_one_that_fits
-from harness.search.effort import first_settings, remembered
-from harness.search.front import front
-from harness.search.outcome import account, write_suite
-from harness.search.quest import Quest, training_of
-from harness.search.space import make_space, spread_over
-from harness.search.stages import Search
-from harness.spec import Profile, Workload
-from harness.step_cost import StepCost, step_cost
-from harness.store import Store
-from harness.suite import read
-from reports.search_rows import measured
+from bsrbench import methods
+from bsrbench.harness.cli.search import _what_decides
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.predict.estimate import predict
+from bsrbench.harness.predict.step_cost import StepCost, step_cost
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.record_key import in_file_name
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.search.candidate_costs import predict_all, refusals, require_one_that_fits
+from bsrbench.harness.search.pareto_front import front
+from bsrbench.harness.search.search_effort import first_settings, remembered
+from bsrbench.harness.search.search_outcome import account, write_suite
+from bsrbench.harness.search.search_question import SearchQuestion, training_of
+from bsrbench.harness.search.search_space import make_space, spread_over
+from bsrbench.harness.search.search_stages import Search
+from bsrbench.harness.spec.recipe import Recipe
+from bsrbench.harness.spec.search_result import SearchResult
+from bsrbench.harness.spec.suite_file import read
+from bsrbench.harness.spec.trial_spec import Profile, Workload
+from bsrbench.reports.compare.search_rows import measured
 
 WORKLOAD = Workload(model="deit_tiny_patch16_224", batch=8)
 PROFILE = Profile(rounds=3, steps=1, warmup_steps=0)
@@ -107,7 +107,7 @@ def searched(world, **changes):
     """Return the space, its costs, the quest and what came of the search in a made-up world."""
     space = make_bsr_space()
     costs = {c.row_id: world.cost(c.spec) for c in space.candidates}
-    quest = Quest(RECIPE, RATES, (0, 1, 2), memory_bytes=10**6, first=12)
+    quest = SearchQuestion(RECIPE, RATES, (0, 1, 2), memory_bytes=10**6, first=12)
     quest = replace(quest, **changes)
     tried = Search(space, costs, quest, world.do, lambda _: None).run()
     return space, costs, quest, tried
@@ -241,7 +241,7 @@ def test_a_budget_that_nothing_fits_names_the_smallest(world):
     """One late block in micro-batches with a companion: 100 + (50 + 20) // 2 // 4 bytes."""
     space = make_bsr_space()
     costs = {c.row_id: world.cost(c.spec) for c in space.candidates}
-    quest = Quest(RECIPE, RATES, (0,), memory_bytes=107, first=4)
+    quest = SearchQuestion(RECIPE, RATES, (0,), memory_bytes=107, first=4)
 
     with pytest.raises(BadInput, match=r"nothing fits into 107 bytes.* smallest needs 108 \(bsr\+"):
         require_one_that_fits(space.candidates, costs, quest)
@@ -396,7 +396,7 @@ def _text(folder):
 def test_the_account_survives_its_file(world):
     found = account(*searched(world))
 
-    assert Found.model_validate_json(found.model_dump_json()) == found
+    assert SearchResult.model_validate_json(found.model_dump_json()) == found
 
 
 def test_rows_beat_the_published_in_memory_and_time_at_no_lower_accuracy(world, tmp_path):
@@ -431,7 +431,7 @@ def test_more_time_means_more_settings():
     Fixed: 5 x 2 and 6 x 3 whole trainings, 18 rows of 62.8 s; the rest in fours of short ones.
     """
     workload = WORKLOAD.model_copy(update={"batch": 16})
-    quest = Quest(RECIPE, RATES, (0, 1, 2), 1, first=4)
+    quest = SearchQuestion(RECIPE, RATES, (0, 1, 2), 1, first=4)
     short, whole = 0.7 + 2.5 + 2, 0.7 + 2.5 + 8
     fixed = 10 * whole + 18 * whole + 18 * 62.8
 
@@ -476,7 +476,7 @@ to_try = [1e-3]
 FEW = """
 from dataclasses import dataclass
 
-from methods.bsr import BlockSelectiveReprogramming
+from bsrbench.methods.bsr import BlockSelectiveReprogramming
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.recipe import LearningRateTry, Recipe
-from harness.search.quest import Quest, best_of
-from harness.step_cost import StepCost
+from bsrbench.harness.predict.step_cost import StepCost
+from bsrbench.harness.search.search_question import SearchQuestion, best_of
+from bsrbench.harness.spec.recipe import LearningRateTry, Recipe
 
 
 def tries(**accuracies):
@@ -37,13 +37,15 @@ def test_the_best_try_is_the_most_accurate_and_one_that_failed_is_none():
     ],
 )
 def test_a_budget_is_what_may_be_taken(cost, expected):
-    quest = Quest(Recipe(steps=8, learning_rate=1e-3), (1e-3,), (0,), memory_bytes=100, first=4)
+    quest = SearchQuestion(
+        Recipe(steps=8, learning_rate=1e-3), (1e-3,), (0,), memory_bytes=100, first=4
+    )
 
     assert quest.fits(cost) is expected
 
 
 def test_a_short_training_has_a_quarter_of_the_steps_and_of_the_warm_up():
     recipe = Recipe(steps=40, learning_rate=1e-3, warmup_steps=8)
-    short = Quest(recipe, (1e-3,), (0,), memory_bytes=1, first=4).short()
+    short = SearchQuestion(recipe, (1e-3,), (0,), memory_bytes=1, first=4).short()
 
     assert (short.steps, short.warmup_steps) == (10, 2)

@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from harness import suite
-from harness.axes import AXES
-from harness.errors import BadInput
-from harness.recipe import LearningRateTry
-from harness.spec import Profile, TrialSpec, Workload
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.recipe import LearningRateTry
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.spec.workload_axes import AXES
 
 CLIPPED = """learning_rate = 0.1
 clip_norm = 1.0
@@ -43,7 +43,7 @@ def small(tmp_path):
 
 
 def test_a_suite_profiles_each_row_once_and_trains_it_with_each_seed(small):
-    trials = suite.read(small).trials()
+    trials = suite_file.read(small).trials()
     found = [(t.label(), t.seed, bool(t.profile), bool(t.training)) for t in trials]
     full, bsr = "full", "bsr (micro-batch 2)"
 
@@ -58,19 +58,19 @@ def test_a_suite_profiles_each_row_once_and_trains_it_with_each_seed(small):
 
 
 def test_a_row_without_a_learning_rate_takes_the_suites(small):
-    rates = [t.training.learning_rate for t in suite.read(small).trials() if t.training]
+    rates = [t.training.learning_rate for t in suite_file.read(small).trials() if t.training]
 
     assert rates == [0.2, 0.1, 0.2, 0.1]
 
 
 def test_settings_override_the_file(small):
-    read = suite.read(small, {"training.steps": 7, "workload.batch": 2})
+    read = suite_file.read(small, {"training.steps": 7, "workload.batch": 2})
 
     assert (read.training.steps, read.workload.batch) == (7, 2)
 
 
 def test_a_trial_id_depends_on_every_part_of_the_spec(small):
-    trials = suite.read(small).trials()
+    trials = suite_file.read(small).trials()
     again = [TrialSpec.model_validate_json(t.model_dump_json()) for t in trials]
 
     assert len({t.trial_id() for t in trials}) == len(trials)
@@ -78,7 +78,7 @@ def test_a_trial_id_depends_on_every_part_of_the_spec(small):
 
 
 def test_seeds_and_measured_parts_share_a_row(small):
-    trials = suite.read(small).trials()
+    trials = suite_file.read(small).trials()
 
     assert len({t.row_id() for t in trials}) == 2
 
@@ -111,19 +111,19 @@ def test_says_what_is_wrong_with_a_suite(small, old, new, said):
     small.write_text(SMALL.replace(old, new, 1))
 
     with pytest.raises(BadInput) as caught:
-        suite.read(small)
+        suite_file.read(small)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_names_the_nearest_suite():
     with pytest.raises(BadInput, match="did you mean 'quick'"):
-        suite.find("quik")
+        suite_file.find("quik")
 
 
 def test_every_shipped_suite_is_valid_and_describes_itself():
-    for name in suite.names():
-        assert suite.read(suite.find(name)).description
+    for name in suite_file.names():
+        assert suite_file.read(suite_file.find(name)).description
 
 
 def test_a_trial_must_do_something():
@@ -138,10 +138,10 @@ def test_tuning_writes_the_best_try_and_keeps_comments(small):
         for rate, accuracy in ((0.1, 0.5), (0.2, 0.7), (0.4, 0.7))
     ]
     other = [LearningRateTry(learning_rate=0.3)] * 3
-    suite.write_choices(small, suite.read(small), [[tries, other]])
-    read = suite.read(small)
+    suite_file.write_choices(small, suite_file.read(small), [[tries, other]])
+    read = suite_file.read(small)
 
-    assert suite.best_try(tries) == 0.2  # of equals, the smallest
+    assert suite_file.best_try(tries) == 0.2  # of equals, the smallest
     assert small.read_text().startswith("# mine")
     assert (read.methods[0].learning_rate, read.methods[0].tries) == (0.2, tuple(tries))
 
@@ -149,7 +149,7 @@ def test_tuning_writes_the_best_try_and_keeps_comments(small):
 def test_a_suite_that_varies_asks_every_combination(small):
     """Two batches x two methods, each profiled once and trained with two seeds."""
     small.write_text(SMALL + "[vary]\nbatch = [4, 8]\n")
-    trials = suite.read(small).trials()
+    trials = suite_file.read(small).trials()
 
     assert {trial.workload.batch for trial in trials} == {4, 8}
     assert len({trial.workload.question() for trial in trials}) == 2
@@ -160,7 +160,7 @@ def test_what_varies_must_be_a_key_of_the_workload(small):
     small.write_text(SMALL + "[vary]\nbatsh = [4, 8]\n")
 
     with pytest.raises(BadInput, match="did you mean 'batch'"):
-        suite.read(small)
+        suite_file.read(small)
 
 
 ALL_AXES = {
@@ -207,7 +207,7 @@ def test_a_row_of_a_suite_may_have_axes_of_its_own(small):
             'method = "full"', f"{rows}\noptimizer_in_backward = true"
         )
     )
-    full, bsr = (trial.workload for trial in suite.read(small).trials() if trial.profile)
+    full, bsr = (trial.workload for trial in suite_file.read(small).trials() if trial.profile)
 
     assert (full.precision, full.compiled_step, full.optimizer_in_backward) == ("fp32", True, True)
     assert (bsr.precision, bsr.compiled_step, bsr.micro_batch) == ("bf16", False, 2)
@@ -218,7 +218,7 @@ def test_a_trial_that_a_row_and_what_varies_both_ask_for_is_one(small):
     """Two precisions for bsr; the first row's is its own, whatever varies."""
     text = SMALL.replace('method = "full"', 'method = "full"\nprecision = "bf16"')
     small.write_text(text + '[vary]\nprecision = ["fp32", "bf16"]\n')
-    profiled = [trial.label() for trial in suite.read(small).trials() if trial.profile]
+    profiled = [trial.label() for trial in suite_file.read(small).trials() if trial.profile]
 
     assert sorted(profiled) == [
         "bsr (micro-batch 2)",
@@ -243,13 +243,13 @@ to_try = [0.1, 0.2]
         1,
     )
     small.write_text(text)
-    return suite.read(small)
+    return suite_file.read(small)
 
 
 def test_each_question_has_its_workload_and_its_recipe(small):
     trained = [spec for spec in with_questions(small).trials() if spec.training]
     asked = {(spec.workload.data, spec.training.steps) for spec in trained}
-    plain = suite.read(small).training.steps
+    plain = suite_file.read(small).training.steps
 
     assert asked == {("noise", 7), ("digits", plain)}
     assert len(trained) == 2 * len({spec.method for spec in trained}) * len(
@@ -270,16 +270,16 @@ def test_a_questions_choices_are_its_own(small):
         ]
         for index, _ in enumerate(found.questions)
     ]
-    suite.write_choices(small, found, tries)
+    suite_file.write_choices(small, found, tries)
     chosen = {
         (spec.workload.data, spec.training.learning_rate)
-        for spec in suite.read(small).trials()
+        for spec in suite_file.read(small).trials()
         if spec.training
     }
 
     assert chosen == {("noise", 0.2), ("digits", 1.2)}
     assert all(
-        len(spec.training.tries) == 2 for spec in suite.read(small).trials() if spec.training
+        len(spec.training.tries) == 2 for spec in suite_file.read(small).trials() if spec.training
     )
 
 
@@ -289,13 +289,13 @@ def test_a_choice_is_found_by_any_label_of_its_row(small):
     small.write_text(small.read_text().replace("micro_batch = 2", options))
     found = with_questions(small)
     tries = [LearningRateTry(learning_rate=0.7), LearningRateTry(learning_rate=0.9)]
-    suite.write_choices(small, found, [[tries, tries], [tries, tries]])
+    suite_file.write_choices(small, found, [[tries, tries], [tries, tries]])
     text = small.read_text()
     printed = r"""bsr (b=[1], a=\"x [y]\", micro-batch 2)"""
     other = r"""bsr (micro-batch 2, fp32, a=\"x [y]\",b=[1])"""
     small.write_text(text.replace(printed, other))
-    read = suite.read(small)
-    suite.write_choices(small, read, [[tries, tries], [tries, tries]])
+    read = suite_file.read(small)
+    suite_file.write_choices(small, read, [[tries, tries], [tries, tries]])
 
     assert text.count(printed) == 2
     assert {s.training.learning_rate for s in read.trials() if s.training} == {0.7}
@@ -322,12 +322,12 @@ def test_a_choice_for_no_row_is_refused(small):
     )
 
     with pytest.raises(BadInput, match="chosen names nothing, and there is no such row"):
-        suite.read(small)
+        suite_file.read(small)
 
 
 def test_the_paper_suite_asks_for_the_whole_comparison():
     """Two models, five data sets, eleven rows, three seeds; a profile for each row of each."""
-    trials = suite.read(suite.find("paper")).trials()
+    trials = suite_file.read(suite_file.find("paper")).trials()
     asked = {(s.workload.model.partition("_")[0], s.workload.data) for s in trials}
 
     assert len([spec for spec in trials if spec.training]) == 2 * 5 * 11 * 3
@@ -337,7 +337,7 @@ def test_the_paper_suite_asks_for_the_whole_comparison():
 
 def test_the_paper_suite_has_the_published_recipes():
     """FACTS, "Recipe": rates and steps of ViT-B by data set; DeiT-S clips no gradients."""
-    trained = [spec for spec in suite.read(suite.find("paper")).trials() if spec.training]
+    trained = [spec for spec in suite_file.read(suite_file.find("paper")).trials() if spec.training]
     vit = {
         s.workload.data: (s.training.learning_rate, s.training.steps, s.training.clip_norm)
         for s in trained

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput
-from harness.metrics import METRICS
-from harness.record import SCHEMA_VERSION, Outcome, Status, TrialRecord
-from harness.record_files import read_record
-from harness.store import Store, latest
-from harness.upgrade import NEW_METRIC, upgrade
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.schema_upgrade import NEW_METRIC, upgrade
+from bsrbench.harness.records.store import Store, latest
+from bsrbench.harness.records.trial_record import SCHEMA_VERSION, Outcome, Status, TrialRecord
 
 
 @pytest.fixture
@@ -60,8 +60,8 @@ def test_a_metric_without_value_needs_a_reason(make_record):
 MANY_AT_ONCE = """
 import sys
 from pathlib import Path
-from harness.record_files import read_record
-from harness.store import Store
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.store import Store
 records = [read_record(path) for path in sorted(Path(sys.argv[2]).iterdir())][:10]
 store = Store(Path(sys.argv[1]))
 for _ in range(5):

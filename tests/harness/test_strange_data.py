@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from harness.errors import BadInput
-from harness.workload import data, npz, weights
-from harness.workload.data import decodable, image_bounds, pixels
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload import data, npz, weights
+from bsrbench.harness.workload.data import decodable, image_bounds, pixels
 
 MIB = 2**20
 

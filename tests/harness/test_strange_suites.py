@@ -5,14 +5,14 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from harness import suite
-from harness.cli import main
-from harness.errors import BadInput
-from harness.label_text import json_of
-from harness.row_name import RowLabel
-from harness.search import costs, effort
-from harness.step_cost import StepCost
-from harness.toml_text import parse_toml
+from bsrbench.harness.cli import main
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.predict.step_cost import StepCost
+from bsrbench.harness.search import candidate_costs, search_effort
+from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.label_grammar import json_of
+from bsrbench.harness.spec.row_name import RowLabel
+from bsrbench.harness.spec.toml_text import parse_toml
 
 HEAD = """seeds = {seeds}
 [workload]
@@ -64,7 +64,7 @@ def test_a_suite_that_nobody_means_is_an_error_at_once(text, said, tmp_path):
     path.write_text(text)
 
     with pytest.raises(BadInput, match=said) as refused:
-        suite.read(path)
+        suite_file.read(path)
 
     assert len(str(refused.value)) < 5_000
 
@@ -75,7 +75,7 @@ def test_a_suite_of_a_thousand_rows_each_with_its_choice_is_read(tmp_path):
     rows = "".join(f'[[methods]]\nmethod = "m{n}"\n' for n in range(1_000))
     (tmp_path / "any.toml").write_text(HEAD.format(seeds=[0]) + "[[questions]]\n" + chosen + rows)
 
-    assert len(suite.read(tmp_path / "any.toml").trials()) == 1_000
+    assert len(suite_file.read(tmp_path / "any.toml").trials()) == 1_000
 
 
 @pytest.mark.parametrize(
@@ -134,13 +134,13 @@ GOOD = {"peak_bytes": 1, "step_flop": 2, "trained_parameters": 3, "reason": ""}
 def test_predictions_of_another_form_are_made_again(kept, expected, tmp_path):
     (tmp_path / "costs.json").write_text(json.dumps(kept))
 
-    assert costs._read(tmp_path / "costs.json") == expected
+    assert candidate_costs._read(tmp_path / "costs.json") == expected
 
 
 @pytest.mark.parametrize("first", ["7", "-7", "1e999", "99999999999", '"x"', "null", "[]"])
 def test_a_decision_of_another_form_is_made_again(first, tmp_path):
     path = tmp_path / "effort.json"
-    assert effort.remembered(path, {}, lambda: 5) == 5
+    assert search_effort.remembered(path, {}, lambda: 5) == 5
     path.write_text(path.read_text().replace('"first": 5', f'"first": {first}'))
 
-    assert effort.remembered(path, {}, lambda: 6) == (7 if first == "7" else 6)
+    assert search_effort.remembered(path, {}, lambda: 6) == (7 if first == "7" else 6)

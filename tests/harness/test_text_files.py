@@ -4,13 +4,13 @@ import codecs
 
 import pytest
 
-import methods
-from harness import suite
-from harness.cli.settings import setting
-from harness.errors import BadInput
-from harness.files import read_text
-from harness.recipe import LearningRateTry
-from harness.toml_text import DEEPEST, parse_toml
+from bsrbench import methods
+from bsrbench.harness.cli.settings import setting
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import read_text
+from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.recipe import LearningRateTry
+from bsrbench.harness.spec.toml_text import DEEPEST, parse_toml
 
 SUITE = """# für den Anfang
 seeds = [0]
@@ -25,7 +25,7 @@ method = "full"
 """
 METHOD = '''# für mich
 from dataclasses import dataclass
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,15 @@ def write(path, text, encoding):
 def test_a_suite_is_read_with_a_mark_and_without(encoding, ending, tmp_path):
     path = write(tmp_path / "mine.toml", SUITE.replace("\n", ending), encoding)
 
-    assert suite.read(path).methods[0].method == "full"
+    assert suite_file.read(path).methods[0].method == "full"
 
 
 @pytest.mark.parametrize("encoding", READ)
 def test_tuning_writes_into_a_suite_with_a_mark(encoding, tmp_path):
     path = write(tmp_path / "mine.toml", SUITE, encoding)
-    suite.write_choices(path, suite.read(path), [[[LearningRateTry(learning_rate=0.2)]]])
+    suite_file.write_choices(path, suite_file.read(path), [[[LearningRateTry(learning_rate=0.2)]]])
 
-    assert suite.read(path).methods[0].learning_rate == 0.2
+    assert suite_file.read(path).methods[0].learning_rate == 0.2
     assert path.read_bytes().startswith("# für den Anfang".encode())
 
 
@@ -82,14 +82,14 @@ def test_a_suite_in_another_encoding_is_refused_in_a_sentence(encoding, mark, tm
     )
 
     with pytest.raises(BadInput, match=rf"mine\.toml {said}.*: save it as UTF-8"):
-        suite.read(path)
+        suite_file.read(path)
 
 
 def test_latin_letters_are_refused_in_a_sentence(tmp_path):
     path = write(tmp_path / "mine.toml", SUITE, "latin-1")
 
     with pytest.raises(BadInput, match=r"mine\.toml is not UTF-8 text \(byte 3 does not decode\)"):
-        suite.read(path)
+        suite_file.read(path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path):
@@ -130,7 +130,7 @@ def test_toml_that_nobody_means_is_refused_in_a_sentence(text, said, tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(BadInput, match=rf"mine\.toml: .*{said}"):
-        suite.read(path)
+        suite_file.read(path)
 
     with pytest.raises(BadInput, match=r".{1,200} is not a TOML value") as caught:
         setting(text.replace(" = ", "=", 1))

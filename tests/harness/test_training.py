@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from harness.errors import BadInput
-from harness.recipe import Training
-from harness.training import (
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.training.job import (
     Diverged,
     accuracy,
     begin,
@@ -16,8 +16,8 @@ from harness.training import (
     train,
     training_step,
 )
-from harness.workload import data
-from methods import load
+from bsrbench.harness.workload import data
+from bsrbench.methods import load
 
 
 def one_step(spec, images, labels, **options):

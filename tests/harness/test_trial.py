@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
-import methods
-from harness.assembly import make_record
-from harness.launch.inline import InlineLauncher
-from harness.method import Composed, Kind, Method
-from harness.record import Status
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.method import Composed, Kind, Method
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import PassResult
 
 FALLBACK = "no compiler was found: its kernels run as torch operators"
 

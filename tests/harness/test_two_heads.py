@@ -5,13 +5,13 @@ import timm
 import torch
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness import vit
-from harness.errors import BadInput
-from harness.recipe import Training
-from harness.spec import MultiTask, Workload
-from harness.training import begin, training_step
-from harness.workload import models
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.model import vit
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import MultiTask, Workload
+from bsrbench.harness.training.job import begin, training_step
+from bsrbench.harness.workload import models
 
 DEIT = "deit_tiny_distilled_patch16_224"
 PIT = "pit_ti_distilled_224"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-import methods
-from harness.errors import BadInput
-from harness.launch.conduct import Conduct
-from harness.launch.inline import InlineLauncher
-from harness.launch.progress import Quiet
-from harness.launch.run import Runner
-from harness.record_content import text_of
-from harness.spec import Profile
-from harness.store import Store, gather
-from harness.upkeep import IN_FLIGHT_SECONDS, examine, merge, repair
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.launch.progress import Quiet
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.results_maintenance import IN_FLIGHT_SECONDS, examine, merge, repair
+from bsrbench.harness.records.store import Store, gather
+from bsrbench.harness.spec.trial_spec import Profile
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMITTED = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
@@ -184,7 +184,7 @@ def measured(tmp_path, make_spec):
         store,
         methods.fingerprint,
         Quiet(),
-        Conduct(announces=False),
+        RunSettings(announces=False),
     )
     runner.run([make_spec(profile=Profile(rounds=0, only_predict=True))])
     return store.folder

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import timm.layers.config
 
-from harness.numerics import EVERYWHERE
-from harness.variables import that_decide, that_disturb_times
+from bsrbench.harness.devices.numeric_settings import EVERYWHERE
+from bsrbench.harness.records.environment_variables import that_decide, that_disturb_times
 
 DECIDE_ON_A_CPU = (
     *("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_CBWR"),
@@ -58,7 +58,7 @@ def test_each_variable_is_of_its_kind(names, on_a_cpu, on_a_gpu, disturb):
 def test_what_a_library_sets_as_it_is_loaded_decides_nothing():
     """Whether scikit-learn was loaded on the way must not part two equal processes."""
     program = (
-        "from harness.variables import that_decide as found\n"
+        "from bsrbench.harness.records.environment_variables import that_decide as found\n"
         "before = found('cpu'), found('cuda')\n"
         "import joblib, peft, ray, sklearn.datasets, timm, torch, torch._inductor.compile_fx\n"
         "print((found('cpu'), found('cuda')) == before)"

@@ -7,9 +7,9 @@ import orjson
 import pytest
 from rich.console import Console
 
-from harness.launch.progress import TerminalProgress
-from harness.launch.tally import Tally
-from harness.visible import acting, visible, visible_in, visible_json
+from bsrbench.harness.launch.progress import TerminalProgress
+from bsrbench.harness.launch.run_tally import Tally
+from bsrbench.harness.visible_text import acting, visible, visible_in, visible_json
 
 ESC = "\x1b]0;PWNED\x07"
 

@@ -2,10 +2,10 @@
 
 import torch
 
-from harness.meters import process
-from harness.meters.counted import Category, LiveBytes
-from harness.profiler import memory, memory_pass
-from methods import load
+from bsrbench.harness.meters import process_memory
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.profiler import memory_pass
+from bsrbench.methods import load
 
 
 def test_what_is_held_is_that_of_the_forward_pass_that_holds_most():
@@ -44,10 +44,10 @@ def test_what_lives_from_forward_to_backward_is_saved_and_all_else_temporary():
 def test_the_kernel_counts_in_kilobytes_of_1024(tmp_path, monkeypatch):
     status = tmp_path / "status"
     status.write_text("VmHWM:\t    2000 kB\nVmRSS:\t    1000 kB\n")
-    monkeypatch.setattr(process, "STATUS", status)
+    monkeypatch.setattr(process_memory, "STATUS", status)
 
-    assert process.resident_bytes() == 1000 * 1024
-    assert process.high_water_bytes() == 2000 * 1024
+    assert process_memory.resident_bytes() == 1000 * 1024
+    assert process_memory.high_water_bytes() == 2000 * 1024
 
 
 def test_the_peak_is_a_steady_steps_and_the_first_steps_stands_beside_it(make_spec):
@@ -62,8 +62,8 @@ def test_the_peak_is_a_steady_steps_and_the_first_steps_stands_beside_it(make_sp
 
 def test_bytes_that_nothing_explains_are_noted(make_spec, monkeypatch):
     """An allocator that takes a MiB more each time than anybody asked for."""
-    rise = memory.allocator_rise
-    monkeypatch.setattr(memory, "allocator_rise", lambda *given: rise(*given) + 2**20)
+    rise = memory_pass.allocator_rise
+    monkeypatch.setattr(memory_pass, "allocator_rise", lambda *given: rise(*given) + 2**20)
     notes = memory_pass(make_spec(), load).notes
 
     assert any(note.startswith("unexplained: ") for note in notes)

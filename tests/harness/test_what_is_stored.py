@@ -2,9 +2,9 @@
 
 import pytest
 
-from harness.assembly import make_record
-from harness.record import Status
-from harness.trial import PassResult
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import PassResult
 
 EMPTY = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
 

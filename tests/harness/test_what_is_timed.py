@@ -4,16 +4,16 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from harness import training
-from harness.checkpoint import Checkpoint
-from harness.devices.cpu import Cpu
-from harness.profiler import clock_pass
-from harness.recipe import Training
-from harness.spec import Profile
-from harness.training import begin, train
-from harness.workload import data
-from methods import load
-from methods.full import FullFineTuning
+from bsrbench.harness.devices.cpu import Cpu
+from bsrbench.harness.profiler import clock_pass
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.training import job
+from bsrbench.harness.training.job import begin, train
+from bsrbench.harness.training.resume import Checkpoint
+from bsrbench.harness.workload import data
+from bsrbench.methods import load
+from bsrbench.methods.full import FullFineTuning
 
 STEP_SECONDS, READING_SECONDS = 1.0, 100.0
 
@@ -52,7 +52,7 @@ def test_joules_are_those_of_an_image(make_spec, monkeypatch):
 def by_hand(monkeypatch):
     """Let each step take 1 s and each reading of the curve 100 s on a clock set by hand."""
     now = [0.0]
-    step, read = training.training_step, training.accuracies
+    step, read = job.training_step, job.accuracies
 
     def timed_step(*arguments, **more):
         now[0] += STEP_SECONDS
@@ -62,9 +62,9 @@ def by_hand(monkeypatch):
         now[0] += READING_SECONDS
         return read(*arguments)
 
-    monkeypatch.setattr(training, "training_step", timed_step)
-    monkeypatch.setattr(training, "accuracies", timed_reading)
-    monkeypatch.setattr(training.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(job, "training_step", timed_step)
+    monkeypatch.setattr(job, "accuracies", timed_reading)
+    monkeypatch.setattr(job.time, "perf_counter", lambda: now[0])
 
 
 def test_the_clock_of_training_stands_still_while_the_curve_is_read(by_hand, make_spec):

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-import methods
-from harness.assembly import make_record
-from harness.meters.allocated import allocator_rise, workspaces
-from harness.profiler import memory_pass
-from harness.trial import PassResult
+from bsrbench import methods
+from bsrbench.harness.meters.allocator_events import allocator_rise, workspaces
+from bsrbench.harness.profiler import memory_pass
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import PassResult
 
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]
 MIB = 2**20
@@ -154,7 +154,7 @@ ELSEWHERE = f'''
 import threading
 from dataclasses import dataclass
 import torch
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 @dataclass(frozen=True)
 class Elsewhere(Method):

@@ -5,10 +5,10 @@ import torch
 from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.meters.counted import LiveBytes
-from harness.meters.macs import forward_macs
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.forward_macs import forward_macs
+from bsrbench.harness.meters.live_bytes import LiveBytes
 
 HEAD = 32 * 5 + 5
 

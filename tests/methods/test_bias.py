@@ -4,7 +4,7 @@ import pytest
 import timm
 import torch
 
-import methods
+from bsrbench import methods
 
 
 def trained(name, side):

@@ -6,10 +6,10 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.method import Unsupported
-from methods.parts.tokens import drop
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Unsupported
+from bsrbench.methods.parts.token_dropping import drop
 
 
 @pytest.mark.parametrize(("classes", "expected"), [(10, 5_328_010), (100, 5_362_660)])

@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-import methods
-from harness.method import Composed, Unsupported
+from bsrbench import methods
+from bsrbench.harness.method import Composed, Unsupported
 
 
 def trained_names(model):

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from harness.vit import class_attention
-from methods.parts import compressed, compressed_attention
-from methods.parts.compressed import as_is
+from bsrbench.harness.model.vit import class_attention
+from bsrbench.methods.parts import packed_attention, packed_operators
+from bsrbench.methods.parts.packed_operators import as_is
 
 BATCH, TOKENS, HEADS, DIM = 3, 9, 4, 16
 
@@ -33,26 +33,26 @@ def assert_same(ours, plain, *inputs):
 def chunks(request, monkeypatch):
     """Unpack everything at once, or one image at a time."""
     if request.param == "image by image":
-        monkeypatch.setattr(compressed, "ELEMENT_BYTES", 1)
-        monkeypatch.setattr(compressed_attention, "ATTENTION_BYTES", 1)
-        monkeypatch.setattr(compressed.chunks, "__defaults__", (1,))
+        monkeypatch.setattr(packed_operators, "ELEMENT_BYTES", 1)
+        monkeypatch.setattr(packed_attention, "ATTENTION_BYTES", 1)
+        monkeypatch.setattr(packed_operators.chunks, "__defaults__", (1,))
 
 
 def test_linear(chunks):
     x, weight, bias = numbers(BATCH, TOKENS, 8), numbers(5, 8), numbers(5)
 
-    assert_same(lambda *t: compressed.linear(*t, as_is), F.linear, x, weight, bias)
+    assert_same(lambda *t: packed_operators.linear(*t, as_is), F.linear, x, weight, bias)
 
 
 def test_gelu(chunks):
-    assert_same(lambda t: compressed.gelu(t, as_is), F.gelu, numbers(BATCH, TOKENS, DIM))
+    assert_same(lambda t: packed_operators.gelu(t, as_is), F.gelu, numbers(BATCH, TOKENS, DIM))
 
 
 def test_gelu_and_linear(chunks):
     x, weight, bias = numbers(BATCH, TOKENS, 8), numbers(5, 8), numbers(5)
 
     assert_same(
-        lambda *t: compressed.gelu_linear(*t, as_is),
+        lambda *t: packed_operators.gelu_linear(*t, as_is),
         lambda x, w, b: F.linear(F.gelu(x), w, b),
         *(x, weight, bias),
     )
@@ -62,7 +62,7 @@ def test_layer_norm():
     x, weight, bias = numbers(BATCH, TOKENS, DIM), numbers(DIM), numbers(DIM)
 
     assert_same(
-        lambda *t: compressed.layer_norm(*t, 1e-6, as_is),
+        lambda *t: packed_operators.layer_norm(*t, 1e-6, as_is),
         lambda x, w, b: F.layer_norm(x, (DIM,), w, b, 1e-6),
         *(x, weight, bias),
     )
@@ -71,7 +71,7 @@ def test_layer_norm():
 def test_scale(chunks):
     x, factors = numbers(BATCH, TOKENS, DIM), numbers(DIM)
 
-    assert_same(lambda *t: compressed.scale(*t, as_is), torch.mul, x, factors)
+    assert_same(lambda *t: packed_operators.scale(*t, as_is), torch.mul, x, factors)
 
 
 @pytest.mark.parametrize("ranked", [False, True])
@@ -81,18 +81,18 @@ def test_attention(explicit, ranked, chunks):
     factor = 0.3
 
     def plain(qkv):
-        q, k, v = compressed_attention.split(qkv, HEADS)
+        q, k, v = packed_attention.split(qkv, HEADS)
         matrix = (q @ k.transpose(-2, -1) * factor).softmax(-1)
         mixed = (matrix @ v).transpose(1, 2).flatten(2)
         return (mixed, matrix[:, :, 0, 1:].mean(1)) if ranked else mixed
 
     def ours(qkv):
         if explicit:
-            found = compressed_attention.explicit_attention(
+            found = packed_attention.explicit_attention(
                 qkv, HEADS, factor, ranked=ranked, inputs=as_is, matrix=as_is
             )
         else:
-            found = compressed_attention.attention(qkv, HEADS, factor, ranked=ranked, inputs=as_is)
+            found = packed_attention.attention(qkv, HEADS, factor, ranked=ranked, inputs=as_is)
         return found if ranked else found[0]
 
     assert_same(ours, plain, numbers(BATCH, TOKENS, 3 * DIM))
@@ -102,11 +102,11 @@ def test_attention(explicit, ranked, chunks):
 def test_attention_with_a_bias_of_the_keys(explicit, chunks):
     """Each image has a bias of its own; it is a constant."""
     bias = numbers(BATCH, 1, 1, TOKENS, seed=1).detach()
-    made = compressed_attention.explicit_attention if explicit else compressed_attention.attention
+    made = packed_attention.explicit_attention if explicit else packed_attention.attention
     codecs = {"inputs": as_is} | ({"matrix": as_is} if explicit else {})
 
     def plain(qkv):
-        q, k, v = compressed_attention.split(qkv, HEADS)
+        q, k, v = packed_attention.split(qkv, HEADS)
         scores = q @ k.transpose(-2, -1) * 0.3 + bias
         return (scores.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
@@ -120,7 +120,7 @@ def test_the_class_tokens_attention_is_that_of_the_plain_way():
     attention = nn.Module()
     attention.scale = 0.3
     qkv = numbers(BATCH, TOKENS, 3 * DIM)
-    q, k, _ = compressed_attention.split(qkv, HEADS)
-    _, row = compressed_attention.attention(qkv, HEADS, 0.3, ranked=True, inputs=as_is)
+    q, k, _ = packed_attention.split(qkv, HEADS)
+    _, row = packed_attention.attention(qkv, HEADS, 0.3, ranked=True, inputs=as_is)
 
     torch.testing.assert_close(class_attention(attention, q, k), row)

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-import methods
+from bsrbench import methods
 
 
 def moved(make_vit):

@@ -9,13 +9,13 @@ from timm.layers import PatchDropoutWithIndices
 from torch import nn
 from torch.nn import functional as F
 
-import methods
-from harness.conformance.subject import tiny_model
-from harness.experts import take_turns
-from harness.fake_step import fake_numbers
-from harness.meters.counted import Category, LiveBytes
-from harness.method import Unsupported
-from methods.parts.draws import Draws, DrawsAgain
+from bsrbench import methods
+from bsrbench.harness.conformance.subject import tiny_model
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.experts import take_turns
+from bsrbench.harness.predict.fake_step import fake_numbers
+from bsrbench.methods.parts.random_draws import DrawsAgain, RandomDraws
 
 STATE = torch.get_rng_state().numel()  # 5,056 bytes
 
@@ -254,7 +254,7 @@ def test_a_generator_of_another_device_is_taken_back_and_left_as_it_was(monkeypa
     block = SimpleNamespace(
         parameters=lambda: [SimpleNamespace(device=torch.device("cuda", 1))], modules=list
     )
-    run = Draws(block)
+    run = RandomDraws(block)
     with run:
         drawn.number += 2
     drawn.number += 4

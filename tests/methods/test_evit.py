@@ -6,9 +6,9 @@ import math
 import pytest
 import torch
 
-import methods
-from harness.errors import BadInput
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Unsupported
 
 
 def keep_rates(prepared, images):

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-import methods
-from harness.errors import BadInput
-from harness.meters.counted import Category, LiveBytes
-from methods.parts.group_codes import TWO_BITS
-from methods.parts.quantise import draws
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.methods.parts.group_codes import TWO_BITS
+from bsrbench.methods.parts.quantise import draws
 
 
 def packed_and_back(x, *, stochastic=True):

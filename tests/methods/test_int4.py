@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-import methods
-from harness.errors import BadInput
-from harness.meters.counted import Category, LiveBytes
-from methods.parts.extend import extend
-from methods.parts.group_codes import FOUR_BITS
-from methods.parts.quantise import draws
-from methods.parts.saved_codes import SavesCodes
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.group_codes import FOUR_BITS
+from bsrbench.methods.parts.quantise import draws
+from bsrbench.methods.parts.saved_codes import SavesCodes
 
 
 def packed_and_back(x, *, stochastic=True):

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-import methods
-from harness.errors import BadInput
-from harness.meters.counted import Category, LiveBytes
-from harness.method import Unsupported
-from harness.profiler import memory_pass
-from methods.parts.compress import LinearPacked
-from methods.parts.extend import extend
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.profiler import memory_pass
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.packed_modules import LinearPacked
 
-from methods.int8 import EightBits  # isort: skip - the part of it that is tested alone
+from bsrbench.methods.int8 import EightBits  # isort: skip - the part of it that is tested alone
 
 
 def codec(groups=1, **settings):

@@ -8,14 +8,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from harness.method import Unsupported
-from methods.parts import kernels, quantise
-from methods.parts.group_codes import PACK2, PACK4, UNPACK4
-from methods.parts.levels import FIND
-from methods.parts.quantise import draws, step_of
-from methods.parts.quantise8 import MOVE8, PACK8, UNPACK8
+from bsrbench.harness.method import Unsupported
+from bsrbench.methods.parts import kernels, quantise
+from bsrbench.methods.parts.gelu_levels import FIND
+from bsrbench.methods.parts.group_codes import PACK2, PACK4, UNPACK4
+from bsrbench.methods.parts.quantise import draws, step_of
+from bsrbench.methods.parts.quantise8 import MOVE8, PACK8, UNPACK8
 
-BROKEN = replace(PACK8, place="methods.parts.quantise8:NOWHERE")
+BROKEN = replace(PACK8, place="bsrbench.methods.parts.quantise8:NOWHERE")
 
 
 @pytest.fixture
@@ -125,8 +125,8 @@ def test_loading_a_kernel_does_not_load_the_compiler(way):
     way("compiled")
     kernels.chosen(UNPACK8, "cpu")  # compiled by now
     code = (
-        "import sys; from methods.parts.quantise8 import UNPACK8;"
-        "from methods.parts import kernels;"
+        "import sys; from bsrbench.methods.parts.quantise8 import UNPACK8;"
+        "from bsrbench.methods.parts import kernels;"
         "assert kernels.chosen(UNPACK8, 'cpu').run; print('torch._inductor.graph' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,11 +9,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.meters.counted import LiveBytes
-from harness.meters.macs import forward_macs
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.forward_macs import forward_macs
+from bsrbench.harness.meters.live_bytes import LiveBytes
+from bsrbench.harness.method import Unsupported
 
 NARROW = 4  # 32 / 8
 

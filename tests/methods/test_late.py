@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-import methods
-from harness.errors import BadInput
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Unsupported
 
 
 def test_no_gradient_passes_below_the_trained_blocks(make_vit, batch):

@@ -7,9 +7,9 @@ from timm.layers import SwiGLU
 from timm.models.vitamin import GeGluMlp
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Unsupported
 
 
 def trained_names(model):

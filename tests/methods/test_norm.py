@@ -5,8 +5,8 @@ import timm
 import torch
 from timm.layers import RmsNorm
 
-import methods
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.method import Unsupported
 
 
 def test_trains_the_norms_and_the_head_and_nothing_else(make_vit):

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.estimate import predict
-from harness.fake_step import NOT_OF_ITS_DEVICE
-from harness.method import Unsupported
-from harness.trial import perform
-from methods import offload
-from methods.parts.extend import extend
+from bsrbench import methods
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.predict.estimate import predict
+from bsrbench.harness.predict.fake_step import NOT_OF_ITS_DEVICE
+from bsrbench.harness.trial.trial_passes import perform
+from bsrbench.methods import offload
+from bsrbench.methods.parts.extend_module import extend
 
 REASON = (
     "offload is made for cuda or xpu, not for cpu: what it would move is in the host's memory "

@@ -12,10 +12,10 @@ from timm.layers import GELU, GELUTanh, GluMlp, LayerNorm, QuickGELU, RmsNorm, S
 from timm.models.vision_transformer import ParallelScalingBlock, ParallelThingsBlock, ResPostBlock
 from torch import nn
 
-import methods
-from harness.conformance import promises
-from harness.conformance.subject import Subject, loss_of, tiny_batch
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.conformance import promises
+from bsrbench.harness.conformance.subject import Subject, loss_of, tiny_batch
+from bsrbench.harness.method import Unsupported
 
 DEPTH, DIRECTIONS, LARGE = 4, 12, 10
 ROUNDING = 1e-6  # of differences; a wrong formula is off by thousandths at the least

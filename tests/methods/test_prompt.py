@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.meters.macs import forward_macs
-from harness.method import Composed, Kind, Method, Unsupported
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.forward_macs import forward_macs
+from bsrbench.harness.method import Composed, Kind, Method, Unsupported
 
 
 def written_out(model, images, length, deep):

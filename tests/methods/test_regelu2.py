@@ -11,12 +11,12 @@ from torch import nn
 from torch.autograd import Function
 from torch.nn import functional as F
 
-import methods
-from harness.meters.counted import Category, LiveBytes
-from harness.method import Unsupported
-from methods.parts.extend import extend
-from methods.parts.levels import JUMPS, LEVELS, THRESHOLDS, find_levels, read_levels
-from methods.regelu2 import KeepsLevels
+from bsrbench import methods
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.method import Unsupported
+from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.gelu_levels import JUMPS, LEVELS, THRESHOLDS, find_levels, read_levels
+from bsrbench.methods.regelu2 import KeepsLevels
 
 IMAGES, TOKENS, WIDTH, HIDDEN = 16, 17, 64, 256
 ROWS = IMAGES * TOKENS

@@ -10,10 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.meters.macs import forward_macs
-from harness.method import Unsupported
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.forward_macs import forward_macs
+from bsrbench.harness.method import Unsupported
 
 BLOCK = 12 * 32**2 + 13 * 32  # weights; biases 3 + 1 + 4 + 1 and two norms of 2 widths
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.meters.counted import Category, LiveBytes
+from bsrbench import methods
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 
 BITS = {"int4": 4, "int2": 2}
 SHARP = 20  # times as large, queries and keys make softmax choose one token

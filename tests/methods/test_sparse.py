@@ -5,13 +5,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import BadInput
-from harness.meters.counted import Category, LiveBytes
-from methods.parts import kernels
-from methods.parts.pruned import _keep_at_once, _spread_at_once, keep_largest, spread
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.methods.parts import kernels
+from bsrbench.methods.parts.pruned_tensors import (
+    _keep_at_once,
+    _spread_at_once,
+    keep_largest,
+    spread,
+)
 
-from methods.sparse import Prunes  # isort: skip - the part of it that is tested alone
+from bsrbench.methods.sparse import Prunes  # isort: skip - the part of it that is tested alone
 
 
 def kept_the_slow_way(row, kept):

@@ -5,7 +5,7 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn.functional import cross_entropy
 
-import methods
+from bsrbench import methods
 
 HIDDEN = 128  # of the MLPs: four times the width of 32
 

@@ -7,10 +7,10 @@ import timm
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, scaled_dot_product_attention
 
-import methods
-from harness.errors import BadInput
-from harness.method import Unsupported
-from methods.parts.merge import match, merge
+from bsrbench import methods
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Unsupported
+from bsrbench.methods.parts.token_merging import match, merge
 
 
 def test_every_parameter_trains_when_it_is_alone(make_vit):

@@ -6,7 +6,7 @@ the patch embedding, the final norm and the head.
 
 import pytest
 
-import methods
+from bsrbench import methods
 
 LAYERS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
 HEAD = {"head.weight", "head.bias"}

@@ -16,14 +16,14 @@ import threading
 import time
 from pathlib import Path
 
-import methods
-from harness.launch.local import LocalLauncher
+from bsrbench import methods
+from bsrbench.harness.launch.local_launcher import LocalLauncher
 
 ROOT = Path(__file__).resolve().parents[2]
 LOOK_EVERY_SECONDS = 5.0
 METHOD = '''
 from dataclasses import dataclass
-from harness.method import Kind, Method
+from bsrbench.harness.method import Kind, Method
 
 @dataclass(frozen=True)
 class Nothing(Method):

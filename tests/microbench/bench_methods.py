@@ -10,11 +10,11 @@ import time
 import pytest
 import torch
 
-import methods
-from harness.profiler.step import job_and_batch
-from harness.spec import Profile, TrialSpec, Workload
-from harness.training import logits
-from methods.parts import kernels
+from bsrbench import methods
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.harness.training.job import logits
+from bsrbench.methods.parts import kernels
 
 ROUNDS = 7
 WORKLOAD = {"model": "deit_small_patch16_224", "classes": 100, "image_size": 224, "threads": 2}

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.record import TrialRecord
-from harness.record_content import text_of
-from harness.record_files import read_record
-from harness.record_key import read_key
+from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_key import read_key
+from bsrbench.harness.records.trial_record import TrialRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "results" / "flowers-small" / "records"
@@ -42,7 +42,7 @@ def note(pid=os.getpid()):
         Path(os.environ["PEAK_FILE"]).write_text(re.search(r"VmHWM:\\s+(\\d+)", said)[1])
 
 atexit.register(note)
-from harness.cli import main
+from bsrbench.harness.cli import main
 main()
 """
 

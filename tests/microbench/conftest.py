@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from harness.environment import describe_run
+from bsrbench.harness.records.environment import describe_run
 
 OF_RECORDS = (
     "# Commands over very many records",

@@ -4,14 +4,14 @@ import shutil
 
 import pytest
 
-from harness.metrics import METRICS
-from harness.recipe import LearningRateTry, Training
-from harness.record import Outcome, Status, TrialRecord
-from harness.record_key import in_file_name
-from harness.spec import Profile, TrialSpec, Workload
-from harness.store import Store
-from reports import html
-from reports.comparison import compare
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.record_key import in_file_name
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.spec.recipe import LearningRateTry, Training
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.documents import html_report
 
 MIB = 2**20
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -135,7 +135,7 @@ def write_page(tmp_path):
         store.open_for_writing()
         for record in records:
             store.save(record, (details or {}).get(record.spec.method, {}))
-        html.write(compare(records, store.detail), title, tmp_path / "report.html")
+        html_report.write(compare(records, store.detail), title, tmp_path / "report.html")
         return tmp_path / "report.html"
 
     return write

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from harness.metrics import METRICS
-from harness.recipe import Training
-from harness.record import Outcome, Status, TrialRecord
-from harness.spec import Profile
-from reports import claims, table
-from reports.claims import DEFINITIONS, Asked, page
-from reports.comparison import compare
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.documents import report_tables
+from bsrbench.reports.wording import claims
+from bsrbench.reports.wording.claims import DEFINITIONS, ClaimQuestion, page
 
 STEP_TIME = next(d for d in DEFINITIONS if d.metric == "step_seconds")
 
@@ -189,7 +190,7 @@ def test_a_ratio_that_is_exactly_the_claim_is_seldom_called_reached(make_record)
     reached = 0
     for times in 2.0 * np.exp(random.normal(0, 0.1, (1000, 3))):
         (comparison,) = compare([bsr, make_record("full", step_seconds=list(times))], dict)
-        asked = Asked(comparison, comparison.find("bsr"))
+        asked = ClaimQuestion(comparison, comparison.find("bsr"))
         reached += "all" in claims.holds_against(asked, STEP_TIME)
 
     assert reached <= binom.ppf(0.999, 1000, 0.025) == 42
@@ -276,7 +277,7 @@ def test_accuracy_over_time_is_a_table(make_record):
         for method, (seconds, accuracies) in curves.items()
     ]
     (comparison,) = compare(records, lambda _: {})
-    ((_, titles, rows),) = table.sections(comparison)
+    ((_, titles, rows),) = report_tables.sections(comparison)
 
     assert titles[4:] == ["s to 0.760", "accuracy in 20.0 s"]
     assert rows == [

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from harness.store import Gathered
-from reports import contrast_table, verdict
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
-from reports.matching import match
-from reports.power import power
-from reports.statistics import paired_difference
-from reports.verdict import Word
+from bsrbench.harness.records.store import Gathered
+from bsrbench.reports.compare import verdict
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.compare.matching import match
+from bsrbench.reports.compare.power import power
+from bsrbench.reports.compare.statistics import paired_difference
+from bsrbench.reports.compare.verdict import VerdictWord
+from bsrbench.reports.documents import contrast_table
 
 MIB = 2**20
 
@@ -35,7 +36,7 @@ def verdicts_of_draws(difference, pairs_, draws=1000):
     for _ in range(draws):
         found = paired_difference(list(random.normal(difference, 0.01, pairs_)))
         said.append(verdict.of_pairs("accuracy_top1", found, found.p).word)
-    return {word: said.count(word) for word in Word}
+    return {word: said.count(word) for word in VerdictWord}
 
 
 @pytest.mark.parametrize("pairs_", [3, 6, 10])
@@ -43,7 +44,7 @@ def test_with_no_true_difference_few_draws_claim_one(pairs_):
     """At most 73 of 1,000: one in twenty, and what chance adds once in a thousand times."""
     said = verdicts_of_draws(0.0, pairs_)
 
-    assert said[Word.BETTER] + said[Word.WORSE] <= 73
+    assert said[VerdictWord.BETTER] + said[VerdictWord.WORSE] <= 73
 
 
 def test_a_true_difference_is_found_as_often_as_computed():
@@ -51,16 +52,16 @@ def test_a_true_difference_is_found_as_often_as_computed():
     said = verdicts_of_draws(0.01, 10)
     expected = power(1.0, 10)
 
-    assert binom.ppf(0.0005, 1000, expected) <= said[Word.BETTER]
-    assert said[Word.BETTER] <= binom.ppf(0.9995, 1000, expected)
-    assert said[Word.WORSE] == 0
+    assert binom.ppf(0.0005, 1000, expected) <= said[VerdictWord.BETTER]
+    assert said[VerdictWord.BETTER] <= binom.ppf(0.9995, 1000, expected)
+    assert said[VerdictWord.WORSE] == 0
 
 
 def test_three_pairs_are_inconclusive_and_say_how_many_would_do(make, no_details):
     records = trained(make, "mine", [0.9, 0.91, 0.92]) + trained(make, "bsr", [0.8, 0.8, 0.8])
     found = put(records, no_details).find("accuracy_top1")
 
-    assert found.verdict.word is Word.INCONCLUSIVE
+    assert found.verdict.word is VerdictWord.INCONCLUSIVE
     assert "6 can" in found.verdict.why
     assert (found.pairs, found.difference) == (3, pytest.approx(0.11))
     assert found.low > 0
@@ -71,8 +72,11 @@ def test_six_pairs_all_one_way_are_better(make, no_details):
     records += trained(make, "bsr", [0.80, 0.82, 0.80, 0.81, 0.80, 0.80])
     found = put(records, no_details)
 
-    assert found.find("accuracy_top1").verdict.word is Word.BETTER
-    assert put(records, no_details, "bsr", "mine").find("accuracy_top1").verdict.word is Word.WORSE
+    assert found.find("accuracy_top1").verdict.word is VerdictWord.BETTER
+    assert (
+        put(records, no_details, "bsr", "mine").find("accuracy_top1").verdict.word
+        is VerdictWord.WORSE
+    )
 
 
 def test_two_methods_at_once_need_more_pairs_than_one(make, no_details):
@@ -86,7 +90,7 @@ def test_two_methods_at_once_need_more_pairs_than_one(make, no_details):
         [Pair(comparison.find(name), bsr, "") for name in ("mine", "other")], no_details
     )
 
-    assert {c.find("accuracy_top1").verdict.word for c in found} == {Word.INCONCLUSIVE}
+    assert {c.find("accuracy_top1").verdict.word for c in found} == {VerdictWord.INCONCLUSIVE}
 
 
 def test_identical_accuracies_are_the_same(make, no_details):
@@ -108,7 +112,7 @@ def test_without_a_common_seed_there_is_no_verdict(make, no_details):
     records = [make("mine", seed=1, accuracy_top1=0.9), make("bsr", seed=2, accuracy_top1=0.8)]
     found = put(records, no_details).find("accuracy_top1")
 
-    assert found.verdict.word is Word.NONE
+    assert found.verdict.word is VerdictWord.NONE
     assert found.verdict.why == "no seed was trained with both"
 
 

@@ -3,9 +3,10 @@
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
-from reports import memory_figures, points, training_figures, units
-from reports.bars import ratios
-from reports.comparison import compare
+from bsrbench.reports import units
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.figures import accuracy_points, memory_figures, training_figures
+from bsrbench.reports.figures.ratio_bars import ratios
 
 MIB = 2**20
 
@@ -46,7 +47,9 @@ def of_kind(axes, kind):
 
 def test_a_point_stands_at_cost_and_accuracy_with_its_range(comparison):
     """bsr: 40 MiB, mean of 0.5 and 0.8, from the least to the largest."""
-    canvas = points.accuracy_against(comparison, "peak_counted_bytes", units.mebibytes, "memory")
+    canvas = accuracy_points.accuracy_against(
+        comparison, "peak_counted_bytes", units.mebibytes, "memory"
+    )
     bars = of_kind(canvas.axes[0], ErrorbarContainer)
     places = {bar.get_label(): bar.lines[0].get_xydata().tolist() for bar in bars}
     (segment,) = next(bar for bar in bars if bar.get_label() == "bsr").lines[2][0].get_segments()
@@ -59,7 +62,9 @@ def test_a_point_stands_at_cost_and_accuracy_with_its_range(comparison):
 
 
 def test_the_front_runs_from_the_cheapest_to_the_most_accurate(comparison):
-    canvas = points.accuracy_against(comparison, "peak_counted_bytes", units.mebibytes, "memory")
+    canvas = accuracy_points.accuracy_against(
+        comparison, "peak_counted_bytes", units.mebibytes, "memory"
+    )
     (front,) = [line for line in canvas.axes[0].lines if line.get_label() == "Pareto front"]
 
     assert front.get_xdata().tolist() == [40.0, 100.0]

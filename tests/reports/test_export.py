@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from harness.errors import BadInput
-from harness.metrics import METRICS
-from harness.store import gather
-from reports import export
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.store import gather
+from bsrbench.reports.documents import export
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 

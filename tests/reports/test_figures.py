@@ -5,10 +5,12 @@ import re
 import pytest
 from matplotlib.figure import Figure as Canvas
 
-from reports import figures, lines, palette, words, write
-from reports.comparison import compare
-from reports.excerpt import excerpt, left_out
-from reports.memory_figures import MOST_POINTS, block_bytes, drawn_places
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.excerpt import excerpt, left_out
+from bsrbench.reports.documents import write_report
+from bsrbench.reports.figures import all_figures, palette, row_lines
+from bsrbench.reports.figures.memory_figures import MOST_POINTS, block_bytes, drawn_places
+from bsrbench.reports.wording import notes
 
 MIB = 2**20
 SHIPPED = [name for name in palette.COLOUR_OF if "+" not in name]
@@ -49,8 +51,8 @@ def records(make):
 
 def test_every_figure_is_drawn_in_every_form(records, tmp_path):
     blocks = {"counted": {"held_by_module": {"blocks.0.mlp": MIB}}}
-    drawn = figures.write_all(compare(records, lambda _: blocks), tmp_path)
-    everything = {name for name, _, _ in figures.DRAWINGS} - {"memory-timeline"}
+    drawn = all_figures.write_all(compare(records, lambda _: blocks), tmp_path)
+    everything = {name for name, _, _ in all_figures.DRAWINGS} - {"memory-timeline"}
 
     assert {figure.name for figure in drawn} == everything
     assert names(tmp_path) == names(tmp_path, "png") == names(tmp_path, "pdf") == everything
@@ -64,7 +66,9 @@ def test_times_of_two_round_groups_are_drawn_as_ratios_to_the_reference(
     other = make("bias", group="h", step_seconds=[1.0], peak_counted_bytes=MIB)
     kept = [r for r in records if has_reference or r.spec.method != "full"]
     more = [*kept, other, make("bias", accuracy_top1=0.5)]
-    drawn = {f.name: f.caption for f in figures.write_all(compare(more, lambda _: {}), tmp_path)}
+    drawn = {
+        f.name: f.caption for f in all_figures.write_all(compare(more, lambda _: {}), tmp_path)
+    }
 
     assert "accuracy-memory" in drawn
     assert ("accuracy-time" in drawn) == has_reference
@@ -77,7 +81,7 @@ def test_batches_share_a_figure(make, tmp_path):
         for method in ("full", "bsr")
         for batch in (1, 2, 4)
     ]
-    drawn = figures.write_all(compare(records, lambda _: {}), tmp_path)
+    drawn = all_figures.write_all(compare(records, lambda _: {}), tmp_path)
 
     assert "batch-memory" in {figure.name for figure in drawn}
     assert "batch-time" not in names(tmp_path)  # nothing was timed
@@ -86,10 +90,10 @@ def test_batches_share_a_figure(make, tmp_path):
 def test_many_comparisons_are_not_drawn_one_by_one(make, tmp_path):
     records = [
         make("full", peak_counted_bytes=MIB, workload={"model": f"test_vit{number}"})
-        for number in range(figures.MOST_DRAWN + 1)
+        for number in range(all_figures.MOST_DRAWN + 1)
     ]
 
-    assert figures.write_all(compare(records, lambda _: {}), tmp_path) == []
+    assert all_figures.write_all(compare(records, lambda _: {}), tmp_path) == []
 
 
 def test_bytes_of_modules_are_added_up_block_by_block():
@@ -106,7 +110,7 @@ def drawn(row):
 
 def draw(row):
     axes = Canvas().subplots()
-    lines.draw_line(axes, row, row.label, [1, 2], [1, 2])
+    row_lines.draw_line(axes, row, row.label, [1, 2], [1, 2])
     return axes.get_lines()
 
 
@@ -158,7 +162,7 @@ def test_of_thousands_of_rows_the_ones_that_matter_are_shown(make, tmp_path):
     ]
     records += [make(f"m{number}", accuracy_top1=0.5) for number in range(1000)]
     records += [make("bsr", peak_counted_bytes=3 * MIB)]
-    (comparison,) = write.write(records, tmp_path, "t", lambda _: {})
+    (comparison,) = write_report.write(records, tmp_path, "t", lambda _: {})
     shown = excerpt(comparison, 10)
 
     assert [row.label for row in shown.rows] == [
@@ -172,9 +176,9 @@ def test_of_thousands_of_rows_the_ones_that_matter_are_shown(make, tmp_path):
 
 def test_what_failed_is_a_row_in_every_table(make, tmp_path):
     records = [make("full", peak_counted_bytes=MIB), make("bsr", status="timeout")]
-    (comparison,) = write.write(records, tmp_path, "t", lambda _: {})
+    (comparison,) = write_report.write(records, tmp_path, "t", lambda _: {})
 
-    assert words.failures(comparison) == ["bsr, seed 0: timeout (why)"]
+    assert notes.failures(comparison) == ["bsr, seed 0: timeout (why)"]
     for name in ("report.md", "report.tex", "comparison.csv"):
         assert "timeout (why)" in (tmp_path / name).read_text()
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness.errors import BadInput
-from reports import gate
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
+from bsrbench.harness.errors import BadInput
+from bsrbench.reports.compare import gate
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
 
 
 def test_a_condition_is_read_and_written():

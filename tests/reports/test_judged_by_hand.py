@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
-from reports.statistics import DOCTOR_CONFIDENCE, paired_difference, time_ratio
-from reports.verdict import Word
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, paired_difference, time_ratio
+from bsrbench.reports.compare.verdict import VerdictWord
 
 # Student's t at 97.5 % and 99.5 %, by degrees of freedom.
 T_2, T_2_OF_99, T_5 = 4.302653, 9.924843, 2.570582
@@ -69,9 +69,9 @@ ALL_FOR = (0.09, 0.1, 0.1, 0.1, 0.1, 0.1, 0.11)  # 2 of 128 flips, p = 0.016
 
 def test_two_methods_at_once_are_judged_by_holms_correction(judge):
     """0.031 passes at 0.05 alone; twice that does not; with 0.016 x 2 before it it does, x 1."""
-    assert judge(mine=ONE_AGAINST) == [Word.BETTER]
-    assert judge(mine=ONE_AGAINST, other=ONE_AGAINST) == [Word.INCONCLUSIVE] * 2
-    assert judge(mine=ONE_AGAINST, other=ALL_FOR) == [Word.BETTER] * 2
+    assert judge(mine=ONE_AGAINST) == [VerdictWord.BETTER]
+    assert judge(mine=ONE_AGAINST, other=ONE_AGAINST) == [VerdictWord.INCONCLUSIVE] * 2
+    assert judge(mine=ONE_AGAINST, other=ALL_FOR) == [VerdictWord.BETTER] * 2
 
 
 def test_the_t_interval_must_leave_out_0_too(judge):
@@ -84,7 +84,7 @@ def test_the_t_interval_must_leave_out_0_too(judge):
 
     assert found.p == pytest.approx(2 / 64)
     assert found.low == pytest.approx(0.35 / 6 - T_5 * 0.118392 / math.sqrt(6), rel=1e-4)
-    assert judge(mine=differences) == [Word.INCONCLUSIVE]
+    assert judge(mine=differences) == [VerdictWord.INCONCLUSIVE]
 
 
 def test_the_sign_flip_test_must_pass_too(judge):
@@ -92,4 +92,4 @@ def test_the_sign_flip_test_must_pass_too(judge):
     differences = (-0.001, 0.1, 0.1, 0.1, 0.1, 0.11)
 
     assert paired_difference(differences).low > 0
-    assert judge(mine=differences) == [Word.INCONCLUSIVE]
+    assert judge(mine=differences) == [VerdictWord.INCONCLUSIVE]

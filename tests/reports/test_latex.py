@@ -5,9 +5,9 @@ import subprocess
 
 import pytest
 
-from reports import contrast_write, latex
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.documents import contrast_document, latex_tables
 
 MIB = 2**20
 STRANGE = 'a_b|&%$#{}~^\\<script>"`×–† Ångström 名前*'
@@ -44,7 +44,7 @@ def compiled(text, folder):
 
 
 def test_the_best_are_bold_and_the_baseline_is_marked(records, no_details, tmp_path):
-    latex.write(compare(records, no_details), "bsrbench: a_b", tmp_path / "report.tex")
+    latex_tables.write(compare(records, no_details), "bsrbench: a_b", tmp_path / "report.tex")
     text = (tmp_path / "report.tex").read_text()
 
     assert r"bsr $\dagger$ & 0.725 [0.700, 0.750] & \textbf{40.0} & \textbf{0.40$\times$}" in text
@@ -54,7 +54,7 @@ def test_the_best_are_bold_and_the_baseline_is_marked(records, no_details, tmp_p
 
 
 def test_everything_special_is_escaped():
-    text = latex.escape(STRANGE)
+    text = latex_tables.escape(STRANGE)
 
     assert text == (
         r"a\_\allowbreak{}b\textbar{}\&\%\$\#\{\}$\sim$\textasciicircum{}"
@@ -64,13 +64,15 @@ def test_everything_special_is_escaped():
 
 
 def test_a_minus_is_no_hyphen():
-    assert latex.escape("-3.0 [-0.1, -2] 1e-05 a-3 -x") == "$-$3.0 [$-$0.1, $-$2] 1e-05 a-3 -x"
+    assert (
+        latex_tables.escape("-3.0 [-0.1, -2] 1e-05 a-3 -x") == "$-$3.0 [$-$0.1, $-$2] 1e-05 a-3 -x"
+    )
 
 
 @pytest.mark.latex
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex on PATH")
 def test_the_table_compiles(records, no_details, tmp_path):
-    latex.write(compare(records, no_details), STRANGE, tmp_path / "report.tex")
+    latex_tables.write(compare(records, no_details), STRANGE, tmp_path / "report.tex")
     code, said = compiled((tmp_path / "report.tex").read_text(), tmp_path)
 
     assert code == 0, said[-2000:]
@@ -84,7 +86,7 @@ def test_a_contrast_compiles(records, no_details, tmp_path):
     (comparison,) = compare(records, no_details)
     rows = comparison.find("bsr"), comparison.find("full")
     found = contrast([Pair(*rows, comparison.title())], no_details)
-    code, said = compiled(contrast_write.to_latex(found), tmp_path)
+    code, said = compiled(contrast_document.to_latex(found), tmp_path)
 
     assert code == 0, said[-2000:]
     assert "Overfull" not in said
@@ -116,7 +118,9 @@ def test_every_character_and_forged_names_compile_and_run_nothing(tmp_path):
     texts = ["".join(everything[start : start + 64]) for start in range(0, 0x3000, 64)]
     rows = [[text, "1"] for text in (*texts, *FORGED)]
     drawn = "\n".join(rf"\noindent {latex.escape(text)}\par" for text, _ in rows)
-    code, said = compiled(drawn + latex.table_of(["name", "n"], rows[-40:], "forged"), tmp_path)
+    code, said = compiled(
+        drawn + latex_tables.table_of(["name", "n"], rows[-40:], "forged"), tmp_path
+    )
 
     assert code == 0, said[-2000:]
     assert not (tmp_path / "PWNED").exists()

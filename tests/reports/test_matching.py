@@ -2,14 +2,15 @@
 
 import pytest
 
-from harness.errors import BadInput
-from harness.store import Gathered, Store
-from reports import contrast_write, gate
-from reports.comparison import compare
-from reports.contrast import contrast
-from reports.counterparts import without_counterpart
-from reports.matching import match
-from reports.selection import Kind, Placed, Side
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.store import Gathered, Store
+from bsrbench.reports.compare import gate
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import contrast
+from bsrbench.reports.compare.counterparts import without_counterpart
+from bsrbench.reports.compare.matching import match
+from bsrbench.reports.compare.selection import PlacedRow, Side, SideKind
+from bsrbench.reports.documents import contrast_document
 
 OLD, NEW = "aaa111", "bbb222"
 BRACKETS = {"bsr": {"trained_blocks": [11], "drop_at": []}}
@@ -45,7 +46,7 @@ def of_commits(*records, **asked):
 
 def placed(*records):
     found = compare(records, lambda _: {})
-    return tuple(Placed(comparison, row) for comparison in found for row in comparison.rows)
+    return tuple(PlacedRow(comparison, row) for comparison in found for row in comparison.rows)
 
 
 def labels(found):
@@ -212,8 +213,8 @@ def test_of_a_row_against_a_commit_only_that_row_is_looked_for(of_commit):
         for name in ("bsr", "full")
         for batch in (4, 8)
     ]
-    ours = Side("bsr", Kind.METHOD, placed(of_commit(NEW, "bsr")), dict)
-    theirs = Side("old", Kind.SET, placed(*baseline), dict)
+    ours = Side("bsr", SideKind.METHOD, placed(of_commit(NEW, "bsr")), dict)
+    theirs = Side("old", SideKind.SET, placed(*baseline), dict)
     of_four = next(one.row for one in theirs.rows if one.row.label == "bsr")
     paired = [ours.rows[0].row, of_four]
     (alone,) = without_counterpart(ours, theirs, paired)
@@ -278,6 +279,6 @@ def test_rows_without_a_counterpart_stand_in_every_format(of_commit, no_details)
     contrasts = contrast(found.pairs, no_details)
 
     assert [one.row.label for one in found.alone] == ["bsr", "head"]
-    for form, write in contrast_write.FORMATS.items():
+    for form, write in contrast_document.FORMATS.items():
         text = write(contrasts, found.alone)
         assert text.count("has no counterpart in") == 2, form

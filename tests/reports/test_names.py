@@ -6,10 +6,15 @@ import io
 import pytest
 from rich.console import Console
 
-from reports import contrast_write, markdown, terminal, write
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
-from reports.names import in_figure, on_one_line, shortened, shortened_apart
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.documents import (
+    contrast_document,
+    markdown_report,
+    terminal_table,
+    write_report,
+)
+from bsrbench.reports.wording.safe_text import in_figure, on_one_line, shortened, shortened_apart
 
 MIB = 2**20
 LONG = "L" * 3000
@@ -65,7 +70,7 @@ def test_a_figure_takes_no_name_for_a_formula_and_hides_none():
 @pytest.mark.filterwarnings("error")
 def test_a_report_over_strange_names_is_whole(strange, no_details, tmp_path):
     """Warnings are errors: a long name would leave no room for the axes."""
-    write.write(strange, tmp_path, ACTING, no_details)
+    write_report.write(strange, tmp_path, ACTING, no_details)
     text = (tmp_path / "report.md").read_text()
 
     assert not {character for character in text if ord(character) < 32} - {"\n"}
@@ -74,7 +79,7 @@ def test_a_report_over_strange_names_is_whole(strange, no_details, tmp_path):
 
 def test_the_terminal_shows_every_column_whatever_the_names(strange, no_details):
     console = Console(width=80, file=io.StringIO(), record=True)
-    terminal.show(compare(strange, no_details), console)
+    terminal_table.show(compare(strange, no_details), console)
     printed = console.export_text()
     (line,) = [line for line in printed.splitlines() if line.startswith(" bsr †")]
 
@@ -84,13 +89,13 @@ def test_the_terminal_shows_every_column_whatever_the_names(strange, no_details)
 
 
 def test_markdown_shows_what_it_would_take_for_marks():
-    assert markdown.escape("&copy; ~~x~~ $y$") == r"\&copy; \~\~x\~\~ \$y\$"
-    assert markdown.lines("t", ["-1+2", "+x"])[1] == "- \\-1+2\n- \\+x"
+    assert markdown_report.escape("&copy; ~~x~~ $y$") == r"\&copy; \~\~x\~\~ \$y\$"
+    assert markdown_report.lines("t", ["-1+2", "+x"])[1] == "- \\-1+2\n- \\+x"
 
 
 def test_no_cell_of_a_contrast_is_a_formula(strange, no_details):
     (comparison,) = compare(strange, no_details)
     pair = Pair(comparison.find("=SUM(1)"), comparison.find("bsr"), "here")
-    text = contrast_write.to_csv(contrast([pair], no_details))
+    text = contrast_document.to_csv(contrast([pair], no_details))
 
     assert {line["new_row"] for line in csv.DictReader(io.StringIO(text))} == {"'=SUM(1)"}

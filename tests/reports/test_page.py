@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from reports import units
+from bsrbench.reports import units
 
 pytestmark = pytest.mark.browser
 

@@ -9,14 +9,15 @@ import re
 import numpy as np
 import pytest
 
-from harness.metrics import METRICS
-from reports import html, page_data
-from reports.comparison import Comparison, compare
-from reports.page_columns import NUMBERS, TEXTS
-from reports.page_details import blocks, timeline
-from reports.page_rows import BACKGROUNDS
-from reports.shades import contrast, legible
-from reports.statistics import median_and_quartiles, time_ratio
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.reports.compare.comparison import Comparison, compare
+from bsrbench.reports.compare.statistics import median_and_quartiles, time_ratio
+from bsrbench.reports.documents import html_report
+from bsrbench.reports.figures.contrast_colours import contrast, legible
+from bsrbench.reports.page import page_data
+from bsrbench.reports.page.page_columns import NUMBERS, TEXTS
+from bsrbench.reports.page.page_details import blocks, timeline
+from bsrbench.reports.page.page_rows import BACKGROUNDS
 
 MIB = 2**20
 STEPS = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1] * 9}
@@ -220,12 +221,14 @@ def test_only_our_own_script_and_style_may_act(write_page, make_trial):
 
 
 def test_every_script_of_the_folder_is_part_of_the_page():
-    assert sorted(path.name for path in html.FOLDER.glob("*.js")) == sorted(html.SCRIPTS)
+    assert sorted(path.name for path in html_report.FOLDER.glob("*.js")) == sorted(
+        html_report.SCRIPTS
+    )
 
 
 @pytest.mark.parametrize("comparisons", [[], [Comparison((), None, lambda _: {})]])
 def test_nothing_to_compare_makes_a_page(comparisons, tmp_path):
-    html.write(comparisons, "t", tmp_path / "report.html")
+    html_report.write(comparisons, "t", tmp_path / "report.html")
 
     assert "report.md and comparison.csv" in (tmp_path / "report.html").read_text()
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, ttest_1samp
 
-from reports import verdict
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
-from reports.power import MOST_SIMULATED, _sign_flip_p, pairs_to_show, power
-from reports.statistics import holm, paired_difference
+from bsrbench.reports.compare import verdict
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.compare.power import MOST_SIMULATED, _sign_flip_p, pairs_to_show, power
+from bsrbench.reports.compare.statistics import holm, paired_difference
 
 SURE = 0.9995  # a right number is outside once in a thousand times
 
@@ -24,7 +24,7 @@ def decided(effect, pairs, comparisons, draws):
         found = paired_difference(list(random.normal(0.01 * effect, 0.01, pairs)))
         p = holm([found.p, *[1.0] * (comparisons - 1)])[0]
         word = verdict.of_pairs("accuracy_top1", found, p, comparisons).word
-        count += word in {verdict.Word.BETTER, verdict.Word.WORSE}
+        count += word in {verdict.VerdictWord.BETTER, verdict.VerdictWord.WORSE}
     return count
 
 

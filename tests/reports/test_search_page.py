@@ -2,13 +2,13 @@
 
 import pytest
 
-from harness.found import Found, FoundRow
-from harness.recipe import Recipe, Training
-from harness.record import Outcome, Status
-from harness.spec import Workload
-from harness.store import Store
-from reports import search_page
-from reports.search_rows import measured
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Outcome, Status
+from bsrbench.harness.spec.recipe import Recipe, Training
+from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.reports.compare.search_rows import measured
+from bsrbench.reports.documents import search_page
 
 SEEDS = (0, 1, 2)
 # The candidate needs half the memory and half the time; over all three seeds it reaches 0.4 less
@@ -53,7 +53,7 @@ def search(make, tmp_path):
             for record in trained:
                 store.save(record, {})
             rows.append(
-                FoundRow(
+                SearchResultRow(
                     setting=0,
                     label=method,
                     method=method,
@@ -64,7 +64,7 @@ def search(make, tmp_path):
                     trainings=tuple(record.key for record in trained),
                 )
             )
-        return Found(
+        return SearchResult(
             method="bsr",
             workload=Workload(model="test_vit", batch=4),
             training=Recipe(steps=4, learning_rate=1e-3),

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, permutation_test
 
-from harness.launch.round_group import time_in_turns
-from harness.spec import Profile
-from harness.trial import PassResult
-from reports.statistics import (
+from bsrbench.harness.launch.round_group import time_in_turns
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.reports.compare.statistics import (
     CONFIDENCE,
     DOCTOR_CONFIDENCE,
     accuracy_within,

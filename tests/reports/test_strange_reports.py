@@ -5,10 +5,11 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from harness.store import Store
-from reports import figures, write
-from reports.comparison import compare
-from reports.figures import DRAWINGS
+from bsrbench.harness.records.store import Store
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.documents import write_report
+from bsrbench.reports.figures import all_figures
+from bsrbench.reports.figures.all_figures import DRAWINGS
 
 ESC = "\x1b]0;PWNED\x07\u202e"
 MEASURED = {"step_flop": 1e9, "peak_counted_bytes": 2**20, "step_seconds": [0.1] * 3}
@@ -90,7 +91,7 @@ def test_pictures_of_strange_names_are_drawn_and_are_xml(make, no_details, tmp_p
         for method in ("full", "head")
     ]
     (tmp_path / "drawn").mkdir()
-    drawn = figures.write_all(compare(records, no_details), tmp_path / "drawn")
+    drawn = all_figures.write_all(compare(records, no_details), tmp_path / "drawn")
 
     assert drawn
     for figure in drawn:
@@ -108,7 +109,7 @@ def test_reasons_act_in_no_document(make, no_details, tmp_path):
             update={"notes": [f"note {ESC}"], "missing": {"step_flop": f"reason {ESC}"}}
         ),
     ]
-    write.write(records, tmp_path, "title", no_details)
+    write_report.write(records, tmp_path, "title", no_details)
 
     for name in DOCUMENTS:
         text = (tmp_path / name).read_text()

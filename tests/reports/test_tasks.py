@@ -5,10 +5,17 @@ import json
 
 import pytest
 
-from reports import contrast_table, contrast_write, csv, latex, markdown, table
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
-from reports.page_data import page_data
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.documents import (
+    contrast_document,
+    contrast_table,
+    csv_table,
+    latex_tables,
+    markdown_report,
+    report_tables,
+)
+from bsrbench.reports.page.page_data import page_data
 
 SEVERAL = {"classes": None, "multitask": {"tasks": ["digits", "pack:a_b.npz"], "experts": 16}}
 TITLE = "Test accuracy task by task"
@@ -39,7 +46,7 @@ EXPECTED = [
 
 
 def test_the_table_has_a_column_a_task_and_their_mean(comparison):
-    ((title, titles, rows),) = table.tasks(comparison)
+    ((title, titles, rows),) = report_tables.tasks(comparison)
 
     assert title == TITLE
     assert titles == ["method", "seeds", "digits", "pack:a_b.npz", "mean over tasks"]
@@ -48,7 +55,7 @@ def test_the_table_has_a_column_a_task_and_their_mean(comparison):
 
 def test_seeds_that_all_rows_have_need_no_column(records, no_details):
     (found,) = compare([record for record in records if record.spec.seed == 1], no_details)
-    ((_, titles, rows),) = table.tasks(found)
+    ((_, titles, rows),) = report_tables.tasks(found)
 
     assert titles == ["method", "digits", "pack:a_b.npz", "mean over tasks"]
     assert [row[0] for row in rows] == ["full", "bsr"]
@@ -57,12 +64,12 @@ def test_seeds_that_all_rows_have_need_no_column(records, no_details):
 def test_there_is_no_such_table_for_one_task(make, no_details):
     (found,) = compare([make("full", accuracy_top1=0.5)], no_details)
 
-    assert table.tasks(found) == []
+    assert report_tables.tasks(found) == []
 
 
 def test_markdown_and_latex_show_it(comparison, tmp_path):
-    markdown.write([comparison], [], "Title", tmp_path / "a.md")
-    latex.write([comparison], "Title", tmp_path / "a.tex")
+    markdown_report.write([comparison], [], "Title", tmp_path / "a.md")
+    latex_tables.write([comparison], "Title", tmp_path / "a.tex")
     text, tex = ((tmp_path / name).read_text() for name in ("a.md", "a.tex"))
 
     assert f"### {TITLE}" in text
@@ -81,7 +88,7 @@ def test_the_page_shows_it(comparison):
 
 
 def test_the_csv_has_one_cell_of_all_tasks(comparison, tmp_path):
-    csv.write([comparison], tmp_path / "a.csv")
+    csv_table.write([comparison], tmp_path / "a.csv")
     full, bsr = csv_reader.DictReader((tmp_path / "a.csv").read_text().splitlines())
 
     assert bsr["accuracy_by_task"] == "digits=0.9; pack:a_b.npz=0.6"
@@ -124,7 +131,7 @@ def test_tasks_of_rows_without_a_common_seed_do_not_stand_side_by_side(records, 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv", "json"])
 def test_every_form_of_a_comparison_names_the_tasks(form, found):
-    text = contrast_write.FORMATS[form](found)
+    text = contrast_document.FORMATS[form](found)
 
     assert "digits" in text
     assert "0.6" in text

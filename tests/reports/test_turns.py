@@ -8,25 +8,18 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.store import Gathered
-from reports import (
-    claims,
-    contrast_table,
-    figures,
-    gate,
-    page_data,
-    table,
-    terminal,
-    turn_words,
-    words,
-    write,
-)
-from reports.anchors import compared_with
-from reports.columns import COLUMNS, PAPER_COLUMNS
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
-from reports.matching import match
-from reports.verdict import Word
+from bsrbench.harness.records.store import Gathered
+from bsrbench.reports.compare import gate
+from bsrbench.reports.compare.anchors import compared_with
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.compare.matching import match
+from bsrbench.reports.compare.verdict import VerdictWord
+from bsrbench.reports.documents import contrast_table, report_tables, terminal_table, write_report
+from bsrbench.reports.documents.columns import COLUMNS, PAPER_COLUMNS
+from bsrbench.reports.figures import all_figures
+from bsrbench.reports.page import page_data
+from bsrbench.reports.wording import claims, notes, timing_notes
 
 # Seconds of three visits. In group "g" full, bsr and head were timed together; then mine was added
 # in group "h" on a slower day, in turns with full and bsr.
@@ -162,7 +155,7 @@ def test_a_comparison_shows_the_seconds_that_its_ratio_is_of(records):
 
     assert (times.new, times.baseline) == (2.4, 6.0)
     assert times.difference == pytest.approx(-3.6)
-    assert times.verdict.word is Word.BETTER
+    assert times.verdict.word is VerdictWord.BETTER
     assert found.remarks[-1] == (
         "full: its times here were taken again on 2026-02-02, in turns with new rows; its own "
         "record has 4,000 ms a step"
@@ -208,7 +201,7 @@ def test_a_folder_against_its_copy_has_no_ratio_but_one(records):
 def marked(comparison, columns):
     """Return the labels of the best by column."""
     found = {}
-    for row, column in table.best(comparison, columns):
+    for row, column in report_tables.best(comparison, columns):
         found.setdefault(columns[column].title, set()).add(comparison.rows[row].label)
     return found
 
@@ -244,7 +237,7 @@ def test_the_rate_of_images_is_ranked_as_the_time_is(stored, add):
 def test_what_has_no_ratio_is_not_the_best(stored, make):
     """0.1 s in a group of its own says nothing; of the others head is the best."""
     comparison = only([*stored, make("mine", step_seconds=[0.1] * 3, group="alone")])
-    for columns in (COLUMNS, PAPER_COLUMNS, table.short_columns(comparison)):
+    for columns in (COLUMNS, PAPER_COLUMNS, report_tables.short_columns(comparison)):
         found = marked(comparison, columns)
 
         assert set(map(frozenset, found.values())) == {frozenset({"head"})}
@@ -259,9 +252,9 @@ def test_without_a_reference_no_time_of_two_groups_is_the_best(stored, make):
 
 def test_a_missing_ratio_is_marked_in_no_document(records, make, tmp_path):
     slow = make("slow", step_seconds=[9.0] * 3, group="alone", peak_counted_bytes=1)
-    comparisons = write.write([*records, slow], tmp_path, "t", no_details)
+    comparisons = write_report.write([*records, slow], tmp_path, "t", no_details)
     console = Console(width=200, record=True, file=io.StringIO())
-    terminal.show(comparisons, console)
+    terminal_table.show(comparisons, console)
 
     assert "**–**" not in (tmp_path / "report.md").read_text()
     assert r"\textbf{–}" not in (tmp_path / "report.tex").read_text()
@@ -273,11 +266,11 @@ NOTE = "rows were timed in 2 round groups (full, bsr, head | mine), and seconds 
 
 
 def test_every_document_says_that_rows_come_from_several_groups(records, tmp_path):
-    comparisons = write.write(records, tmp_path, "t", no_details)
+    comparisons = write_report.write(records, tmp_path, "t", no_details)
     console = Console(width=200, record=True, file=io.StringIO())
-    terminal.show(comparisons, console)
+    terminal_table.show(comparisons, console)
 
-    assert words.doubts(comparisons[0])[0].startswith(NOTE)
+    assert notes.doubts(comparisons[0])[0].startswith(NOTE)
     assert NOTE in console.export_text().replace("\n", "")
     assert NOTE.replace("|", r"\|") in (tmp_path / "report.md").read_text()
     assert "rows were timed in 2 round groups" in (tmp_path / "report.tex").read_text()
@@ -285,19 +278,19 @@ def test_every_document_says_that_rows_come_from_several_groups(records, tmp_pat
 
 
 def test_rows_of_one_group_need_no_note(stored):
-    assert turn_words.timed_apart(only(stored)) == []
+    assert timing_notes.timed_apart(only(stored)) == []
 
 
 def test_rows_without_a_ratio_to_the_reference_are_named(stored, make):
     comparison = only([*stored, make("mine", step_seconds=[0.1] * 3, group="alone")])
 
-    assert turn_words.timed_apart(comparison)[1] == (
+    assert timing_notes.timed_apart(comparison)[1] == (
         "no ratio of times to full, for they were not timed in turns with it: mine"
     )
 
 
 def test_the_csv_holds_the_ratios_of_both_groups(records, tmp_path):
-    write.write(records, tmp_path, "t", no_details)
+    write_report.write(records, tmp_path, "t", no_details)
     with (tmp_path / "comparison.csv").open() as file:
         lines = {line["row"]: line for line in csv.DictReader(file)}
 
@@ -326,7 +319,9 @@ def test_the_figures_of_time_are_of_ratios_where_seconds_do_not_compare(records,
     ]
     alone = [make("alone", step_seconds=[1.0] * 3, group="x"), make("alone", accuracy_top1=0.5)]
     comparison = only([*records, *trained, *alone])
-    drawn = {figure.name: figure.caption for figure in figures.write_all([comparison], tmp_path)}
+    drawn = {
+        figure.name: figure.caption for figure in all_figures.write_all([comparison], tmp_path)
+    }
 
     assert "step relative to full; rows were timed in several" in drawn["accuracy-time"]
     assert drawn["accuracy-time"].endswith(

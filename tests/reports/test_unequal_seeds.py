@@ -11,25 +11,24 @@ import json
 import pytest
 from rich.console import Console
 
-from harness.store import Gathered, Store
-from reports import (
-    contrast_write,
-    csv,
-    figures,
-    gate,
-    latex,
-    markdown,
-    seeds,
-    table,
-    terminal,
-    words,
+from bsrbench.harness.records.store import Gathered, Store
+from bsrbench.reports.compare import gate, seed_pairing
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import contrast
+from bsrbench.reports.compare.matching import match
+from bsrbench.reports.compare.statistics import mean_and_range
+from bsrbench.reports.compare.verdict import VerdictWord
+from bsrbench.reports.documents import (
+    contrast_document,
+    csv_table,
+    latex_tables,
+    markdown_report,
+    report_tables,
+    terminal_table,
 )
-from reports.comparison import compare
-from reports.contrast import contrast
-from reports.matching import match
-from reports.page_data import page_data
-from reports.statistics import mean_and_range
-from reports.verdict import Word
+from bsrbench.reports.figures import all_figures
+from bsrbench.reports.page.page_data import page_data
+from bsrbench.reports.wording import notes
 
 MIB = 2**20
 HEAD, FULL = [0.50, 0.50, 0.90, 0.90, 0.90, 0.90], [0.55, 0.56]
@@ -114,7 +113,7 @@ def test_a_gate_says_over_which_seeds_its_number_is(found):
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "json", "csv"])
 def test_every_format_of_a_comparison_has_the_paired_numbers_and_who_had_which(found, form):
-    text = contrast_write.FORMATS[form]([found])
+    text = contrast_document.FORMATS[form]([found])
     has = {
         "markdown": ("| accuracy top1 | 0.500 | 0.555 | -0.055 | 0.90× |", "seeds 0 to 5 (mean"),
         "latex": ("accuracy top1 & 0.500 & 0.555", "over the 2 seeds that both have (0 and 1)"),
@@ -127,7 +126,7 @@ def test_every_format_of_a_comparison_has_the_paired_numbers_and_who_had_which(f
 
 
 def test_the_json_of_a_comparison_lists_the_seeds(found):
-    (said,) = json.loads(contrast_write.to_json([found]))
+    (said,) = json.loads(contrast_document.to_json([found]))
 
     assert said["seeds"] == {"new": [0, 1, 2, 3, 4, 5], "baseline": [0, 1], "compared": [0, 1]}
 
@@ -167,7 +166,7 @@ def test_without_a_common_seed_nothing_stands_side_by_side_and_no_gate_passes(ma
     ]
 
     assert (accuracy.new, accuracy.baseline, accuracy.difference, accuracy.ratio) == (None,) * 4
-    assert accuracy.verdict.word is Word.NONE
+    assert accuracy.verdict.word is VerdictWord.NONE
     assert (
         "accuracies are not compared, for no seed is in both: head was tested with seed 1 (mean "
         "0.900); full was tested with seeds 2 and 3 (mean 0.700)"
@@ -201,7 +200,7 @@ def test_equal_seeds_need_no_words(make, no_details):
     found = put([*trained(make, "head", FULL), *trained(make, "full", FULL)], no_details)
 
     assert not any("tested with" in line for line in found.remarks)
-    assert "seeds" not in contrast_write.table.summary([found])[0]
+    assert "seeds" not in contrast_document.table.summary([found])[0]
 
 
 def retuned(record, **changes):
@@ -221,7 +220,7 @@ def test_a_seed_trained_twice_counts_once_as_it_was_last(make, no_details):
         (row,) = comparison.rows
 
         assert row.accuracy() == mean_and_range([0.7, 0.5])
-        assert seeds.tested(row) == (0, 1)
+        assert seed_pairing.tested(row) == (0, 1)
 
 
 def test_two_ends_of_the_learning_rate_are_two_rows(make, no_details):
@@ -235,8 +234,8 @@ def test_two_ends_of_the_learning_rate_are_two_rows(make, no_details):
 
 
 def test_no_table_calls_an_accuracy_best_over_other_seeds(comparison):
-    for columns in (table.shown(comparison), table.paper_columns(comparison)):
-        marked = {columns[place].metric for _, place in table.best(comparison, columns)}
+    for columns in (report_tables.shown(comparison), report_tables.paper_columns(comparison)):
+        marked = {columns[place].metric for _, place in report_tables.best(comparison, columns)}
 
         assert "accuracy_top1" not in marked
         assert "peak_counted_bytes" in marked
@@ -246,11 +245,11 @@ def test_the_same_seeds_have_a_best(make, no_details):
     (comparison,) = compare(
         [*trained(make, "head", HEAD[:2]), *trained(make, "full", FULL)], no_details
     )
-    columns = table.shown(comparison)
+    columns = report_tables.shown(comparison)
     place = [column.metric for column in columns].index("accuracy_top1")
     row = [row.label for row in comparison.rows].index("full")
 
-    assert table.best(comparison, columns) == {(row, place)}
+    assert report_tables.best(comparison, columns) == {(row, place)}
 
 
 def test_rows_that_were_not_tested_take_no_best_away(make, no_details):
@@ -259,14 +258,14 @@ def test_rows_that_were_not_tested_take_no_best_away(make, no_details):
     (comparison,) = compare(records, no_details)
 
     assert comparison.same_seeds
-    assert table.best(comparison, table.shown(comparison))
-    assert "lora: no seed" in words.summary(comparison)[0]
+    assert report_tables.best(comparison, report_tables.shown(comparison))
+    assert "lora: no seed" in notes.summary(comparison)[0]
 
 
 def test_documents_say_which_row_had_which_seeds(comparison, tmp_path):
-    markdown.write([comparison], [], "t", tmp_path / "t.md")
-    latex.write([comparison], "t", tmp_path / "t.tex")
-    csv.write([comparison], tmp_path / "t.csv")
+    markdown_report.write([comparison], [], "t", tmp_path / "t.md")
+    latex_tables.write([comparison], "t", tmp_path / "t.tex")
+    csv_table.write([comparison], tmp_path / "t.csv")
     text, tex = (tmp_path / "t.md").read_text(), (tmp_path / "t.tex").read_text()
     with (tmp_path / "t.csv").open() as file:
         lines = {line["row"]: line for line in csv_reader.DictReader(file)}
@@ -284,7 +283,7 @@ def test_documents_say_which_row_had_which_seeds(comparison, tmp_path):
 
 def test_the_sentence_of_a_report_compares_the_seeds_that_all_rows_have(comparison):
     """Over seeds 0 and 1 head has 0.5 and full 0.555."""
-    _, finding, cannot = words.summary(comparison)
+    _, finding, cannot = notes.summary(comparison)
 
     assert finding == (
         "Test accuracy, mean over the 2 seeds that all rows have (0 and 1): full 0.555, highest "
@@ -299,7 +298,7 @@ def test_rows_without_a_common_seed_are_not_compared_in_words(make, no_details):
         [*trained(make, "head", {0: 0.9}), *trained(make, "full", {1: 0.8})], no_details
     )
 
-    assert words.summary(comparison)[1] == words.NOT_SHARED
+    assert notes.summary(comparison)[1] == notes.NOT_SHARED
 
 
 def test_an_accuracy_of_0_is_an_accuracy(make, no_details):
@@ -307,13 +306,13 @@ def test_an_accuracy_of_0_is_an_accuracy(make, no_details):
         [*trained(make, "head", [0.0]), *trained(make, "full", [0.0])], no_details
     )
 
-    assert "full 0.000" in words.summary(comparison)[1]
+    assert "full 0.000" in notes.summary(comparison)[1]
 
 
 @pytest.mark.parametrize("width", [80, 300])
 def test_the_terminal_shows_seeds_and_no_best(comparison, width):
     console = Console(width=width, record=True, file=io.StringIO())
-    terminal.show([comparison], console)
+    terminal_table.show([comparison], console)
     printed = console.export_text()
 
     assert "*0.767" not in printed
@@ -330,7 +329,9 @@ def test_figures_name_the_seeds_and_draw_no_front(records, make, no_details, tmp
     curve = {"curve_steps": [10, 20], "curve_seconds": [1.0, 2.0], "curve_accuracies": [0.1, 0.2]}
     more = [*records[:2], *trained(make, "head", HEAD, **curve)]
     (comparison,) = compare([*more, *trained(make, "full", FULL, **curve)], no_details)
-    drawn = {figure.name: figure.caption for figure in figures.write_all([comparison], tmp_path)}
+    drawn = {
+        figure.name: figure.caption for figure in all_figures.write_all([comparison], tmp_path)
+    }
     points, lines = (
         (tmp_path / f"{name}.svg").read_text() for name in ("accuracy-memory", "curve-steps")
     )
@@ -347,7 +348,7 @@ def test_curves_name_the_seeds_behind_them(records, make, no_details):
     (comparison,) = compare(
         [*trained(make, "head", HEAD, **curve), *trained(make, "full", FULL, **curve)], no_details
     )
-    ((_, titles, rows),) = table.curves(comparison)
+    ((_, titles, rows),) = report_tables.curves(comparison)
 
     assert titles[:2] == ["method", "seeds"]
     assert {row[0]: row[1] for row in rows} == {"full": "2 (0 and 1)", "head": "6 (0 to 5)"}
@@ -385,7 +386,7 @@ def test_the_page_hides_the_seeds_that_all_rows_have(make, no_details):
     ],
 )
 def test_seeds_in_words(numbers, expected):
-    assert seeds.in_words(numbers) == expected
+    assert seed_pairing.in_words(numbers) == expected
 
 
 def test_the_most_seeds_that_two_rows_share(make, no_details):
@@ -399,8 +400,8 @@ def test_the_most_seeds_that_two_rows_share(make, no_details):
         )
         return found.rows
 
-    assert [seeds.most_shared(rows(*names)) for names in ("abc", "ac", "a")] == [6, 2, 6]
-    assert seeds.most_shared([]) == 0
+    assert [seed_pairing.most_shared(rows(*names)) for names in ("abc", "ac", "a")] == [6, 2, 6]
+    assert seed_pairing.most_shared([]) == 0
 
 
 def test_of_many_rows_a_sentence_names_a_few(make, no_details):
@@ -408,10 +409,10 @@ def test_of_many_rows_a_sentence_names_a_few(make, no_details):
     records += [r for n in range(5, 9) for r in trained(make, f"m{n}", {n: 0.5})]
     (comparison,) = compare(records, no_details)
 
-    assert seeds.in_short(comparison.rows) == (
+    assert seed_pairing.in_short(comparison.rows) == (
         "m0, m1, m2 and 2 more: seeds 0 and 1; m5: seed 5; m6: seed 6; 2 more rows: others"
     )
-    assert len(words.doubts(comparison)) >= 6  # all of them, a line a set
+    assert len(notes.doubts(comparison)) >= 6  # all of them, a line a set
 
 
 def test_a_suite_names_each_seed_once(tmp_path, typed):

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from reports import export
-from reports.comparison import compare
-from reports.contrast import Pair, contrast
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.documents import export
 
 FUSED, UNFUSED = {"TIMM_FUSED_ATTN": "1"}, {"TIMM_FUSED_ATTN": "0"}
 FLASH, NONE = "aten._flash_attention", "none fused: products and a softmax"

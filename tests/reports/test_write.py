@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import BadInput
-from harness.store import Store
-from reports import write
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.store import Store
+from bsrbench.reports.documents import write_report
 
 RECORDS, _ = Store(Path(__file__).resolve().parents[2] / "results" / "late").records()
 DOCUMENTS = ("report.md", "report.html", "report.tex", "comparison.csv")
@@ -18,7 +18,7 @@ def several(monkeypatch):
     """Let any number of rows be very many."""
 
     def begin():
-        monkeypatch.setattr(write, "MANY_ROWS", 1)
+        monkeypatch.setattr(write_report, "MANY_ROWS", 1)
         monkeypatch.delitem(sys.modules, "torch", raising=False)
 
     return begin
@@ -28,10 +28,10 @@ def test_several_processes_write_the_same(several, no_details, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     alone.mkdir()
     together.mkdir()
-    write.write(RECORDS, alone, "t", no_details)
+    write_report.write(RECORDS, alone, "t", no_details)
     several()
     shown = []
-    write.write(RECORDS, together, "t", no_details, shown.append)
+    write_report.write(RECORDS, together, "t", no_details, shown.append)
 
     assert len(shown) == 1
     for name in DOCUMENTS:
@@ -45,7 +45,7 @@ def test_what_cannot_be_written_is_said_once(document, many, several, no_details
     if many:
         several()
     with pytest.raises(BadInput, match=r"cannot write the report into .*: Is a directory"):
-        write.write(RECORDS, tmp_path, "t", no_details)
+        write_report.write(RECORDS, tmp_path, "t", no_details)
 
     assert capfd.readouterr() == ("", "")
 
@@ -55,4 +55,4 @@ def test_a_reader_that_has_gone_is_no_document(no_details, tmp_path):
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        write.write(RECORDS, tmp_path, "t", no_details, leave)
+        write_report.write(RECORDS, tmp_path, "t", no_details, leave)

@@ -2,11 +2,13 @@
 
 import pytest
 
-from reports import table, units, words
-from reports.columns import COLUMNS
-from reports.comparison import compare
-from reports.excerpt import excerpt
-from reports.export import frame
+from bsrbench.reports import units
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.compare.excerpt import excerpt
+from bsrbench.reports.documents import report_tables
+from bsrbench.reports.documents.columns import COLUMNS
+from bsrbench.reports.documents.export import frame
+from bsrbench.reports.wording import notes
 
 MIB = 2**20
 
@@ -68,7 +70,7 @@ def test_the_best_of_a_column_is_its_largest_or_smallest(make, no_details):
 
     assert [row.label for row in comparison.rows] == ["full", "bsr"]
     assert [c.title for c in columns] == ["accuracy [range]", "counted MiB", "step GFLOP"]
-    assert table.best(comparison, columns) == {(0, 0), (1, 1)}
+    assert report_tables.best(comparison, columns) == {(0, 0), (1, 1)}
 
 
 def curve(seconds, accuracies):
@@ -90,7 +92,7 @@ def test_accuracy_over_time_is_read_at_the_shortest_training(make, no_details):
     records += [make("bsr", seed=0, **curve([2.0, 4.0], [0.5, 0.9]))]
     records += [make("bsr", seed=1, **curve([2.0, 4.0], [0.5, 0.6]))]
     records += [make("head", seed=s, **curve([3.0, 5.0], [0.5, 0.95])) for s in (0, 1)]
-    ((_, titles, rows),) = table.curves(only(records, no_details))
+    ((_, titles, rows),) = report_tables.curves(only(records, no_details))
 
     assert titles[4:] == ["s to 0.760", "accuracy in 4.0 s"]
     assert rows == [
@@ -108,7 +110,7 @@ def test_a_note_of_one_row_is_not_said_of_all(make, no_details):
         for record, notes in zip(records, (both + one, both), strict=True)
     ]
 
-    assert words.doubts(only(noted, no_details)) == [
+    assert notes.doubts(only(noted, no_details)) == [
         "all rows: the clock is old",
         "full: the device is slowed down",
     ]

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import click
 
-from harness.workload import models
+from bsrbench.harness.workload import models
 from tests.walk import listing, reasons, table
 from tests.walk.cells import EQUAL, UNCOUNTED
 from tests.walk.walked import failed, walked

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import methods
-from harness.errors import Unreadable
-from harness.fake_step import fake_numbers
-from harness.meters.macs import forward_macs
-from harness.method import Unsupported, apply
+from bsrbench import methods
+from bsrbench.harness.errors import Unreadable
+from bsrbench.harness.meters.forward_macs import forward_macs
+from bsrbench.harness.method import Unsupported, apply
+from bsrbench.harness.predict.fake_step import fake_numbers
 from tests.walk import counts, listing, reasons, rules
 
 EQUAL = "="

@@ -12,11 +12,11 @@ import timm
 import torch
 from torch import nn
 
-import methods
-from harness.method import Kind, Method, Unsupported
-from harness.vit import final_norm, head
-from harness.workload import models
-from methods.parts.freeze import train_only
+from bsrbench import methods
+from bsrbench.harness.method import Kind, Method, Unsupported
+from bsrbench.harness.model.vit import final_norm, head
+from bsrbench.harness.workload import models
+from bsrbench.methods.parts.trained_parameters import train_only
 from tests.walk import cells, counts, listing, reasons, rules, table
 from tests.walk.subjects import subject_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import timm
 import torch
 
-import methods
+from bsrbench import methods
 from tests.walk import listing, rules
 from tests.walk.cells import Subject, outcome
 from tests.walk.subjects import subject_of
@@ -18,7 +18,12 @@ from tests.walk.table import Row
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "results" / "local" / "models"
 SOURCES = (
-    *("methods", "harness/vit.py", "harness/experts.py", "harness/meters/macs.py"),
+    *(
+        "methods",
+        "harness/model/vit.py",
+        "harness/model/experts.py",
+        "harness/meters/forward_macs.py",
+    ),
     *(f"tests/walk/{name}.py" for name in ("cells", "counts", "listing", "rules")),
 )
 FAILED = "!"  # begins what is said of a cell that is neither equal nor a true reason

@@ -4,10 +4,10 @@ A name is one of the small ones that need nothing (``digits``, ``noise``), one o
 (``cifar10`` ...), ``pack:FILE.npz`` or ``folder:FOLDER``. Files are looked for below the data root.
 """
 
-from harness.errors import BadInput, unknown
-from harness.workload.data import folders, packs, published, small
-from harness.workload.data.root import below_root, data_root
-from harness.workload.data.splits import ImageData, Split
+from bsrbench.harness.errors import BadInput, unknown
+from bsrbench.harness.workload.data import builtin_data, folders, packs, published
+from bsrbench.harness.workload.data.data_folder import below_root, data_root
+from bsrbench.harness.workload.data.splits import ImageData, Split
 
 __all__ = ["ImageData", "Split", "check_name", "classes", "data_root", "fetch", "load", "names"]
 
@@ -16,7 +16,7 @@ PACK, FOLDER = "pack:", "folder:"
 
 def names() -> list[str]:
     """Return the names that are known, and the two forms of one's own."""
-    return [*small.NAMES, *published.DATA_SETS, f"{PACK}FILE.npz", f"{FOLDER}FOLDER"]
+    return [*builtin_data.NAMES, *published.DATA_SETS, f"{PACK}FILE.npz", f"{FOLDER}FOLDER"]
 
 
 def check_name(name: str) -> None:
@@ -25,7 +25,7 @@ def check_name(name: str) -> None:
     Raises:
         BadInput: it has not, or leads out of the data root.
     """
-    if name in {*small.NAMES, *published.DATA_SETS}:
+    if name in {*builtin_data.NAMES, *published.DATA_SETS}:
         return
     if not (name.startswith((PACK, FOLDER)) and name.partition(":")[2]):
         raise unknown("data set", name, names())
@@ -40,9 +40,9 @@ def classes(name: str, asked: int | None) -> int:
     """
     check_name(name)
     if name == "noise":
-        return asked or small.NOISE_CLASSES
+        return asked or builtin_data.NOISE_CLASSES
     if name == "digits":
-        there = small.DIGITS_CLASSES
+        there = builtin_data.DIGITS_CLASSES
     elif name in published.DATA_SETS:
         there = published.DATA_SETS[name].classes
     elif name.startswith(PACK):
@@ -73,9 +73,9 @@ def load(name: str, classes: int | None, seed: int) -> ImageData:
     """
     check_name(name)
     if name == "digits":
-        return small.digits()
+        return builtin_data.digits()
     if name == "noise":
-        return small.noise(classes or small.NOISE_CLASSES, seed)
+        return builtin_data.noise(classes or builtin_data.NOISE_CLASSES, seed)
     if name in published.DATA_SETS:
         return published.load(name, data_root())
     if name.startswith(PACK):

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from harness.workload.data.decodable import some
+from bsrbench.harness.workload.data.decodable import some
 
 
 def numbers(

@@ -13,9 +13,9 @@ from typing import Any
 
 import PIL
 
-from harness.errors import BadInput
-from harness.files import MIB, cache_folder, read_json, write_whole
-from harness.workload.data.pixels import Treatment, UnknownPixels, read
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import MIB, cache_folder, read_json, write_whole
+from bsrbench.harness.workload.data.pixels import Treatment, UnknownPixels, read
 
 NAMED = 5  # files named in a message
 DECODERS = 4

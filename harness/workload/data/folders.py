@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from harness.errors import BadInput, shortened
-from harness.workload.data import copies
-from harness.workload.data.decodable import Decodable, decodable
-from harness.workload.data.listing import Listing, folders_in, list_images
-from harness.workload.data.root import how_to_choose
-from harness.workload.data.splits import (
+from bsrbench.harness.errors import BadInput, shortened
+from bsrbench.harness.workload.data import copies
+from bsrbench.harness.workload.data.data_folder import how_to_choose
+from bsrbench.harness.workload.data.decodable import Decodable, decodable
+from bsrbench.harness.workload.data.listing import Listing, folders_in, list_images
+from bsrbench.harness.workload.data.splits import (
     VALIDATION_SHARE,
     ImageData,
     InFiles,

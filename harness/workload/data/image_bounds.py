@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, TiffImagePlugin
 
-from harness.files import MIB, read_bytes
+from bsrbench.harness.files import MIB, read_bytes
 
 # What a data set is expected to have, and torchvision's ImageFolder reads; PPM is PBM and PGM, too.
 # PIL knows many more: of EPS it starts Ghostscript.

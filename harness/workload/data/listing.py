@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from harness.workload.data.decodable import some
+from bsrbench.harness.workload.data.decodable import some
 
 # What systems and programs leave behind, in small letters; so are all names that begin with a dot.
 LEAVINGS = frozenset(

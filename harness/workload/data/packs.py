@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from harness.errors import BadInput, shortened
-from harness.files import sha256_of
-from harness.workload import npz
-from harness.workload.data.root import how_to_choose
-from harness.workload.data.splits import (
+from bsrbench.harness.errors import BadInput, shortened
+from bsrbench.harness.files import sha256_of
+from bsrbench.harness.workload import npz
+from bsrbench.harness.workload.data.data_folder import how_to_choose
+from bsrbench.harness.workload.data.splits import (
     VALIDATION_SHARE,
     ImageData,
     InMemory,

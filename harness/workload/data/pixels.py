@@ -10,9 +10,14 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from harness.errors import BadInput, shortened
-from harness.workload.data.image_bounds import FORMATS, open_image
-from harness.workload.data.stored import GREY_SIXTEEN, UPRIGHT, Stored, how_stored
+from bsrbench.harness.errors import BadInput, shortened
+from bsrbench.harness.workload.data.image_bounds import FORMATS, open_image
+from bsrbench.harness.workload.data.pixel_storage import (
+    GREY_SIXTEEN,
+    UPRIGHT,
+    PixelStorage,
+    how_stored,
+)
 
 LARGE = 4_000_000  # pixels: 64 MB while they are decoded
 BITS = 8
@@ -98,7 +103,7 @@ def _reason(error: Exception) -> str:
     return shortened(f"{type(error).__name__}: {message}" if message else type(error).__name__)
 
 
-def in_rgb(image: Image.Image, stored: Stored) -> tuple[Image.Image, frozenset[Treatment]]:
+def in_rgb(image: Image.Image, stored: PixelStorage) -> tuple[Image.Image, frozenset[Treatment]]:
     """Return an image of any mode in mode RGB, and what was done to it.
 
     Raises:
@@ -121,7 +126,7 @@ def in_rgb(image: Image.Image, stored: Stored) -> tuple[Image.Image, frozenset[T
     return seen, frozenset(done)
 
 
-def _eight_bits(image: Image.Image, stored: Stored) -> Image.Image:
+def _eight_bits(image: Image.Image, stored: PixelStorage) -> Image.Image:
     """Return an image in mode RGB, or in RGBA where a band or a palette says what is transparent.
 
     Raises:
@@ -147,7 +152,7 @@ def _eight_bits(image: Image.Image, stored: Stored) -> Image.Image:
     return image.convert("RGB")
 
 
-def _without_colour(image: Image.Image, seen: Image.Image, stored: Stored) -> Image.Image:
+def _without_colour(image: Image.Image, seen: Image.Image, stored: PixelStorage) -> Image.Image:
     """Return what is seen of an image of which one colour is transparent.
 
     Raises:

@@ -12,10 +12,10 @@ import torch
 from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
-from harness.errors import BadInput
-from harness.workload.data.decodable import Decodable, decodable
-from harness.workload.data.root import how_to_choose
-from harness.workload.data.splits import (
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload.data.data_folder import how_to_choose
+from bsrbench.harness.workload.data.decodable import Decodable, decodable
+from bsrbench.harness.workload.data.splits import (
     VALIDATION_SHARE,
     ImageData,
     InFiles,

@@ -8,8 +8,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from harness.errors import BadInput
-from harness.workload.data import pixels
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.workload.data import pixels
 
 SPLIT_SEED = 0  # the splits are the same for every trial; only the order of images is seeded
 VALIDATION_SHARE = 0.1  # of the training images, where no validation split is published
@@ -61,7 +61,7 @@ class InFiles:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SplitSubset:
     """Some images of a split."""
 
     split: Split
@@ -96,7 +96,9 @@ class ImageData:
     notes: tuple[str, ...] = ()
 
 
-def carve(split: Split, share: float, alike: Tensor | None = None) -> tuple[Chosen, Chosen]:
+def carve(
+    split: Split, share: float, alike: Tensor | None = None
+) -> tuple[SplitSubset, SplitSubset]:
     """Return a split without some of its images, and those; each class gives its share.
 
     Which ones they are depends on the labels alone, and is the same in every trial.
@@ -125,7 +127,9 @@ def carve(split: Split, share: float, alike: Tensor | None = None) -> tuple[Chos
         count = max(1, round(share * len(images)))
         chosen = images[torch.randperm(len(images), generator=generator)[:count]]
         taken[own[torch.isin(numbers[own], chosen)]] = True
-    return Chosen(split, (~taken).nonzero().flatten()), Chosen(split, taken.nonzero().flatten())
+    return SplitSubset(split, (~taken).nonzero().flatten()), SplitSubset(
+        split, taken.nonzero().flatten()
+    )
 
 
 def _in_order(numbers: Tensor) -> Tensor:

@@ -1,0 +1,269 @@
+"""Commands over one workload: profile, estimate, fit."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bsrbench.harness.cli.completion import method_names
+from bsrbench.harness.cli.exits import FAILED, stop
+from bsrbench.harness.cli.printing import cell, say
+from bsrbench.harness.cli.running import RunOptions, make_launcher, open_store, run_trials
+from bsrbench.harness.cli.settings import nested, size_in_bytes
+from bsrbench.harness.cli.shared_options import LIMIT_OPTIONS, with_options
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.workload_axes import AXES, AxisValue
+
+if TYPE_CHECKING:
+    from bsrbench.harness.fit import Fit
+    from bsrbench.harness.spec.row_name import RowLabel
+    from bsrbench.harness.spec.trial_spec import TrialSpec
+
+WORKLOAD_OPTIONS = (
+    click.option("--model", required=True, help="A timm model."),
+    click.option("--micro-batch", type=int, help="Images a forward pass; gradients accumulate."),
+    click.option("--image-size", type=int, help="Pixels; the model's own unless said."),
+    click.option("--classes", type=int, default=10, show_default=True),
+    click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
+    click.option(
+        "--compiled-step", is_flag=True, help="torch.compile the forward and backward pass."
+    ),
+    click.option(
+        "--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw."
+    ),
+    click.option(
+        "--optimizer-in-backward",
+        is_flag=True,
+        help="Step each parameter, and free its gradient, inside the backward pass.",
+    ),
+    click.option("--device", default="cpu", show_default=True),
+    click.option("--threads", type=int, help="CPU threads; all usable cores unless said."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
+)
+METHOD_OPTIONS = (
+    click.option(
+        "--method",
+        required=True,
+        shell_complete=method_names,
+        help="A method, or several joined by '+'.",
+    ),
+    click.option("--batch", required=True, type=int, help="Images an optimizer step."),
+    click.option(
+        "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
+    ),
+)
+
+
+@click.command()
+@with_options(*WORKLOAD_OPTIONS[:1], *METHOD_OPTIONS, *WORKLOAD_OPTIONS[1:])
+@click.option(
+    "--rounds",
+    type=int,
+    help="Fresh processes to time in, at least; 0 times nothing. The default goes on until the "
+    "medians have settled.",
+)
+@with_options(*LIMIT_OPTIONS)
+def profile(
+    as_json: bool,
+    timeout: float | None,
+    memory_limit: str | None,
+    rounds: int | None,
+    **workload: Any,
+) -> None:
+    """Measure one method: peak memory, FLOPs and time of a training step.
+
+    No data and no weights are needed: both are drawn from a seed.
+
+    \b
+    Examples:
+      bsrbench profile --model deit_small_patch16_224 --method bsr --batch 8
+      bsrbench profile --model deit_small_patch16_224 --method bsr+int8 --batch 8 \\
+        --option 'bsr.trained_blocks=[5, 9]' --option int8.stochastic=false --json
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    import tempfile
+
+    from bsrbench.harness.launch.processes import fork_server
+
+    # Asked for by number, rounds are exactly that many.
+    timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
+    spec = _spec("profile", timing, **workload | {"options": nested(workload["options"])})
+    wishes = RunOptions(timeout=timeout, memory_limit=memory_limit, announces=False)
+    with tempfile.TemporaryDirectory(dir=fork_server.server().folder) as folder:
+        (record,) = run_trials(open_store(Path(folder)), [spec], wishes)
+    if as_json:
+        say(json.dumps(record.model_dump(mode="json"), indent=1))
+    else:
+        _print(spec, record.measurements, record.notes, {})
+    if record.outcome.status != "completed":
+        stop(f"{record.outcome.status}: {record.outcome.reason}", FAILED)
+
+
+@click.command()
+@with_options(*WORKLOAD_OPTIONS[:1], *METHOD_OPTIONS, *WORKLOAD_OPTIONS[1:])
+def estimate(as_json: bool, **workload: Any) -> None:
+    """Predict what 'profile' would measure, with nothing executed and no device needed.
+
+    Runs the same step with the same meters over tensors that have shapes and no numbers.
+    Workspaces inside operators come on top of the estimated peak.
+
+    \b
+    Examples:
+      bsrbench estimate --model vit_base_patch16_224 --method bsr --batch 128
+      bsrbench estimate --model vit_base_patch16_224 --method full --batch 128 --device cuda
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    from bsrbench import methods
+    from bsrbench.harness.predict.estimate import predict
+    from bsrbench.harness.trial.trial_passes import failure
+
+    spec = _spec("estimate", {}, **workload | {"options": nested(workload["options"])})
+    try:
+        found = predict(spec, methods.load)
+    except BadInput:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever an author's code raises is an outcome
+        failed = failure(error)
+        stop(f"{failed.status}: {failed.reason}", FAILED)
+    if "peak_estimated_bytes" in found.measurements:
+        found.notes.append("workspaces inside operators come on top of the estimated peak")
+    if as_json:
+        say(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
+    else:
+        _print(spec, found.measurements, found.notes, found.missing)
+
+
+@click.command()
+@with_options(*WORKLOAD_OPTIONS)
+@click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
+@click.option(
+    "--methods",
+    "chosen",
+    shell_complete=method_names,
+    help="Rows by their labels, joined by commas: 'bsr (trained_blocks=[11])', 'bsr*'; all methods "
+    "unless said.",
+)
+@click.option(
+    "--check/--no-check",
+    default=True,
+    help="Run a step at the batch found (on the device; it needs the memory).",
+)
+def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload: Any) -> None:
+    """Find the largest batch of each method that fits into a given memory.
+
+    Code, libraries and a CUDA context come on top of --memory.
+
+    \b
+    Examples:
+      bsrbench fit --model deit_small_patch16_224 --memory 1GiB
+      bsrbench fit --model deit_small_patch16_224 --memory 512MiB --methods bsr,bsr+int8 --no-check
+    """  # noqa: D301 - click's mark for text that is not wrapped
+    from bsrbench import methods
+    from bsrbench.harness.fit import fit as find
+
+    limit = size_in_bytes("--memory", memory)
+    labels = _labels(chosen, {axis: workload[axis] for axis in AXES})
+    rows = [{"method": row.method, "options": row.options, **row.axes} for row in labels]
+    specs = [_spec("fit", {}, **workload | row | {"batch": 1}) for row in rows]
+    for spec in specs:
+        methods.load(spec.method, **spec.options)
+    launcher = make_launcher()
+    fits = [find(spec, limit, launcher, check=check) for spec in specs]
+    found = [replace(one, method=str(label)) for one, label in zip(fits, labels, strict=True)]
+    if as_json:
+        say(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        _print_fits(found, limit)
+
+
+def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]":
+    """Return the rows to fit: those that were asked for, or the plain row of every method."""
+    from bsrbench import methods
+    from bsrbench.harness.spec.label_grammar import split_at_commas
+    from bsrbench.harness.spec.row_choice import ANYTHING, ListedRow, pick, unknown_row
+    from bsrbench.harness.spec.row_name import RowLabel
+
+    plain = [RowLabel(name) for name in methods.names()]
+    if asked is None:
+        return plain
+    listed = [ListedRow(label, label.name(axes), axes, {}) for label in plain]
+    found: dict[str, RowLabel] = {}
+    for name in split_at_commas(asked):
+        labels = [plain[place] for place in pick(name, listed).places] or [RowLabel.parse(name)]
+        if any(label.apart or ANYTHING.search(label.method) for label in labels):
+            raise unknown_row(name, listed, "among the methods")
+        found |= {str(label): label for label in labels}
+    return list(found.values())
+
+
+def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
+    """Return the trial that a command's options describe."""
+    import os
+
+    from pydantic import ValidationError
+
+    from bsrbench.harness.errors import explain
+    from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+
+    method, options = workload.pop("method"), workload.pop("options")
+    micro, batch = workload["micro_batch"], workload["batch"]
+    if where == "fit" and micro and workload["optimizer_in_backward"]:
+        raise BadInput(
+            "fit: --optimizer-in-backward needs a batch in one piece, and --micro-batch cuts it: "
+            "leave out one of the two"
+        )
+    if where == "fit" and micro:
+        workload["batch"] = max(batch, micro)
+    workload["threads"] = workload["threads"] or len(os.sched_getaffinity(0))
+    try:
+        return TrialSpec(
+            method=method,
+            options=dict(options),
+            workload=Workload(data="noise", weights="random", **workload),
+            profile=Profile(**timing),
+        )
+    except ValidationError as error:
+        raise explain(error, where) from error
+
+
+def _print(
+    spec: "TrialSpec", values: Mapping[str, Any], notes: list[str], missing: dict[str, str]
+) -> None:
+    from bsrbench.harness.records.metrics import METRICS
+
+    say(f"{spec.label()} on {spec.workload.model}: random weights, noise images")
+    for name, metric in METRICS.items():
+        value = values.get(name)
+        if value is not None:
+            shown = json.dumps(value) if isinstance(value, list) else f"{value:,}"
+            say(f"  {name} = {shown} {metric.unit}".rstrip())
+    for name, why in missing.items():
+        say(f"  {name}: none ({why})")
+    for note in notes:
+        say(f"  note: {note}")
+
+
+def _print_fits(found: "list[Fit]", limit: int) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    from bsrbench.reports import units
+
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"):
+        table.add_column(title, justify="left" if title == "method" else "right")
+    for one in found:
+        peak = one.peak_bytes()
+        room = None if peak is None else limit - peak
+        source = "allocator" if one.allocated_bytes else "estimate"
+        table.add_row(
+            cell(one.method),
+            cell(one.reason) if one.batch is None else str(one.batch),
+            units.mebibytes(peak),
+            "" if peak is None else source,
+            units.mebibytes(room),
+            units.mebibytes(one.smallest_bytes),
+        )
+    Console().print(table)

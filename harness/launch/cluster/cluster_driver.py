@@ -1,0 +1,268 @@
+"""Hands units out to the nodes of a cluster, and stores what comes back."""
+
+import time
+from typing import Any, Protocol
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.cluster.cluster_unit import (
+    NOBODY,
+    ClusterUnit,
+    MethodLoaders,
+    code_of,
+    machine_of_node,
+    run_unit,
+)
+from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.processes.pass_limits import Limits
+from bsrbench.harness.launch.progress import Watcher
+from bsrbench.harness.launch.run_settings import RunSettings
+from bsrbench.harness.launch.run_tally import Tally
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status, TrialRecord
+
+LOOK_AGAIN_SECONDS = 2.0
+TOLD_NODES = ("checkpoint_seconds", "force", "compared_with", "trusted")  # of the conduct
+MOST_TRIES = 3  # of a unit whose worker died while its node lived
+LOST = (
+    ray.exceptions.NodeDiedError,
+    ray.exceptions.TaskUnschedulableError,
+    ray.exceptions.ObjectLostError,
+)
+
+
+class ClusterProtocol(Protocol):
+    """What is asked of a cluster; see ``bsrbench.harness.launch.cluster.ray_cluster.Cluster``."""
+
+    @property
+    def methods(self) -> MethodLoaders:
+        """How methods are found."""
+
+    @property
+    def store(self) -> Store:
+        """Where records go."""
+
+    @property
+    def watcher(self) -> Watcher:
+        """Who is told."""
+
+    @property
+    def label(self) -> str:
+        """A resource that a node must have."""
+
+    @property
+    def limits(self) -> Limits:
+        """What a pass may take."""
+
+    @property
+    def conduct(self) -> RunSettings:
+        """How a unit's trials are done."""
+
+
+def _living() -> list[dict[str, Any]]:
+    """Return what Ray says of every node that is there now."""
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
+def _machine(node: str) -> str:
+    """Return the id of the machine that a node is; empty where the node does not answer."""
+    where = NodeAffinitySchedulingStrategy(node, soft=False)
+    try:
+        found = ray.get(machine_of_node.options(num_cpus=0, scheduling_strategy=where).remote())
+    except ray.exceptions.RayError:
+        return ""
+    return str(found)
+
+
+class Driver:
+    """Hands units out to nodes until all are done.
+
+    Args:
+        cluster: where, and what is asked of it.
+        units: what is to be done.
+        present: what decides numbers here, and has to on every node.
+    """
+
+    def __init__(
+        self, cluster: ClusterProtocol, units: list[ClusterUnit], present: CurrentConditions
+    ) -> None:
+        self._cluster, self._present = cluster, present
+        self._waiting = units
+        self._running: dict[ray.ObjectRef[Any], tuple[ClusterUnit, str]] = {}
+        self._refused: dict[str, str] = {}
+        self._data: dict[str, Any] = {}
+        self._machines: dict[str, str] = {}
+        self._tally = Tally(trials=sum(len(unit.specs) for unit in units))
+        self._tally.begin(len(units))
+        self._lost = self._told_waiting = False
+
+    def drive(self) -> None:
+        """Do all units.
+
+        Raises:
+            BadInput: no node can take what is left.
+            KeyboardInterrupt: the run was asked to stop, and what ran has ended.
+        """
+        try:
+            while self._waiting or self._running:
+                self._hand_out()
+                self._collect()
+        except BaseException:
+            for running in self._running:
+                ray.cancel(running, force=True)
+            raise
+
+    def _hand_out(self) -> None:
+        """Give every free node the first unit it can take; none where the run is to stop."""
+        if self._cluster.conduct.stopping():
+            if not self._running:
+                raise KeyboardInterrupt
+            return
+        self._stay_where_they_were()
+        busy = {node for _, node in self._running.values()}
+        for node in _living():
+            name = node["NodeID"]
+            unit = next((unit for unit in self._waiting if self._fits(unit, node)), None)
+            if unit is not None and name not in busy:
+                self._waiting.remove(unit)
+                self._running[self._start(unit, name)] = (unit, name)
+                self._tally.what = f"{unit.label()} on node {name[:8]}"
+                self._cluster.watcher.show(self._tally)
+        if self._waiting and not self._running:
+            self._cannot_go_on()
+
+    def _fits(self, unit: ClusterUnit, node: dict[str, Any]) -> bool:
+        """Return whether a node has our code, the label, and a GPU if the unit asks for one."""
+        needed = [self._cluster.label] if self._cluster.label else []
+        needed += ["GPU"] if unit.on_gpu() else []
+        resources = node["Resources"]
+        here = unit.machine in {"", self._machines.get(node["NodeID"])}
+        return (
+            here
+            and node["NodeID"] not in self._refused
+            and all(resources.get(n, 0) > 0 for n in needed)
+        )
+
+    def _stay_where_they_were(self) -> None:
+        """Give up timing stored rows again whose machine is not among the nodes that are there."""
+        bound = [unit for unit in self._waiting if unit.machine]
+        if not bound:
+            return
+        there = [node["NodeID"] for node in _living() if node["NodeID"] not in self._refused]
+        for name in set(there) - self._machines.keys():
+            self._machines[name] = _machine(name)
+        machines = {self._machines[name] for name in there}
+        for unit in bound:
+            if unit.machine not in machines:
+                rows = ", ".join(record.label() for record in unit.beside.records)
+                self._cluster.watcher.say(
+                    f"{unit.label()}: no ratio of times to {rows}, stored by machine "
+                    f"{unit.machine}, which no node is"
+                )
+                unit.machine, unit.beside = "", NOBODY
+
+    def _cannot_go_on(self) -> None:
+        """Say why no node takes what is left; nodes that were lost may come back.
+
+        Raises:
+            BadInput: nodes refuse, or none has what is needed and none was lost.
+        """
+        label = self._cluster.label
+        if self._refused:
+            raise BadInput("; ".join(self._refused.values()))
+        if not self._lost:
+            there = sorted({r for node in _living() for r in node["Resources"]})
+            named = [name for name in there if not name.startswith(("node:", "object_store"))]
+            gpu = self._waiting[0].on_gpu()
+            wanted = " and ".join([*([repr(label)] if label else []), *(["'GPU'"] if gpu else [])])
+            raise BadInput(f"no node has the resource {wanted}; there are: {', '.join(named)}")
+        if not self._told_waiting:
+            self._cluster.watcher.say("every node that could go on is lost; waiting for one")
+            self._told_waiting = True
+
+    def _start(self, unit: ClusterUnit, node: str) -> ray.ObjectRef[Any]:
+        # Ray ends a worker after a task on a GPU: the next unit may be given another one.
+        task = run_unit.options(
+            num_cpus=0,
+            num_gpus=1 if unit.on_gpu() else 0,
+            max_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        )
+        return task.remote(
+            [spec.model_dump_json() for spec in unit.specs],
+            [record.model_dump_json() for record in unit.beside.records],
+            self._cluster.methods,
+            self._cluster.limits,
+            {name: getattr(self._cluster.conduct, name) for name in TOLD_NODES},
+            code_of(unit.methods(), self._cluster.methods.fingerprint),
+            self._present.settings(unit.specs[0].workload.device),
+        )
+
+    def _collect(self) -> None:
+        """Store what has come back, and let what was lost go again."""
+        if not self._running:
+            time.sleep(LOOK_AGAIN_SECONDS)
+            return
+        ended, _ = ray.wait(list(self._running), timeout=LOOK_AGAIN_SECONDS)
+        for reference in ended:
+            unit, node = self._running.pop(reference)
+            try:
+                found = ray.get(reference)
+            except LOST as error:
+                self._lost = True
+                if any(found["NodeID"] == node for found in _living()):
+                    self._again(unit, node, error)
+                    continue
+                self._cluster.watcher.say(f"node {node[:8]} is lost: {unit.label()} goes again")
+                self._waiting.insert(0, unit)
+            except ray.exceptions.RayError as error:  # killed, by Ray for its memory say, or raised
+                self._again(unit, node, error)
+            else:
+                self._take(unit, node, found)
+
+    def _again(self, unit: ClusterUnit, node: str, error: Exception) -> None:
+        unit.tries += 1
+        why = str(error).strip().splitlines()[-1]
+        if unit.tries >= MOST_TRIES:
+            raise BadInput(f"{unit.label()} ended its worker {unit.tries} times: {why}")
+        self._cluster.watcher.say(f"a worker on node {node[:8]} died ({why}): its unit goes again")
+        self._waiting.append(unit)
+
+    def _take(self, unit: ClusterUnit, node: str, found: dict[str, Any]) -> None:
+        if "refused" in found:
+            self._refused[node] = f"node {node[:8]} {found['refused']}"
+            self._cluster.watcher.say(f"{self._refused[node]}: nothing runs there")
+            self._waiting.insert(0, unit)
+            return
+        records = [TrialRecord.model_validate_json(text) for text, _ in found["records"]]
+        if other := self._other_data(records):
+            self._refused[node] = f"node {node[:8]} {other}"
+            self._cluster.watcher.say(f"{self._refused[node]}: nothing it measured is stored")
+            self._waiting.insert(0, unit)
+            return
+        for record, (_, detail) in zip(records, found["records"], strict=True):
+            self._save(record, detail, node)
+        self._tally.passes_done += 1
+        self._cluster.watcher.show(self._tally)
+
+    def _other_data(self, records: list[TrialRecord]) -> str:
+        """Return why a node's data are not those of the nodes before; empty if they are."""
+        for record in records:
+            facts = (record.environment.get("workload") or {}).get("data")
+            name = record.spec.workload.data_name()
+            if facts and self._data.setdefault(name, facts) != facts:
+                return f"holds other data under the name {name!r}"
+        return ""
+
+    def _save(self, record: TrialRecord, detail: dict[str, Any], node: str) -> None:
+        of = {"label": self._cluster.label, "node": node[:8]}
+        kept = record.model_copy(update={"environment": record.environment | {"cluster": of}})
+        self._cluster.store.save(kept, detail)
+        completed = record.outcome.status is Status.COMPLETED
+        self._tally.completed += completed
+        self._tally.failed += not completed
+        if not completed:
+            status, reason = record.outcome.status, record.outcome.reason
+            self._cluster.watcher.say(f"{record.label()}: {status} ({reason})")

@@ -1,0 +1,42 @@
+"""Run passes in this very process: for tests, which want it fast and debuggable."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from bsrbench.harness.devices import numeric_settings
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Loader
+from bsrbench.harness.trial.trial_passes import PassResult, check, perform, timed
+
+
+class InlineLauncher:
+    """Runs passes here. What one leaves behind, the next one finds.
+
+    Args:
+        load: turns method names into methods.
+    """
+
+    def __init__(self, load: Loader) -> None:
+        self._load = load
+
+    def check(self, spec: TrialSpec) -> PassResult:
+        """Return whether the trial can be started at all."""
+        return PassResult(**check(spec.model_dump_json(), self._load))
+
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers in this process."""
+        return numeric_settings.settings(device)
+
+    def perform(
+        self,
+        pass_name: str,
+        spec: TrialSpec,
+        *,
+        log: Path | None = None,  # noqa: ARG002 - what is printed goes where it goes
+        on_cores: Sequence[int] = (),  # noqa: ARG002 - the tests' own process stays unbound
+        **keeping: Any,
+    ) -> PassResult:
+        """Run one pass of a trial and return how it ended."""
+        text = spec.model_dump_json()
+        return timed(lambda: PassResult(**perform(pass_name, text, keeping, self._load)))

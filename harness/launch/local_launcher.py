@@ -1,0 +1,241 @@
+"""Run each pass in a clean process of its own, forked from a server that has torch loaded."""
+
+import multiprocessing
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.processes.cores import choose
+from bsrbench.harness.launch.processes.fork_server import Server, server
+from bsrbench.harness.launch.processes.log_file import MOST_BYTES, is_too_long, last_lines, log_file
+from bsrbench.harness.launch.processes.pass_answers import AnswerRefused, wait_for
+from bsrbench.harness.launch.processes.pass_limits import Limits
+from bsrbench.harness.launch.processes.pass_process import PassSettings, present_settings, run
+from bsrbench.harness.launch.processes.sweeper import DEAD, PAUSE_SECONDS, state
+from bsrbench.harness.predict.step_cost import COSTS, StepCost, step_costs
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Loader, workers
+from bsrbench.harness.trial.trial_passes import (
+    CLOCK,
+    ESTIMATE,
+    SETTINGS,
+    SPEED,
+    PassResult,
+    check,
+    perform,
+    read_settings,
+    timed,
+)
+
+COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
+LAST_LINES = 3
+# For what is done before anything is measured; weights are fetched in a check, and a prediction
+# of the largest model takes seconds.
+BEFOREHAND_SECONDS = 600.0
+CLOSING_SECONDS = 5.0  # between the end of what a process says and its own
+OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
+NONE = Limits()
+MORE = " (a longer --timeout gives it more)"
+LOST = PassResult(Status.CRASHED, "the server that it was forked from was killed, twice in turn")
+
+
+class LocalLauncher:
+    """Runs passes on this machine, one at a time; the parent sleeps while one runs.
+
+    Args:
+        load: turns method names into methods; must be importable by name in another process.
+        limits: what a pass may take.
+    """
+
+    def __init__(self, load: Loader, limits: Limits = NONE) -> None:
+        self._load = load
+        self._limits = limits
+        self._ended = False
+        self._context = multiprocessing.get_context("forkserver")
+
+    def check(self, spec: TrialSpec) -> PassResult:
+        """Return whether the trial can be started at all; fetches weights."""
+        beforehand = PassSettings(limits=self._beforehand())
+        result = self._call(check, spec.model_dump_json(), inside=beforehand)
+        if result.status == Status.TIMEOUT:
+            return replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
+        return result
+
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers in a pass's process.
+
+        The server has the variables of when it started, and nothing that this process has set in
+        torch or timm since.
+
+        Raises:
+            BadInput: the process that was asked died.
+        """
+        result = self._call(read_settings, device, inside=PassSettings(limits=self._beforehand()))
+        if result.status != Status.COMPLETED:
+            raise BadInput(f"asking torch and timm for their settings failed: {result.reason}")
+        found: dict[str, str] = result.reading[SETTINGS]
+        return found
+
+    def costs(self, specs: Sequence[TrialSpec]) -> list[StepCost]:
+        """Return what a step of each trial takes, predicted in one process.
+
+        Raises:
+            BadInput: that process died.
+        """
+        texts = [spec.model_dump_json() for spec in specs]
+        inside = PassSettings(limits=self._beforehand(len(specs)))
+        result = self._call(step_costs, texts, inside=inside)
+        if result.status != Status.COMPLETED:
+            raise BadInput(f"predicting {specs[0].label()} and others failed: {result.reason}")
+        return [StepCost(**cost) for cost in result.reading[COSTS]]
+
+    def perform(
+        self,
+        pass_name: str,
+        spec: TrialSpec,
+        *,
+        log: Path | None = None,
+        on_cores: Sequence[int] = (),
+        **keeping: Any,
+    ) -> PassResult:
+        """Run one pass of a trial and return how it ended, whatever happened to its process.
+
+        Args:
+            pass_name: one of ``bsrbench.harness.trial.trial_passes.PASSES``.
+            spec: the trial.
+            log: where what the process prints is kept; nowhere unless said.
+            on_cores: the cores it is bound to; a clock pass gets its own unless said.
+            **keeping: what the training pass is told about its checkpoint.
+
+        Raises:
+            BadInput: no process can be started here.
+        """
+        compiled = spec.workload.compiled_step
+        settings = {COMPILED_CODE: str(self._compiled / spec.row_id())} if compiled else {}
+        if pass_name == CLOCK and not on_cores:
+            on_cores = choose(spec.workload.threads)
+        limits = self._limits
+        if pass_name in (ESTIMATE, SPEED) and limits.timeout_seconds is None:
+            limits = replace(limits, timeout_seconds=BEFOREHAND_SECONDS)
+        inside = PassSettings(settings, limits, tuple(on_cores))
+        text = spec.model_dump_json()
+        return timed(lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log))
+
+    def end(self) -> None:
+        """Kill what runs, at once."""
+        self._ended = True
+        server().end_passes()
+
+    @cached_property
+    def _compiled(self) -> Path:
+        """Hold compiled code, shared by the passes of a row and no others: compiling is timed."""
+        folder = Path(tempfile.mkdtemp(prefix="compiled-", dir=server().folder))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        return folder
+
+    def _beforehand(self, times: int = 1) -> Limits:
+        """Return the limit of what is done before anything is measured."""
+        return Limits(max(BEFOREHAND_SECONDS, self._limits.timeout_seconds or 0.0) * times)
+
+    def _call(
+        self,
+        function: Callable[..., dict[str, Any]],
+        *arguments: Any,
+        inside: PassSettings | None = None,
+        log: Path | None = None,
+    ) -> PassResult:
+        """Run a function in a process of its own; once more if its server was killed meanwhile."""
+        for _ in range(2):
+            if self._ended:
+                break
+            with log_file(log, server().folder) as printed:
+                token = secrets.token_hex(8)
+                told = replace(inside or PassSettings(), log=str(printed), token=token)
+                told = replace(told, settings=present_settings() | told.settings)
+                result = self._once(function, arguments, told)
+            if result is not None:
+                return result
+        return replace(LOST, reason="it was ended with the run") if self._ended else LOST
+
+    def _once(
+        self,
+        function: Callable[..., dict[str, Any]],
+        arguments: tuple[Any, ...],
+        inside: PassSettings,
+    ) -> PassResult | None:
+        """Run a function in a process; nothing is returned where its server was killed."""
+        kills, serving = _kernel_kills(), server()
+        log, limits = Path(inside.log), inside.limits
+        receiver, sender = self._context.Pipe(duplex=False)
+        with receiver, sender:
+            asked = time.monotonic()
+            child = self._context.Process(
+                target=run,
+                args=(sender, inside, function, (*arguments, self._load)),
+                daemon=not workers(),  # a daemon may have no children of its own
+            )
+            serving.begin(child)
+            try:
+                sender.close()
+                if self._ended:  # since it was looked at above
+                    return None
+                result = wait_for(
+                    child,
+                    receiver,
+                    asked,
+                    limits.timeout_seconds,
+                    inside.token,
+                    lambda: _require_bounded(log),
+                )
+                result = result or _death(child, kills, log, serving)
+            finally:
+                serving.finish(child)
+        return None if result is None else limits.explained(result)
+
+
+def _require_bounded(log: Path) -> None:
+    if is_too_long(log):
+        raise AnswerRefused(f"it printed more than {MOST_BYTES >> 30} GiB")
+
+
+def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassResult | None:
+    """Return the outcome of a child that ends without an answer; nothing if its server did, too."""
+    ends = time.monotonic() + CLOSING_SECONDS
+    while not (gone := _is_gone(child)) and time.monotonic() < ends:
+        child.join(PAUSE_SECONDS)
+    lines = last_lines(log, LAST_LINES)
+    words = f"; it said last: {' | '.join(lines)}" if lines else ""
+    if not gone:
+        reason = f"it closed the pipe that its answer goes through, and was ended{words}"
+        return PassResult(Status.CRASHED, reason)
+    serving.collect(child)
+    if serving.lost(child):
+        return None
+    if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
+        return PassResult(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
+    return PassResult(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
+
+
+def _is_gone(child: BaseProcess) -> bool:
+    """Return whether a process has ended, though its server may not say so."""
+    return child.exitcode is not None or state(child.pid or 0) in ("", *DEAD)
+
+
+def _kernel_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since boot."""
+    try:
+        lines = OUT_OF_MEMORY_KILLS.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

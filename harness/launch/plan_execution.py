@@ -1,0 +1,287 @@
+"""The trials of one plan on their way to records."""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import asdict
+from typing import Any
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.group_times import STAGED, GroupTimes, all_staged
+from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
+from bsrbench.harness.launch.planning.run_outline import outline, outlook, timed_again
+from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
+from bsrbench.harness.launch.processes.cores import choose
+from bsrbench.harness.launch.processes.log_file import last_lines
+from bsrbench.harness.launch.progress import Watcher
+from bsrbench.harness.launch.round_group import time_in_turns
+from bsrbench.harness.launch.run_settings import Launcher, RunSettings
+from bsrbench.harness.launch.run_tally import Tally
+from bsrbench.harness.launch.staged_passes import kept_pass
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status, TimesByKey
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, PassResult, passes_of
+
+LAST_LINES = 5  # of a log, that are shown
+
+
+class OneRun:
+    """Prepares and does what is missing.
+
+    Args:
+        launcher: where a pass runs.
+        store: where records go.
+        watcher: who is told.
+        conduct: how it is done.
+        plan: what is to be done.
+        environment: what is the same for all its records.
+        present: what decides numbers here and now.
+    """
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        store: Store,
+        watcher: Watcher,
+        conduct: RunSettings,
+        plan: Plan,
+        environment: dict[str, Any],
+        present: CurrentConditions,
+    ) -> None:
+        self._launcher, self._store = launcher, store
+        self._watcher, self._conduct = watcher, conduct
+        self._plan, self._environment, self._present = plan, environment, present
+        self._before = Preflight()
+        self._tally = Tally(trials=len(plan.missing))
+        self._lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Find mistakes, then say what is to be run and how long it will take.
+
+        Raises:
+            BadInput: a trial can never work as it is written, or jobs have no cores.
+            KeyboardInterrupt: the run was asked to stop.
+        """
+        self._require_cores()
+        scout = PreflightChecks(
+            self._launcher.check,
+            self._launcher.perform,
+            self._store,
+            self._tell_or_stop,
+            self._conduct.limits.get("memory_bytes"),
+            self._conduct.force,
+            self._conduct.jobs,
+        )
+        images = scout.look_for_mistakes(self._plan)
+        if not self._conduct.announces:
+            return
+        planned = outline([trial.spec for trial in self._plan.missing.values()])
+        groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
+        for line in [*planned, *timed_again(groups)]:
+            self._watcher.say(line)
+        self._before = scout.predict(self._plan, images)
+        if self._before.why_unknown:
+            self._watcher.say(f"  no forecast of the time: {self._before.why_unknown}")
+        for key, result in self._before.doomed.items():
+            self._watcher.say(
+                f"  cannot fit: {self._plan.missing[key].spec.label()}, {result.reason}"
+            )
+        found = self._before.forecast(self._plan)
+        if found is not None and self._before.known is not None:
+            for line in outlook(found, self._before.known.speed, self._store.folder):
+                self._watcher.say(line)
+            self._tally.expected_seconds = found.least_seconds
+
+    def do(self) -> None:
+        """Run everything that is missing.
+
+        Raises:
+            KeyboardInterrupt: the run was asked to stop.
+        """
+        doomed = self._before.doomed
+        groups = [group for each in self._plan.groups if (group := each.without(doomed))]
+        fits = [t for key, t in self._plan.missing.items() if key not in doomed]
+        visits = sum(len(group.members()) * group.rounds() for group in groups)
+        others = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
+        self._tally.begin(visits + len(others))
+        for key, result in doomed.items():
+            facts = {"not_started": True}
+            self._save(self._plan.missing[key], {ESTIMATE: result}, self._environment | facts)
+        for key, times in all_staged(self._store, self._watcher.say).items():
+            self._finish_group(key, times)
+        for group in groups:
+            self._finish_group(group.key(), self._time(group))
+        self._run_alone([trial for trial in self._plan.alone if trial.key not in doomed])
+        self._tell("done")
+
+    def _require_cores(self) -> None:
+        """Check that every one of several jobs can have its cores for itself.
+
+        Raises:
+            BadInput: it cannot; trainings would slow each other down, and nobody would know.
+        """
+        threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
+        wanted, there = self._conduct.jobs * threads, len(os.sched_getaffinity(0))
+        if self._conduct.jobs > 1 and wanted > there:
+            raise BadInput(
+                f"--jobs {self._conduct.jobs} of {threads} threads each need {wanted} cores, and "
+                f"{there} are usable: lower --jobs, or --set workload.threads"
+            )
+
+    def _tell_or_stop(self, what: str) -> None:
+        self._stop_if_asked()
+        self._tell(what)
+
+    def _tell(self, what: str) -> None:
+        with self._lock:
+            self._tally.what = what
+            self._watcher.show(self._tally)
+
+    def _advance(self, name: str, spec: TrialSpec) -> None:
+        with self._lock:
+            self._tally.passes_done += 1
+            if self._before.known is not None:
+                self._tally.expected_done += self._before.known.seconds(name, spec)
+            self._watcher.show(self._tally)
+
+    def _stop_if_asked(self) -> None:
+        if self._conduct.stopping():
+            raise KeyboardInterrupt
+
+    def _time(self, group: Group) -> GroupTimes:
+        """Time a group in turns, and keep the times until its new trials have their records."""
+        members, again = group.members(), {trial.key for trial in group.companions()}
+
+        def visit(trial: PlannedTrial, turn: int) -> PassResult:
+            self._stop_if_asked()
+            least, spec = group.rounds(), trial.spec
+            self._tell(f"timing {spec.label()}, round {turn + 1} of at least {least}")
+            # The log of the pass that a stored record came of stays as it is.
+            log = self._store.log(trial.key, f"{CLOCK}-again" if trial.key in again else CLOCK)
+            result = self._launcher.perform(CLOCK, spec, log=log)
+            if turn < least:
+                self._advance(CLOCK, spec)
+            return result
+
+        clocks = time_in_turns(members, visit, companions=again)
+        times = GroupTimes.of(members, again, clocks)
+        self._store.stage(group.key(), STAGED, times.plain())
+        for note in times.failures():
+            self._watcher.say(note)
+        return times
+
+    def _finish_group(self, staged_under: str, times: GroupTimes) -> None:
+        """Run what else the new trials of a timed group lack; drop the times after the last."""
+        for key in times.order:
+            trial = self._plan.missing.get(key)
+            if trial is not None and key in times.clocks and key not in self._before.doomed:
+                facts = self._environment | times.facts(key)
+                self._finish(trial, {CLOCK: times.clock(key)}, facts, beside=times.beside)
+        stored = (self._store.record(key) for key in times.clocks)
+        if all(record and record.environment.get("round_group") == times.name for record in stored):
+            self._store.unstage(staged_under)
+
+    def _run_alone(self, trials: list[PlannedTrial]) -> None:
+        """Run trials that nothing is timed in: one by one, or several at a time."""
+        training = [trial for trial in trials if trial.spec.profile is None]
+        for trial in trials:
+            if self._conduct.jobs == 1 or trial.spec.profile is not None:
+                self._finish(trial, {}, self._environment)
+        if self._conduct.jobs > 1 and training:
+            self._run_together(training)
+
+    def _run_together(self, trials: list[PlannedTrial]) -> None:
+        free: list[list[int]] = []
+        for _ in range(self._conduct.jobs):
+            taken = [core for cores in free for core in cores]
+            free.append(choose(max(trial.spec.workload.threads for trial in trials), taken))
+
+        def finish(trial: PlannedTrial) -> None:
+            with self._lock:
+                cores = free.pop()
+            try:
+                facts = {"jobs": self._conduct.jobs, "cores": cores}
+                self._finish(trial, {}, self._environment | facts, cores)
+            finally:
+                with self._lock:
+                    free.append(cores)
+
+        with ThreadPoolExecutor(self._conduct.jobs) as pool:
+            futures = [pool.submit(finish, trial) for trial in trials]
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+        for future in done:
+            future.result()
+
+    def _finish(
+        self,
+        trial: PlannedTrial,
+        results: dict[str, PassResult],
+        environment: dict[str, Any],
+        cores: Sequence[int] = (),
+        beside: TimesByKey | None = None,
+    ) -> None:
+        """Run the passes a trial still lacks, until one fails, and store its record."""
+        done = dict(results)
+        for name in passes_of(trial.spec):
+            if any(result.status != Status.COMPLETED for result in done.values()):
+                break
+            if name not in done:
+                done[name] = self._pass(trial, name, cores)
+        self._save(trial, done, environment, beside)
+
+    def _pass(self, trial: PlannedTrial, name: str, cores: Sequence[int]) -> PassResult:
+        """Run a pass, or take it from what an interrupted run staged."""
+        result = kept_pass(self._store, trial.key, name, self._watcher.say)
+        if result is None:
+            self._stop_if_asked()
+        self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
+        if result is None:
+            result = self._launcher.perform(
+                name,
+                trial.spec,
+                log=self._store.log(trial.key, name),
+                on_cores=cores,
+                checkpoint=str(self._store.checkpoint(trial.key)),
+                checkpoint_seconds=self._conduct.checkpoint_seconds,
+            )
+            if result.status == Status.CRASHED and self._conduct.stopping():
+                raise KeyboardInterrupt  # it was killed with the run, or as good as that
+            self._store.stage(trial.key, name, asdict(result))
+        self._advance(name, trial.spec)
+        return result
+
+    def _save(
+        self,
+        trial: PlannedTrial,
+        results: dict[str, PassResult],
+        environment: dict[str, Any],
+        beside: TimesByKey | None = None,
+    ) -> None:
+        settings = self._present.settings(trial.spec.workload.device)
+        facts = environment | {"suite_place": trial.place, "settings": settings}
+        record, detail = make_record(trial.key, trial.spec, results, facts, beside)
+        self._store.save(record, detail)
+        completed = record.outcome.status is Status.COMPLETED
+        with self._lock:
+            self._tally.completed += completed
+            self._tally.failed += not completed
+            self._watcher.show(self._tally)
+        if not completed:
+            self._watcher.say(
+                f"{record.label()}: {record.outcome.status} ({record.outcome.reason})"
+            )
+            self._say_log(trial, list(results)[-1])
+
+    def _say_log(self, trial: PlannedTrial, last_pass: str) -> None:
+        """Show the end of what a failed pass has printed."""
+        path = self._store.log(trial.key, last_pass)
+        lines = last_lines(path, LAST_LINES)
+        for line in lines:
+            self._watcher.say(f"  | {line}")
+        if lines:
+            self._watcher.say(f"  log: {path}")

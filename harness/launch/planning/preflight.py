@@ -1,0 +1,157 @@
+"""What is found out before anything is measured: mistakes, costs, speed, what cannot fit."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.planning.forecast import Cost, Forecast, ForecastInputs, forecast
+from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
+from bsrbench.harness.launch.staged_passes import kept_pass
+from bsrbench.harness.profiler.speed_pass import FLOP_PER_SECOND, FREE_BYTES
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.trial_passes import ESTIMATE, IMAGES, SPEED, PassResult, passes_of
+
+GIB = 2**30
+Perform = Callable[..., PassResult]
+
+
+@dataclass
+class Preflight:
+    """What is known of a run before it begins.
+
+    Attributes:
+        known: what a forecast is made from; ``None`` where the device could not be tried.
+        doomed: by key, the outcome of trials that cannot fit.
+        why_unknown: why the device could not be tried.
+    """
+
+    known: ForecastInputs | None = None
+    doomed: dict[str, PassResult] = field(default_factory=dict)
+    why_unknown: str = ""
+
+    def forecast(self, plan: Plan) -> Forecast | None:
+        """Return what the run will take; nothing where that is not known."""
+        if self.known is None:
+            return None
+        missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
+        groups = [left for group in plan.groups if (left := group.without(self.doomed))]
+        return forecast(groups, missing, self.known)
+
+
+@dataclass(frozen=True)
+class PreflightChecks:
+    """Finds out beforehand what can be.
+
+    Attributes:
+        check: looks for what would make every pass of a trial fail.
+        perform: runs a pass.
+        store: where estimates are kept for their turn.
+        tell: is told what goes on; raises ``KeyboardInterrupt`` where the run is to stop.
+        memory_bytes: what a pass's process may take; ``None`` is what the device has.
+        force: let trials run that are predicted not to fit.
+        jobs: how many trials that only train share the device's memory.
+    """
+
+    check: Callable[..., PassResult]
+    perform: Perform
+    store: Store
+    tell: Callable[[str], None]
+    memory_bytes: int | None = None
+    force: bool = False
+    jobs: int = 1
+
+    def look_for_mistakes(self, plan: Plan) -> dict[str, dict[str, int]]:
+        """Check each row once; return the number of images of every data set's splits.
+
+        Raises:
+            BadInput: a trial can never work as it is written.
+        """
+        images: dict[str, dict[str, int]] = {}
+        rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
+        for spec in rows.values():
+            self.tell(f"checking {spec.label()}")
+            result = self.check(spec)
+            if result.status != Status.COMPLETED:
+                self.tell("stopping")  # a second Ctrl-C ends the check, too
+                raise BadInput(result.reason)
+            images[spec.workload.data_name()] = result.reading.get("detail", {}).get(IMAGES, {})
+        return images
+
+    def predict(self, plan: Plan, images: dict[str, dict[str, int]]) -> Preflight:
+        """Predict every row, try the device, and find the trials that cannot fit."""
+        estimates = self._estimates(plan)
+        costs = self._stored_costs(plan)
+        for row, (_, result) in estimates.items():
+            if (cost := Cost.read(result.reading)) is not None:
+                costs[row] = cost
+        specs = [trial.spec for trial in plan.missing.values()]
+        if all(spec.profile and spec.profile.only_predict for spec in specs):
+            return Preflight()  # all of it is done but for writing it down
+        self.tell("trying the device's speed")
+        tried = self.perform(SPEED, specs[0])
+        if tried.status != Status.COMPLETED:
+            return Preflight(why_unknown=tried.reason)
+        read = tried.reading["detail"]
+        found = Preflight(ForecastInputs(read[FLOP_PER_SECOND], costs, images))
+        if not self.force:
+            found.doomed = self._doomed(plan, estimates, read.get(FREE_BYTES))
+        return found
+
+    def _doomed(
+        self, plan: Plan, estimates: dict[str, tuple[PlannedTrial, PassResult]], free: int | None
+    ) -> dict[str, PassResult]:
+        """Return the outcome of every trial whose predicted peak is more than it can have."""
+        found = {}
+        trainings = sum(trial.spec.profile is None for trial in plan.missing.values())
+        for key, trial in plan.missing.items():
+            _, result = estimates.get(trial.spec.row_id(), (trial, PassResult()))
+            peak = result.reading.get("measurements", {}).get("peak_estimated_bytes")
+            sharing = min(self.jobs, trainings) if trial.spec.profile is None else 1
+            there = _least(None if free is None else free // sharing, self.memory_bytes)
+            if peak is None or there is None or passes_of(trial.spec) == [ESTIMATE]:
+                continue
+            if peak <= there:
+                continue
+            share = f" for each of {sharing} jobs" if sharing > 1 else ""
+            reason = (
+                f"a peak of {peak / GIB:.2f} GiB is predicted, and there are {there / GIB:.2f} "
+                f"GiB{share}; --force runs it all the same"
+            )
+            found[key] = replace(result, status=Status.OUT_OF_MEMORY, reason=reason)
+        return found
+
+    def _stored_costs(self, plan: Plan) -> dict[str, Cost]:
+        costs: dict[str, Cost] = {}
+        again = [trial for group in plan.groups for trial in group.companions()]
+        for trial in [*plan.trials, *again]:
+            if trial.key not in plan.missing and (record := self.store.record(trial.key)):
+                cost = Cost.read({"measurements": record.measurements})
+                if cost is not None:
+                    costs[trial.spec.row_id()] = cost
+        return costs
+
+    def _estimates(self, plan: Plan) -> dict[str, tuple[PlannedTrial, PassResult]]:
+        """Predict each missing row once, by the first of its trials."""
+        found: dict[str, tuple[PlannedTrial, PassResult]] = {}
+        stored = {t.spec.row_id() for t in plan.trials if t.key not in plan.missing}
+        for trial in plan.missing.values():
+            row = trial.spec.row_id()
+            if row not in found and (row not in stored or ESTIMATE in passes_of(trial.spec)):
+                self.tell(f"predicting {trial.spec.label()}")
+                found[row] = (trial, self._estimate(trial))
+        return found
+
+    def _estimate(self, trial: PlannedTrial) -> PassResult:
+        """Predict a trial; where that is one of its passes, the result is kept for its turn."""
+        kept = kept_pass(self.store, trial.key, ESTIMATE, self.tell)
+        if kept is not None:
+            return kept
+        result = self.perform(ESTIMATE, trial.spec)
+        if ESTIMATE in passes_of(trial.spec):
+            self.store.stage(trial.key, ESTIMATE, asdict(result))
+        return result
+
+
+def _least(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)

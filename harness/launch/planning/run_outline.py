@@ -1,0 +1,112 @@
+"""A run's configuration in words, and its forecast, as they are shown before it begins."""
+
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from bsrbench.harness.launch.planning.companions import Companions
+from bsrbench.harness.launch.planning.forecast import Forecast
+from bsrbench.harness.launch.run_tally import duration
+from bsrbench.harness.spec.frozen_data import Frozen
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.spec.workload_axes import AXES
+
+SHOWN = 6  # values of one setting; more are counted
+UNSHOWN = {"tries"}
+MB, GB = 1e6, 1e9
+
+
+def outline(specs: Sequence[TrialSpec]) -> list[str]:
+    """Return what is to be done: the rows, the seeds, and every setting that is not the default.
+
+    A setting in which the trials differ shows each of its values.
+    """
+    rows = dict.fromkeys(spec.label() for spec in specs)
+    seeds = dict.fromkeys(str(spec.seed) for spec in specs)
+    lines = [f"{_count(len(specs), 'trial')} to run: {', '.join(rows)}; seed {', '.join(seeds)}"]
+    parts = (
+        ("workload", [spec.workload for spec in specs]),
+        ("training", [spec.training for spec in specs if spec.training]),
+        ("profile", [spec.profile for spec in specs if spec.profile]),
+    )
+    return lines + [f"  {name}: {_settings(found)}" for name, found in parts if found]
+
+
+def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> list[str]:
+    """Return which stored rows are timed again, beside which, and why; each case once.
+
+    Args:
+        groups: the new trials of each round group, and the stored ones beside them.
+    """
+    lines = []
+    for specs, beside in groups:
+        new = _listed(spec.label() for spec in specs)
+        if beside.records:
+            again = {record.label() for record in beside.records}
+            lines.append(
+                f"  {_listed(again)} {'is' if len(again) == 1 else 'are'} stored and will be timed "
+                f"again, in turns with {new}: only times taken in turns have a ratio; what is "
+                "stored stays as it is"
+            )
+        lines += [
+            f"  no ratio of times between {new} and {_listed(labels)}: {why}"
+            for why, labels in beside.left_out.items()
+        ]
+    return list(dict.fromkeys(lines))
+
+
+def _listed(labels: Iterable[str]) -> str:
+    """Return names in their order, each once; many are counted."""
+    names = sorted(set(labels))
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _settings(parts: Sequence[Frozen]) -> str:
+    """Return the settings of trials as ``name value``, without those that are all at default."""
+    said = []
+    for name, about in type(parts[0]).model_fields.items():
+        values = dict.fromkeys(_plain(getattr(part, name)) for part in parts)
+        if name in AXES or name in UNSHOWN or list(values) == [_plain(about.default)]:
+            continue  # the axes stand in the rows' labels
+        shown = " | ".join(list(values)[:SHOWN])
+        more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+        said.append(f"{name} {shown}{more}")
+    return ", ".join(said) or "as by default"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple):
+        return (" + " if value and isinstance(value[0], str) else "-").join(map(_plain, value))
+    if isinstance(value, Frozen):
+        return f"({_settings([value])})"
+    return str(value)
+
+
+def outlook(found: Forecast, speed: float, folder: Path) -> list[str]:
+    """Return a forecast in words.
+
+    Args:
+        found: the forecast.
+        speed: FLOPs a second that it reckons with.
+        folder: where records go.
+    """
+    least, most = duration(found.least_seconds), duration(found.most_seconds)
+    took = least if least == most else f"{least} to {most}"
+    writes = f"writes about {found.written_bytes / MB:.1f} MB"
+    if found.checkpoint_bytes:
+        writes += f", and up to {found.checkpoint_bytes / MB:,.0f} MB while a training runs"
+    free = shutil.disk_usage(folder).free
+    lines = [f"  takes about {took} (predicted FLOPs, {speed / GB:,.0f} GFLOP/s as just tried)"]
+    lines.append(f"  {writes}; {free / GB:,.1f} GB are free")
+    if found.unknown:
+        lines.append(f"  not in it, for nobody can predict them: {', '.join(found.unknown)}")
+    if free < found.written_bytes + found.checkpoint_bytes:
+        lines.append(f"  the disk of {folder} is too full for that: make room, or use --results")
+    return lines
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"

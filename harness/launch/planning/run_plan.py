@@ -1,0 +1,235 @@
+"""Which trials of a suite are to be run, under which keys, in which order."""
+
+import functools
+import random
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.group_times import left_by_interrupted
+from bsrbench.harness.launch.planning.companions import (
+    Companions,
+    ComparedWith,
+    companions_of,
+    none_in_particular,
+)
+from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.round_group import budget_of, rounds_of
+from bsrbench.harness.records.record_key import RecordKey
+from bsrbench.harness.records.store import Store, latest
+from bsrbench.harness.records.trial_record import Status, TrialRecord
+from bsrbench.harness.spec.frozen_data import digest
+from bsrbench.harness.spec.trial_spec import TrialSpec
+
+# Ways to end that may go otherwise under other limits.
+LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
+STALE = "stale (a source or a setting has changed since), to be run again"
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A trial, the key its record will have as text and in parts, and its place in the suite."""
+
+    spec: TrialSpec
+    key: str
+    place: int = 0
+    parts: RecordKey | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Trials of one question that are timed in turns with each other.
+
+    Attributes:
+        new: those whose records the times are for.
+        beside: the stored ones that are timed again; their records stay as they are.
+        order_seed: draws the order of the turns.
+    """
+
+    new: tuple[PlannedTrial, ...]
+    beside: Companions = field(default_factory=Companions)
+    order_seed: int = 0
+
+    def companions(self) -> list[PlannedTrial]:
+        """Return the stored trials that are timed again."""
+        return [PlannedTrial(record.spec, record.key) for record in self.beside.records]
+
+    def members(self) -> list[PlannedTrial]:
+        """Return all that are timed, in the order of their turns."""
+        return shuffled([*self.new, *self.companions()], self.order_seed)
+
+    def rounds(self) -> int:
+        """Return how many rounds there are at least."""
+        return rounds_of(self.new)
+
+    def budget_seconds(self) -> float:
+        """Return the time for all rounds."""
+        return budget_of(self.new, len(self.new) + len(self.beside.records))
+
+    def key(self) -> str:
+        """Return the name under which the group's times are staged, whatever its order."""
+        return f"group-{digest(sorted(trial.key for trial in self.members()))}"
+
+    def without(self, keys: Iterable[str]) -> "Group | None":
+        """Return the group without some new trials; ``None`` where no other is new."""
+        left = tuple(trial for trial in self.new if trial.key not in set(keys))
+        return replace(self, new=left) if left else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trials of a run.
+
+    Attributes:
+        trials: all, in the suite's order.
+        missing: by key, those to be run.
+        order_seed: draws the order in which they run.
+        timed: keys of missing trials whose times an interrupted run has left.
+        beside: by question, the stored trials that are timed again beside missing ones.
+    """
+
+    trials: list[PlannedTrial]
+    missing: dict[str, PlannedTrial]
+    order_seed: int = 0
+    timed: frozenset[str] = frozenset()
+    beside: Mapping[str, Companions] = field(default_factory=dict)
+
+    @functools.cached_property
+    def groups(self) -> list[Group]:
+        """Return the trials to time: the missing ones of each question with their companions."""
+        found = []
+        for question, new in by_question(self.missing.values()).items():
+            untimed = tuple(trial for trial in new if trial.key not in self.timed)
+            if untimed:
+                beside = self.beside.get(question, Companions())
+                found.append(Group(untimed, beside, self.order_seed))
+        return found
+
+    @functools.cached_property
+    def alone(self) -> list[PlannedTrial]:
+        """Return the missing trials that are in no group, for they need no timing."""
+        timed = {trial.key for trial in self.missing.values() if is_timed(trial.spec)}
+        return shuffled([t for k, t in self.missing.items() if k not in timed], self.order_seed)
+
+
+def why_not_run(method: str, named: Collection[str]) -> str:
+    """Return why a method may not be run for the sake of others; empty if it may.
+
+    A file that a stored record names may be somebody else's, and so may a suite's.
+    """
+    if ".py" in method and method not in named:
+        return "a file is run only where --methods or --trust names it"
+    return ""
+
+
+def is_timed(spec: TrialSpec) -> bool:
+    """Return whether a trial is to be timed in turns with others."""
+    return bool(spec.profile and spec.profile.rounds)
+
+
+def by_question(trials: Iterable[PlannedTrial]) -> dict[str, list[PlannedTrial]]:
+    """Return the trials that are timed, those of one question together."""
+    groups: dict[str, list[PlannedTrial]] = {}
+    for trial in trials:
+        if is_timed(trial.spec):
+            groups.setdefault(trial.spec.workload.question(), []).append(trial)
+    return groups
+
+
+def shuffled(trials: Sequence[PlannedTrial], order_seed: int) -> list[PlannedTrial]:
+    """Return trials in a drawn order."""
+    found = list(trials)
+    random.Random(order_seed).shuffle(found)  # noqa: S311 - no secret
+    return found
+
+
+@dataclass(frozen=True)
+class Planner:
+    """What decides which trials are missing.
+
+    Attributes:
+        store: what there is.
+        fingerprint: method name -> hash of its source.
+        machine: its id.
+        limits: what passes may take now, as records hold it.
+        order_seed: draws the order.
+        compared_with: knows the rows that every other is compared with.
+        trusted: files that the command names beside those of the trials.
+        present: what else decides numbers here and now.
+    """
+
+    store: Store
+    fingerprint: Callable[[str], str]
+    machine: str
+    limits: dict[str, Any] = field(default_factory=dict)
+    order_seed: int = 0
+    compared_with: ComparedWith = none_in_particular
+    trusted: tuple[str, ...] = ()
+    present: CurrentConditions = field(default_factory=CurrentConditions)
+
+    def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
+        """Return what is to be run: all, or what has no current record, or failed by other limits.
+
+        A record is current while it is the newest of its trial on its machine, which is what
+        reports show, and has the key that the trial would have now.
+        """
+        trials: dict[str, PlannedTrial] = {}
+        fingerprint = functools.cache(self.fingerprint)  # of a suite with thousands of seeds
+        for place, spec in enumerate(specs):
+            parts = self.present.key(spec, fingerprint(spec.method), self.machine)
+            trials.setdefault(str(parts), PlannedTrial(spec, str(parts), place, parts))
+        stored = latest(self.store.records()[0])
+        newest = {} if again else {record.key: record for record in stored}
+        missing = {
+            key: trial for key, trial in trials.items() if is_missing(newest.get(key), self.limits)
+        }
+        timed = frozenset() if again else left_by_interrupted(self.store) & missing.keys()
+        untimed = [trial for key, trial in missing.items() if key not in timed]
+        named = {trial.spec.method for trial in trials.values()} | set(self.trusted)
+        here = [r for r in stored if r.environment["machine_id"] == self.machine]
+        beside = self._beside(by_question(untimed), here, named, fingerprint)
+        return Plan(list(trials.values()), missing, self.order_seed, frozenset(timed), beside)
+
+    def _beside(
+        self,
+        groups: Mapping[str, Sequence[PlannedTrial]],
+        here: Sequence[TrialRecord],
+        named: Collection[str],
+        fingerprint: Callable[[str], str],
+    ) -> dict[str, Companions]:
+        """Return by question the stored trials that are timed again beside missing ones."""
+
+        def why_not(record: TrialRecord) -> str:
+            method = record.spec.method
+            if why := why_not_run(method, named):
+                return why
+            try:
+                source = fingerprint(method)
+            except BadInput as error:
+                return str(error)
+            now = self.present.key(record.spec, source, self.machine)
+            return "" if record.key == str(now) else STALE
+
+        return {
+            question: companions_of(
+                [trial.spec for trial in new], here, why_not, self.compared_with
+            )
+            for question, new in groups.items()
+        }
+
+
+def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
+    """Return whether a trial is to be run though it may have a record.
+
+    Args:
+        record: the newest of the trial on its machine, if it has the key that the trial would
+            have now.
+        limits: what passes may take now, as records hold it.
+    """
+    if record is None:
+        return True
+    if record.environment.get("not_started"):  # predicted only, at what was free then
+        return True
+    before = record.environment.get("limits")
+    return record.outcome.status in LIMITED and before not in (None, limits)

@@ -1,0 +1,48 @@
+"""Trials that have records, and are run again because none of these stands for them any more."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.records.record_key import ANY_MACHINE, RecordKey, read_key
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.spec.trial_spec import TrialSpec
+
+
+def stale(
+    missing: Iterable[tuple[RecordKey, TrialSpec]],
+    records: Iterable[TrialRecord],
+    present: CurrentConditions,
+) -> list[str]:
+    """Return a line for each reason why rows that are stored are run all the same.
+
+    Args:
+        missing: keys and specs of the trials that are to be run.
+        records: all that are stored, oldest first; of each trial the newest of the machine is
+            spoken of, which is the one that reports show.
+        present: what decides numbers here and now.
+    """
+    return [
+        f"stale, run again: {', '.join(labels)} ({why})"
+        for why, labels in _by_reason(missing, records, present).items()
+    ]
+
+
+def _by_reason(
+    missing: Iterable[tuple[RecordKey, TrialSpec]],
+    records: Iterable[TrialRecord],
+    present: CurrentConditions,
+) -> dict[str, dict[str, None]]:
+    """Return labels of rows by reason, each label once."""
+    of_trial: dict[str, list[tuple[RecordKey, TrialRecord]]] = defaultdict(list)
+    for record in records:
+        if (old := read_key(record.key)) is not None:
+            of_trial[old.trial].append((old, record))
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for key, spec in missing:
+        stored = of_trial.get(key.trial, [])
+        here = [found for found in stored if key.machine in (ANY_MACHINE, found[0].machine)]
+        for old, record in (here or stored)[-1:]:
+            if key not in (old, old.on(ANY_MACHINE)):
+                found[present.why_again(spec, key, old, record)][spec.label()] = None
+    return found

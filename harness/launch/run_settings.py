@@ -1,0 +1,59 @@
+"""What a run is handed: where passes run, and how it is done."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.trial_passes import PassResult
+
+
+class Launcher(Protocol):
+    """Where a pass runs."""
+
+    def check(self, spec: TrialSpec) -> PassResult:
+        """Return whether the trial can be started at all."""
+
+    def settings(self, device: str) -> dict[str, str]:
+        """Return the settings that decide numbers where passes run (``bsrbench.harness.devices.numeric_settings``)."""
+
+    def perform(
+        self,
+        pass_name: str,
+        spec: TrialSpec,
+        *,
+        log: Path | None = None,
+        on_cores: Sequence[int] = (),
+        **keeping: Any,
+    ) -> PassResult:
+        """Run one pass and return how it ended; a training pass keeps a checkpoint."""
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a run is done, whatever its trials.
+
+    Attributes:
+        checkpoint_seconds: how much of a training pass a kill may lose.
+        announces: say beforehand what will be done and how long that takes.
+        jobs: trials that only train, at a time; each has cores of its own.
+        order_seed: draws the order of trials.
+        force: run what is predicted not to fit.
+        limits: what passes may take, as the records will hold it.
+        compared_with: knows the rows that every other is compared with: stored ones are timed again
+            beside new ones. Another process must be able to import it by name.
+        trusted: files that the command names; others are run for no comparison's sake.
+        stopping: whether somebody asked the run to end after the pass that runs.
+    """
+
+    checkpoint_seconds: float = 60.0
+    announces: bool = True
+    jobs: int = 1
+    order_seed: int = 0
+    force: bool = False
+    limits: dict[str, Any] = field(default_factory=dict)
+    compared_with: ComparedWith = none_in_particular
+    trusted: tuple[str, ...] = ()
+    stopping: Callable[[], bool] = lambda: False

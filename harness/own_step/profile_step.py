@@ -1,0 +1,203 @@
+"""The meters around a training step of one's own: any model, any loop, nothing else needed."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.meters.operator_modules import OperatorModules
+from bsrbench.harness.meters.phase_clock import seconds_each
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.own_step.own_tensors import OwnTensors
+from bsrbench.harness.own_step.step_profile import StepProfile
+from bsrbench.harness.training.compiled_forward import runs_compiled
+from bsrbench.harness.training.kept_storages import KeptStorages, census
+
+REPEATS = 5
+NOT_COUNTED = (
+    "some of the step is compiled, and under the meters it runs uncompiled: its memory cannot be "
+    "counted, and FLOPs are those of the uncompiled step"
+)
+Step = Callable[[], object]
+
+
+def profile_step(
+    model: nn.Module,
+    step: Step,
+    optimizer: torch.optim.Optimizer | None = None,
+    repeats: int = REPEATS,
+) -> StepProfile:
+    """Count the memory and FLOPs of a training step, and time it.
+
+    The step really runs, ``repeats`` + 4 times: once so that the optimizer has its state, once
+    under each meter, once to warm up and then against the clock, with nothing attached.
+
+    Args:
+        model: whose modules are told apart.
+        step: does one whole step: forward; and, if it trains, backward and optimizer.
+        optimizer: one whose state counts though no step of it is seen to run; those that run are
+            found.
+        repeats: timed runs.
+
+    Raises:
+        BadInput: the model is none, the step is not to be called, or there are no repetitions.
+    """
+    _check(model, step, repeats)
+    with census() as kept:
+        with _steps_of_optimizers() as running:
+            step()
+        used = dict.fromkeys([*([optimizer] if optimizer else []), *running.seen])
+        own = OwnTensors(model, step, tuple(used))
+        live = _counted(own, kept)
+        flops = _flops(model, step)
+    compiled = runs_compiled(step)
+    seconds = tuple(seconds_each(step, repeats, _wait(model)))
+    forward, whole = flops.by_phase["forward"], sum(flops.by_phase.values())
+    notes = tuple(flops.overlooked())
+    if compiled:
+        return StepProfile(None, None, {}, {}, forward, whole, seconds, (NOT_COUNTED, *notes))
+    kinds: Counter[str] = Counter()
+    for sizes in live.at_peak().values():
+        kinds.update({str(category): size for category, size in sizes.items()})
+    saved = Counter({name or "no module": size for name, size in live.held_by_owner().items()})
+    return StepProfile(
+        peak_counted_bytes=live.peak,
+        held_after_forward_bytes=saved.total(),
+        at_peak_bytes={str(category): kinds[str(category)] for category in Category},
+        by_module_bytes=dict(saved.most_common()),
+        forward_flop=forward,
+        step_flop=whole,
+        step_seconds=seconds,
+        notes=notes,
+    )
+
+
+def _check(model: object, step: object, repeats: int) -> None:
+    if not isinstance(model, nn.Module):
+        raise BadInput(f"model must be a torch module, got {type(model).__name__}")
+    if not callable(step):
+        raise BadInput(f"step must be a function without arguments, got {type(step).__name__}")
+    if repeats < 1:
+        raise BadInput(f"repeats {repeats} must be at least 1")
+
+
+class _Running:
+    """Which optimizers run, and have run."""
+
+    def __init__(self) -> None:
+        self.seen: list[torch.optim.Optimizer] = []
+        self.depth = 0
+
+    def begin(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        """Be told that a step of one begins."""
+        self.seen.append(optimizer)
+        self.depth += 1
+
+    def end(self, *_: object) -> None:
+        """Be told that it is done."""
+        self.depth -= 1
+
+
+@contextmanager
+def _steps_of_optimizers() -> Iterator[_Running]:
+    """Watch every optimizer of torch's kind in this process."""
+    running = _Running()
+    with ExitStack() as stack:
+        for handle in (
+            register_optimizer_step_pre_hook(running.begin),
+            register_optimizer_step_post_hook(running.end),
+        ):
+            stack.callback(handle.remove)
+        yield running
+
+
+class _Phases:
+    """Notices where forward pass, backward pass and optimizer begin, and tells a meter.
+
+    In a backward pass is what autograd runs; an optimizer's is what its step runs, but for a
+    closure, which has gradients switched on again; all else is forward.
+    """
+
+    def __init__(self, owner: OperatorModules, running: _Running) -> None:
+        self._owner, self._running = owner, running
+        self._phase = "forward"
+        self.meter: LiveBytes | StepFlops | None = None
+
+    def now(self) -> str:
+        """Return the module that runs; on the way, note the phase."""
+        name = self._owner.now()
+        phase = self._found()
+        if phase != self._phase and self.meter is not None:
+            self.meter.enter_phase(phase)
+        self._phase = phase
+        return name
+
+    def _found(self) -> str:
+        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - torch offers no other
+            return "backward"
+        optimizing = self._running.depth and not torch.is_grad_enabled()
+        return "optimizer" if optimizing else "forward"
+
+
+@contextmanager
+def _phases(model: nn.Module) -> Iterator[_Phases]:
+    with OperatorModules(model) as owner, _steps_of_optimizers() as running:
+        yield _Phases(owner, running)
+
+
+def _counted(own: OwnTensors, kept: KeptStorages) -> LiveBytes:
+    with _phases(own.model) as phases:
+        live = LiveBytes(phases.now, device=_device(own.model), reads=Category.INPUTS)
+        with live:
+            phases.meter = live
+            own.watch(live, kept)
+            with _watched_gradients(own, live):
+                own.step()
+            own.watch_again(live)
+            live.keep_rest()
+    return live
+
+
+@contextmanager
+def _watched_gradients(own: OwnTensors, live: LiveBytes) -> Iterator[None]:
+    """Say what a gradient is for as soon as autograd has put it into its place."""
+
+    def watch(parameter: torch.Tensor) -> None:
+        if parameter.grad is not None:
+            live.watch([parameter.grad], Category.GRADIENTS)
+
+    with ExitStack() as stack:
+        for parameter in own.trained():
+            handle = parameter.register_post_accumulate_grad_hook(watch)
+            stack.callback(handle.remove)
+        yield
+
+
+def _flops(model: nn.Module, step: Step) -> StepFlops:
+    with _phases(model) as phases:
+        flops = StepFlops(phases.now)
+        phases.meter = flops
+        with flops:
+            step()
+    return flops
+
+
+def _wait(model: nn.Module) -> Callable[[], None]:
+    """Return what waits for the model's device."""
+    kind = _device(model)
+    if kind == "cpu":
+        return lambda: None
+    waits: Callable[[], None] = torch.get_device_module(kind).synchronize
+    return waits
+
+
+def _device(model: nn.Module) -> str:
+    return next((parameter.device.type for parameter in model.parameters()), "cpu")

@@ -1,0 +1,174 @@
+"""Memory and FLOPs of a trial with nothing executed: a step over tensors without numbers."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from bsrbench.harness.devices import torch_device
+from bsrbench.harness.errors import BadInput, Unreadable
+from bsrbench.harness.meters.attention_operators import attention_kernel
+from bsrbench.harness.meters.forward_macs import disagreement, forward_macs
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.method import Method, Unsupported, apply
+from bsrbench.harness.model.task_heads import turns
+from bsrbench.harness.predict.fake_step import (
+    NOT_OF_ITS_DEVICE,
+    fake_batch,
+    fake_job,
+    grain_of,
+    on_cuda,
+    why_unpredictable,
+)
+from bsrbench.harness.predict.paper_convention import Undefined, paper_convention_bytes
+from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+from bsrbench.harness.training.compiled_forward import require_compiles
+from bsrbench.harness.training.job import (
+    Job,
+    Loader,
+    first_forward,
+    images_of_passes,
+    preprocessing,
+)
+from bsrbench.harness.training.kept_storages import KeptStorages, census
+from bsrbench.harness.workload import models, tasks
+
+CUDA_ASSUMES = (
+    "predicted for CUDA on a CPU: every storage is rounded up to blocks of 512 bytes, and "
+    "attention is taken to run a fused kernel that keeps its output and one number a row; "
+    "workspaces (cuBLAS 8 to 32 MiB, cuDNN for the patch convolution), the allocator's reserve "
+    "and the CUDA context come on top"
+)
+NOT_OF_COMPILED = (
+    "predicted only for a step that is not compiled: what a compiled one keeps and recomputes is "
+    "the compiler's choice; FLOPs are those of the uncompiled step"
+)
+ONLY_PREDICTED = (
+    "nothing was executed: memory is predicted, and FLOPs are counted over tensors without numbers"
+)
+# What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
+ESTIMATED_ALONE = ("peak_estimated_bytes", "paper_convention_bytes")
+PREDICTED = (
+    *ESTIMATED_ALONE,
+    *("forward_macs", "forward_flop", "step_flop", "trained_parameters", "total_parameters"),
+)
+
+
+def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
+    """Predict what the other passes of a profile measure; keep apart what only an estimate has."""
+    try:
+        found = predict(spec, load)
+    except (Unsupported, BadInput):
+        raise
+    except Exception as error:  # noqa: BLE001 - what was measured is not lost with its prediction
+        why = f"the estimate failed: {type(error).__name__}: {error}"
+        return PassReadings(missing=dict.fromkeys(ESTIMATED_ALONE, why))
+    alone = spec.profile is not None and spec.profile.only_predict
+    wanted = PREDICTED if alone else ESTIMATED_ALONE
+    own = {name: found.measurements[name] for name in wanted if name in found.measurements}
+    missing = {name: why for name, why in found.missing.items() if name in wanted}
+    rest = {name: v for name, v in found.measurements.items() if name not in wanted}
+    notes = [*found.notes, *([ONLY_PREDICTED] if alone else [])]
+    # What a profile's FLOP pass saw run comes first; of CUDA predicted on a CPU nobody knows.
+    kernel = found.attention_kernel if alone and not on_cuda(spec.workload) else None
+    detail = {"estimated": rest | found.detail}
+    return PassReadings(own, missing, notes, detail, attention_kernel=kernel)
+
+
+def predict(spec: TrialSpec, load: Loader) -> PassReadings:
+    """Return peak memory with its categories, FLOPs, MACs and parameters of a step.
+
+    Raises:
+        BadInput: the workload names something that is not there or does not fit.
+        Unsupported: the method cannot be applied to the model, or is not made for the device.
+    """
+    with census() as kept:
+        return _predict(spec, load, kept)
+
+
+def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
+    workload = spec.workload
+    method = load(spec.method, **spec.options)
+    method.require_device(torch_device(workload.device).type)
+    if workload.compiled_step:
+        require_compiles(method)
+    model = models.outline(workload, tasks.classes(workload))
+    preprocess = preprocessing(model, spec)
+    prepared = apply(method, model)
+    reading = PassReadings(
+        {
+            "trained_parameters": sum(p.numel() for p in prepared.parameters() if p.requires_grad),
+            "total_parameters": sum(p.numel() for p in prepared.parameters()),
+        }
+    )
+    _add_convention(reading, prepared, method, workload)
+    _add_macs(reading, prepared, preprocess.side, workload)
+    kernel = None
+    try:
+        with fake_job(spec.uncompiled(), method, prepared, preprocess, kept) as job:
+            batch = fake_batch(job)
+            _add_flops(reading, job, batch)
+            if workload.compiled_step:
+                reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
+            elif not method.made_for("cpu"):
+                reading.missing["peak_estimated_bytes"] = NOT_OF_ITS_DEVICE
+            else:
+                _add_memory(reading, job, batch)
+            kernel = attention_kernel(first_forward(job, batch[0]))
+    except (RuntimeError, AssertionError) as error:
+        why = why_unpredictable(error)
+        reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
+    return replace(reading, attention_kernel=kernel)
+
+
+def _add_flops(reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Run a fake step, which makes the optimizer's state and what is kept from then on."""
+    with StepFlops() as flops:
+        counted_step(job, batch, enter_phase=flops.enter_phase)
+    forward = flops.by_phase["forward"]
+    reading.measurements["forward_flop"] = forward
+    reading.measurements["step_flop"] = sum(flops.by_phase.values())
+    reading.notes.extend(flops.overlooked())
+    if isinstance(macs := reading.measurements.get("forward_macs"), int):
+        reading.notes.extend(disagreement(forward, macs))
+
+
+def _add_memory(reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Run a second fake step, a steady one."""
+    step = counted_step(job, batch, grain=grain_of(job.spec.workload))
+    reading.measurements.update(
+        {
+            "peak_estimated_bytes": step.peak,
+            "held_after_forward_bytes": step.held_after_forward,
+        }
+        | at_peak_metrics(step)
+    )
+    if on_cuda(job.spec.workload):
+        reading.notes.append(CUDA_ASSUMES)
+    reading.detail["peak_place"] = step.peak_place
+
+
+def _add_convention(
+    reading: PassReadings, prepared: nn.Module, method: Method, workload: Workload
+) -> None:
+    name = "paper_convention_bytes"
+    if workload.precision != "fp32":
+        reading.missing[name] = "the convention counts fp32 only"
+        return
+    try:
+        images = workload.micro_batch or workload.batch
+        reading.measurements[name] = paper_convention_bytes(prepared, method, images)
+    except Undefined as reason:
+        reading.missing[name] = str(reason)
+
+
+def _add_macs(reading: PassReadings, prepared: nn.Module, side: int, workload: Workload) -> None:
+    try:
+        image = torch.empty(1, 3, side, side, device="meta")
+        passes = images_of_passes(workload)
+        total = sum(forward_macs(prepared, image, passes).total for _ in turns(prepared))
+        reading.measurements["forward_macs"] = total
+    except Unreadable as reason:
+        reading.missing["forward_macs"] = str(reason)

@@ -1,0 +1,97 @@
+"""A training step over tensors that have shapes and no numbers."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+
+from bsrbench.harness.devices import torch_device
+from bsrbench.harness.devices.cpu import Cpu
+from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
+from bsrbench.harness.method import Method
+from bsrbench.harness.predict.stand_ins import stand_ins
+from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+from bsrbench.harness.training.job import Job, make_ready
+from bsrbench.harness.training.kept_storages import KeptStorages
+from bsrbench.harness.workload.images import Preprocess
+
+DEPENDS_ON_DATA = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
+NOT_FAKE = "Please convert all Tensors to FakeTensors"  # torch's words; an AssertionError
+
+NOT_OF_ITS_DEVICE = (
+    "predicted over tensors of a CPU, on which this method does not do what it does on the device "
+    "it is made for"
+)
+
+
+@contextmanager
+def fake_numbers(*roots: object) -> Iterator[list[Tensor]]:
+    """Let tensors have shapes and no numbers, those of a model and its method among them.
+
+    Yields:
+        The tensors in whose place others stand meanwhile.
+    """
+    _teach_fused_sgd()
+    # No fallback: it would run the real kernel over as much real memory.
+    with FakeTensorMode(allow_fallback_kernels=False), stand_ins(*roots) as originals:
+        yield originals
+
+
+@contextmanager
+def fake_job(
+    spec: TrialSpec, method: Method, prepared: nn.Module, preprocess: Preprocess, kept: KeptStorages
+) -> Iterator[Job]:
+    """Make a trial ready whose tensors have shapes and no numbers, while this is open."""
+    with fake_numbers(method, prepared) as originals:
+        kept.disregard(originals)
+        job = make_ready(spec, method, prepared, Cpu(torch.device("cpu")), preprocess)
+        yield replace(job, kept=kept)
+
+
+def on_cuda(workload: Workload) -> bool:
+    """Return whether the step predicted is one of an NVIDIA GPU."""
+    return torch_device(workload.device).type == "cuda"
+
+
+def grain_of(workload: Workload) -> int:
+    """Return what every storage's size is rounded up to."""
+    return CUDA_BLOCK_BYTES if on_cuda(workload) else 1
+
+
+def _teach_fused_sgd() -> None:
+    """Tell torch that its fused SGD, which works in place, makes nothing; torch 2.14 lacks that."""
+    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "Meta"):  # noqa: SLF001 - as torch's own tests ask
+        torch.library.register_fake("aten::_fused_sgd_", lambda *_, **__: None)
+
+
+def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
+    """Return the images and labels of a step."""
+    count, side = job.spec.workload.step_images(), job.preprocess.side
+    return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
+
+
+def why_unpredictable(error: Exception) -> str:
+    """Return why a fake step ended; an error that is no fault of faking is raised again."""
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, DEPENDS_ON_DATA):
+        return f"the step's shapes or values depend on data: {said}"
+    if NO_SHAPE in str(error):
+        return f"an operator does not say what shape it makes: {said}"
+    if NOT_FAKE in str(error):
+        return f"the step reads a tensor that is held where no other can stand for it: {said}"
+    raise error

@@ -1,0 +1,143 @@
+"""Memory and FLOPs of one training step, predicted for many settings in a row."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from bsrbench.harness.devices import torch_device
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.meters.step_flops import StepFlops
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.predict.fake_step import (
+    NOT_OF_ITS_DEVICE,
+    fake_batch,
+    fake_job,
+    grain_of,
+    why_unpredictable,
+)
+from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Job, Loader, preprocessing
+from bsrbench.harness.training.kept_storages import KeptStorages, census
+from bsrbench.harness.workload import models, tasks
+
+COSTS = "costs"
+FEW = 2  # micro-batches that show what all of them need
+
+
+@dataclass(frozen=True)
+class StepCost:
+    """What a step takes, or why that cannot be said.
+
+    Attributes:
+        peak_bytes: counted peak memory of a steady step.
+        step_flop: FLOPs of the whole step.
+        trained_parameters: how many numbers train.
+        reason: why there is nothing; empty where there is.
+    """
+
+    peak_bytes: int = 0
+    step_flop: int = 0
+    trained_parameters: int = 0
+    reason: str = ""
+
+
+def step_costs(specs: list[str], load: Loader) -> dict[str, Any]:
+    """Predict trials in this process; never raises.
+
+    Args:
+        specs: the trials, as JSON.
+        load: turns a method's name into a method.
+
+    Returns:
+        A ``PassResult`` as a dictionary, whose reading has a ``StepCost`` a trial.
+    """
+    with census() as kept:
+        found = [
+            _cost_or_reason(TrialSpec.model_validate_json(spec), load, kept.fresh())
+            for spec in specs
+        ]
+    return {"reading": {COSTS: [asdict(cost) for cost in found]}}
+
+
+def _cost_or_reason(spec: TrialSpec, load: Loader, kept: KeptStorages) -> StepCost:
+    try:
+        return step_cost(spec, load, kept)
+    except (Unsupported, BadInput) as error:
+        return StepCost(reason=str(error))
+
+
+def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -> StepCost:
+    """Predict memory and FLOPs of a step; the numbers are those of ``bsrbench.harness.predict.estimate``.
+
+    Of many equal micro-batches two are run: the first makes the gradients that the others find,
+    and these are all alike. The rest of the batch is then so many more bytes of input throughout,
+    and so many times the work. One step is enough, unless it leaves something behind.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        kept: finds what lives between steps.
+
+    Raises:
+        BadInput: the workload names something that is not there or does not fit.
+        Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
+    """
+    workload = spec.workload
+    few = _few_micro_batches(spec)
+    method = load(spec.method, **spec.options)
+    method.require_device(torch_device(workload.device).type)
+    if not method.made_for("cpu"):
+        raise Unsupported(NOT_OF_ITS_DEVICE)
+    model = models.outline(workload, tasks.classes(workload))
+    preprocess = preprocessing(model, spec)
+    prepared = method.prepare(model)
+    try:
+        with fake_job(few, method, prepared, preprocess, kept or KeptStorages()) as job:
+            _make_optimizer_state(job)
+            batch = fake_batch(job)
+            with StepFlops() as flops:
+                step = counted_step(job, batch, grain=grain_of(workload))
+            if step.left_behind:
+                step = counted_step(job, batch, grain=grain_of(workload))
+            rest = _rest_of_the_batch(job, workload.step_images())
+    except (RuntimeError, AssertionError) as error:
+        raise Unsupported(why_unpredictable(error)) from error
+    return StepCost(
+        peak_bytes=step.peak + rest,
+        step_flop=sum(flops.by_phase.values()) * workload.batch // few.workload.batch,
+        trained_parameters=sum(parameter.numel() for parameter in job.trained()),
+    )
+
+
+def _few_micro_batches(spec: TrialSpec) -> TrialSpec:
+    micro, batch = spec.workload.micro_batch, spec.workload.batch
+    if micro is None or batch % micro or batch // micro <= FEW:
+        return spec
+    workload = spec.workload.model_copy(update={"batch": FEW * micro})
+    return spec.model_copy(update={"workload": workload})
+
+
+def _rest_of_the_batch(job: Job, batch: int) -> int:
+    """Return by how many bytes the inputs of a larger batch are more than the job's."""
+    grain = grain_of(job.spec.workload)
+    more = 0
+    for tensor in fake_batch(job):
+        image = tensor.nbytes // len(tensor)
+        more += _rounded(image * batch, grain) - _rounded(tensor.nbytes, grain)
+    return more
+
+
+def _rounded(size: int, grain: int) -> int:
+    return -(-size // grain) * grain
+
+
+def _make_optimizer_state(job: Job) -> None:
+    """Make what an optimizer keeps of each parameter, by a step over gradients without numbers."""
+    for parameter in job.trained():
+        parameter.grad = torch.empty_like(parameter)
+    for optimizer in job.optimizers:
+        optimizer.step()
+    for parameter in job.trained():
+        parameter.grad = None

@@ -1,0 +1,186 @@
+"""One optimizer step under the counting meter, with what each tensor is for and whose it is."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+from bsrbench.harness.meters.live_bytes import Category, LiveBytes, Timeline
+from bsrbench.harness.meters.operator_modules import OF_NO_MODULE, OperatorModules
+from bsrbench.harness.records.trial_record import Value
+from bsrbench.harness.training.job import Job, optimizer_step
+from bsrbench.harness.training.kept_storages import owners
+
+
+@dataclass(frozen=True)
+class CountedStep:
+    """What the counting meter saw of one step.
+
+    Attributes:
+        peak: the most bytes alive at once.
+        categories: bytes by category at the peak; their sum is the peak.
+        modules: the same by module.
+        peak_place: phase, module and operator that made the peak.
+        peak_operator: that operator, as an index of the timeline.
+        held_after_forward: bytes of saved activations when a backward pass began.
+        held_by_module: the same by the module that made them.
+        left_behind: bytes alive after the step less those alive before it.
+        leaves: whether the step made something that is kept after it.
+        timeline: bytes after each operator.
+        loss: of the step; ``None`` of one without numbers.
+    """
+
+    peak: int
+    categories: dict[str, int]
+    modules: dict[str, dict[str, int]]
+    peak_place: dict[str, str]
+    peak_operator: int
+    held_after_forward: int
+    held_by_module: dict[str, int]
+    left_behind: int
+    leaves: bool
+    timeline: Timeline
+    loss: float | None
+
+
+def counted_step(
+    job: Job,
+    batch: tuple[Tensor, Tensor],
+    *,
+    grain: int = 1,
+    enter_phase: Callable[[str], object] = str,
+) -> CountedStep:
+    """Do one step and count it.
+
+    Args:
+        job: the trial.
+        batch: images and labels.
+        grain: every storage is rounded up to multiples of it, as an allocator would.
+        enter_phase: told the phases, too.
+
+    Raises:
+        ValueError: the step is compiled; watched, it would run eagerly, and another be counted.
+    """
+    if job.spec.workload.compiled_step:
+        raise ValueError("a compiled step cannot be counted: watched, it would run eagerly")
+    # What a method keeps in the host's memory is none of an accelerator's.
+    device = job.device.torch_device.type
+
+    def enter(phase: str) -> None:
+        live.enter_phase(phase)
+        enter_phase(phase)
+
+    with (
+        OperatorModules(job.model) as owner,
+        LiveBytes(owner.now, grain=grain, device=device) as live,
+    ):
+        _watch_held(live, job, batch)
+        before = live.now
+        with _watched_gradients(live, job):
+            loss = optimizer_step(job, *batch, enter_phase=enter)
+        _watch_optimizer(live, job)  # the first step has made it
+        leaves = job.kept.left_behind(live.keep_rest(loss))
+        left = live.now - before - live.size_of(loss)
+        modules, held = live.at_peak(), live.held_by_owner()
+    return CountedStep(
+        peak=live.peak,
+        categories=_by_category(modules),
+        modules={name: {str(k): v for k, v in kinds.items()} for name, kinds in modules.items()},
+        peak_place=live.peak_place(),
+        peak_operator=live.peak_operator,
+        held_after_forward=sum(held.values()),
+        held_by_module=held,
+        left_behind=left,
+        leaves=leaves,
+        timeline=live.timeline,
+        loss=None if isinstance(loss, FakeTensor) else loss.item(),
+    )
+
+
+def _watch_held(live: LiveBytes, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Count what is there as the step begins; hold on to none of it meanwhile."""
+    _watch_weights(live, job)
+    _watch_optimizer(live, job)
+    live.watch(batch, Category.INPUTS)
+    names = owners(job.model)
+    for key, storage in job.find_kept(batch).items():
+        live.watch([storage], Category.KEPT, names.get(key, OF_NO_MODULE))
+
+
+def _watch_weights(live: LiveBytes, job: Job) -> None:
+    for name, parameter in job.model.named_parameters():
+        live.watch([parameter], Category.WEIGHTS, _module_of(name))
+    for name, buffer in job.model.named_buffers():
+        live.watch([buffer], Category.BUFFERS, _module_of(name))
+
+
+def _watch_optimizer(live: LiveBytes, job: Job) -> None:
+    names = _parameter_names(job)
+    for parameter, kept in job.optimizer_state():
+        live.watch(kept, Category.OPTIMIZER, _module_of(names.get(parameter, OF_NO_MODULE)))
+
+
+@contextmanager
+def _watched_gradients(live: LiveBytes, job: Job) -> Iterator[None]:
+    """Say what gradients are for as an optimizer is about to use them.
+
+    One inside the backward pass frees them right after; later there is nothing to see.
+    """
+    names = _parameter_names(job)
+
+    def watch(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        for parameter in (p for group in optimizer.param_groups for p in group["params"]):
+            if parameter.grad is not None:
+                live.watch([parameter.grad], Category.GRADIENTS, _module_of(names[parameter]))
+
+    handles = [optimizer.register_step_pre_hook(watch) for optimizer in job.optimizers]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _parameter_names(job: Job) -> dict[Tensor, str]:
+    return {parameter: name for name, parameter in job.model.named_parameters()}
+
+
+def _module_of(parameter_name: str) -> str:
+    return parameter_name.rpartition(".")[0]
+
+
+def _by_category(modules: dict[str, dict[Category, int]]) -> dict[str, int]:
+    total = Counter({str(category): 0 for category in Category})
+    for kinds in modules.values():
+        total.update({str(category): size for category, size in kinds.items()})
+    return dict(total)
+
+
+def packed(timeline: Timeline) -> dict[str, Any]:
+    """Return a timeline as JSON values: names once, and only operators that changed the level.
+
+    ``live_bytes``, ``operator``, ``phase`` and ``module`` are lists of one length; the last three
+    index ``operators``, ``phases`` and ``modules``. ``index`` is the operator's place in the step.
+    """
+    level = [None, *timeline.live_bytes]
+    changed = [i for i, size in enumerate(timeline.live_bytes) if size != level[i]]
+    out: dict[str, Any] = {
+        "index": changed,
+        "live_bytes": [timeline.live_bytes[i] for i in changed],
+    }
+    for name in ("operator", "phase", "module"):
+        values = getattr(timeline, name)
+        known = {value: place for place, value in enumerate(dict.fromkeys(values))}
+        out[f"{name}s"] = list(known)
+        out[name] = [known[values[i]] for i in changed]
+    return out
+
+
+def at_peak_metrics(step: CountedStep) -> dict[str, Value]:
+    """Return the category split as metrics, ``weights_at_peak_bytes`` and so on."""
+    return {f"{category}_at_peak_bytes": size for category, size in step.categories.items()}

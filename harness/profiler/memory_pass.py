@@ -1,0 +1,182 @@
+"""The memory pass: bytes counted, bytes allocated, and whether the two explain each other."""
+
+from torch import Tensor
+
+from bsrbench.harness.meters.allocator_events import Frees, Workspaces, allocator_rise, workspaces
+from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES, Category
+from bsrbench.harness.profiler.counted_step import (
+    CountedStep,
+    at_peak_metrics,
+    counted_step,
+    packed,
+)
+from bsrbench.harness.profiler.profiled_step import job_and_batch, require_finite
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Job, Loader, training_step
+from bsrbench.harness.training.kept_storages import KeptStorages, census, total_bytes
+
+UNEXPLAINED_SHARE = 0.01  # of the allocated peak; more is noted
+SCALARS_BYTES = 1024  # numbers that marks, autograd and optimizers turn into tensors
+COMPILING_STEPS = 2  # the first compiles and makes the optimizer's state
+NOT_COUNTED = (
+    "the step is compiled, and under the meter that watches operators it would run uncompiled"
+)
+COUNTED = (
+    *("peak_counted_bytes", "peak_first_step_bytes", "held_after_forward_bytes"),
+    *(f"{category}_at_peak_bytes" for category in Category),
+    *("workspace_bytes", "estimate_error"),
+)
+
+
+def memory_pass(spec: TrialSpec, load: Loader) -> PassReadings:
+    """Count the first step and two steady ones, then ask the allocator about one or two more.
+
+    Of a compiled step only the allocator is asked.
+    """
+    with census() as kept:
+        if spec.workload.compiled_step:
+            return _of_compiled(spec, load, kept)
+        return _of_eager(spec, load, kept)
+
+
+def _of_eager(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
+    job, batch = job_and_batch(spec, load, kept=kept)
+    first, steady, again = (counted_step(job, batch) for _ in range(3))
+    require_finite(again.loss)
+    reading = PassReadings(
+        {
+            "peak_counted_bytes": steady.peak,
+            "peak_first_step_bytes": first.peak,
+            "held_after_forward_bytes": steady.held_after_forward,
+        }
+        | at_peak_metrics(steady),
+        notes=_doubts(steady, again),
+        detail={
+            "counted": {
+                "peak_place": steady.peak_place,
+                "modules_at_peak": steady.modules,
+                "held_by_module": steady.held_by_module,
+                "timeline": packed(steady.timeline),
+            }
+        },
+    )
+    if job.device.torch_device.type == "cpu":
+        _add_events(reading, job, batch, steady)
+    else:
+        _add_statistics(reading, job, batch)
+    return reading
+
+
+def _of_compiled(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
+    """Read the allocator's peak of two steps when everything is compiled."""
+    job, batch = job_and_batch(spec, load, COMPILING_STEPS, kept)
+    reading = PassReadings(missing=dict.fromkeys(COUNTED, NOT_COUNTED))
+    if job.device.torch_device.type != "cpu":
+        reading.measurements.update(_peaks_by_statistics(job, batch))
+        return reading
+    peaks = [_peak_by_events(job, batch) for _ in range(2)]
+    reading.measurements["peak_allocated_bytes"] = peaks[0]
+    if peaks[0] != peaks[1]:
+        reading.notes.append(_differs(*peaks))
+    return reading
+
+
+def allocated_pass(spec: TrialSpec, load: Loader) -> PassReadings:
+    """Read the allocator's peak of the second step and nothing else."""
+    with census() as kept:
+        job, batch = job_and_batch(spec, load, kept=kept)
+        if spec.workload.compiled_step:
+            training_step(job, *batch)
+        else:
+            counted_step(job, batch)  # which shows what it leaves behind
+        if job.device.torch_device.type == "cpu":
+            return PassReadings({"peak_allocated_bytes": _peak_by_events(job, batch)})
+        return PassReadings(dict(_peaks_by_statistics(job, batch)))
+
+
+def _peak_by_events(job: Job, batch: tuple[Tensor, Tensor]) -> int:
+    held = total_bytes(job.between_steps(batch))
+    return held + allocator_rise(lambda: training_step(job, *batch), _frees(job, batch))
+
+
+def _frees(job: Job, batch: tuple[Tensor, Tensor]) -> Frees:
+    return Frees(job.between_steps(batch).values())
+
+
+def _peaks_by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, int]:
+    job.device.reset_peak()
+    training_step(job, *batch)
+    return job.device.peak_bytes()
+
+
+def _doubts(steady: CountedStep, again: CountedStep) -> list[str]:
+    notes = []
+    grown = max(0, steady.left_behind)  # is there in the next step, and noted below
+    if again.peak - steady.peak not in {0, grown}:
+        notes.append(
+            f"counted peak differs between identical steps: {steady.peak} and {again.peak} bytes"
+        )
+    if steady.left_behind > 0 and again.left_behind > 0:
+        notes.append(
+            f"steps leave tensors behind: {steady.left_behind} and then {again.left_behind} bytes"
+        )
+    return notes
+
+
+def _add_events(
+    reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep
+) -> None:
+    """Read the CPU allocator's events: its peak, and whose blocks made it."""
+    allocated = _peak_by_events(job, batch)
+    if steady.leaves:
+        counted_step(job, batch)  # shows what the step before has left behind
+    held_again = total_bytes(job.between_steps(batch))
+    found = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
+    reading.measurements["peak_allocated_bytes"] = allocated
+    reading.measurements["workspace_bytes"] = found.at_peak
+    counted_there = _counted_at(steady, found)
+    reading.detail["allocated"] = {
+        "counted_at_allocated_peak_bytes": counted_there,
+        "operator_at_peak": found.name_at_peak,
+        "unexplained_bytes": allocated - counted_there - found.at_peak,
+        "outlived_their_operator_bytes": found.hidden_at_peak,
+        "largest_workspaces": found.largest,
+    }
+    if abs(held_again + found.rise - allocated) > SCALARS_BYTES:
+        reading.notes.append(_differs(allocated, held_again + found.rise))
+    rest = allocated - counted_there - found.at_peak
+    if abs(rest) > UNEXPLAINED_SHARE * allocated:
+        reading.notes.append(
+            f"unexplained: {rest} bytes of the allocated peak are neither tensors nor workspaces"
+        )
+
+
+def _differs(first: int, second: int) -> str:
+    return f"allocator's peak differs between identical steps: {first} and {second} bytes"
+
+
+def _counted_at(steady: CountedStep, found: Workspaces) -> int:
+    """Return the bytes of tensors at the allocator's peak, which may be another operator's."""
+    at, operators = found.operator_at_peak, steady.timeline.operator
+    if at is None or at >= len(operators) or operators[at] != found.name_at_peak:
+        return steady.peak
+    return steady.timeline.live_bytes[at] - found.outputs_to_come
+
+
+def _add_statistics(reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+    """Read the peaks a caching allocator keeps of itself, and count by its blocks."""
+    rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES).peak
+    peaks = _peaks_by_statistics(job, batch)
+    reading.measurements.update(peaks)
+    reading.missing["workspace_bytes"] = "only the CPU allocator's events tell them apart"
+    allocated = peaks.get("peak_allocated_bytes")
+    if allocated is None:
+        return
+    rest = allocated - rounded
+    reading.detail["allocated"] = {"counted_in_blocks_bytes": rounded, "rest_bytes": rest}
+    if abs(rest) > UNEXPLAINED_SHARE * allocated:
+        reading.notes.append(
+            f"{rest} bytes of the allocated peak are not tensors: workspaces of cuBLAS and cuDNN, "
+            "which this device's allocator does not tell apart, or something unexplained"
+        )

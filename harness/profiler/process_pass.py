@@ -1,0 +1,103 @@
+"""The process pass: what the machine had to give."""
+
+import gc
+
+import torch
+from torch import Tensor, nn
+
+from bsrbench.harness.devices import open_device
+from bsrbench.harness.errors import Unreadable
+from bsrbench.harness.meters import process_memory
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Job, Loader, training_step
+from bsrbench.harness.training.kept_storages import total_bytes
+
+METRIC = "peak_process_bytes"
+KNOWN_BYTES = 64 * 2**20
+WARMUP_STEPS = 2  # the first makes the optimizer's state and the libraries' kernels
+
+
+def process_pass(spec: TrialSpec, load: Loader) -> PassReadings:
+    """Read what the process takes at the peak of a steady step above its level before the model."""
+    on_cpu = open_device(spec.workload.device).torch_device.type == "cpu"
+    try:
+        return _from_kernel(spec, load) if on_cpu else _from_driver(spec, load)
+    except Unreadable as reason:
+        return PassReadings(missing={METRIC: str(reason)})
+
+
+def known_process_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 - as all passes
+    """Read the high-water mark of ``KNOWN_BYTES`` that are taken and given back."""
+    try:
+        process_memory.pin_malloc()
+        _take_and_give_back()  # the code itself becomes resident the first time
+        process_memory.reset_high_water()
+        before = process_memory.resident_bytes()
+        _take_and_give_back()
+        return PassReadings({METRIC: process_memory.high_water_bytes() - before})
+    except Unreadable as reason:
+        return PassReadings(missing={METRIC: str(reason)})
+
+
+def _take_and_give_back() -> None:
+    torch.empty(KNOWN_BYTES, dtype=torch.uint8).fill_(1)
+
+
+def _from_kernel(spec: TrialSpec, load: Loader) -> PassReadings:
+    process_memory.pin_malloc()
+    _touch_libraries()
+    before = process_memory.resident_bytes()
+    job, batch = job_and_batch(spec, load, WARMUP_STEPS)
+    if spec.workload.compiled_step:
+        before = _level_without(job, batch)
+    process_memory.reset_high_water()
+    training_step(job, *batch)
+    peak = process_memory.high_water_bytes() - before
+    return PassReadings({METRIC: peak}, detail={"process_baseline_bytes": before})
+
+
+def _level_without(job: Job, batch: tuple[Tensor, Tensor]) -> int:
+    """Return the resident size less what lives between steps: what the compiler left is in it."""
+    gc.collect()
+    process_memory.trim_malloc()
+    return process_memory.resident_bytes() - total_bytes(job.between_steps(batch))
+
+
+def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
+    """Ask the driver after the step: the allocator gives nothing back, so that is the peak."""
+    device = open_device(spec.workload.device)
+    before = device.used_bytes()
+    job, batch = job_and_batch(spec, load, WARMUP_STEPS)
+    training_step(job, *batch)
+    device.synchronise()
+    after = device.used_bytes()
+    if after.of == "process":
+        return PassReadings(
+            {METRIC: after.bytes}, detail={"process_read_from": "driver, this process"}
+        )
+    if before.of != "device":
+        return PassReadings(missing={METRIC: "the driver stopped telling this process's memory"})
+    label = (
+        f"{METRIC} is the device's use minus the level before: the driver does not tell "
+        "what each process takes here, and other processes would be in it"
+    )
+    return PassReadings(
+        {METRIC: after.bytes - before.bytes},
+        notes=[label],
+        detail={"process_baseline_bytes": before.bytes, "process_read_from": "driver, device"},
+    )
+
+
+def _touch_libraries() -> None:
+    """Run one small step of everything a transformer uses, so that its code is resident."""
+    layers = nn.Sequential(
+        nn.Conv2d(3, 64, 4, 4), nn.Flatten(2), nn.LayerNorm(16), nn.Linear(16, 64)
+    )
+    x = layers(torch.ones(2, 3, 16, 16)).unsqueeze(1)
+    mixed = nn.functional.scaled_dot_product_attention(x, x, x)
+    nn.functional.cross_entropy(
+        nn.functional.gelu(mixed).mean((1, 2)), torch.tensor([0, 1])
+    ).backward()
+    torch.optim.SGD(layers.parameters(), lr=0.1, momentum=0.9).step()

@@ -1,0 +1,57 @@
+"""The step that every pass is taken over: a trial's job and a batch of seeded noise."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import (
+    Diverged,
+    Job,
+    Loader,
+    begin,
+    set_learning_rate,
+    training_step,
+)
+from bsrbench.harness.training.kept_storages import KeptStorages
+
+PROFILE_LEARNING_RATE = 1e-6  # the time and memory of a step do not depend on it
+
+
+def job_and_batch(
+    spec: TrialSpec, load: Loader, warmup_steps: int = 0, kept: KeptStorages | None = None
+) -> tuple[Job, tuple[Tensor, Tensor]]:
+    """Return the trial's job and its batch, after some steps over it.
+
+    The batch is noise: what is profiled does not depend on what images show.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        warmup_steps: how many.
+        kept: finds what lives between steps.
+    """
+    job = begin(spec, load, kept)
+    set_learning_rate(job, PROFILE_LEARNING_RATE)
+    generator = torch.Generator().manual_seed(spec.seed)
+    count, side = spec.workload.step_images(), job.preprocess.side
+    images = torch.randn(count, 3, side, side, generator=generator)
+    labels = torch.cat(
+        [torch.randint(0, n, (spec.workload.batch,), generator=generator) for n in job.classes]
+    )
+    target = job.device.torch_device
+    batch = images.to(target), labels.to(target)
+    for _ in range(warmup_steps):
+        training_step(job, *batch)
+    return job, batch
+
+
+def require_finite(loss: float | None) -> None:
+    """Check the loss of a step that was counted.
+
+    Raises:
+        Diverged: it is not a finite number.
+    """
+    if loss is not None and not math.isfinite(loss):
+        raise Diverged(f"the loss became {loss}")

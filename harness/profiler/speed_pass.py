@@ -1,0 +1,48 @@
+"""The speed pass: how fast a device is and what memory is free, for what is told beforehand."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from bsrbench.harness.devices import open_device
+from bsrbench.harness.meters.phase_clock import seconds_each
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Loader
+
+FLOP_PER_SECOND, FREE_BYTES = "flop_per_second", "free_bytes"
+USUAL_SIDE, PATCH = 224, 16  # a forecast needs no better, where the workload does not say
+WIDTH, HIDDEN = 384, 1536  # those of DeiT-S
+PRODUCTS = 6  # two layers, each forward, to its input and to its weight
+RUNS = 3
+LONG = 1.0  # seconds
+
+
+def speed_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 - as all passes
+    """Read the FLOPs a second of a transformer's MLP, forward and backward; the best of three.
+
+    It is given about as many tokens as the workload has in a forward pass.
+    """
+    workload = spec.workload
+    device = open_device(workload.device)
+    side = (workload.image_size or USUAL_SIDE) // PATCH
+    tokens = (workload.micro_batch or workload.batch) * (side * side + 1)
+    step = _mlp_step(tokens, workload.precision, device.torch_device)
+    (seconds,) = seconds_each(step, 1, device.synchronise)
+    if seconds < LONG:  # else it says enough: bf16 that is emulated, say
+        seconds = min(seconds_each(step, RUNS, device.synchronise))
+    speed = 2 * PRODUCTS * tokens * WIDTH * HIDDEN / seconds
+    return PassReadings(detail={FLOP_PER_SECOND: speed, FREE_BYTES: device.free_bytes()})
+
+
+def _mlp_step(tokens: int, precision: str, device: torch.device) -> Callable[[], None]:
+    mlp = nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH)).to(device)
+    given = torch.ones(tokens, WIDTH, device=device, requires_grad=True)
+
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            loss = mlp(given).sum()
+        loss.backward()
+
+    return step

@@ -1,0 +1,124 @@
+"""The training pass: train, then read the accuracy once."""
+
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bsrbench.harness.meters.attention_operators import attention_kernel
+from bsrbench.harness.model.experts import counted_loads
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import (
+    Job,
+    Loader,
+    accuracies,
+    begin,
+    final_loss,
+    first_forward,
+    train,
+)
+from bsrbench.harness.training.resume import Checkpoint, Progress, UnusableError
+from bsrbench.harness.workload import tasks
+from bsrbench.harness.workload.data import ImageData
+
+ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
+CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
+TRAINING_BEGAN = "training_began_at"  # before this process did, where it went on from a checkpoint
+
+
+def training_pass(
+    spec: TrialSpec, load: Loader, checkpoint: str = "", checkpoint_seconds: float = 0.0
+) -> PassReadings:
+    """Train and read the accuracy once, on the split the spec names.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        checkpoint: a file to go on from and to keep what a kill would lose; none if empty.
+        checkpoint_seconds: how much that is.
+    """
+    if spec.training is None:
+        raise ValueError("a trial without a training part has no training pass")
+    keeper = Checkpoint(Path(checkpoint), checkpoint_seconds) if checkpoint else Checkpoint()
+    job, images, run = _trained(spec, spec.training, load, keeper)
+    on_test = spec.training.evaluate == "test"
+    metric = "accuracy_top1" if on_test else "validation_accuracy_top1"
+    splits = [one.test if on_test else one.validation for one in images]
+    with counted_loads(job.model) as loads:
+        read = accuracies(job, splits)
+    curve = {name: getattr(run, name) for name in CURVE} if spec.training.evaluate_every else {}
+    reading = PassReadings(
+        {
+            metric: fmean(read),
+            "training_seconds": run.seconds,
+            "final_loss": final_loss(run.losses),
+            "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
+            **curve,
+        },
+        notes=[note for one in images for note in one.notes],
+        detail={"losses": run.losses, TRAINING_BEGAN: run.began_at},
+        facts={"weights": job.weights, "data": _facts(spec, images)},
+        attention_kernel=attention_kernel(first_forward(job, _some_images(job))),
+    )
+    reading.notes.extend([*keeper.notes, *([keeper.failure] if keeper.failure else [])])
+    if spec.workload.multitask is not None:
+        reading.measurements["accuracy_by_task"] = read
+    if loads:
+        _add_loads(reading, job, loads)
+    return reading
+
+
+def _trained(
+    spec: TrialSpec, recipe: Training, load: Loader, keeper: Checkpoint
+) -> tuple[Job, tuple[ImageData, ...], Progress]:
+    """Train from where a checkpoint stands; from the start where it cannot be used."""
+    job = begin(spec, load)
+    images = tasks.load(spec.workload, spec.seed)
+    try:
+        return job, images, train(job, images, recipe, keeper)
+    except UnusableError as error:
+        keeper.forget(str(error))
+    del job, images  # they may hold part of the checkpoint, and take the memory of the next
+    return _trained(spec, recipe, load, keeper)
+
+
+def _some_images(job: Job) -> Tensor:
+    """Return noise in the place of the images of a forward pass of a step."""
+    workload, side = job.spec.workload, job.preprocess.side
+    images = torch.randn(workload.batch, 3, side, side)
+    return images.to(job.device.torch_device)
+
+
+def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:
+    """Return what a record says of the data, of several tasks by their names."""
+    if spec.workload.multitask is None:
+        return images[0].facts
+    pairs = zip(spec.workload.tasks(), images, strict=True)
+    return {name: of_task.facts for name, of_task in pairs}
+
+
+def _add_loads(reading: PassReadings, job: Job, loads: dict[str, list[Tensor]]) -> None:
+    """Say how gates shared out the tokens of the split that was read."""
+    multitask = job.spec.workload.multitask
+    if multitask is None:
+        return
+    busiest = 0.0
+    shares: dict[str, dict[str, list[float]]] = {task: {} for task in multitask.tasks}
+    for place, by_task in loads.items():
+        for task, rows in zip(multitask.tasks, by_task, strict=True):
+            most = rows.topk(multitask.top_k)
+            share = int(most.values.sum()) / int(rows.sum())
+            busiest = max(busiest, share)
+            shares[task][place] = [int(count) / int(rows.sum()) for count in rows]
+            if share >= ONE_SIDED:
+                reading.notes.append(
+                    f"the gate of task {task!r} in {place} sends {100 * share:.4g} % of its tokens "
+                    f"to the same {multitask.top_k} of {multitask.experts} experts: "
+                    f"{', '.join(map(str, sorted(most.indices.tolist())))}"
+                )
+    reading.measurements["busiest_experts_share"] = busiest
+    reading.detail["expert_loads"] = shares

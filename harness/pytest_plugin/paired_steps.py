@@ -1,0 +1,86 @@
+"""Steps timed in this process, each right after a step of the baseline."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from bsrbench import methods
+from bsrbench.harness.meters import phase_clock
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import training_step
+
+WARMUP_STEPS = 2  # at least; the first makes the optimizer's state and the libraries' kernels
+WARMUP_ROUNDS = 1  # then in turns: each finds caches as the other leaves them
+
+
+class Steps:
+    """Does steps of one trial and keeps the seconds of each.
+
+    Args:
+        spec: the trial.
+
+    Attributes:
+        seconds: of each step that ``one`` has done.
+    """
+
+    def __init__(self, spec: TrialSpec) -> None:
+        self.seconds: list[float] = []
+        self._job, self._batch = job_and_batch(spec, methods.load)
+
+    def warm_up(self) -> None:
+        """Do steps until they get no faster, as the clock's pass does, and forget them."""
+        phase_clock.warm_up(self._step, self._job.device.synchronise, WARMUP_STEPS)
+
+    def one(self) -> None:
+        """Do one step, with no meter attached but the clock."""
+        self.seconds += phase_clock.seconds_each(self._step, 1, self._job.device.synchronise)
+
+    def _step(self) -> None:
+        training_step(self._job, *self._batch)
+
+
+def take_turns(
+    spec: TrialSpec, beside: TrialSpec | None, benchmark: Any, rounds: int
+) -> tuple[list[float], list[float]]:
+    """Let pytest-benchmark time steps, and return their seconds and those of the baseline's.
+
+    Both are by one clock, whatever timer pytest-benchmark was given. Where benchmarks are
+    disabled a step runs once and nothing is timed.
+
+    Args:
+        spec: the trial.
+        beside: what it takes turns with; ``None`` leaves it alone.
+        benchmark: pytest-benchmark's fixture.
+        rounds: timed steps.
+    """
+    with _leaving_no_trace(spec.workload.threads):
+        ours = Steps(spec)
+        theirs = None if beside is None else Steps(beside)
+        for steps in (ours, theirs):
+            if benchmark.enabled and steps is not None:
+                steps.warm_up()
+        benchmark.pedantic(
+            ours.one,
+            setup=None if theirs is None else theirs.one,
+            rounds=rounds,
+            warmup_rounds=WARMUP_ROUNDS,
+        )
+    if not benchmark.enabled:
+        return [], []
+    timed = slice(WARMUP_ROUNDS, WARMUP_ROUNDS + rounds)
+    return ours.seconds[timed], [] if theirs is None else theirs.seconds[timed]
+
+
+@contextmanager
+def _leaving_no_trace(threads: int) -> Iterator[None]:
+    """Set torch's threads; then put them and its generator back, for the tests that follow."""
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_rng_state(state)

@@ -1,0 +1,123 @@
+"""What a run happened on: machine, versions, commit, circumstances. Loads without torch."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from bsrbench.harness.records.environment_variables import that_disturb_times
+
+ROOT = Path(__file__).resolve().parent.parent
+VERSIONS = (
+    *("bsrbench", "torch", "timm", "peft", "numpy", "scikit-learn", "pillow", "torchvision"),
+)
+SOURCES = (".py", ".txt")
+
+
+def describe_run() -> dict[str, Any]:
+    """Return what is the same for all trials of a run; read once, before the first."""
+    commit, dirty = commit_and_dirty(ROOT)
+    return {
+        "machine_id": machine_id(),
+        "machine": describe_machine(),
+        "versions": installed_versions(),
+        "commit": commit,
+        "tree_dirty": dirty,
+        "circumstances": that_disturb_times(),
+        "command": shlex.join(["bsrbench", *map(without_place, sys.argv[1:])]),
+    }
+
+
+def without_place(argument: str) -> str:
+    """Return an argument as it may stand in a record: of an absolute path only the last name."""
+    option, sign, value = argument.partition("=")
+    if sign and value.startswith("/"):
+        return f"{option}=.../{Path(value).name}"
+    return f".../{Path(argument).name}" if argument.startswith("/") else argument
+
+
+def describe_machine() -> dict[str, Any]:
+    """Return processor, usable cores, memory and system of this machine."""
+    return {
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "system": f"{platform.system()} {platform.release()}",
+        "instruction_sets": _instruction_sets(),
+    }
+
+
+def machine_id() -> str:
+    """Return a hash that tells this machine from another without naming it."""
+    try:
+        own = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
+    except OSError:
+        own = platform.node()
+    described = describe_machine()
+    text = "|".join([own, described["processor"], str(described["cores"])])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def installed_versions() -> dict[str, str]:
+    """Return Python's version and those of the packages a number can depend on."""
+    found = {"python": platform.python_version()}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def source_hash() -> str:
+    """Return 8 hex digits of a hash of the program's own source, apart from its methods."""
+    files = sorted(path for path in (ROOT / "harness").rglob("*") if path.suffix in SOURCES)
+    text = b"\0".join(file.read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest()[:8]
+
+
+def commit_and_dirty(root: Path) -> tuple[str | None, bool | None]:
+    """Return the commit of the checkout at ``root`` and whether it was changed since.
+
+    Files under ``results/`` do not count as changes. Both are ``None`` outside a checkout.
+    """
+    commit = _git(root, "rev-parse", "HEAD")
+    if commit is None:
+        return None, None
+    changed = _git(root, "status", "--porcelain", "--", ".", ":(exclude)results")
+    return commit, bool(changed)
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpuinfo(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(field)), "")
+
+
+def _processor() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _instruction_sets() -> list[str]:
+    """Return the vector extensions that decide how fast fp32 and bf16 run."""
+    known = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}
+    return sorted(known & set((_cpuinfo("flags") or _cpuinfo("Features")).split()))

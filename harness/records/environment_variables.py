@@ -1,0 +1,118 @@
+"""Which environment variables decide numbers, and which only disturb times."""
+
+import os
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from bsrbench.harness.errors import BadInput
+
+# Looked at first: libraries read these, and they decide where files lie, what is printed, or how
+# several machines speak to each other.
+DECIDE_NOTHING = (
+    *("TORCH_HOME", "TORCH_HUB*", "TORCH_MODEL_ZOO", "TORCH_EXTENSIONS_DIR", "TORCH_TRACE"),
+    *("TORCH_LOGS*", "TORCH_CPP_LOG_LEVEL", "TORCH_SHOW_*", "TORCH_*ADDR2LINE*"),
+    *("TORCH_SYMBOLIZE_MODE", "TORCH_SERIALIZATION_DEBUG", "TORCH_FORCE_*WEIGHTS_ONLY_LOAD"),
+    *("TORCH_NCCL_*", "TORCH_GLOO_*", "TORCH_DIST*", "TORCH_ELASTIC_*", "TORCH_FR_*"),
+    *("TORCH_COMPILE_DEBUG*", "TORCH_DEVICE_BACKEND_AUTOLOAD", "TORCH_DONT_CHECK_*"),
+    *("TORCHINDUCTOR_CACHE_DIR", "TORCHINDUCTOR_WORKER_*", "TORCHINDUCTOR_*LOG*"),
+    *("TORCHINDUCTOR_PROFILE*", "TORCHINDUCTOR_FX_GRAPH_*CACHE*", "TORCHINDUCTOR_*REMOTE_CACHE*"),
+    *("TORCHINDUCTOR_REDIS_*", "TORCHINDUCTOR_WRITE_*", "TORCHINDUCTOR_*DUMP*"),
+    *("TORCHINDUCTOR_UNIQUE_*", "TORCHINDUCTOR_ENABLED_METRIC_TABLES"),
+    *("TORCHDYNAMO_VERBOSE", "TORCHDYNAMO_EXTENDED_*", "TORCHDYNAMO_PRINT_*"),
+    *("PYTORCH_API_USAGE_*", "PYTORCH_KERNEL_CACHE_PATH", "PYTORCH_JIT_LOG_LEVEL"),
+    *("PYTORCH_TEST*", "PYTORCH_VERSION*", "PYTORCH_NVML_BASED_CUDA_CHECK"),
+    *("TIMM_DATASET_MAX_RETRIES", "TIMM_USE_OLD_CACHE"),
+    *("*_VERBOSE", "*_VERBOSE_OUTPUT_FILE", "MKL_SERVICE_FORCE_INTEL", "MKLROOT"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "CUDA_VERSION"),
+    *("CUDA_CACHE_*", "CUDA_*_PATH", "CUDA_PROFILE", "CUDNN_HOME", "CUDNN_*PATH", "CUDNN_*LOG*"),
+    *("CUDNN_VERSION", "CUBLAS_LOG*", "CUBLASLT_LOG*", "TRITON_CACHE_DIR", "TRITON_*_PATH"),
+    # scikit-learn and joblib set it as they are loaded, which some data or a method may do.
+    "KMP_INIT_AT_FORK",
+    # What timm has made of these is asked (``bsrbench.harness.devices.numeric_settings``): it reads them once.
+    *("TIMM_FUSED_ATTN", "TIMM_REENTRANT_CKPT"),
+)
+DISTURB_TIMES = (
+    *("OMP_NUM_THREADS", "OMP_WAIT_POLICY", "OMP_PROC_BIND", "OMP_PLACES", "OMP_STACKSIZE"),
+    *("OMP_CANCELLATION", "OMP_MAX_TASK_PRIORITY", "OMP_DISPLAY_*", "GOMP_*"),
+    *("KMP_AFFINITY", "KMP_BLOCKTIME", "KMP_LIBRARY", "KMP_HW_SUBSET", "KMP_SETTINGS"),
+    *("KMP_TOPOLOGY_METHOD", "KMP_STACKSIZE", "KMP_DUPLICATE_LIB_OK", "KMP_WARNINGS"),
+    # torch sets the number of threads of its own, OpenMP's and MKL's, to the workload's.
+    *("MKL_NUM_THREADS", "MKL_DYNAMIC", "OPENBLAS_NUM_THREADS", "OPENBLAS_MAIN_FREE"),
+    *("NUMEXPR_*", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
+    *("CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_DEVICE_DEFAULT_*"),
+    *("TORCHINDUCTOR_COMPILE_THREADS", "TORCHINDUCTOR_QUIESCE_*", "TORCH_WARM_POOL"),
+    "BSRBENCH_WORKERS",
+)
+# On a GPU alone; a CPU trial never asks for them.
+DECIDE_ON_GPUS = (
+    *("PYTORCH_CUDA_*", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_*", "PYTORCH_NO_CUDA_*"),
+    *("PYTORCH_TUNABLEOP_*", "PYTORCH_MIOPEN_*", "PYTORCH_MPS_*", "PYTORCH_ROCM_*"),
+    *("TORCH_CUDNN_*", "TORCH_CUDA_*", "TORCH_CUBLASLT_*", "TORCH_BLAS_*", "TORCH_LINALG_*"),
+    *("TORCH_ALLOW_TF32_*", "TORCH_ROCM_*", "TORCH_XPU_*"),
+    *("NVIDIA_TF32_OVERRIDE", "CUDA_*", "CUBLAS_*", "CUBLASLT_*", "CUDNN_*", "TRITON_*"),
+    *("CUTLASS_*", "CUTEDSL_*", "QUACK_*", "HIP_*", "HSA_*", "ROCBLAS_*", "MIOPEN_*", "SYCL_*"),
+)
+DECIDE = (
+    *("ATEN_*", "ONEDNN_*", "DNNL_*", "MKL_*", "MKLDNN_*", "FBGEMM_*", "LRU_CACHE_CAPACITY"),
+    *("OPENBLAS_*", "BLIS_*", "USE_EIGEN_FOR_BLAS", "NPY_*"),
+    *("TORCH_*", "TORCHINDUCTOR_*", "TORCHDYNAMO_*", "PYTORCH_*", "INDUCTOR_*", "AOT*"),
+    *("TIMM_*", "BSRBENCH_KERNELS", "CXX", "FORK_LAST3"),
+    # How many threads share a sum decides its bits: OMP_DYNAMIC, OMP_THREAD_LIMIT.
+    *("OMP_*", "KMP_*"),
+    # What the process takes beyond its tensors, and whose code runs in it at all.
+    *("MALLOC_*", "GLIBC_TUNABLES", "PYTHONMALLOC", "LD_PRELOAD"),
+)
+FUSED = "TIMM_FUSED_ATTN"
+FOLDERS = re.compile(r"[^\s:;,=]*/")
+
+
+def that_decide(device: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that are set and decide which kernels run or how many bytes they take.
+
+    Args:
+        device: type of device, as torch calls it.
+        environment: variable -> value; this process's unless said.
+    """
+    patterns = DECIDE if device == "cpu" else (*DECIDE_ON_GPUS, *DECIDE)
+    left_out = (*DECIDE_NOTHING, *DISTURB_TIMES)
+    others = DECIDE_ON_GPUS if device == "cpu" else ()
+    return {
+        name: without_folders(value)
+        for name, value in sorted(environment.items())
+        if value and _fits(name, patterns) and not _fits(name, (*left_out, *others))
+    }
+
+
+def that_disturb_times(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables that are set and decide only how long something takes."""
+    return {
+        name: without_folders(value)
+        for name, value in sorted(environment.items())
+        if value and _fits(name, DISTURB_TIMES)
+    }
+
+
+def require_readable(environment: Mapping[str, str] = os.environ) -> None:
+    """Check the variable that a library reads as it is loaded, and would end with a traceback.
+
+    Raises:
+        BadInput: it is no whole number.
+    """
+    value = environment.get(FUSED, "1")
+    try:
+        int(value)
+    except ValueError as error:
+        raise BadInput(
+            f"{FUSED}={value!r}: timm reads a whole number, 0 for no fused attention, 1 where it "
+            "is tested, 2 where it is experimental, too; set one of these, or unset it"
+        ) from error
+
+
+def without_folders(value: str) -> str:
+    """Return a value as it may stand in a record: of every path in it only the last name."""
+    return FOLDERS.sub("", value)
+
+
+def _fits(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

@@ -1,0 +1,130 @@
+"""The key of a record: made here, read here, in every form it has had."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.frozen_data import digest
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.visible_text import visible
+
+# Packages whose code computes every trial's numbers, and those that read and resize images, which
+# only a training does. Python and the rest are recorded, and decide no number.
+COMPUTING = ("torch", "timm", "peft")
+READING_IMAGES = ("numpy", "scikit-learn", "pillow", "torchvision")
+NOT_INSTALLED = "none"
+ANY_MACHINE = ""
+HASH_DIGITS = 8
+SHOWN = 60  # characters of a key in a message
+NAME_LENGTH = 60  # of a method in a file's name; the end tells more than the beginning
+NAME_BYTES = 180  # of it; letters of other scripts take up to four
+MOST_BYTES = 235  # of a key: with an ending it must fit into the 255 of a file's name
+
+# What a file may be called in a results folder: no separator, no dot in front, nothing to expand.
+NAME = re.compile(r"[\w+-][\w+.-]*")
+# The method may hold dashes itself; what follows the trial's 16 digits holds none.
+PART = r"[A-Za-z0-9_+.]+"
+FORM = re.compile(
+    rf"(?P<method>[\w+-][\w+.-]*)-(?P<trial>[0-9a-f]{{16}})-(?P<source>{PART})"
+    rf"(?:-(?P<measuring>{PART})-(?P<settings>{PART}))?-(?P<machine>{PART})"
+)
+NO_KEY = "expected METHOD-TRIAL-SOURCE-MEASURING-SETTINGS-MACHINE, a name and hashes"
+OTHER_SPEC = "its key is not that of its spec: one of them was changed"
+
+
+@dataclass(frozen=True)
+class RecordKey:
+    """What a record is known by; its text is the name of the record's file.
+
+    Attributes:
+        method: its name, as far as a file's name can hold it.
+        trial: hash of the spec (``TrialSpec.trial_id``).
+        source: hash of the method's source.
+        measuring: hash of the source of step and meters; ``None`` in keys of schema 5 and before,
+            which did not state it.
+        settings: hash of versions and settings that decide numbers; ``None`` where ``measuring``
+            is.
+        machine: the machine's id; ``ANY_MACHINE`` where any will do, which no record's key has.
+    """
+
+    method: str
+    trial: str
+    source: str
+    measuring: str | None
+    settings: str | None
+    machine: str
+
+    def __str__(self) -> str:
+        parts = (self.method, self.trial, self.source, self.measuring, self.settings, self.machine)
+        return "-".join(part for part in parts if part is not None)
+
+    def on(self, machine: str) -> "RecordKey":
+        """Return the key that the same trial has on another machine."""
+        return replace(self, machine=machine)
+
+
+def read_key(text: str) -> RecordKey | None:
+    """Return a key from its text; ``None`` where no record was ever named so."""
+    found = FORM.fullmatch(text) if len(text.encode(errors="replace")) <= MOST_BYTES else None
+    return RecordKey(**found.groupdict()) if found else None
+
+
+def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
+    """Return why no record of a trial can have this key; empty if one can.
+
+    Args:
+        text: the key.
+        spec: the trial.
+        stored: the spec as the record's file has it: of schema 1 the id is a hash of just that.
+    """
+    key = read_key(text)
+    if key is None:
+        shown = visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
+        return f"its key '{shown}' is none: {NO_KEY}"
+    return "" if key.trial in (spec.trial_id(), digest(stored)) else OTHER_SPEC
+
+
+def is_name(text: str) -> bool:
+    """Tell whether files of a results folder may be called so, apart from their endings."""
+    return NAME.fullmatch(text) is not None and len(text.encode("utf-8", "replace")) <= MOST_BYTES
+
+
+def require_name(text: str) -> str:
+    """Return a key, or another name of files in a results folder, if it may be one.
+
+    Raises:
+        BadInput: it would lead elsewhere, or is too long.
+    """
+    if is_name(text):
+        return text
+    raise BadInput(
+        f"no file of a results folder is called {visible(text[:SHOWN])!r}: expected letters, "
+        f"digits, '-', '_', '+' and '.', at most {MOST_BYTES} bytes"
+    )
+
+
+def in_file_name(method: str) -> str:
+    """Return a method's name as it may stand in a file's name."""
+    kept = "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-NAME_LENGTH:]
+    while len(kept.encode()) > NAME_BYTES:
+        kept = kept[1:]
+    return kept
+
+
+def deciding_versions(spec: TrialSpec, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions, of those installed, of the packages that decide a trial's numbers."""
+    names = (*COMPUTING, *(READING_IMAGES if spec.training else ()))
+    return {name: versions.get(name, NOT_INSTALLED) for name in names}
+
+
+def settings_hash(spec: TrialSpec, versions: Mapping[str, str], settings: Mapping[str, str]) -> str:
+    """Return the hash of what decides a trial's numbers beside spec and source.
+
+    Args:
+        spec: the trial.
+        versions: package -> version, as a record's environment holds them.
+        settings: name -> value, as a record's environment holds them.
+    """
+    decided = {"versions": deciding_versions(spec, versions), "settings": dict(settings)}
+    return digest(decided)[:HASH_DIGITS]

@@ -1,0 +1,303 @@
+"""Results folders looked after: examined, put in order, merged. No record is ever deleted."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import make_folder, read_bytes, refuse_link, write_whole
+from bsrbench.harness.records.record_content import CHANGED, HASH
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_index import names
+from bsrbench.harness.records.record_key import OTHER_SPEC, read_key, settings_hash
+from bsrbench.harness.records.store import (
+    DETAILS,
+    MOST_KEPT,
+    PROGRESS,
+    RECORDS,
+    STAGED,
+    Store,
+    read_sidecar,
+)
+from bsrbench.harness.records.trial_record import TrialRecord
+
+ASIDE = "aside"
+IN_FLIGHT_SECONDS = 60  # a younger temporary file may still be somebody's
+
+
+@dataclass(frozen=True)
+class FileTrouble:
+    """A file that is not as it should be.
+
+    Attributes:
+        path: which.
+        what: what is wrong with it.
+        target: where ``repair`` moves it; ``None`` removes it, for it holds nothing.
+    """
+
+    path: Path
+    what: str
+    target: Path | None
+
+
+@dataclass
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        copied: keys of the records that were new.
+        same: how many were there already.
+        conflicts: in words, the records whose key is there with another content.
+        unreadable: why files were left out.
+    """
+
+    copied: list[str] = field(default_factory=list)
+    same: int = 0
+    conflicts: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Survey:
+    """What was found in a results folder.
+
+    Attributes:
+        troubles: every file that is not as it should be.
+        unhashed: how many records have no hash of their content: those of schema 6 and before.
+    """
+
+    troubles: list[FileTrouble] = field(default_factory=list)
+    unhashed: int = 0
+
+
+def examine(folder: Path) -> list[FileTrouble]:
+    """Return every file of a results folder that is not as it should be.
+
+    Raises:
+        BadInput: it is no results folder.
+    """
+    return survey(folder).troubles
+
+
+def survey(folder: Path) -> Survey:
+    """Look at every file of a results folder.
+
+    Raises:
+        BadInput: it is no results folder.
+    """
+    _require(folder)
+    whole = Survey()
+    found = list(_of_records(folder, whole))
+    renamed = {t.target.name for t in found if t.target and t.target.parent.name == RECORDS}
+    bad = {t.path.name for t in found if t.target and t.target.parent.name == ASIDE}
+    details = folder / DETAILS
+    for path in files_in(details) if details.is_dir() else ():
+        what = _fault_of_sidecar(path)
+        if not what and path.name in bad:
+            what = "the sidecar of such a record"
+        there = path.name in renamed or (folder / RECORDS / path.name).exists()
+        if not what and not there:
+            what = "a sidecar without its record: a run was killed between the two"
+        if what:
+            found.append(FileTrouble(path, what, folder / ASIDE / f"sidecar-{path.name}"))
+    whole.troubles = [*found, *_of_staged(folder), *_leftovers(folder)]
+    return whole
+
+
+def repair(folder: Path) -> list[FileTrouble]:
+    """Move what is not as it should be out of the way, and return what that was.
+
+    Raises:
+        BadInput: it is no results folder, or cannot be written.
+    """
+    found = examine(folder)
+    try:
+        for name in (RECORDS, DETAILS, STAGED):
+            refuse_link(folder / name)  # nobody else's files are moved
+        for trouble in found:
+            if trouble.target is None:
+                trouble.path.unlink(missing_ok=True)
+            else:
+                make_folder(trouble.target.parent)
+                trouble.path.rename(_free(trouble.target))
+    except OSError as error:
+        raise BadInput(f"cannot repair {folder}: {error.strerror}") from error
+    return found
+
+
+def merge(into: Path, others: Iterable[Path]) -> Merged:
+    """Copy the records of other folders, with their sidecars, into one.
+
+    A record whose key is there with another content is left where it is, and named.
+
+    Raises:
+        BadInput: a folder is no results folder, or the target cannot be written.
+    """
+    done = Merged()
+    sources = list(others)
+    for source in sources:
+        _require(source)
+    try:
+        for name in (RECORDS, DETAILS):
+            make_folder(into / name)
+        for source in sources:
+            for path in files_in(source / RECORDS):
+                _merge_one(path, into, done)
+    except OSError as error:
+        raise BadInput(f"cannot merge into {into}: {error.strerror}") from error
+    return done
+
+
+def _merge_one(path: Path, into: Path, done: Merged) -> None:
+    try:
+        record = read_record(path)
+    except BadInput as error:
+        done.unreadable.append(str(error))
+        return
+    if record.changed():
+        done.unreadable.append(f"{path}: {CHANGED}")
+        return
+    target = into / RECORDS / f"{record.key}.json"
+    if target.exists() or target.is_symlink():
+        _put_against(target, path, record, done)
+        return
+    sidecar = path.parent.parent / DETAILS / f"{record.key}.json"
+    if sidecar.exists() or sidecar.is_symlink():
+        if fault := _fault_of_sidecar(sidecar):
+            done.unreadable.append(f"{sidecar}: {fault}; its record was copied without it")
+        else:
+            content = read_bytes(sidecar, MOST_KEPT)
+            write_whole(into / DETAILS / f"{record.key}.json", content)
+    write_whole(target, read_bytes(path))
+    done.copied.append(record.key)
+
+
+def _put_against(target: Path, path: Path, record: TrialRecord, done: Merged) -> None:
+    """Say whether a record is the one that is there."""
+    try:
+        there = read_record(target)
+    except BadInput as error:
+        done.conflicts.append(f"{record.key}: what is there cannot be read ({error})")
+        return
+    if there == record:
+        done.same += 1
+        return
+    places = ", ".join(_differing(there, record))
+    done.conflicts.append(f"{record.key}: {target} and {path} differ in {places}")
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return what may be records or sidecars in a folder, sorted by name.
+
+    Raises:
+        BadInput: the folder cannot be read.
+    """
+    return [folder / name for name in names(folder)]
+
+
+def _require(folder: Path) -> None:
+    if not (folder / RECORDS).is_dir():
+        raise BadInput(
+            f"no folder {str(folder / RECORDS)!r}; expected a results folder that "
+            "'bsrbench run' made"
+        )
+
+
+def _of_records(folder: Path, whole: Survey) -> Iterator[FileTrouble]:
+    for path in files_in(folder / RECORDS):
+        aside = folder / ASIDE / path.name
+        try:
+            record = read_record(path)
+        except BadInput as error:
+            yield FileTrouble(path, str(error).removeprefix(f"{path}: "), aside)
+            continue
+        whole.unhashed += record.content_sha256 is None
+        right = path.with_name(f"{record.key}.json")
+        if right != path:
+            what = f"its name is not its key {record.key}"
+            yield FileTrouble(path, what, aside if right.exists() else right)
+        elif what := CHANGED if record.changed() else _fault_of_key(record):
+            yield FileTrouble(path, what, aside)
+
+
+def _fault_of_key(record: TrialRecord) -> str:
+    """Return in what a record's key does not fit what the record states; empty if it does."""
+    key, environment = read_key(record.key), record.environment
+    if key is None:
+        return OTHER_SPEC
+    if key.machine != environment["machine_id"]:
+        return "its key is not that of its machine: one of them was changed"
+    if key.settings is None:  # a record of schema 5 or before states no settings
+        return ""
+    stated = settings_hash(
+        record.spec, environment.get("versions", {}), environment.get("settings", {})
+    )
+    if key.settings != stated:
+        return "its key is not that of its settings and versions: one of them was changed"
+    return ""
+
+
+def _fault_of_sidecar(path: Path) -> str:
+    try:
+        read_sidecar(path)
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""
+
+
+def _of_staged(folder: Path) -> Iterator[FileTrouble]:
+    """Yield what a run has kept and none could use; it would be named and made anew each time."""
+    store = Store(folder)
+    for path in sorted((folder / STAGED).glob("[!.]*")):
+        if what := _fault_of_staged(store, path):
+            yield FileTrouble(path, what, folder / ASIDE / f"staged-{path.name}")
+
+
+def _fault_of_staged(store: Store, path: Path) -> str:
+    key, _, name = path.name.removesuffix(".json").rpartition(".")
+    try:
+        if path.name == PROGRESS:
+            store.progress()
+        elif path.suffix == ".json":
+            store.staged(key, name)
+        elif not path.is_file() or path.is_symlink():
+            return "expected a regular file"
+    except BadInput as error:
+        return str(error).removeprefix(f"{path}: ").partition("; remove it")[0]
+    return ""
+
+
+def _leftovers(folder: Path) -> Iterator[FileTrouble]:
+    """Yield temporary files that a killed process left."""
+    for name in (RECORDS, DETAILS, STAGED):
+        for path in sorted((folder / name).glob(".*")):
+            try:
+                age = time.time() - path.stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if age > IN_FLIGHT_SECONDS:
+                yield FileTrouble(path, "half a file of a process that was killed", None)
+
+
+def _differing(one: TrialRecord, other: TrialRecord) -> list[str]:
+    """Return which parts of two records differ, measurements by name."""
+    parts = [
+        name
+        for name in TrialRecord.model_fields
+        if name not in ("measurements", HASH) and getattr(one, name) != getattr(other, name)
+    ]
+    measured: dict[str, Any] = one.measurements | other.measurements
+    return parts + [
+        name for name in measured if one.measurements.get(name) != other.measurements.get(name)
+    ]
+
+
+def _free(path: Path) -> Path:
+    """Return the path, or the first of its numbered neighbours that nobody has."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found

@@ -1,0 +1,303 @@
+"""The only code that reads or writes results folders."""
+
+import json
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import make_folder, read_bytes, refuse_link, write_whole
+from bsrbench.harness.plain_data import fault_in, tidied
+from bsrbench.harness.records.distinct_specs import DistinctSpecs
+from bsrbench.harness.records.record_content import CHANGED, text_of
+from bsrbench.harness.records.record_files import no_collection, read_folder, read_record
+from bsrbench.harness.records.record_key import is_name, require_name
+from bsrbench.harness.records.record_validation import plainly_text
+from bsrbench.harness.records.run_state import RunState
+from bsrbench.harness.records.sidecar import fault_of_sidecar
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.visible_text import visible, visible_in
+
+RECORDS, DETAILS, STAGED, LOGS = "records", "details", ".staged", "logs"
+PROGRESS = "progress.run"
+MOST_KEPT = 64 * 2**20  # bytes of a sidecar, or of a staged pass
+
+
+class Store:
+    """A results folder: ``records/*.json``, their sidecars in ``details/``, staged passes.
+
+    Every file is written whole or not at all, so a run can be killed at any moment.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open_for_writing(self) -> None:
+        """Make the folders and prove that they can be written to.
+
+        Raises:
+            BadInput: the folder cannot be made or written.
+        """
+        try:
+            for name in (RECORDS, DETAILS, STAGED):
+                make_folder(self.folder / name)
+            write_whole(self.folder / STAGED / "probe", "")
+            (self.folder / STAGED / "probe").unlink(missing_ok=True)  # another run does the same
+        except OSError as error:
+            raise BadInput(
+                f"cannot write results into {self.folder}: {error.strerror}; "
+                "choose another folder with --results"
+            ) from error
+
+    def save(self, record: TrialRecord, detail: dict[str, Any]) -> Path:
+        """Store a record and its sidecar, drop its staged passes, return the record's path.
+
+        Raises:
+            BadInput: the disk is full, or the folder gone or closed.
+        """
+        path = self._path(RECORDS, record.key, "json")
+        if detail:
+            kept = visible_in(detail)
+            text = json.dumps(kept, allow_nan=False, separators=(",", ":")) + "\n"
+            _write(self._path(DETAILS, record.key, "json"), text)
+        _write(path, text_of(record.model_dump(mode="json")))
+        self.unstage(record.key)
+        return path
+
+    def record(self, key: str) -> TrialRecord | None:
+        """Return the record with this key, or ``None``."""
+        path = self._path(RECORDS, key, "json")
+        return read_record(path) if path.exists() else None
+
+    def detail(self, key: str) -> dict[str, Any]:
+        """Return a record's sidecar; empty where there is none.
+
+        Raises:
+            BadInput: it cannot be read, or holds what no pass writes.
+        """
+        path = self._path(DETAILS, key, "json")
+        return {} if not _is_there(path) else read_sidecar(path)
+
+    def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
+        """Keep the result of one pass of a trial that is not complete yet.
+
+        Raises:
+            BadInput: the disk is full, or the folder gone or closed.
+        """
+        path = self._path(STAGED, key, f"{pass_name}.json")
+        _write(path, json.dumps(tidied(result), indent=1, allow_nan=False) + "\n")
+
+    def staged(self, key: str, pass_name: str) -> dict[str, Any] | None:
+        """Return a pass kept by ``stage``, or ``None``.
+
+        Raises:
+            BadInput: the file was changed by hand.
+        """
+        path = self._path(STAGED, key, f"{pass_name}.json")
+        if not _is_there(path):
+            return None
+        try:
+            return _object(path)
+        except BadInput as error:
+            raise BadInput(f"{error}; remove it to run the pass") from error
+
+    def staged_keys(self, pass_name: str) -> list[str]:
+        """Return the keys under which a pass is kept by ``stage``."""
+        ending = f".{pass_name}.json"
+        names = (path.name for path in sorted((self.folder / STAGED).glob(f"*{ending}")))
+        keys = [name.removesuffix(ending) for name in names]
+        return [key for key in keys if is_name(key)]
+
+    def checkpoint(self, key: str) -> Path:
+        """Return where the training pass of a trial that is not complete yet keeps itself."""
+        # The folder may be a link of its owner's; nothing in it may.
+        return self.folder.resolve() / STAGED / f"{require_name(key)}.checkpoint.pt"
+
+    def log(self, key: str, pass_name: str) -> Path:
+        """Return where what a pass prints is kept."""
+        return self._path(LOGS, key, f"{pass_name}.log")
+
+    def note_progress(self, count: dict[str, Any]) -> None:
+        """Keep how far a run has come; a reader sees all of it or what was there before."""
+        path = self.folder / STAGED / PROGRESS
+        with suppress(OSError):  # a full disk must not end a run for its progress
+            refuse_link(path.parent)
+            write_whole(path, json.dumps(count), synced=False)
+
+    def progress(self) -> dict[str, Any] | None:
+        """Return how far the latest run has come; nothing where none has begun.
+
+        Raises:
+            BadInput: the file is none that a run writes.
+        """
+        path = self.folder / STAGED / PROGRESS
+        return RunState.read(path, _object(path)) if _is_there(path) else None
+
+    def unstage(self, key: str) -> None:
+        """Drop what was staged under a key."""
+        for staged in (self.folder / STAGED).glob(f"{require_name(key)}.*"):
+            with suppress(OSError):  # a folder in the place of a file, which nobody reads
+                staged.unlink(missing_ok=True)
+
+    def records(self) -> tuple[list[TrialRecord], list[str]]:
+        """Return every readable record, oldest first, and why the others were set aside."""
+        if not (self.folder / RECORDS).is_dir():
+            return [], []
+        with no_collection():
+            return read_folder(self.folder / RECORDS)
+
+    def _path(self, folder: str, key: str, ending: str) -> Path:
+        """Return where something is kept under a key.
+
+        Raises:
+            BadInput: the key is no name of a file.
+        """
+        return self.folder / folder / f"{require_name(key)}.{ending}"
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The records of several results folders.
+
+    Attributes:
+        records: each key once, oldest first.
+        aside: why files were left out.
+        stores: the folders they come from.
+        doubts: what must be known about what is in: records that were changed after they were
+            stored, and sidecars that were asked for and cannot be read.
+    """
+
+    records: list[TrialRecord]
+    aside: list[str]
+    stores: tuple[Store, ...]
+    doubts: list[str] = field(default_factory=list)
+
+    def detail(self, key: str) -> dict[str, Any]:
+        """Return a record's sidecar from the first folder that has one; empty without.
+
+        One that cannot be read is as good as none, and named in ``doubts``.
+        """
+        for store in self.stores:
+            try:
+                found = store.detail(key)
+            except BadInput as error:
+                if (doubt := str(error)) not in self.doubts:
+                    self.doubts.append(doubt)
+                continue
+            if found:
+                return found
+        return {}
+
+
+def gather(folders: Iterable[Path]) -> Gathered:
+    """Read the records of results folders together.
+
+    Of records with one key and different content nobody can say which is true: both are left out.
+
+    Raises:
+        BadInput: a folder holds no records.
+    """
+    stores = tuple(Store(folder) for folder in folders)
+    by_key: dict[str, TrialRecord] = {}
+    disputed: dict[str, str] = {}
+    aside: list[str] = []
+    for store in stores:
+        if not (store.folder / RECORDS).is_dir():
+            raise BadInput(
+                f"no folder {str(store.folder / RECORDS)!r}; expected a results folder that "
+                "'bsrbench run' made"
+            )
+        found, unreadable = store.records()
+        aside += unreadable
+        for record in found:
+            other = by_key.setdefault(record.key, record)
+            if other is not record and other != record:
+                disputed[record.key] = f"{record.key}: two records with this key differ"
+    kept = [record for key, record in by_key.items() if key not in disputed]
+    kept.sort(key=lambda record: record.finished_at)
+    return Gathered(kept, [*aside, *disputed.values()], stores, changed_in(kept))
+
+
+def changed_in(records: Iterable[TrialRecord]) -> list[str]:
+    """Return in words which records were changed after they were stored."""
+    return [f"{record.key}: {CHANGED}" for record in records if record.changed()]
+
+
+def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the newest record of each trial and machine; older ones are history."""
+    number = DistinctSpecs()
+    newest = {
+        (number.of_trial(record.spec), record.environment.get("machine_id")): record
+        for record in records
+    }
+    return list(newest.values())
+
+
+def read_sidecar(path: Path) -> dict[str, Any]:
+    """Return what a sidecar holds, its text made visible.
+
+    Raises:
+        BadInput: it cannot be read, or holds what no pass writes.
+    """
+    text = _text(path)
+    loaded = _parsed(path, text)
+    if not plainly_text(text):
+        loaded = visible_in(loaded)
+    if fault := fault_of_sidecar(loaded):
+        raise BadInput(visible(f"{path}: not a sidecar ({fault})"))
+    return loaded
+
+
+def _object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, whose numbers and nesting are bounded.
+
+    Raises:
+        BadInput: the file cannot be read, or holds something else.
+    """
+    loaded = _parsed(path, _text(path))
+    if fault := fault_in(loaded):
+        raise BadInput(visible(f"{path}: not readable ({fault})"))
+    return loaded
+
+
+def _text(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MOST_KEPT)
+    except OSError as error:
+        raise BadInput(visible(f"{path}: not readable ({error.strerror})")) from error
+
+
+def _parsed(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        loaded = orjson.loads(text)
+    except ValueError as error:
+        raise BadInput(visible(f"{path}: not readable ({error})")) from error
+    if not isinstance(loaded, dict):
+        raise BadInput(visible(f"{path}: not readable (a JSON object was expected)"))
+    return loaded
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether there is anything under a name, a link that leads nowhere included."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        refuse_link(path.parent)
+        write_whole(path, text)
+    except OSError as error:
+        raise BadInput(
+            f"cannot write {path}: {error.strerror}; what was stored before is whole: once the "
+            "folder can be written again, run the same command to go on"
+        ) from error

@@ -1,0 +1,103 @@
+"""What a search leaves behind: its account, and a suite that does its rows again."""
+
+from pathlib import Path
+from typing import Any
+
+import tomlkit
+
+from bsrbench.harness.files import write_whole
+from bsrbench.harness.predict.step_cost import StepCost
+from bsrbench.harness.search.search_question import SearchQuestion, best_of
+from bsrbench.harness.search.search_space import Candidate, Space
+from bsrbench.harness.search.search_stages import TriedSettings
+from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow, TriedSetting
+
+
+def account(
+    space: Space, costs: dict[str, StepCost], quest: SearchQuestion, tried: TriedSettings
+) -> SearchResult:
+    """Return a search's account."""
+    numbers = list(tried.short)
+    known = [costs[candidate.row_id] for candidate in space.candidates]
+    return SearchResult(
+        method=space.method,
+        workload=tried.rows[0].spec.workload,
+        training=quest.recipe,
+        memory_bytes=quest.memory_bytes,
+        seeds=quest.seeds,
+        settings=len(space.settings),
+        candidates=len(known),
+        fitting=sum(quest.fits(cost) for cost in known),
+        refused=sum(bool(cost.reason) for cost in known),
+        tried=tuple(_setting(number, space, costs, tried) for number in numbers),
+        rows=tuple(
+            _row(row, numbers.index(row.setting), costs[row.row_id], record.key, tried)
+            for row, record in zip(tried.rows, tried.profiles, strict=True)
+        ),
+    )
+
+
+def _setting(
+    number: int, space: Space, costs: dict[str, StepCost], tried: TriedSettings
+) -> TriedSetting:
+    cost, short = costs[space.plain(number).row_id], best_of(tried.short[number])
+    tries = tried.whole.get(number, ())
+    best = best_of(tries)
+    return TriedSetting(
+        options=space.settings[number],
+        peak_bytes=cost.peak_bytes,
+        step_flop=cost.step_flop,
+        short_accuracy=None if short is None else short.validation_accuracy,
+        accuracy=None if best is None else best.validation_accuracy,
+        learning_rate=None if best is None else best.learning_rate,
+        tries=tries,
+    )
+
+
+def _row(
+    row: Candidate, place: int, cost: StepCost, profile: str, tried: TriedSettings
+) -> SearchResultRow:
+    whole = row.spec.workload.model_copy(update={"micro_batch": None})
+    return SearchResultRow(
+        setting=place,
+        label=row.spec.label(whole),
+        method=row.spec.method,
+        options=row.spec.options,
+        micro_batch=row.spec.workload.micro_batch,
+        predicted_bytes=cost.peak_bytes,
+        profile=profile,
+        trainings=tried.trained.get(row.row_id, ()),
+    )
+
+
+def write_suite(found: SearchResult, path: Path) -> None:
+    """Write a suite of the published setting and every row that was trained with all seeds.
+
+    Running it reads the test split, which a search never does.
+    """
+    document: dict[str, Any] = {
+        "description": f"What a search over {found.method} found, beside the published setting",
+        "seeds": list(found.seeds),
+        "workload": _given(found.workload),
+        "training": _given(found.training),
+        "profile": {"rounds": 3, "steps": 3, "warmup_steps": 1},
+        "methods": [_suite_row(row, found) for row in found.rows if row.trainings],
+    }
+    write_whole(path, tomlkit.dumps(document))
+
+
+def _given(model: Any) -> dict[str, Any]:
+    return dict(model.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
+
+
+def _suite_row(row: SearchResultRow, found: SearchResult) -> dict[str, Any]:
+    tried = found.tried[row.setting]
+    table: dict[str, Any] = {"method": row.method}
+    if row.options:
+        table["options"] = row.options
+    if row.micro_batch is not None:
+        table["micro_batch"] = row.micro_batch
+    return table | {
+        "learning_rate": tried.learning_rate,
+        "tries": [one.model_dump(exclude_none=True) for one in tried.tries],
+    }

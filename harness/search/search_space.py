@@ -1,0 +1,159 @@
+"""What a search chooses from: a method's settings, companions for it, and micro-batches."""
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.method import Method
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
+
+PUBLISHED = 0  # the number of the published setting
+PARTS_OF_A_BATCH = (1, 4)  # whole, and a quarter at a time
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to do the workload.
+
+    Attributes:
+        setting: which of the space's settings decides what is trained, by its number.
+        companion: a method composed with it; empty where there is none.
+        spec: the row: method, options, workload.
+    """
+
+    setting: int
+    companion: str
+    spec: TrialSpec
+
+    @cached_property
+    def row_id(self) -> str:
+        """Its row's id, asked for often and slow to make."""
+        return self.spec.row_id()
+
+    def is_plain(self) -> bool:
+        """Return whether it is its setting and nothing else, on whole batches."""
+        return not self.companion and self.spec.workload.micro_batch is None
+
+
+@dataclass(frozen=True)
+class Space:
+    """All there is to choose from.
+
+    Attributes:
+        method: the method searched.
+        settings: its options, each setting in full; the first is the published one.
+        candidates: every setting with every companion and micro-batch.
+    """
+
+    method: str
+    settings: tuple[dict[str, Any], ...]
+    candidates: tuple[Candidate, ...]
+
+    def plain(self, setting: int) -> Candidate:
+        """Return the setting alone, on whole batches."""
+        return self._plain[setting]
+
+    @cached_property
+    def _plain(self) -> dict[int, Candidate]:
+        return {c.setting: c for c in self.candidates if c.is_plain()}
+
+    def published(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
+        """Return, of specs, that of the published setting, which every row is compared with."""
+        return [spec for spec in specs if spec.row_id() == self.plain(PUBLISHED).row_id]
+
+    def neighbours(self, setting: int) -> list[int]:
+        """Return the settings that differ from one in a single option."""
+        own = self.settings[setting]
+        return [
+            number
+            for number, other in enumerate(self.settings)
+            if sum(own[name] != other[name] for name in own) == 1
+        ]
+
+
+def make_space(
+    name: str,
+    method: Method,
+    workload: Workload,
+    depth: int,
+    companions: Iterable[str],
+    profile: Profile,
+) -> Space:
+    """Return the space of a method on a workload.
+
+    Args:
+        name: of the method, as it is loaded.
+        method: with its default options, which are the published setting.
+        workload: what every candidate is given; its micro-batch is replaced.
+        depth: blocks of the model.
+        companions: methods to compose it with, beside none.
+        profile: how candidates are measured.
+
+    Raises:
+        BadInput: the method says nothing about what might be varied.
+    """
+    variants = method.variants(depth)
+    if not variants:
+        raise BadInput(
+            f"{name!r} names no variants, so there is nothing to search; a method does so by "
+            "variants(depth), as 'bsr' does"
+        )
+    keys = list(dict.fromkeys(key for variant in variants for key in variant))
+    published = {key: _listed(getattr(method, key)) for key in keys}
+    settings = [published]
+    for variant in variants:
+        setting = published | {key: _listed(value) for key, value in variant.items()}
+        if setting not in settings:
+            settings.append(setting)
+    candidates = [
+        Candidate(number, companion, _spec(name, companion, changed, micro, workload, profile))
+        for number, setting in enumerate(settings)
+        for changed in [{k: v for k, v in setting.items() if v != published[k]}]
+        for companion in ("", *companions)
+        for micro in micro_batches(workload.batch)
+    ]
+    return Space(name, tuple(settings), tuple(candidates))
+
+
+def micro_batches(batch: int) -> list[int | None]:
+    """Return the micro-batches to consider; ``None`` is the whole batch."""
+    parts = [batch // count for count in PARTS_OF_A_BATCH if batch % count == 0]
+    return [None if size == batch else size for size in parts]
+
+
+def _listed(value: object) -> object:
+    """Return a value as JSON has it, so that a spec equals its copy from a file."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _spec(
+    name: str,
+    companion: str,
+    options: dict[str, Any],
+    micro_batch: int | None,
+    workload: Workload,
+    profile: Profile,
+) -> TrialSpec:
+    named = {name: options} if options else {}
+    return TrialSpec(
+        method=f"{name}+{companion}" if companion else name,
+        options=named if companion else options,
+        workload=workload.model_copy(update={"micro_batch": micro_batch}),
+        profile=profile,
+    )
+
+
+def spread_over(
+    numbers: Sequence[int], values: Sequence[float], count: int, seed: int
+) -> list[int]:
+    """Return some of ``numbers``, one drawn from each of ``count`` equal shares by value."""
+    ordered = [number for _, number in sorted(zip(values, numbers, strict=True))]
+    if len(ordered) <= count:
+        return ordered
+    draw = random.Random(seed)  # noqa: S311 - no secret
+    edges = [round(share * len(ordered) / count) for share in range(count + 1)]
+    return [draw.choice(ordered[low:high]) for low, high in pairwise(edges)]

@@ -1,0 +1,224 @@
+"""The stages of a search: short trainings, neighbours, whole trainings, measuring, every seed.
+
+Memory and FLOPs are known of every candidate beforehand, exactly and for little. Accuracy is not,
+so training is spent on settings that nobody beats in memory, FLOPs and accuracy so far. This is
+successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) with a front in the place of the
+better half, and one generation of neighbours.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bsrbench.harness.predict.step_cost import StepCost
+from bsrbench.harness.records.trial_record import Status, TrialRecord, Value
+from bsrbench.harness.search.pareto_front import front
+from bsrbench.harness.search.search_question import (
+    TUNING_SEED,
+    Do,
+    SearchQuestion,
+    accuracy_of,
+    best_of,
+    training_of,
+)
+from bsrbench.harness.search.search_space import PUBLISHED, Candidate, Space, spread_over
+from bsrbench.harness.spec.recipe import LearningRateTry, Recipe
+
+Tries = dict[int, tuple[LearningRateTry, ...]]
+
+
+@dataclass(frozen=True)
+class TriedSettings:
+    """All that a search has tried.
+
+    Attributes:
+        short: by setting, what its learning rates reached in short trainings.
+        whole: the same in whole ones.
+        rows: what was measured.
+        profiles: the records of that.
+        trained: by a row's id, the keys of its trainings' records, a seed each.
+    """
+
+    short: Tries
+    whole: Tries
+    rows: tuple[Candidate, ...]
+    profiles: tuple[TrialRecord, ...]
+    trained: dict[str, tuple[str, ...]]
+
+
+class Search:
+    """Goes through the stages; every trial it asks for is stored, so it can be asked again.
+
+    Args:
+        space: what there is to choose from.
+        costs: what each candidate takes, by its row's id.
+        quest: what is looked for.
+        do: runs trials that have no record yet, and returns the records of all.
+        tell: is told what comes next.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        costs: dict[str, StepCost],
+        quest: SearchQuestion,
+        do: Do,
+        tell: Callable[[str], object],
+    ) -> None:
+        self._space, self._costs, self._quest = space, costs, quest
+        self._do, self._tell = do, tell
+        self._short: Tries = {}
+        self._whole: Tries = {}
+
+    def run(self) -> TriedSettings:
+        """Do what is missing of the search and return all that was tried."""
+        first = self._first()
+        self._tell(f"training {len(first)} settings for a quarter of the steps")
+        self._short |= self._tune(first, self._quest.short())
+        near = self._neighbours()
+        self._tell(f"training {len(near)} neighbours of the best so far as long")
+        self._short |= self._tune(near, self._quest.short())
+        kept = self._thinned(self._best(self._short), self._short, self._quest.whole)
+        self._tell(f"training {len(kept)} settings for all steps")
+        self._whole = self._tune([PUBLISHED, *kept], self._quest.recipe)
+        last = self._thinned(self._best(self._whole), self._whole, self._quest.finalists)
+        rows = [self._space.plain(PUBLISHED), *self._ways(last)]
+        self._tell(f"measuring {len(rows)} rows, in turns")
+        profiles = self._do([row.spec for row in rows])
+        chosen = self._worth_training(rows, profiles)
+        self._tell(f"training {len(chosen)} rows with {len(self._quest.seeds)} seeds")
+        return TriedSettings(
+            self._short, self._whole, tuple(rows), tuple(profiles), self._trained(chosen)
+        )
+
+    def _first(self) -> list[int]:
+        """Return the settings to begin with: some of every amount of work that fits."""
+        fitting = sorted(
+            {c.setting for c in self._space.candidates if self._quest.fits(self._cost(c))}
+            - {PUBLISHED}
+        )
+        work = [self._plain_cost(setting).step_flop for setting in fitting]
+        return [PUBLISHED, *spread_over(fitting, work, self._quest.first, self._quest.seed)]
+
+    def _neighbours(self) -> list[int]:
+        """Return settings a step away from the best, those of each in turn."""
+        fitting = {c.setting for c in self._space.candidates if self._quest.fits(self._cost(c))}
+        queues = [
+            [near for near in self._space.neighbours(best) if near in fitting]
+            for best in self._best(self._short)
+        ]
+        found: dict[int, None] = {}
+        for turn in range(max(map(len, queues), default=0)):
+            for queue in queues:
+                # From both ends in turn, so that not only the first option is varied.
+                if turn < len(queue):
+                    place = turn // 2 if turn % 2 == 0 else -1 - turn // 2
+                    found.setdefault(queue[place])
+        return [near for near in found if near not in self._short][: self._quest.first]
+
+    def _tune(self, settings: Sequence[int], recipe: Recipe) -> Tries:
+        """Train each setting with every rate, and return what they reached."""
+        plain = {number: self._space.plain(number).spec for number in settings}
+        trials = {
+            (number, rate): training_of(spec, recipe, rate, TUNING_SEED)
+            for number, spec in plain.items()
+            for rate in self._quest.rates
+        }
+        records = self._do(list(trials.values()))
+        reached = {record.spec.trial_id(): accuracy_of(record) for record in records}
+        return {
+            number: tuple(
+                LearningRateTry(
+                    learning_rate=rate,
+                    validation_accuracy=reached.get(trials[number, rate].trial_id()),
+                )
+                for rate in self._quest.rates
+            )
+            for number in plain
+        }
+
+    def _best(self, tried: Tries) -> list[int]:
+        """Return the settings that no other beats in memory, work and accuracy, best first."""
+        reached = {number: best_of(tries) for number, tries in tried.items()}
+        numbers = [number for number, best in reached.items() if best is not None]
+        points = []
+        for number in numbers:
+            cost, best = self._plain_cost(number), reached[number]
+            accuracy = 0.0 if best is None else best.validation_accuracy or 0.0
+            points.append((-accuracy, float(cost.peak_bytes), float(cost.step_flop)))
+        kept = sorted((points[place], numbers[place]) for place in front(points))
+        return [number for _, number in kept]
+
+    def _thinned(self, best: list[int], tried: Tries, most: int) -> list[int]:
+        """Return at most so many of the best: those that reach as much as the published, first."""
+        published = best_of(tried[PUBLISHED])
+        bar = 0.0 if published is None else published.validation_accuracy or 0.0
+        others = [number for number in best if number != PUBLISHED]
+
+        def shortfall(number: int) -> tuple[bool, float]:
+            reached = best_of(tried[number])
+            accuracy = 0.0 if reached is None else reached.validation_accuracy or 0.0
+            own, base = self._plain_cost(number), self._plain_cost(PUBLISHED)
+            cost = own.peak_bytes / base.peak_bytes + own.step_flop / base.step_flop
+            return accuracy < bar, cost if accuracy >= bar else -accuracy
+
+        cheapest = sorted(others, key=shortfall)
+        # Half for what is cheap at no loss, half for what is most accurate.
+        chosen = dict.fromkeys([*cheapest[: (most + 1) // 2], *others[: most // 2], *cheapest])
+        return list(chosen)[:most]
+
+    def _ways(self, settings: Sequence[int]) -> list[Candidate]:
+        """Return the candidates of some settings that fit."""
+        return [
+            candidate
+            for candidate in self._space.candidates
+            if candidate.setting in settings and self._quest.fits(self._cost(candidate))
+        ]
+
+    def _worth_training(
+        self, rows: Sequence[Candidate], profiles: Sequence[TrialRecord]
+    ) -> list[Candidate]:
+        """Return the published row, and of the others those that none beats when measured."""
+        measured = []
+        for row, record in zip(rows[1:], profiles[1:], strict=True):
+            peak, time = record.measurements.get("peak_counted_bytes"), _time(record, profiles[0])
+            if record.outcome.status is not Status.COMPLETED or time is None:
+                continue
+            allocated = record.measurements.get("peak_allocated_bytes") or peak
+            if isinstance(peak, int) and int(str(allocated)) <= self._quest.memory_bytes:
+                best = best_of(self._whole[row.setting])
+                accuracy = 0.0 if best is None else best.validation_accuracy or 0.0
+                measured.append((row, (-accuracy, float(peak), time)))
+        kept = front([point for _, point in measured])
+        return [rows[0], *(measured[place][0] for place in kept)][: self._quest.rows + 1]
+
+    def _trained(self, chosen: Sequence[Candidate]) -> dict[str, tuple[str, ...]]:
+        """Train rows with every seed; return the keys of the records by the row's id."""
+        trials = {}
+        for row in chosen:
+            best = best_of(self._whole[row.setting])
+            if best is not None:
+                trials[row.row_id] = [
+                    training_of(row.spec, self._quest.recipe, best.learning_rate, seed)
+                    for seed in self._quest.seeds
+                ]
+        records = self._do([trial for own in trials.values() for trial in own])
+        keys = {record.spec.trial_id(): record.key for record in records}
+        return {row: tuple(keys[trial.trial_id()] for trial in own) for row, own in trials.items()}
+
+    def _plain_cost(self, setting: int) -> StepCost:
+        return self._cost(self._space.plain(setting))
+
+    def _cost(self, candidate: Candidate) -> StepCost:
+        return self._costs[candidate.row_id]
+
+
+def _time(record: TrialRecord, published: TrialRecord) -> float | None:
+    """Return a row's time over the published one's, in a round group in which both were timed."""
+    own = record.measurements.get("step_seconds")
+    theirs: Value = record.beside.get(published.key, {}).get("step_seconds")
+    if record.environment.get("round_group") == published.environment.get("round_group"):
+        theirs = published.measurements.get("step_seconds")
+    if not isinstance(own, list) or not isinstance(theirs, list):
+        return None
+    return median(own) / median(theirs)

@@ -1,0 +1,53 @@
+"""One row of a suite: a method, its options and axes, and how it was tuned."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bsrbench.harness.spec.frozen_data import Count, Frozen, Rate
+from bsrbench.harness.spec.recipe import LearningRateTry
+from bsrbench.harness.spec.row_name import RowLabel, RowName
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.spec.workload_axes import AXES, AxisValue, stated
+
+
+class SuiteMethod(Frozen):
+    """One row of the comparison: a method, its options, and how it was tuned.
+
+    Attributes:
+        method: a method, or several joined by ``+``.
+        options: its options; of a composition, a table a part.
+        micro_batch: overrides the workload's, as do precision, compiled_step and
+            optimizer_in_backward.
+        learning_rate: the choice; ``None`` takes the suite's, and reports say "not tuned".
+        to_try: learning rates that ``bsrbench tune`` tries.
+        tries: what it found.
+    """
+
+    method: str
+    options: dict[str, Any] = {}
+    micro_batch: Count | None = None
+    precision: Literal["fp32", "bf16"] | None = None
+    compiled_step: bool | None = None
+    optimizer_in_backward: bool | None = None
+    learning_rate: Rate | None = None
+    to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
+    tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
+
+    def axes_on(self, workload: Workload) -> dict[str, AxisValue]:
+        """Return the axes of the row on a workload: the row's own, else the workload's."""
+        own = {axis: value for axis in AXES if (value := getattr(self, axis)) is not None}
+        return workload.axis_values() | own
+
+    def on(self, workload: Workload) -> Workload:
+        """Return the workload with what this row overrides."""
+        return Workload(**workload.model_dump() | self.axes_on(workload))
+
+    def name(self, workload: Workload) -> RowName:
+        """Return what the row is known by on a workload."""
+        return RowName.of(self.method, self.options, self.axes_on(workload))
+
+    def label(self, workload: Workload) -> RowLabel:
+        """Return how the row is printed where the axes of a workload go without saying."""
+        axes = stated(self.axes_on(workload), workload.axis_values())
+        return RowLabel(self.method, self.options, axes)

@@ -1,0 +1,248 @@
+"""Storages that live between steps because somebody keeps a tensor: found by walk and census."""
+
+import functools
+import gc
+import sys
+import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._guards import detect_fake_mode
+from torch._subclasses.fake_tensor import FakeTensor
+from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+Storage = torch.UntypedStorage
+Storages = dict[int, Storage]  # by their identity
+
+# What these packages keep for themselves is neither a method's nor a model's.
+LIBRARIES = sys.stdlib_module_names | {
+    *("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "numpy", "fvcore"),
+    *("pytest", "_pytest", "IPython", "ipykernel"),
+}
+OPAQUE = (ModuleType, CodeType, FrameType)
+HOLDERS = (FunctionType, type, functools._lru_cache_wrapper)  # noqa: SLF001 - functools names it nowhere else
+
+
+def storages(tensors: Iterable[Tensor]) -> Storages:
+    """Return the storages behind tensors, each once."""
+    found = (_storage(tensor) for tensor in tensors)
+    return {_key(storage): storage for storage in found if storage is not None}
+
+
+def total_bytes(found: Storages) -> int:
+    """Return the bytes of storages."""
+    return sum(storage.nbytes() for storage in found.values())
+
+
+def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
+    """Yield objects, and whatever they hold on to, at first or second hand.
+
+    Gone through are attributes, containers, closures, hooks, default arguments, generators, and of
+    functions and classes that are no library's also the globals that their code names, in their own
+    module and in others that it names. Else modules, in Python's sense, are not entered.
+
+    Args:
+        roots: where to start.
+        closed: types whose objects are yielded, but not gone into.
+    """
+    seen: dict[int, object] = {}  # holds the objects, so that no identity is used twice
+    ahead = list(roots)
+    while ahead:
+        thing = ahead.pop()
+        if id(thing) in seen or isinstance(thing, OPAQUE):
+            continue
+        seen[id(thing)] = thing
+        yield thing
+        if not isinstance(thing, closed):
+            ahead.extend(filter(gc.is_tracked, _held_by(thing)))  # what is not holds nothing
+
+
+def tensors_in(things: Iterable[object]) -> list[Tensor]:
+    """Return the tensors among objects."""
+    return [thing for thing in things if isinstance(thing, Tensor)]
+
+
+@contextmanager
+def census() -> Iterator["KeptStorages"]:
+    """Count, while this is open, every tensor that comes to be in the process as kept by a trial.
+
+    Nothing else may be made meanwhile.
+    """
+    # Garbage among them does no harm, and to collect it takes long in a program that holds much.
+    before = _weak(storages(_all_tensors()))
+    gc.freeze()  # a collection need not go through all that is there
+    try:
+        yield KeptStorages(before)
+    finally:
+        gc.unfreeze()
+
+
+def named_globals(function: FunctionType) -> list[tuple[dict[str, Any], str]]:
+    """Return the globals that a function's code names, and the code inside it.
+
+    Returns:
+        The dictionary of a module and a name in it: of the function's own module, and of others
+        that are named, too. Of a library's function there are none.
+    """
+    if of_library(function):
+        return []
+    names = _names(function.__code__)
+    own = function.__globals__
+    found = [vars(m) for m in map(sys.modules.get, names) if isinstance(m, ModuleType)]
+    found += [vars(own[n]) for n in names if isinstance(own.get(n), ModuleType)]
+    others = [module for module in found if not of_library(module)]
+    return [(module, name) for module in (own, *others) for name in sorted(names & module.keys())]
+
+
+def _names(code: CodeType) -> set[str]:
+    inner = (constant for constant in code.co_consts if isinstance(constant, CodeType))
+    return {*code.co_names, *(name for part in inner for name in _names(part))}
+
+
+def of_library(holder: object) -> bool:
+    """Tell whether a function, a class or a module's dictionary belongs to a library."""
+    name: object = ""
+    if isinstance(holder, HOLDERS):
+        name = getattr(holder, "__module__", "")
+    elif isinstance(holder, dict) and "__spec__" in holder:
+        name = holder.get("__name__")
+    return str(name or "").partition(".")[0] in LIBRARIES
+
+
+class KeptStorages:
+    """Finds what is kept between steps and is none of what a step is known to need.
+
+    That is: tensors that roots lead to; storages that an earlier step left behind, of which
+    autograd alone may hold some; and in a ``census`` tensors that are new, wherever they are held.
+    """
+
+    def __init__(self, before: dict[int, weakref.ref[Storage]] | None = None) -> None:
+        self._before = before
+        self._ours: dict[int, weakref.ref[Storage]] = {}
+        self._left: list[weakref.ref[Storage]] = []
+
+    def fresh(self) -> "KeptStorages":
+        """Return one for another trial in the same census."""
+        return KeptStorages(self._before)
+
+    def disregard(self, tensors: Iterable[Tensor]) -> None:
+        """Leave out tensors that the harness itself keeps."""
+        self._ours |= _weak(storages(tensors))
+
+    def left_behind(self, found: Iterable[Storage]) -> bool:
+        """Be told what a step left behind, held weakly; return whether that is anything."""
+        self._left = [weakref.ref(storage) for storage in found]
+        return bool(self._left)
+
+    def find(self, roots: Iterable[object], known: Iterable[Tensor]) -> Storages:
+        """Return what is kept now.
+
+        Args:
+            roots: a method, a model.
+            known: tensors whose storages are something else: weights, the batch.
+        """
+        found = storages(tensors_in(walk(*roots)))
+        if self._left:
+            gc.collect()  # what waits to be collected is kept by nobody
+        left = (reference() for reference in self._left)
+        found |= {_key(storage): storage for storage in left if storage is not None}
+        if self._before is not None:
+            found |= _newcomers(self._before, found)
+        others = storages(known)
+        # Compilers leave tensors without numbers behind, which need no memory; of a step over
+        # such tensors they are what there is.
+        fake = detect_fake_mode() is not None
+        return {
+            key: storage
+            for key, storage in found.items()
+            if (fake or storage.device.type != "meta")
+            and key not in others
+            and not _is(self._ours.get(key), storage)
+        }
+
+
+def owners(model: nn.Module) -> dict[int, str]:
+    """Return the names of modules that have tensors in plain attributes, by storage."""
+    found: dict[int, str] = {}
+    for name, module in model.named_modules():
+        own = [leaf for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
+        found |= dict.fromkeys(storages(own), name)
+    return found
+
+
+def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
+    """Return storages of the process that were not there before and are not found yet."""
+    new: Storages = {}
+    for reference in _strange(before, found):
+        tensor = reference()
+        if tensor is not None and not _is_a_library_s(tensor):
+            new |= storages([tensor])
+    return new
+
+
+def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[weakref.ref[Tensor]]:
+    """Return tensors, weakly, whose storages are neither known nor found."""
+    strange: dict[int, weakref.ref[Tensor]] = {}
+    gc.collect()  # what waits to be collected is kept by nobody
+    for tensor in _all_tensors():
+        for key, storage in storages([tensor]).items():
+            if key not in found and not _is(before.get(key), storage):
+                strange[key] = weakref.ref(tensor)
+    return list(strange.values())
+
+
+def _all_tensors() -> list[Tensor]:
+    """Return every tensor that Python knows; types are asked, since objects may answer anything."""
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
+
+
+def _is_a_library_s(tensor: Tensor) -> bool:
+    """Tell whether a function, a class or a module of a library holds a tensor, or its cache."""
+    near = gc.get_referrers(tensor)
+    holds = (gc.get_referrers(holder) for holder in near if isinstance(holder, tuple | list | dict))
+    found = any(map(of_library, near)) or any(of_library(far) for some in holds for far in some)
+    near.clear()  # lists of referrers may refer to each other
+    return found
+
+
+def _held_by(thing: object) -> list[Any]:
+    """Return what an object holds on to directly."""
+    if isinstance(thing, FakeTensor):
+        return []  # it leads to the mode that made it
+    if isinstance(thing, type):
+        return [] if of_library(thing) else [*vars(thing).values(), *thing.__bases__]
+    if isinstance(thing, FunctionType):
+        named = [module[name] for module, name in named_globals(thing)]
+        own = thing.__closure__, thing.__defaults__, thing.__kwdefaults__, vars(thing)
+        return [*own, *named]
+    held = gc.get_referents(thing)
+    return [*held, thing.grad] if isinstance(thing, Tensor) and thing.is_leaf else held
+
+
+def _storage(tensor: Tensor) -> Storage | None:
+    """Return what is behind a tensor; ``None`` where that is other tensors, or nothing."""
+    if isinstance(tensor, FunctionalTensor) or is_traceable_wrapper_subclass(tensor):
+        return None
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # sparse, opaque
+        return None
+
+
+def _key(storage: Storage) -> int:
+    key: int = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
+    return key
+
+
+def _weak(found: Storages) -> dict[int, weakref.ref[Storage]]:
+    return {key: weakref.ref(storage) for key, storage in found.items()}
+
+
+def _is(reference: weakref.ref[Storage] | None, storage: Storage) -> bool:
+    return reference is not None and reference() is storage

@@ -1,0 +1,190 @@
+"""What a long training run keeps from time to time, so that it can go on where it was killed."""
+
+import os
+import stat
+import time
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bsrbench.harness.files import refuse_link, replace_whole
+from bsrbench.harness.records.trial_record import utc_now
+from bsrbench.harness.spec.frozen_data import FromFile, NotNegative, Share, Whole
+from bsrbench.harness.visible_text import visible
+
+ALMOST_NEVER = 1e9
+# A checkpoint holds the weights, and of each trained one what the optimizer keeps: twice as much
+# with AdamW. More than so many times the weights is none of this trial.
+MOST_STATES, MOST_ELSE = 8, 2**28
+LONGEST = 300  # characters of a reason
+
+
+class UnusableError(Exception):
+    """A checkpoint cannot be read, or is of another trial; the message names the file."""
+
+
+@dataclass
+class Progress:
+    """How far a training run has come.
+
+    Attributes:
+        step: steps done.
+        seconds: spent on them.
+        losses: one a step.
+        curve_steps: after how many steps the validation split was read.
+        curve_seconds: spent on steps until then.
+        curve_accuracies: what was read.
+        began_at: when the first step began, UTC, ISO 8601; of a run that was interrupted, when
+            the run before did.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    losses: list[float] = field(default_factory=list)
+    curve_steps: list[int] = field(default_factory=list)
+    curve_seconds: list[float] = field(default_factory=list)
+    curve_accuracies: list[float] = field(default_factory=list)
+    began_at: str = field(default_factory=utc_now)
+
+
+class _Kept(FromFile):
+    """The fields of ``Progress`` as a file holds them; a loss may be no number at all."""
+
+    step: Whole
+    seconds: NotNegative
+    losses: list[float]
+    curve_steps: list[Whole]
+    curve_seconds: list[NotNegative]
+    curve_accuracies: list[Share]
+    began_at: str
+
+
+class Checkpoint:
+    """A file that holds all a run depends on: numbers, optimizers, generators, progress.
+
+    Args:
+        file: where; ``None`` keeps nothing.
+        every_seconds: how long a kill may throw back.
+
+    Attributes:
+        failure: why nothing is kept any more; empty as long as all goes well.
+        notes: what a reader of the trial's numbers must know.
+    """
+
+    def __init__(self, file: Path | None = None, every_seconds: float = ALMOST_NEVER) -> None:
+        self._file, self._every = file, every_seconds
+        self._saved = time.monotonic()
+        self._ignored = False
+        self.failure = ""
+        self.notes: list[str] = []
+
+    def due(self) -> bool:
+        """Return whether it is time to save."""
+        wanted = self._file is not None and not self.failure
+        return wanted and time.monotonic() - self._saved >= self._every
+
+    def save(self, model: torch.nn.Module, optimizers: tuple[Any, ...], progress: Progress) -> None:
+        """Write the file, whole or not at all.
+
+        A full disk ends the keeping, and not the run; ``failure`` says so.
+        """
+        if self._file is None:
+            return
+        kept = {
+            "model": model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+            "generator": torch.get_rng_state(),
+            "generators": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
+            "progress": asdict(progress),
+        }
+        try:
+            refuse_link(self._file.parent)
+            replace_whole(self._file, lambda partial: torch.save(kept, partial))
+        except (OSError, RuntimeError) as error:
+            self.failure = (
+                f"no checkpoint after step {progress.step} ({error}): a kill loses the run"
+            )
+        self._saved = time.monotonic()
+
+    def restore(
+        self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], steps: int
+    ) -> Progress:
+        """Put what was saved into a trial made anew, and return how far it had come.
+
+        Args:
+            model: of the trial.
+            optimizers: of the trial.
+            steps: that it has.
+
+        Raises:
+            UnusableError: the file cannot be read, or is of another trial; model and optimizers
+                may hold part of it.
+        """
+        if self._ignored:
+            return Progress()
+        if self._file is None or not os.path.lexists(self._file):
+            return Progress()
+        try:
+            _require_plausible(self._file, model)
+            kept = torch.load(self._file, weights_only=True)
+            model.load_state_dict(kept["model"])
+            for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
+                _require_shapes(optimizer)
+            torch.set_rng_state(kept["generator"])
+            if kept["generators"]:
+                torch.cuda.set_rng_state_all(kept["generators"])
+            return _progress(kept["progress"], steps)
+        except Exception as error:  # whoever wrote the file chose what reading it raises
+            raise UnusableError(
+                visible(f"{self._file.name} cannot be used ({error!s:.{LONGEST}})")
+            ) from error
+
+    def forget(self, why: str) -> None:
+        """Do not look at the file again; what is saved later takes its place."""
+        self.notes.append(f"a checkpoint was there, and the training began anew: {why}")
+        self._ignored = True
+
+
+def _require_plausible(file: Path, model: torch.nn.Module) -> None:
+    """Check that a file can be a checkpoint of a model before anything of it is unpacked.
+
+    Raises:
+        ValueError: it is no regular file, no archive, or much too large.
+    """
+    if not stat.S_ISREG(file.stat().st_mode):
+        raise ValueError("it is no regular file")
+    weights = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, torch.Tensor))
+    most = MOST_STATES * weights + MOST_ELSE
+    with zipfile.ZipFile(file) as archive:
+        size = sum(member.file_size for member in archive.infolist())
+    if max(size, file.stat().st_size) > most:
+        raise ValueError(f"it has {size:,} bytes, and the model's weights {weights:,}")
+
+
+def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
+    """Check that what is kept of each parameter is a number, or has its shape.
+
+    Raises:
+        ValueError: it has another.
+    """
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape not in ((), parameter.shape):
+                raise ValueError(f"{name} has shape {tuple(value.shape)}")
+
+
+def _progress(kept: dict[str, Any], most_steps: int) -> Progress:
+    """Return how far a run had come.
+
+    Raises:
+        ValueError: no run can have come so.
+    """
+    found = _Kept.model_validate(kept)
+    lengths = {len(found.curve_steps), len(found.curve_seconds), len(found.curve_accuracies)}
+    if not 0 <= found.step == len(found.losses) <= most_steps or len(lengths) > 1:
+        raise ValueError("its steps, losses and readings do not fit each other")
+    return Progress(**found.model_dump())

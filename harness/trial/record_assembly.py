@@ -1,0 +1,244 @@
+"""What the passes of a trial read, put together into its record."""
+
+from collections.abc import Iterable
+from statistics import median
+from typing import Any
+
+from bsrbench.harness.plain_data import tidied
+from bsrbench.harness.predict.estimate import PREDICTED
+from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
+from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
+from bsrbench.harness.records.metrics import CURVE, METRICS, fault_of_curve, fault_of_value
+from bsrbench.harness.records.trial_record import (
+    Outcome,
+    Status,
+    TimesByKey,
+    TrialRecord,
+    Value,
+    utc_now,
+)
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.visible_text import visible
+
+TIMED = (
+    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
+    *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
+    *("joules_per_image", COMPILE_SECONDS),
+)
+OF_TASKS = ("accuracy_by_task", "busiest_experts_share")
+OF_TRAINING = (
+    *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
+    *OF_TASKS,
+    *CURVE,
+)
+RESIDUAL = "residual"  # begins the note about it
+TIMING = "timing: "  # begins what is noted about times
+# What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
+# (results/); more than this has a reason that somebody should look for.
+RESIDUAL_BYTES, RESIDUAL_SHARE = 32 * 2**20, 0.02
+KERNEL_GRAIN_BYTES = 2**20  # what the kernel's mark may miss: pages, small blocks
+
+
+def make_record(
+    key: str,
+    spec: TrialSpec,
+    results: dict[str, PassResult],
+    environment: dict[str, Any],
+    beside: TimesByKey | None = None,
+) -> tuple[TrialRecord, dict[str, Any]]:
+    """Put the passes of a trial together into its record and its sidecar.
+
+    The outcome is that of the first pass that did not complete. What the others measured is kept.
+
+    Args:
+        key: of the record.
+        spec: the trial.
+        results: of its passes, by their names.
+        environment: what else the record says of where and how they ran.
+        beside: times of stored trials that took turns with this one, by the key of their record.
+    """
+    failed = [(name, r) for name, r in results.items() if r.status != Status.COMPLETED]
+    status, reason = Status.COMPLETED, ""
+    if failed:
+        status, reason = Status(failed[0][1].status), f"{failed[0][0]} pass: {failed[0][1].reason}"
+    readings = [result.reading for result in results.values() if result.reading]
+    measured: dict[str, Value] = {}
+    missing: dict[str, str] = {}
+    for reading in readings:
+        measured |= reading["measurements"]
+        missing |= reading["missing"]
+    measured |= _derived(measured, spec)
+    missing |= _without_what_no_record_holds(measured)
+    method = _said_by_method(results.values())
+    notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
+    if "fallback" in method:
+        notes.append(str(method["fallback"]))
+    facts = {name: what for reading in readings for name, what in reading.get("facts", {}).items()}
+    device = next((result.device for result in results.values() if result.device), {})
+    record = TrialRecord(
+        key=key,
+        spec=spec,
+        outcome=Outcome(status=status, reason=visible(reason)),
+        measurements={name: measured.get(name) for name in METRICS},
+        missing=tidied(missing | _reasons(measured, missing, spec, reason)),
+        notes=list(dict.fromkeys(map(visible, notes))),
+        environment=tidied(
+            environment
+            | {"device": device, "method": method, "workload": facts}
+            | _circumstances(list(results.values()))
+        ),
+        finished_at=utc_now(),
+        beside=beside or {},
+        began_at=_began_at(list(results.values())),
+    )
+    detail: dict[str, Any] = {}
+    for reading in readings:
+        detail |= reading["detail"]
+    return record, detail
+
+
+def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
+    """Take values out that cannot be reported, and return why, by metric."""
+    refused = {
+        name: fault
+        for name, value in measured.items()
+        if value is not None and (fault := fault_of_value(name, value))
+    }
+    curve = [measured.get(name) for name in CURVE]
+    if not refused.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
+        refused |= {name: fault for name in CURVE if measured.get(name) is not None}
+    measured |= dict.fromkeys(refused)
+    return {name: f"was measured, and {fault}" for name, fault in refused.items()}
+
+
+def _circumstances(results: list[PassResult]) -> dict[str, Any]:
+    """Return what the passes themselves say of how they were done."""
+    started = [r.start_seconds for r in results if r.start_seconds is not None]
+    took = [r.seconds for r in results if r.seconds is not None]
+    found: dict[str, Any] = {"pass_start_seconds": started, "passes_seconds": round(sum(took), 1)}
+    own = {name: value for r in results for name, value in r.set_by_method.items()}
+    kernels = [k for r in results if (k := r.reading.get("attention_kernel")) is not None]
+    if own:
+        found["set_by_method"] = own
+    if kernels:
+        found["attention_kernel"] = kernels[0]
+    return found
+
+
+def _began_at(results: list[PassResult]) -> str | None:
+    """Return when the first pass began; nothing where that was not kept of each."""
+    began = [result.began_at for result in results]
+    known = [at for at in began if at is not None]
+    if not known or len(known) < len(began):
+        return None
+    details = [result.reading.get("detail", {}) for result in results]
+    before = [str(detail[TRAINING_BEGAN]) for detail in details if TRAINING_BEGAN in detail]
+    return min([*known, *before])
+
+
+def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
+    """Return what the method said, of each thing what the first pass to mention it said."""
+    facts: dict[str, Any] = {}
+    for result in results:
+        facts = result.method | facts
+    return facts
+
+
+def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
+    """Return what the passes' numbers together give reason to doubt."""
+    names = ("residual_bytes", "peak_allocated_bytes", "workspace_bytes")
+    residual, allocated, workspace = (measured.get(name) for name in names)
+    if spec.workload.device != "cpu" or not isinstance(residual, int):
+        return []
+    said = ""
+    if residual > RESIDUAL_BYTES + RESIDUAL_SHARE * _number(allocated):
+        said = (
+            "the process took more than its tensors and libraries explain (another thread's "
+            "tensors, or memory that torch's allocator does not see)"
+        )
+    # oneDNN takes more for a convolution's backward than it touches: the kernel never gives it.
+    elif residual < -_number(workspace) - KERNEL_GRAIN_BYTES:
+        said = (
+            "the process took less than was allocated, and workspaces that were never touched do "
+            "not explain it"
+        )
+    return [f"{RESIDUAL} of {residual} bytes: {said}"] if said else []
+
+
+def _number(value: Value) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
+    derived: dict[str, Value] = {}
+    spent = measured.get(COMPILE_SECONDS)
+    if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
+        derived[COMPILE_SECONDS] = max(spent)
+    for seconds, rate in (
+        ("step_seconds", "images_per_second"),
+        ("evaluation_seconds", "evaluation_images_per_second"),
+    ):
+        samples = measured.get(seconds)
+        if isinstance(samples, list) and samples and median(samples) > 0:
+            derived[rate] = spec.workload.step_images() / median(samples)
+    taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
+    if isinstance(taken, int) and isinstance(allocated, int):
+        derived["residual_bytes"] = taken - allocated
+    on_cpu = spec.workload.device == "cpu"
+    real = measured.get("peak_counted_bytes" if on_cpu else "peak_allocated_bytes")
+    estimated = measured.get("peak_estimated_bytes")
+    if isinstance(real, int) and real and isinstance(estimated, int):
+        derived["estimate_error"] = estimated / real - 1
+    return derived
+
+
+def _reasons(
+    measured: dict[str, Value], explained: dict[str, str], spec: TrialSpec, failure: str
+) -> dict[str, str]:
+    """Say of every metric without a value why it has none."""
+    empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
+    return {name: _why_empty(name, spec, failure) for name in empty}
+
+
+def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
+    why_not_asked = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
+    return (
+        why_not_asked(name, spec)
+        or failure
+        or f"this meter does not exist for {spec.workload.device}"
+    )
+
+
+def _why_training_lacks(name: str, spec: TrialSpec) -> str:
+    if spec.training is None:
+        return "not asked for: this trial only profiles"
+    if name in CURVE:
+        return "" if spec.training.evaluate_every else "not asked for: evaluate_every is not set"
+    if name in OF_TASKS and (why := _why_tasks_lack(name, spec)):
+        return why
+    other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
+    unread = other[spec.training.evaluate]
+    return "not read: only one split is read a trial" if name == unread else ""
+
+
+def _why_tasks_lack(name: str, spec: TrialSpec) -> str:
+    multitask = spec.workload.multitask
+    if multitask is None:
+        return "not asked for: there is one task"
+    experts = name != "busiest_experts_share" or multitask.expert_blocks
+    return "" if experts else "not asked for: no block has experts"
+
+
+def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
+    if spec.profile is None:
+        return "not asked for: this trial only trains; the profile is its own trial"
+    if spec.profile.only_predict and name not in PREDICTED:
+        return "not asked for: this trial only predicts"
+    if name == COMPILE_SECONDS and not spec.workload.compiled_step:
+        return "not asked for: the step is not compiled"
+    if name in TIMED and not spec.profile.rounds:
+        return "not asked for: rounds = 0"
+    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
+        return "the CPU's allocator keeps no reserve"
+    return ""

@@ -1,0 +1,38 @@
+"""Where data sets lie on this machine."""
+
+import os
+from pathlib import Path, PurePath
+
+from bsrbench.harness.errors import BadInput, shortened
+
+SETTING = "BSRBENCH_DATA"
+
+
+def data_root() -> Path:
+    """Return the folder data sets are looked for in: ``BSRBENCH_DATA``, else ``data``."""
+    return Path(os.environ.get(SETTING) or "data")
+
+
+def how_to_choose() -> str:
+    """Return how a person says where the data are."""
+    return f"the data root is {data_root().resolve()}; choose it with --data-root or {SETTING}"
+
+
+def below_root(name: str) -> Path:
+    """Return the file or folder that a suite names below the data root.
+
+    A suite may be anybody's, so it names nothing elsewhere; links that lie below the root are
+    followed, since only who owns the machine puts them there.
+
+    Raises:
+        BadInput: the name leads out of the root, or can be nobody's.
+    """
+    parts = PurePath(name).parts
+    if "\0" in name:
+        raise BadInput(f"{shortened(name)!r} has a zero byte, which no file's name has")
+    if not parts or ".." in parts or PurePath(name).is_absolute():
+        raise BadInput(
+            f"{shortened(name)!r} leads out of the data root, and names stay below it: put the "
+            f"file or folder there, or a link to it; {how_to_choose()}"
+        )
+    return data_root() / name

@@ -1,0 +1,90 @@
+"""GELU's derivative in four levels: which of them a number has, in 2 bits, and back."""
+
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import Dim
+
+from bsrbench.methods.parts.kernels import Kernel, operator
+from bsrbench.methods.parts.quantise import MANY, any_rows, from_words, periods, to_words
+
+BITS, A_WORD = 2, 16
+# Official code of Yang et al. 2024, regelu2_cuda.cu at d35b090: where the derivative jumps, and by
+# how much.
+THRESHOLDS = (-3.1858810036855245, -0.001178821281161997, 3.190832613414926)
+JUMPS = (-0.04922261145617846, 1.0979632065417297, -0.048740595085551286)
+LEVELS = (0.0, *accumulate(JUMPS))
+
+
+def _find(x: Tensor) -> Tensor:
+    codes = sum((x > threshold).to(torch.int32) for threshold in THRESHOLDS)
+    return to_words(codes, BITS)  # type: ignore[arg-type]  # a sum of tensors is one
+
+
+def _levels(words: Tensor) -> Tensor:
+    parts = []
+    for code in from_words(words, BITS):
+        level = torch.zeros_like(code)
+        for number, value in enumerate(LEVELS[1:], start=1):
+            level = torch.where(code >= number, value, level)
+        parts.append(level)
+    return torch.cat(parts, dim=1)
+
+
+def _find_in_chunks(x: Tensor) -> Tensor:
+    words = _fake_find(x)
+    for rows in periods(x):
+        words[rows] = _find(x[rows])
+    return words
+
+
+def _levels_in_chunks(words: Tensor) -> Tensor:
+    x = _fake_levels(words)
+    for rows in periods(x):
+        x[rows] = _levels(words[rows])
+    return x
+
+
+def _example() -> tuple[Tensor, ...]:
+    return (torch.ones(32, 256),)
+
+
+def _shapes() -> dict[str, Any]:
+    return {"x": {0: any_rows(), 1: A_WORD * Dim("words", min=2, max=MANY // A_WORD)}}
+
+
+def _example_words() -> tuple[Tensor, ...]:
+    return (torch.ones(32, 32, dtype=torch.int32),)
+
+
+def _shapes_words() -> dict[str, Any]:
+    return {"words": {0: any_rows(), 1: Dim("words", min=2, max=MANY // A_WORD)}}
+
+
+def _fake_find(x: Tensor) -> Tensor:
+    return torch.empty(x.shape[0], x.shape[1] // A_WORD, dtype=torch.int32, device=x.device)
+
+
+def _fake_levels(words: Tensor) -> Tensor:
+    return torch.empty(words.shape[0], A_WORD * words.shape[1], device=words.device)
+
+
+FIND = Kernel(f"{__name__}:FIND", _find, _find_in_chunks, _example, _shapes)
+READ = Kernel(f"{__name__}:READ", _levels, _levels_in_chunks, _example_words, _shapes_words)
+
+_FIND = operator("find_levels(Tensor x) -> Tensor", FIND, _fake_find)
+_READ = operator("read_levels(Tensor words) -> Tensor", READ, _fake_levels)
+
+
+def find_levels(x: Tensor) -> Tensor:
+    """Return the levels of x [n, c], fp32, c a multiple of 16, in words [n, c / 16]."""
+    words: Tensor = _FIND(x)
+    return words
+
+
+def read_levels(words: Tensor) -> Tensor:
+    """Return the derivatives, fp32 [n, c], that words [n, c / 16] stand for."""
+    levels: Tensor = _READ(words)
+    return levels

@@ -1,0 +1,250 @@
+"""Attention, fused and explicit, that keeps packed copies of what its backward pass reads."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+from bsrbench.harness.method import Unsupported
+from bsrbench.methods.parts.packed_operators import Codec, chunks
+
+ATTENTION_BYTES = 2 << 20  # unpacked at a time: the backward pass has several copies of that size
+
+
+def attention(
+    qkv: Tensor,
+    heads: int,
+    factor: float,
+    *,
+    ranked: bool,
+    inputs: Codec,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Mix values by fused attention, keeping copies of q, k and v.
+
+    The backward pass of fused attention reads its output and the logarithms of its rows' sums,
+    too. Those of the exact q and k do not fit the copies': what it then takes for a softmax adds up
+    to anything, and where attention is sharp gradients are far off. So both are computed again from
+    the copies.
+
+    Args:
+        qkv: [batch, tokens, 3 dim], as the projection makes it.
+        heads: how many.
+        factor: what products of queries and keys are multiplied by.
+        ranked: return the class token's attention too.
+        inputs: codec of ``qkv``.
+        bias: [batch, 1, 1, tokens], added to the scores of each key; gets no gradient, and is not
+            for use with ``ranked``.
+
+    Returns:
+        Mixed values [batch, tokens, dim], and the class token's softmax attention to the other
+        tokens, mean over heads, [batch, tokens - 1] in fp32 at least, or ``None``.
+    """
+    mixed, row = _Attention.apply(qkv, heads, factor, ranked, inputs, bias)
+    return mixed, row
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qkv: Tensor,
+        heads: int,
+        factor: float,
+        ranked: bool,
+        inputs: Codec,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.set_materialize_grads(False)
+        q, k, v = split(qkv, heads)
+        mixed, _ = _fused(q, k, v, factor, bias)
+        joined = mixed.transpose(1, 2).flatten(2)
+        row, rows = _class_rows(q, k, factor) if ranked else (None, None)
+        kept = inputs(qkv)
+        ctx.heads, ctx.factor, ctx.restore = heads, factor, kept.restore
+        ctx.shape, ctx.dtype = qkv.shape, qkv.dtype
+        ctx.save_for_backward(rows, bias, *kept.tensors)
+        return joined, row
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_mixed, of_row = outputs
+        rows, bias, *kept = ctx.saved_tensors
+        of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
+        for images in chunks(of_qkv, ctx.shape[2], ATTENTION_BYTES):
+            qkv = ctx.restore(kept, images)
+            q, k, v = split(qkv, ctx.heads)
+            some = of_qkv[images]
+            if of_mixed is not None:
+                added = None if bias is None else bias[images]
+                mixed, sums = _fused(q, k, v, ctx.factor, added)
+                gradient = by_head(of_mixed[images].to(q.dtype), ctx.heads)
+                found = _fused_backward(gradient, q, k, v, mixed, sums, ctx.factor, added)
+                for target, value in zip(split(some, ctx.heads), found, strict=True):
+                    target.copy_(value)
+                del found, mixed
+            else:
+                some.zero_()
+            if of_row is not None:
+                _add_row_gradient(some, q, k, rows[images], of_row[images], ctx.factor)
+        return of_qkv, None, None, None, None, None
+
+
+def explicit_attention(
+    qkv: Tensor,
+    heads: int,
+    factor: float,
+    *,
+    ranked: bool,
+    inputs: Codec,
+    matrix: Codec,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Mix values by a softmax that is held whole, keeping copies of q, k, v and of it.
+
+    As ``attention``; ``matrix`` is the codec of the softmax [batch, heads, tokens, tokens].
+    """
+    mixed, row = _ExplicitAttention.apply(qkv, heads, factor, ranked, inputs, matrix, bias)
+    return mixed, row
+
+
+class _ExplicitAttention(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        qkv: Tensor,
+        heads: int,
+        factor: float,
+        ranked: bool,
+        inputs: Codec,
+        matrix: Codec,
+        bias: Tensor | None,
+    ) -> tuple[Tensor, Tensor | None]:
+        ctx.set_materialize_grads(False)
+        q, k, v = split(qkv, heads)
+        scores = (q @ k.transpose(-2, -1)).mul_(factor)
+        weights = (scores if bias is None else scores.add_(bias)).softmax(-1)
+        del scores
+        joined = (weights @ v).transpose(1, 2).flatten(2)
+        exact = torch.promote_types(qkv.dtype, torch.float32)
+        row = weights[:, :, 0, 1:].to(exact).mean(1) if ranked else None
+        of_qkv, of_weights = inputs(qkv), matrix(weights)
+        ctx.heads, ctx.factor, ctx.count = heads, factor, len(of_qkv.tensors)
+        ctx.shape, ctx.dtype = qkv.shape, qkv.dtype
+        ctx.restore_qkv, ctx.restore_weights = of_qkv.restore, of_weights.restore
+        ctx.save_for_backward(*of_qkv.tensors, *of_weights.tensors)
+        return joined, row
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        of_mixed, of_row = outputs
+        kept = ctx.saved_tensors
+        of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
+        # A softmax has so many numbers a token as there are tokens, by head.
+        for images in chunks(of_qkv, ctx.shape[2] + ctx.heads * ctx.shape[1], ATTENTION_BYTES):
+            qkv = ctx.restore_qkv(kept[: ctx.count], images)
+            weights = ctx.restore_weights(kept[ctx.count :], images).to(qkv.dtype)
+            q, k, v = split(qkv, ctx.heads)
+            of_q, of_k, of_v = split(of_qkv[images], ctx.heads)
+            if of_mixed is not None:
+                some = by_head(of_mixed[images].to(qkv.dtype), ctx.heads)
+                of_v.copy_(weights.transpose(-2, -1) @ some)
+                of_weights = some @ v.transpose(-2, -1)
+            else:
+                of_v.zero_()
+                of_weights = torch.zeros_like(weights)
+            if of_row is not None:
+                of_weights[:, :, 0, 1:] += of_row[images].unsqueeze(1) / ctx.heads
+            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, qkv.dtype)  # noqa: SLF001 - an operator
+            of_scores.mul_(ctx.factor)
+            of_q.copy_(of_scores @ k)
+            of_k.copy_(of_scores.transpose(-2, -1) @ q)
+        return of_qkv, None, None, None, None, None, None
+
+
+def by_head(x: Tensor, heads: int) -> Tensor:
+    """Return a view of x [batch, tokens, dim] as [batch, heads, tokens, head dim]."""
+    view: Tensor = x.unflatten(2, (heads, -1)).transpose(1, 2)
+    return view
+
+
+def split(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return views of q, k and v, each [batch, heads, tokens, head dim]."""
+    q, k, v = qkv.unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    return q, k, v
+
+
+def _class_rows(q: Tensor, k: Tensor, factor: float) -> tuple[Tensor, Tensor]:
+    """Return the class token's attention, mean over heads without itself, and by head whole."""
+    exact = torch.promote_types(q.dtype, torch.float32)
+    rows = ((q[:, :, :1] * k).sum(-1) * factor).softmax(-1, dtype=exact)
+    return rows[:, :, 1:].mean(1), rows
+
+
+def _add_row_gradient(
+    part: Tensor, q: Tensor, k: Tensor, rows: Tensor, of_row: Tensor, factor: float
+) -> None:
+    """Add to the gradient of qkv what comes through the class token's attention."""
+    of_rows = F.pad(of_row.unsqueeze(1) / q.shape[1], (1, 0))
+    of_scores = rows * (of_rows - (of_rows * rows).sum(-1, keepdim=True)) * factor
+    of_scores = of_scores.unsqueeze(-1).to(q.dtype)
+    of_q, of_k, _ = split(part, q.shape[1])
+    of_q[:, :, 0] += (of_scores * k).sum(2)
+    of_k += of_scores * q[:, :, :1]
+
+
+def _fused(
+    q: Tensor, k: Tensor, v: Tensor, factor: float, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Return mixed values and the logarithms of softmax's sums, by the device's fused kernel."""
+    if q.device.type == "cpu":
+        mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - an operator
+            q, k, v, attn_mask=bias, scale=factor
+        )
+        return mixed, sums
+    if q.device.type == "cuda" and bias is not None:
+        raise Unsupported("a bias of the scores is not known to packed fused attention on cuda")
+    if q.device.type == "cuda":
+        mixed, sums, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001 - an operator
+            q, k, v, None, compute_log_sumexp=True, scale=factor
+        )
+        return mixed, sums
+    raise Unsupported(
+        f"no fused attention is known on {q.device.type}, whose backward could be fed packed "
+        "copies; materialise the attention instead"
+    )
+
+
+def _fused_backward(
+    gradient: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    mixed: Tensor,
+    sums: Tensor,
+    factor: float,
+    bias: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    if q.device.type == "cpu":
+        of_q, of_k, of_v = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001 - an operator
+            gradient, q, k, v, mixed, sums, 0.0, False, attn_mask=bias, scale=factor
+        )
+        return of_q, of_k, of_v
+    unused = torch.zeros((), dtype=torch.int64, device=q.device)  # the state of dropout
+    of_q, of_k, of_v, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(  # noqa: SLF001 - an operator
+        gradient,
+        q,
+        k,
+        v,
+        None,
+        mixed,
+        sums,
+        unused,
+        unused,
+        0.0,
+        [True] * 3 + [False],
+        scale=factor,
+    )
+    return of_q, of_k, of_v

@@ -1,0 +1,282 @@
+"""Records put side by side: one row a method, with ratios that may be taken."""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from bsrbench.harness.records.distinct_specs import DistinctSpecs
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.store import latest
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.spec.row_name import RowName
+from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+from bsrbench.reports.compare import seed_pairing
+from bsrbench.reports.compare.anchors import BASELINE, REFERENCE, reference_workload
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.deciding_settings import mixed_settings
+from bsrbench.reports.compare.repeated_timings import TIMED_BY, RepeatedTimes, timed_again
+from bsrbench.reports.compare.row_records import rows_among
+from bsrbench.reports.compare.statistics import Ratio
+from bsrbench.reports.compare.time_ratios import centre_of_times, in_one_group, ratio_of_times
+
+# Gives a record's sidecar by its key; empty where there is none.
+Details = Callable[[str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows that were given the same workload, and what they are compared with.
+
+    Attributes:
+        rows: in the order of their records, but the reference first.
+        reference: the workload whose axes go without saying in the rows' labels.
+        details: gives the sidecars of their records.
+        same_seeds: whether all rows that were tested were tested with the same seeds; else no
+            accuracy is called the best, for means over different seeds are not compared.
+    """
+
+    rows: tuple[ComparisonRow, ...]
+    reference: Workload
+    details: Details
+    same_seeds: bool = True
+
+    def question(self) -> tuple[str, str | None]:
+        """Return what all rows were asked: the workload but for its axes, and the training."""
+        trained = self.training()
+        return self.reference.question(), trained.question() if trained else None
+
+    def training(self) -> Training | None:
+        """Return how rows were trained but for the learning rate, if any was."""
+        return next((spec.training for row in self.rows if (spec := row.trained())), None)
+
+    def detail(self, row: ComparisonRow) -> dict[str, Any]:
+        """Return the sidecar of a row's profile; empty where there is none."""
+        record = row.profiled()
+        return self.details(record.key) if record else {}
+
+    def find(self, method: str) -> ComparisonRow | None:
+        """Return the plain row of a method: no options, and the axes of the reference row.
+
+        Of several (of two machines, say) none is it.
+        """
+        if method not in self._plain:
+            wanted = RowName.of(method, {}, self.reference.axis_values()) if self.rows else None
+            found = [row for row in self.rows if row.name == wanted]
+            self._plain[method] = found[0] if len(found) == 1 else None
+        return self._plain[method]
+
+    @cached_property
+    def _plain(self) -> dict[str, ComparisonRow | None]:
+        """Plain rows asked for before: every ratio asks for one again."""
+        return {}
+
+    def place(self, method: str) -> int | None:
+        """Return at which place among the rows the plain row of a method stands."""
+        found = self.find(method)
+        return next((place for place, row in enumerate(self.rows) if row is found), None)
+
+    def leads(self, row: ComparisonRow) -> bool:
+        """Return whether a row is the reference or the baseline."""
+        return row is self.find(REFERENCE) or row is self.find(BASELINE)
+
+    def ratio(self, row: ComparisonRow, metric: str, to: str = REFERENCE) -> float | None:
+        """Return a row's value relative to another row's; times only within one round group."""
+        other = self.find(to)
+        if other is None:
+            return None
+        if METRICS[metric].unit == "s":
+            return centre_of_times(metric, row, other)
+        own, theirs = row.value(metric), other.value(metric)
+        return None if own is None or not theirs else own / theirs
+
+    def time_ratio(
+        self, row: ComparisonRow, metric: str = "step_seconds", to: str = REFERENCE
+    ) -> Ratio | None:
+        """Return the ratio of times, round by round, with its interval."""
+        asked = (row.identity(), metric, to)
+        if asked not in self._time_ratios:
+            other = self.find(to)
+            found = ratio_of_times(metric, row, other) if other else None
+            self._time_ratios[asked] = found
+        return self._time_ratios[asked]
+
+    @cached_property
+    def _time_ratios(self) -> dict[tuple[Hashable, str, str], Ratio | None]:
+        """Ratios asked for before: every writer asks for them again."""
+        return {}
+
+    def ranked(self, metric: str, rows: Sequence[ComparisonRow]) -> list[float | None]:
+        """Return for each of some rows the number by which they are ranked in a metric.
+
+        It is the row's value. Times of several round groups cannot be ranked: in their place are
+        ratios to the reference, of times taken in turns; ``None`` where a row has none.
+        """
+        values = [row.value_of(metric) for row in rows]
+        seconds = TIMED_BY.get(metric)
+        if seconds is None or in_one_group(rows):
+            return values
+        found = zip(rows, values, strict=True)
+        ratios = [self.ratio(row, seconds) if value is not None else None for row, value in found]
+        return ratios if seconds == metric else [1 / ratio if ratio else None for ratio in ratios]
+
+    def title(self) -> str:
+        """Return the workload in a line."""
+        workload = self.rows[0].spec.workload
+        size = f" at {workload.image_size} px" if workload.image_size else ""
+        trained = self.training()
+        parts = (
+            *(f"{workload.model}{size}", workload.data_name(), f"batch {workload.batch}"),
+            *(self.axes(), workload.optimizer, workload.device),
+            *([f"{trained.steps} steps"] if trained else []),
+        )
+        return ", ".join(parts)
+
+    def axes(self) -> str:
+        """Return how the steps of rows are done whose labels say nothing else."""
+        workload = self.reference
+        others = [word for word in workload.axes() if word != workload.precision]
+        return ", ".join([workload.precision, *others])
+
+    def pareto_front(self, cost: str = "peak_counted_bytes") -> list[ComparisonRow]:
+        """Return the rows that no other row beats in both accuracy and cost, cheapest first.
+
+        There is none where rows were tested with different seeds.
+        """
+        if not self.same_seeds:
+            return []
+        if cost not in self._fronts:
+            self._fronts[cost] = self._front(cost)
+        return self._fronts[cost]
+
+    @cached_property
+    def _fronts(self) -> dict[str, list[ComparisonRow]]:
+        """Fronts asked for before: every writer asks for them again."""
+        return {}
+
+    def _front(self, cost: str) -> list[ComparisonRow]:
+        tested = [row for row in self.rows if row.value_of("accuracy_top1") is not None]
+        points = [
+            (spent, -(row.value_of("accuracy_top1") or 0.0), row)
+            for row, spent in zip(tested, self.ranked(cost, tested), strict=True)
+            if spent is not None
+        ]
+        front: list[ComparisonRow] = []
+        best = 0.0
+        for _, negative, row in sorted(points, key=lambda point: point[:2]):
+            if not front or negative < best:
+                front.append(row)
+                best = negative
+        return front
+
+    def seed_pairing(self) -> int:
+        """Return the most seeds any row was trained with."""
+        return self._seeds
+
+    @cached_property
+    def _seeds(self) -> int:
+        return max((len(row.accuracies()) for row in self.rows), default=0)
+
+    def machines(self) -> list[dict[str, Any]]:
+        """Return each machine the records come from, once."""
+        return list({row.machine(): row.records[-1].environment for row in self.rows}.values())
+
+    def differences(self) -> list[str]:
+        """Return every setting in which the rows differ, apart from the methods."""
+        records = [record for row in self.rows for record in row.records]
+        return [*_differences([record.spec for record in records]), *mixed_settings(records)]
+
+
+def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison]:
+    """Put the newest record of every trial into rows, and rows of one question together.
+
+    Workloads ask one question if they differ at most in their axes, trainings if they differ at
+    most in the learning rate. What was only profiled stands beside every training of its workload.
+    Tries of learning rates are left out.
+    """
+    every = list(records)
+    again = timed_again(every)
+    asked: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
+    questions: dict[int, str] = {}  # by the ids of what they are of: a few parts of many records
+
+    def question(part: Workload | Training) -> str:
+        if id(part) not in questions:
+            questions[id(part)] = part.question()
+        return questions[id(part)]
+
+    newest = latest(every)
+    for record in sorted(newest, key=_place):
+        training = record.spec.training
+        if training is None or training.evaluate == "test":
+            of_workload = asked[question(record.spec.workload)]
+            of_workload.setdefault(question(training) if training else None, []).append(record)
+    return [
+        _comparison(found, details, again)
+        for of_workload in asked.values()
+        for found in _with_profiles(of_workload)
+    ]
+
+
+def _place(record: TrialRecord) -> int:
+    """Return a trial's place in its suite; those that do not know theirs stay in order, first."""
+    return int(record.environment.get("suite_place", -1))
+
+
+def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[list[TrialRecord]]:
+    """Return the records of each recipe, the profiles first; the profiles alone without one."""
+    profiles = of_workload.pop(None, [])
+    return [[*profiles, *trained] for trained in of_workload.values()] or [profiles]
+
+
+def _comparison(
+    records: list[TrialRecord], details: Details, again: Mapping[str, tuple[RepeatedTimes, ...]]
+) -> Comparison:
+    grouped: dict[Hashable, list[TrialRecord]] = defaultdict(list)
+    number = DistinctSpecs()
+    for record in records:
+        grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
+    groups = [group for members in grouped.values() for group in rows_among(members)]
+    reference = reference_workload([members[0].spec for members in groups])
+    rows = _told_apart(
+        [
+            ComparisonRow(
+                members[0].spec.row_label(beside=reference),
+                tuple(members),
+                tuple(turns for r in members for turns in again.get(r.key, ())),
+            )
+            for members in groups
+        ]
+    )
+    first = RowName.of(REFERENCE, {}, reference.axis_values())
+    rows.sort(key=lambda row: row.name != first)  # the others stay in order
+    return Comparison(tuple(rows), reference, details, seed_pairing.are_alike(rows))
+
+
+def _told_apart(rows: list[ComparisonRow]) -> list[ComparisonRow]:
+    """Return the rows; where several have one name, what tells them apart is in their labels."""
+    places: dict[RowName, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.name].append(place)
+    found = list(rows)
+    for same in (alike for alike in places.values() if len(alike) > 1):
+        facts = [rows[place].apart() for place in same]
+        told = [kind for kind in facts[0] if len({fact[kind] for fact in facts}) > 1]
+        for place, fact in zip(same, facts, strict=True):
+            printed = replace(rows[place].printed, apart={kind: fact[kind] for kind in told})
+            found[place] = replace(rows[place], printed=printed)
+    return found
+
+
+def _differences(specs: list[TrialSpec]) -> list[str]:
+    values: dict[str, set[str]] = defaultdict(set)
+    for spec in specs:
+        for name, value in spec.workload.model_dump().items():
+            values[name].add(str(value))
+        if spec.training:
+            values["learning_rate"].add(f"{spec.training.learning_rate:g}")
+            values["training steps"].add(str(spec.training.steps))
+    return [
+        f"{name}: {', '.join(sorted(found))}" for name, found in values.items() if len(found) > 1
+    ]

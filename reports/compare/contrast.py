@@ -1,0 +1,183 @@
+"""A new row put against a baseline row: findings, what is unlike, what to know."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from statistics import stdev
+
+from bsrbench.reports import units
+from bsrbench.reports.compare import metric_finding
+from bsrbench.reports.compare.comparison import Details
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.deciding_settings import mixed_settings
+from bsrbench.reports.compare.differences import RowDifference, unlike
+from bsrbench.reports.compare.metric_finding import COMPARED, MetricFinding
+from bsrbench.reports.compare.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
+from bsrbench.reports.compare.seed_pairing import Pairing, who_had_which
+from bsrbench.reports.compare.statistics import Difference, Summary, holm, mean_and_range
+from bsrbench.reports.compare.time_ratios import in_turns
+from bsrbench.reports.compare.verdict import fewest_pairs, with_others
+
+STEP = "step_seconds"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How far accuracies of a row lie apart, by what was changed.
+
+    Attributes:
+        label: the row's.
+        over_seeds: test accuracy over seeds.
+        over_rates: validation accuracy over the learning rates tried.
+    """
+
+    label: str
+    over_seeds: Summary | None
+    over_rates: Summary | None
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Two rows side by side.
+
+    Attributes:
+        new: the row in question.
+        baseline: the row compared with.
+        seeds: those each was tested with.
+        findings: a metric each, those that either row has.
+        tasks: the accuracies of each of several tasks.
+        unlike: settings and circumstances in which the two differ.
+        spreads: of both rows.
+        remarks: what else a reader must know.
+        setting: what both were measured on, in a line.
+    """
+
+    new: ComparisonRow
+    baseline: ComparisonRow
+    seeds: Pairing
+    findings: tuple[MetricFinding, ...]
+    tasks: tuple[MetricFinding, ...]
+    unlike: tuple[RowDifference, ...]
+    spreads: tuple[Spread, ...]
+    remarks: tuple[str, ...]
+    setting: str
+
+    def find(self, metric: str) -> MetricFinding | None:
+        """Return what was found of a metric, if either row has it."""
+        return next((found for found in self.findings if found.metric == metric), None)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows to be put against each other, and the question both answer.
+
+    Attributes:
+        new: the row in question.
+        baseline: the row compared with.
+        setting: what both were measured on, in a line.
+        details: give the sidecars of either row's records, which may lie in two folders under one
+            name; ``None`` where the two rows come from one pool.
+    """
+
+    new: ComparisonRow
+    baseline: ComparisonRow
+    setting: str
+    details: tuple[Details, Details] | None = None
+
+
+def contrast(pairs: Sequence[Pair], details: Details) -> list[Contrast]:
+    """Put new rows against baseline rows; tests of accuracy are corrected for their number.
+
+    Args:
+        pairs: what to compare.
+        details: gives a record's sidecar by its key.
+    """
+    apart = [metric_finding.accuracies_apart(pair.new, pair.baseline) for pair in pairs]
+    uncorrected = [found.p for found in apart if found and found.p is not None]
+    corrected = iter(holm(uncorrected))
+    made = []
+    for pair, found in zip(pairs, apart, strict=True):
+        p = next(corrected) if found and found.p is not None else None
+        made.append(_contrast(pair, found, p, max(1, len(uncorrected)), details))
+    return made
+
+
+def _contrast(
+    pair: Pair, apart: Difference | None, p: float | None, comparisons: int, details: Details
+) -> Contrast:
+    new, baseline = pair.new, pair.baseline
+    accuracy = metric_finding.of_accuracy(new, baseline, apart, p, comparisons)
+    others = [metric_finding.of_metric(metric, new, baseline) for metric in COMPARED]
+    return Contrast(
+        new,
+        baseline,
+        Pairing.of(new, baseline),
+        tuple(
+            found
+            for found in (accuracy, *others)
+            if new.value(found.metric) is not None or baseline.value(found.metric) is not None
+        ),
+        tuple(metric_finding.of_tasks(new, baseline)),
+        tuple(unlike(new, baseline, pair.details or (details, details))),
+        (_spread(new), _spread(baseline)),
+        tuple(_remarks(new, baseline, apart, comparisons)),
+        pair.setting,
+    )
+
+
+def _spread(row: ComparisonRow) -> Spread:
+    spec = row.trained()
+    tries = spec.training.tries if spec and spec.training else ()
+    tried = [t.validation_accuracy for t in tries if t.validation_accuracy is not None]
+    return Spread(row.label, row.accuracy(), mean_and_range(tried))
+
+
+def _remarks(
+    new: ComparisonRow, baseline: ComparisonRow, apart: Difference | None, comparisons: int
+) -> Iterator[str]:
+    rows = (new, baseline)
+    yield from (f"{row.label}, {line}" for row in rows for line in row.failures())
+    yield from who_had_which(new, baseline)
+    yield from (f"{row.label}: {note}" for row in rows for note in row.notes())
+    yield from (f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate())
+    yield from (
+        f"{row.label}: its records were made under different settings ({mixed})"
+        for row in rows
+        for mixed in mixed_settings(row.records)
+    )
+    yield from _taken_again(new, baseline)
+    if apart is not None and apart.p is not None:
+        yield from _seeds_needed(apart, metric_finding.differences(new, baseline), comparisons)
+
+
+def _seeds_needed(apart: Difference, differences: list[float], comparisons: int) -> Iterator[str]:
+    """Say how many seeds would show a difference as large as the one seen.
+
+    Args:
+        apart: the difference.
+        differences: of each pair, at least two that are not all the same.
+        comparisons: how many are made at once.
+    """
+    if apart.pairs < FEWEST_FOR_SPREAD:
+        yield (
+            f"{apart.pairs} pairs of seeds tell too little of their spread to say how many would "
+            "find a difference like the one seen"
+        )
+    elif apart.centre and fewest_pairs(comparisons) is not None:
+        needed = pairs_to_show(apart.centre / stdev(differences), comparisons)
+        many = f"more than {MOST_PAIRS:,}" if needed is None else str(needed)
+        yield (
+            f"were the true difference in accuracy and its spread those seen, {many} seeds would "
+            f"find it in four repetitions of five{with_others(comparisons)}; {apart.pairs} were "
+            "compared"
+        )
+
+
+def _taken_again(new: ComparisonRow, baseline: ComparisonRow) -> list[str]:
+    """Say where times are not those of a row's own record."""
+    turns = in_turns(new, baseline) or ()
+    return [
+        f"{row.label}: its times here were taken again on {taken.finished_at[:10]}, in turns with "
+        f"new rows; its own record has {units.milliseconds(row.value(STEP))} ms a step"
+        for row, taken in zip((new, baseline), turns, strict=False)
+        if taken.group != row.round_group()
+    ]

@@ -1,0 +1,41 @@
+"""What decided a record's numbers beside its spec: settings, and the kernel of attention."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from bsrbench.harness.records.attention_kernel import described
+from bsrbench.harness.records.trial_record import TrialRecord
+
+SETTINGS = "settings"
+
+
+def effective_settings(record: TrialRecord) -> dict[str, Any]:
+    """Return the settings a trial ran under, with those that its method changed."""
+    return {**record.environment.get(SETTINGS, {}), **record.environment.get("set_by_method", {})}
+
+
+def attention_kernel(record: TrialRecord, details: Callable[[str], dict[str, Any]]) -> str | None:
+    """Return which operators computed a trial's attention; ``None`` where nothing states it.
+
+    Records of schema 5 and before state it in their sidecars alone, and only those of profiles.
+    """
+    stated: str | None = record.environment.get("attention_kernel")
+    if stated is not None or not record.spec.profile:
+        return stated
+    flops = details(record.key).get("flops", {})
+    ran = {*flops.get("by_operator", {}), *flops.get("uncounted", {})}
+    return described(ran) if ran else None
+
+
+def mixed_settings(records: Iterable[TrialRecord]) -> list[str]:
+    """Return the settings that are not the same in all records that state them, with their values.
+
+    A method's own changes are left out: they are what the method is.
+    """
+    tables: dict[int, dict[str, Any]] = {}  # records share them: a few of very many
+    for record in records:
+        if (table := record.environment.get(SETTINGS)) is not None:
+            tables.setdefault(id(table), table)
+    names = dict.fromkeys(name for table in tables.values() for name in table)
+    values = {name: {t.get(name, "not set") for t in tables.values()} for name in names}
+    return [f"{name}: {', '.join(sorted(v))}" for name, v in values.items() if len(v) > 1]

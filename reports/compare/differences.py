@@ -1,0 +1,146 @@
+"""In what two rows' specs and environments differ, so that unlike is never compared silently."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bsrbench.harness.records.record_key import read_key
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.reports.compare import seed_pairing
+from bsrbench.reports.compare.comparison import Details
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.deciding_settings import (
+    SETTINGS,
+    attention_kernel,
+    effective_settings,
+)
+from bsrbench.reports.compare.seed_pairing import Seeds
+
+# What differs between any two trials and says nothing about how they were done.
+OWN = (
+    *("pass_start_seconds", "passes_seconds", "round_group", "round_position", "timing"),
+    *("method", "tree_dirty", "command", "set_by_method"),
+    *("suite_place", "order_seed", "limits", "jobs", "cores", "not_started"),
+)
+KERNEL = "attention kernel"
+OF_METHODS = "environment.method.kernels"  # most methods have none, which is no difference
+# Of these tables a record that has one states all there is: a name that is not in it was not set.
+WHOLE = ("settings", "circumstances")
+NOT_STATED, NOT_SET = "not stated", "not set"
+STATED = "settings that decide numbers"
+ONE_SETTING = f"environment.{SETTINGS}."
+Said = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class RowDifference:
+    """A setting or circumstance in which two rows differ.
+
+    Attributes:
+        name: dotted, as in the record.
+        new: value of the new row; several where its records differ among themselves.
+        baseline: value of the baseline row.
+    """
+
+    name: str
+    new: str
+    baseline: str
+
+
+def unlike(
+    new: ComparisonRow, baseline: ComparisonRow, details: tuple[Details, Details]
+) -> list[RowDifference]:
+    """Return everything but the seed in which two rows' records differ, settings first.
+
+    Of trainings those of the seeds that both rows have count, where there are any: the others
+    enter no comparison, and what is drawn with a seed (random weights) differs with it.
+
+    Args:
+        new: the row in question.
+        baseline: the row compared with.
+        details: give the sidecars of the new row's records, and of the baseline's.
+    """
+    rows, both = (new, baseline), seed_pairing.shared((new, baseline))
+    sides = [_said(_compared(row, both), given) for row, given in zip(rows, details, strict=True)]
+    ours, theirs = _alike(*sides)
+    return [
+        RowDifference(name, _shown(name, new, ours), _shown(name, baseline, theirs))
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+        and (name != OF_METHODS or (name in ours and name in theirs))
+    ]
+
+
+def _alike(ours: Said, theirs: Said) -> tuple[Said, Said]:
+    """Return what two rows say, without single settings where only one of them states any."""
+    if _states_settings(ours) == _states_settings(theirs):
+        return ours, theirs
+    return _in_a_word(ours), _in_a_word(theirs)
+
+
+def _states_settings(said: Said) -> bool:
+    return any(name.startswith(ONE_SETTING) for name in said)
+
+
+def _in_a_word(said: Said) -> Said:
+    """Return what a row says, in the place of its settings only whether it states them."""
+    word = "stated" if _states_settings(said) else NOT_STATED
+    rest = {name: values for name, values in said.items() if not name.startswith(ONE_SETTING)}
+    return rest | {STATED: (word,)}
+
+
+def _shown(name: str, row: ComparisonRow, said: Said) -> str:
+    if values := said.get(name):
+        return ", ".join(values)
+    _, _, inner = name.partition(".")
+    table = inner.partition(".")[0]
+    states = table in WHOLE and any(table in record.environment for record in row.records)
+    return NOT_SET if states else NOT_STATED
+
+
+def _compared(row: ComparisonRow, both: Seeds) -> Sequence[TrialRecord]:
+    """Return a row's records without the trainings of seeds that the other row has not."""
+    return [r for r in row.records if not both or r.spec.training is None or r.spec.seed in both]
+
+
+def _said(records: Sequence[TrialRecord], details: Details) -> Said:
+    """Return each name's values over some records, each value once."""
+    values: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, value in _of_record(record, details):
+            values.setdefault(name, {})[value] = None
+    return {name: tuple(sorted(found)) for name, found in values.items()}
+
+
+def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str]]:
+    spec = record.spec.model_dump(mode="json", exclude={"seed"})
+    tries = (spec.get("training") or {}).pop("tries", None)
+    yield from _flat("", spec)
+    if tries is not None:
+        yield "training.tries", f"{len(tries)} learning rates"
+    kept = {
+        name: what
+        for name, what in record.environment.items()
+        if name not in (*OWN, SETTINGS, "attention_kernel")
+    }
+    yield from _flat("environment.", kept)
+    yield from _flat(ONE_SETTING, effective_settings(record))
+    if (kernels := record.environment.get("method", {}).get("kernels")) is not None:
+        yield OF_METHODS, str(kernels)
+    state = {True: "changed since its commit", False: "clean", None: "unknown"}
+    yield "environment.tree", state[record.environment.get("tree_dirty")]
+    if (key := read_key(record.key)) is not None and key.measuring is not None:
+        yield "source that measures", key.measuring
+    if (kernel := attention_kernel(record, details)) is not None:
+        yield KERNEL, kernel
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
+    """Return the leaves of nested tables with dotted names, as JSON or plain text."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _flat(f"{prefix}{name}.", inner)
+        return
+    if value is not None:
+        yield prefix.rstrip("."), value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,42 @@
+"""The rows that matter most of a comparison with more rows than people read."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+
+# Over all comparisons of a document; each has a share, but no fewer than ``FEWEST``.
+IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN, ON_PAGE = 40, 60, 100, 500, 2500
+LINES = 16  # of one figure: more colours nobody tells apart
+FEWEST = 20
+
+
+def share(most: int, comparisons: Sequence[Comparison]) -> int:
+    """Return how many rows of each comparison a document of so many rows shows."""
+    return max(FEWEST, most // max(1, len(comparisons)))
+
+
+def excerpt(comparison: Comparison, most: int) -> Comparison:
+    """Return a comparison of at most so many rows.
+
+    Kept are the reference, the baseline, the Pareto front and then the others in their order.
+    """
+    if len(comparison.rows) <= most:
+        return comparison
+    named = [comparison.find(REFERENCE), comparison.find(BASELINE)]
+    first = [row for row in (*named, *comparison.pareto_front()) if row]
+    kept = set(list(dict.fromkeys(map(id, [*first, *comparison.rows])))[:most])
+    return replace(comparison, rows=tuple(row for row in comparison.rows if id(row) in kept))
+
+
+def left_out(comparison: Comparison, shown: Comparison) -> list[str]:
+    """Return what to say of the rows that an excerpt leaves out; nothing where it has all."""
+    missing = len(comparison.rows) - len(shown.rows)
+    if not missing:
+        return []
+    said = (
+        f"{missing:,} of {len(comparison.rows):,} rows are not shown here; comparison.csv has "
+        "them all"
+    )
+    return [said]

@@ -1,0 +1,190 @@
+"""One metric of two rows: values, difference, ratio, interval, verdict."""
+
+from dataclasses import dataclass, field, replace
+from statistics import fmean, median
+
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.reports.compare import verdict
+from bsrbench.reports.compare.comparison_row import ComparisonRow, as_numbers
+from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, mean_accuracy
+from bsrbench.reports.compare.statistics import Difference, paired_difference
+from bsrbench.reports.compare.time_ratios import in_turns, ratio_of_times
+from bsrbench.reports.compare.verdict import Verdict, VerdictWord
+
+BY_TASK = "accuracy_by_task: "  # begins the name of one task's
+COMPARED = (
+    *("peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes", "peak_reserved_bytes"),
+    *("peak_first_step_bytes", "held_after_forward_bytes"),
+    *("peak_estimated_bytes", "paper_convention_bytes"),
+    *("forward_flop", "forward_macs", "step_flop"),
+    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
+    "evaluation_seconds",
+    *("joules_per_image", "trained_parameters"),
+)
+
+
+@dataclass(frozen=True)
+class MetricFinding:
+    """One metric of a contrast.
+
+    Attributes:
+        metric: its name in ``METRICS``.
+        new: value of the new row, of accuracies the mean over the seeds that both rows have;
+            ``None`` has its reason in the verdict. A time that has a ratio is of the round group
+            which that is taken from, whatever else the row was timed in.
+        baseline: value of the baseline row, over the same seeds and of the same round group.
+        difference: new minus baseline.
+        ratio: new over baseline; of times the geometric mean over rounds.
+        low: lower end of the interval, of the difference where the metric is an accuracy, else of
+            the ratio; ``None`` where the numbers are exact or show no spread.
+        high: upper end.
+        pairs: seeds or rounds that both have; 1 where a number is exact, 0 without a comparison.
+        verdict: what it amounts to.
+    """
+
+    metric: str
+    new: float | None
+    baseline: float | None
+    difference: float | None = None
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    pairs: int = 0
+    verdict: Verdict = field(default_factory=lambda: Verdict(VerdictWord.NONE))
+
+    def is_by_seed(self) -> bool:
+        """Tell whether its pairs are seeds: an accuracy, of all tasks or of one."""
+        return self.metric == ACCURACY or self.metric.startswith(BY_TASK)
+
+
+NOT_PAIRED = Verdict(VerdictWord.NONE, "no seed was trained with both")
+
+
+def of_metric(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+    """Compare two rows in a metric that is no accuracy."""
+    found = _values(metric, new, baseline)
+    if found.new is None or found.baseline is None:
+        return found
+    return (_of_time if METRICS[metric].samples else _of_exact)(found, new, baseline)
+
+
+def accuracies_apart(new: ComparisonRow, baseline: ComparisonRow) -> Difference | None:
+    """Return the difference of the accuracies, seed by seed."""
+    return paired_difference(differences(new, baseline))
+
+
+def differences(new: ComparisonRow, baseline: ComparisonRow) -> list[float]:
+    """Return what the new row's accuracy has more, for each seed tested with both."""
+    ours, theirs = new.by_seed(ACCURACY), baseline.by_seed(ACCURACY)
+    return [ours[seed] - theirs[seed] for seed in Pairing.of(new, baseline).both]
+
+
+def of_tasks(new: ComparisonRow, baseline: ComparisonRow) -> list[MetricFinding]:
+    """Compare the accuracies of two rows task by task; only their mean is judged."""
+    ours, theirs = new.by_task(), baseline.by_task()
+    return [
+        _of_task(task, ours[task], theirs[task])
+        for task in ours
+        if task in theirs and ours[task] and theirs[task]
+    ]
+
+
+def _of_task(task: str, ours: dict[int, float], theirs: dict[int, float]) -> MetricFinding:
+    both = sorted(set(ours) & set(theirs))
+    if not both:
+        return MetricFinding(f"{BY_TASK}{task}", None, None, verdict=NOT_PAIRED)
+    return MetricFinding(
+        f"{BY_TASK}{task}",
+        fmean(ours[seed] for seed in both),
+        fmean(theirs[seed] for seed in both),
+        difference=fmean(ours[seed] - theirs[seed] for seed in both),
+        pairs=len(both),
+        verdict=Verdict(VerdictWord.NONE, f"a part of {ACCURACY}, which is judged"),
+    )
+
+
+def of_accuracy(
+    new: ComparisonRow,
+    baseline: ComparisonRow,
+    apart: Difference | None,
+    p: float | None,
+    comparisons: int,
+) -> MetricFinding:
+    """Judge the accuracies of two rows by the seeds that both have, and by nothing else.
+
+    Args:
+        new: the row in question.
+        baseline: the row compared with.
+        apart: what ``accuracies_apart`` found.
+        p: of its test, corrected for the number of comparisons.
+        comparisons: how many were made at once.
+    """
+    found = _values(ACCURACY, new, baseline)
+    if found.new is None or found.baseline is None:
+        return found
+    both = Pairing.of(new, baseline).both
+    ours, theirs = mean_accuracy(new, both), mean_accuracy(baseline, both)
+    if apart is None or ours is None or theirs is None:
+        return MetricFinding(ACCURACY, None, None, verdict=NOT_PAIRED)
+    return replace(
+        found,
+        new=ours,
+        baseline=theirs,
+        difference=apart.centre,
+        ratio=ours / theirs if theirs else None,
+        low=apart.low,
+        high=apart.high,
+        pairs=apart.pairs,
+        verdict=verdict.of_pairs(ACCURACY, apart, p, comparisons),
+    )
+
+
+def _values(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+    """Return both values; where one is missing, the verdict says why."""
+    missing = [
+        f"{row.label}: {row.why_missing(metric)}"
+        for row in (new, baseline)
+        if row.value(metric) is None
+    ]
+    why = Verdict(VerdictWord.NONE, "; ".join(missing))
+    return MetricFinding(metric, new.value(metric), baseline.value(metric), verdict=why)
+
+
+def _of_exact(found: MetricFinding, _: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+    if found.new is None or found.baseline is None:
+        return found
+    apart = replace(found, difference=found.new - found.baseline, pairs=1)
+    if found.baseline:
+        ratio = found.new / found.baseline
+        return replace(apart, ratio=ratio, verdict=verdict.of_exact(found.metric, ratio))
+    if not found.new:
+        return replace(apart, verdict=Verdict(VerdictWord.SAME, "at 0"))
+    why = f"{baseline.label} has 0, of which there is no ratio"
+    return replace(apart, verdict=Verdict(VerdictWord.NONE, why))
+
+
+def _of_time(found: MetricFinding, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+    """Compare samples only where both were timed in turns with each other."""
+    if new.machine() != baseline.machine():
+        why = "measured on two machines, whose times are not compared"
+        return MetricFinding(found.metric, None, None, verdict=Verdict(VerdictWord.NONE, why))
+    if not found.new or not found.baseline:  # head's backward pass takes no time
+        return replace(found, verdict=Verdict(VerdictWord.NONE, "of 0 there is no ratio"))
+    turns, ratio = in_turns(new, baseline), ratio_of_times(found.metric, new, baseline)
+    if turns is None or ratio is None:
+        return replace(
+            found, verdict=Verdict(VerdictWord.NONE, "not timed in turns with each other")
+        )
+    # Not what their own records hold, which may be of two other round groups.
+    ours, theirs = (median(as_numbers(own.times.get(found.metric))) for own in turns)
+    return replace(
+        found,
+        new=ours,
+        baseline=theirs,
+        difference=ours - theirs,
+        ratio=ratio.centre,
+        low=ratio.low,
+        high=ratio.high,
+        pairs=ratio.rounds,
+        verdict=verdict.of_time(found.metric, ratio),
+    )

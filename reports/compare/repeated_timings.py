@@ -1,0 +1,50 @@
+"""The round groups in which stored rows were timed again, and their times there."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from bsrbench.harness.records.trial_record import TrialRecord, Value
+
+# By what a number that the clock gives is compared: rates by the seconds they come of.
+TIMED_BY = {
+    **{f"{phase}_seconds": f"{phase}_seconds" for phase in ("step", "forward", "backward")},
+    **{f"{phase}_seconds": f"{phase}_seconds" for phase in ("optimizer", "evaluation")},
+    "joules_per_image": "joules_per_image",
+    "images_per_second": "step_seconds",
+    "evaluation_images_per_second": "evaluation_seconds",
+}
+
+
+@dataclass(frozen=True)
+class RepeatedTimes:
+    """The times of a row in one round group.
+
+    Attributes:
+        group: its name.
+        finished_at: when the last of its new rows was finished.
+        times: samples by metric, those of a visit together.
+    """
+
+    group: str
+    finished_at: str
+    times: Mapping[str, Value]
+
+
+def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes, ...]]:
+    """Return by the key of their record the turns that stored trials took beside new ones."""
+    found: dict[str, dict[str, RepeatedTimes]] = {}
+    for record in records:
+        for key, times in record.beside.items():
+            turns = turns_of(record, times)
+            if turns is None:
+                continue
+            before = found.setdefault(key, {}).setdefault(turns.group, turns)
+            last = max(before.finished_at, turns.finished_at)
+            found[key][turns.group] = replace(before, finished_at=last)
+    return {key: tuple(groups.values()) for key, groups in found.items()}
+
+
+def turns_of(record: TrialRecord, times: Mapping[str, Value]) -> RepeatedTimes | None:
+    """Return times that were taken in a record's round group; ``None`` where it has none."""
+    group = record.environment.get("round_group")
+    return None if group is None else RepeatedTimes(str(group), record.finished_at, times)

@@ -1,0 +1,115 @@
+"""The rows of a search with their numbers, which come from its records."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow
+from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
+from bsrbench.reports.compare.repeated_timings import timed_again
+from bsrbench.reports.compare.statistics import Ratio, Summary, mean_and_range
+from bsrbench.reports.compare.time_ratios import ratio_of_times
+
+
+@dataclass(frozen=True)
+class MeasuredRow:
+    """A row of a search with its numbers.
+
+    Attributes:
+        found: the row.
+        profile: its measurements.
+        ratio: of its step's time to the published setting's; ``None`` for that one itself.
+        accuracies: on the validation split, a seed each.
+        lost: seeds whose training was asked for and did not complete; a row that lost one is not
+            compared with others, for they were trained with other seeds.
+        on_front: of the rows that were trained with every seed, none is as good or better in
+            memory, time and mean accuracy, and better in one.
+    """
+
+    found: SearchResultRow
+    profile: ComparisonRow | None
+    ratio: Ratio | None
+    accuracies: tuple[float, ...]
+    lost: tuple[int, ...] = ()
+    on_front: bool = False
+
+    def counted_bytes(self) -> float | None:
+        """Return the counted peak."""
+        return self.profile.value("peak_counted_bytes") if self.profile else None
+
+    def accuracy(self) -> Summary | None:
+        """Return mean and range over seeds."""
+        return mean_and_range(self.accuracies)
+
+    def time(self) -> float | None:
+        """Return the time of a step over the published setting's."""
+        return self.ratio.centre if self.ratio else None
+
+    def is_complete(self) -> bool:
+        """Return whether memory, time and the accuracy of every seed are known."""
+        known = None not in {self.counted_bytes(), self.time()}
+        return known and bool(self.accuracies) and not self.lost
+
+    def point(self) -> tuple[float, float, float]:
+        """Return memory, time and the negative accuracy: smaller is better."""
+        accuracy = self.accuracy()
+        return self.counted_bytes() or 0, self.time() or 0, -(accuracy.centre if accuracy else 0)
+
+    def beats(self, published: "MeasuredRow") -> bool:
+        """Return whether it needs less memory and time, at no lower mean accuracy.
+
+        Less time is said only where the interval of the ratio ends below 1.
+        """
+        if not (self.is_complete() and published.is_complete()):
+            return False
+        high = self.ratio.high if self.ratio else None
+        memory, _, accuracy = self.point()
+        least, _, reached = published.point()
+        return memory < least and high is not None and high < 1 and accuracy <= reached
+
+
+def measured(found: SearchResult, folder: Path) -> list[MeasuredRow]:
+    """Return the rows of a search with what their records say; the published setting is first."""
+    store = Store(folder)
+    records = [store.record(row.profile) for row in found.rows]
+    again = timed_again(record for record in records if record)
+    profiles = [
+        ComparisonRow(record.spec.row_label(), (record,), again.get(record.key, ()))
+        if record
+        else None
+        for record in records
+    ]
+    by_seed = [_by_seed(row, store) for row in found.rows]
+    rows = [
+        MeasuredRow(
+            found=row,
+            profile=profile,
+            ratio=_ratio(profile, profiles[0]),
+            accuracies=tuple(read.values()),
+            lost=tuple(seed for seed in found.seeds if row.trainings and seed not in read),
+        )
+        for row, profile, read in zip(found.rows, profiles, by_seed, strict=True)
+    ]
+    complete = [row for row in rows if row.is_complete()]
+    return [replace(row, on_front=_is_on_front(row, complete)) for row in rows]
+
+
+def _ratio(row: ComparisonRow | None, published: ComparisonRow | None) -> Ratio | None:
+    return ratio_of_times("step_seconds", row, published) if row and published else None
+
+
+def _by_seed(row: SearchResultRow, store: Store) -> dict[int, float]:
+    """Return the validation accuracy of each seed whose training completed."""
+    records = [record for key in row.trainings if (record := store.record(key))]
+    read = {record.spec.seed: numbers(record, "validation_accuracy_top1") for record in records}
+    return {seed: found[0] for seed, found in read.items() if found}
+
+
+def _is_on_front(row: MeasuredRow, complete: list[MeasuredRow]) -> bool:
+    if not row.is_complete():
+        return False
+    own = row.point()
+    return not any(
+        other != own and all(a <= b for a, b in zip(other, own, strict=True))
+        for other in (one.point() for one in complete)
+    )

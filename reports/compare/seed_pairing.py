@@ -1,0 +1,159 @@
+"""Which seeds rows were tested with, and what rows have in common."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from bsrbench.reports import units
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+
+ACCURACY = "accuracy_top1"
+GROUPS_IN_SHORT, LABELS_IN_SHORT = 3, 3  # what a sentence has room for
+RUN = 3  # neighbours from which on a range is shorter than a list
+
+Seeds = tuple[int, ...]
+
+
+def tested(row: ComparisonRow) -> Seeds:
+    """Return the seeds whose training was tested, in order; a failed one is not among them."""
+    return row.tested_seeds
+
+
+def are_alike(rows: Iterable[ComparisonRow]) -> bool:
+    """Tell whether all rows that were tested at all were tested with the same seeds."""
+    return len({seeds for row in rows if (seeds := tested(row))}) < 2  # noqa: PLR2004 - one set
+
+
+def shared(rows: Iterable[ComparisonRow]) -> Seeds:
+    """Return the seeds that all rows have which were tested at all."""
+    found = [set(seeds) for row in rows if (seeds := tested(row))]
+    return tuple(sorted(set.intersection(*found))) if found else ()
+
+
+def most_shared(rows: Iterable[ComparisonRow]) -> int:
+    """Return the most seeds that two rows have in common; of one tested row alone, all its own."""
+    counts = Counter(seeds for row in rows if (seeds := tested(row)))
+    if sum(counts.values()) == 1:
+        return len(next(iter(counts)))
+    of_equals = [len(seeds) for seeds, rows_ in counts.items() if rows_ > 1]
+    of_others = [len(set(one) & set(other)) for one, other in combinations(counts, 2)]
+    return max([*of_equals, *of_others], default=0)
+
+
+def mean_accuracy(row: ComparisonRow, seeds: Sequence[int]) -> float | None:
+    """Return the mean test accuracy of some of a row's seeds; ``None`` of none."""
+    read = row.by_seed(ACCURACY)
+    return sum(read[seed] for seed in seeds) / len(seeds) if seeds else None
+
+
+def in_words(seeds: Sequence[int]) -> str:
+    """Return seeds in order as ``0 to 5``, ``0 and 1`` or ``0 to 3, 7 and 9``."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    parts = [
+        part
+        for run in runs
+        for part in ([f"{run[0]} to {run[-1]}"] if len(run) >= RUN else map(str, run))
+    ]
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if parts[1:] else parts) or "none"
+
+
+def named(seeds: Sequence[int]) -> str:
+    """Return seeds with their word: ``seeds 0 to 5``, ``seed 3``, ``no seed``."""
+    word = "seed" if len(seeds) == 1 else "seeds"
+    return f"{word} {in_words(seeds)}" if seeds else "no seed"
+
+
+def counted(seeds: Sequence[int]) -> str:
+    """Return how many seeds and which: ``6 (0 to 5)``."""
+    return f"{len(seeds)} ({in_words(seeds)})" if seeds else units.NOTHING
+
+
+def behind(row: ComparisonRow, *, same_seeds: bool) -> str:
+    """Return what a legend adds to a row's name: its seeds, where rows have different ones."""
+    return "" if same_seeds else f" ({named(tested(row))})"
+
+
+def groups(rows: Iterable[ComparisonRow]) -> dict[Seeds, list[str]]:
+    """Return the labels of trained rows by the seeds they were tested with, most seeds first."""
+    found: dict[Seeds, list[str]] = {}
+    for row in rows:
+        if row.trained():
+            found.setdefault(tested(row), []).append(row.label)
+    return dict(sorted(found.items(), key=lambda group: (-len(group[0]), group[0])))
+
+
+def of_each(rows: Iterable[ComparisonRow]) -> list[str]:
+    """Return a line for each set of seeds with the rows tested with it; none where all have one."""
+    found = groups(rows)
+    if len(found) < 2:  # noqa: PLR2004 - nothing is told apart
+        return []
+    return [f"tested with {named(seeds)}: {', '.join(labels)}" for seeds, labels in found.items()]
+
+
+def in_short(rows: Iterable[ComparisonRow]) -> str:
+    """Return in a few words which rows were tested with which seeds."""
+    found = list(groups(rows).items())
+    parts = [
+        f"{', '.join(labels[:LABELS_IN_SHORT])}{_rest(len(labels) - LABELS_IN_SHORT)}: "
+        f"{named(seeds)}"
+        for seeds, labels in found[:GROUPS_IN_SHORT]
+    ]
+    left = sum(len(labels) for _, labels in found[GROUPS_IN_SHORT:])
+    return "; ".join([*parts, *([f"{left} more rows: others"] if left else [])])
+
+
+def _rest(left: int) -> str:
+    return f" and {left} more" if left > 0 else ""
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """The seeds of two rows whose accuracies are compared.
+
+    Attributes:
+        new: those the new row was tested with.
+        baseline: those the baseline row was tested with.
+    """
+
+    new: Seeds
+    baseline: Seeds
+
+    @classmethod
+    def of(cls, new: ComparisonRow, baseline: ComparisonRow) -> "Pairing":
+        """Return the seeds of two rows."""
+        return cls(tested(new), tested(baseline))
+
+    @property
+    def both(self) -> Seeds:
+        """Return those that both were tested with: the only ones that decide anything."""
+        return tuple(sorted(set(self.new) & set(self.baseline)))
+
+    def is_unequal(self) -> bool:
+        """Tell whether both were tested, but not with the same seeds."""
+        return bool(self.new and self.baseline) and self.new != self.baseline
+
+    def over(self) -> str:
+        """Return over which seeds numbers are, in words; empty where both have the same."""
+        if not self.is_unequal() or not self.both:
+            return ""
+        return f"over the {units.seeds(len(self.both))} that both have ({in_words(self.both)})"
+
+
+def who_had_which(new: ComparisonRow, baseline: ComparisonRow) -> list[str]:
+    """Return a line that says which seeds two rows had; nothing where they had the same."""
+    seeds = Pairing.of(new, baseline)
+    if not seeds.is_unequal():
+        return []
+    own = [
+        f"{row.label} was tested with {named(of_row)} (mean "
+        f"{units.share(mean_accuracy(row, of_row))})"
+        for row, of_row in ((new, seeds.new), (baseline, seeds.baseline))
+    ]
+    how = f"compared {seeds.over()}" if seeds.both else "not compared, for no seed is in both"
+    return [f"accuracies are {how}: {'; '.join(own)}"]

@@ -1,0 +1,166 @@
+"""Which rows a person means by a method, a record, a results folder or a commit."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+from bsrbench.harness.errors import BadInput, unknown
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.store import Gathered, Store, changed_in, gather
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.spec.row_choice import ListedRow, pick, unknown_row
+from bsrbench.reports.compare.comparison import Comparison, Details, compare
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+
+COMMIT = "commit:"
+
+
+class SideKind(Enum):
+    """What one side of a comparison was named as."""
+
+    METHOD = "rows named by their label"
+    RECORD = "one record's file"
+    SET = "all rows of a folder or a commit"
+
+
+@dataclass(frozen=True)
+class PlacedRow:
+    """A row, and the comparison it stands in."""
+
+    comparison: Comparison
+    row: ComparisonRow
+
+
+@dataclass(frozen=True)
+class Side:
+    """The rows one side of a comparison may mean.
+
+    Attributes:
+        name: as it was typed.
+        kind: what that names.
+        rows: the rows.
+        details: gives the sidecars of their records.
+        said: what a person must be told: which records were set aside, which rows are meant where
+            they are not those the name prints.
+    """
+
+    name: str
+    kind: SideKind
+    rows: tuple[PlacedRow, ...]
+    details: Details
+    said: tuple[str, ...] = ()
+
+    def comparisons(self) -> list[Comparison]:
+        """Return the comparisons the rows stand in, each once."""
+        return list({id(placed.comparison): placed.comparison for placed in self.rows}.values())
+
+
+def goes_by_name(ours: Side, theirs: Side) -> bool:
+    """Return whether rows of two sides are matched by what they are known by.
+
+    Of a folder or a commit each row has its own counterpart; rows that were named themselves, as
+    rows or by their record's file, are put against each other whatever they are.
+    """
+    return theirs.kind is SideKind.SET or (
+        theirs.kind is SideKind.RECORD and ours.kind is SideKind.SET
+    )
+
+
+def sides(new: str, baseline: str, pool: Gathered) -> tuple[Side, Side]:
+    """Return the rows that two names mean.
+
+    Args:
+        new: a row (by its label, see ``pick``), a record's file, a results folder, or
+            ``commit:HASH`` of records in the pool.
+        baseline: the same; a row is looked for among the new ones' comparisons first.
+        pool: where rows and commits are looked for.
+
+    Raises:
+        BadInput: a name means nothing, or could mean several rows.
+    """
+    there = compare(pool.records, pool.detail)
+    ours = _side(new, pool, there)
+    if not ours.rows:
+        raise _nothing(ours, pool, there)
+    own = ours if ours.kind is not SideKind.METHOD else None
+    theirs = _side(baseline, pool, there, own)
+    if not theirs.rows:
+        raise _nothing(theirs, pool, there or (own.comparisons() if own else []))
+    return ours, theirs
+
+
+def _side(
+    name: str, pool: Gathered, there: Sequence[Comparison], first: Side | None = None
+) -> Side:
+    """Return what a name means; a row is looked for in ``first``, and then ``there``."""
+    if name.startswith(COMMIT):
+        records = _of_commit(name.removeprefix(COMMIT), pool.records)
+        return Side(name, SideKind.SET, _all(records, pool.detail), pool.detail)
+    if name.endswith(".json"):
+        return _of_record(Path(name))
+    if "/" in name and is_folder(name):
+        return _of_folder(name)
+    own: list[tuple[Sequence[Comparison], Details]]
+    own = [(first.comparisons(), first.details)] if first else []
+    for comparisons, details in (*own, (there, pool.detail)):
+        found = _named(name, comparisons, details)
+        if found.rows and is_folder(name):
+            return replace(found, said=(f"{name!r} is taken as a row; the folder is './{name}'",))
+        if found.rows:
+            return found
+    return _of_folder(name) if is_folder(name) else Side(name, SideKind.METHOD, (), pool.detail)
+
+
+def is_folder(name: str) -> bool:
+    """Return whether a name is a folder's."""
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a label may be longer than a file's name, or hold a null byte
+        return False
+
+
+def _of_record(path: Path) -> Side:
+    record = read_record(path)
+    pool = Gathered([record], [], (Store(path.resolve().parent.parent),))
+    pool.detail(record.key)  # read now, so that what is wrong with it is said
+    said = [f"note: {doubt}" for doubt in (*changed_in([record]), *pool.doubts)]
+    rows = _all([record], pool.detail)
+    return Side(str(path), SideKind.RECORD, rows, pool.detail, tuple(said))
+
+
+def _of_folder(name: str) -> Side:
+    found = gather([Path(name)])
+    aside = [f"set aside: {reason}" for reason in found.aside]
+    said = (*aside, *(f"note: {doubt}" for doubt in found.doubts))
+    return Side(name, SideKind.SET, _all(found.records, found.detail), found.detail, said)
+
+
+def _all(records: Iterable[TrialRecord], details: Details) -> tuple[PlacedRow, ...]:
+    return tuple(PlacedRow(found, row) for found in compare(records, details) for row in found.rows)
+
+
+def _named(name: str, comparisons: Iterable[Comparison], details: Details) -> Side:
+    placed = [PlacedRow(found, row) for found in comparisons for row in found.rows]
+    found = pick(name, [_listed(one) for one in placed])
+    rows = tuple(placed[place] for place in found.places)
+    return Side(name, SideKind.METHOD, rows, details, (found.said,) if found.said else ())
+
+
+def _listed(placed: PlacedRow) -> ListedRow:
+    row, beside = placed.row, placed.comparison.reference.axis_values()
+    return ListedRow(row.printed, row.name, beside, row.apart())
+
+
+def _of_commit(start: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    return [r for r in records if start and str(r.environment.get("commit")).startswith(start)]
+
+
+def _nothing(side: Side, pool: Gathered, comparisons: Iterable[Comparison]) -> BadInput:
+    if side.name.startswith(COMMIT):
+        commits = sorted({str(r.environment.get("commit"))[:12] for r in pool.records})
+        return unknown("commit", side.name.removeprefix(COMMIT), commits)
+    if side.kind is not SideKind.METHOD:
+        return BadInput(f"{side.name}: no readable records in it")
+    rows = [_listed(PlacedRow(found, row)) for found in comparisons for row in found.rows]
+    return unknown_row(side.name, rows, "among the results")

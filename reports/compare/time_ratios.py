@@ -1,0 +1,57 @@
+"""How many times as long one row took as another, where both were timed in turns."""
+
+from collections.abc import Iterable
+
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.repeated_timings import RepeatedTimes
+from bsrbench.reports.compare.statistics import Ratio, centre_of_ratio, time_ratio
+
+
+def ratio_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> Ratio | None:
+    """Return how many times as long a row took as another; only within one round group."""
+    return time_ratio(*_together(metric, row, other), 1)
+
+
+def centre_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> float | None:
+    """Return the centre of ``ratio_of_times``, in a quarter of the time."""
+    return centre_of_ratio(*_together(metric, row, other))
+
+
+def in_one_group(rows: Iterable[ComparisonRow]) -> bool:
+    """Tell whether all rows that have a time were timed in turns, so that their seconds compare."""
+    groups = {row.round_group() for row in rows if row.timed()}
+    return None not in groups and len(groups) <= 1
+
+
+def in_turns(
+    row: ComparisonRow, other: ComparisonRow
+) -> tuple[RepeatedTimes, RepeatedTimes] | None:
+    """Return the times of two rows in a round group in which both stand; ``None`` without one.
+
+    Where there are several it is the one that both were stored with: what is timed again later, in
+    fewer rounds say, changes no ratio that was there. Else it is the newest.
+    """
+    ours, theirs = row.turns(other), other.turns(row)
+    shared = ours.keys() & theirs.keys()
+    own = row.round_group()
+    if own in shared and own == other.round_group():
+        return ours[own], theirs[own]
+    if not shared:
+        return None
+
+    def finished(group: str) -> tuple[str, str]:
+        return max(ours[group].finished_at, theirs[group].finished_at), group
+
+    newest = max(shared, key=finished)
+    return ours[newest], theirs[newest]
+
+
+def _together(
+    metric: str, row: ComparisonRow, other: ComparisonRow
+) -> tuple[list[float], list[float]]:
+    """Return the visits of two rows; none where they were not timed in turns."""
+    found = in_turns(row, other)
+    if found is None:
+        return [], []
+    ours, theirs = found
+    return row.visits(metric, ours), other.visits(metric, theirs)

@@ -1,0 +1,139 @@
+"""What a difference amounts to, in one of four words."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.reports import units
+from bsrbench.reports.compare.statistics import (
+    CONFIDENCE,
+    MOST_FOR_T,
+    Difference,
+    Ratio,
+    can_be_significant,
+)
+
+
+class VerdictWord(StrEnum):
+    """What can be said of a new method beside the baseline in one metric."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    SAME = "same"
+    INCONCLUSIVE = "inconclusive"
+    NONE = "no verdict"
+
+
+# Differences nobody would choose a method for: shares of the baseline's value, but for accuracies,
+# which differ by points. Counted bytes and FLOPs are exact, and still 1 % is nothing to build on;
+# the process's bytes hold pages of libraries; times on a quiet machine come again within 5 %.
+EXACT_SHARE, PROCESS_SHARE, TIME_SHARE, ACCURACY_POINTS = 0.01, 0.05, 0.05, 0.005
+ROUNDING = 1e-12  # of a quotient of floating-point numbers
+READ_ONCE = ("peak_process_bytes", "peak_reserved_bytes")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A word and what it rests on.
+
+    Attributes:
+        word: the verdict.
+        why: in words; what ``same`` means, or what is missing.
+    """
+
+    word: VerdictWord
+    why: str = ""
+
+    def __str__(self) -> str:
+        """Return the word; with ``same``, within what."""
+        return f"{self.word} {self.why}" if self.word is VerdictWord.SAME else str(self.word)
+
+
+def threshold(metric: str) -> float:
+    """Return the difference that is too small to matter: a share, of accuracies points."""
+    if is_accuracy(metric):
+        return ACCURACY_POINTS
+    if METRICS[metric].samples:
+        return TIME_SHARE
+    return PROCESS_SHARE if metric in READ_ONCE else EXACT_SHARE
+
+
+def is_accuracy(metric: str) -> bool:
+    """Tell whether a metric is compared by difference, seed by seed, and not by ratio."""
+    return metric in {"accuracy_top1", "validation_accuracy_top1"}
+
+
+def within(metric: str) -> str:
+    """Return in words what counts as the same."""
+    if is_accuracy(metric):
+        return f"within {100 * threshold(metric):g} points"
+    return f"within {100 * threshold(metric):g} %"
+
+
+def of_exact(metric: str, ratio: float) -> Verdict:
+    """Judge a ratio that has no spread."""
+    if abs(ratio - 1) <= threshold(metric) + ROUNDING:
+        return Verdict(VerdictWord.SAME, within(metric))
+    return Verdict(_better(metric, more=ratio > 1))
+
+
+def of_time(metric: str, ratio: Ratio) -> Verdict:
+    """Judge a ratio of times by its interval."""
+    if ratio.low is None or ratio.high is None:
+        return Verdict(VerdictWord.INCONCLUSIVE, f"{ratio.rounds} rounds show no spread; 3 would")
+    near = threshold(metric)
+    if 1 - near <= ratio.low and ratio.high <= 1 + near:
+        return Verdict(VerdictWord.SAME, within(metric))
+    if ratio.differs():
+        return Verdict(_better(metric, more=ratio.centre > 1))
+    return Verdict(VerdictWord.INCONCLUSIVE, "the interval holds 1")
+
+
+def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int = 1) -> Verdict:
+    """Judge the mean difference of pairs.
+
+    Args:
+        metric: an accuracy.
+        found: difference and interval.
+        p: of the test, corrected for the number of comparisons.
+        comparisons: how many methods are compared at once.
+    """
+    near = threshold(metric)
+    if found.low is None or found.high is None:
+        said = "one pair shows" if found.pairs == 1 else "pairs that differ by the same show"
+        return Verdict(VerdictWord.INCONCLUSIVE, f"{said} no spread")
+    if -near <= found.low and found.high <= near:
+        return Verdict(VerdictWord.SAME, within(metric))
+    if not can_be_significant(found.pairs, comparisons):
+        said = f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
+        return Verdict(VerdictWord.INCONCLUSIVE, f"{said}; {enough(comparisons)}")
+    if p is not None and p <= 1 - CONFIDENCE and not found.low <= 0 <= found.high:
+        return Verdict(_better(metric, more=found.centre > 0))
+    shown = "" if p is None else f", p {units.share(p)}"
+    return Verdict(
+        VerdictWord.INCONCLUSIVE, f"the interval holds 0 or the test does not pass{shown}"
+    )
+
+
+def enough(comparisons: int) -> str:
+    """Return in words how many pairs can pass the test."""
+    fewest = fewest_pairs(comparisons)
+    if fewest is None:
+        return f"among {comparisons:,} comparisons at once no number of pairs can"
+    return f"{fewest} can{with_others(comparisons)}"
+
+
+def with_others(comparisons: int) -> str:
+    """Return how many comparisons share the test; empty for one."""
+    return f", with {comparisons:,} comparisons at once" if comparisons > 1 else ""
+
+
+def fewest_pairs(comparisons: int = 1) -> int | None:
+    """Return how many pairs can pass the test at least; ``None`` where no number can."""
+    possible = (pairs for pairs in range(2, MOST_FOR_T) if can_be_significant(pairs, comparisons))
+    return next(possible, None)  # from 14 on flips are drawn, and more pairs pass no more easily
+
+
+def _better(metric: str, *, more: bool) -> VerdictWord:
+    wanted = METRICS[metric].direction == "higher"
+    return VerdictWord.BETTER if more == wanted else VerdictWord.WORSE

@@ -1,0 +1,193 @@
+"""Contrasts as a document: terminal, Markdown, LaTeX, CSV or JSON."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bsrbench.reports.compare.contrast import Contrast
+from bsrbench.reports.compare.counterparts import UnpairedRow
+from bsrbench.reports.compare.verdict import VerdictWord
+from bsrbench.reports.documents import contrast_table as table
+from bsrbench.reports.documents import latex_tables, markdown_report
+from bsrbench.reports.wording.safe_text import in_csv, on_one_line
+
+WIDE = 100  # columns of a terminal; on narrower ones the table is drawn without air
+FOLDED = ("metric", "verdict")  # columns that give way
+BROKEN = {"baseline": "base-\nline", "difference": "differ-\nence"}
+ALONE = "without a counterpart"
+STYLES = {VerdictWord.BETTER: "green", VerdictWord.WORSE: "red"}
+
+
+def show(
+    contrasts: Sequence[Contrast], console: Console, alone: Sequence[UnpairedRow] = ()
+) -> None:
+    """Print each contrast: sentence, table, what differs, what to know; then rows left alone."""
+    for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
+        _say(console, on_one_line(sentence))
+        console.print(_drawn(contrast, narrow=console.width < WIDE))
+        _lines(console, "no clear verdict", table.reasons(contrast))
+        rows = table.task_rows(contrast)
+        said = [f"{task}: {new} against {old} ({apart})" for task, new, old, apart, _ in rows]
+        _lines(console, "accuracy task by task (judged is the mean)", said)
+        _lines(console, "spread of accuracies", table.spreads(contrast))
+        unlike = [f"{name}: {new} | {old}" for name, new, old in table.unlike_rows(contrast)]
+        _lines(console, f"unlike ({contrast.new.label} | {contrast.baseline.label})", unlike)
+        _lines(console, "to know", contrast.remarks)
+    _lines(console, ALONE, [one.said for one in alone])
+    _say(console, table.METHOD)
+
+
+def _drawn(contrast: Contrast, *, narrow: bool) -> Table:
+    padding = 0 if narrow else (0, 1, 0, 0)
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=padding)
+    for title in table.TITLES:
+        words = title in FOLDED
+        heading = Text(BROKEN.get(title, title.replace(" ", "\n", 1)) if narrow else title)
+        drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words)
+    for found, row in zip(contrast.findings, table.rows(contrast), strict=True):
+        cells = [Text(cell.replace(" %", "\u00a0%")) for cell in row]  # no line begins with it
+        cells[-1].stylize(STYLES.get(found.verdict.word, ""))
+        drawn.add_row(*cells)
+    return drawn
+
+
+def _lines(console: Console, title: str, lines: Sequence[str]) -> None:
+    if lines:
+        _say(console, f"{on_one_line(title)}:")
+    for line in lines:
+        _say(console, f"  {on_one_line(line)}")
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True, highlight=False)
+
+
+def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
+    """Return a document for a pull request."""
+    parts = ["# Comparison"]
+    for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
+        heading = f"{contrast.new.label} against {contrast.baseline.label}"
+        heading += f" on {contrast.setting}" if len(contrasts) > 1 else ""
+        parts += [f"## {markdown.escape(heading)}", markdown_report.escape(sentence)]
+        parts.append(markdown_report.table_of(list(table.TITLES), table.rows(contrast)))
+        if contrast.tasks:
+            parts += ["### Accuracy task by task", "Judged is their mean."]
+            parts.append(
+                markdown_report.table_of(list(table.TASK_TITLES), table.task_rows(contrast))
+            )
+        parts += markdown_report.lines("No clear verdict", table.reasons(contrast))
+        parts += markdown_report.lines("Spread of accuracies", table.spreads(contrast))
+        unlike = table.unlike_rows(contrast)
+        if unlike:
+            titles = ["", contrast.new.label, contrast.baseline.label]
+            parts += ["### Unlike", markdown_report.table_of(titles, unlike)]
+        parts += markdown_report.lines("To know about the numbers", contrast.remarks)
+    parts += markdown_report.lines(ALONE.capitalize(), [one.said for one in alone])
+    parts += ["## How it was judged", markdown_report.escape(table.METHOD), "## Definitions"]
+    parts += [f"- `{name}`: {markdown.escape(text)}" for name, text in table.definitions(contrasts)]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
+    """Return a booktabs table a contrast, its sentence as the caption, and one of its tasks."""
+    drawn = []
+    for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
+        drawn.append(
+            latex_tables.table_of(list(table.TITLES), table.rows(contrast), caption=sentence)
+        )
+        if contrast.tasks:
+            said = f"Accuracy task by task. {sentence}"
+            drawn.append(
+                latex_tables.table_of(
+                    list(table.TASK_TITLES), table.task_rows(contrast), caption=said
+                )
+            )
+    drawn += [rf"\noindent {latex.escape(one.said)}.\par" for one in alone]
+    return latex_tables.HEADING + "\n".join(drawn)
+
+
+def to_csv(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
+    """Return a line a metric, unrounded, and one for each row without a counterpart."""
+    lines = [line for contrast in contrasts for line in _plain(contrast)]
+    lines += map(_plain_alone, alone)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: in_csv(value) for name, value in line.items()} for line in lines)
+    return text.getvalue()
+
+
+def _plain(contrast: Contrast) -> list[dict[str, Any]]:
+    said = {"new_row": contrast.new.label, "baseline_row": contrast.baseline.label}
+    return [
+        {**said, "setting": contrast.setting, **asdict(found)}
+        | {"verdict": str(found.verdict.word), "why": found.verdict.why}
+        | {
+            f"{name}_seeds": " ".join(map(str, seeds)) if found.is_by_seed() else ""
+            for name, seeds in _seeds(contrast).items()
+        }
+        for found in (*contrast.findings, *contrast.tasks)
+    ]
+
+
+def _seeds(contrast: Contrast) -> dict[str, Sequence[int]]:
+    """Return the seeds either row was tested with, and those that were compared."""
+    seeds = contrast.seeds
+    return {"new": seeds.new, "baseline": seeds.baseline, "compared": seeds.both}
+
+
+def _plain_alone(alone: UnpairedRow) -> dict[str, Any]:
+    side = "baseline_row" if alone.of_baseline else "new_row"
+    return {side: alone.row.label, "setting": alone.setting, "verdict": ALONE, "why": alone.said}
+
+
+def to_json(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
+    """Return everything as JSON, numbers unrounded; of a row without a counterpart, that."""
+    said = [
+        {
+            "setting": contrast.setting,
+            "new": contrast.new.label,
+            "baseline": contrast.baseline.label,
+            "records": {
+                side: [record.key for record in row.records]
+                for side, row in (("new", contrast.new), ("baseline", contrast.baseline))
+            },
+            "seeds": _seeds(contrast),
+            "findings": [asdict(found) for found in contrast.findings],
+            "tasks": [asdict(found) for found in contrast.tasks],
+            "unlike": [asdict(found) for found in contrast.unlike],
+            "spreads": [asdict(found) for found in contrast.spreads],
+            "remarks": list(contrast.remarks),
+        }
+        for contrast in contrasts
+    ]
+    said += map(_whole_alone, alone)
+    return json.dumps(said, indent=1, allow_nan=False) + "\n"
+
+
+def _whole_alone(alone: UnpairedRow) -> dict[str, Any]:
+    sides = {"new": not alone.of_baseline, "baseline": alone.of_baseline}
+    keys = [record.key for record in alone.row.records]
+    return {
+        "setting": alone.setting,
+        **{side: alone.row.label if stands else None for side, stands in sides.items()},
+        "records": {side: keys if stands else [] for side, stands in sides.items()},
+        **{name: [] for name in ("findings", "tasks", "unlike", "spreads")},
+        "remarks": [alone.said],
+    }
+
+
+FORMATS: dict[str, Callable[[Sequence[Contrast], Sequence[UnpairedRow]], str]] = {
+    "markdown": to_markdown,
+    "latex": to_latex,
+    "csv": to_csv,
+    "json": to_json,
+}

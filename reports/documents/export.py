@@ -1,0 +1,109 @@
+"""All records as one table: a line a record, a column a setting or metric, unrounded."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import write_whole
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import TrialRecord
+
+NO_PYARROW = (
+    "Parquet is written by pyarrow, which is not installed: pip install 'bsrbench[parquet]', or "
+    "export --csv or --json instead"
+)
+
+
+def frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
+    """Return the table; every metric has a column, lists where it has samples.
+
+    Cells are the objects that were stored: a column of pandas' own numbers would make integers
+    beside an empty cell floats, of which large ones are other numbers.
+    """
+    lines = [_line(record) for record in records]
+    columns = list(dict.fromkeys(name for line in lines for name in line))
+    cells = [[line.get(name) for name in columns] for line in lines]
+    return pd.DataFrame(cells, columns=columns, dtype=object)
+
+
+def _line(record: TrialRecord) -> dict[str, Any]:
+    spec, environment = record.spec, record.environment
+    line: dict[str, Any] = {
+        "key": record.key,
+        "began_at": record.began_at,
+        "finished_at": record.finished_at,
+        "method": spec.method,
+        "options": json.dumps(spec.options),
+        "seed": spec.seed,
+        "status": str(record.outcome.status),
+        "reason": record.outcome.reason,
+    }
+    workload = spec.workload.model_dump(mode="json")
+    line |= {f"workload.{name}": _flat(value) for name, value in workload.items()}
+    if spec.training:
+        recipe = spec.training.model_dump(mode="json", exclude={"tries"})
+        line |= {f"training.{name}": _flat(value) for name, value in recipe.items()}
+        line["training.tries"] = len(spec.training.tries)
+    for name, metric in METRICS.items():
+        value = record.measurements.get(name)
+        if metric.samples and value is not None and not isinstance(value, list):
+            value = [value]
+        line[name] = value
+    line["beside"] = json.dumps(record.beside)
+    line["notes"] = "\n".join(record.notes)
+    for name in ("machine_id", "commit", "tree_dirty", "round_group", "attention_kernel"):
+        line[f"environment.{name}"] = environment.get(name)
+    for name in ("settings", "circumstances"):  # a column each: which there are, torch decides
+        stated = environment.get(name)
+        line[f"environment.{name}"] = None if stated is None else json.dumps(stated)
+    versions = environment.get("versions", {})
+    return line | {f"version.{name}": version for name, version in versions.items()}
+
+
+def _flat(value: Any) -> Any:
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def to_parquet(table: pd.DataFrame, path: Path) -> None:
+    """Write Parquet.
+
+    Raises:
+        BadInput: pyarrow is not installed, or the file cannot be written.
+    """
+    try:
+        import pyarrow as pa  # noqa: PLC0415 - an extra
+        from pyarrow import parquet  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise BadInput(NO_PYARROW) from error
+    made = pa.Table.from_pandas(table, preserve_index=False)
+    whole = pa.BufferOutputStream()
+    parquet.write_table(made, whole)
+    _explained(path, lambda: write_whole(path, whole.getvalue().to_pybytes()))
+
+
+def to_csv(table: pd.DataFrame, path: Path) -> None:
+    """Write comma-separated values; lists are JSON."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows(map(_flat, row) for row in table.itertuples(index=False, name=None))
+    _explained(path, lambda: write_whole(path, text.getvalue()))
+
+
+def to_json(table: pd.DataFrame, path: Path) -> None:
+    """Write a JSON object a line; every number reads back as the one that was stored."""
+    lines = [f"{json.dumps(line)}\n" for line in table.to_dict(orient="records")]
+    _explained(path, lambda: write_whole(path, "".join(lines)))
+
+
+def _explained(path: Path, write: Callable[[], object]) -> None:
+    try:
+        write()
+    except OSError as error:
+        raise BadInput(f"cannot write {path}: {error.strerror or error}") from error

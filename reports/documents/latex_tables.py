@@ -1,0 +1,149 @@
+"""The comparison as LaTeX: tables for a paper, drawn with booktabs."""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+from bsrbench.harness.files import write_whole
+from bsrbench.harness.visible_text import visible
+from bsrbench.reports import units
+from bsrbench.reports.compare.anchors import BASELINE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.excerpt import IN_LATEX, excerpt, left_out, share
+from bsrbench.reports.documents import report_tables
+from bsrbench.reports.documents.columns import paper_columns
+from bsrbench.reports.wording import notes
+from bsrbench.reports.wording.safe_text import shortened
+from bsrbench.reports.wording.timing_notes import timed_apart
+
+HEADING = (
+    "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs} "
+    "\\usepackage{graphicx}\n"
+)
+MINUS = re.compile(r"(?<![\w-])-(?=\d)")
+# A table wider than the column shrinks to it; others stay as they are.
+FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_\allowbreak{}",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"$\sim$",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "×": r"$\times$",
+    "–": "--",
+    "†": r"$\dagger$",
+}
+MOST = 300  # characters of a cell: no length of TeX's is beyond 5.7 m
+LAST_LATIN = 0xFF  # beyond it a plain LaTeX has no glyph
+
+
+def write(comparisons: list[Comparison], title: str, path: Path) -> None:
+    """Write a table a comparison; best values bold, the baseline marked with a dagger."""
+    most = share(IN_LATEX, comparisons)
+    name = f"tab:{re.sub('[^A-Za-z0-9]+', '-', title).strip('-')}"
+    labels = [f"{name}-{n + 1}" for n in range(len(comparisons))] if comparisons[1:] else [name]
+    drawn = [
+        _comparison(comparison, title, most, label)
+        for comparison, label in zip(comparisons, labels, strict=False)
+    ]
+    write_whole(path, HEADING + "\n".join(drawn))
+
+
+def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
+    comparison = excerpt(whole, most)
+    titles, rows = report_tables.paper_cells(comparison)
+    best = report_tables.best(comparison, paper_columns(comparison))
+    baseline = comparison.place(BASELINE)
+    marked = [
+        [
+            _bold(cell) if (row, column) in best else _cell(cell)
+            for column, cell in enumerate(_named(cells) if row == baseline else cells)
+        ]
+        for row, cells in enumerate(rows)
+    ]
+    said = f"{title}. {comparison.title()}. {words.CAPTION}"
+    lines = [
+        *left_out(whole, comparison),
+        *notes.failures(comparison),
+        *notes.limits(comparison),
+        *timed_apart(comparison),
+    ]
+    drawn = _float([_cell(cell) for cell in titles], marked, said, lines, label)
+    more = [
+        table_of(titles, rows, f"{title}. {about}. {comparison.title()}.")
+        for about, titles, rows in report_tables.tasks(comparison)
+    ]
+    return "\n".join([drawn, *more])
+
+
+def _named(cells: list[str]) -> list[str]:
+    return [f"{cells[0]} †", *cells[1:]]
+
+
+def table_of(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
+    """Return a floating table of plain text."""
+    return _float(
+        [_cell(cell) for cell in titles], [[_cell(cell) for cell in row] for row in rows], caption
+    )
+
+
+def _float(
+    titles: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    caption: str,
+    lines: Sequence[str] = (),
+    label: str = "",
+) -> str:
+    """Return a floating table whose cells are LaTeX and whose caption is plain text."""
+    drawn = [
+        r"\begin{table}",
+        r"\centering\small\setlength{\tabcolsep}{3pt}",
+        rf"\caption{{{escape(caption)}}}",
+        *([rf"\label{{{label}}}"] if label else []),
+        FITTED,
+        rf"\begin{{tabular}}{{l{'r' * (len(titles) - 1)}}}",
+        r"\toprule",
+        f"{' & '.join(titles)} \\\\",
+        r"\midrule",
+        *(f"{' & '.join(row)} \\\\" for row in rows),
+        r"\bottomrule",
+        r"\end{tabular}}",
+        *(rf"\par\footnotesize {escape(line)}" for line in lines),
+        r"\end{table}",
+    ]
+    return "\n".join(drawn) + "\n"
+
+
+def _cell(text: str) -> str:
+    return escape(shortened(text, MOST))
+
+
+def _bold(text: str) -> str:
+    return rf"\textbf{{{_cell(text)}}}" if text != units.NOTHING else _cell(text)
+
+
+def escape(text: str) -> str:
+    """Return text that LaTeX prints as it is, on one line; what it has no glyph for by its code."""
+    line = "".join(_escaped(character) for character in " ".join(visible(text).split()))
+    return MINUS.sub("$-$", line)
+
+
+def _escaped(character: str) -> str:
+    if character in SPECIAL:
+        return SPECIAL[character]
+    if unicodedata.category(character).startswith("C"):  # control characters and the like
+        return ""
+    if ord(character) > LAST_LATIN:
+        return rf"\texttt{{U+{ord(character):04X}}}"
+    return character

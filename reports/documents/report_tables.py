@@ -1,0 +1,213 @@
+"""The tables that documents show, as text: headings and rows."""
+
+from collections.abc import Iterable, Sequence
+from statistics import fmean
+
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.reports import units
+from bsrbench.reports.compare.anchors import REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.seed_pairing import ACCURACY, counted, tested
+from bsrbench.reports.compare.statistics import accuracy_within, mean_and_range, time_to
+from bsrbench.reports.documents.columns import (
+    COLUMNS,
+    JUDGED,
+    MEMORY_COLUMNS,
+    OUTCOME,
+    PREDICTED_COLUMNS,
+    WORK_COLUMNS,
+    Column,
+    paper_columns,
+    with_seeds,
+)
+
+Curve = tuple[list[float], list[float]]
+TARGET_SHARE = 0.95
+COUNTED, PREDICTED = "peak_counted_bytes", "peak_estimated_bytes"
+
+
+def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return title, headings and rows of the tables that stand behind the first one."""
+    named = [
+        ("Memory of a step, meter by meter", MEMORY_COLUMNS),
+        ("Work of a step", WORK_COLUMNS),
+    ]
+    profiled = [row for row in comparison.rows if row.profiled()]
+    found = [
+        (
+            title,
+            [column.title for column in columns],
+            [[column.text(comparison, row) for column in columns] for row in profiled],
+        )
+        for title, columns in named
+        if profiled
+    ]
+    return tasks(comparison) + found + curves(comparison)
+
+
+def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return the table of accuracies task by task; none where there is one task.
+
+    Means over each row's own seeds, with their ranges where there are several; where rows have
+    different seeds a column names them.
+    """
+    rows = [(row, row.by_task()) for row in comparison.rows]
+    read = [(row, by_task) for row, by_task in rows if any(by_task.values())]
+    if not read:
+        return []
+    body = [
+        [
+            row.label,
+            *([] if comparison.same_seeds else [_which_seeds(row)]),
+            *(_of_seeds(one.values()) for one in by_task.values()),
+            _mean_of(row),
+        ]
+        for row, by_task in read
+    ]
+    named = ["method"] if comparison.same_seeds else ["method", "seeds"]
+    titles = [*named, *read[0][1], "mean over tasks"]
+    return [("Test accuracy task by task", titles, body)]
+
+
+def _mean_of(row: ComparisonRow) -> str:
+    return _of_seeds(row.accuracies())
+
+
+def _of_seeds(values: Iterable[float]) -> str:
+    found = mean_and_range(list(values))
+    if found is None:
+        return units.NOTHING
+    spread = f" [{units.share(found.low)}, {units.share(found.high)}]"
+    return units.share(found.centre) + (spread if found.count > 1 else "")
+
+
+def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """Return the table of accuracy over time; none where no curve was read.
+
+    The accuracy asked for is a share of what the reference (else the best row) read last, the time
+    is the shortest training of any row.
+    """
+    rows = [(row, curves) for row in comparison.rows if (curves := row.curves())]
+    if not rows:
+        return []
+    last = [fmean(accuracies[-1] for _, accuracies in read) for _, read in rows]
+    reference = comparison.find(REFERENCE)
+    of_reference = [end for (row, _), end in zip(rows, last, strict=True) if row is reference]
+    target = TARGET_SHARE * max(of_reference or last)
+    budget = min(seconds[-1] for _, read in rows for seconds, _ in read)
+    titles = [
+        *("method", "seeds", "training s", "last accuracy"),
+        *(f"s to {units.share(target)}", f"accuracy in {units.seconds(budget)} s"),
+    ]
+    named = (lambda row: units.count(len(row.curves()))) if comparison.same_seeds else _which_seeds
+    body = [[row.label, named(row), *_curve_cells(read, target, budget)] for row, read in rows]
+    return [("Validation accuracy over training time (not timed in turns)", titles, body)]
+
+
+def _which_seeds(row: ComparisonRow) -> str:
+    return counted(tested(row))
+
+
+def _curve_cells(read: list[Curve], target: float, budget: float) -> list[str]:
+    reached = [time_to(*curve, target) for curve in read]
+    within = [accuracy_within(*curve, budget) for curve in read]
+    some = [when for when in reached if when is not None]
+    early = [accuracy for accuracy in within if accuracy is not None]
+    missed = f" ({len(read) - len(some)} never)" if len(some) < len(read) else ""
+    return [
+        units.seconds(fmean(seconds[-1] for seconds, _ in read)),
+        units.share(fmean(accuracies[-1] for _, accuracies in read)),
+        units.seconds(fmean(some) if some else None) + missed,
+        units.share(fmean(early) if len(early) == len(read) else None),
+    ]
+
+
+def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of all columns."""
+    return _cells(comparison, shown(comparison))
+
+
+def shown(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns, how trials ended among them where one did not complete.
+
+    Memory is what was counted, or where no row was executed what was predicted.
+    """
+    columns: tuple[Column, ...] = with_seeds(comparison, COLUMNS)
+    if _has(comparison, PREDICTED) and not _has(comparison, COUNTED):
+        of_memory = [column for column in columns if column.metric == COUNTED]
+        place = columns.index(of_memory[0])
+        rest = columns[place + len(of_memory) :]
+        columns = (*columns[:place], *PREDICTED_COLUMNS, *rest)
+    return (*columns, OUTCOME) if any(row.failures() for row in comparison.rows) else columns
+
+
+def _has(comparison: Comparison, metric: str) -> bool:
+    return any(row.value(metric) is not None for row in comparison.rows)
+
+
+def paper_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the columns a paper has room for; ~ marks noisy times."""
+    return _cells(comparison, paper_columns(comparison))
+
+
+def _cells(comparison: Comparison, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+    rows = [[column.text(comparison, row) for column in columns] for row in comparison.rows]
+    return [column.title for column in columns], rows
+
+
+def short_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the columns that fit a terminal; ~ marks noisy times."""
+    columns = short_columns(comparison)
+    titles = [column.short_title for column in columns]
+    rows = [[c.short(comparison, row) for c in columns if c.short] for row in comparison.rows]
+    return titles, rows
+
+
+def short_columns(comparison: Comparison) -> tuple[Column, ...]:
+    """Return the columns that fit a terminal."""
+    return tuple(column for column in shown(comparison) if column.short)
+
+
+def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:
+    """Return row and column of the best values, where one can be better than another.
+
+    Nothing missing is the best, no accuracy where rows were tested with different seeds, and no
+    time of those it was not timed in turns with.
+    """
+    found = set()
+    for place, column in enumerate(columns):
+        if column.metric not in JUDGED or not _is_comparable(comparison, column.metric):
+            continue
+        values = _ranked(comparison, column)
+        there = [value for value in values if value is not None]
+        if len(set(there)) > 1:
+            wanted = max(there) if METRICS[column.metric].direction == "higher" else min(there)
+            found |= {(row, place) for row, value in enumerate(values) if value == wanted}
+    return found
+
+
+def _is_comparable(comparison: Comparison, metric: str) -> bool:
+    return metric != ACCURACY or comparison.same_seeds
+
+
+def _ranked(comparison: Comparison, column: Column) -> list[float | None]:
+    """Return for each row the number that its cell in a column is ranked by."""
+    if column.relative:
+        return [comparison.ratio(row, column.metric) for row in comparison.rows]
+    return comparison.ranked(column.metric, comparison.rows)
+
+
+def tries(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return headings and rows of the learning rates tried; no rows where none were."""
+    specs = [(row.label, row.trained()) for row in comparison.rows]
+    rows = []
+    for label, spec in specs:
+        if spec is None or spec.training is None or not spec.training.tries:
+            continue
+        tried = ", ".join(
+            f"{units.learning_rate(t.learning_rate)}: {units.share(t.validation_accuracy)}"
+            for t in spec.training.tries
+        )
+        rows.append([label, tried, units.learning_rate(spec.training.learning_rate)])
+    return ["method", "tried (learning rate: validation accuracy)", "chosen"], rows

@@ -1,0 +1,106 @@
+"""The comparison as a table on a terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bsrbench.reports.compare.anchors import BASELINE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.excerpt import ON_TERMINAL, excerpt, left_out, share
+from bsrbench.reports.documents import report_tables
+from bsrbench.reports.wording import notes
+from bsrbench.reports.wording.safe_text import IN_TABLE, on_one_line, shortened_apart
+
+UNLIMITED = 10_000  # columns; rich measures within a width
+LEAST_NAME = 12  # columns that a row's name has at least
+BEST, MARKED = "* best", "† baseline"  # colours alone would be lost in files and logs
+
+
+def show(comparisons: list[Comparison], console: Console) -> None:
+    """Print each comparison: its table, what failed, what must be known about the numbers.
+
+    Where the whole table does not fit, the columns that matter most are shown without spreads.
+    """
+    for comparison in comparisons:
+        if len(comparisons) > 1:
+            _say(console, comparison.title(), "bold")
+        _show(comparison, console, share(ON_TERMINAL, comparisons))
+
+
+def _show(whole: Comparison, console: Console, most: int) -> None:
+    comparison = excerpt(whole, most)
+    console.print(_fitting(comparison, console))
+    said = [*left_out(whole, comparison), *notes.failures(comparison), *notes.doubts(comparison)]
+    marks = BEST if comparison.place(BASELINE) is None else f"{BEST}; {MARKED}"
+    for line in (marks, *said):
+        _say(console, line)
+
+
+def _fitting(comparison: Comparison, console: Console) -> Table:
+    """Return the whole table if it fits, else the short one, its names folded where they must."""
+    baseline = comparison.place(BASELINE)
+    titles, rows = report_tables.cells(comparison)
+    if _least_width(titles, rows) <= console.width:
+        drawn = _draw(
+            titles, rows, report_tables.best(comparison, report_tables.shown(comparison)), baseline
+        )
+        if _overflow(drawn, console) <= 0:
+            return drawn
+    best = report_tables.best(comparison, report_tables.short_columns(comparison))
+    titles, rows = report_tables.short_cells(comparison)
+    drawn = _draw(titles, rows, best, baseline)
+    overflow = _overflow(drawn, console)
+    if overflow <= 0:
+        return drawn
+    longest = min(IN_TABLE, max(len(row[0]) for row in rows))
+    return _draw(titles, rows, best, baseline, max(LEAST_NAME, longest - overflow))
+
+
+def _least_width(titles: list[str], rows: list[list[str]]) -> int:
+    """Return what a table needs without its names; to draw and measure it takes much longer."""
+    headed = zip(titles, *rows, strict=True)
+    columns = [[*_heading(title).split("\n"), *cells] for title, *cells in headed]
+    return sum(1 + max(map(cell_len, column)) for column in columns[1:])
+
+
+def _heading(title: str) -> str:
+    return title.replace(" ", "\n", 1)
+
+
+def _overflow(drawn: Table, console: Console) -> int:
+    """Return how many columns a table has more than the terminal."""
+    unlimited = console.options.update(max_width=UNLIMITED)
+    return console.measure(drawn, options=unlimited).maximum - console.width
+
+
+def _draw(
+    titles: list[str],
+    rows: list[list[str]],
+    best: set[tuple[int, int]],
+    baseline: int | None,
+    most: int = IN_TABLE + 2,
+) -> Table:
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
+    for index, title in enumerate(titles):
+        heading = Text(_heading(title))
+        if index == 0:
+            drawn.add_column(heading, overflow="fold", max_width=most)
+        else:
+            drawn.add_column(heading, justify="right", no_wrap=True)
+    names = shortened_apart([name for name, *_ in rows], IN_TABLE)
+    for place, (name, (_, *cells)) in enumerate(zip(names, rows, strict=True)):
+        of_baseline = place == baseline
+        style = "bold" if of_baseline else ""
+        shown = [Text(name + (" †" if of_baseline else ""), style)]
+        for column, cell in enumerate(cells, start=1):
+            first = (place, column) in best
+            shown.append(Text(f"*{cell}" if first else cell, f"{style} green" if first else style))
+        drawn.add_row(*shown)
+    return drawn
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    line = Text(on_one_line(text), style)
+    console.print(line, soft_wrap=True, highlight=False)

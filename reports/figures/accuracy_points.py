@@ -1,0 +1,103 @@
+"""Accuracy against what it costs: a point a row, spreads, the Pareto front."""
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.repeated_timings import TIMED_BY
+from bsrbench.reports.compare.seed_pairing import behind
+from bsrbench.reports.compare.time_ratios import in_one_group
+from bsrbench.reports.figures.palette import EDGE_COLOUR, colour_of, mark_of
+from bsrbench.reports.units import DisplayUnit
+from bsrbench.reports.wording.safe_text import in_figures
+
+
+def accuracy_against(
+    comparison: Comparison, metric: str, unit: DisplayUnit, name: str
+) -> Canvas | None:
+    """Draw test accuracy against a cost; nothing where no row has both.
+
+    Where rows were tested with different seeds, the legend names them and there is no front.
+    Times of several round groups are drawn as ratios to the reference, of the rows that have one.
+    """
+    tested = [row for row in comparison.rows if row.accuracy()]
+    apart = metric in TIMED_BY and not in_one_group(tested)
+    scale = 1 if apart else unit.scale
+    shown = [
+        (row, cost / scale)
+        for row, cost in zip(tested, comparison.ranked(metric, tested), strict=True)
+        if cost
+    ]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 4.5))
+    axes = canvas.subplots()
+    labels = in_figures([row.label for row, _ in shown])
+    for label, (row, cost) in zip(labels, shown, strict=True):
+        spread = _interval(comparison, row) if apart else _quartiles(row, metric, unit)
+        name = label + behind(row, same_seeds=comparison.same_seeds)
+        _point(axes, row, name, cost, spread)
+    in_front = {id(row) for row in comparison.pareto_front(metric)}
+    front = [(c, row.value("accuracy_top1") or 0) for row, c in shown if id(row) in in_front]
+    if len(front) > 1:  # a point alone has no line
+        axes.plot(
+            *zip(*sorted(front), strict=True),
+            color=EDGE_COLOUR,
+            linewidth=1,
+            linestyle="--",
+            zorder=1,
+            label="Pareto front",
+        )
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{name} relative to {REFERENCE}" if apart else f"{name} ({unit.name})")
+    axes.set_ylabel("test accuracy")
+    canvas.legend(loc="outside right upper", fontsize=9)
+    return canvas
+
+
+def _point(
+    axes: Axes, row: ComparisonRow, label: str, cost: float, spread: list[list[float]] | None
+) -> None:
+    accuracy = row.accuracy()
+    if accuracy is None:
+        return
+    plain, colour = row.printed.is_plain(), colour_of(row.spec.method)
+    axes.errorbar(
+        cost,
+        accuracy.centre,
+        xerr=spread,
+        yerr=[[accuracy.centre - accuracy.low], [accuracy.high - accuracy.centre]],
+        fmt=mark_of(row.spec.method),
+        color=colour,
+        markerfacecolor=colour if plain else "none",
+        markersize=_size(row),
+        markeredgecolor="black" if plain else colour,
+        markeredgewidth=0.5 if plain else 1.5,
+        elinewidth=1,
+        capsize=3,
+        label=label,
+    )
+
+
+def _size(row: ComparisonRow) -> float:
+    """Return how large a row's mark is; variants are rings, for they may lie on another row."""
+    if not row.printed.is_plain():
+        return 11.0
+    return 13.0 if row.spec.method == BASELINE else 7.0
+
+
+def _quartiles(row: ComparisonRow, metric: str, unit: DisplayUnit) -> list[list[float]] | None:
+    spread = row.step_seconds() if metric == "step_seconds" else None
+    if spread is None:
+        return None
+    ends = spread.centre - spread.low, spread.high - spread.centre
+    return [[end / unit.scale] for end in ends]
+
+
+def _interval(comparison: Comparison, row: ComparisonRow) -> list[list[float]] | None:
+    ratio = comparison.time_ratio(row)
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return None
+    return [[ratio.centre - ratio.low], [ratio.high - ratio.centre]]

@@ -1,0 +1,201 @@
+"""Draw every figure the records allow, PNG, SVG and PDF."""
+
+import io
+import textwrap
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure as Canvas
+from matplotlib.transforms import Bbox
+
+from bsrbench.harness.files import write_whole
+from bsrbench.harness.visible_text import visible
+from bsrbench.reports import units
+from bsrbench.reports.compare.anchors import REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.excerpt import IN_FIGURE, excerpt, left_out
+from bsrbench.reports.compare.seed_pairing import tested
+from bsrbench.reports.compare.time_ratios import in_one_group
+from bsrbench.reports.figures import batch_figures, memory_figures, training_figures
+from bsrbench.reports.figures.accuracy_points import accuracy_against
+from bsrbench.reports.figures.ratio_bars import ratios
+from bsrbench.reports.units import gigaflop, mebibytes, milliseconds
+from bsrbench.reports.wording.safe_text import as_drawn
+from bsrbench.reports.wording.timing_notes import without_ratio
+
+STYLE = Path(__file__).with_name("plain.mplstyle")
+MOST_DRAWN = 4  # comparisons; of more, only what they show together is drawn
+Draw = Callable[[Comparison], Canvas | None]
+DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
+    (
+        "accuracy-memory",
+        "Test accuracy and counted peak memory; bars: range over seeds; line: Pareto front.",
+        lambda c: accuracy_against(c, "peak_counted_bytes", mebibytes, "counted peak memory"),
+    ),
+    (
+        "accuracy-flops",
+        "Test accuracy and FLOPs of a training step; bars: range over seeds; line: Pareto front.",
+        lambda c: accuracy_against(c, "step_flop", gigaflop, "work of a training step"),
+    ),
+    (
+        "accuracy-time",
+        "Test accuracy and time of a step; bars: range over seeds, quartiles; line: Pareto front.",
+        lambda c: accuracy_against(c, "step_seconds", milliseconds, "time of a training step"),
+    ),
+    (
+        "memory",
+        f"Counted peak memory of a training step relative to {REFERENCE}.",
+        lambda c: ratios(c, ("peak_counted_bytes",), ("counted peak memory",)),
+    ),
+    (
+        "memory-parts",
+        "What the counted peak of a step consists of.",
+        memory_figures.parts_at_peak,
+    ),
+    (
+        "memory-words",
+        "One step's peak by the paper's convention, counted, and by the allocator.",
+        memory_figures.words_of_memory,
+    ),
+    (
+        "memory-timeline",
+        "Counted memory through one training step, operator by operator.",
+        memory_figures.timeline,
+    ),
+    (
+        "activations",
+        "Activations kept from the forward pass for the backward pass, block by block.",
+        memory_figures.activations_by_block,
+    ),
+    (
+        "time-flops",
+        f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}.",
+        lambda c: ratios(c, ("step_seconds", "step_flop"), ("time", "FLOPs")),
+    ),
+    (
+        "curve-steps",
+        "Validation accuracy against training steps; mean over seeds, band: their range.",
+        lambda c: training_figures.curves(c, "curve_steps", "training steps"),
+    ),
+    (
+        "curve-seconds",
+        "Validation accuracy against seconds of training (not timed in turns); mean over seeds.",
+        lambda c: training_figures.curves(c, "curve_seconds", "seconds of training"),
+    ),
+)
+# Captions of the figures of times where rows were timed in several round groups.
+TIMED_APART = {
+    "accuracy-time": f"Test accuracy and time of a step relative to {REFERENCE}; rows were timed "
+    "in several round groups; bars: range over seeds, interval of the ratio; line: Pareto front.",
+    "time-flops": f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}; rows "
+    "were timed in several round groups.",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A picture that was written.
+
+    Attributes:
+        name: of its files, without the ending.
+        caption: what it shows and from what.
+    """
+
+    name: str
+    caption: str
+
+
+def write_all(comparisons: Sequence[Comparison], folder: Path) -> list[Figure]:
+    """Draw every figure the records allow, and return them in the order of the report.
+
+    Several comparisons have numbered figures of their own up to ``MOST_DRAWN``; what they show
+    together, memory and time against batch size, is drawn for any number.
+    """
+    made = []
+    with mpl.rc_context(fname=STYLE):
+        if len(comparisons) <= MOST_DRAWN:
+            for number, comparison in enumerate(comparisons, start=1):
+                prefix = f"{number}-" if len(comparisons) > 1 else ""
+                made += _all_of(comparison, folder, prefix)
+        for name, caption, canvas in batch_figures.all_of(comparisons):
+            made.append(_finish(canvas, folder, name, caption, _setting(comparisons[0], "")))
+    return made
+
+
+def _all_of(whole: Comparison, folder: Path, prefix: str) -> list[Figure]:
+    comparison = excerpt(whole, IN_FIGURE)
+    setting = " ".join([_setting(comparison), *left_out(whole, comparison)])
+    drawn = [(name, caption, draw(comparison)) for name, caption, draw in DRAWINGS]
+    return [
+        _finish(canvas, folder, prefix + name, *_said(comparison, name, caption, setting))
+        for name, caption, canvas in drawn
+        if canvas is not None
+    ]
+
+
+def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tuple[str, str]:
+    """Return a figure's caption and setting, which say so where rows took no turns."""
+    tested = [row for row in comparison.rows if row.accuracy()]
+    drawn = {"accuracy-time": tested, "time-flops": comparison.rows}.get(name)
+    if drawn is None or in_one_group(drawn):
+        return caption, setting
+    missing = "".join(f" Not drawn: {line}." for line in without_ratio(comparison))
+    return TIMED_APART[name], setting + missing
+
+
+def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str) -> Figure:
+    """Write the setting under a picture and save it."""
+    footnote = as_drawn("\n".join(textwrap.wrap(visible(setting), 100)))
+    canvas.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
+    return save(canvas, folder, name, f"{caption} {setting}")
+
+
+def _setting(comparison: Comparison, batch: str | None = None) -> str:
+    workload = comparison.rows[0].spec.workload
+    machines = ", ".join(
+        f"{e.get('machine', {}).get('processor')}, {e.get('machine', {}).get('cores')} cores"
+        for e in comparison.machines()
+    )
+    seeds = f", {_seeds(comparison)}" if comparison.seeds() else ""
+    size = f" at {workload.image_size} px" if workload.image_size else ""
+    said = f", batch {workload.batch}" if batch is None else batch
+    return (
+        f"{workload.model}{size}{said}, {comparison.axes()}{seeds}; {workload.device}: {machines}."
+    )
+
+
+def _seeds(comparison: Comparison) -> str:
+    """Return how many seeds rows were tested with; where these differ, why no front is drawn."""
+    if comparison.same_seeds:
+        return units.seeds(comparison.seeds())
+    fewest = min(found for row in comparison.rows if (found := len(tested(row))))
+    span = "different" if fewest == comparison.seeds() else f"{fewest} to {comparison.seeds()}"
+    return f"{span} seeds from row to row (so no Pareto front)"
+
+
+def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
+    """Write a picture as PNG, SVG and PDF, without a date: the same records, the same bytes."""
+    said = visible(caption)
+    with warnings.catch_warnings():
+        # A name in a script the font lacks is drawn as boxes here and stands whole in the tables.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        whole = _laid_out(canvas)
+        for ending, metadata in (
+            ("png", {"Software": None}),
+            ("svg", {"Date": None, "Description": said}),
+            ("pdf", {"CreationDate": None, "Subject": said}),
+        ):
+            drawn = io.BytesIO()
+            canvas.savefig(drawn, format=ending, metadata=metadata, bbox_inches=whole)
+            write_whole(folder / f"{name}.{ending}", drawn.getvalue())
+    return Figure(name, caption)
+
+
+def _laid_out(canvas: Canvas) -> Bbox:
+    """Lay a picture out once for all its files, and return what is drawn of it, in inches."""
+    canvas.draw_without_rendering()
+    canvas.set_layout_engine("none")
+    return canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])

@@ -1,0 +1,89 @@
+"""Memory and time against batch size, over comparisons that differ in nothing else."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Sequence
+
+from matplotlib.figure import Figure as Canvas
+
+from bsrbench.reports.compare.anchors import REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.excerpt import LINES, excerpt
+from bsrbench.reports.compare.repeated_timings import TIMED_BY
+from bsrbench.reports.compare.time_ratios import in_one_group
+from bsrbench.reports.figures.row_lines import draw_line
+from bsrbench.reports.units import DisplayUnit, mebibytes, milliseconds
+from bsrbench.reports.wording.safe_text import in_figures
+
+DRAWN = (
+    ("peak_counted_bytes", mebibytes, "counted peak memory", "memory"),
+    ("peak_estimated_bytes", mebibytes, "predicted peak memory", "predicted-memory"),
+    ("step_seconds", milliseconds, "time of a step", "time"),
+)
+
+
+def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas]]:
+    """Return name, caption and drawing of each metric for each set of comparisons."""
+    sets = [found for found in _alike(comparisons) if len(found) > 1]
+    for number, found in enumerate(sets, start=1):
+        prefix = f"{number}-" if len(sets) > 1 else ""
+        workload = found[0].reference
+        for metric, unit, name, short in DRAWN:
+            canvas = _draw(found, metric, unit, name)
+            if canvas is not None:
+                caption = f"{name.capitalize()} against batch size, {workload.model}."
+                yield f"{prefix}batch-{short}", caption, canvas
+
+
+def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
+    """Return comparisons together that differ in batch alone, smallest batch first."""
+    found: dict[str, list[Comparison]] = defaultdict(list)
+    for comparison in comparisons:
+        found[comparison.reference.model_copy(update={"batch": 1}).question()].append(comparison)
+    return [sorted(each, key=lambda c: c.reference.batch) for each in found.values()]
+
+
+def _draw(
+    comparisons: list[Comparison], metric: str, unit: DisplayUnit, name: str
+) -> Canvas | None:
+    kept = [row for c in comparisons for row in excerpt(c, LINES).rows]
+    first = {_alike_of(row): row for row in reversed(kept)}
+    canvas = Canvas(figsize=(7.5, 4.5))
+    axes = canvas.subplots()
+    # Seconds of rows that did not take turns cannot stand side by side; their ratios can.
+    apart = metric in TIMED_BY and not all(in_one_group(c.rows) for c in comparisons)
+    drawn = False
+    keys = list(dict.fromkeys(map(_alike_of, kept)))[:LINES]
+    labels = in_figures([first[key].label for key in keys])
+    for key, label in zip(keys, labels, strict=True):
+        values = [
+            (c.reference.batch, c.ratio(row, metric) if apart else _measured(row, metric))
+            for c in comparisons
+            for row in c.rows
+            if _alike_of(row) == key
+        ]
+        scale = 1 if apart else unit.scale
+        points = [(batch, value / scale) for batch, value in values if value is not None]
+        if len({batch for batch, _ in points}) > 1:
+            drawn = True
+            draw_line(axes, first[key], label, *zip(*points, strict=True))
+    if not drawn:
+        return None
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("batch")
+    axes.set_ylabel(f"{name} relative to {REFERENCE}" if apart else f"{name} ({unit.name})")
+    canvas.legend(loc="outside right upper", fontsize=9)
+    return canvas
+
+
+def _alike_of(row: ComparisonRow) -> Hashable:
+    """Return what rows of two batches have in common that are one line."""
+    return (row.name, *row.printed.apart.items())
+
+
+def _measured(row: ComparisonRow, metric: str) -> float | None:
+    """Return a value; a prediction only where nothing was measured."""
+    if metric == "peak_estimated_bytes" and row.value("peak_counted_bytes") is not None:
+        return None
+    return row.value(metric)

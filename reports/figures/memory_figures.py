@@ -1,0 +1,174 @@
+"""What memory consists of at the peak, block by block, by each meter, and through a step."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+from bsrbench.reports import units
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.figures.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR, colour_of
+from bsrbench.reports.figures.ratio_bars import name_bars
+from bsrbench.reports.figures.row_lines import draw_line
+from bsrbench.reports.wording.safe_text import in_figure, in_figures
+
+METERS = {
+    "paper_convention_bytes": "paper convention",
+    "peak_counted_bytes": "counted",
+    "peak_allocated_bytes": "allocated",
+}
+OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
+PEAK = "peak"
+PHASE_MARKS = {"backward": "v", "optimizer": "s", PEAK: "D"}
+MOST_POINTS = 2000  # of one line
+MOST_TIMELINES = 4  # more filled areas hide each other
+
+
+def parts_at_peak(comparison: Comparison) -> Canvas | None:
+    """Draw each row's counted peak as a bar of its categories."""
+    shown = [row for row in comparison.rows if row.value("weights_at_peak_bytes") is not None]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 1.2 + 0.36 * len(shown)))
+    axes = canvas.subplots()
+    left = [0.0] * len(shown)
+    for category, colour in CATEGORY_COLOURS.items():
+        sizes = [(row.value(f"{category}_at_peak_bytes") or 0) / units.MEBI for row in shown]
+        if max(sizes) > 0:
+            name = category.replace("_", " ")
+            axes.barh(range(len(shown)), sizes, 0.7, left=left, color=colour, label=name)
+        left = [start + size for start, size in zip(left, sizes, strict=True)]
+    for place, total in enumerate(left):
+        axes.annotate(
+            f"{total:,.0f}", (total, place), (4, 0), textcoords="offset points", va="center", size=8
+        )
+    along = "counted bytes alive at the peak of a training step (MiB)"
+    name_bars(axes, [row.label for row in shown], along)
+    canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
+    return canvas
+
+
+def words_of_memory(comparison: Comparison) -> Canvas | None:
+    """Draw what the paper's convention says beside what was counted and allocated."""
+    wanted = list(METERS)
+    shown = [
+        row for row in comparison.rows if all(row.value(metric) is not None for metric in wanted)
+    ]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 1.2 + 0.5 * len(shown)))
+    axes = canvas.subplots()
+    for place, (metric, name) in enumerate(METERS.items()):
+        heights = [index + (place - 1) * 0.27 for index in range(len(shown))]
+        sizes = [(row.value(metric) or 0) / units.MEBI for row in shown]
+        bars = axes.barh(heights, sizes, 0.25, color=COLOURS[place], label=name)
+        axes.bar_label(bars, [f"{size:,.0f}" for size in sizes], padding=3, fontsize=7)
+    name_bars(axes, [row.label for row in shown], "peak of a training step (MiB)")
+    canvas.legend(loc="outside upper center", ncols=len(METERS), fontsize=8)
+    return canvas
+
+
+def activations_by_block(comparison: Comparison) -> Canvas | None:
+    """Draw what each block keeps for the backward pass, a line a row."""
+    found = [
+        (row, sizes) for row in comparison.rows if (sizes := block_bytes(comparison.detail(row)))
+    ]
+    if not found:
+        return None
+    canvas = Canvas(figsize=(7.5, 4.2))
+    axes = canvas.subplots()
+    last = max(max(sizes) for _, sizes in found)
+    labels = in_figures([row.label for row, _ in found])
+    for label, (row, sizes) in zip(labels, found, strict=True):
+        kept = [sizes.get(block, 0) / units.MEBI for block in range(last + 1)]
+        draw_line(axes, row, label, range(last + 1), kept)
+    axes.set_xticks(range(last + 1))
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("block")
+    axes.set_ylabel("kept for the backward pass (MiB)")
+    canvas.legend(loc="outside right upper", fontsize=8)
+    return canvas
+
+
+def block_bytes(detail: dict[str, Any]) -> dict[int, int]:
+    """Return the bytes each block keeps for the backward pass; empty where a sidecar lacks them.
+
+    Args:
+        detail: a record's sidecar, whose ``counted.held_by_module`` gives bytes by module.
+    """
+    sizes: dict[int, int] = {}
+    for module, size in detail.get("counted", {}).get("held_by_module", {}).items():
+        place = OF_BLOCK.search(module)
+        if place:
+            sizes[int(place[1])] = sizes.get(int(place[1]), 0) + size
+    return sizes
+
+
+def timeline(comparison: Comparison) -> Canvas | None:
+    """Draw the bytes alive after each operator of a step, of the reference, the baseline, and all.
+
+    All rows are drawn up to ``MOST_TIMELINES``.
+    """
+    few = len(comparison.rows) <= MOST_TIMELINES
+    shown = [
+        (row, found)
+        for row in comparison.rows
+        if (few or comparison.leads(row)) and (found := _timeline_of(comparison, row))
+    ]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 4.2))
+    axes = canvas.subplots()
+    labels = in_figures([row.label for row, _ in shown])
+    for label, (row, found) in zip(labels, shown, strict=True):
+        _draw_timeline(axes, colour_of(row.spec.method), label, found)
+    for phase, mark in PHASE_MARKS.items():
+        name = "peak" if phase == PEAK else f"{phase} begins"
+        axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=name)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.set_xlabel("operators of one training step, in the order they ran")
+    axes.set_ylabel("counted bytes alive (MiB)")
+    canvas.legend(loc="outside upper left", ncols=2, fontsize=8)
+    return canvas
+
+
+def _timeline_of(comparison: Comparison, row: ComparisonRow) -> dict[str, Any] | None:
+    found = comparison.detail(row).get("counted", {}).get("timeline")
+    return found if found and found["index"] else None
+
+
+def _draw_timeline(axes: Axes, colour: str, label: str, found: dict[str, Any]) -> None:
+    x, sizes = found["index"], [size / units.MEBI for size in found["live_bytes"]]
+    top = max(range(len(sizes)), key=sizes.__getitem__)
+    module = found["modules"][found["module"][top]] or "no module"
+    said = f"{label}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
+    places = drawn_places(sizes)
+    along, up = [x[place] for place in places], [sizes[place] for place in places]
+    axes.plot(along, up, color=colour, drawstyle="steps-post", linewidth=1, label=said)
+    axes.fill_between(along, up, step="post", color=colour, alpha=0.12, linewidth=0)
+    begins = {phase: found["phase"].index(at) for at, phase in enumerate(found["phases"])}
+    for phase, mark in PHASE_MARKS.items():
+        place = top if phase == PEAK else begins.get(phase)
+        if place is not None:
+            axes.plot(x[place], sizes[place], mark, color="white", markeredgecolor=colour)
+
+
+def drawn_places(sizes: Sequence[float]) -> Sequence[int]:
+    """Return the places a line is drawn through: all, or as many as a picture can show.
+
+    Of each stretch of very many the first, least, largest and last stay, so no peak is cut.
+    """
+    if len(sizes) <= MOST_POINTS:
+        return range(len(sizes))
+    size = math.ceil(4 * len(sizes) / MOST_POINTS)
+    kept: set[int] = set()
+    for start in range(0, len(sizes), size):
+        stretch = range(start, min(start + size, len(sizes)))
+        ends = min(stretch, key=sizes.__getitem__), max(stretch, key=sizes.__getitem__)
+        kept |= {stretch[0], *ends, stretch[-1]}
+    return sorted(kept)

@@ -1,0 +1,56 @@
+"""Bars of ratios to the reference, a row of the comparison each."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patheffects import withStroke
+
+from bsrbench.reports import units
+from bsrbench.reports.compare.anchors import REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.figures.palette import COLOURS, EDGE_COLOUR, colour_of
+from bsrbench.reports.wording.safe_text import in_figures
+
+CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a line may cross
+
+
+def ratios(
+    comparison: Comparison, metrics: tuple[str, ...], names: tuple[str, ...]
+) -> Canvas | None:
+    """Draw each row's ratios, a bar a metric; nothing where no row has them all."""
+    shown = [
+        row
+        for row in comparison.rows
+        if all(comparison.ratio(row, metric) is not None for metric in metrics)
+    ]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 0.6 + 0.28 * len(shown) * (1 + len(metrics) / 2)))
+    axes = canvas.subplots()
+    thick = 0.8 / len(metrics)
+    for place, (metric, name) in enumerate(zip(metrics, names, strict=True)):
+        lengths = [comparison.ratio(row, metric) or 0 for row in shown]
+        heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
+        # One bar a row has its method's colour; of several, each metric has one.
+        colours = (
+            COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
+        )
+        bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
+        said = [units.ratio(length) for length in lengths]
+        axes.bar_label(bars, said, padding=3, fontsize=8, path_effects=[CLEAR])
+    axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
+    along = f"relative to {REFERENCE}" + ("" if len(names) > 1 else f": {names[0]}")
+    name_bars(axes, [row.label for row in shown], along)
+    if len(metrics) > 1:
+        canvas.legend(loc="outside upper right", ncols=len(metrics), fontsize=9)
+    return canvas
+
+
+def name_bars(axes: Axes, labels: Sequence[str], along: str) -> None:
+    """Write rows beside their bars, the first on top, and what the bars' length is below."""
+    axes.set_yticks(range(len(labels)), in_figures(labels))
+    axes.set_ylim(len(labels) - 0.4, -0.6)
+    axes.margins(x=0.12)
+    axes.set_xlabel(along)
+    axes.grid(visible=False, axis="y")

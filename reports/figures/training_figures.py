@@ -1,0 +1,48 @@
+"""How accuracy grows through training."""
+
+from collections import defaultdict
+from statistics import fmean
+
+from matplotlib.figure import Figure as Canvas
+
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
+from bsrbench.reports.compare.seed_pairing import behind
+from bsrbench.reports.figures.palette import colour_of
+from bsrbench.reports.figures.row_lines import draw_line
+from bsrbench.reports.wording.safe_text import in_figures
+
+
+def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
+    """Draw validation accuracy against steps or seconds; nothing where no curve was read.
+
+    Readings of one place in the curve are averaged over seeds, and so are their seconds.
+    """
+    shown = [row for row in comparison.rows if row.curves()]
+    if not shown:
+        return None
+    canvas = Canvas(figsize=(7.5, 4.5))
+    axes = canvas.subplots()
+    for row, label in zip(shown, in_figures([row.label for row in shown]), strict=True):
+        readings = _readings(row, along)
+        places = [fmean(x for x, _ in found) for found in readings]
+        found = [[accuracy for _, accuracy in each] for each in readings]
+        name = label + behind(row, same_seeds=comparison.same_seeds)
+        draw_line(axes, row, name, places, [fmean(each) for each in found])
+        ends = list(map(min, found)), list(map(max, found))
+        axes.fill_between(places, *ends, color=colour_of(row.spec.method), alpha=0.08)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(name)
+    axes.set_ylabel("validation accuracy")
+    canvas.legend(loc="outside right upper", fontsize=9)
+    return canvas
+
+
+def _readings(row: ComparisonRow, along: str) -> list[list[tuple[float, float]]]:
+    """Return for each reading the seeds' places and accuracies, in order."""
+    read: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for record in row.records:
+        pairs = zip(numbers(record, along), numbers(record, "curve_accuracies"), strict=False)
+        for number, pair in enumerate(pairs):
+            read[number].append(pair)
+    return list(read.values())

@@ -1,0 +1,237 @@
+"""All that the interactive page shows, as one JSON document."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from bsrbench.harness.visible_text import visible_json
+from bsrbench.reports import units
+from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.excerpt import ON_PAGE, excerpt, share
+from bsrbench.reports.compare.statistics import CONFIDENCE, FEWEST_ROUNDS, t_quantile
+from bsrbench.reports.documents import report_tables
+from bsrbench.reports.figures.contrast_colours import legible
+from bsrbench.reports.figures.palette import CATEGORY_COLOURS
+from bsrbench.reports.page.page_columns import (
+    NUMBERS,
+    STATUS,
+    TEXTS,
+    TextColumn,
+    number_data,
+    text_data,
+    unit_data,
+)
+from bsrbench.reports.page.page_details import SharedValues, blocks, peak_place, timeline, trials
+from bsrbench.reports.page.page_rows import BACKGROUNDS, missing, round_groups, row_data
+from bsrbench.reports.wording import notes
+
+DETAILED_ROWS = 2000  # above, a page with every trial whole would be tens of megabytes
+TIMELINES = 64  # about 10 kilobytes each
+LISTED_LINES, LINE_LENGTH, TABLE_ROWS = 100, 400, 300  # the rest stands in report.md
+
+
+@dataclass(frozen=True)
+class Extent:
+    """What of the records goes into the page.
+
+    Attributes:
+        rows: of all its comparisons.
+        shown: of them, those that go in at all.
+        detailed: whether trials go in whole.
+        every_timeline: whether every row's timeline goes in; else the named rows' only.
+    """
+
+    rows: int
+    shown: int
+    detailed: bool
+    every_timeline: bool
+
+    @classmethod
+    def of(cls, comparisons: list[Comparison], shown: list[Comparison]) -> "Extent":
+        """Return what goes in for that many rows."""
+        rows, there = (sum(len(c.rows) for c in found) for found in (comparisons, shown))
+        return cls(rows, there, rows <= DETAILED_ROWS, rows <= TIMELINES)
+
+    def said(self) -> str:
+        """Return what was left out, and where it is; empty if nothing was."""
+        if self.detailed:
+            return ""
+        kept = (
+            ""
+            if self.shown == self.rows
+            else f", of {self.shown:,} rows (reference, baseline, Pareto front, then in order; all "
+            "stand in comparison.csv)"
+        )
+        return (
+            f"With {self.rows:,} rows (more than {DETAILED_ROWS:,}) this page holds the table "
+            f"only{kept}: raw samples, specs, environments and memory by place stand in the files "
+            "of records/ and details/, to which each row links."
+        )
+
+
+def page_text(comparisons: list[Comparison], title: str) -> str:
+    """Return the document as JSON that may stand inside a script element."""
+    # What is no finite number becomes null.
+    text = orjson.dumps(page_data(comparisons, title)).decode()
+    return visible_json(text).replace("<", "\\u003c")  # no name ends the element
+
+
+def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
+    """Return the document."""
+    most = share(ON_PAGE, comparisons)
+    shown = [excerpt(comparison, most) for comparison in comparisons]
+    extent = Extent.of(comparisons, shown)
+    shared = SharedValues()
+    parts = [_comparison(comparison, extent, shared) for comparison in shown]
+    return {
+        "title": title,
+        "nothing": units.NOTHING,
+        "confidence": CONFIDENCE,
+        "fewestRounds": FEWEST_ROUNDS,
+        "quantiles": _quantiles(parts),
+        "units": {
+            name: unit_data(unit)
+            for name, unit in (
+                *(("memory", units.mebibytes), ("share", units.share)),
+                *(("time", units.milliseconds), ("seconds", units.seconds), ("count", units.count)),
+            )
+        },
+        "categories": [_category(name, colour) for name, colour in CATEGORY_COLOURS.items()],
+        "columns": _columns(),
+        "comparisons": parts,
+        "shared": shared.values(),
+        "leftOut": extent.said(),
+        "provenance": notes.provenance(comparisons),
+    }
+
+
+def _comparison(comparison: Comparison, extent: Extent, shared: SharedValues) -> dict[str, Any]:
+    groups = round_groups(comparison.rows)
+    rows = [_row(comparison, row, extent, shared, groups) for row in comparison.rows]
+    return {
+        "title": comparison.title() if rows else "Nothing to compare",
+        "summary": notes.summary(comparison),
+        "baseline": _baseline(comparison),
+        "reference": comparison.place(REFERENCE),
+        "columns": _offered(rows),
+        "rows": rows,
+        "failures": listed(notes.failures(comparison)),
+        "doubts": listed(notes.doubts(comparison)),
+        "absences": listed(notes.absences(comparison)) if extent.detailed else [],
+        "differences": listed(comparison.differences()),
+        "tables": _tables(comparison),
+    }
+
+
+def _row(
+    comparison: Comparison,
+    row: ComparisonRow,
+    extent: Extent,
+    shared: SharedValues,
+    groups: Mapping[str, int],
+) -> dict[str, Any]:
+    detail = comparison.detail(row) if extent.detailed else {}
+    data = row_data(row, detail, groups)
+    if not extent.detailed:
+        return data
+    profile = row.profiled()
+    named = comparison.leads(row)
+    return data | {
+        "missing": shared.places(missing(row)),
+        "trials": trials(row, shared),
+        "sidecar": profile.key if profile and detail else None,
+        "blocks": blocks(detail),
+        "peakPlace": peak_place(detail),
+        "timeline": timeline(detail) if named or extent.every_timeline else None,
+    }
+
+
+def _columns() -> dict[str, dict[str, Any]]:
+    """Return every column by its id."""
+    numbers = (data for place, column in enumerate(NUMBERS) for data in number_data(column, place))
+    return {data["id"]: data for data in [*map(text_data, TEXTS), *numbers]}
+
+
+def _offered(rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    """Return the columns for which any row has a value, axes always, and which are on at first."""
+    leading = [column for column in TEXTS if column.axis or column.name == STATUS]
+    closing = [column for column in TEXTS if column not in leading]
+    numbers = [
+        (data["id"], data["shown"])
+        for place, column in enumerate(NUMBERS)
+        if any(row["values"][place] is not None for row in rows)
+        for data in number_data(column, place)
+    ]
+    return [*_texts_offered(leading, rows), *numbers, *_texts_offered(closing, rows)]
+
+
+def _texts_offered(columns: list[TextColumn], rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
+    found = []
+    for column in columns:
+        values = {row["texts"][column.name][0] for row in rows}
+        if column.axis or values - {units.NOTHING}:
+            unlike = len(values - {units.NOTHING}) > 1
+            follows = column.axis or column.if_unlike
+            found.append((column.name, column.shown or (follows and unlike)))
+    return found
+
+
+def _tables(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return the tables that stand as they are behind the first one."""
+    found = [
+        *report_tables.tasks(comparison),
+        *report_tables.curves(comparison),
+        ("Learning rates tried", *report_tables.tries(comparison)),
+    ]
+    return [
+        {
+            "title": title if len(rows) <= TABLE_ROWS else f"{title} (first {TABLE_ROWS} rows)",
+            "titles": titles,
+            "rows": rows[:TABLE_ROWS],
+        }
+        for title, titles, rows in found
+        if rows
+    ]
+
+
+def _baseline(comparison: Comparison) -> int:
+    """Return which row ratios are to at first: the baseline, the reference, or the first."""
+    places = (comparison.place(BASELINE), comparison.place(REFERENCE))
+    return next((place for place in places if place is not None), 0)
+
+
+def _category(name: str, colour: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "title": name.replace("_", " "),
+        "colour": [legible(colour, background) for background in BACKGROUNDS],
+    }
+
+
+def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
+    """Return Student's t quantiles, two-sided, by degrees of freedom, as far as rounds go."""
+    rounds = (
+        len(medians)
+        for part in parts
+        for row in part["rows"]
+        for visits in (row["visits"], *row["again"].values())
+        for medians in visits.values()
+    )
+    most = max(rounds, default=0)
+    tail = (1 + CONFIDENCE) / 2
+    return [None, *(t_quantile(tail, degrees) for degrees in range(1, most))]
+
+
+def listed(lines: Iterable[str]) -> list[str]:
+    """Return lines that a page has room for; what is cut says where the whole is."""
+    every = list(lines)
+    kept = [
+        line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]} … (whole in report.md)"
+        for line in every[:LISTED_LINES]
+    ]
+    rest = len(every) - LISTED_LINES
+    return [*kept, f"and {rest:,} more, in report.md"] if rest > 0 else kept

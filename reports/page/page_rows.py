@@ -1,0 +1,189 @@
+"""One row of a comparison as the interactive page takes it: values, ratios' samples, words."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import Status, TrialRecord
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.reports import units
+from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
+from bsrbench.reports.compare.repeated_timings import RepeatedTimes
+from bsrbench.reports.compare.seed_pairing import counted, tested
+from bsrbench.reports.compare.statistics import Summary, mean_and_range, median_and_quartiles
+from bsrbench.reports.documents.columns import tokens
+from bsrbench.reports.figures.contrast_colours import legible
+from bsrbench.reports.figures.palette import colour_of
+from bsrbench.reports.page.page_columns import (
+    MACHINE,
+    NUMBERS,
+    OPTIONS,
+    RATE,
+    SEEDS,
+    STATUS,
+    TOKENS,
+    UNEXPLAINED_BYTES,
+    NumberColumn,
+)
+
+BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
+NOT_FINITE = "what was read is no finite number"
+NOT_ASKED = "not asked for"  # begins the reason of what belongs to another trial of the row
+
+
+def samples(record: TrialRecord, metric: str) -> list[float]:
+    """Return a record's finite numbers for a metric: none, one, or its samples."""
+    return _finite(numbers(record, metric))
+
+
+def _finite(found: Iterable[float]) -> list[float]:
+    return list(filter(math.isfinite, map(float, found)))
+
+
+def row_data(
+    row: ComparisonRow, detail: dict[str, Any], groups: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return what the table and the figures of the page show of a row.
+
+    Args:
+        row: the row.
+        detail: the sidecar of its profile; empty where it was left out.
+        groups: the places of the round groups of all rows, by which the page knows them.
+    """
+    return {
+        "label": row.label,
+        "colour": mark_colours(row),
+        "values": [_number(row, column, detail) for column in NUMBERS],
+        "texts": _texts(row),
+        "reasons": row.failures(),
+        "group": groups.get(row.round_group() or ""),
+        "visits": visits(row),
+        "again": {str(groups[turns.group]): visits(row, turns) for turns in row.again},
+        "curves": _curves(row.records),
+        "keys": [[record.key, role(record)] for record in row.records],
+    }
+
+
+def mark_colours(row: ComparisonRow) -> list[str]:
+    """Return the colour of a row's marks on the light and on the dark page."""
+    return [legible(colour_of(row.spec.method), behind) for behind in BACKGROUNDS]
+
+
+def role(record: TrialRecord) -> str:
+    """Return what a trial of a row was for."""
+    parts = []
+    if record.spec.profile:
+        parts.append("profile")
+    if record.spec.training:
+        parts.append(f"training, seed {record.spec.seed}")
+    return " and ".join(parts)
+
+
+def round_groups(rows: Iterable[ComparisonRow]) -> dict[str, int]:
+    """Return the places of the round groups that rows were timed in, the newest first."""
+    finished: dict[str, str] = {}
+    for turns in (turns for row in rows for turns in row.turns().values()):
+        finished[turns.group] = max(turns.finished_at, finished.get(turns.group, ""))
+    newest = sorted(finished, key=lambda group: (finished[group], group), reverse=True)
+    return {group: place for place, group in enumerate(newest)}
+
+
+def visits(row: ComparisonRow, turns: RepeatedTimes | None = None) -> dict[str, list[float]]:
+    """Return the median of each visit, for each timed metric that has a ratio.
+
+    Args:
+        row: the row.
+        turns: the round group that is meant; the row's own unless said.
+    """
+    wanted = [column.metric for column in NUMBERS if column.timed and column.over]
+    return {metric: medians for metric in wanted if (medians := row.visits(metric, turns))}
+
+
+def missing(row: ComparisonRow) -> dict[str, str]:
+    """Return why metrics have no value: of several trials the one that was asked for them."""
+    found: dict[str, str] = {}
+    for column in NUMBERS:
+        if column.metric not in METRICS or _finite(row.samples().get(column.metric, ())):
+            continue
+        reasons = [r.missing[column.metric] for r in row.records if column.metric in r.missing]
+        asked = [reason for reason in reasons if not reason.startswith(NOT_ASKED)]
+        found[column.metric] = (asked or reasons or [NOT_FINITE])[0]
+    return found
+
+
+def _number(row: ComparisonRow, column: NumberColumn, detail: dict[str, Any]) -> list[float] | None:
+    """Return centre, low, high, count and whether it is noisy; the centre alone if it is exact."""
+    if column.metric == UNEXPLAINED_BYTES:
+        rest = detail.get("allocated", {}).get("unexplained_bytes")
+        return None if rest is None else [rest]
+    every = row.samples().get(column.metric)
+    if every is None:
+        return None
+    of_samples = METRICS[column.metric].samples
+    finite = _finite(every)
+    found = median_and_quartiles(finite) if of_samples else mean_and_range(finite)
+    if found is None:
+        return None
+    if found.low == found.high and not of_samples:
+        return [_whole(found.centre)]
+    return _spread(found, noisy=of_samples and found.noisy())
+
+
+def _spread(found: Summary, *, noisy: bool) -> list[float]:
+    return [*map(_whole, (found.centre, found.low, found.high)), found.count, int(noisy)]
+
+
+def _whole(number: float) -> float:
+    """Return whole numbers as such: they are shorter in the page."""
+    return int(number) if number == number // 1 else number
+
+
+def _texts(row: ComparisonRow) -> dict[str, list[Any]]:
+    """Return the words of each text column, with what they are sorted by."""
+    seeds = tested(row)
+    statuses = {r.outcome.status for r in row.records} - {Status.COMPLETED}
+    counts = row.tokens()
+    return {
+        STATUS: [", ".join(sorted(statuses)) or units.NOTHING, len(statuses)],
+        **_axes(row.spec.workload),
+        TOKENS: [tokens(counts), sum(counts)],
+        RATE: _learning_rate(row),
+        SEEDS: [counted(seeds), len(seeds) or None],
+        OPTIONS: _sorted_by_itself(json.dumps(row.spec.options) if row.spec.options else ""),
+        MACHINE: _sorted_by_itself(str(row.records[0].environment.get("machine_id", ""))),
+    }
+
+
+def _axes(workload: Workload) -> dict[str, list[Any]]:
+    return {
+        "precision": _sorted_by_itself(workload.precision),
+        "micro_batch": [
+            str(workload.micro_batch or "whole batch"),
+            workload.micro_batch or workload.batch,
+        ],
+        "compiled_step": _sorted_by_itself("compiled" if workload.compiled_step else "eager"),
+        "optimizer_in_backward": _sorted_by_itself(
+            "during backward" if workload.optimizer_in_backward else "after backward"
+        ),
+    }
+
+
+def _sorted_by_itself(text: str) -> list[Any]:
+    return [text or units.NOTHING, text]
+
+
+def _learning_rate(row: ComparisonRow) -> list[Any]:
+    spec = row.trained()
+    if spec is None or spec.training is None:
+        return [units.NOTHING, None]
+    rate = spec.training.learning_rate
+    return [units.learning_rate(rate) + ("" if spec.training.tries else " (not tuned)"), rate]
+
+
+def _curves(records: Iterable[TrialRecord]) -> list[list[list[float]]]:
+    """Return steps, seconds and validation accuracies of each seed's curve."""
+    names = ("curve_steps", "curve_seconds", "curve_accuracies")
+    read = [[samples(record, name) for name in names] for record in records]
+    return [curve for curve in read if all(curve)]

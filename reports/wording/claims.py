@@ -1,0 +1,294 @@
+"""BSR's two claims, memory and compute, put against every definition and every plain baseline."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.reports import units
+from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
+from bsrbench.reports.compare.comparison import Comparison, Details, compare
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.seed_pairing import (
+    Pairing,
+    are_alike,
+    counted,
+    mean_accuracy,
+    named,
+    tested,
+)
+from bsrbench.reports.compare.statistics import CONFIDENCE
+from bsrbench.reports.documents.markdown_report import escape, table_of
+from bsrbench.reports.wording.notes import OWN_DATA, is_own
+
+MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0
+COMPOSED = "+"  # joins the parts of a method
+PREDICTED = "peak_estimated_bytes"  # what was measured needs no prediction
+# How much of a claim is reached, where not all of it is.
+INCONCLUSIVE = "inconclusive against"
+LESS = "less, but something, against"
+PERHAPS = "less, if anything, against"
+NOTHING = "nothing against"
+SOURCE = "Sarkar et al. 2024, arXiv:2405.10951, abstract"
+INTRODUCTION = (
+    "The abstract claims up to 1.4 times less training memory and up to 2 times less compute than "
+    "the alternatives, at similar accuracy. It does not say in one place which memory, which "
+    "compute and which alternatives; the official code counts memory by a convention of its own "
+    "and compute as multiply-adds of a forward pass. So each claim is put against each definition "
+    "and each row that a suite measured beside BSR. A number says how many times as much the row "
+    f"needs as BSR; times have their {100 * CONFIDENCE:g} % interval beside them (Student's t of "
+    "the logarithms of the rounds' ratios). **Bold** reaches the claim: the number, of times the "
+    "whole interval. ~ is inconclusive: the interval holds the claim, or fewer than three rounds "
+    "give none. 'full' runs fused attention, and rows are at the same batch; micro-batches and "
+    "checkpointing are plain baselines, which anybody has."
+)
+IN_SHORT = (
+    "Against which rows each claim holds, in each of the questions below; where it is not all of "
+    "those that have a number, the shorter list is given. The claim of similar accuracy belongs to "
+    "each of the others: the last line has the means."
+)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One way to read a claim.
+
+    Attributes:
+        words: what is compared.
+        metric: whose values are.
+        claim: the factor claimed.
+    """
+
+    words: str
+    metric: str
+    claim: float
+
+
+DEFINITIONS = (
+    Definition("memory, paper convention", "paper_convention_bytes", MEMORY_CLAIM),
+    Definition("memory, counted", "peak_counted_bytes", MEMORY_CLAIM),
+    Definition("memory, allocated", "peak_allocated_bytes", MEMORY_CLAIM),
+    Definition("memory, counted, predicted", PREDICTED, MEMORY_CLAIM),
+    Definition("memory, process", "peak_process_bytes", MEMORY_CLAIM),
+    Definition("compute, forward MACs", "forward_macs", COMPUTE_CLAIM),
+    Definition("compute, FLOPs of a training step", "step_flop", COMPUTE_CLAIM),
+    Definition("time of a training step", "step_seconds", COMPUTE_CLAIM),
+    Definition("time of evaluation", "evaluation_seconds", COMPUTE_CLAIM),
+)
+
+
+@dataclass(frozen=True)
+class ClaimQuestion:
+    """One question: BSR and the rows it is put against."""
+
+    comparison: Comparison
+    ours: ComparisonRow
+
+    @cached_property
+    def others(self) -> list[ComparisonRow]:
+        """Return the rows that are alternatives to BSR: those whose method has no part of it."""
+        return [row for row in self.comparison.rows if BASELINE not in _parts(row)]
+
+    @cached_property
+    def shown(self) -> list[Definition]:
+        """Return the definitions under which something was measured."""
+        measured = self.ours.value("peak_counted_bytes") is not None
+        return [
+            definition
+            for definition in DEFINITIONS
+            if any(_factor(self.comparison, row, definition) for row in self.others)
+            and not (measured and definition.metric == PREDICTED)
+        ]
+
+
+def _parts(row: ComparisonRow) -> list[str]:
+    return row.spec.method.split(COMPOSED)
+
+
+def page(records: Iterable[TrialRecord], details: Details) -> str:
+    """Return the page as Markdown: all in short, then numbers and verdicts for each question."""
+    found = [(comparison, comparison.find(BASELINE)) for comparison in compare(records, details)]
+    asked = [ClaimQuestion(comparison, ours) for comparison, ours in found if ours is not None]
+    parts = ["# What holds of BSR's claims", f"{INTRODUCTION}\n\nClaims: {SOURCE}."]
+    if asked:
+        parts += _in_short(asked)
+    for number, one in enumerate(asked, start=1):
+        parts += _question(number, one)
+    return "\n\n".join(parts) + "\n"
+
+
+def _in_short(asked: Sequence[ClaimQuestion]) -> list[str]:
+    """Return a table of all claims and questions: against which rows each holds."""
+    metrics = {definition for one in asked for definition in one.shown}
+    rows = [
+        [d.words, units.ratio(d.claim), *(holds_against(one, d) for one in asked)]
+        for d in DEFINITIONS
+        if d in metrics
+    ]
+    rows.append(["accuracy of bsr (of full)", "similar", *map(_accuracy_of_both, asked)])
+    titles = ["definition", "claim", *(f"question {n}" for n in range(1, len(asked) + 1))]
+    return ["## In short", IN_SHORT, table_of(titles, rows)]
+
+
+def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
+    """Return in few words the rows against which a claim holds, of times by the whole interval."""
+    factors = {row.label: _factor(asked.comparison, row, definition) for row in asked.others}
+    known = {label: factor for label, factor in factors.items() if factor}
+    if not known or definition not in asked.shown:
+        return units.NOTHING
+    reached = [label for label, factor in known.items() if factor.reaches(definition.claim)]
+    open_ = sum(_reach(factor, definition.claim) == INCONCLUSIVE for factor in known.values())
+    undecided = f" ({INCONCLUSIVE} {open_} of {len(known)})" if open_ else ""
+    return _shorter(list(known), reached) + undecided
+
+
+def _shorter(known: list[str], reached: list[str]) -> str:
+    """Return which of the known rows are reached: the shorter list of those and the others."""
+    left = [label for label in known if label not in reached]
+    if not left:
+        return "all"
+    if not reached:
+        return "none"
+    if len(left) <= len(reached):
+        return f"all but {', '.join(left)}"
+    return f"only {', '.join(reached)}"
+
+
+def _accuracy_of_both(asked: ClaimQuestion) -> str:
+    """Return the mean accuracies, over the seeds that both have if both were tested."""
+    full = asked.comparison.find(REFERENCE)
+    seeds = Pairing.of(asked.ours, full) if full else Pairing(tested(asked.ours), ())
+    if not seeds.new:
+        return units.NOTHING
+    if full is None or not seeds.baseline:
+        return f"{units.share(mean_accuracy(asked.ours, seeds.new))} ({units.NOTHING})"
+    if not seeds.both:
+        return "no seed in both"
+    ours, theirs = (units.share(mean_accuracy(row, seeds.both)) for row in (asked.ours, full))
+    return f"{ours} ({theirs})" + (f", {named(seeds.both)}" if seeds.is_unequal() else "")
+
+
+def _question(number: int, asked: ClaimQuestion) -> list[str]:
+    comparison, ours, others, shown = asked.comparison, asked.ours, asked.others, asked.shown
+    parts = [f"## {number}. {escape(comparison.title())}"]
+    if shown:
+        titles = ["definition", "claim", *(row.label for row in others)]
+        rows = [
+            [d.words, units.ratio(d.claim), *(_cell(_factor(comparison, r, d), d) for r in others)]
+            for d in shown
+        ]
+        parts.append(table_of(titles, rows))
+        parts.append("\n".join(f"- {_verdict(comparison, others, d)}" for d in shown))
+    disturbed = [escape(r.label) for r in (ours, *others) if any(map(_is_of_timing, r.notes()))]
+    if disturbed:
+        parts.append(f"Times to be read with care, for notes were taken: {', '.join(disturbed)}.")
+    accuracies = _accuracies([ours, *others])
+    if accuracies:
+        parts += [
+            "Accuracy beside it (mean over each row's seeds, with the least and the largest):",
+            accuracies,
+        ]
+        if is_own(ours.spec.workload.data):
+            parts.append(OWN_DATA)
+    else:
+        parts.append("No accuracy stands beside it: nothing was trained here.")
+    return parts
+
+
+def _is_of_timing(note: str) -> bool:
+    return note.startswith("timing: ")
+
+
+@dataclass(frozen=True)
+class Factor:
+    """How many times as much a row needs as BSR.
+
+    Attributes:
+        centre: of times the geometric mean of the rounds' ratios.
+        low: lower end of the interval, the number itself where it is exact; ``None`` where rounds
+            are too few for an interval.
+        high: upper end.
+    """
+
+    centre: float
+    low: float | None
+    high: float | None
+
+    def reaches(self, claim: float) -> bool:
+        """Tell whether it is a claim or more, with the whole interval."""
+        return self.low is not None and self.low >= claim
+
+    def misses(self, claim: float) -> bool:
+        """Tell whether it is less than a claim, with the whole interval."""
+        return self.high is not None and self.high < claim
+
+    def text(self) -> str:
+        """Return the number, with its interval where it has one."""
+        if self.low is None or self.low == self.high:
+            return units.ratio(self.centre)
+        return f"{units.ratio(self.centre)} [{units.plain(self.low)}, {units.plain(self.high)}]"
+
+
+def _factor(comparison: Comparison, row: ComparisonRow, definition: Definition) -> Factor | None:
+    if METRICS[definition.metric].unit == "s":
+        found = comparison.time_ratio(row, definition.metric, to=BASELINE)
+        return Factor(found.centre, found.low, found.high) if found else None
+    ratio = comparison.ratio(row, definition.metric, to=BASELINE)
+    return None if ratio is None else Factor(ratio, ratio, ratio)
+
+
+def _cell(factor: Factor | None, definition: Definition) -> str:
+    if factor is None:
+        return units.NOTHING
+    if factor.reaches(definition.claim):
+        return f"**{factor.text()}**"
+    return factor.text() if factor.misses(definition.claim) else f"~{factor.text()}"
+
+
+def _verdict(
+    comparison: Comparison, others: Sequence[ComparisonRow], definition: Definition
+) -> str:
+    """Return in a sentence against which rows a claim holds."""
+    claim = definition.claim
+    labels: dict[str, list[str]] = {
+        f"{claim:g} times or more against": [],
+        INCONCLUSIVE: [],
+        LESS: [],
+        PERHAPS: [],
+        NOTHING: [],
+    }
+    for row in others:
+        factor = _factor(comparison, row, definition)
+        if factor is not None:
+            labels[_reach(factor, claim)].append(escape(row.label))
+    said = [f"{what} {', '.join(rows)}" for what, rows in labels.items() if rows]
+    return f"{definition.words}: {'; '.join(said)}."
+
+
+def _reach(factor: Factor, claim: float) -> str:
+    """Return in words how much of a claim is reached."""
+    if factor.reaches(claim):
+        return f"{claim:g} times or more against"
+    if not factor.misses(claim):
+        return INCONCLUSIVE
+    low, high = factor.low or 0.0, factor.high or 0.0
+    if high <= 1:
+        return NOTHING
+    return LESS if low > 1 else PERHAPS
+
+
+def _accuracies(rows: Sequence[ComparisonRow]) -> str:
+    found = [(row.label, row.accuracy(), tested(row)) for row in rows]
+    cells = [
+        [
+            label,
+            units.share(one.centre),
+            units.share(one.low),
+            units.share(one.high),
+            units.count(len(seeds)) if are_alike(rows) else counted(seeds),
+        ]
+        for label, one, seeds in found
+        if one is not None
+    ]
+    return table_of(["method", "accuracy", "least", "largest", "seeds"], cells) if cells else ""

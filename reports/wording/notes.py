@@ -1,0 +1,271 @@
+"""What a report says in sentences: what was compared, on what, and what the columns mean."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.spec.trial_spec import MultiTask
+from bsrbench.harness.workload.packages import origin
+from bsrbench.reports import units
+from bsrbench.reports.compare import seed_pairing
+from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
+from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.comparison_row import NOT_TUNED
+from bsrbench.reports.compare.statistics import can_be_significant
+from bsrbench.reports.documents.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
+from bsrbench.reports.wording.timing_notes import timed_apart
+
+UNEXPLAINED = (
+    "peak_allocated_bytes less the tensors counted at that moment and less workspace_bytes: 0, "
+    "but for scalars made outside any operator; more than 1 % is noted. The counted peak itself "
+    "may lie at another moment."
+)
+CAPTION = (
+    "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best; "
+    "dagger: the baseline; ~: quartiles more than 10 % apart."
+)
+OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
+DIFFERENT_SEEDS = (
+    "rows were tested with different seeds, so no accuracy is called the best and there is no "
+    "Pareto front ('bsrbench compare' compares two rows over the seeds that both have)"
+)
+NOT_SHARED = "Test accuracies are not compared: no seed was tested in all rows."
+CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
+
+
+def summary(comparison: Comparison) -> list[str]:
+    """Return paragraphs: the question, the setting, what came out, what cannot be concluded."""
+    if not comparison.rows:
+        return ["There are no records to compare."]
+    missing = limits(comparison)
+    cannot = f"What cannot be concluded: {'; '.join(missing)}." if missing else ""
+    paragraphs = [_setting(comparison), _finding(comparison), cannot]
+    return [text for text in paragraphs if text]
+
+
+def _setting(comparison: Comparison) -> str:
+    workload = comparison.rows[0].spec.workload
+    trained = next((s.training for r in comparison.rows if (s := r.trained())), None)
+    image = f"{workload.image_size} px" if workload.image_size else "the model's own image size"
+    text = (
+        f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
+        f"{workload.data_name()!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
+        f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
+        f"The weights are {origin(workload.weights)}."
+    )
+    if workload.multitask:
+        text += f" {_tasks(workload.multitask)}"
+    if any(is_own(name) for name in workload.tasks()):
+        text += f" {OWN_DATA}"
+    if trained:
+        text += (
+            f" Each was trained for {trained.steps} steps with {_with_which_seeds(comparison)} and "
+            "tested once; the profile (memory, FLOPs, time) was taken once a row."
+        )
+    return text + _rounds(comparison)
+
+
+def _with_which_seeds(comparison: Comparison) -> str:
+    if len(seed_pairing.groups(comparison.rows)) < 2:  # noqa: PLR2004 - all have the same
+        return units.seeds(comparison.seeds())
+    return f"seeds of its own ({seeds.in_short(comparison.rows)})"
+
+
+def _rounds(comparison: Comparison) -> str:
+    """Return in how many visits of the clock rows were timed; nothing where none was."""
+    counts = sorted({found for row in comparison.rows if (found := row.rounds())})
+    if not counts:
+        return ""
+    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f" Time was taken in {span} visits a row, each a process of its own."
+
+
+def is_own(data: str) -> bool:
+    """Return whether a data set is one of a person's own, of which nothing is published."""
+    return data.startswith(("pack:", "folder:"))
+
+
+def _tasks(multitask: MultiTask) -> str:
+    said = (
+        f"The {len(multitask.tasks)} tasks take turns in a step, each with a head, a batch and an "
+        "optimizer step of its own; accuracy is the mean over tasks"
+    )
+    if not multitask.expert_blocks:
+        return f"{said}. All blocks are shared."
+    blocks = ", ".join(map(str, multitask.expert_blocks))
+    return (
+        f"{said}. Blocks {blocks} have {multitask.experts} experts in the place of their MLP, "
+        f"copies of it at first, and a gate a task, which sends each token to {multitask.top_k}."
+    )
+
+
+def _finding(comparison: Comparison) -> str:
+    found = (_costs(comparison), _accuracies(comparison), _front(comparison))
+    return " ".join(text for text in found if text)
+
+
+def _costs(comparison: Comparison) -> str:
+    row = comparison.find(BASELINE)
+    if row is None or comparison.find(REFERENCE) is None:
+        return ""
+    counted = row.value("peak_counted_bytes") is not None
+    parts = [
+        f"{name} {units.ratio(value)}"
+        for name, metric in (
+            ("peak memory (counted)", "peak_counted_bytes")
+            if counted
+            else ("peak memory (predicted)", "peak_estimated_bytes"),
+            ("FLOPs of a step", "step_flop"),
+            ("time of a step", "step_seconds"),
+        )
+        if (value := comparison.ratio(row, metric)) is not None
+    ]
+    return f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
+
+
+def _accuracies(comparison: Comparison) -> str:
+    """Return the test accuracies that matter most: reference, baseline, highest.
+
+    Of rows with different seeds the means are over the seeds that all of them have.
+    """
+    rows = [row for row in comparison.rows if seed_pairing.tested(row)]
+    both = seed_pairing.shared(rows)
+    means = ((row, seed_pairing.mean_accuracy(row, both)) for row in rows)
+    read = [(row, mean) for row, mean in means if mean is not None]
+    if not read:
+        return NOT_SHARED if rows else ""
+    said = [f"{row.label} {units.share(mean)}" for row, mean in read if comparison.leads(row)]
+    highest, most = max(read, key=lambda one: one[1])
+    said.append(f"highest {highest.label} {units.share(most)}")
+    over = (
+        "seeds"
+        if comparison.same_seeds
+        else f"the {units.seeds(len(both))} that all rows have ({seeds.in_words(both)})"
+    )
+    return f"Test accuracy, mean over {over}: {', '.join(said)}."
+
+
+def _front(comparison: Comparison) -> str:
+    front = [member.label for member in comparison.pareto_front()]
+    if not front:
+        return ""
+    return f"On the Pareto front of accuracy and counted peak memory: {', '.join(front)}."
+
+
+def limits(comparison: Comparison) -> list[str]:
+    """Return what cannot be concluded from the rows."""
+    found = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
+    if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
+        found.append("the CUDA meters are unverified")
+    if len(comparison.machines()) > 1:
+        found.append("rows come from several machines: only ratios within one can be compared")
+    return found
+
+
+def _limits_of_seeds(comparison: Comparison) -> list[str]:
+    """Return what cannot be said of accuracies: rows have too few seeds, or different ones."""
+    if not comparison.seeds():
+        return []
+    most = seed_pairing.most_shared(comparison.rows)
+    few = "no difference in accuracy can be called significant; ranges are shown, not intervals"
+    if comparison.same_seeds:
+        return [] if can_be_significant(most) else [f"with {units.seeds(most)} {few}"]
+    said = [DIFFERENT_SEEDS]
+    if not can_be_significant(most):
+        said.append(f"no two rows have more than {units.seeds(most)} in common, so {few}")
+    return said
+
+
+def _limits_of_rows(comparison: Comparison) -> list[str]:
+    """Return what cannot be said of some rows; how many of them, for they may be thousands."""
+    total = len(comparison.rows)
+    failed = sum(bool(row.failures()) for row in comparison.rows)
+    times = [row.step_seconds() for row in comparison.rows]
+    noisy = sum(time is not None and time.noisy() for time in times)
+    doubts = [set(row.doubts_about_its_rate()) - {NOT_TUNED} for row in comparison.rows]
+    said = (
+        (failed, "did not complete and lack numbers"),
+        (noisy, "have noisy times (quartiles more than 10 % apart): trust ratios within rounds"),
+        (sum(map(bool, doubts)), "might do better with a learning rate beyond those tried"),
+    )
+    return [f"{count} of {total} rows {what}" for count, what in said if count]
+
+
+def provenance(comparisons: list[Comparison]) -> list[str]:
+    """Return where the numbers were made, each machine once: machine, versions, commit."""
+    found = {e["machine_id"]: e for c in comparisons for e in c.machines()}
+    return [*(_made_on(environment) for environment in found.values()), CUDA_UNVERIFIED]
+
+
+def _made_on(environment: dict[str, Any]) -> str:
+    machine, versions = environment.get("machine", {}), environment.get("versions", {})
+    state = {True: "changed since", False: "clean", None: "unknown"}[environment.get("tree_dirty")]
+    sets = ", ".join(machine.get("instruction_sets", []))
+    return (
+        f"machine {environment['machine_id']}: {machine.get('processor')}, "
+        f"{machine.get('cores')} cores ({sets}), "
+        f"{units.mebibytes(machine.get('memory_bytes'))} MiB, {machine.get('system')}; "
+        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
+        f"commit {environment.get('commit') or 'unknown'}, tree {state}"
+    )
+
+
+def definitions() -> list[tuple[str, str]]:
+    """Return the definition of every metric the tables show, in the order of their columns."""
+    columns = (*COLUMNS, *MEMORY_COLUMNS, *WORK_COLUMNS)
+    shown = [(metric, METRICS[metric].definition) for metric in _shown(columns)]
+    return [*shown, ("unexplained", UNEXPLAINED)]
+
+
+def failures(comparison: Comparison) -> list[str]:
+    """Return a line for each trial that did not complete."""
+    return [f"{row.label}, {line}" for row in comparison.rows for line in row.failures()]
+
+
+def absences(comparison: Comparison) -> list[str]:
+    """Return why values of the profiles' tables are not there, each reason once."""
+    profiles = [(row, record) for row in comparison.rows if (record := row.profiled())]
+    labels: dict[tuple[str, str], list[str]] = {}
+    for metric in _shown((*MEMORY_COLUMNS, *WORK_COLUMNS)):
+        for row, record in profiles:
+            if record.measurements.get(metric) is None and not row.failures():
+                labels.setdefault((metric, record.missing[metric]), []).append(row.label)
+    return [
+        f"{metric}, {'all rows' if len(rows) == len(profiles) else ', '.join(rows)}: {why}"
+        for (metric, why), rows in labels.items()
+    ]
+
+
+def _shown(columns: Iterable[Column]) -> list[str]:
+    """Return the metrics of columns, each once, in their order."""
+    return list(dict.fromkeys(column.metric for column in columns if column.metric))
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    """Return the records' notes; what all rows have in common once."""
+    of_rows = [row.notes() for row in comparison.rows]
+    common = [
+        note for note in (of_rows[0] if of_rows[1:] else []) if all(note in n for n in of_rows)
+    ]
+    return [f"all rows: {note}" for note in common] + [
+        f"{row.label}: {note}"
+        for row, notes in zip(comparison.rows, of_rows, strict=True)
+        for note in notes
+        if note not in common
+    ]
+
+
+def _different_seeds(comparison: Comparison) -> list[str]:
+    """Return which rows were tested with which seeds, where they differ."""
+    no_best = "seeds differ from row to row, so no accuracy is called the best"
+    return [*([] if comparison.same_seeds else [no_best]), *seed_pairing.of_each(comparison.rows)]
+
+
+def doubts(comparison: Comparison) -> list[str]:
+    """Return what a reader of the numbers must know, a line each."""
+    noted = [*_different_seeds(comparison), *timed_apart(comparison), *_notes(comparison)]
+    rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
+    trained = sum(row.trained() is not None for row in comparison.rows)
+    if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:
+        return noted  # no row was tuned: alike for all, and the table says so
+    return noted + [f"{label}: {doubt}" for label, doubt in rates]
