@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.torch_internals.eager_internals import count_of_writes
 from bsrbench.methods.parts import kernels
 from bsrbench.methods.parts.packed_modules import Codecs, compress
 from bsrbench.methods.parts.packed_operators import Packed
@@ -109,7 +110,7 @@ class EightBits(nn.Module):
     def __call__(self, x: Tensor) -> Packed:
         """Pack x [batch, ..., channels], or hand out what was packed of the same tensor."""
         storage = x.untyped_storage()
-        place = x.storage_offset(), x.shape, x.stride(), x._version  # noqa: SLF001 - torch names it so
+        place = x.storage_offset(), x.shape, x.stride(), count_of_writes(x)
         if self._last and self._last[0]() is storage and self._last[1] == place:
             kept = tuple(one() for one in self._last[2])
             if all(one is not None for one in kept):

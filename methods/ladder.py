@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.vit import Branched, blocks, final_norm, head, tokens_read, width
+from bsrbench.harness.torch_internals.eager_internals import with_positions
 from bsrbench.methods.parts.extend_module import extend, require_unextended
 from bsrbench.methods.parts.narrow_weights import fill
 from bsrbench.methods.parts.new_modules import draw, new_block, place
@@ -166,7 +167,7 @@ class ReadsLadder(Branched):
         """Return features [batch, tokens, dim]; of leading tokens alone if the head reads those."""
         vit: Any = self
         with torch.no_grad():
-            x = vit.patch_drop(vit._pos_embed(vit.patch_embed(images)))  # noqa: SLF001 - timm names it so
+            x = vit.patch_drop(with_positions(vit, vit.patch_embed(images)))
             x = vit.norm_pre(x)
         side = self.branch.enter(x)
         rungs = dict(zip(self.branch.rungs, self.branch.blocks, strict=True))

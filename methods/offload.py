@@ -11,6 +11,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.model.vit import stored_blocks, stored_norm
+from bsrbench.harness.torch_internals.eager_internals import storage_identity
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.saved_tensors import Packing, unpacking
 
@@ -55,7 +56,7 @@ class SavesOnHost(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Do what the module does."""
-        stays = {parameter.untyped_storage()._cdata for parameter in self.parameters()}  # noqa: SLF001 - torch names it so
+        stays = {storage_identity(parameter.untyped_storage()) for parameter in self.parameters()}
         packing = Packing(partial(_leaves, stays=stays), _to_host)
         with saved_tensors_hooks(packing, unpacking(_to_device)):
             output: Tensor = super().forward(x)
@@ -74,7 +75,7 @@ def _leaves(saved: Tensor, *, stays: AbstractSet[int]) -> bool:
     """Tell whether a saved tensor is to be moved."""
     if saved.device.type not in APART or saved.nbytes < LEAST_BYTES:
         return False
-    return saved.untyped_storage()._cdata not in stays  # noqa: SLF001 - torch names it so
+    return storage_identity(saved.untyped_storage()) not in stays
 
 
 def _to_host(x: Tensor) -> OnHost:

@@ -60,6 +60,10 @@ REASONS = {
         ("methods/parts/kernels.py", name): "in that folder, and from it to the compiler's cache"
         for name in ("aoti_compile_and_package", "replace")
     },
+    (
+        "harness/torch_internals/compiler_internals.py",
+        "aoti_compile_and_package",
+    ): "for the kernels above",
     ("reports/documents/export.py", "write_table"): "into memory",
     ("reports/figures/all_figures.py", "savefig"): "into memory",
 }

@@ -7,6 +7,7 @@ import timm.layers
 import torch
 
 from bsrbench.harness.records.environment_variables import that_decide
+from bsrbench.harness.torch_internals.eager_internals import nnpack_is_enabled
 
 Asked = dict[str, Callable[[], object]]
 SMALLEST = 2.0**-1074  # the smallest double; a processor that flushes denormals makes it 0
@@ -36,7 +37,7 @@ EVERYWHERE: Asked = {
     "torch.backends.mkldnn.deterministic": lambda: _backends.mkldnn.deterministic,
     "torch.backends.mkldnn.matmul.fp32_precision": lambda: _backends.mkldnn.matmul.fp32_precision,
     "torch.backends.mkldnn.conv.fp32_precision": lambda: _backends.mkldnn.conv.fp32_precision,
-    "torch.backends.nnpack.enabled": torch._C._get_nnpack_enabled,  # noqa: SLF001 - there is no public way
+    "torch.backends.nnpack.enabled": nnpack_is_enabled,
     "torch.backends.mha.fastpath": _backends.mha.get_fastpath_enabled,
     "torch.backends.opt_einsum.enabled": lambda: _backends.opt_einsum.enabled,
     "torch.backends.opt_einsum.strategy": lambda: _backends.opt_einsum.strategy,

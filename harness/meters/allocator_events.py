@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.profiler import profile, record_function
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from bsrbench.harness.devices.cpu_events import cpu_profile
-from bsrbench.harness.operators import is_composite
+from bsrbench.harness.torch_internals.composite_operators import is_composite
+from bsrbench.harness.torch_internals.eager_internals import (
+    TorchDispatchMode,
+    profile_mark,
+    tree_leaves,
+)
 
 MARK, FREED = "bsrbench operator ", "bsrbench freed "
 
@@ -43,7 +46,7 @@ class Frees:
 
 
 def _announce(size: int, address: int) -> None:
-    with torch._C._profiler._RecordFunctionFast(f"{FREED}{size} {address}"):  # noqa: SLF001 - no operator, which modes would see
+    with profile_mark(f"{FREED}{size} {address}"):
         pass
 
 

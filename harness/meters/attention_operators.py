@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from bsrbench.harness.records.attention_kernel import described
+from bsrbench.harness.torch_internals.eager_internals import SOFTMAX, TorchDispatchMode
 
-SOFTMAX = torch.ops.aten._softmax  # noqa: SLF001 - an operator
 SCORES = 4  # dimensions: [batch, heads, queries, keys]
 
 
@@ -42,7 +40,7 @@ class _Operators(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        operator = func._overloadpacket  # noqa: SLF001 - how torch's own table is keyed
+        operator = func.overloadpacket  # how torch's own table is keyed
         self.names.add(str(operator))
         self.softmax_of_scores |= operator is SOFTMAX and _of_several_queries(args[0])
         return func(*args, **(kwargs or {}))

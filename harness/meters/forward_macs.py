@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bsrbench.harness.errors import Unreadable
+from bsrbench.harness.torch_internals.eager_internals import convolution, forward_hooks
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,8 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
     fvcore leaves its own hooks behind where tracing fails.
     """
     before = [
-        (m, m.training, {key for hooks in _hooks(m) for key in hooks}) for m in model.modules()
+        (m, m.training, {key for hooks in forward_hooks(m) for key in hooks})
+        for m in model.modules()
     ]
     model.eval()
     try:
@@ -138,13 +140,9 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training, known in before:
             module.training = training
-            for hooks in _hooks(module):
+            for hooks in forward_hooks(module):
                 for key in hooks.keys() - known:
                     del hooks[key]
-
-
-def _hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
-    return module._forward_pre_hooks, module._forward_hooks  # noqa: SLF001 - torch lists them nowhere else
 
 
 class _RecordedConvolution(TorchFunctionMode):
@@ -175,7 +173,7 @@ def _convolution(
     sizes = [stride, padding, dilation]
     stride, padding, dilation = (2 * (s,) if isinstance(s, int) else s for s in sizes)
     flags = (False, False, False, False)  # benchmark, deterministic, cudnn, tf32: change no shape
-    return torch._convolution(  # noqa: SLF001 - see above
+    return convolution(
         image, weight, bias, stride, padding, dilation, False, (0, 0), groups, *flags
     )
 

@@ -9,10 +9,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from bsrbench.harness.operators import is_composite
+from bsrbench.harness.torch_internals.composite_operators import is_composite
+from bsrbench.harness.torch_internals.eager_internals import (
+    TorchDispatchMode,
+    storage_identity,
+    tree_leaves,
+)
 
 CUDA_BLOCK_BYTES = 512  # kMinBlockSize of torch's CUDACachingAllocator
 Storage = torch.UntypedStorage
@@ -119,13 +122,13 @@ class LiveBytes(TorchDispatchMode):
             owner: the module that has it.
             if_read: what it is for instead, should an operator read it; where ``reads`` is set.
         """
-        if self._counts(storage) and _key(storage) not in self._alive:
+        if self._counts(storage) and storage_identity(storage) not in self._alive:
             life = self._track(storage, owner)
             life.category, life.if_read = Category.KEPT, if_read
 
     def ignore(self, held: Iterable[Storage]) -> None:
         """Leave storages out, whatever is done with them."""
-        self._ignored |= {_key(storage): storage for storage in held}
+        self._ignored |= {storage_identity(storage): storage for storage in held}
 
     def enter_phase(self, phase: str) -> None:
         """Note that ``forward``, ``backward`` or ``optimizer`` begins."""
@@ -142,7 +145,7 @@ class LiveBytes(TorchDispatchMode):
         Args:
             others: tensors that are not kept, as the step's result.
         """
-        apart = {_key(_storage_of(tensor)) for tensor in others}
+        apart = {storage_identity(_storage_of(tensor)) for tensor in others}
         rest: list[Storage] = []
         for key, (finalizer, life) in self._alive.items():
             found = finalizer.peek()
@@ -190,13 +193,13 @@ class LiveBytes(TorchDispatchMode):
         return -(-_storage_of(held).nbytes() // self._grain) * self._grain
 
     def _counts(self, held: Tensor | Storage) -> bool:
-        if self._ignored and _key(_storage_of(held)) in self._ignored:
+        if self._ignored and storage_identity(_storage_of(held)) in self._ignored:
             return False
         # The storage of a tensor without numbers does not tell which device it stands for.
         return self._device is None or held.device.type in {self._device, "meta"}
 
     def _track(self, storage: Storage, owner: str) -> Life:
-        key, size = _key(storage), self.size_of(storage)
+        key, size = storage_identity(storage), self.size_of(storage)
         category = None
         if key in self._alive:
             finalizer, life = self._alive[key]
@@ -218,8 +221,8 @@ class LiveBytes(TorchDispatchMode):
     def _read(self, tensor: Tensor) -> None:
         """Note that a storage is read, which may be how it is first seen."""
         storage = tensor.untyped_storage()
-        if _key(storage) in self._alive:
-            _, life = self._alive[_key(storage)]
+        if storage_identity(storage) in self._alive:
+            _, life = self._alive[storage_identity(storage)]
             life.category = life.if_read or life.category
         elif self._counts(tensor):
             self._track(storage, "").category = self._reads
@@ -275,8 +278,3 @@ class LiveBytes(TorchDispatchMode):
 
 def _storage_of(held: Tensor | Storage) -> Storage:
     return held.untyped_storage() if isinstance(held, Tensor) else held
-
-
-def _key(storage: Storage) -> int:
-    key: int = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
-    return key

@@ -4,8 +4,13 @@ from bisect import bisect_right
 from types import TracebackType
 from typing import Any, Self
 
-import torch
 from torch import nn
+
+from bsrbench.harness.torch_internals.eager_internals import (
+    number_of_next_node,
+    number_of_node,
+    running_node,
+)
 
 OF_NO_MODULE = ""
 
@@ -51,13 +56,13 @@ class OperatorModules:
         """Return the dotted name of the module whose operator runs, or ``""``."""
         if self._running:
             return self._running[-1]
-        node = torch._C._current_autograd_node()  # noqa: SLF001 - torch offers no other
+        node = running_node()
         if node is None:
             return OF_NO_MODULE
         parameter = getattr(node, "variable", None)  # of the nodes that add up gradients
         if parameter is not None:
             return self._parameters.get(id(parameter), OF_NO_MODULE)
-        place = bisect_right(self._numbers, node._sequence_nr())  # noqa: SLF001 - as above
+        place = bisect_right(self._numbers, number_of_node(node))
         return self._makers[place - 1] if place else OF_NO_MODULE
 
     def _begin(self, module: nn.Module, _: Any) -> None:
@@ -69,5 +74,5 @@ class OperatorModules:
         self._note(self._running[-1] if self._running else OF_NO_MODULE)
 
     def _note(self, name: str) -> None:
-        self._numbers.append(torch._C._autograd._get_sequence_nr())  # noqa: SLF001 - as above
+        self._numbers.append(number_of_next_node())
         self._makers.append(name)

@@ -8,12 +8,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from bsrbench.harness.model import grouped_products
-from bsrbench.harness.operators import is_composite
+from bsrbench.harness.torch_internals.composite_operators import is_composite
+from bsrbench.harness.torch_internals.eager_internals import (
+    CPU_ATTENTION,
+    CPU_ATTENTION_BACKWARD,
+    TorchDispatchMode,
+    tree_leaves,
+)
 
 aten = torch.ops.aten
 TORCHS: dict[Any, Any] = flop_registry
@@ -40,8 +44,8 @@ def _expert_weights(_: Any, gradient: Any, rows: Any, *__: Any, **___: Any) -> i
 
 # torch's table counts nothing for the fused attention of CPUs: 7.8 % of a DeiT-S forward.
 OURS: dict[Any, Callable[..., int]] = {
-    aten._scaled_dot_product_flash_attention_for_cpu: _fused_attention,  # noqa: SLF001
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: _fused_attention_backward,  # noqa: SLF001
+    CPU_ATTENTION: _fused_attention,
+    CPU_ATTENTION_BACKWARD: _fused_attention_backward,
     # Each row goes through one expert, whichever it is.
     grouped_products.EXPERT_ROWS: _expert_rows,
     grouped_products.ADD_EXPERT_WEIGHTS: _expert_weights,
@@ -107,7 +111,7 @@ class StepFlops(TorchDispatchMode):
             with self:
                 return func.decompose(*args, **given)
         made = func(*args, **given)
-        operator = func._overloadpacket  # noqa: SLF001 - how torch's own table is keyed
+        operator = func.overloadpacket  # how torch's own table is keyed
         formula = _formula(operator)
         if formula is not None:
             self._add(operator, formula(*args, **given | {"out_val": made}))

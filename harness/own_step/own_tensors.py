@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.utils import data
-from torch.utils._pytree import tree_leaves
 
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
+from bsrbench.harness.torch_internals.eager_internals import LOADER_ITERATOR, tree_leaves
 from bsrbench.harness.training.kept_storages import KeptStorages, owners, storages, tensors_in, walk
 
-# What lies in these is there whether or not a step is done. The iterators have no public name.
-DATA = (data.Dataset, data.DataLoader, data.Sampler, data.dataloader._BaseDataLoaderIter)  # noqa: SLF001
+# What lies in these is there whether or not a step is done.
+DATA = (data.Dataset, data.DataLoader, data.Sampler, LOADER_ITERATOR)
 
 
 class OwnTensors:

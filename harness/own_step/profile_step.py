@@ -18,6 +18,7 @@ from bsrbench.harness.meters.phase_clock import seconds_each
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.own_step.own_tensors import OwnTensors
 from bsrbench.harness.own_step.step_profile import StepProfile
+from bsrbench.harness.torch_internals.eager_internals import runs_backward
 from bsrbench.harness.training.compiled_forward import runs_compiled
 from bsrbench.harness.training.kept_storages import KeptStorages, census
 
@@ -141,7 +142,7 @@ class _Phases:
         return name
 
     def _found(self) -> str:
-        if torch._C._current_graph_task_id() != -1:  # noqa: SLF001 - torch offers no other
+        if runs_backward():
             return "backward"
         optimizing = self._running.depth and not torch.is_grad_enabled()
         return "optimizer" if optimizing else "forward"

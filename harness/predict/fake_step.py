@@ -6,13 +6,6 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
 
 from bsrbench.harness.devices import torch_device
 from bsrbench.harness.devices.cpu import Cpu
@@ -20,16 +13,15 @@ from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
 from bsrbench.harness.method import Method
 from bsrbench.harness.predict.stand_ins import stand_ins
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+from bsrbench.harness.torch_internals.eager_internals import (
+    NEEDS_NUMBERS,
+    FakeTensorMode,
+    has_kernel,
+)
 from bsrbench.harness.training.job import Job, make_ready
 from bsrbench.harness.training.kept_storages import KeptStorages
 from bsrbench.harness.workload.images import Preprocess
 
-DEPENDS_ON_DATA = (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    UnsupportedFakeTensorException,
-    UnsupportedOperatorException,
-)
 NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
 NOT_FAKE = "Please convert all Tensors to FakeTensors"  # torch's words; an AssertionError
 
@@ -75,7 +67,7 @@ def grain_of(workload: Workload) -> int:
 
 def _teach_fused_sgd() -> None:
     """Tell torch that its fused SGD, which works in place, makes nothing; torch 2.14 lacks that."""
-    if not torch._C._dispatch_has_kernel_for_dispatch_key("aten::_fused_sgd_", "Meta"):  # noqa: SLF001 - as torch's own tests ask
+    if not has_kernel("aten::_fused_sgd_", "Meta"):
         torch.library.register_fake("aten::_fused_sgd_", lambda *_, **__: None)
 
 
@@ -88,7 +80,7 @@ def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
 def why_unpredictable(error: Exception) -> str:
     """Return why a fake step ended; an error that is no fault of faking is raised again."""
     said = (str(error).splitlines() or [type(error).__name__])[0]
-    if isinstance(error, DEPENDS_ON_DATA):
+    if isinstance(error, NEEDS_NUMBERS):
         return f"the step's shapes or values depend on data: {said}"
     if NO_SHAPE in str(error):
         return f"an operator does not say what shape it makes: {said}"

@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
+from bsrbench.harness.torch_internals.eager_internals import FakeTensor
 from bsrbench.harness.training.kept_storages import named_globals, of_library, storages, walk
 
 Undo = Callable[[], object]

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes, Timeline
 from bsrbench.harness.meters.operator_modules import OF_NO_MODULE, OperatorModules
 from bsrbench.harness.records.trial_record import Value
+from bsrbench.harness.torch_internals.eager_internals import FakeTensor
 from bsrbench.harness.training.job import Job, optimizer_step
 from bsrbench.harness.training.kept_storages import owners
 

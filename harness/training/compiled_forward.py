@@ -6,15 +6,21 @@ from typing import Any
 
 import torch
 from torch import Tensor, hub, nn
-from torch._dynamo.exc import FailOnRecompileLimitHit
-from torch._dynamo.exc import Unsupported as GraphBreak
-from torch._dynamo.utils import get_compilation_metrics
 
 from bsrbench.harness.devices.cpu_events import cpu_profile
 from bsrbench.harness.method import Method, Unsupported
+from bsrbench.harness.torch_internals.compiler_internals import (
+    compile_by_inductor,
+    compile_in_this_process,
+    compile_seconds,
+    tracing_errors,
+    why_no_cpp_compiler,
+)
+from bsrbench.harness.torch_internals.eager_internals import is_profiled
 
 COMPILED_REGION = "Torch-Compiled Region"  # begins the event that torch puts around compiled code
 LINES_OF_A_REASON = 2  # what torch could not do, and its explanation; hints and traces follow
+GraphBreak, FailOnRecompileLimitHit = tracing_errors()
 
 
 def require_compiles(method: Method) -> None:
@@ -50,9 +56,9 @@ class CompiledForward:
         if set_lock is not None:  # torch has a stand-in without locks
             set_lock(threading.RLock())
         # Workers would go on loading beside the steps that are timed.
-        torch._inductor.config.compile_threads = 1  # noqa: SLF001 - torch's documented setting
+        compile_in_this_process()
         self._graphs = 0
-        self._before = _compile_seconds()
+        self._before = compile_seconds()
         self._call: Callable[[Tensor], Tensor] = torch.compile(
             model, backend=self._inductor, fullgraph=True, dynamic=False
         )
@@ -73,32 +79,21 @@ class CompiledForward:
 
     def seconds(self) -> float:
         """Return the time torch spent compiling, by its own clock, since this was made."""
-        return _compile_seconds() - self._before
+        return compile_seconds() - self._before
 
     def _inductor(self, graph: Any, inputs: Any) -> Any:
-        from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415 - seconds to load
-
         self._graphs += 1
-        return compile_fx(graph, inputs)
+        return compile_by_inductor(graph, inputs)
 
 
 def _require_compiler(model: nn.Module) -> None:
-    from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415 - as above
-    from torch._inductor.exc import InvalidCxxCompiler  # noqa: PLC0415 - as above
-
     if next(model.parameters()).device.type != "cpu":
         return
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler as error:
+    if error := why_no_cpp_compiler():
         raise Unsupported(
             "torch.compile found no working C++ compiler: install g++ or clang++, name one in the "
             "environment variable CXX, or leave compiled_step out"
         ) from error
-
-
-def _compile_seconds() -> float:
-    return sum((found.duration_us or 0) for found in get_compilation_metrics()) / 1e6
 
 
 def runs_compiled(action: Callable[[], object]) -> bool:
@@ -106,7 +101,7 @@ def runs_compiled(action: Callable[[], object]) -> bool:
 
     Within somebody else's profile that cannot be told, and is taken for no.
     """
-    if torch._C._autograd._profiler_enabled():  # noqa: SLF001 - torch's own check
+    if is_profiled():
         action()
         return False
     with cpu_profile() as profiler:
@@ -116,7 +111,7 @@ def runs_compiled(action: Callable[[], object]) -> bool:
 
 def why_not_compiled(error: Exception) -> str | None:
     """Return why torch did not compile a step whole, if that is what an error says."""
-    if not isinstance(error, GraphBreak | FailOnRecompileLimitHit):
+    if not isinstance(error, (GraphBreak, FailOnRecompileLimitHit)):
         return None
     limit = isinstance(error, FailOnRecompileLimitHit)  # whose cause says which
     said = str(error.__cause__ if limit and error.__cause__ else error)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils._pytree import tree_leaves
 
 from bsrbench.harness.devices import Device, open_device
 from bsrbench.harness.errors import BadInput
@@ -19,6 +18,7 @@ from bsrbench.harness.method import Method, apply
 from bsrbench.harness.model.task_heads import TaskTurn, turn_of, turns
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+from bsrbench.harness.torch_internals.eager_internals import tree_leaves
 from bsrbench.harness.training.compiled_forward import CompiledForward, require_compiles
 from bsrbench.harness.training.kept_storages import KeptStorages, Storages, storages
 from bsrbench.harness.training.optimizers import make_optimizers

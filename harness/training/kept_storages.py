@@ -11,11 +11,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor
-from torch._subclasses.functional_tensor import FunctionalTensor
-from torch.utils._python_dispatch import is_traceable_wrapper_subclass
-from torch.utils._pytree import tree_leaves
+
+from bsrbench.harness.torch_internals.eager_internals import (
+    FakeTensor,
+    makes_fake_tensors,
+    stands_for_others,
+    storage_identity,
+    tree_leaves,
+)
 
 Storage = torch.UntypedStorage
 Storages = dict[int, Storage]  # by their identity
@@ -26,13 +29,13 @@ LIBRARIES = sys.stdlib_module_names | {
     *("pytest", "_pytest", "IPython", "ipykernel"),
 }
 OPAQUE = (ModuleType, CodeType, FrameType)
-HOLDERS = (FunctionType, type, functools._lru_cache_wrapper)  # noqa: SLF001 - functools names it nowhere else
+HOLDERS = (FunctionType, type, type(functools.cache(len)))  # functools does not name the last
 
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
     """Return the storages behind tensors, each once."""
     found = (_storage(tensor) for tensor in tensors)
-    return {_key(storage): storage for storage in found if storage is not None}
+    return {storage_identity(storage): storage for storage in found if storage is not None}
 
 
 def total_bytes(found: Storages) -> int:
@@ -151,13 +154,13 @@ class KeptStorages:
         if self._left:
             gc.collect()  # what waits to be collected is kept by nobody
         left = (reference() for reference in self._left)
-        found |= {_key(storage): storage for storage in left if storage is not None}
+        found |= {storage_identity(storage): storage for storage in left if storage is not None}
         if self._before is not None:
             found |= _newcomers(self._before, found)
         others = storages(known)
         # Compilers leave tensors without numbers behind, which need no memory; of a step over
         # such tensors they are what there is.
-        fake = detect_fake_mode() is not None
+        fake = makes_fake_tensors()
         return {
             key: storage
             for key, storage in found.items()
@@ -227,17 +230,12 @@ def _held_by(thing: object) -> list[Any]:
 
 def _storage(tensor: Tensor) -> Storage | None:
     """Return what is behind a tensor; ``None`` where that is other tensors, or nothing."""
-    if isinstance(tensor, FunctionalTensor) or is_traceable_wrapper_subclass(tensor):
+    if stands_for_others(tensor):
         return None
     try:
         return tensor.untyped_storage()
     except (NotImplementedError, RuntimeError):  # sparse, opaque
         return None
-
-
-def _key(storage: Storage) -> int:
-    key: int = storage._cdata  # noqa: SLF001 - the storage's identity; torch offers no other
-    return key
 
 
 def _weak(found: Storages) -> dict[int, weakref.ref[Storage]]:

@@ -21,6 +21,11 @@ import torch
 from torch import Tensor
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.torch_internals.compiler_internals import (
+    aoti_compile_and_package,
+    compiler_cache,
+    load_package,
+)
 
 SETTING = "BSRBENCH_KERNELS"
 NAMESPACE = "bsrbench"  # of our operators
@@ -101,9 +106,8 @@ class Kernel(Compiled):
         return _run(command, os.environ | {"PYTHONPATH": paths})
 
     def load(self, built: Path) -> Any:
-        """Do what torch._inductor.aoti_load_package wraps; that imports the whole compiler."""
-        runner = torch._C._aoti.AOTIModelPackageLoader  # noqa: SLF001 - see above
-        return runner(str(built), "model", False, 1, -1).boxed_run
+        """Return what runs it, without the compiler."""
+        return load_package(built)
 
 
 @dataclass(frozen=True, eq=False)
@@ -217,13 +221,11 @@ def _unpack(made: list[Tensor]) -> Any:
 
 def _built(kernel: Compiled, device: str) -> Path:
     """Return where it is kept compiled; another source, torch or processor is another file."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415 - slow to load
-
     parts = [*kernel.sources(), kernel.place, torch.__version__, device]
     parts.append(torch.backends.cpu.get_cpu_capability())
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     name = f"{kernel.place.rpartition(':')[2]}-{digest}{kernel.suffix}"
-    return Path(cache_dir()) / "bsrbench" / name
+    return compiler_cache() / "bsrbench" / name
 
 
 def _build(kernel: Compiled, target: Path, device: str) -> str:
@@ -249,15 +251,13 @@ def _run(command: list[str], environment: Mapping[str, str]) -> str:
 
 def _compile(place: str, target: str, device: str) -> None:
     """Compile the kernel at ``place`` into the file ``target``."""
-    from torch._inductor import aoti_compile_and_package  # noqa: PLC0415 - slow to load
-
     module, _, name = place.partition(":")
     kernel: Kernel = getattr(importlib.import_module(module), name)
     tensors = tuple(tensor.to(device) for tensor in kernel.example())
     exported = torch.export.export(
         _Module(kernel.function), tensors, dynamic_shapes=(tuple(kernel.shapes().values()),)
     )
-    aoti_compile_and_package(exported, package_path=target, inductor_configs=INDUCTOR)
+    aoti_compile_and_package(exported, target, INDUCTOR)
 
 
 class _Module(torch.nn.Module):

@@ -8,6 +8,13 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.torch_internals.eager_internals import (
+    CPU_ATTENTION,
+    CPU_ATTENTION_BACKWARD,
+    CUDA_ATTENTION,
+    CUDA_ATTENTION_BACKWARD,
+    SOFTMAX_BACKWARD,
+)
 from bsrbench.methods.parts.packed_operators import Codec, chunks
 
 ATTENTION_BYTES = 2 << 20  # unpacked at a time: the backward pass has several copies of that size
@@ -157,7 +164,7 @@ class _ExplicitAttention(Function):
                 of_weights = torch.zeros_like(weights)
             if of_row is not None:
                 of_weights[:, :, 0, 1:] += of_row[images].unsqueeze(1) / ctx.heads
-            of_scores = torch.ops.aten._softmax_backward_data(of_weights, weights, -1, qkv.dtype)  # noqa: SLF001 - an operator
+            of_scores = SOFTMAX_BACKWARD(of_weights, weights, -1, qkv.dtype)
             of_scores.mul_(ctx.factor)
             of_q.copy_(of_scores @ k)
             of_k.copy_(of_scores.transpose(-2, -1) @ q)
@@ -200,16 +207,12 @@ def _fused(
 ) -> tuple[Tensor, Tensor]:
     """Return mixed values and the logarithms of softmax's sums, by the device's fused kernel."""
     if q.device.type == "cpu":
-        mixed, sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(  # noqa: SLF001 - an operator
-            q, k, v, attn_mask=bias, scale=factor
-        )
+        mixed, sums = CPU_ATTENTION(q, k, v, attn_mask=bias, scale=factor)
         return mixed, sums
     if q.device.type == "cuda" and bias is not None:
         raise Unsupported("a bias of the scores is not known to packed fused attention on cuda")
     if q.device.type == "cuda":
-        mixed, sums, *_ = torch.ops.aten._scaled_dot_product_efficient_attention(  # noqa: SLF001 - an operator
-            q, k, v, None, compute_log_sumexp=True, scale=factor
-        )
+        mixed, sums, *_ = CUDA_ATTENTION(q, k, v, None, compute_log_sumexp=True, scale=factor)
         return mixed, sums
     raise Unsupported(
         f"no fused attention is known on {q.device.type}, whose backward could be fed packed "
@@ -228,12 +231,12 @@ def _fused_backward(
     bias: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     if q.device.type == "cpu":
-        of_q, of_k, of_v = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(  # noqa: SLF001 - an operator
+        of_q, of_k, of_v = CPU_ATTENTION_BACKWARD(
             gradient, q, k, v, mixed, sums, 0.0, False, attn_mask=bias, scale=factor
         )
         return of_q, of_k, of_v
     unused = torch.zeros((), dtype=torch.int64, device=q.device)  # the state of dropout
-    of_q, of_k, of_v, _ = torch.ops.aten._scaled_dot_product_efficient_attention_backward(  # noqa: SLF001 - an operator
+    of_q, of_k, of_v, _ = CUDA_ATTENTION_BACKWARD(
         gradient,
         q,
         k,

@@ -8,9 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._guards import detect_fake_mode
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from bsrbench.harness.torch_internals.eager_internals import (
+    FakeTensor,
+    TorchDispatchMode,
+    arguments_of,
+    makes_fake_tensors,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class RandomDraws:
     def __enter__(self) -> None:
         """Note the states."""
         self._before = [source.state() for source in self._sources]
-        if detect_fake_mode() is not None:  # operators without numbers draw none
+        if makes_fake_tensors():  # operators without numbers draw none
             self._notices = self._watching.enter_context(_NoticesDraws())
 
     def __exit__(self, *_: object) -> None:
@@ -116,7 +120,7 @@ class _NoticesDraws(TorchDispatchMode):
 
 def _dropped_share(operator: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Return the share that fused attention drops; ``None`` for operators that have no such."""
-    for place, argument in enumerate(operator._schema.arguments):  # noqa: SLF001 - torch offers no other
+    for place, argument in enumerate(arguments_of(operator)):
         if argument.name == "dropout_p":
             given = args[place] if place < len(args) else argument.default_value
             return kwargs.get("dropout_p", given)

@@ -8,6 +8,8 @@ from weakref import ref
 import torch
 from torch import Tensor
 
+from bsrbench.harness.torch_internals.eager_internals import count_of_writes, storage_identity
+
 
 @dataclass(frozen=True)
 class PackedTensor:
@@ -39,7 +41,8 @@ class Packing:
             return saved
         storage = saved.untyped_storage()
         layout = saved.numel() if saved.is_contiguous() else (saved.shape, saved.stride())
-        place = storage._cdata, saved.storage_offset(), layout, saved.dtype, saved._version  # noqa: SLF001 - torch names them so
+        identity, writes = storage_identity(storage), count_of_writes(saved)
+        place = identity, saved.storage_offset(), layout, saved.dtype, writes
         known = self._packed.get(place)
         packed = known[1]() if known and known[0]() is storage else None
         if packed is None:

@@ -18,10 +18,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from multiprocessing.process import BaseProcess
-from typing import Any
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes import sweeper
+from bsrbench.harness.launch.processes.multiprocessing_internals import (
+    forkserver_pid,
+    make_sockets_in,
+)
 from bsrbench.harness.launch.processes.run_folder import PREFIX, make_run_folder
 
 PRELOADED = (
@@ -84,7 +87,7 @@ class Server:
                         raise BadInput(_why_not_started(error)) from error
                     self._kill()
                 else:
-                    self._forked[child] = _pid()
+                    self._forked[child] = forkserver_pid()
                     return
 
     def finish(self, child: BaseProcess) -> None:
@@ -109,7 +112,7 @@ class Server:
         if forked_from is None:
             return False
         ends = time.monotonic() + (ENDING_SECONDS if child.exitcode == UNSAID else 0.0)
-        while not (over := forked_from != _pid() or _has_ended(forked_from)):
+        while not (over := forked_from != forkserver_pid() or _has_ended(forked_from)):
             if time.monotonic() > ends:
                 break
             time.sleep(sweeper.PAUSE_SECONDS)
@@ -122,19 +125,18 @@ class Server:
 
     def _ensure(self) -> None:
         """Start the server if none runs; first, kill all that is left of one that ended."""
-        before = _pid()
+        before = forkserver_pid()
         if before is not None and _has_ended(before):
             sweeper.end_all(self._mark, self._group)
         multiprocessing.forkserver.set_forkserver_preload([*PRELOADED, *self._loaders])
-        # The server's socket is made in it.
-        multiprocessing.process.current_process()._config["tempdir"] = str(self.folder)  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
+        make_sockets_in(str(self.folder))
         # Python's own start would end with a traceback on Ctrl-C; the server ignores it later.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             multiprocessing.forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        now = _pid()
+        now = forkserver_pid()
         if now != before and now is not None:
             sweeper.join_group(self._group, now)
         if self._sweeper.poll() is not None:  # somebody has killed it
@@ -202,7 +204,7 @@ class Server:
     def _watch(self, done: threading.Event, seconds: float) -> None:
         ends, stopped = time.monotonic() + seconds, 0
         while not done.wait(LOOK_SECONDS):
-            pid = _pid()
+            pid = forkserver_pid()
             if pid is None:
                 continue
             stopped = stopped + 1 if sweeper.state(pid) in ("T", "t") else 0
@@ -211,7 +213,7 @@ class Server:
 
     def _kill(self) -> None:
         """Kill the server and wait until it is gone, without collecting what it ended with."""
-        pid = _pid()
+        pid = forkserver_pid()
         if pid is not None:
             sweeper.kill(pid)
             ends = time.monotonic() + COLLECT_SECONDS
@@ -220,7 +222,7 @@ class Server:
 
     def _sweep(self) -> None:
         """Kill what passes that have ended have left; nothing may run beside the next pass."""
-        root = _pid()
+        root = forkserver_pid()
         ends = time.monotonic() + COLLECT_SECONDS
         while root is not None and time.monotonic() < ends:
             running = {child.pid for child in list(self._forked) if child.pid is not None}
@@ -260,13 +262,6 @@ def start(package: str) -> None:
     """
     server().preload(package)
     server().start()
-
-
-def _pid() -> int | None:
-    """Return the process number of the server that was started last, which may have ended."""
-    started: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - there is no public way
-    found: int | None = started._forkserver_pid  # noqa: SLF001 - see above
-    return found
 
 
 def _has_ended(pid: int) -> bool:

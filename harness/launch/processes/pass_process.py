@@ -1,8 +1,6 @@
 """What runs in a pass's process, around the pass."""
 
 import json
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import os
 import signal
 import time
@@ -13,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from bsrbench.harness.launch.processes.multiprocessing_internals import close_inherited_pipes
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.reaper import adopt_orphans, die_with_parent
 from bsrbench.harness.launch.processes.sweeper import MARK
@@ -106,13 +105,7 @@ def _belong_to_the_server() -> None:
     nobody holds the pipe any more that it was given; multiprocessing hands every child one end.
     It hands on one of the tracker's, too, which would print a traceback of what a method writes.
     """
-    server: Any = multiprocessing.forkserver._forkserver  # noqa: SLF001 - there is no public way
-    tracker: Any = multiprocessing.resource_tracker._resource_tracker  # noqa: SLF001 - see above
-    for owner, name in ((server, "_forkserver_alive_fd"), (tracker, "_fd")):
-        handle = getattr(owner, name)
-        if handle is not None:
-            os.close(handle)
-            setattr(owner, name, None)
+    close_inherited_pipes()
     die_with_parent()
     os.setsid()  # so that what it starts can be found when it is dead
     adopt_orphans()  # also where that moves to a session of its own

@@ -13,6 +13,14 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity
 
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.torch_internals.vision_internals import (
+    aircraft_archive,
+    flowers_files,
+    food_archive,
+    listed_files,
+    listed_labels,
+    pets_archives,
+)
 from bsrbench.harness.workload.data.data_folder import how_to_choose
 from bsrbench.harness.workload.data.decodable import Decodable, decodable
 from bsrbench.harness.workload.data.splits import (
@@ -60,11 +68,10 @@ def _last(url: str) -> str:
     return url.rpartition("/")[2]
 
 
-# torchvision keeps names and hashes of most archives under private names only.
-PETS = {f"oxford-iiit-pet/{_last(u)}": md5 for u, md5 in datasets.OxfordIIITPet._RESOURCES}  # noqa: SLF001
-FLOWERS = {f"flowers-102/{file}": md5 for file, md5 in datasets.Flowers102._file_dict.values()}  # noqa: SLF001
-FOOD = {_last(datasets.Food101._URL): datasets.Food101._MD5}  # noqa: SLF001
-AIRCRAFT: dict[str, str | None] = {_last(datasets.FGVCAircraft._URL): None}  # noqa: SLF001
+PETS: dict[str, str | None] = {f"oxford-iiit-pet/{_last(u)}": md5 for u, md5 in pets_archives()}
+FLOWERS: dict[str, str | None] = {f"flowers-102/{file}": md5 for file, md5 in flowers_files()}
+FOOD: dict[str, str | None] = {_last(u): md5 for u, md5 in [food_archive()]}
+AIRCRAFT: dict[str, str | None] = {_last(aircraft_archive()): None}
 
 
 def _cifar(make: type[datasets.CIFAR10], classes: int) -> Published:
@@ -197,9 +204,7 @@ def _in_memory(opened: Any) -> InMemory:
 
 
 def _listed(opened: Any) -> tuple[list[Path], list[int]]:
-    """Return files and labels, which these loaders have under private names only."""
-    files = opened._images if hasattr(opened, "_images") else opened._image_files  # noqa: SLF001
-    return [Path(file) for file in files], list(opened._labels)  # noqa: SLF001
+    return [Path(file) for file in listed_files(opened)], listed_labels(opened)
 
 
 def _decodable(published: Published, root: Path, files: set[Path]) -> Decodable:

@@ -3,9 +3,7 @@
 import functools
 from typing import Any
 
-import torch
-
-_HAS_KERNEL = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001 - torch offers no other
+from bsrbench.harness.torch_internals.eager_internals import has_kernel
 
 
 @functools.cache
@@ -17,5 +15,4 @@ def is_composite(operator: Any) -> bool:
     """
     if operator.namespace == "prim":  # asks something of a tensor
         return False
-    known: bool = _HAS_KERNEL(operator.name(), "CompositeImplicitAutograd")
-    return known
+    return has_kernel(operator.name(), "CompositeImplicitAutograd")
