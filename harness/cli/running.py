@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from bsrbench.harness.cli.settings import size_in_bytes
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.launch.processes import fork_server
 
 if TYPE_CHECKING:
     from bsrbench.harness.launch.cluster.ray_cluster import Cluster
@@ -132,6 +131,8 @@ def run_trials(
     """
     where.check(wishes)
     if where.launcher == "local":
+        from bsrbench.harness.launch.processes import fork_server
+
         fork_server.start("bsrbench.methods")  # it loads torch while this process does, below
     from bsrbench import methods
     from bsrbench.harness.launch.interrupts import CtrlC
