@@ -21,12 +21,16 @@ from bsrbench.harness import plain_data, visible_text
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import cache_folder, read_bytes, write_whole
 from bsrbench.harness.records import (
+    environment_text,
+    measurements_text,
     metrics,
     record_content,
     record_key,
     record_text,
     record_validation,
     schema_upgrade,
+    spec_text,
+    text_cutting,
     trial_record,
 )
 from bsrbench.harness.records.trial_record import Outcome, TrialRecord
@@ -43,7 +47,8 @@ LARGEST_INDEX = 2**32  # bytes; of a hundred thousand records it has about a hun
 DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of an index
 # What decides what is read from a file.
 DECIDING = (
-    *(frozen_data, metrics, plain_data, trial_record, record_content, record_key, record_text),
+    *(frozen_data, metrics, plain_data, trial_record, record_content, record_key),
+    *(record_text, text_cutting, spec_text, measurements_text, environment_text),
     *(record_validation, trial_spec, schema_upgrade, visible_text),
 )
 
