@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from bsrbench.harness.records.metrics import CURVE, METRICS, MOST, bounds_of
+from bsrbench.harness.records.metric_bounds import CURVE, MOST, bounds_of
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.text_cutting import DoubtError
 
 NAMES = frozenset(METRICS)
