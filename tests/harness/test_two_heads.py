@@ -11,7 +11,8 @@ from bsrbench.harness.model import vit
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Workload
-from bsrbench.harness.training.job import begin, training_step
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.training.training_step import training_step
 from bsrbench.harness.workload import models
 
 DEIT = "deit_tiny_distilled_patch16_224"
