@@ -17,7 +17,7 @@ from mkdocs.structure.files import File, Files
 from bsrbench.harness.cli import main
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord
-from bsrbench.harness.spec.suite_file import Suite
+from bsrbench.harness.spec.suite import Suite
 from docs import models
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -127,7 +127,7 @@ def test_every_place_that_writes_goes_through_the_one_function_or_has_its_reason
             "harness/records/store.py",
             "harness/training/resume.py",
             "harness/spec/suite_file.py",
-            "harness/records/results_maintenance.py",
+            "harness/records/results_merge.py",
         ),
         *("harness/records/record_index.py", "harness/cli/authors.py", "harness/cli/results.py"),
         *(

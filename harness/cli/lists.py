@@ -52,7 +52,7 @@ def _schema(what: str) -> str:
     import json
 
     from bsrbench.harness.records.trial_record import TrialRecord
-    from bsrbench.harness.spec.suite_file import Suite
+    from bsrbench.harness.spec.suite import Suite
 
     described = Suite if what == "suite-schema" else TrialRecord
     return json.dumps(described.model_json_schema(), indent=1)

@@ -85,9 +85,9 @@ def merge(into: Path, others: tuple[Path, ...]) -> None:
     Example:
       bsrbench results merge results/all results/workstation results/laptop
     """  # noqa: D301 - click's mark for text that is not wrapped
-    from bsrbench.harness.records import results_maintenance
+    from bsrbench.harness.records import results_merge
 
-    done = results_maintenance.merge(into, others)
+    done = results_merge.merge(into, others)
     say(f"{len(done.copied)} records copied into {into}, {done.same} were there already")
     failed = [f"conflict: {said}" for said in done.conflicts]
     failed += [f"left out: {reason}" for reason in done.unreadable]

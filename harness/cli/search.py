@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from bsrbench.harness.records.trial_record import TrialRecord
     from bsrbench.harness.search.search_question import SearchQuestion
     from bsrbench.harness.search.search_space import Space
-    from bsrbench.harness.spec.suite_file import Suite
+    from bsrbench.harness.spec.suite import Suite
     from bsrbench.harness.spec.trial_spec import TrialSpec
 
 COSTS, EFFORT, ACCOUNT, SUITE = "costs.json", "effort.json", "search.json", "found.toml"

@@ -36,7 +36,7 @@ from bsrbench.harness.errors import BadInput
 if TYPE_CHECKING:
     from bsrbench.harness.records.trial_record import TrialRecord
     from bsrbench.harness.spec.recipe import LearningRateTry
-    from bsrbench.harness.spec.suite_file import Suite
+    from bsrbench.harness.spec.suite import Suite
     from bsrbench.harness.spec.trial_spec import TrialSpec
 
 

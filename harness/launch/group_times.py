@@ -9,7 +9,8 @@ from pydantic import ValidationError, model_validator
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.round_group import TrialWithKey
 from bsrbench.harness.launch.staged_passes import Tell, read_pass, unused
-from bsrbench.harness.records.metrics import METRICS, fault_of_values
+from bsrbench.harness.records.metric_bounds import fault_of_values
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status, TimesByKey
 from bsrbench.harness.spec.frozen_data import FromFile, digest

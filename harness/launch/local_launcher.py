@@ -26,7 +26,7 @@ from bsrbench.harness.launch.processes.sweeper import DEAD, PAUSE_SECONDS, state
 from bsrbench.harness.predict.step_cost import COSTS, StepCost, step_costs
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import Loader, workers
+from bsrbench.harness.training.job import Loader
 from bsrbench.harness.trial.trial_passes import (
     CLOCK,
     ESTIMATE,
@@ -38,6 +38,7 @@ from bsrbench.harness.trial.trial_passes import (
     read_settings,
     timed,
 )
+from bsrbench.harness.workload.images import workers
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3

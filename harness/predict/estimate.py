@@ -25,14 +25,9 @@ from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.training.compiled_forward import require_compiles
-from bsrbench.harness.training.job import (
-    Job,
-    Loader,
-    first_forward,
-    images_of_passes,
-    preprocessing,
-)
+from bsrbench.harness.training.job import Job, Loader, preprocessing
 from bsrbench.harness.training.kept_storages import KeptStorages, census
+from bsrbench.harness.training.training_step import first_forward, images_of_passes
 from bsrbench.harness.workload import models, tasks
 
 CUDA_ASSUMES = (

@@ -54,6 +54,7 @@ PLACES: dict[str, tuple[type[nn.Module], ...]] = {
     "head_drop": FREE,
     "head": (nn.Linear,),
 }
+PARAMETERS = ("weight", "bias", "cls_token", "pos_embed")
 
 
 class Undefined(Exception):  # noqa: N818 - becomes the reason of a missing value
@@ -96,19 +97,27 @@ def _defined(model: nn.Module, method: Method) -> Any:
         vit: Any = vision_transformer(model)
     except Unsupported as error:
         raise Undefined(f"the convention is for plain vision transformers: {error}") from error
+    _require_one_class_token(vit)
+    _require_lines_for_all(vit)
+    if vit.patch_embed.img_size is None:
+        raise Undefined("the model has no image size of its own to count for")
+    return vit
+
+
+def _require_one_class_token(vit: Any) -> None:
     if vit.cls_token is None or vit.num_prefix_tokens != 1 or vit.global_pool != "token":
         raise Undefined("the convention's head sees one class token; this model's does not")
+
+
+def _require_lines_for_all(vit: nn.Module) -> None:
+    """Check that the rules have a line for every module and parameter."""
     for name, module in vit.named_modules():
         if not isinstance(module, PLACES.get(_place(name), ())):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
             raise Undefined(f"{name} is {kind}, for which the convention has no line")
-    known = ("weight", "bias", "cls_token", "pos_embed")
     for name, _ in vit.named_parameters():
-        if name.rpartition(".")[2] not in known:
+        if name.rpartition(".")[2] not in PARAMETERS:
             raise Undefined(f"the convention has no line for the parameter {name}")
-    if vit.patch_embed.img_size is None:
-        raise Undefined("the model has no image size of its own to count for")
-    return vit
 
 
 def _place(name: str) -> str:

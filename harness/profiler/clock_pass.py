@@ -12,7 +12,9 @@ from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
 from bsrbench.harness.training.compiled_forward import CompiledForward
-from bsrbench.harness.training.job import Job, Loader, evaluate_batch, training_step
+from bsrbench.harness.training.evaluation import evaluate_batch
+from bsrbench.harness.training.job import Job, Loader
+from bsrbench.harness.training.training_step import training_step
 
 COMPILE_SECONDS = "compile_seconds"
 PHASES = ("forward", "backward", "optimizer")

@@ -13,8 +13,9 @@ from bsrbench.harness.meters.live_bytes import Category, LiveBytes, Timeline
 from bsrbench.harness.meters.operator_modules import OF_NO_MODULE, OperatorModules
 from bsrbench.harness.records.trial_record import Value
 from bsrbench.harness.torch_internals.eager_internals import FakeTensor
-from bsrbench.harness.training.job import Job, optimizer_step
+from bsrbench.harness.training.job import Job
 from bsrbench.harness.training.kept_storages import owners
+from bsrbench.harness.training.training_step import optimizer_step
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,8 @@ from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import (
-    Job,
-    Loader,
-    first_forward,
-    images_of_passes,
-    training_step,
-)
+from bsrbench.harness.training.job import Job, Loader
+from bsrbench.harness.training.training_step import first_forward, images_of_passes, training_step
 
 
 def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:

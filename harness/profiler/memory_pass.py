@@ -13,8 +13,9 @@ from bsrbench.harness.profiler.counted_step import (
 from bsrbench.harness.profiler.profiled_step import job_and_batch, require_finite
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import Job, Loader, training_step
+from bsrbench.harness.training.job import Job, Loader
 from bsrbench.harness.training.kept_storages import KeptStorages, census, total_bytes
+from bsrbench.harness.training.training_step import training_step
 
 UNEXPLAINED_SHARE = 0.01  # of the allocated peak; more is noted
 SCALARS_BYTES = 1024  # numbers that marks, autograd and optimizers turn into tensors

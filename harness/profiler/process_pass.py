@@ -11,8 +11,9 @@ from bsrbench.harness.meters import process_memory
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import Job, Loader, training_step
+from bsrbench.harness.training.job import Job, Loader
 from bsrbench.harness.training.kept_storages import total_bytes
+from bsrbench.harness.training.training_step import training_step
 
 METRIC = "peak_process_bytes"
 KNOWN_BYTES = 64 * 2**20

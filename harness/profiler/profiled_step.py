@@ -6,15 +6,9 @@ import torch
 from torch import Tensor
 
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import (
-    Diverged,
-    Job,
-    Loader,
-    begin,
-    set_learning_rate,
-    training_step,
-)
+from bsrbench.harness.training.job import Job, Loader, begin
 from bsrbench.harness.training.kept_storages import KeptStorages
+from bsrbench.harness.training.training_step import Diverged, set_learning_rate, training_step
 
 PROFILE_LEARNING_RATE = 1e-6  # the time and memory of a step do not depend on it
 

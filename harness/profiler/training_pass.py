@@ -12,16 +12,11 @@ from bsrbench.harness.model.experts import counted_loads
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import (
-    Job,
-    Loader,
-    accuracies,
-    begin,
-    final_loss,
-    first_forward,
-    train,
-)
+from bsrbench.harness.training.evaluation import accuracies
+from bsrbench.harness.training.job import Job, Loader, begin
 from bsrbench.harness.training.resume import Checkpoint, Progress, UnusableError
+from bsrbench.harness.training.training_loop import final_loss, train
+from bsrbench.harness.training.training_step import first_forward
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data import ImageData
 

@@ -10,7 +10,7 @@ from bsrbench import methods
 from bsrbench.harness.meters import phase_clock
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.training.job import training_step
+from bsrbench.harness.training.training_step import training_step
 
 WARMUP_STEPS = 2  # at least; the first makes the optimizer's state and the libraries' kernels
 WARMUP_ROUNDS = 1  # then in turns: each finds caches as the other leaves them

@@ -12,9 +12,15 @@ ROOTS = ("trial/trial_passes", "trial/record_assembly", "launch/round_group")
 # Shapes of values, messages and names of metrics: what they say stands in the record itself.
 CARRY_VALUES = frozenset(
     {
-        *("errors", "files", "spec/frozen_data", "spec/recipe", "spec/trial_spec"),
+        *("errors", "files", "spec/frozen_data", "spec/multitask", "spec/recipe"),
+        "spec/trial_spec",
         *("records/environment", "records/environment_variables", "records/metrics"),
-        *("records/pass_readings", "records/record_key", "records/trial_record"),
+        *(
+            "records/metric_bounds",
+            "records/pass_readings",
+            "records/record_key",
+            "records/trial_record",
+        ),
     }
 )
 

@@ -1,10 +1,7 @@
 """What every number in a record means: name, unit, direction, definition."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
-
-from bsrbench.harness.plain_data import LARGEST
+from typing import Literal
 
 MEASURED_AT = "a steady optimizer step (one that makes no optimizer state)"
 AT_PEAK = {
@@ -253,51 +250,3 @@ METRICS: dict[str, Metric] = {
         "Mean loss (cross-entropy, with the recipe's label smoothing) over the last five batches.",
     ),
 }
-
-# What a value may be: not negative but for these, at most 1 where it is a share.
-SIGNED = ("residual_bytes", "estimate_error", "final_loss")
-SHARES = (
-    *("accuracy_top1", "validation_accuracy_top1", "accuracy_by_task", "busiest_experts_share"),
-    "curve_accuracies",
-)
-MOST = LARGEST - 1
-CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")  # a reading each, in this order
-
-
-def fault_of_values(measured: Mapping[str, Any]) -> str:
-    """Return which value of known metrics cannot be reported, and why; empty if all can."""
-    for name, value in measured.items():
-        if value is not None and (fault := fault_of_value(name, value)):
-            return f"measurements.{name} {fault}"
-    return fault_of_curve([measured.get(name) for name in CURVE])
-
-
-def fault_of_curve(curve: Sequence[Any]) -> str:
-    """Return what readings of ``CURVE`` lack; empty where each has all three, or there are none."""
-    lengths = [None if values is None else len(values) for values in curve]
-    if len(set(lengths)) == 1:
-        return ""
-    told = ", ".join(f"{name} {n or 0}" for name, n in zip(CURVE, lengths, strict=True))
-    return f"the curve's readings are not as many each: {told}"
-
-
-def fault_of_value(name: str, value: Any) -> str:
-    """Return why a metric's value cannot be reported; empty if it can."""
-    sampled = METRICS[name].samples
-    if sampled != isinstance(value, list | tuple):
-        return f"is {value!r:.40}, expected {'a list of samples' if sampled else 'a number'}"
-    values = value if sampled else [value]
-    if not values:
-        return "has no samples: a metric without a value is null"
-    low, high = bounds_of(name)
-    wrong = next((v for v in values if not low <= v <= high), None)
-    if wrong is None:
-        return ""
-    least = "" if low < 0 else f" of at least {low}"
-    most = f" and at most {high}" if high == 1 else " below 2**63"
-    return f"is {wrong:.4g}, expected a number{least}{most}"
-
-
-def bounds_of(name: str) -> tuple[int, int]:
-    """Return the least and the largest value of a metric."""
-    return (-MOST if name in SIGNED else 0), (1 if name in SHARES else MOST)

@@ -12,7 +12,8 @@ from pathlib import Path
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import read_with_status
 from bsrbench.harness.records import record_index
-from bsrbench.harness.records.record_index import Stamp, Stamped, stamp
+from bsrbench.harness.records.file_stamp import Stamp, stamp
+from bsrbench.harness.records.record_packing import Stamped, pack, unpack
 from bsrbench.harness.records.record_text import fast_record
 from bsrbench.harness.records.record_validation import named, validated
 from bsrbench.harness.records.trial_record import TrialRecord
@@ -53,12 +54,12 @@ def _read_many(folder: Path, names: Sequence[str]) -> tuple[dict[str, TrialRecor
     new: Stamped = {}
     aside: Aside = {}
     for packed, some, strange in _chunks(folder, unknown):
-        new |= record_index.unpack(packed) if packed else some
+        new |= unpack(packed) if packed else some
         aside |= strange
         chunks.append(packed)
     if len(new) >= CHUNK:
         whole = not known and all(chunks)
-        record_index.save(folder, chunks if whole else [record_index.pack(known | new)])
+        record_index.save(folder, chunks if whole else [pack(known | new)])
     return {name: made for name, (_, made) in (known | new).items()}, aside
 
 
@@ -83,7 +84,7 @@ def _read_packed(folder: Path, names: Sequence[str]) -> tuple[bytes, Stamped, As
     """Read files in a process that helps: packed records are sent faster than objects."""
     with no_collection():
         found, aside = _read_some(folder, names)
-        packed = record_index.pack(found)
+        packed = pack(found)
     return packed, {} if packed else found, aside
 
 

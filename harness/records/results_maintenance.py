@@ -1,26 +1,21 @@
-"""Results folders looked after: examined, put in order, merged. No record is ever deleted."""
+"""Find the files of a results folder that are not as they should be, and move them aside.
+
+No record is ever deleted.
+"""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.files import make_folder, read_bytes, refuse_link, write_whole
-from bsrbench.harness.records.record_content import CHANGED, HASH
+from bsrbench.harness.files import make_folder, refuse_link
+from bsrbench.harness.records.record_content import CHANGED
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_index import names
 from bsrbench.harness.records.record_key import OTHER_SPEC, read_key, settings_hash
-from bsrbench.harness.records.store import (
-    DETAILS,
-    MOST_KEPT,
-    PROGRESS,
-    RECORDS,
-    STAGED,
-    Store,
-    read_sidecar,
-)
+from bsrbench.harness.records.store import DETAILS, PROGRESS, RECORDS, STAGED, Store
+from bsrbench.harness.records.stored_json import read_sidecar
 from bsrbench.harness.records.trial_record import TrialRecord
 
 ASIDE = "aside"
@@ -40,23 +35,6 @@ class FileTrouble:
     path: Path
     what: str
     target: Path | None
-
-
-@dataclass
-class Merged:
-    """What a merge did.
-
-    Attributes:
-        copied: keys of the records that were new.
-        same: how many were there already.
-        conflicts: in words, the records whose key is there with another content.
-        unreadable: why files were left out.
-    """
-
-    copied: list[str] = field(default_factory=list)
-    same: int = 0
-    conflicts: list[str] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -87,14 +65,14 @@ def survey(folder: Path) -> Survey:
     Raises:
         BadInput: it is no results folder.
     """
-    _require(folder)
+    require_records(folder)
     whole = Survey()
     found = list(_of_records(folder, whole))
     renamed = {t.target.name for t in found if t.target and t.target.parent.name == RECORDS}
     bad = {t.path.name for t in found if t.target and t.target.parent.name == ASIDE}
     details = folder / DETAILS
     for path in files_in(details) if details.is_dir() else ():
-        what = _fault_of_sidecar(path)
+        what = sidecar_fault(path)
         if not what and path.name in bad:
             what = "the sidecar of such a record"
         there = path.name in renamed or (folder / RECORDS / path.name).exists()
@@ -127,67 +105,6 @@ def repair(folder: Path) -> list[FileTrouble]:
     return found
 
 
-def merge(into: Path, others: Iterable[Path]) -> Merged:
-    """Copy the records of other folders, with their sidecars, into one.
-
-    A record whose key is there with another content is left where it is, and named.
-
-    Raises:
-        BadInput: a folder is no results folder, or the target cannot be written.
-    """
-    done = Merged()
-    sources = list(others)
-    for source in sources:
-        _require(source)
-    try:
-        for name in (RECORDS, DETAILS):
-            make_folder(into / name)
-        for source in sources:
-            for path in files_in(source / RECORDS):
-                _merge_one(path, into, done)
-    except OSError as error:
-        raise BadInput(f"cannot merge into {into}: {error.strerror}") from error
-    return done
-
-
-def _merge_one(path: Path, into: Path, done: Merged) -> None:
-    try:
-        record = read_record(path)
-    except BadInput as error:
-        done.unreadable.append(str(error))
-        return
-    if record.changed():
-        done.unreadable.append(f"{path}: {CHANGED}")
-        return
-    target = into / RECORDS / f"{record.key}.json"
-    if target.exists() or target.is_symlink():
-        _put_against(target, path, record, done)
-        return
-    sidecar = path.parent.parent / DETAILS / f"{record.key}.json"
-    if sidecar.exists() or sidecar.is_symlink():
-        if fault := _fault_of_sidecar(sidecar):
-            done.unreadable.append(f"{sidecar}: {fault}; its record was copied without it")
-        else:
-            content = read_bytes(sidecar, MOST_KEPT)
-            write_whole(into / DETAILS / f"{record.key}.json", content)
-    write_whole(target, read_bytes(path))
-    done.copied.append(record.key)
-
-
-def _put_against(target: Path, path: Path, record: TrialRecord, done: Merged) -> None:
-    """Say whether a record is the one that is there."""
-    try:
-        there = read_record(target)
-    except BadInput as error:
-        done.conflicts.append(f"{record.key}: what is there cannot be read ({error})")
-        return
-    if there == record:
-        done.same += 1
-        return
-    places = ", ".join(_differing(there, record))
-    done.conflicts.append(f"{record.key}: {target} and {path} differ in {places}")
-
-
 def files_in(folder: Path) -> list[Path]:
     """Return what may be records or sidecars in a folder, sorted by name.
 
@@ -197,7 +114,12 @@ def files_in(folder: Path) -> list[Path]:
     return [folder / name for name in names(folder)]
 
 
-def _require(folder: Path) -> None:
+def require_records(folder: Path) -> None:
+    """Check that a folder is a results folder.
+
+    Raises:
+        BadInput: it holds no folder of records.
+    """
     if not (folder / RECORDS).is_dir():
         raise BadInput(
             f"no folder {str(folder / RECORDS)!r}; expected a results folder that "
@@ -239,7 +161,8 @@ def _fault_of_key(record: TrialRecord) -> str:
     return ""
 
 
-def _fault_of_sidecar(path: Path) -> str:
+def sidecar_fault(path: Path) -> str:
+    """Return why a sidecar cannot be used; empty if it can."""
     try:
         read_sidecar(path)
     except BadInput as error:
@@ -279,19 +202,6 @@ def _leftovers(folder: Path) -> Iterator[FileTrouble]:
                 continue
             if age > IN_FLIGHT_SECONDS:
                 yield FileTrouble(path, "half a file of a process that was killed", None)
-
-
-def _differing(one: TrialRecord, other: TrialRecord) -> list[str]:
-    """Return which parts of two records differ, measurements by name."""
-    parts = [
-        name
-        for name in TrialRecord.model_fields
-        if name not in ("measurements", HASH) and getattr(one, name) != getattr(other, name)
-    ]
-    measured: dict[str, Any] = one.measurements | other.measurements
-    return parts + [
-        name for name in measured if one.measurements.get(name) != other.measurements.get(name)
-    ]
 
 
 def _free(path: Path) -> Path:

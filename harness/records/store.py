@@ -7,24 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.files import make_folder, read_bytes, refuse_link, write_whole
-from bsrbench.harness.plain_data import fault_in, tidied
+from bsrbench.harness.files import make_folder, refuse_link, write_whole
+from bsrbench.harness.plain_data import tidied
 from bsrbench.harness.records.distinct_specs import DistinctSpecs
 from bsrbench.harness.records.record_content import CHANGED, text_of
 from bsrbench.harness.records.record_files import no_collection, read_folder, read_record
 from bsrbench.harness.records.record_key import is_name, require_name
-from bsrbench.harness.records.record_validation import plainly_text
 from bsrbench.harness.records.run_state import RunState
-from bsrbench.harness.records.sidecar import fault_of_sidecar
+from bsrbench.harness.records.stored_json import is_there, json_object, read_sidecar
 from bsrbench.harness.records.trial_record import TrialRecord
-from bsrbench.harness.visible_text import visible, visible_in
+from bsrbench.harness.visible_text import visible_in
 
 RECORDS, DETAILS, STAGED, LOGS = "records", "details", ".staged", "logs"
 PROGRESS = "progress.run"
-MOST_KEPT = 64 * 2**20  # bytes of a sidecar, or of a staged pass
 
 
 class Store:
@@ -80,7 +76,7 @@ class Store:
             BadInput: it cannot be read, or holds what no pass writes.
         """
         path = self._path(DETAILS, key, "json")
-        return {} if not _is_there(path) else read_sidecar(path)
+        return {} if not is_there(path) else read_sidecar(path)
 
     def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
         """Keep the result of one pass of a trial that is not complete yet.
@@ -98,10 +94,10 @@ class Store:
             BadInput: the file was changed by hand.
         """
         path = self._path(STAGED, key, f"{pass_name}.json")
-        if not _is_there(path):
+        if not is_there(path):
             return None
         try:
-            return _object(path)
+            return json_object(path)
         except BadInput as error:
             raise BadInput(f"{error}; remove it to run the pass") from error
 
@@ -135,7 +131,7 @@ class Store:
             BadInput: the file is none that a run writes.
         """
         path = self.folder / STAGED / PROGRESS
-        return RunState.read(path, _object(path)) if _is_there(path) else None
+        return RunState.read(path, json_object(path)) if is_there(path) else None
 
     def unstage(self, key: str) -> None:
         """Drop what was staged under a key."""
@@ -235,61 +231,6 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
         for record in records
     }
     return list(newest.values())
-
-
-def read_sidecar(path: Path) -> dict[str, Any]:
-    """Return what a sidecar holds, its text made visible.
-
-    Raises:
-        BadInput: it cannot be read, or holds what no pass writes.
-    """
-    text = _text(path)
-    loaded = _parsed(path, text)
-    if not plainly_text(text):
-        loaded = visible_in(loaded)
-    if fault := fault_of_sidecar(loaded):
-        raise BadInput(visible(f"{path}: not a sidecar ({fault})"))
-    return loaded
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, whose numbers and nesting are bounded.
-
-    Raises:
-        BadInput: the file cannot be read, or holds something else.
-    """
-    loaded = _parsed(path, _text(path))
-    if fault := fault_in(loaded):
-        raise BadInput(visible(f"{path}: not readable ({fault})"))
-    return loaded
-
-
-def _text(path: Path) -> bytes:
-    try:
-        return read_bytes(path, MOST_KEPT)
-    except OSError as error:
-        raise BadInput(visible(f"{path}: not readable ({error.strerror})")) from error
-
-
-def _parsed(path: Path, text: bytes) -> dict[str, Any]:
-    try:
-        loaded = orjson.loads(text)
-    except ValueError as error:
-        raise BadInput(visible(f"{path}: not readable ({error})")) from error
-    if not isinstance(loaded, dict):
-        raise BadInput(visible(f"{path}: not readable (a JSON object was expected)"))
-    return loaded
-
-
-def _is_there(path: Path) -> bool:
-    """Tell whether there is anything under a name, a link that leads nowhere included."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _write(path: Path, text: str) -> None:

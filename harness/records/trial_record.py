@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from bsrbench.harness.plain_data import fault_in
-from bsrbench.harness.records.metrics import METRICS, fault_of_values
+from bsrbench.harness.records.metric_bounds import fault_of_values
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_content import CHANGED
 from bsrbench.harness.spec.frozen_data import Frozen
 from bsrbench.harness.spec.trial_spec import TrialSpec

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from bsrbench.harness.spec.row_choice import ANYTHING, ListedRow, label_of, pick, unknown_row
 from bsrbench.harness.spec.row_name import LEARNING_RATE, Apart, RowLabel
-from bsrbench.harness.spec.suite_file import Suite
+from bsrbench.harness.spec.suite import Suite
 from bsrbench.harness.spec.suite_method import SuiteMethod
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.spec.workload_axes import AxisValue, stated

@@ -8,7 +8,8 @@ from bsrbench.harness.plain_data import tidied
 from bsrbench.harness.predict.estimate import PREDICTED
 from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
 from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
-from bsrbench.harness.records.metrics import CURVE, METRICS, fault_of_curve, fault_of_value
+from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import (
     Outcome,
     Status,

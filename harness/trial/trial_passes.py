@@ -28,7 +28,8 @@ from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.trial_record import Status, utc_now
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.compiled_forward import why_not_compiled
-from bsrbench.harness.training.job import Diverged, Loader
+from bsrbench.harness.training.job import Loader
+from bsrbench.harness.training.training_step import Diverged
 from bsrbench.harness.workload import models, tasks, weights
 
 ESTIMATE, SPEED, TRAINING = "estimate", "speed", "training"

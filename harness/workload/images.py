@@ -1,6 +1,7 @@
 """Stored images become a model's input: augmented for training, plain for evaluation."""
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,10 +11,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as transform
 
+from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.workload.data import Split
 
 SEED_BYTES = 4  # torch's generator on the CPU takes no more
+WORKERS = "BSRBENCH_WORKERS"
 Image = tuple[Tensor, Tensor]
 
 
@@ -169,3 +172,15 @@ def _loader(images: Dataset[Image], numbers: range, batch: int, workers: int) ->
         num_workers=workers,
         generator=torch.Generator().manual_seed(0),
     )
+
+
+def workers() -> int:
+    """Return how many processes prepare images: ``BSRBENCH_WORKERS``, else none beside this one.
+
+    Raises:
+        BadInput: it is not a number of processes.
+    """
+    asked = os.environ.get(WORKERS) or "0"
+    if not asked.isdecimal():
+        raise BadInput(f"{WORKERS}={asked!r}: expected a number of processes, 0 or more")
+    return int(asked)

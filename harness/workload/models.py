@@ -9,7 +9,8 @@ from torch import nn
 from bsrbench.harness.errors import BadInput, unknown
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model import experts, vit
-from bsrbench.harness.spec.trial_spec import MultiTask, Workload
+from bsrbench.harness.spec.multitask import MultiTask
+from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.workload import image_sizes, packages, weights
 
 TINY = 2e-5  # deviation

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.spec.trial_spec import MultiTask
+from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.workload.packages import origin
 from bsrbench.reports import units
 from bsrbench.reports.compare import seed_pairing

@@ -3,8 +3,10 @@
 Every function takes a ``random.Random``, so that a seed gives the same input for ever.
 """
 
+import functools
 import io
 import json
+import operator
 import re
 import struct
 import warnings
@@ -31,28 +33,54 @@ def some_bytes(draw, content, others=()):
     for _ in range(draw.randint(1, MOST_CHANGES)):
         place = draw.randrange(len(found) + 1)
         length = min(len(found) - place, draw.choice((1, 1, 2, 4, 8, 64, 4096)))
-        part = bytes(found[place : place + length])
-        how = draw.randrange(8)
-        if how == 0 and length:
-            found[place] ^= 1 << draw.randrange(8)
-        elif how == 1:
-            found[place : place + length] = draw.randbytes(length)
-        elif how == 2:
-            number = draw.choice(NUMBERS)
-            found[place : place + len(number)] = number
-        elif how == 3:
-            del found[place : place + length]
-        elif how == 4:
-            found[place:place] = part * draw.choice((1, 2, 100))
-        elif how == 5:
-            del found[place:]
-        elif how == 6:
-            found[place:place] = draw.randbytes(draw.choice((1, 8, 200)))
-        elif others:
-            other = draw.choice(others)
-            start = draw.randrange(len(other) + 1)
-            found[place:] = other[start:]
+        change = draw.choice(CHANGES_OF_BYTES)
+        if change is _flip_a_bit and not length:  # there is no bit behind the end
+            change = _go_on_as_another
+        change(draw, found, slice(place, place + length), others)
     return bytes(found)
+
+
+def _flip_a_bit(draw, found, part, others):
+    found[part.start] ^= 1 << draw.randrange(8)
+
+
+def _overwrite(draw, found, part, others):
+    found[part] = draw.randbytes(part.stop - part.start)
+
+
+def _write_a_number(draw, found, part, others):
+    number = draw.choice(NUMBERS)
+    found[part.start : part.start + len(number)] = number
+
+
+def _cut_out(draw, found, part, others):
+    del found[part]
+
+
+def _repeat(draw, found, part, others):
+    found[part.start : part.start] = bytes(found[part]) * draw.choice((1, 2, 100))
+
+
+def _cut_off(draw, found, part, others):
+    del found[part.start :]
+
+
+def _put_in(draw, found, part, others):
+    found[part.start : part.start] = draw.randbytes(draw.choice((1, 8, 200)))
+
+
+def _go_on_as_another(draw, found, part, others):
+    if others:
+        other = draw.choice(others)
+        start = draw.randrange(len(other) + 1)
+        found[part.start :] = other[start:]
+
+
+# What may be done to a part of some bytes; a seed stands for an input as long as their order stays.
+CHANGES_OF_BYTES = (
+    *(_flip_a_bit, _overwrite, _write_a_number, _cut_out),
+    *(_repeat, _cut_off, _put_in, _go_on_as_another),
+)
 
 
 def places(data, above=()):
@@ -74,24 +102,26 @@ def some_json(draw, content, others=()):
         if not there:
             break
         *above, last = draw.choice(there)
-        inner = data
-        for key in above:
-            inner = inner[key]
         name, token = f"token {number}", draw.choice(TOKENS)
         tokens[json.dumps(name)] = token
-        how = draw.randrange(4)
-        if how == 0:
-            del inner[last]
-        elif how == 1 and isinstance(inner, dict):
-            inner[draw.choice(NAMES)] = name
-        elif how == 2 and isinstance(inner, list):
-            inner.extend([inner[last]] * draw.choice((1, 1000)))
-        else:
-            inner[last] = name
+        _change_a_value(draw, functools.reduce(operator.getitem, above, data), last, name)
     text = json.dumps(data)
     for name, token in tokens.items():
         text = text.replace(name, token)
     return text.encode("utf-8", "surrogatepass")
+
+
+def _change_a_value(draw, holder, place, name):
+    """Replace, drop, add or repeat the value at a place of an object or a list."""
+    how = draw.randrange(4)
+    if how == 0:
+        del holder[place]
+    elif how == 1 and isinstance(holder, dict):
+        holder[draw.choice(NAMES)] = name
+    elif how == 2 and isinstance(holder, list):
+        holder.extend([holder[place]] * draw.choice((1, 1000)))
+    else:
+        holder[place] = name
 
 
 def some_toml(draw, content, others=()):

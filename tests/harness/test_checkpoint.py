@@ -12,8 +12,9 @@ import torch
 
 from bsrbench.harness.profiler import training_pass
 from bsrbench.harness.spec.recipe import Training
-from bsrbench.harness.training.job import begin, train
+from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.resume import Checkpoint, Progress
+from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
 
@@ -21,12 +22,12 @@ ROOT = Path(__file__).parents[2]
 ALONE = """
 import os, signal, sys
 from bsrbench import methods
-from bsrbench.harness.training import job
-from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training import training_loop
 import torch
 torch.set_num_threads(1)
-step, done = training.training_step, []
+step, done = training_loop.training_step, []
 
 def step_or_die(*arguments, **more):  # in the middle of training, however fast the machine is
     if len(done) == 70:
@@ -34,7 +35,7 @@ def step_or_die(*arguments, **more):  # in the middle of training, however fast 
     done.append(True)
     return step(*arguments, **more)
 
-training.training_step = step_or_die
+training_loop.training_step = step_or_die
 training_pass(TrialSpec.model_validate_json(sys.argv[1]), methods.load, sys.argv[2], 0.0)
 """
 

@@ -16,12 +16,13 @@ from bsrbench.harness.cli import main
 from bsrbench.harness.cli.settings import MOST, Seconds, seconds_of, size_in_bytes
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.frozen_data import FromFile, Frozen
+from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import LearningRateTry, Recipe, Training
 from bsrbench.harness.spec.search_result import SearchResult
-from bsrbench.harness.spec.suite_file import Suite
+from bsrbench.harness.spec.suite import Suite
 from bsrbench.harness.spec.suite_method import SuiteMethod
 from bsrbench.harness.spec.suite_question import LearningRateChoice, Question
-from bsrbench.harness.spec.trial_spec import MultiTask, Profile, TrialSpec, Workload
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 NOT_FINITE = (math.inf, -math.inf, math.nan)
 SETTINGS = (Suite, SuiteMethod, Question, LearningRateChoice, Recipe, Training, LearningRateTry)

@@ -12,7 +12,8 @@ from bsrbench.harness.plain_data import DEEPEST, LARGEST
 from bsrbench.harness.records.record_content import CHANGED, text_of
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_key import read_key
-from bsrbench.harness.records.results_maintenance import examine, merge, repair
+from bsrbench.harness.records.results_maintenance import examine, repair
+from bsrbench.harness.records.results_merge import merge
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.spec.trial_spec import TrialSpec
 

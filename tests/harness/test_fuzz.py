@@ -25,6 +25,7 @@ from bsrbench.harness.records.schema_upgrade import upgrade
 from bsrbench.harness.records.store import gather
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec import suite_file
+from bsrbench.harness.spec.suite import Suite
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import (
@@ -119,7 +120,7 @@ def test_any_suite_is_read_or_refused(text, tmp_path):
     before = path.read_bytes()
     found = what_comes_of(suite_file.read, path)
 
-    assert isinstance(found, suite_file.Suite) or path.name in found
+    assert isinstance(found, Suite) or path.name in found
     assert path.read_bytes() == before
 
 

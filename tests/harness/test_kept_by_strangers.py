@@ -11,6 +11,7 @@ from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records import record_index
+from bsrbench.harness.records.record_packing import pack
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.search.candidate_costs import _read
 from bsrbench.harness.search.search_effort import remembered
@@ -138,7 +139,7 @@ def test_an_index_that_cannot_be_used_is_as_good_as_none(content, tmp_path, monk
     monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "records"
     folder.mkdir()
-    record_index.save(folder, [record_index.pack({})])
+    record_index.save(folder, [pack({})])
     (place,) = (tmp_path / "cache" / "records").iterdir()
     assert orjson.loads(place.read_bytes().split(b"\n")[0])["folder"] == str(folder)
     place.write_bytes(content)
@@ -147,7 +148,7 @@ def test_an_index_that_cannot_be_used_is_as_good_as_none(content, tmp_path, monk
     os.mkfifo(place)
 
     assert record_index.load(folder) == {}
-    record_index.save(folder, [record_index.pack({})])
+    record_index.save(folder, [pack({})])
     assert place.is_file()
 
 

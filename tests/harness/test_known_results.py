@@ -11,7 +11,8 @@ from torch import nn
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.profiler import training_pass
 from bsrbench.harness.spec.recipe import Training
-from bsrbench.harness.training.job import begin, train
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data.splits import ImageData
 from bsrbench.methods import load

@@ -29,6 +29,7 @@ def fresh():
 def test_steps_meters_and_their_passes_measure():
     expected = {
         *("training/job.py", "training/optimizers.py", "training/compiled_forward.py"),
+        *("training/training_step.py", "training/training_loop.py", "training/evaluation.py"),
         *("meters/phase_clock.py", "meters/live_bytes.py", "meters/step_flops.py"),
         *("meters/attention_operators.py", "profiler/memory_pass.py", "profiler/clock_pass.py"),
         *("profiler/counted_step.py", "predict/estimate.py", "devices/cpu.py", "model/vit.py"),

@@ -19,13 +19,9 @@ from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.suite_file import find, read
 from bsrbench.harness.spec.trial_spec import Profile, Workload
-from bsrbench.harness.training.job import (
-    accuracies,
-    begin,
-    optimizer_step,
-    set_learning_rate,
-    training_step,
-)
+from bsrbench.harness.training.evaluation import accuracies
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.training.training_step import optimizer_step, set_learning_rate, training_step
 from bsrbench.harness.workload import models, tasks
 from bsrbench.harness.workload.data.splits import InMemory
 from bsrbench.methods import load

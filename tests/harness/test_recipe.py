@@ -6,13 +6,9 @@ from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
 from bsrbench.harness.spec.recipe import Training
-from bsrbench.harness.training.job import (
-    begin,
-    learning_rate_at,
-    optimizer_step,
-    set_learning_rate,
-    train,
-)
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.training.training_loop import learning_rate_at, train
+from bsrbench.harness.training.training_step import optimizer_step, set_learning_rate
 from bsrbench.harness.workload import data, models
 from bsrbench.methods import load
 

@@ -7,15 +7,10 @@ import torch
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.recipe import Training
-from bsrbench.harness.training.job import (
-    Diverged,
-    accuracy,
-    begin,
-    learning_rate_at,
-    set_learning_rate,
-    train,
-    training_step,
-)
+from bsrbench.harness.training.evaluation import accuracy
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.training.training_loop import learning_rate_at, train
+from bsrbench.harness.training.training_step import Diverged, set_learning_rate, training_step
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
 

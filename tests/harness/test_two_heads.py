@@ -8,9 +8,11 @@ from torch.nn.functional import cross_entropy
 from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.model import vit
+from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import Training
-from bsrbench.harness.spec.trial_spec import MultiTask, Workload
-from bsrbench.harness.training.job import begin, training_step
+from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.training.job import begin
+from bsrbench.harness.training.training_step import training_step
 from bsrbench.harness.workload import models
 
 DEIT = "deit_tiny_distilled_patch16_224"

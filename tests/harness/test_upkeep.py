@@ -15,7 +15,8 @@ from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.record_content import text_of
-from bsrbench.harness.records.results_maintenance import IN_FLIGHT_SECONDS, examine, merge, repair
+from bsrbench.harness.records.results_maintenance import IN_FLIGHT_SECONDS, examine, repair
+from bsrbench.harness.records.results_merge import merge
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.spec.trial_spec import Profile
 

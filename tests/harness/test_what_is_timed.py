@@ -8,9 +8,10 @@ from bsrbench.harness.devices.cpu import Cpu
 from bsrbench.harness.profiler import clock_pass
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.training import job
-from bsrbench.harness.training.job import begin, train
+from bsrbench.harness.training import training_loop
+from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.resume import Checkpoint
+from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
 from bsrbench.methods.full import FullFineTuning
@@ -52,7 +53,7 @@ def test_joules_are_those_of_an_image(make_spec, monkeypatch):
 def by_hand(monkeypatch):
     """Let each step take 1 s and each reading of the curve 100 s on a clock set by hand."""
     now = [0.0]
-    step, read = job.training_step, job.accuracies
+    step, read = training_loop.training_step, training_loop.accuracies
 
     def timed_step(*arguments, **more):
         now[0] += STEP_SECONDS
@@ -62,9 +63,9 @@ def by_hand(monkeypatch):
         now[0] += READING_SECONDS
         return read(*arguments)
 
-    monkeypatch.setattr(job, "training_step", timed_step)
-    monkeypatch.setattr(job, "accuracies", timed_reading)
-    monkeypatch.setattr(job.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(training_loop, "training_step", timed_step)
+    monkeypatch.setattr(training_loop, "accuracies", timed_reading)
+    monkeypatch.setattr(training_loop.time, "perf_counter", lambda: now[0])
 
 
 def test_the_clock_of_training_stands_still_while_the_curve_is_read(by_hand, make_spec):

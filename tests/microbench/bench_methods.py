@@ -13,7 +13,7 @@ import torch
 from bsrbench import methods
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.training.job import logits
+from bsrbench.harness.training.evaluation import logits
 from bsrbench.methods.parts import kernels
 
 ROUNDS = 7

@@ -1,0 +1,110 @@
+"""Copy the records of several results folders into one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.files import make_folder, read_bytes, write_whole
+from bsrbench.harness.records.record_content import CHANGED, HASH
+from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.results_maintenance import (
+    files_in,
+    require_records,
+    sidecar_fault,
+)
+from bsrbench.harness.records.store import DETAILS, RECORDS
+from bsrbench.harness.records.stored_json import MOST_KEPT
+from bsrbench.harness.records.trial_record import TrialRecord
+
+
+@dataclass
+class Merged:
+    """What a merge did.
+
+    Attributes:
+        copied: keys of the records that were new.
+        same: how many were there already.
+        conflicts: in words, the records whose key is there with another content.
+        unreadable: why files were left out.
+    """
+
+    copied: list[str] = field(default_factory=list)
+    same: int = 0
+    conflicts: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def merge(into: Path, others: Iterable[Path]) -> Merged:
+    """Copy the records of other folders, with their sidecars, into one.
+
+    A record whose key is there with another content is left where it is, and named.
+
+    Raises:
+        BadInput: a folder is no results folder, or the target cannot be written.
+    """
+    done = Merged()
+    sources = list(others)
+    for source in sources:
+        require_records(source)
+    try:
+        for name in (RECORDS, DETAILS):
+            make_folder(into / name)
+        for source in sources:
+            for path in files_in(source / RECORDS):
+                _merge_one(path, into, done)
+    except OSError as error:
+        raise BadInput(f"cannot merge into {into}: {error.strerror}") from error
+    return done
+
+
+def _merge_one(path: Path, into: Path, done: Merged) -> None:
+    try:
+        record = read_record(path)
+    except BadInput as error:
+        done.unreadable.append(str(error))
+        return
+    if record.changed():
+        done.unreadable.append(f"{path}: {CHANGED}")
+        return
+    target = into / RECORDS / f"{record.key}.json"
+    if target.exists() or target.is_symlink():
+        _put_against(target, path, record, done)
+        return
+    sidecar = path.parent.parent / DETAILS / f"{record.key}.json"
+    if sidecar.exists() or sidecar.is_symlink():
+        if fault := sidecar_fault(sidecar):
+            done.unreadable.append(f"{sidecar}: {fault}; its record was copied without it")
+        else:
+            content = read_bytes(sidecar, MOST_KEPT)
+            write_whole(into / DETAILS / f"{record.key}.json", content)
+    write_whole(target, read_bytes(path))
+    done.copied.append(record.key)
+
+
+def _put_against(target: Path, path: Path, record: TrialRecord, done: Merged) -> None:
+    """Say whether a record is the one that is there."""
+    try:
+        there = read_record(target)
+    except BadInput as error:
+        done.conflicts.append(f"{record.key}: what is there cannot be read ({error})")
+        return
+    if there == record:
+        done.same += 1
+        return
+    places = ", ".join(_differing(there, record))
+    done.conflicts.append(f"{record.key}: {target} and {path} differ in {places}")
+
+
+def _differing(one: TrialRecord, other: TrialRecord) -> list[str]:
+    """Return which parts of two records differ, measurements by name."""
+    parts = [
+        name
+        for name in TrialRecord.model_fields
+        if name not in ("measurements", HASH) and getattr(one, name) != getattr(other, name)
+    ]
+    measured: dict[str, Any] = one.measurements | other.measurements
+    return parts + [
+        name for name in measured if one.measurements.get(name) != other.measurements.get(name)
+    ]

@@ -1,0 +1,46 @@
+"""Evaluation: the logits of a model without gradients, and how often they are right."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bsrbench.harness.model.task_heads import turns
+from bsrbench.harness.training.job import Job, to_device
+from bsrbench.harness.training.training_step import precision_of
+from bsrbench.harness.workload import data
+from bsrbench.harness.workload.images import evaluation_batches, workers
+
+EVALUATION_BATCH = 64
+
+
+@torch.no_grad()
+def logits(job: Job, images: Tensor) -> Tensor:
+    """Return the model's logits in the trial's precision, without gradients.
+
+    Of several tasks they are those of the task whose turn it is.
+    """
+    with precision_of(job):
+        return job.forward(images)
+
+
+def evaluate_batch(job: Job, images: Tensor) -> None:
+    """Do the forward passes of a step's batch in evaluation, of each task its own."""
+    for _, own in zip(turns(job.model), images.split(job.spec.workload.batch), strict=True):
+        logits(job, own)
+
+
+def accuracies(job: Job, splits: Sequence[data.Split]) -> list[float]:
+    """Return the accuracy of each task on its split."""
+    return [accuracy(job, split) for _, split in zip(turns(job.model), splits, strict=True)]
+
+
+def accuracy(job: Job, split: data.Split) -> float:
+    """Return the share of a split whose highest logit is the label, for whose turn it is."""
+    job.model.eval()
+    right = 0
+    for raw, labels in evaluation_batches(split, job.preprocess, EVALUATION_BATCH, workers()):
+        images, targets = to_device(job, raw, labels)
+        right += int((logits(job, images).argmax(1) == targets).sum())
+    job.model.train()
+    return right / len(split.labels)

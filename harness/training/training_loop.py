@@ -1,0 +1,101 @@
+"""The one training loop."""
+
+import math
+import time
+from collections.abc import Iterator
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.training.evaluation import accuracies
+from bsrbench.harness.training.job import Job, to_device
+from bsrbench.harness.training.resume import Checkpoint, Progress
+from bsrbench.harness.training.training_step import Diverged, set_learning_rate, training_step
+from bsrbench.harness.workload import data
+from bsrbench.harness.workload.images import training_batches, workers
+
+FINAL_LOSSES = 5
+
+
+def train(
+    job: Job,
+    images: tuple[data.ImageData, ...],
+    training: Training,
+    checkpoint: Checkpoint | None = None,
+) -> Progress:
+    """Train for the number of steps asked for, going on from a checkpoint where there is one.
+
+    Args:
+        job: the trial.
+        images: of each task.
+        training: how.
+        checkpoint: where to go on from, and what to keep.
+
+    Raises:
+        Diverged: the loss became infinite or not a number, at which step.
+        UnusableError: the checkpoint is damaged, or of another trial.
+    """
+    keeper = checkpoint or Checkpoint()
+    progress = keeper.restore(job.model, job.optimizers, training.steps)
+    steps = range(progress.step, training.steps)
+    stream = _batches(job, images, steps)
+    start = time.perf_counter() - progress.seconds
+    for step, (raw, labels) in zip(steps, stream, strict=True):
+        set_learning_rate(job, learning_rate_at(step, training))
+        try:
+            loss = training_step(job, *to_device(job, raw, labels), clip_norm=training.clip_norm)
+        except Diverged as error:
+            before = f", {progress.losses[-1]:.4g} the step before" if progress.losses else ""
+            raise Diverged(f"{error} at step {step}{before}") from None
+        progress.losses.append(loss)
+        progress.step = step + 1
+        read_curve = training.evaluate_every and progress.step % training.evaluate_every == 0
+        if not (read_curve or keeper.due() or progress.step == training.steps):
+            continue
+        job.device.synchronise()
+        progress.seconds = time.perf_counter() - start
+        if read_curve:
+            progress.curve_steps.append(progress.step)
+            progress.curve_seconds.append(progress.seconds)
+            progress.curve_accuracies.append(
+                fmean(accuracies(job, [of_task.validation for of_task in images]))
+            )
+        if keeper.due():
+            keeper.save(job.model, job.optimizers, progress)
+        start = time.perf_counter() - progress.seconds  # the clock stood still
+    return progress
+
+
+def _batches(
+    job: Job, images: tuple[data.ImageData, ...], steps: range
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the images and labels of each step, those of a task behind those of the one before.
+
+    Each task goes through its own images, in an order of its own, again and again.
+    """
+    size, seed, count = job.spec.workload.batch, job.spec.seed, workers()
+    streams = [
+        training_batches(of_task.train, job.preprocess, seed, steps, size, count)
+        for of_task in images
+    ]
+    for parts in zip(*streams, strict=True):
+        raw, labels = zip(*parts, strict=True)
+        yield (raw[0], labels[0]) if len(parts) == 1 else (torch.cat(raw), torch.cat(labels))
+
+
+def learning_rate_at(step: int, training: Training) -> float:
+    """Return the rate of a step counted from 0: linear warm-up, then half a cosine to its end."""
+    if step < training.warmup_steps:
+        return training.learning_rate * (step + 1) / training.warmup_steps
+    left = max(1, training.steps - training.warmup_steps)
+    done = (step - training.warmup_steps) / left
+    end = training.final_learning_rate
+    return end + (training.learning_rate - end) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def final_loss(losses: list[float]) -> float:
+    """Return the mean loss of the last few batches."""
+    last = losses[-FINAL_LOSSES:]
+    return sum(last) / len(last)
