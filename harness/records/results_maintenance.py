@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.files import make_folder, refuse_link
 from bsrbench.harness.records.record_content import CHANGED
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_index import names
@@ -92,14 +91,8 @@ def repair(folder: Path) -> list[FileTrouble]:
     """
     found = examine(folder)
     try:
-        for name in (RECORDS, DETAILS, STAGED):
-            refuse_link(folder / name)  # nobody else's files are moved
         for trouble in found:
-            if trouble.target is None:
-                trouble.path.unlink(missing_ok=True)
-            else:
-                make_folder(trouble.target.parent)
-                trouble.path.rename(_free(trouble.target))
+            Store(folder).set_aside(trouble.path, trouble.target)
     except OSError as error:
         raise BadInput(f"cannot repair {folder}: {error.strerror}") from error
     return found
@@ -202,12 +195,3 @@ def _leftovers(folder: Path) -> Iterator[FileTrouble]:
                 continue
             if age > IN_FLIGHT_SECONDS:
                 yield FileTrouble(path, "half a file of a process that was killed", None)
-
-
-def _free(path: Path) -> Path:
-    """Return the path, or the first of its numbered neighbours that nobody has."""
-    found, number = path, 1
-    while found.exists():
-        number += 1
-        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return found

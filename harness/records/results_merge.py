@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.files import make_folder, read_bytes, write_whole
+from bsrbench.harness.files import read_bytes
 from bsrbench.harness.records.record_content import CHANGED, HASH
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.results_maintenance import (
@@ -14,7 +14,7 @@ from bsrbench.harness.records.results_maintenance import (
     require_records,
     sidecar_fault,
 )
-from bsrbench.harness.records.store import DETAILS, RECORDS
+from bsrbench.harness.records.store import DETAILS, RECORDS, Store
 from bsrbench.harness.records.stored_json import MOST_KEPT
 from bsrbench.harness.records.trial_record import TrialRecord
 
@@ -49,8 +49,6 @@ def merge(into: Path, others: Iterable[Path]) -> Merged:
     for source in sources:
         require_records(source)
     try:
-        for name in (RECORDS, DETAILS):
-            make_folder(into / name)
         for source in sources:
             for path in files_in(source / RECORDS):
                 _merge_one(path, into, done)
@@ -72,14 +70,13 @@ def _merge_one(path: Path, into: Path, done: Merged) -> None:
     if target.exists() or target.is_symlink():
         _put_against(target, path, record, done)
         return
-    sidecar = path.parent.parent / DETAILS / f"{record.key}.json"
+    sidecar, content = path.parent.parent / DETAILS / f"{record.key}.json", None
     if sidecar.exists() or sidecar.is_symlink():
         if fault := sidecar_fault(sidecar):
             done.unreadable.append(f"{sidecar}: {fault}; its record was copied without it")
         else:
             content = read_bytes(sidecar, MOST_KEPT)
-            write_whole(into / DETAILS / f"{record.key}.json", content)
-    write_whole(target, read_bytes(path))
+    Store(into).copy_in(record.key, read_bytes(path), content)
     done.copied.append(record.key)
 
 

@@ -64,6 +64,35 @@ class Store:
         self.unstage(record.key)
         return path
 
+    def copy_in(self, key: str, record: bytes, sidecar: bytes | None) -> None:
+        """Store a record of another results folder and its sidecar, byte for byte.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        for folder, content in ((DETAILS, sidecar), (RECORDS, record)):
+            make_folder(self.folder / folder)
+            if content is not None:
+                write_whole(self._path(folder, key, "json"), content)
+
+    def set_aside(self, path: Path, target: Path | None) -> None:
+        """Move a file of this folder to a name that nobody has, or remove it.
+
+        Args:
+            path: the file.
+            target: where it goes, or beside which if that is taken; ``None`` removes it.
+
+        Raises:
+            OSError: it cannot be moved, or a folder is a link to somewhere else.
+        """
+        for name in (RECORDS, DETAILS, STAGED):
+            refuse_link(self.folder / name)  # nobody else's files are moved
+        if target is None:
+            path.unlink(missing_ok=True)
+        else:
+            make_folder(target.parent)
+            path.rename(_free(target))
+
     def record(self, key: str) -> TrialRecord | None:
         """Return the record with this key, or ``None``."""
         path = self._path(RECORDS, key, "json")
@@ -231,6 +260,15 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
         for record in records
     }
     return list(newest.values())
+
+
+def _free(path: Path) -> Path:
+    """Return the path, or the first of its numbered neighbours that nobody has."""
+    found, number = path, 1
+    while found.exists():
+        number += 1
+        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return found
 
 
 def _write(path: Path, text: str) -> None:
