@@ -1,7 +1,7 @@
 """The unpublished parts of torch and timm that this project relies on, each under a name of ours.
 
 A release may change any of them without notice, and nothing else in the project names one.
-``tests/harness/test_torch_internals.py`` holds each to what is relied on. What torch's compiler
+``tests/harness/torch_internals/test_eager_internals.py`` holds each to what is relied on. What torch's compiler
 has is in ``torch_compiler_internals``, what torchvision has in ``torchvision_internals``.
 """
 

@@ -29,7 +29,7 @@ from bsrbench.harness.workload.data import decodable, packs, pixels
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import csv_table, latex_tables
 from tests.fuzz import commands, mutate
-from tests.harness.test_own_weights import write_jax
+from tests.harness.workload.test_own_weights import write_jax
 
 ROOT = Path(__file__).resolve().parents[2]
 LATE = ROOT / "results" / "late"

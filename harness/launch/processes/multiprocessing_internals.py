@@ -1,7 +1,7 @@
 """The unpublished parts of Python's multiprocessing that this project relies on, under our names.
 
 Loads the standard library only: a server is started before anything else is loaded.
-``tests/harness/test_multiprocessing_internals.py`` holds each to what is relied on.
+``tests/harness/launch/test_multiprocessing_internals.py`` holds each to what is relied on.
 """
 
 import multiprocessing.forkserver

@@ -18,7 +18,7 @@ from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ALONE = """
 import os, signal, sys
 from bsrbench import methods

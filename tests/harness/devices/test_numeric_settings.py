@@ -12,7 +12,7 @@ import torch
 
 from bsrbench.harness.devices import numeric_settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ASK = """
 import json
 from bsrbench.harness.devices.numeric_settings import settings

@@ -13,7 +13,7 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Kind
 from bsrbench.methods.parts import token_dropping
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KINDS = ("bsr", "full", "int8", "lora")
 
 

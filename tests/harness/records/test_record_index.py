@@ -11,7 +11,7 @@ import pytest
 from bsrbench.harness.records import record_files, record_index
 from bsrbench.harness.records.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
 
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from bsrbench.harness.cli import main
 from bsrbench.harness.records.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SUITE = """
 description = "tiny"
 seeds = [0]

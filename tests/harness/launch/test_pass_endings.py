@@ -17,7 +17,7 @@ from bsrbench.harness.launch.processes import fork_server, sweeper
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.records.trial_record import Status
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 ACTING = '''
 import os, signal, subprocess, sys, time
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial import record_assembly
 from bsrbench.harness.trial.trial_passes import PassResult
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 BROKEN = '''
 import os, signal, sys, time
 from dataclasses import dataclass

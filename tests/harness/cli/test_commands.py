@@ -12,7 +12,7 @@ from bsrbench.harness.records.environment import without_place
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TINY = """
 description = "tiny"
 seeds = [0]

@@ -37,7 +37,7 @@ from bsrbench.reports.documents import (
 )
 from tests.fuzz.mutate import places
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "results" / "late"
 SMALL = suite_file.find("late").read_text(encoding="utf-8")
 OFTEN = settings(

@@ -29,7 +29,7 @@ from bsrbench.harness.plain_data import SAID_ITEMS, plain_table, plain_text
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.trial_passes import PassResult
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MARK = "7b"
 
 

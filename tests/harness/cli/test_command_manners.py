@@ -9,7 +9,7 @@ import pytest
 
 from bsrbench.harness.cli import main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def parts_of(name):

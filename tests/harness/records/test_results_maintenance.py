@@ -20,7 +20,7 @@ from bsrbench.harness.records.results_merge import merge
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.spec.trial_spec import Profile
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 COMMITTED = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
 
 

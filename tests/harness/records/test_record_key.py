@@ -17,7 +17,7 @@ from bsrbench.harness.records.record_key import (
 )
 from bsrbench.harness.spec.recipe import Training
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TRIAL, VERSIONS = "0123456789abcdef", {"torch": "2", "timm": "1", "numpy": "2"}
 
 

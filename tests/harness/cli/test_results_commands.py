@@ -13,7 +13,7 @@ from bsrbench.harness.records.store import Store, gather
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.selection import sides
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FLOWERS = ROOT / "results" / "flowers-small"
 MEMORY = ROOT / "results" / "memory"
 

@@ -17,7 +17,7 @@ from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.results_maintenance import examine
 from bsrbench.harness.records.store import Store
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KILLS = int(os.environ.get("BSRBENCH_KILLS", "1"))
 TRIALS = int(os.environ.get("BSRBENCH_TRIALS", "4"))
 KEEP = os.environ.get("BSRBENCH_KILLS_FILE")

@@ -17,7 +17,7 @@ from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def text_of(data):

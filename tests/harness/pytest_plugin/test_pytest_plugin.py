@@ -22,7 +22,7 @@ from bsrbench.harness.pytest_plugin.result import Result
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.reports.compare import gate
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MINE = '''
 from __future__ import annotations  # which makes annotations of options text
 

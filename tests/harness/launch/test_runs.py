@@ -29,7 +29,7 @@ from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.trial_passes import PassResult
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 UNTIMED = Profile(rounds=0)
 TINY = """
 description = "tiny"

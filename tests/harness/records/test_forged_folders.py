@@ -17,7 +17,7 @@ from bsrbench.harness.records.results_merge import merge
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 PROFILE, TRAINING = (GOLDEN / f"{kind}-schema-7.json" for kind in ("profile", "training"))
 DEEP = "[" * 100_000
 

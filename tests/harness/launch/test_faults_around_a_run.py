@@ -21,7 +21,7 @@ from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.spec.recipe import Training
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 RECIPE = Training(steps=1, learning_rate=0.1)
 
 

@@ -81,7 +81,7 @@ for _ in range(5):
 
 def test_several_processes_may_write_into_one_folder_at_once(store):
     """Each writes the same records again and again, and always finds whole ones."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     source = root / "results" / "quick" / "records"
     command = [sys.executable, "-c", MANY_AT_ONCE, store.folder, source]
     started = [subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE) for _ in range(4)]
@@ -168,7 +168,7 @@ def test_staged_passes_go_when_the_record_is_saved(store, make_record):
     assert store.staged(record.key, "memory") is None
 
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
