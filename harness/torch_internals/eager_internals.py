@@ -1,8 +1,8 @@
 """The unpublished parts of torch and timm that this project relies on, each under a name of ours.
 
 A release may change any of them without notice, and nothing else in the project names one.
-``tests/harness/torch_internals/test_eager_internals.py`` holds each to what is relied on. What torch's compiler
-has is in ``torch_compiler_internals``, what torchvision has in ``torchvision_internals``.
+``tests/harness/torch_internals`` holds each to what is relied on. What torch's compiler has is in
+``compiler_internals``, what torchvision has in ``vision_internals``.
 """
 
 from contextlib import AbstractContextManager
