@@ -1,7 +1,7 @@
 """What commands that measure share: store, launcher, progress."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -137,15 +137,10 @@ def run_trials(
     from bsrbench import methods
     from bsrbench.harness.launch.interrupts import CtrlC
     from bsrbench.harness.launch.progress import StatusWriter
-    from bsrbench.harness.launch.run_settings import RunSettings
     from bsrbench.harness.launch.runner import Runner
-    from bsrbench.reports.compare import anchors
 
     limits = wishes.limits()
-    load_methods(specs)
-    if where.launcher == "local":
-        require_devices(specs)
-    fetch_data(specs)
+    _make_sure_of(specs, where)
     with _watcher(wishes.progress) as watcher:
         launcher = make_launcher(limits)
         noting = StatusWriter(watcher, store)
@@ -153,17 +148,7 @@ def run_trials(
             lambda: noting.say("ending after the pass that runs; Ctrl-C again ends it at once"),
             launcher.end,
         )
-        conduct = RunSettings(
-            checkpoint_seconds=wishes.checkpoint_seconds,
-            announces=wishes.announces,
-            jobs=wishes.jobs,
-            order_seed=wishes.order_seed,
-            force=wishes.force,
-            limits=asdict(limits),
-            compared_with=compared_with or anchors.compared_with,
-            trusted=wishes.trusted,
-            stopping=lambda: asked.asked,
-        )
+        conduct = _run_settings(wishes, limits, compared_with, lambda: asked.asked)
         state = "stopped"
         try:
             with asked:
@@ -177,6 +162,36 @@ def run_trials(
         finally:
             noting.end(state)
         return records
+
+
+def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
+    """See that what the trials name is here, before anything is started."""
+    load_methods(specs)
+    if where.launcher == "local":
+        require_devices(specs)
+    fetch_data(specs)
+
+
+def _run_settings(
+    wishes: RunOptions,
+    limits: "Limits",
+    compared_with: "ComparedWith | None",
+    stopping: Callable[[], bool],
+) -> "RunSettings":
+    from bsrbench.harness.launch.run_settings import RunSettings
+    from bsrbench.reports.compare import anchors
+
+    return RunSettings(
+        checkpoint_seconds=wishes.checkpoint_seconds,
+        announces=wishes.announces,
+        jobs=wishes.jobs,
+        order_seed=wishes.order_seed,
+        force=wishes.force,
+        limits=asdict(limits),
+        compared_with=compared_with or anchors.compared_with,
+        trusted=wishes.trusted,
+        stopping=stopping,
+    )
 
 
 def _cluster(

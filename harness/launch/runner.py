@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.group_times import drop_staged
@@ -54,42 +55,49 @@ class Runner:
             KeyboardInterrupt: the run was asked to stop; everything done is stored.
         """
         self.store.open_for_writing()
-        environment = describe_run()
-        limits = self.conduct.limits | {"forced": self.conduct.force}
-        seed = self.conduct.order_seed
+        facts = {"limits": self._limits(), "order_seed": self.conduct.order_seed}
+        environment = describe_run() | facts
         present = CurrentConditions.asked(self._settings)
-        planner = Planner(
-            self.store,
-            self.fingerprint,
-            environment["machine_id"],
-            limits,
-            seed,
-            self.conduct.compared_with,
-            self.conduct.trusted,
-            present,
-        )
-        plan = planner.plan(specs, again=again)
+        plan = self._planner(environment["machine_id"], present).plan(specs, again=again)
         self._say_what_is_there(plan, present)
         if plan.missing:
             if again:
-                drop_staged(self.store, plan.missing)
-                for key in plan.missing:
-                    self.store.unstage(key)
-            facts = {"limits": limits, "order_seed": seed}
+                self._drop_what_is_staged(plan)
             run = OneRun(
                 self.launcher,
                 self.store,
                 self.watcher,
                 self.conduct,
                 plan,
-                environment | facts,
+                environment,
                 present,
             )
             run.prepare()
             if not dry:
                 run.do()
-        found = [self.store.record(trial.key) for trial in plan.trials]
-        return [record for record in found if record is not None]
+        records = [self.store.record(trial.key) for trial in plan.trials]
+        return [record for record in records if record is not None]
+
+    def _limits(self) -> dict[str, Any]:
+        return self.conduct.limits | {"forced": self.conduct.force}
+
+    def _planner(self, machine_id: str, present: CurrentConditions) -> Planner:
+        return Planner(
+            self.store,
+            self.fingerprint,
+            machine_id,
+            self._limits(),
+            self.conduct.order_seed,
+            self.conduct.compared_with,
+            self.conduct.trusted,
+            present,
+        )
+
+    def _drop_what_is_staged(self, plan: Plan) -> None:
+        """Drop what an interrupted run has kept of the trials that are to be run again."""
+        drop_staged(self.store, plan.missing)
+        for key in plan.missing:
+            self.store.unstage(key)
 
     def _settings(self, device: str) -> dict[str, str]:
         """Return the settings of the processes that passes run in.

@@ -87,7 +87,12 @@ def counted_step(
         _watch_optimizer(live, job)  # the first step has made it
         leaves = job.kept.left_behind(live.keep_rest(loss))
         left = live.now - before - live.size_of(loss)
-        modules, held = live.at_peak(), live.held_by_owner()
+    return _seen(live, left_behind=left, leaves=leaves, loss=loss)
+
+
+def _seen(live: LiveBytes, *, left_behind: int, leaves: bool, loss: Tensor) -> CountedStep:
+    """Put together what the meter saw of a step that is over."""
+    modules, held = live.at_peak(), live.held_by_owner()
     return CountedStep(
         peak=live.peak,
         categories=_by_category(modules),
@@ -96,7 +101,7 @@ def counted_step(
         peak_operator=live.peak_operator,
         held_after_forward=sum(held.values()),
         held_by_module=held,
-        left_behind=left,
+        left_behind=left_behind,
         leaves=leaves,
         timeline=live.timeline,
         loss=None if isinstance(loss, FakeTensor) else loss.item(),

@@ -27,6 +27,22 @@ Beside = str | Mapping[str, Any]
 class Bench:
     """Measures one method, once a test, as pytest-benchmark does.
 
+    A test calls it with a method and the workload that it is measured on:
+
+    * ``method``: a name, names joined by ``+``, or ``./file.py:Class``, relative to the folder
+      pytest runs in; ``options`` are the method's, of a composition a mapping for each part.
+    * ``model``: a timm model; ``weights``: as a suite names them; ``classes``: width of the head.
+    * ``batch``: images an optimizer step; ``micro_batch``: images a forward pass, the whole batch
+      unless said; ``image_size``: side in pixels, the model's own unless said.
+    * ``precision``: ``fp32`` or ``bf16``; ``optimizer``: ``sgd`` (momentum 0.9) or ``adamw``.
+    * ``optimizer_in_backward``: step each parameter inside the backward pass.
+    * ``compiled_step``: ``torch.compile`` the forward and backward pass.
+    * ``device``: ``cpu``, ``cuda:0``, ...; ``threads``: of the CPU, all usable cores unless said.
+    * ``baseline``: a row on the same workload by its label (``full``, ``full (micro-batch 1)``), or
+      a mapping with its ``method`` and, where they differ, ``options`` and axes (``micro_batch``,
+      ...). Each timed step follows a step of the baseline.
+    * ``rounds``: timed steps.
+
     Attributes:
         benchmark: pytest-benchmark's fixture.
         counters: read memory and FLOPs.
@@ -63,27 +79,6 @@ class Bench:
     ) -> Result:
         """Measure peak memory and FLOPs of a step in clean processes, then time steps in this one.
 
-        Args:
-            method: a name, names joined by ``+``, or ``./file.py:Class``, relative to the folder
-                pytest runs in.
-            model: a timm model.
-            batch: images an optimizer step.
-            image_size: side in pixels; the model's own unless said.
-            classes: width of the head.
-            options: the method's; of a composition, a mapping for each part.
-            micro_batch: images a forward pass; the whole batch unless said.
-            precision: ``fp32`` or ``bf16``.
-            optimizer: ``sgd`` (momentum 0.9) or ``adamw``.
-            optimizer_in_backward: step each parameter inside the backward pass.
-            compiled_step: ``torch.compile`` the forward and backward pass.
-            device: ``cpu``, ``cuda:0``, ...
-            threads: CPU threads; all usable cores unless said.
-            weights: as a suite names them.
-            baseline: a row on the same workload by its label (``full``, ``full (micro-batch 1)``),
-                or a mapping with its ``method`` and, where they differ, ``options`` and axes
-                (``micro_batch``, ...). Each timed step follows a step of the baseline.
-            rounds: timed steps.
-
         Raises:
             BadInput: something named is not there or does not fit.
             Unsupported: the method cannot run on this model or device.
@@ -106,12 +101,8 @@ class Bench:
         }
         try:
             self._begin(rounds)
-            beside = baseline if baseline is not None else self.usual_baseline
-            self.result = self._measure(
-                _trial("bsrbench", method, options, workload),
-                None if beside is None else _baseline(beside, workload),
-                rounds,
-            )
+            spec = _trial("bsrbench", method, options, workload)
+            self.result = self._measure(spec, self._beside(baseline, workload), rounds)
         except (BadInput, Unsupported, NotMeasured) as error:
             # The reason says it all: neither our frames nor what pydantic said before add to it.
             raise error.with_traceback(None) from None
@@ -126,6 +117,10 @@ class Bench:
         self.called = True
         if rounds < 1:
             raise BadInput(f"bsrbench: rounds = {rounds!r}: expected a number from 1 on")
+
+    def _beside(self, baseline: Beside | None, workload: Mapping[str, Any]) -> TrialSpec | None:
+        asked = self.usual_baseline if baseline is None else baseline
+        return None if asked is None else _baseline(asked, workload)
 
     def _measure(self, spec: TrialSpec, beside: TrialSpec | None, rounds: int) -> Result:
         read = self.counters.read(spec)

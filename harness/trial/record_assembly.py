@@ -59,23 +59,17 @@ def make_record(
         environment: what else the record says of where and how they ran.
         beside: times of stored trials that took turns with this one, by the key of their record.
     """
-    failed = [(name, r) for name, r in results.items() if r.status != Status.COMPLETED]
-    status, reason = Status.COMPLETED, ""
-    if failed:
-        status, reason = Status(failed[0][1].status), f"{failed[0][0]} pass: {failed[0][1].reason}"
+    status, reason = _outcome(results)
     readings = [result.reading for result in results.values() if result.reading]
-    measured: dict[str, Value] = {}
-    missing: dict[str, str] = {}
-    for reading in readings:
-        measured |= reading["measurements"]
-        missing |= reading["missing"]
+    measured: dict[str, Value] = _put_together(r["measurements"] for r in readings)
+    missing: dict[str, str] = _put_together(r["missing"] for r in readings)
     measured |= _derived(measured, spec)
     missing |= _without_what_no_record_holds(measured)
     method = _said_by_method(results.values())
     notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
     if "fallback" in method:
         notes.append(str(method["fallback"]))
-    facts = {name: what for reading in readings for name, what in reading.get("facts", {}).items()}
+    facts = _put_together(r.get("facts", {}) for r in readings)
     device = next((result.device for result in results.values() if result.device), {})
     record = TrialRecord(
         key=key,
@@ -93,10 +87,20 @@ def make_record(
         beside=beside or {},
         began_at=_began_at(list(results.values())),
     )
-    detail: dict[str, Any] = {}
-    for reading in readings:
-        detail |= reading["detail"]
-    return record, detail
+    return record, _put_together(r["detail"] for r in readings)
+
+
+def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
+    """Return how the first pass that did not complete ended, and why; or that all completed."""
+    for name, result in results.items():
+        if result.status != Status.COMPLETED:
+            return Status(result.status), f"{name} pass: {result.reason}"
+    return Status.COMPLETED, ""
+
+
+def _put_together(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return all parts as one; of two values with one name the later counts."""
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:

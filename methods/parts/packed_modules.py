@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.attention import Mixes
 from bsrbench.harness.model.experts import ExpertMlp
-from bsrbench.harness.model.vit import Mixes, stored_blocks, stored_norm
+from bsrbench.harness.model.vit import stored_blocks, stored_norm
 from bsrbench.methods.parts import packed_attention, packed_operators
 from bsrbench.methods.parts.activations import gelu_form
 from bsrbench.methods.parts.extend_module import extend

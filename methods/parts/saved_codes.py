@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
-from bsrbench.harness.model.vit import Mixes, mix, stored_blocks, stored_norm
+from bsrbench.harness.model.attention import Mixes, mix
+from bsrbench.harness.model.vit import stored_blocks, stored_norm
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.group_codes import GroupCodes
 from bsrbench.methods.parts.quantise import draws

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
-from bsrbench.harness.model.vit import attend, blocks
+from bsrbench.harness.model.attention import attend
+from bsrbench.harness.model.vit import blocks
 from bsrbench.methods.parts.extend_module import extend
 
 

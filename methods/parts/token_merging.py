@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
-from bsrbench.harness.model.vit import Branched, attend_with_keys, blocks
+from bsrbench.harness.model.attention import attend_with_keys
+from bsrbench.harness.model.vit import Branched, blocks
 from bsrbench.methods.parts.block_side_data import BlockSideData, TakesSideData
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.token_dropping import ChangesTokens, require_all_tokens

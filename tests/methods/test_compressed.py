@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bsrbench.harness.model.vit import class_attention
+from bsrbench.harness.model.attention import class_attention
 from bsrbench.methods.parts import packed_attention, packed_operators
 from bsrbench.methods.parts.packed_operators import as_is
 

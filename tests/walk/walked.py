@@ -21,6 +21,7 @@ SOURCES = (
     *(
         "methods",
         "harness/model/vit.py",
+        "harness/model/attention.py",
         "harness/model/experts.py",
         "harness/meters/forward_macs.py",
     ),

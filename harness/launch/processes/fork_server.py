@@ -5,13 +5,11 @@ Loads nothing itself, so that a command can start the server and load torch mean
 
 import atexit
 import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import os
 import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +24,7 @@ from bsrbench.harness.launch.processes.multiprocessing_internals import (
     make_sockets_in,
 )
 from bsrbench.harness.launch.processes.run_folder import PREFIX, make_run_folder
+from bsrbench.harness.launch.processes.server_environment import server_environment
 
 PRELOADED = (
     "bsrbench.harness.launch.processes.server_preload",
@@ -40,7 +39,6 @@ STOPPED_LOOKS = 20  # a server that is stopped as often as that in turn will not
 LEAVE_SECONDS = 30.0
 UNSAID = 255  # multiprocessing's exit code where the server's pipe closed and nothing was said
 ENDING_SECONDS = 5.0  # a server that is killed closes its pipes before it can be waited for
-KEPT_KERNELS = "TORCHINDUCTOR_CACHE_DIR"
 
 
 class Server:
@@ -63,7 +61,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server, unless it runs already; it loads what is slow beside this process."""
-        with self._lock, self._environment():
+        with self._lock, server_environment(self._mark, self.folder):
             self._ensure()
 
     def preload(self, package: str) -> None:
@@ -78,7 +76,11 @@ class Server:
             BadInput: two servers in turn could not start it.
         """
         for last in (False, True):
-            with self._lock, self._environment(), self._watched(START_SECONDS):
+            with (
+                self._lock,
+                server_environment(self._mark, self.folder),
+                self._watched(START_SECONDS),
+            ):
                 try:
                     self._ensure()
                     child.start()
@@ -166,30 +168,6 @@ class Server:
         return started, held
 
     @contextmanager
-    def _environment(self) -> Iterator[None]:
-        """Hold what a server is started with."""
-        changed = {
-            # numpy's BLAS would start threads in the server: a fork would lose them.
-            "OPENBLAS_NUM_THREADS": "1",
-            sweeper.MARK: self._mark,
-            "TMPDIR": str(self.folder),
-        }
-        if KEPT_KERNELS not in os.environ and (kept := _inductors_own_cache()):
-            changed[KEPT_KERNELS] = kept  # torch keeps compiled kernels from run to run
-        # Without the mark: it ends by itself, when it has removed what the others forgot.
-        multiprocessing.resource_tracker.ensure_running()
-        before = {name: os.environ.get(name) for name in changed}
-        os.environ.update(changed)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
-
-    @contextmanager
     def _watched(self, seconds: float) -> Iterator[None]:
         """Kill the server if what waits for it is not done in time, or if the server is stopped."""
         done = threading.Event()
@@ -270,24 +248,6 @@ def _has_ended(pid: int) -> bool:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
         return True
-
-
-def _inductors_own_cache() -> str:
-    """Return where torch keeps compiled kernels in this process; empty if it has no place."""
-    user = "".join("_" if letter in '\\/:*?"<>|' else letter for letter in _user())
-    try:
-        return f"{tempfile.gettempdir()}/torchinductor_{user}"
-    except OSError:
-        return ""
-
-
-def _user() -> str:
-    import getpass  # noqa: PLC0415 - it reads the list of users
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # no name for this number
-        return str(os.getuid())
 
 
 def _why_not_started(error: Exception) -> str:

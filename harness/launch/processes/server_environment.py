@@ -1,0 +1,60 @@
+"""The environment variables that the fork server is started with."""
+
+import multiprocessing.resource_tracker
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bsrbench.harness.launch.processes import sweeper
+
+KEPT_KERNELS = "TORCHINDUCTOR_CACHE_DIR"
+
+
+@contextmanager
+def server_environment(mark: str, folder: Path) -> Iterator[None]:
+    """Set the environment variables that a server is started with, and restore them.
+
+    Args:
+        mark: by which what is forked from the server is told.
+        folder: for all temporary files.
+    """
+    changed = {
+        # numpy's BLAS would start threads in the server: a fork would lose them.
+        "OPENBLAS_NUM_THREADS": "1",
+        sweeper.MARK: mark,
+        "TMPDIR": str(folder),
+    }
+    if KEPT_KERNELS not in os.environ and (kept := _inductors_own_cache()):
+        changed[KEPT_KERNELS] = kept  # torch keeps compiled kernels from run to run
+    # Without the mark: it ends by itself, when it has removed what the others forgot.
+    multiprocessing.resource_tracker.ensure_running()
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _inductors_own_cache() -> str:
+    """Return where torch keeps compiled kernels in this process; empty if it has no place."""
+    user = "".join("_" if letter in '\\/:*?"<>|' else letter for letter in _user())
+    try:
+        return f"{tempfile.gettempdir()}/torchinductor_{user}"
+    except OSError:
+        return ""
+
+
+def _user() -> str:
+    import getpass  # noqa: PLC0415 - it reads the list of users
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # no name for this number
+        return str(os.getuid())
