@@ -49,7 +49,7 @@ class LowRankAdaptation(Method):
         """Put peft's layers around the targets of every block; freeze all else but the head.
 
         Raises:
-            Unsupported: peft is not installed, or the model is prepared already.
+            Unsupported: peft cannot be loaded, or the model is prepared already.
         """
         chain = blocks(model)
         require_all_train(model)

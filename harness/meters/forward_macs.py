@@ -117,8 +117,9 @@ def added(parts: Sequence[Macs]) -> Macs:
 def _fvcore() -> tuple[Any, Any]:
     """Return fvcore's analysis and its formula of a convolution; loaded when they are needed."""
     with warnings.catch_warnings():
-        # fvcore scripts functions that we don't use as it loads, which torch deprecates.
-        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
+        # fvcore scripts functions that we don't use as it loads, which torch deprecates: by a
+        # DeprecationWarning (2.10, 2.11), later by a FutureWarning.
+        warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
         from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - see the docstring
         from fvcore.nn.jit_handles import conv_flop_jit  # noqa: PLC0415
     return FlopCountAnalysis, conv_flop_jit

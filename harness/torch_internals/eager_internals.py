@@ -141,6 +141,9 @@ def forward_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
 
 def convolution(*arguments: Any) -> Tensor:
     """Do what ``torch.conv2d`` comes to before it chooses a kernel, which tracers record."""
+    name = "aten::_convolution"
+    if not has_kernel(name, "Meta"):  # torch 2.9 to 2.11 know no shapes of it, but of what it calls
+        torch.library.register_fake(name, lambda *given: torch.convolution(*given[:9]))
     made: Tensor = torch._convolution(*arguments)
     return made
 

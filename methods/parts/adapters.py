@@ -46,14 +46,15 @@ def adapt(
         magnitudes: learn the norm of each output's weights apart, as DoRA.
 
     Raises:
-        Unsupported: peft is not installed, a target is a layer of experts, or a block lacks it.
+        Unsupported: peft cannot be loaded, a target is a layer of experts, or a block lacks it.
     """
     numbers = list(chosen)
     _require_targets({index: blocks(model)[index] for index in numbers}, targets)
     try:
         from peft import LoraConfig, inject_adapter_in_model  # noqa: PLC0415 - an extra, slow
     except ImportError as error:
-        raise Unsupported("peft is not installed: pip install 'bsrbench[lora]'") from error
+        advice = "pip install --upgrade 'bsrbench[lora]'"
+        raise Unsupported(f"peft cannot be loaded ({error}): {advice}") from error
     config = LoraConfig(
         r=rank,
         lora_alpha=alpha,

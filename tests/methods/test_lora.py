@@ -1,5 +1,8 @@
 """Low-rank updates: what trains, what they add up to, and merging them."""
 
+import sys
+from types import ModuleType
+
 import pytest
 import timm
 import torch
@@ -136,3 +139,15 @@ def test_the_targets_that_gated_blocks_have_are_all_adapted(make_vit):
     expected = 12 * 8 * ((32 + 96) + (128 + 32)) + 165
 
     assert expected == sum(p.numel() for p in prepared.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [(None, "import of peft halted"), (ModuleType("peft"), "cannot import name 'LoraConfig'")],
+    ids=["absent", "broken"],
+)
+def test_says_why_peft_cannot_be_loaded(monkeypatch, make_vit, module, reason):
+    monkeypatch.setitem(sys.modules, "peft", module)
+
+    with pytest.raises(Unsupported, match=f"peft cannot be loaded .*{reason}.*pip install"):
+        methods.load("lora").prepare(make_vit())

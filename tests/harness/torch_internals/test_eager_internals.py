@@ -12,10 +12,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.profiler import profile, record_function
+from torch.profiler import record_function
 from torch.utils import data
 from torch.utils.checkpoint import checkpoint
 
+from bsrbench.harness.devices.cpu_events import cpu_profile
 from bsrbench.harness.torch_internals import compiler_internals as compiler
 from bsrbench.harness.torch_internals import eager_internals as internals
 from bsrbench.harness.torch_internals.eager_internals import (
@@ -234,14 +235,14 @@ def test_nodes_are_numbered_as_they_are_made():
 
 
 def test_a_profile_is_noticed():
-    with profile():
+    with cpu_profile():
         inside = internals.is_profiled()
 
     assert (True, False) == (inside, internals.is_profiled())
 
 
 def test_a_mark_stands_in_a_profile_and_no_mode_sees_it():
-    with profile() as profiler, Operators() as seen:
+    with cpu_profile() as profiler, Operators() as seen:
         with internals.profile_mark("our mark"):
             pass
         ours = list(seen.names)
@@ -309,6 +310,8 @@ def test_the_convolution_is_the_one_that_conv2d_comes_to():
     made = internals.convolution(image, weight, bias, *rest)
 
     torch.testing.assert_close(made, F.conv2d(image, weight, bias, stride=2, padding=1))
+    meta = internals.convolution(*(x.to("meta") for x in (image, weight, bias)), *rest)
+    assert ("meta", made.shape) == (meta.device.type, meta.shape)
 
 
 def _heads(*, dtype=torch.float32, device="cpu"):
@@ -457,6 +460,7 @@ class Doubles(nn.Module):
         return (x * 2,)
 
 
+@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated")  # torch 2.11's
 def test_a_compiled_package_runs_on_lists_of_tensors(tmp_path):
     exported = torch.export.export(Doubles(), (torch.ones(3),))
     target = tmp_path / "doubles.pt2"
