@@ -90,9 +90,9 @@ def profile(
     # Asked for by number, rounds are exactly that many.
     timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
     spec = _spec("profile", timing, **workload | {"options": nested(workload["options"])})
-    wishes = RunOptions(timeout=timeout, memory_limit=memory_limit, announces=False)
+    run_options = RunOptions(timeout=timeout, memory_limit=memory_limit, announces=False)
     with tempfile.TemporaryDirectory(dir=fork_server.server().folder) as folder:
-        (record,) = run_trials(open_store(Path(folder)), [spec], wishes)
+        (record,) = run_trials(open_store(Path(folder)), [spec], run_options)
     if as_json:
         say(json.dumps(record.model_dump(mode="json"), indent=1))
     else:

@@ -97,7 +97,7 @@ class LauncherOptions:
     address: str | None = None
     label: str = ""
 
-    def check(self, wishes: RunOptions) -> None:
+    def check(self, run_options: RunOptions) -> None:
         """Check that all that was asked for goes together.
 
         Raises:
@@ -105,7 +105,7 @@ class LauncherOptions:
         """
         if self.launcher == "local" and (self.address or self.label):
             raise BadInput("--address and --label belong to --launcher ray")
-        if self.launcher == "ray" and (wishes.dry or wishes.jobs > 1):
+        if self.launcher == "ray" and (run_options.dry or run_options.jobs > 1):
             raise BadInput("--dry-run and --jobs belong to --launcher local")
 
 
@@ -115,7 +115,7 @@ HERE = LauncherOptions()
 def run_trials(
     store: "Store",
     specs: "list[TrialSpec]",
-    wishes: RunOptions,
+    run_options: RunOptions,
     where: LauncherOptions = HERE,
     compared_with: "ComparedWith | None" = None,
 ) -> "list[TrialRecord]":
@@ -124,12 +124,12 @@ def run_trials(
     Args:
         store: where records go.
         specs: the trials.
-        wishes: what is asked of the run.
+        run_options: what is asked of the run.
         where: they run.
         compared_with: knows the rows that every other is compared with, beside which new ones are
             timed; the reference and the baseline of reports unless said.
     """
-    where.check(wishes)
+    where.check(run_options)
     if where.launcher == "local":
         from bsrbench.harness.launch.processes import fork_server
 
@@ -139,28 +139,28 @@ def run_trials(
     from bsrbench.harness.launch.progress import StatusWriter
     from bsrbench.harness.launch.runner import Runner
 
-    limits = wishes.limits()
+    limits = run_options.limits()
     _make_sure_of(specs, where)
-    with _watcher(wishes.progress) as watcher:
+    with _watcher(run_options.progress) as watcher:
         launcher = make_launcher(limits)
-        noting = StatusWriter(watcher, store)
+        status = StatusWriter(watcher, store)
         asked = CtrlC(
-            lambda: noting.say("ending after the pass that runs; Ctrl-C again ends it at once"),
+            lambda: status.say("ending after the pass that runs; Ctrl-C again ends it at once"),
             launcher.end,
         )
-        conduct = _run_settings(wishes, limits, compared_with, lambda: asked.asked)
+        run_settings = _run_settings(run_options, limits, compared_with, lambda: asked.asked)
         state = "stopped"
         try:
             with asked:
                 if where.launcher == "ray":
-                    cluster = _cluster(where, store, noting, limits, conduct)
-                    records = cluster.run(specs, again=wishes.again)
+                    cluster = _cluster(where, store, status, limits, run_settings)
+                    records = cluster.run(specs, again=run_options.again)
                 else:
-                    runner = Runner(launcher, store, methods.fingerprint, noting, conduct)
-                    records = runner.run(specs, again=wishes.again, dry=wishes.dry)
-            state = "planned" if wishes.dry else "finished"
+                    runner = Runner(launcher, store, methods.fingerprint, status, run_settings)
+                    records = runner.run(specs, again=run_options.again, dry=run_options.dry)
+            state = "planned" if run_options.dry else "finished"
         finally:
-            noting.end(state)
+            status.end(state)
         return records
 
 
@@ -173,7 +173,7 @@ def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
 
 
 def _run_settings(
-    wishes: RunOptions,
+    run_options: RunOptions,
     limits: "Limits",
     compared_with: "ComparedWith | None",
     stopping: Callable[[], bool],
@@ -182,14 +182,14 @@ def _run_settings(
     from bsrbench.reports.compare import anchors
 
     return RunSettings(
-        checkpoint_seconds=wishes.checkpoint_seconds,
-        announces=wishes.announces,
-        jobs=wishes.jobs,
-        order_seed=wishes.order_seed,
-        force=wishes.force,
+        checkpoint_seconds=run_options.checkpoint_seconds,
+        announces=run_options.announces,
+        jobs=run_options.jobs,
+        order_seed=run_options.order_seed,
+        force=run_options.force,
         limits=asdict(limits),
         compared_with=compared_with or anchors.compared_with,
-        trusted=wishes.trusted,
+        trusted=run_options.trusted,
         stopping=stopping,
     )
 
@@ -199,7 +199,7 @@ def _cluster(
     store: "Store",
     watcher: "Watcher",
     limits: "Limits",
-    conduct: "RunSettings",
+    run_settings: "RunSettings",
 ) -> "Cluster":
     from bsrbench import methods
 
@@ -213,7 +213,7 @@ def _cluster(
             "--launcher ray needs the package ray: pip install '.[ray]' in the checkout"
         ) from error
     found = MethodLoaders(methods.load, methods.fingerprint)
-    return Cluster(found, store, watcher, where.address, where.label, limits, conduct)
+    return Cluster(found, store, watcher, where.address, where.label, limits, run_settings)
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def _search(
     partners: list[str],
     limit: int,
     aim: float,
-    wishes: RunOptions,
+    run_options: RunOptions,
 ) -> None:
     """Go through the search and write what it found."""
     from bsrbench.harness.search.candidate_costs import refusals, require_one_that_fits
@@ -125,18 +125,18 @@ def _search(
     costs = _predicted(space, launcher, store)
     for said in refusals(costs.values()):
         _say(said)
-    quest = _quest(space, suite, limit)
-    require_one_that_fits(space.candidates, costs, quest)
-    fitting = [cost for cost in costs.values() if quest.fits(cost)]
+    goal = _goal(space, suite, limit)
+    require_one_that_fits(space.candidates, costs, goal)
+    fitting = [cost for cost in costs.values() if goal.fits(cost)]
     _say(f"{len(fitting)} of {len(costs)} candidates fit into {units.mebibytes(limit)} MiB")
-    first = _first(space, quest, fitting, launcher, store, aim)
-    quest = replace(quest, first=first)
+    first = _first(space, goal, fitting, launcher, store, aim)
+    goal = replace(goal, first=first)
 
     def do(trials: "list[TrialSpec]") -> "list[TrialRecord]":
-        return run_trials(store, trials, wishes, compared_with=space.published)
+        return run_trials(store, trials, run_options, compared_with=space.published)
 
-    tried = Search(space, costs, quest, do, _say).run()
-    found = account(space, costs, quest, tried)
+    tried = Search(space, costs, goal, do, _say).run()
+    found = account(space, costs, goal, tried)
     write_whole(store.folder / ACCOUNT, found.model_dump_json(indent=1) + "\n")
     write_suite(found, store.folder / SUITE)
     for line in search_page.write(found, store.folder):
@@ -226,7 +226,7 @@ def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str
     return decides
 
 
-def _quest(space: "Space", suite: "Suite", limit: int) -> "SearchQuestion":
+def _goal(space: "Space", suite: "Suite", limit: int) -> "SearchQuestion":
     """Return what is looked for, with the fewest settings to begin with."""
     from bsrbench.harness.search.search_effort import LEAST
     from bsrbench.harness.search.search_question import SearchQuestion
@@ -243,7 +243,7 @@ def _quest(space: "Space", suite: "Suite", limit: int) -> "SearchQuestion":
 
 def _first(
     space: "Space",
-    quest: "SearchQuestion",
+    goal: "SearchQuestion",
     fitting: "list[StepCost]",
     launcher: "LocalLauncher",
     store: "Store",
@@ -258,18 +258,18 @@ def _first(
     row = space.candidates[0].spec
 
     def decide() -> int:
-        trained = training_of(row, quest.recipe, quest.rates[0], 0)
+        trained = training_of(row, goal.recipe, goal.rates[0], 0)
         checked, tried = launcher.check(trained), launcher.perform(SPEED, row)
         for result in (checked, tried):
             if result.status != "completed":
                 raise BadInput(result.reason)
         images = checked.reading["detail"][IMAGES]["validation"]
         speed = tried.reading["detail"][FLOP_PER_SECOND]
-        return first_settings(quest, row.workload, fitting, images, speed, aim)
+        return first_settings(goal, row.workload, fitting, images, speed, aim)
 
     question = {
         "rows": [candidate.spec.row_id() for candidate in space.candidates],
-        "quest": asdict(quest) | {"recipe": quest.recipe.model_dump(mode="json")},
+        "quest": asdict(goal) | {"recipe": goal.recipe.model_dump(mode="json")},
         "seconds": aim,
     }
     first = remembered(store.folder / EFFORT, question, decide)

@@ -21,7 +21,7 @@ PROGRESS = click.option(
     show_default=True,
     help="For people, as lines of JSON, or not at all.",
 )
-CONDUCT_OPTIONS = (
+RUN_OPTIONS = (
     click.option("--again", is_flag=True, help="Run trials that are stored already, too."),
     click.option(
         "--dry-run",

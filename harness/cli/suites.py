@@ -23,11 +23,11 @@ from bsrbench.harness.cli.running import (
 from bsrbench.harness.cli.settings import overrides
 from bsrbench.harness.cli.shared_options import (
     CLUSTER_OPTIONS,
-    CONDUCT_OPTIONS,
     DATA_ROOT,
     JOBS,
     LIMIT_OPTIONS,
     PROGRESS,
+    RUN_OPTIONS,
     TRUST,
     with_options,
 )
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 @click.option(
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
 )
-@with_options(DATA_ROOT, TRUST, *CONDUCT_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
+@with_options(DATA_ROOT, TRUST, *RUN_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
 def run(
     suite: str,
     results: Path | None,
@@ -65,7 +65,7 @@ def run(
     launcher: str,
     address: str | None,
     label: str,
-    **wishes: Any,
+    **run_options: Any,
 ) -> None:
     """Run a suite's missing trials, then write and print its report.
 
@@ -82,7 +82,7 @@ def run(
     path, whole = _read_suite(suite, settings, seeds)
     trials = _chosen(path, whole, methods, trust)
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    asked = RunOptions(**wishes, trusted=trust)
+    asked = RunOptions(**run_options, trusted=trust)
     where = LauncherOptions(launcher, address, label)
     records = run_trials(store, trials, asked, where)
     if asked.dry:
@@ -103,7 +103,7 @@ def tune(
     seed: int,
     data_root: Path | None,
     trust: tuple[str, ...],
-    **wishes: Any,
+    **run_options: Any,
 ) -> None:
     """Try the learning rates of every row and write the best into the suite file.
 
@@ -126,7 +126,7 @@ def tune(
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]
-    records = iter(run_trials(store, planned, RunOptions(**wishes)))
+    records = iter(run_trials(store, planned, RunOptions(**run_options)))
     tries = [[[_as_try(next(records)) for _ in row] for row in rows] for rows in trials]
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):

@@ -36,7 +36,7 @@ class OneRun:
         launcher: where a pass runs.
         store: where records go.
         watcher: who is told.
-        conduct: how it is done.
+        run_settings: how it is done.
         plan: what is to be done.
         environment: what is the same for all its records.
         present: what decides numbers here and now.
@@ -47,13 +47,13 @@ class OneRun:
         launcher: Launcher,
         store: Store,
         watcher: Watcher,
-        conduct: RunSettings,
+        run_settings: RunSettings,
         plan: Plan,
         environment: dict[str, Any],
         present: CurrentConditions,
     ) -> None:
         self._launcher, self._store = launcher, store
-        self._watcher, self._conduct = watcher, conduct
+        self._watcher, self._run_settings = watcher, run_settings
         self._plan, self._environment, self._present = plan, environment, present
         self._before = Preflight()
         self._tally = Tally(trials=len(plan.missing))
@@ -67,23 +67,23 @@ class OneRun:
             KeyboardInterrupt: the run was asked to stop.
         """
         self._require_cores()
-        scout = PreflightChecks(
+        preflight_checks = PreflightChecks(
             self._launcher.check,
             self._launcher.perform,
             self._store,
             self._tell_or_stop,
-            self._conduct.limits.get("memory_bytes"),
-            self._conduct.force,
-            self._conduct.jobs,
+            self._run_settings.limits.get("memory_bytes"),
+            self._run_settings.force,
+            self._run_settings.jobs,
         )
-        images = scout.look_for_mistakes(self._plan)
-        if not self._conduct.announces:
+        images = preflight_checks.look_for_mistakes(self._plan)
+        if not self._run_settings.announces:
             return
         planned = outline([trial.spec for trial in self._plan.missing.values()])
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
         for line in [*planned, *timed_again(groups)]:
             self._watcher.say(line)
-        self._before = scout.predict(self._plan, images)
+        self._before = preflight_checks.predict(self._plan, images)
         if self._before.why_unknown:
             self._watcher.say(f"  no forecast of the time: {self._before.why_unknown}")
         for key, result in self._before.doomed.items():
@@ -125,11 +125,11 @@ class OneRun:
             BadInput: it cannot; trainings would slow each other down, and nobody would know.
         """
         threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
-        wanted, there = self._conduct.jobs * threads, len(os.sched_getaffinity(0))
-        if self._conduct.jobs > 1 and wanted > there:
+        wanted, there = self._run_settings.jobs * threads, len(os.sched_getaffinity(0))
+        if self._run_settings.jobs > 1 and wanted > there:
             raise BadInput(
-                f"--jobs {self._conduct.jobs} of {threads} threads each need {wanted} cores, and "
-                f"{there} are usable: lower --jobs, or --set workload.threads"
+                f"--jobs {self._run_settings.jobs} of {threads} threads each need {wanted} cores, "
+                f"and {there} are usable: lower --jobs, or --set workload.threads"
             )
 
     def _tell_or_stop(self, what: str) -> None:
@@ -149,7 +149,7 @@ class OneRun:
             self._watcher.show(self._tally)
 
     def _stop_if_asked(self) -> None:
-        if self._conduct.stopping():
+        if self._run_settings.stopping():
             raise KeyboardInterrupt
 
     def _time(self, group: Group) -> GroupTimes:
@@ -189,14 +189,14 @@ class OneRun:
         """Run trials that nothing is timed in: one by one, or several at a time."""
         training = [trial for trial in trials if trial.spec.profile is None]
         for trial in trials:
-            if self._conduct.jobs == 1 or trial.spec.profile is not None:
+            if self._run_settings.jobs == 1 or trial.spec.profile is not None:
                 self._finish(trial, {}, self._environment)
-        if self._conduct.jobs > 1 and training:
+        if self._run_settings.jobs > 1 and training:
             self._run_together(training)
 
     def _run_together(self, trials: list[PlannedTrial]) -> None:
         free: list[list[int]] = []
-        for _ in range(self._conduct.jobs):
+        for _ in range(self._run_settings.jobs):
             taken = [core for cores in free for core in cores]
             free.append(choose(max(trial.spec.workload.threads for trial in trials), taken))
 
@@ -204,13 +204,13 @@ class OneRun:
             with self._lock:
                 cores = free.pop()
             try:
-                facts = {"jobs": self._conduct.jobs, "cores": cores}
+                facts = {"jobs": self._run_settings.jobs, "cores": cores}
                 self._finish(trial, {}, self._environment | facts, cores)
             finally:
                 with self._lock:
                     free.append(cores)
 
-        with ThreadPoolExecutor(self._conduct.jobs) as pool:
+        with ThreadPoolExecutor(self._run_settings.jobs) as pool:
             futures = [pool.submit(finish, trial) for trial in trials]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             pool.shutdown(cancel_futures=True)
@@ -247,9 +247,9 @@ class OneRun:
                 log=self._store.log(trial.key, name),
                 on_cores=cores,
                 checkpoint=str(self._store.checkpoint(trial.key)),
-                checkpoint_seconds=self._conduct.checkpoint_seconds,
+                checkpoint_seconds=self._run_settings.checkpoint_seconds,
             )
-            if result.status == Status.CRASHED and self._conduct.stopping():
+            if result.status == Status.CRASHED and self._run_settings.stopping():
                 raise KeyboardInterrupt  # it was killed with the run, or as good as that
             self._store.stage(trial.key, name, asdict(result))
         self._advance(name, trial.spec)

@@ -27,14 +27,14 @@ class Runner:
         store: where records go.
         fingerprint: method name -> hash of its source.
         watcher: who is told.
-        conduct: how it is done.
+        run_settings: how it is done.
     """
 
     launcher: Launcher
     store: Store
     fingerprint: Callable[[str], str]
     watcher: Watcher
-    conduct: RunSettings = field(default_factory=RunSettings)
+    run_settings: RunSettings = field(default_factory=RunSettings)
 
     def run(
         self, specs: Iterable[TrialSpec], *, again: bool = False, dry: bool = False
@@ -55,7 +55,7 @@ class Runner:
             KeyboardInterrupt: the run was asked to stop; everything done is stored.
         """
         self.store.open_for_writing()
-        facts = {"limits": self._limits(), "order_seed": self.conduct.order_seed}
+        facts = {"limits": self._limits(), "order_seed": self.run_settings.order_seed}
         environment = describe_run() | facts
         present = CurrentConditions.asked(self._settings)
         plan = self._planner(environment["machine_id"], present).plan(specs, again=again)
@@ -67,7 +67,7 @@ class Runner:
                 self.launcher,
                 self.store,
                 self.watcher,
-                self.conduct,
+                self.run_settings,
                 plan,
                 environment,
                 present,
@@ -79,7 +79,7 @@ class Runner:
         return [record for record in records if record is not None]
 
     def _limits(self) -> dict[str, Any]:
-        return self.conduct.limits | {"forced": self.conduct.force}
+        return self.run_settings.limits | {"forced": self.run_settings.force}
 
     def _planner(self, machine_id: str, present: CurrentConditions) -> Planner:
         return Planner(
@@ -87,9 +87,9 @@ class Runner:
             self.fingerprint,
             machine_id,
             self._limits(),
-            self.conduct.order_seed,
-            self.conduct.compared_with,
-            self.conduct.trusted,
+            self.run_settings.order_seed,
+            self.run_settings.compared_with,
+            self.run_settings.trusted,
             present,
         )
 
@@ -108,7 +108,7 @@ class Runner:
         try:
             return self.launcher.settings(device)
         except BadInput:
-            if self.conduct.stopping():  # a second Ctrl-C ends what was asked
+            if self.run_settings.stopping():  # a second Ctrl-C ends what was asked
                 raise KeyboardInterrupt from None
             raise
 

@@ -77,7 +77,7 @@ def _write(path: Path, kept: dict[str, StepCost]) -> None:
 
 
 def require_one_that_fits(
-    candidates: Sequence[Candidate], costs: dict[str, StepCost], quest: SearchQuestion
+    candidates: Sequence[Candidate], costs: dict[str, StepCost], goal: SearchQuestion
 ) -> None:
     """Check that the budget is enough for something.
 
@@ -90,9 +90,9 @@ def require_one_that_fits(
         raise BadInput(f"no candidate can be predicted: {'; '.join(reasons[:3])}")
     smallest = min(known, key=lambda c: costs[c.row_id].peak_bytes)
     least = costs[smallest.row_id].peak_bytes
-    if least > quest.memory_bytes:
+    if least > goal.memory_bytes:
         raise BadInput(
-            f"nothing fits into {quest.memory_bytes} bytes: of {len(candidates)} candidates the "
+            f"nothing fits into {goal.memory_bytes} bytes: of {len(candidates)} candidates the "
             f"smallest needs {least} ({smallest.spec.label()}); allow that much, or take smaller "
             "images, a smaller batch or model"
         )

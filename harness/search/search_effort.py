@@ -20,7 +20,7 @@ FORWARD = 0.4  # of a step's work, or less: what reading an image's accuracy tak
 
 
 def first_settings(
-    quest: SearchQuestion,
+    goal: SearchQuestion,
     workload: Workload,
     costs: list[StepCost],
     images: int,
@@ -30,7 +30,7 @@ def first_settings(
     """Return how many settings a generation of short trainings may have.
 
     Args:
-        quest: with what else is to be trained.
+        goal: with what else is to be trained.
         workload: on which.
         costs: what settings take.
         images: of the validation split, which each training reads once.
@@ -39,12 +39,12 @@ def first_settings(
     """
     step = sorted(cost.step_flop for cost in costs)[len(costs) // 2] / flop_per_second
     reading = images / workload.batch * FORWARD * step
-    steps, rates = quest.recipe.steps, len(quest.rates)
+    steps, rates = goal.recipe.steps, len(goal.rates)
     short = PASS_SECONDS + reading + steps / SHORT * step
     whole = PASS_SECONDS + reading + steps * step
-    fixed = (quest.whole + 1) * rates * whole  # with the published setting
-    fixed += (quest.rows + 1) * len(quest.seeds) * whole
-    fixed += quest.finalists * 6 * (PASS_SECONDS * 4 + MEASURED_STEPS * step)
+    fixed = (goal.whole + 1) * rates * whole  # with the published setting
+    fixed += (goal.rows + 1) * len(goal.seeds) * whole
+    fixed += goal.finalists * 6 * (PASS_SECONDS * 4 + MEASURED_STEPS * step)
     left = seconds - fixed
     return max(LEAST, int(left / (GENERATIONS * rates * short)))
 

@@ -14,7 +14,7 @@ from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow, T
 
 
 def account(
-    space: Space, costs: dict[str, StepCost], quest: SearchQuestion, tried: TriedSettings
+    space: Space, costs: dict[str, StepCost], goal: SearchQuestion, tried: TriedSettings
 ) -> SearchResult:
     """Return a search's account."""
     numbers = list(tried.short)
@@ -22,12 +22,12 @@ def account(
     return SearchResult(
         method=space.method,
         workload=tried.rows[0].spec.workload,
-        training=quest.recipe,
-        memory_bytes=quest.memory_bytes,
-        seeds=quest.seeds,
+        training=goal.recipe,
+        memory_bytes=goal.memory_bytes,
+        seeds=goal.seeds,
         settings=len(space.settings),
         candidates=len(known),
-        fitting=sum(quest.fits(cost) for cost in known),
+        fitting=sum(goal.fits(cost) for cost in known),
         refused=sum(bool(cost.reason) for cost in known),
         tried=tuple(_setting(number, space, costs, tried) for number in numbers),
         rows=tuple(

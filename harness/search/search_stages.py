@@ -52,7 +52,7 @@ class Search:
     Args:
         space: what there is to choose from.
         costs: what each candidate takes, by its row's id.
-        quest: what is looked for.
+        goal: what is looked for.
         do: runs trials that have no record yet, and returns the records of all.
         tell: is told what comes next.
     """
@@ -61,11 +61,11 @@ class Search:
         self,
         space: Space,
         costs: dict[str, StepCost],
-        quest: SearchQuestion,
+        goal: SearchQuestion,
         do: Do,
         tell: Callable[[str], object],
     ) -> None:
-        self._space, self._costs, self._quest = space, costs, quest
+        self._space, self._costs, self._goal = space, costs, goal
         self._do, self._tell = do, tell
         self._short: Tries = {}
         self._whole: Tries = {}
@@ -74,19 +74,19 @@ class Search:
         """Do what is missing of the search and return all that was tried."""
         first = self._first()
         self._tell(f"training {len(first)} settings for a quarter of the steps")
-        self._short |= self._tune(first, self._quest.short())
+        self._short |= self._tune(first, self._goal.short())
         near = self._neighbours()
         self._tell(f"training {len(near)} neighbours of the best so far as long")
-        self._short |= self._tune(near, self._quest.short())
-        kept = self._thinned(self._best(self._short), self._short, self._quest.whole)
+        self._short |= self._tune(near, self._goal.short())
+        kept = self._thinned(self._best(self._short), self._short, self._goal.whole)
         self._tell(f"training {len(kept)} settings for all steps")
-        self._whole = self._tune([PUBLISHED, *kept], self._quest.recipe)
-        last = self._thinned(self._best(self._whole), self._whole, self._quest.finalists)
+        self._whole = self._tune([PUBLISHED, *kept], self._goal.recipe)
+        last = self._thinned(self._best(self._whole), self._whole, self._goal.finalists)
         rows = [self._space.plain(PUBLISHED), *self._ways(last)]
         self._tell(f"measuring {len(rows)} rows, in turns")
         profiles = self._do([row.spec for row in rows])
         chosen = self._worth_training(rows, profiles)
-        self._tell(f"training {len(chosen)} rows with {len(self._quest.seeds)} seeds")
+        self._tell(f"training {len(chosen)} rows with {len(self._goal.seeds)} seeds")
         return TriedSettings(
             self._short, self._whole, tuple(rows), tuple(profiles), self._trained(chosen)
         )
@@ -94,15 +94,18 @@ class Search:
     def _first(self) -> list[int]:
         """Return the settings to begin with: some of every amount of work that fits."""
         fitting = sorted(
-            {c.setting for c in self._space.candidates if self._quest.fits(self._cost(c))}
+            {c.setting for c in self._space.candidates if self._goal.fits(self._cost(c))}
             - {PUBLISHED}
         )
         work = [self._plain_cost(setting).step_flop for setting in fitting]
-        return [PUBLISHED, *spread_over(fitting, work, self._quest.first, self._quest.seed)]
+        return [
+            PUBLISHED,
+            *spread_over(fitting, work, self._goal.first, self._goal.seed),
+        ]
 
     def _neighbours(self) -> list[int]:
         """Return settings a step away from the best, those of each in turn."""
-        fitting = {c.setting for c in self._space.candidates if self._quest.fits(self._cost(c))}
+        fitting = {c.setting for c in self._space.candidates if self._goal.fits(self._cost(c))}
         queues = [
             [near for near in self._space.neighbours(best) if near in fitting]
             for best in self._best(self._short)
@@ -114,7 +117,7 @@ class Search:
                 if turn < len(queue):
                     place = turn // 2 if turn % 2 == 0 else -1 - turn // 2
                     found.setdefault(queue[place])
-        return [near for near in found if near not in self._short][: self._quest.first]
+        return [near for near in found if near not in self._short][: self._goal.first]
 
     def _tune(self, settings: Sequence[int], recipe: Recipe) -> Tries:
         """Train each setting with every rate, and return what they reached."""
@@ -122,7 +125,7 @@ class Search:
         trials = {
             (number, rate): training_of(spec, recipe, rate, TUNING_SEED)
             for number, spec in plain.items()
-            for rate in self._quest.rates
+            for rate in self._goal.rates
         }
         records = self._do(list(trials.values()))
         reached = {record.spec.trial_id(): accuracy_of(record) for record in records}
@@ -132,7 +135,7 @@ class Search:
                     learning_rate=rate,
                     validation_accuracy=reached.get(trials[number, rate].trial_id()),
                 )
-                for rate in self._quest.rates
+                for rate in self._goal.rates
             )
             for number in plain
         }
@@ -172,7 +175,7 @@ class Search:
         return [
             candidate
             for candidate in self._space.candidates
-            if candidate.setting in settings and self._quest.fits(self._cost(candidate))
+            if candidate.setting in settings and self._goal.fits(self._cost(candidate))
         ]
 
     def _worth_training(
@@ -185,12 +188,12 @@ class Search:
             if record.outcome.status is not Status.COMPLETED or time is None:
                 continue
             allocated = record.measurements.get("peak_allocated_bytes") or peak
-            if isinstance(peak, int) and int(str(allocated)) <= self._quest.memory_bytes:
+            if isinstance(peak, int) and int(str(allocated)) <= self._goal.memory_bytes:
                 best = best_of(self._whole[row.setting])
                 accuracy = 0.0 if best is None else best.validation_accuracy or 0.0
                 measured.append((row, (-accuracy, float(peak), time)))
         kept = front([point for _, point in measured])
-        return [rows[0], *(measured[place][0] for place in kept)][: self._quest.rows + 1]
+        return [rows[0], *(measured[place][0] for place in kept)][: self._goal.rows + 1]
 
     def _trained(self, chosen: Sequence[Candidate]) -> dict[str, tuple[str, ...]]:
         """Train rows with every seed; return the keys of the records by the row's id."""
@@ -199,8 +202,8 @@ class Search:
             best = best_of(self._whole[row.setting])
             if best is not None:
                 trials[row.row_id] = [
-                    training_of(row.spec, self._quest.recipe, best.learning_rate, seed)
-                    for seed in self._quest.seeds
+                    training_of(row.spec, self._goal.recipe, best.learning_rate, seed)
+                    for seed in self._goal.seeds
                 ]
         records = self._do([trial for own in trials.values() for trial in own])
         keys = {record.spec.trial_id(): record.key for record in records}

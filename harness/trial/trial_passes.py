@@ -14,16 +14,12 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Method, Unsupported
 from bsrbench.harness.plain_data import plain_table, plain_text
 from bsrbench.harness.predict.estimate import estimate_pass
-from bsrbench.harness.profiler import (
-    allocated_pass,
-    clock_pass,
-    flop_pass,
-    known_process_pass,
-    memory_pass,
-    process_pass,
-    speed_pass,
-    training_pass,
-)
+from bsrbench.harness.profiler.clock_pass import clock_pass
+from bsrbench.harness.profiler.flops_pass import flop_pass
+from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
+from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
+from bsrbench.harness.profiler.speed_pass import speed_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.trial_record import Status, utc_now
 from bsrbench.harness.spec.trial_spec import TrialSpec

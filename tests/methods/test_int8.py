@@ -8,7 +8,7 @@ from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Unsupported
-from bsrbench.harness.profiler import memory_pass
+from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.packed_modules import LinearPacked
 

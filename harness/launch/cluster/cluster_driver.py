@@ -24,7 +24,7 @@ from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 
 LOOK_AGAIN_SECONDS = 2.0
-TOLD_NODES = ("checkpoint_seconds", "force", "compared_with", "trusted")  # of the conduct
+TOLD_NODES = ("checkpoint_seconds", "force", "compared_with", "trusted")  # of the run settings
 MOST_TRIES = 3  # of a unit whose worker died while its node lived
 LOST = (
     ray.exceptions.NodeDiedError,
@@ -57,7 +57,7 @@ class ClusterProtocol(Protocol):
         """What a pass may take."""
 
     @property
-    def conduct(self) -> RunSettings:
+    def run_settings(self) -> RunSettings:
         """How a unit's trials are done."""
 
 
@@ -116,7 +116,7 @@ class Driver:
 
     def _hand_out(self) -> None:
         """Give every free node the first unit it can take; none where the run is to stop."""
-        if self._cluster.conduct.stopping():
+        if self._cluster.run_settings.stopping():
             if not self._running:
                 raise KeyboardInterrupt
             return
@@ -195,7 +195,7 @@ class Driver:
             [record.model_dump_json() for record in unit.beside.records],
             self._cluster.methods,
             self._cluster.limits,
-            {name: getattr(self._cluster.conduct, name) for name in TOLD_NODES},
+            {name: getattr(self._cluster.run_settings, name) for name in TOLD_NODES},
             code_of(unit.methods(), self._cluster.methods.fingerprint),
             self._present.settings(unit.specs[0].workload.device),
         )

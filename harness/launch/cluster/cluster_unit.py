@@ -131,7 +131,7 @@ def run_unit(
     beside: list[str],
     methods: MethodLoaders,
     limits: Limits,
-    conduct: dict[str, Any],
+    run_settings: dict[str, Any],
     code: dict[str, str],
     settings: dict[str, str],
 ) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def run_unit(
         beside: records of stored trials; those of this machine are timed again in turns with them.
         methods: how methods are found.
         limits: what a pass may take.
-        conduct: how it is done.
+        run_settings: how it is done.
         code: what must be the same here.
         settings: that decide numbers, and must be the same here.
     """
@@ -165,7 +165,7 @@ def run_unit(
         store.open_for_writing()
         for record in unit.beside.records:
             store.save(record, {})
-        how = RunSettings(announces=False, limits=asdict(limits), **conduct)
+        how = RunSettings(announces=False, limits=asdict(limits), **run_settings)
         runner = Runner(launcher, store, methods.fingerprint, Quiet(), how)
         try:
             records = runner.run(unit.specs)

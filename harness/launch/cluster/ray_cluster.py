@@ -44,7 +44,7 @@ class Cluster:
         address: of the cluster; ``None`` is one on this machine alone.
         label: a resource that a node must have, ``jetson`` say; any node if empty.
         limits: what a pass may take.
-        conduct: how a unit's trials are done.
+        run_settings: how a unit's trials are done.
     """
 
     methods: MethodLoaders
@@ -53,7 +53,7 @@ class Cluster:
     address: str | None = None
     label: str = ""
     limits: Limits = field(default_factory=Limits)
-    conduct: RunSettings = field(default_factory=RunSettings)
+    run_settings: RunSettings = field(default_factory=RunSettings)
 
     def run(self, specs: Iterable[TrialSpec], *, again: bool = False) -> list[TrialRecord]:
         """Run what has no record from such a node yet, and return the records of all trials.
@@ -88,7 +88,7 @@ class Cluster:
         present: CurrentConditions,
     ) -> list[ClusterUnit]:
         """Return what is to be handed out, and say which stored rows are timed again."""
-        named = {spec.method for spec in wanted.values()} | set(self.conduct.trusted)
+        named = {spec.method for spec in wanted.values()} | set(self.run_settings.trusted)
 
         def why_not(record: TrialRecord) -> str:
             if why := why_not_run(record.spec.method, named):
@@ -107,7 +107,7 @@ class Cluster:
                     new,
                     [r for r in ours if r.environment["machine_id"] == machine],
                     why_not,
-                    self.conduct.compared_with,
+                    self.run_settings.compared_with,
                 )
                 for machine in machines
             ]
@@ -142,7 +142,7 @@ class Cluster:
 
     def unit_limits(self) -> dict[str, Any]:
         """Return what passes may take, as a node's runner writes it into records."""
-        return asdict(self.limits) | {"forced": self.conduct.force}
+        return asdict(self.limits) | {"forced": self.run_settings.force}
 
 
 @contextmanager

@@ -64,8 +64,8 @@ class Counting:
 
 @pytest.fixture
 def make_runner(tmp_path, make_watcher):
-    def make(launcher, fingerprint=methods.fingerprint, **conduct):
-        how = RunSettings(**{"compared_with": compared_with} | conduct)
+    def make(launcher, fingerprint=methods.fingerprint, **run_settings):
+        how = RunSettings(**{"compared_with": compared_with} | run_settings)
         return Runner(launcher, Store(tmp_path / "results"), fingerprint, make_watcher(), how)
 
     return make

@@ -103,11 +103,11 @@ SHORT = Profile(rounds=1, steps=1, budget_seconds=0)
 
 def test_a_new_row_takes_turns_with_the_stored_reference(make_cluster, make_spec):
     """As at home: the stored record stays as it is, and the plan names it."""
-    conduct = RunSettings(compared_with=compared_with)
-    full, _ = make_cluster(conduct=conduct).run(
+    run_settings = RunSettings(compared_with=compared_with)
+    full, _ = make_cluster(run_settings=run_settings).run(
         [make_spec(n, profile=SHORT) for n in ("full", "head")]
     )
-    later = make_cluster(conduct=conduct)
+    later = make_cluster(run_settings=run_settings)
     path = later.store.folder / "records" / f"{full.key}.json"
     before = path.read_bytes()
     (new,) = later.run([make_spec("norm", profile=SHORT)])

@@ -56,9 +56,9 @@ def store(tmp_path):
 
 @pytest.fixture
 def make_runner(store):
-    def make(conduct=None, launcher=None):
+    def make(run_settings=None, launcher=None):
         chosen = launcher or InlineLauncher(methods.load)
-        return Runner(chosen, store, methods.fingerprint, Quiet(), conduct or RunSettings())
+        return Runner(chosen, store, methods.fingerprint, Quiet(), run_settings or RunSettings())
 
     return make
 
@@ -218,8 +218,8 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
 
     recipe = Training(steps=1, learning_rate=0.1)
     specs = [make_spec(training=recipe, seed=seed, threads=1) for seed in range(6)]
-    conduct = RunSettings(jobs=2, announces=False)
-    records = Runner(Watching(), store, methods.fingerprint, Quiet(), conduct).run(specs)
+    run_settings = RunSettings(jobs=2, announces=False)
+    records = Runner(Watching(), store, methods.fingerprint, Quiet(), run_settings).run(specs)
 
     assert most == [2] * 6
     assert sorted(seed for seed, _ in seen) == list(range(6))
@@ -242,8 +242,8 @@ def test_a_run_can_be_stopped_while_it_prepares(make_spec, store):
             asked.append(spec)
             return PassResult(Status.CRASHED, "the process ended with exit code None")
 
-    conduct = RunSettings(stopping=lambda: bool(asked))
-    runner = Runner(Dying(methods.load), store, methods.fingerprint, Quiet(), conduct)
+    run_settings = RunSettings(stopping=lambda: bool(asked))
+    runner = Runner(Dying(methods.load), store, methods.fingerprint, Quiet(), run_settings)
     with pytest.raises(KeyboardInterrupt):
         runner.run([make_spec()])
 
@@ -256,8 +256,8 @@ def test_a_run_that_is_asked_to_stop_ends_after_the_pass_that_runs(make_spec, st
             asked.append(pass_name)
             return super().perform(pass_name, spec, **keeping)
 
-    conduct = RunSettings(announces=False, stopping=lambda: len(asked) == 2)
-    runner = Runner(Stopping(methods.load), store, methods.fingerprint, Quiet(), conduct)
+    run_settings = RunSettings(announces=False, stopping=lambda: len(asked) == 2)
+    runner = Runner(Stopping(methods.load), store, methods.fingerprint, Quiet(), run_settings)
     with pytest.raises(KeyboardInterrupt):
         runner.run([make_spec(profile=UNTIMED)])
     first = list(asked)
@@ -341,13 +341,13 @@ def test_a_terminal_shows_what_failed_and_when_it_ends(capsys):
 )
 def test_another_terminal_learns_how_a_run_goes_on(pid, state, said, store, typed, monkeypatch):
     store.open_for_writing()
-    noting = StatusWriter(Quiet(), store)
+    status_writer = StatusWriter(Quiet(), store)
     own = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: pid or own)
-    noting.show(Tally(trials=3, completed=1, expected_seconds=300.0, what="timing full"))
+    status_writer.show(Tally(trials=3, completed=1, expected_seconds=300.0, what="timing full"))
     monkeypatch.undo()
     if state != "running":
-        noting.end(state)
+        status_writer.end(state)
     code, printed = typed("status", store.folder)
 
     assert code == 0

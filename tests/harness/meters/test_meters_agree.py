@@ -14,7 +14,10 @@ from bsrbench.harness.meters.allocator_events import allocator_rise
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.predict.estimate import predict
-from bsrbench.harness.profiler import clock_pass, flop_pass, memory_pass, process_pass
+from bsrbench.harness.profiler.clock_pass import clock_pass
+from bsrbench.harness.profiler.flops_pass import flop_pass
+from bsrbench.harness.profiler.memory_pass import memory_pass
+from bsrbench.harness.profiler.process_pass import process_pass
 from bsrbench.harness.training.kept_storages import storages, total_bytes
 from bsrbench.methods import load
 from bsrbench.methods.parts import packed_operators

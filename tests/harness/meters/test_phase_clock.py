@@ -8,7 +8,7 @@ import pytest
 from bsrbench.harness.launch.round_group import rounds_of, time_in_turns
 from bsrbench.harness.meters import phase_clock
 from bsrbench.harness.meters.phase_clock import PhaseClock, median_interval, settled, warm_up
-from bsrbench.harness.profiler import clock_pass
+from bsrbench.harness.profiler.clock_pass import clock_pass
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.trial.trial_passes import PassResult

@@ -4,7 +4,8 @@ import torch
 
 from bsrbench.harness.meters import process_memory
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
-from bsrbench.harness.profiler import memory_pass
+from bsrbench.harness.profiler import memory_pass as memory_module
+from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.methods import load
 
 
@@ -62,8 +63,8 @@ def test_the_peak_is_a_steady_steps_and_the_first_steps_stands_beside_it(make_sp
 
 def test_bytes_that_nothing_explains_are_noted(make_spec, monkeypatch):
     """An allocator that takes a MiB more each time than anybody asked for."""
-    rise = memory_pass.allocator_rise
-    monkeypatch.setattr(memory_pass, "allocator_rise", lambda *given: rise(*given) + 2**20)
+    rise = memory_module.allocator_rise
+    monkeypatch.setattr(memory_module, "allocator_rise", lambda *given: rise(*given) + 2**20)
     notes = memory_pass(make_spec(), load).notes
 
     assert any(note.startswith("unexplained: ") for note in notes)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from bsrbench.harness.devices.cpu import Cpu
-from bsrbench.harness.profiler import clock_pass
+from bsrbench.harness.profiler.clock_pass import clock_pass
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.training import training_loop

@@ -6,7 +6,7 @@ from torch import nn
 
 from bsrbench import methods
 from bsrbench.harness.meters.allocator_events import allocator_rise, workspaces
-from bsrbench.harness.profiler import memory_pass
+from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import PassResult
 

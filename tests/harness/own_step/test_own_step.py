@@ -18,8 +18,8 @@ from torch.utils.data import DataLoader, TensorDataset
 from bsrbench import methods, profile
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.step_flops import StepFlops
-from bsrbench.harness.profiler import flop_pass
 from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS
 

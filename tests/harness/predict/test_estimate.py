@@ -12,8 +12,8 @@ from torch import nn
 from bsrbench import methods
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.predict.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predict
-from bsrbench.harness.profiler import flop_pass
 from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
+from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
 from bsrbench.harness.trial.trial_passes import PassResult, passes_of

@@ -11,7 +11,8 @@ from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
-from bsrbench.harness.profiler import flop_pass, training_pass
+from bsrbench.harness.profiler.flops_pass import flop_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.records.attention_kernel import NONE_FUSED, PRODUCTS, described
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.spec.recipe import Training
@@ -40,8 +41,8 @@ def measure(tmp_path, fused):
     def measure(folder, spec, *, fuse):
         fused(fuse)
         launcher, store = InlineLauncher(methods.load), Store(tmp_path / folder)
-        conduct = RunSettings(announces=False)
-        (record,) = Runner(launcher, store, methods.fingerprint, Quiet(), conduct).run([spec])
+        run_settings = RunSettings(announces=False)
+        (record,) = Runner(launcher, store, methods.fingerprint, Quiet(), run_settings).run([spec])
         return record
 
     return measure

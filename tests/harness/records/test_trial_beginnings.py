@@ -11,7 +11,7 @@ from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
-from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.records import trial_record as record_module
 from bsrbench.harness.records.run_duration import run_lengths
 from bsrbench.harness.records.store import Store

@@ -37,11 +37,11 @@ def test_the_best_try_is_the_most_accurate_and_one_that_failed_is_none():
     ],
 )
 def test_a_budget_is_what_may_be_taken(cost, expected):
-    quest = SearchQuestion(
+    goal = SearchQuestion(
         Recipe(steps=8, learning_rate=1e-3), (1e-3,), (0,), memory_bytes=100, first=4
     )
 
-    assert quest.fits(cost) is expected
+    assert goal.fits(cost) is expected
 
 
 def test_a_short_training_has_a_quarter_of_the_steps_and_of_the_warm_up():

@@ -104,13 +104,13 @@ def world():
 
 
 def searched(world, **changes):
-    """Return the space, its costs, the quest and what came of the search in a made-up world."""
+    """Return the space, its costs, the goal and what came of the search in a made-up world."""
     space = make_bsr_space()
     costs = {c.row_id: world.cost(c.spec) for c in space.candidates}
-    quest = SearchQuestion(RECIPE, RATES, (0, 1, 2), memory_bytes=10**6, first=12)
-    quest = replace(quest, **changes)
-    tried = Search(space, costs, quest, world.do, lambda _: None).run()
-    return space, costs, quest, tried
+    goal = SearchQuestion(RECIPE, RATES, (0, 1, 2), memory_bytes=10**6, first=12)
+    goal = replace(goal, **changes)
+    tried = Search(space, costs, goal, world.do, lambda _: None).run()
+    return space, costs, goal, tried
 
 
 def test_the_front_is_every_point_that_no_other_is_better_than():
@@ -241,10 +241,10 @@ def test_a_budget_that_nothing_fits_names_the_smallest(world):
     """One late block in micro-batches with a companion: 100 + (50 + 20) // 2 // 4 bytes."""
     space = make_bsr_space()
     costs = {c.row_id: world.cost(c.spec) for c in space.candidates}
-    quest = SearchQuestion(RECIPE, RATES, (0,), memory_bytes=107, first=4)
+    goal = SearchQuestion(RECIPE, RATES, (0,), memory_bytes=107, first=4)
 
     with pytest.raises(BadInput, match=r"nothing fits into 107 bytes.* smallest needs 108 \(bsr\+"):
-        require_one_that_fits(space.candidates, costs, quest)
+        require_one_that_fits(space.candidates, costs, goal)
 
 
 def test_the_search_finds_what_is_better_in_everything(world):
@@ -315,11 +315,11 @@ def test_rows_measured_later_are_chosen_by_the_turns_that_the_published_setting_
 def test_rows_measured_later_have_the_ratio_of_those_turns(tmp_path):
     """A composed row takes 1.5 times a step's FLOPs, on either day."""
     later, store = TwoDays(turns=True), Store(tmp_path)
-    space, costs, quest, tried = searched(later)
+    space, costs, goal, tried = searched(later)
     store.open_for_writing()
     for record in tried.profiles:
         store.save(record, {})
-    rows = measured(account(space, costs, quest, tried), tmp_path)
+    rows = measured(account(space, costs, goal, tried), tmp_path)
     work = costs[space.plain(0).row_id].step_flop
     expected = {row.row_id: 1.5 * costs[row.row_id].step_flop / work for row in tried.rows}
     found = {
@@ -352,10 +352,10 @@ def test_what_is_asked_for_is_the_same_every_time(world):
 
 def test_what_does_not_fit_is_never_measured_but_for_the_published_setting(world):
     """In the world the published setting takes 100 + 150 + 180 = 430 bytes on whole batches."""
-    _, costs, quest, tried = searched(world, memory_bytes=300)
+    _, costs, goal, tried = searched(world, memory_bytes=300)
 
     assert [row.spec.label() for row in tried.rows[:1]] == ["bsr"]
-    assert all(quest.fits(costs[row.row_id]) for row in tried.rows[1:])
+    assert all(goal.fits(costs[row.row_id]) for row in tried.rows[1:])
 
 
 def test_trainings_that_do_not_complete_are_no_accuracy(world):
@@ -377,8 +377,8 @@ def test_trainings_that_do_not_complete_are_no_accuracy(world):
 
 
 def test_the_suite_does_the_trained_rows_again(world, tmp_path):
-    space, costs, quest, tried = searched(world)
-    found = account(space, costs, quest, tried)
+    space, costs, goal, tried = searched(world)
+    found = account(space, costs, goal, tried)
     write_suite(found, tmp_path / "found.toml")
 
     suite = read(tmp_path / "found.toml")
@@ -401,8 +401,8 @@ def test_the_account_survives_its_file(world):
 
 def test_rows_beat_the_published_in_memory_and_time_at_no_lower_accuracy(world, tmp_path):
     """Judged by the records alone, against the world's own formulas."""
-    space, costs, quest, tried = searched(world)
-    found = account(space, costs, quest, tried)
+    space, costs, goal, tried = searched(world)
+    found = account(space, costs, goal, tried)
     folder = tmp_path / "records"
     folder.mkdir()
     for record in [*tried.profiles, *(world.record(spec) for spec in world.asked if spec.training)]:
@@ -431,12 +431,12 @@ def test_more_time_means_more_settings():
     Fixed: 5 x 2 and 6 x 3 whole trainings, 18 rows of 62.8 s; the rest in fours of short ones.
     """
     workload = WORKLOAD.model_copy(update={"batch": 16})
-    quest = SearchQuestion(RECIPE, RATES, (0, 1, 2), 1, first=4)
+    goal = SearchQuestion(RECIPE, RATES, (0, 1, 2), 1, first=4)
     short, whole = 0.7 + 2.5 + 2, 0.7 + 2.5 + 8
     fixed = 10 * whole + 18 * whole + 18 * 62.8
 
     def settings(seconds):
-        return first_settings(quest, workload, [StepCost(1, 10)], 100, 10.0, seconds)
+        return first_settings(goal, workload, [StepCost(1, 10)], 100, 10.0, seconds)
 
     assert settings(fixed + 4 * short * 9.5) == 9
     assert settings(1.0) == 4

@@ -16,8 +16,8 @@ from bsrbench.harness.conformance.subject import BrokenPromise, Subject
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.predict.estimate import predict
 from bsrbench.harness.predict.step_cost import COSTS, step_costs
-from bsrbench.harness.profiler import allocated_pass, memory_pass
 from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.training.kept_storages import (

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from bsrbench.harness.method import Kind, Method
-from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.training_loop import train

@@ -13,9 +13,10 @@ from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.experts import ExpertMlp, take_turns, task_of
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.predict.estimate import predict
-from bsrbench.harness.profiler import flop_pass, training_pass
 from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.suite_file import find, read
 from bsrbench.harness.spec.trial_spec import Profile, Workload

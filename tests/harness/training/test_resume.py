@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bsrbench.harness.profiler import training_pass
+from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.resume import Checkpoint, Progress
