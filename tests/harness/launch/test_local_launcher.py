@@ -249,9 +249,9 @@ import os, signal, subprocess, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
 from bsrbench import methods
 from bsrbench.harness.launch.processes import fork_server
-server.sweeper.make_group = lambda _: ""
+fork_server.sweeper.make_group = lambda _: ""
 nothing = lambda _: (subprocess.Popen(["true"]), os.open(os.devnull, os.O_RDONLY))
-server.Server._start_sweeper = nothing  # the kernel's own word is asked here
+fork_server.Server._start_sweeper = nothing  # the kernel's own word is asked here
 from bsrbench.harness.launch.local_launcher import LocalLauncher
 from bsrbench.harness.spec.trial_spec import TrialSpec
 LocalLauncher(methods.load).perform("memory", TrialSpec.model_validate_json(sys.argv[1]))

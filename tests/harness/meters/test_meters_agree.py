@@ -54,12 +54,12 @@ def up_and_down():
     kept, gone = (torch.empty(n * MIB, dtype=torch.uint8).fill_(1) for n in (4, 8))
     del gone
     return kept, torch.empty(2 * MIB, dtype=torch.uint8).fill_(1)
-process.pin_malloc()
+process_memory.pin_malloc()
 up_and_down()  # the code itself becomes resident the first time
-process.reset_high_water()
-before = process.resident_bytes()
+process_memory.reset_high_water()
+before = process_memory.resident_bytes()
 up_and_down()
-print(process.high_water_bytes() - before)
+print(process_memory.high_water_bytes() - before)
 """
 
 
