@@ -55,7 +55,7 @@ class SavesOnHost(nn.Module):
     """A module whose saved activations wait in the host's memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Do what the module does."""
+        """Do what the module does with [batch, tokens, dim]."""
         stays = {storage_identity(parameter.untyped_storage()) for parameter in self.parameters()}
         packing = Packing(partial(_leaves, stays=stays), _to_host)
         with saved_tensors_hooks(packing, unpacking(_to_device)):

@@ -90,7 +90,7 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
 
 
 def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the mean cross-entropy of a batch."""
+    """Return the mean cross-entropy of images [batch, 3, side, side] and labels [batch]."""
     images, labels = batch
     return cross_entropy(model(images), labels)
 

@@ -109,7 +109,10 @@ class LiveBytes(TorchDispatchMode):
         self._begun: list[list[Life]] = []  # what was there as each backward pass began
 
     def watch(self, held: Iterable[Tensor | Storage], category: Category, owner: str = "") -> None:
-        """Count what was made before the mode was entered, or say what seen ones are for."""
+        """Count what was made before the mode was entered, or say what seen ones are for.
+
+        Tensors may have any shape.
+        """
         for one in held:
             if self._counts(one):
                 self._track(_storage_of(one), owner).category = category
@@ -143,7 +146,7 @@ class LiveBytes(TorchDispatchMode):
         """Take what is alive at a step's end, and has no category, for kept; return it.
 
         Args:
-            others: tensors that are not kept, as the step's result.
+            others: tensors of any shape that are not kept, as the step's result.
         """
         apart = {storage_identity(_storage_of(tensor)) for tensor in others}
         rest: list[Storage] = []
@@ -189,7 +192,7 @@ class LiveBytes(TorchDispatchMode):
         return {owner: dict(kinds) for owner, kinds in split.items()}
 
     def size_of(self, held: Tensor | Storage) -> int:
-        """Return the bytes a storage counts for."""
+        """Return the bytes that a storage counts for, or that of a tensor of any shape."""
         return -(-_storage_of(held).nbytes() // self._grain) * self._grain
 
     def _counts(self, held: Tensor | Storage) -> bool:

@@ -159,7 +159,11 @@ def _require_plain(mlp: Any) -> None:
 
 @contextmanager
 def counted_loads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Count, of each mixture and task, the rows that go to each expert while this is open."""
+    """Count, of each mixture and task, the rows that go to each expert while this is open.
+
+    Yields:
+        By the mixture's name, int64 [experts] for each task.
+    """
     mixtures = {n: part for n, part in model.named_modules() if isinstance(part, ExpertMlp)}
     for part in mixtures.values():
         part.loads = [torch.zeros(part.experts, dtype=torch.int64) for _ in part.gates]
@@ -171,7 +175,10 @@ def counted_loads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 
 
 def task_of(model: nn.Module) -> dict[Tensor, int]:
-    """Return the task of every parameter that is one task's alone: heads and gates."""
+    """Return the task of every parameter that is one task's alone: heads and gates.
+
+    Parameters may have any shape.
+    """
     found: dict[Tensor, int] = {}
     for part in model.modules():
         if isinstance(part, TaskHeads | ExpertMlp):
@@ -203,7 +210,7 @@ def rows_linear(rows: Tensor, layer: Experts, route: Route) -> Tensor:
 
 
 def lowered(x: Tensor) -> Tensor:
-    """Return x in the type autocast gives to products."""
+    """Return x, of any shape, in the type autocast gives to products."""
     kind = x.device.type
     if kind == "meta":  # knows no autocast
         return x

@@ -34,7 +34,7 @@ class OwnTensors:
         self._modules = list(dict.fromkeys([model, *others]))
 
     def trained(self) -> list[Tensor]:
-        """Return the parameters that may get a gradient."""
+        """Return the parameters, of any shape, that may get a gradient."""
         found = dict.fromkeys(parameter for _, parameter in self._parameters())
         return [parameter for parameter in found if parameter.requires_grad]
 

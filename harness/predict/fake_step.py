@@ -36,7 +36,7 @@ def fake_numbers(*roots: object) -> Iterator[list[Tensor]]:
     """Let tensors have shapes and no numbers, those of a model and its method among them.
 
     Yields:
-        The tensors in whose place others stand meanwhile.
+        The tensors, of any shape, in whose place others stand meanwhile.
     """
     _teach_fused_sgd()
     # No fallback: it would run the real kernel over as much real memory.
@@ -72,7 +72,7 @@ def _teach_fused_sgd() -> None:
 
 
 def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
-    """Return the images and labels of a step."""
+    """Return images [n, 3, side, side] and labels [n] of a step: n is a batch for each task."""
     count, side = job.spec.workload.step_images(), job.preprocess.side
     return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
 

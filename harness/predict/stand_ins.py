@@ -27,7 +27,7 @@ class StandIns:
         self._whole: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return the one that stands for a tensor."""
+        """Return the one that stands for a tensor of any shape, and has the same."""
         if isinstance(tensor, FakeTensor) or not storages([tensor]):
             return tensor
         if id(tensor) not in self._made:
@@ -37,7 +37,7 @@ class StandIns:
         return self._made[id(tensor)][1]
 
     def originals(self) -> list[Tensor]:
-        """Return the tensors that some stand for."""
+        """Return the tensors, of any shape, that some stand for."""
         return [original for original, _ in self._made.values()]
 
     def _empty(self, tensor: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def stand_ins(*roots: object) -> Iterator[list[Tensor]]:
         roots: a model, its method.
 
     Yields:
-        The originals.
+        The originals, which may have any shape.
     """
     made = StandIns()
     undo = [put_back for thing in list(walk(*roots)) for put_back in _replaced(thing, made)]

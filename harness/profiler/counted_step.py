@@ -60,7 +60,7 @@ def counted_step(
 
     Args:
         job: the trial.
-        batch: images and labels.
+        batch: images [n, 3, side, side] and labels [n], as ``optimizer_step`` is given.
         grain: every storage is rounded up to multiples of it, as an allocator would.
         enter_phase: told the phases, too.
 

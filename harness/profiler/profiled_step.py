@@ -25,6 +25,9 @@ def job_and_batch(
         load: turns a method's name into a method.
         warmup_steps: how many.
         kept: finds what lives between steps.
+
+    Returns:
+        The job, and images [n, 3, side, side] with labels [n]: n is a batch for each task.
     """
     job = begin(spec, load, kept)
     set_learning_rate(job, PROFILE_LEARNING_RATE)

@@ -59,7 +59,10 @@ def makes_fake_tensors() -> bool:
 
 
 def stands_for_others(tensor: Tensor) -> bool:
-    """Tell whether a tensor only wraps others, which have the storage; only torch's parts ask."""
+    """Tell whether a tensor only wraps others, which have the storage; only torch's parts ask.
+
+    It may have any shape.
+    """
     return isinstance(tensor, FunctionalTensor) or is_traceable_wrapper_subclass(tensor)
 
 
@@ -73,7 +76,10 @@ def storage_identity(storage: torch.UntypedStorage) -> int:
 
 
 def count_of_writes(tensor: Tensor) -> int:
-    """Return how often a tensor was written in place, as autograd counts it for itself alone."""
+    """Return how often a tensor was written in place, as autograd counts it for itself alone.
+
+    It may have any shape.
+    """
     return tensor._version
 
 
@@ -140,7 +146,11 @@ def forward_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
 
 
 def convolution(*arguments: Any) -> Tensor:
-    """Do what ``torch.conv2d`` comes to before it chooses a kernel, which tracers record."""
+    """Do what ``torch.conv2d`` comes to before it chooses a kernel, which tracers record.
+
+    Returns:
+        [batch, channels, height, width].
+    """
     name = "aten::_convolution"
     if not has_kernel(name, "Meta"):  # torch 2.9 to 2.11 know no shapes of it, but of what it calls
         torch.library.register_fake(name, lambda *given: torch.convolution(*given[:9]))

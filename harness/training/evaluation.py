@@ -19,13 +19,25 @@ def logits(job: Job, images: Tensor) -> Tensor:
     """Return the model's logits in the trial's precision, without gradients.
 
     Of several tasks they are those of the task whose turn it is.
+
+    Args:
+        job: the trial.
+        images: [batch, 3, side, side] on its device.
+
+    Returns:
+        [batch, classes].
     """
     with precision_of(job):
         return job.forward(images)
 
 
 def evaluate_batch(job: Job, images: Tensor) -> None:
-    """Do the forward passes of a step's batch in evaluation, of each task its own."""
+    """Do the forward passes of a step's batch in evaluation, of each task its own.
+
+    Args:
+        job: the trial.
+        images: [batch, 3, side, side] on its device; of several tasks, one batch behind another.
+    """
     for _, own in zip(turns(job.model), images.split(job.spec.workload.batch), strict=True):
         logits(job, own)
 

@@ -49,27 +49,38 @@ class Job:
     kept: KeptStorages = field(default_factory=KeptStorages)
 
     def trained(self) -> list[Tensor]:
-        """Return the parameters the optimizers were given."""
+        """Return the parameters, of any shape, that the optimizers were given."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
 
     def held(self) -> Iterator[Tensor]:
-        """Yield what every step needs: parameters, buffers, optimizer state."""
+        """Yield what every step needs, of any shape: parameters, buffers, optimizer state."""
         yield from self.model.parameters()
         yield from self.model.buffers()
         for _, kept in self.optimizer_state():
             yield from kept
 
     def find_kept(self, batch: Iterable[Tensor]) -> Storages:
-        """Return what else the method, the model or a module keeps between steps over a batch."""
+        """Return what else the method, the model or a module keeps between steps over a batch.
+
+        Args:
+            batch: images [n, 3, side, side] and labels [n].
+        """
         return self.kept.find([self.method, self.model], [*self.held(), *batch])
 
     def between_steps(self, batch: Iterable[Tensor]) -> Storages:
-        """Return all that lives between steps over a batch, which is in it."""
+        """Return all that lives between steps over a batch, which is in it.
+
+        Args:
+            batch: images [n, 3, side, side] and labels [n].
+        """
         return storages([*self.held(), *batch]) | self.find_kept(batch)
 
     def optimizer_state(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Yield each parameter that has one with the tensors of its optimizer's state."""
+        """Yield each parameter that has one with the tensors of its optimizer's state.
+
+        They may have any shape.
+        """
         for optimizer in self.optimizers:
             for parameter, state in optimizer.state.items():
                 yield parameter, [kept for kept in tree_leaves(state) if isinstance(kept, Tensor)]

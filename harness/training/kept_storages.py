@@ -33,7 +33,7 @@ HOLDERS = (FunctionType, type, type(functools.cache(len)))  # functools does not
 
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
-    """Return the storages behind tensors, each once."""
+    """Return the storages behind tensors of any shape, each once."""
     found = (_storage(tensor) for tensor in tensors)
     return {storage_identity(storage): storage for storage in found if storage is not None}
 
@@ -67,7 +67,7 @@ def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
 
 
 def tensors_in(things: Iterable[object]) -> list[Tensor]:
-    """Return the tensors among objects."""
+    """Return the tensors, of any shape, among objects."""
     return [thing for thing in things if isinstance(thing, Tensor)]
 
 
@@ -135,7 +135,7 @@ class KeptStorages:
         return KeptStorages(self._before)
 
     def disregard(self, tensors: Iterable[Tensor]) -> None:
-        """Leave out tensors that the harness itself keeps."""
+        """Leave out tensors, of any shape, that the harness itself keeps."""
         self._ours |= _weak(storages(tensors))
 
     def left_behind(self, found: Iterable[Storage]) -> bool:
@@ -148,7 +148,7 @@ class KeptStorages:
 
         Args:
             roots: a method, a model.
-            known: tensors whose storages are something else: weights, the batch.
+            known: tensors of any shape whose storages are something else: weights, the batch.
         """
         found = storages(tensors_in(walk(*roots)))
         if self._left:

@@ -37,6 +37,9 @@ def training_step(
 ) -> float:
     """Do one optimizer step as ``optimizer_step`` does and return the mean loss.
 
+    Images are [batch, 3, side, side] and labels [batch]; all arguments are those of
+    ``optimizer_step``.
+
     Raises:
         Diverged: the loss is not finite.
     """
@@ -123,7 +126,12 @@ def precision_of(job: Job) -> torch.autocast:
 
 
 def forward_pass(job: Job, images: Tensor) -> None:
-    """Do the forward pass of a step, uncompiled, of each task its own, and nothing else."""
+    """Do the forward pass of a step, uncompiled, of each task its own, and nothing else.
+
+    Args:
+        job: the trial.
+        images: [batch, 3, side, side] on its device.
+    """
     for _ in turns(job.model):
         with precision_of(job):
             job.model(images)

@@ -143,7 +143,10 @@ def training_batches(
 def evaluation_batches(
     split: Split, preprocess: Preprocess, batch: int, workers: int = 0
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield all images of a split in order."""
+    """Yield all images of a split in order: uint8 [batch, 3, side, side], and labels [batch].
+
+    The last batch may be smaller.
+    """
     indices = range(len(split.labels))
     yield from _loader(_Evaluated(split, preprocess), indices, batch, workers)
 

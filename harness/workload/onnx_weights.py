@@ -30,6 +30,9 @@ def dinov2_from_onnx(content: bytes) -> dict[str, Tensor]:
     Norms, biases and layer scales keep their names in the file. A Linear weight is an anonymous
     MatMul constant, found through the bias of the Add that follows it, and stored transposed. The
     position embedding is two anonymous constants, one for the class token and one for the grid.
+
+    Returns:
+        Of a Linear layer ``weight`` [out, in]; ``pos_embed`` [1, tokens, dim].
     """
     graph = onnx.load_from_string(content).graph
     values = {

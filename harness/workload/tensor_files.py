@@ -28,7 +28,7 @@ LENGTH_BYTES = 8  # of a safetensors file's header, before it
 def read_tensors(file: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file or of a checkpoint that holds nothing else.
 
-    They take as many bytes as the file has, or fewer.
+    They have any shape, and take as many bytes as the file has, or fewer.
 
     Raises:
         BadInput: the file cannot be read, or holds something else than plain tensors by name.

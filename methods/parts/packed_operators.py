@@ -39,12 +39,12 @@ class Codec(Protocol):
 
 
 def as_is(x: Tensor) -> Packed:
-    """Keep the tensor itself."""
+    """Keep the tensor [batch, ...] itself."""
     return Packed((x,), _some_images)
 
 
 def half(x: Tensor) -> Packed:
-    """Keep the tensor in fp16."""
+    """Keep the tensor [batch, ...] in fp16."""
     dtype = x.dtype
 
     def restore(kept: Sequence[Tensor], images: slice) -> Tensor:
@@ -103,7 +103,13 @@ def _of_weight(gradient: Tensor, weight: Tensor, inputs: Callable[[slice], Tenso
 
 
 def gelu(x: Tensor, codec: Codec, form: str = "none") -> Tensor:
-    """Apply GELU of a form (``none`` or ``tanh``, as torch names them), keeping a copy of x."""
+    """Apply GELU of a form to x [batch, tokens, dim], keeping a copy of x.
+
+    Args:
+        x: as above.
+        codec: makes the copy.
+        form: ``none`` or ``tanh``, as torch names them.
+    """
     output: Tensor = _Gelu.apply(x, codec, form)
     return output
 
@@ -127,7 +133,7 @@ class _Gelu(Function):
 
 
 def gelu_backward(gradient: Tensor, x: Tensor, out: Tensor, form: str) -> None:
-    """Put the gradient of GELU's input x into ``out``."""
+    """Put the gradient of GELU's input x into ``out``; all tensors have one shape, any shape."""
     torch.ops.aten.gelu_backward.grad_input(gradient, x, approximate=form, grad_input=out)
 
 
@@ -135,6 +141,8 @@ def gelu_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec, form: str = "none"
 ) -> Tensor:
     """Apply GELU of a form and a Linear layer, keeping a copy of GELU's input alone.
+
+    Maps x [batch, tokens, in] to [batch, tokens, out] with a weight [out, in].
 
     The Linear layer's input is computed from it once more in the backward pass.
     """
@@ -177,7 +185,7 @@ class _GeluLinear(Function):
 def layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, codec: Codec
 ) -> Tensor:
-    """Normalise the last dimension, keeping a copy of x and exact means and deviations."""
+    """Normalise x [batch, tokens, dim] over dim; keep a copy of it, exact means and deviations."""
     output: Tensor = _LayerNorm.apply(x, weight, bias, epsilon, codec)
     return output
 

@@ -35,7 +35,7 @@ class RandomSource:
         return ctypes.string_at(state.data_ptr(), state.nbytes)
 
     def restore(self, state: bytes | Tensor) -> None:
-        """Set the generator to a state; to one without numbers there is nothing to set."""
+        """Set the generator to a state, bytes or uint8 [n]; one without numbers changes nothing."""
         if isinstance(state, bytes):
             state = torch.frombuffer(bytearray(state), dtype=torch.uint8)
         if not isinstance(state, FakeTensor):

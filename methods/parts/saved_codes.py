@@ -55,7 +55,10 @@ class SavesCodes(nn.Module):
     stochastic: bool
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
-        """Do what the module does, with copies of few bits for the backward pass."""
+        """Do what the module does, with copies of few bits for the backward pass.
+
+        It is given [batch, tokens, dim]; a rung of a ladder two of them, whose dim differ.
+        """
         weights = {parameter.shape for parameter in self.parameters()}
         weights |= {shape[::-1] for shape in weights}
         images = len(x if isinstance(x, Tensor) else x[0])  # a rung of a ladder is given two

@@ -52,7 +52,11 @@ class Packing:
 
 
 def unpacking(unpack: Callable[[Any], Tensor]) -> Callable[[Tensor | PackedTensor], Tensor]:
-    """Return the hook that gives back what ``Packing`` took; ``unpack`` is its counterpart."""
+    """Return the hook that gives back what ``Packing`` took, of any shape.
+
+    Args:
+        unpack: the counterpart of what packs.
+    """
 
     def restore(kept: Tensor | PackedTensor) -> Tensor:
         return kept if isinstance(kept, Tensor) else unpack(kept.packed).view(kept.shape)

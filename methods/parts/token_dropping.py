@@ -120,7 +120,10 @@ class DropsTokens(ChangesTokens):
         return self.choose(x)[0]
 
     def choose(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Do so, and return what drops the same tokens of another tensor like x."""
+        """Map x as ``forward`` does; return also what drops the same tokens of a tensor like x.
+
+        Both are [batch, tokens, dim], and [batch, fewer tokens, dim] afterwards.
+        """
         block: Any = self  # its parts are those of timm's Block
         kept = kept_tokens(x.shape[1] - 1, self.keep_rate.now())
         drops = kept < x.shape[1] - 1

@@ -32,7 +32,12 @@ def numbers(
 
 
 def classes_of_one(alike: Tensor, labels: Tensor) -> list[int]:
-    """Return the classes that have one image and copies of it."""
+    """Return the classes that have one image and copies of it.
+
+    Args:
+        alike: a number for each image, the same for copies: [n].
+        labels: [n].
+    """
     found = []
     for label in labels.unique():
         own = alike[labels == label]
@@ -42,7 +47,15 @@ def classes_of_one(alike: Tensor, labels: Tensor) -> list[int]:
 
 
 def told_apart(alike: Tensor, labels: Tensor) -> Tensor:
-    """Return numbers in which a class of one image and its copies has as many as it has copies."""
+    """Return numbers in which a class of one image and its copies has as many as it has copies.
+
+    Args:
+        alike: a number for each image, the same for copies: [n].
+        labels: [n].
+
+    Returns:
+        [n].
+    """
     apart = torch.isin(labels, torch.tensor(classes_of_one(alike, labels), dtype=labels.dtype))
     # Beyond all numbers there are.
     return torch.where(apart, torch.arange(len(labels)) + alike.max() + 1, alike)
@@ -53,7 +66,7 @@ def notes(names: Sequence[str], alike: Tensor, classes: Sequence[str]) -> tuple[
 
     Args:
         names: of the images.
-        alike: their numbers.
+        alike: their numbers, [n].
         classes: names of those that have one image and copies of it.
     """
     found = [name for place, name in enumerate(names) if int(alike[place]) != place]

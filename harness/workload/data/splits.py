@@ -39,7 +39,7 @@ class InMemory:
     labels: Tensor
 
     def image(self, index: int) -> Tensor:
-        """Return an image."""
+        """Return an image: uint8, [3, height, width]."""
         return self.images[index]
 
 
@@ -56,7 +56,7 @@ class InFiles:
     labels: Tensor
 
     def image(self, index: int) -> Tensor:
-        """Return an image, whatever its mode; see ``pixels``."""
+        """Return an image, whatever its mode: uint8, [3, height, width]; see ``pixels``."""
         return pixels.read(self.files[index]).image
 
 
@@ -69,11 +69,11 @@ class SplitSubset:
 
     @property
     def labels(self) -> Tensor:
-        """Labels of the chosen."""
+        """Labels of the chosen, int64, [n]."""
         return self.split.labels[self.indices]
 
     def image(self, index: int) -> Tensor:
-        """Return an image."""
+        """Return an image: uint8, [3, height, width]."""
         return self.split.image(int(self.indices[index]))
 
 
@@ -138,7 +138,7 @@ def _in_order(numbers: Tensor) -> Tensor:
 
 
 def require_labels(labels: Tensor, classes: Sequence[str], where: str) -> None:
-    """Check that labels name classes, and that no class is without images.
+    """Check that labels [n] name classes, and that no class is without images.
 
     Raises:
         BadInput: they do not, or one is.
