@@ -57,8 +57,10 @@ def profile_step(
             step()
         used = dict.fromkeys([*([optimizer] if optimizer else []), *running.seen])
         own = OwnTensors(model, step, tuple(used))
-        live = _counted(own, kept)
-        flops = _flops(model, step)
+        # Else torch (2.9, 2.11) would never compile again what a meter has seen, here or after us.
+        with torch.compiler.set_stance("force_eager"):
+            live = _counted(own, kept)
+            flops = _flops(model, step)
     compiled = runs_compiled(step)
     seconds = tuple(seconds_each(step, repeats, _wait(model)))
     forward, whole = flops.by_phase["forward"], sum(flops.by_phase.values())
