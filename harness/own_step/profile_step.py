@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -57,10 +57,8 @@ def profile_step(
             step()
         used = dict.fromkeys([*([optimizer] if optimizer else []), *running.seen])
         own = OwnTensors(model, step, tuple(used))
-        # Else torch (2.9, 2.11) would never compile again what a meter has seen, here or after us.
-        with torch.compiler.set_stance("force_eager"):
-            live = _counted(own, kept)
-            flops = _flops(model, step)
+        with _without_compiling():
+            live, flops = _counted(own, kept), _flops(model, step)
     compiled = runs_compiled(step)
     seconds = tuple(seconds_each(step, repeats, _wait(model)))
     forward, whole = flops.by_phase["forward"], sum(flops.by_phase.values())
@@ -81,6 +79,11 @@ def profile_step(
         step_seconds=seconds,
         notes=notes,
     )
+
+
+def _without_compiling() -> AbstractContextManager[None]:
+    """Run what is compiled eagerly; torch 2.9 and 2.11 never again compile what a meter has seen."""
+    return torch.compiler.set_stance("force_eager")
 
 
 def _check(model: object, step: object, repeats: int) -> None:
