@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -81,9 +81,11 @@ def profile_step(
     )
 
 
-def _without_compiling() -> AbstractContextManager[None]:
-    """Run what is compiled eagerly; torch 2.9 and 2.11 never again compile what a meter has seen."""
-    return torch.compiler.set_stance("force_eager")
+@contextmanager
+def _without_compiling() -> Iterator[None]:
+    """Run compiled code eagerly: torch 2.9 and 2.11 never compile again what a meter has seen."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _check(model: object, step: object, repeats: int) -> None:
