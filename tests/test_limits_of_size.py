@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("bsrbench", "harness", "methods", "reports", "docs", ".ci")
+FOLDERS = ("bsrbench", "harness", "methods", "reports", "tests", "docs", ".ci")
 LONGEST_FUNCTION, LONGEST_FILE = 50, 300  # lines; a function's docstring is counted as well
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import torch
 
-from tests.fuzz.kinds import KINDS, ROOT
+from tests.fuzz.input_files import ROOT
+from tests.fuzz.kinds import KINDS
 from tests.fuzz.watch import Ending, Place, watch
 
 MOST_SHOWN = 200  # letters of a failure

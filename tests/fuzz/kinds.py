@@ -7,35 +7,38 @@ import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
-import timm
 import torch
-from PIL import Image
 from safetensors.torch import save as safetensors
 from torch import nn
 
-from bsrbench.harness.cli.status import _status
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.records.record_files import read_record
-from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.search import candidate_costs, search_effort
 from bsrbench.harness.spec import suite_file
 from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.training.resume import Checkpoint, Progress, UnusableError
-from bsrbench.harness.workload import weights
-from bsrbench.harness.workload.data import decodable, packs, pixels
-from bsrbench.reports.compare.comparison import compare
-from bsrbench.reports.documents import csv_table, latex_tables
 from tests.fuzz import commands, mutate
-from tests.harness.workload.test_own_weights import write_jax
-
-ROOT = Path(__file__).resolve().parents[2]
-LATE = ROOT / "results" / "late"
-FOLDERS = (LATE, ROOT / "results" / "cifar-small")
-MOST_SAMPLES = 12
-MOST_BYTES = 30_000
+from tests.fuzz.image_inputs import (
+    images,
+    kept_images,
+    packs_,
+    read_image,
+    read_kept_images,
+    read_pack,
+)
+from tests.fuzz.input_files import LATE, write_input
+from tests.fuzz.results_inputs import (
+    details,
+    progress,
+    read_detail,
+    read_progress,
+    read_records,
+    read_staged,
+    records,
+    report,
+    staged,
+)
+from tests.fuzz.weights_inputs import jax, pickled, read_weights, small_vit, some_checkpoint
 
 
 @dataclass(frozen=True)
@@ -72,19 +75,6 @@ class Kind:
         return tuple(self.samples())
 
 
-def _written(place, name, content):
-    path = place.cleared() / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
-
-
-def _some(paths):
-    """Return the content of a few files, small ones, since inputs are many."""
-    found = sorted(path for path in paths if path.stat().st_size < MOST_BYTES)
-    return [path.read_bytes() for path in found[:: max(1, len(found) // MOST_SAMPLES)]]
-
-
 # Suites
 
 
@@ -94,89 +84,7 @@ def suites():
 
 
 def read_suite(content, place):
-    suite_file.read(_written(place, "any.toml", content)).trials()
-
-
-# What lies in a folder of results
-
-
-def records():
-    """Return records of several schemas."""
-    paths = [path for folder in FOLDERS for path in (folder / "records").glob("*.json")]
-    return _some(paths) + _some((ROOT / "tests" / "golden").glob("*.json"))
-
-
-def read_records(content, place):
-    """Read a folder with a record, and the record where the folder's reader sets it aside."""
-    path = _written(place, "records/any.json", content)
-    if not gather([place.target]).records:
-        read_record(path)
-
-
-def report(content, place):
-    """Compare a record, and write two of the tables."""
-    read_records(content, place)
-    found = gather([place.target])
-    comparisons = compare(found.records, found.detail)
-    csv_table.write(comparisons, place.target / "comparison.csv")
-    latex_tables.write(comparisons, "t", place.target / "report.tex")
-    _status(Store(place.target))
-
-
-@functools.cache
-def _with_detail():
-    for folder in FOLDERS:
-        for path in sorted((folder / "details").glob("*.json")):
-            record = folder / "records" / path.name
-            if record.exists():
-                return record.read_bytes(), json.loads(record.read_bytes())["key"]
-    raise LookupError
-
-
-def details():
-    """Return sidecars of records."""
-    return _some(path for folder in FOLDERS for path in (folder / "details").glob("*.json"))
-
-
-def read_detail(content, place):
-    record, key = _with_detail()
-    _written(place, f"details/{key}.json", content)
-    (place.target / "records").mkdir()
-    (place.target / "records" / "a.json").write_bytes(record)
-    found = gather([place.target])
-    comparisons = compare(found.records, found.detail)
-    csv_table.write(comparisons, place.target / "comparison.csv")
-
-
-def staged():
-    """Return results of passes."""
-    made = {
-        "status": "completed",
-        "reason": "",
-        "reading": {"measurements": {"a": 1}, "detail": {}},
-    }
-    return [json.dumps(made).encode(), *details()]
-
-
-def read_staged(content, place):
-    _written(place, ".staged/full-0123.train.json", content)
-    store = Store(place.target)
-    for key in store.staged_keys("train"):
-        store.staged(key, "train")
-
-
-def progress():
-    """Return what a run says of itself."""
-    known = {"pid": 1, "host": "h", "at": 1.5, "trials": 9, "completed": 3, "failed": 0}
-    known |= {"what": "full", "left_seconds": 3.5}
-    states = ("running", "finished", "stopped", "planned")
-    return [json.dumps(known | {"state": state}).encode() for state in states]
-
-
-def read_progress(content, place):
-    _written(place, ".staged/progress.run", content)
-    (place.target / "records").mkdir()
-    commands.called(["status", str(place.target)])
+    suite_file.read(write_input(place, "any.toml", content)).trials()
 
 
 # Trainings that were cut off, and searches
@@ -202,7 +110,7 @@ def checkpoints():
 
 
 def read_checkpoint(content, place):
-    path = _written(place, ".staged/full-0123.checkpoint.pt", content)
+    path = write_input(place, ".staged/full-0123.checkpoint.pt", content)
     state = torch.get_rng_state()
     try:
         Checkpoint(path).restore(*_training(), 9)
@@ -220,112 +128,16 @@ def searches():
 
 
 def read_search(content, place):
-    path = _written(place, "costs.json", content)
+    path = write_input(place, "costs.json", content)
     candidate_costs._read(path)
     search_effort.remembered(path, {}, lambda: 4)
 
 
-# Images, packs and weights
-
-
-def _image(form, mode, **how):
-    side = 24
-    numbers = np.arange(side * side * 4, dtype=np.uint32).reshape(side, side, 4) * 7 % 256
-    image = Image.fromarray(numbers.astype(np.uint8), "RGBA").convert(mode)
-    with io.BytesIO() as written:
-        image.save(written, form, **how)
-        return written.getvalue()
-
-
-def images():
-    """Return an image of every format, in several modes and ways to pack it."""
-    found = [_image("PNG", mode) for mode in ("L", "P", "RGB", "RGBA", "1", "LA")]
-    found += [_image("JPEG", "RGB"), _image("JPEG", "L", progressive=True), _image("JPEG", "CMYK")]
-    packings = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg")
-    found += [_image("TIFF", "RGB", compression=packing) for packing in packings]
-    found += [_image("WEBP", "RGBA", lossless=True), _image("WEBP", "RGB"), _image("BMP", "RGB")]
-    frame = Image.new("P", (24, 24), 3)
-    found += [_image("GIF", "P"), _image("GIF", "P", save_all=True, append_images=[frame])]
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010E] = 6, "x" * 50
-    found += [_image(form, "RGB", exif=exif) for form in ("JPEG", "PNG", "WEBP", "TIFF")]
-    return [*found, _image("PPM", "RGB"), b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"]
-
-
-def read_image(content, place):
-    pixels.read(_written(place, "any.png", content))
-
-
-def kept_images():
-    """Return what is kept of a folder's images."""
-    kept = [{}, {"broken": True}, {"pixels": "ab" * 12}, {"unknown": "mode 'F'"}]
-    kept += [
-        {"pixels": "cd" * 12, "treatments": ["are CMYK and became RGB without a colour profile"]}
-    ]
-    return [json.dumps(kept).encode()]
-
-
-def read_kept_images(content, place):
-    if not decodable._kept(_written(place, "images.json", content)):
-        raise BadInput("nothing is kept, so they are decoded again")
-
-
-def packs_():
-    """Return packs."""
-    rows = np.arange(8 * 4 * 4 * 3, dtype=np.uint8).reshape(8, 4, 4, 3)
-    labels = np.arange(8) % 2
-    named = {"x_train": rows, "y_train": labels, "x_test": rows[:4], "y_test": labels[:4]}
-    found = []
-    for save in (np.savez, np.savez_compressed):
-        with io.BytesIO() as written:
-            save(written, **named, classes=np.array(["cat", "dog"]))
-            found.append(written.getvalue())
-    return found
-
-
-def read_pack(content, place):
-    packs.load(_written(place, "any.npz", content))
-
-
-def _made():
-    torch.manual_seed(0)
-    return timm.create_model("test_vit", depth=1, embed_dim=16, num_heads=2, num_classes=3)
-
-
-_filled = functools.cache(_made)  # by one input after the other, with whatever they hold
-
-
-def _saved(**how):
-    with io.BytesIO() as written:
-        torch.save(_made().state_dict(), written, **how)
-        return written.getvalue()
-
-
-def pickled():
-    """Return checkpoints of both of torch's formats."""
-    return [_saved(), _saved(), _saved(_use_new_zipfile_serialization=False)]
-
-
-def some_checkpoint(draw, content, others=()):
-    """Return a checkpoint with a part changed, of the format that is an archive."""
-    change = mutate.some_zip if content.startswith(b"PK") else mutate.some_bytes
-    return change(draw, content, others)
-
-
-def jax():
-    """Return weights as JAX's models are published."""
-    with io.BytesIO() as written:
-        write_jax(_made(), written)
-        return [written.getvalue()]
-
-
-def _read_weights(ending, content, place):
-    _written(place, f"any.{ending}", content)
-    weights.load_into(_filled(), f"file:any.{ending}")
+# Weights
 
 
 def _weights(name, ending, samples, change):
-    read = functools.partial(_read_weights, ending)
+    read = functools.partial(read_weights, ending)
     return Kind(name, ending, samples, change, read, 10, 400)
 
 
@@ -363,7 +175,7 @@ KINDS = (
     _weights(
         "weights-safetensors",
         "safetensors",
-        lambda: [safetensors(_made().state_dict())],
+        lambda: [safetensors(small_vit().state_dict())],
         mutate.some_safetensors,
     ),
     _weights("weights-npz", "npz", jax, mutate.some_zip),

@@ -12,9 +12,11 @@ from bsrbench.harness.spec.recipe import LearningRateTry, Training
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import html_report
+from tests.reports.added_row import FIRST
 
 MIB = 2**20
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ADDED = "2026-02-02T00:00:00+00:00"
 NOT_LOOKED_AT = "the page was NOT looked at in a browser"
 # Medians of visits: full 0.2, 0.2, 0.4; bsr 0.1, 0.1, 0.1 (0.9 is an outlier within a visit).
 TIMES = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1, 0.1, 0.9] * 3}
@@ -217,3 +219,46 @@ def records(make_trial):
 @pytest.fixture
 def page(records, write_page, look):
     return look(write_page(records, {"full": SIDECAR, "bsr": SIDECAR}))
+
+
+@pytest.fixture
+def stored(make):
+    """Return the records of a finished suite."""
+    return [make(name, step_seconds=times) for name, times in FIRST.items()]
+
+
+@pytest.fixture
+def add(make):
+    """Return a maker of a record whose row took turns with stored ones."""
+
+    def added(method, times, again, stored, group="h", finished_at=ADDED):
+        keys = {record.spec.method: record.key for record in stored}
+        beside = {keys[name]: {"step_seconds": taken} for name, taken in again.items()}
+        record = make(method, step_seconds=times, group=group)
+        return record.model_copy(update={"beside": beside, "finished_at": finished_at})
+
+    return added
+
+
+@pytest.fixture
+def make_record(make_spec):
+    def make(method="full", *, seed=0, status="completed", group="g", machine="m", **values):
+        trains = "accuracy_top1" in values
+        tries = (LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),)
+        spec = make_spec(
+            method,
+            seed=seed,
+            training=Training(steps=1, learning_rate=1e-3, tries=tries) if trains else None,
+            profile=None if trains else Profile(rounds=1),
+        )
+        return TrialRecord(
+            key=f"{method}{seed}{trains}{machine}",
+            spec=spec,
+            outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),
+            measurements=values,
+            missing={name: "a test" for name in METRICS if name not in values},
+            environment={"machine_id": machine, "round_group": group, "commit": "c0ffee"},
+            finished_at="2026-01-01T00:00:00+00:00",
+        )
+
+    return make

@@ -7,52 +7,13 @@ import re
 import pytest
 from rich.console import Console
 
-from bsrbench.harness.errors import BadInput
-from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
-from bsrbench.harness.spec.recipe import LearningRateTry, Training
-from bsrbench.harness.spec.row_name import RowLabel
-from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.statistics import mean_and_range, median_and_quartiles
-from bsrbench.reports.documents import csv_table as csv_report
 from bsrbench.reports.documents import terminal_table, write_report
-from bsrbench.reports.wording import columns, markdown_syntax, notes, report_tables
+from bsrbench.reports.wording import columns, notes, report_tables
+from tests.reports.one_comparison import no_details, only
 
 MIB = 2**20
-
-
-def no_details(_):
-    return {}
-
-
-def only(records):
-    (comparison,) = compare(records, no_details)
-    return comparison
-
-
-@pytest.fixture
-def make_record(make_spec):
-    def make(method="full", *, seed=0, status="completed", group="g", machine="m", **values):
-        trains = "accuracy_top1" in values
-        tries = (LearningRateTry(learning_rate=1e-3, validation_accuracy=0.5),)
-        spec = make_spec(
-            method,
-            seed=seed,
-            training=Training(steps=1, learning_rate=1e-3, tries=tries) if trains else None,
-            profile=None if trains else Profile(rounds=1),
-        )
-        return TrialRecord(
-            key=f"{method}{seed}{trains}{machine}",
-            spec=spec,
-            outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),
-            measurements=values,
-            missing={name: "a test" for name in METRICS if name not in values},
-            environment={"machine_id": machine, "round_group": group, "commit": "c0ffee"},
-            finished_at="2026-01-01T00:00:00+00:00",
-        )
-
-    return make
 
 
 @pytest.fixture
@@ -202,32 +163,6 @@ def test_csv_holds_unrounded_values_and_ratios(records, tmp_path):
     assert lines["full"]["seeds"] == "2"
 
 
-STRANGE = "<script>alert(1)</script>|&%\\*_` 名前"
-
-
-def test_strange_names_are_escaped_everywhere(make_record, tmp_path):
-    record = make_record(STRANGE, peak_counted_bytes=MIB, step_seconds=[1.0], step_flop=1)
-    trained = make_record(STRANGE, accuracy_top1=0.5)
-    write_report.write(
-        [record, trained, make_record(peak_counted_bytes=MIB)], tmp_path, STRANGE, no_details
-    )
-    page, text = ((tmp_path / f"report.{kind}").read_text() for kind in ("html", "md"))
-    with (tmp_path / "comparison.csv").open(newline="") as file:
-        named = {line["method"]: line["row"] for line in csv.DictReader(file)}
-    rows = [line for line in text.splitlines() if line.startswith("|")]
-
-    assert "<script>" not in page
-    assert "<script>" not in text
-    assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows[:4]}) == 1
-    assert "<script>" not in (tmp_path / "accuracy-memory.svg").read_text()
-    assert named[STRANGE].startswith('"<script>')  # quoted, for it would not stand on one line
-    assert RowLabel.parse(named[STRANGE]).method == STRANGE
-
-
-def test_markdown_escapes_to_one_line():
-    assert markdown_syntax.escape("a|b\n*c*") == r"a\|b \*c\*"
-
-
 def test_html_loads_nothing_from_elsewhere(records, tmp_path):
     write_report.write(records, tmp_path, "t", no_details)
     page = (tmp_path / "report.html").read_text()
@@ -288,21 +223,6 @@ def test_two_seeds_conclude_nothing_about_accuracy(records):
     assert "no difference in accuracy can be called significant" in notes.summary(only(records))[-1]
 
 
-def test_the_first_paragraphs_say_what_came_out_and_what_cannot_be_concluded(make_trial):
-    rows = [
-        make_trial("full", accuracy_top1=0.75),
-        make_trial("mine", accuracy_top1=0.875),
-        make_trial("mine", step_seconds=[1.0, 1.5, 2.0] * 3),
-        make_trial("lora", status="out of memory"),
-    ]
-    setting, finding, cannot = notes.summary(only(rows))
-
-    assert setting.endswith("Time was taken in 3 visits a row, each a process of its own.")
-    assert finding == "Test accuracy, mean over seeds: full 0.750, highest mine 0.875."
-    assert "1 of 3 rows did not complete and lack numbers" in cannot
-    assert "1 of 3 rows have noisy times" in cannot
-
-
 def test_the_same_records_give_the_same_files(records, tmp_path):
     made = []
     for name in ("a", "b"):
@@ -311,17 +231,6 @@ def test_the_same_records_give_the_same_files(records, tmp_path):
         made.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
 
     assert made[0] == made[1]
-
-
-def test_one_record_with_nothing_measured_makes_a_report(make_record, tmp_path):
-    write_report.write([make_record("bsr", status="crashed")], tmp_path, "t", no_details)
-
-    assert (tmp_path / "report.html").exists()
-
-
-def test_an_empty_folder_is_said(tmp_path):
-    with pytest.raises(BadInput, match=r"expected records/\*\.json"):
-        write_report.write([], tmp_path, "t", no_details)
 
 
 def test_quartiles_and_ranges():
@@ -346,35 +255,6 @@ def test_rows_of_two_workloads_are_compared_apart(records, make_record, tmp_path
     assert not (tmp_path / "accuracy-memory.png").exists()
 
 
-TIMELINE = {
-    "index": [0, 5, 9],
-    "live_bytes": [10 * MIB, 40 * MIB, 20 * MIB],
-    "operators": ["aten.mm"],
-    "operator": [0, 0, 0],
-    "phases": ["forward", "backward"],
-    "phase": [0, 0, 1],
-    "modules": ["blocks.0", ""],
-    "module": [0, 0, 1],
-}
-
-
-def test_the_parts_of_the_peak_and_its_timeline_are_drawn(make_record, tmp_path):
-    parts = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
-    records = [make_record(name, peak_counted_bytes=40 * MIB, **parts) for name in ("full", "bsr")]
-    write_report.write(records, tmp_path, "t", lambda _: {"counted": {"timeline": TIMELINE}})
-    drawn = {name: (tmp_path / f"memory-{name}.svg").read_text() for name in ("parts", "timeline")}
-
-    assert "saved activations" in drawn["parts"]
-    assert "40 MiB in blocks.0" in drawn["timeline"]
-
-
-def test_equal_tokens_of_neighbouring_blocks_are_written_once(make_record):
-    comparison = only([make_record("bsr", tokens_after_block=[197, 197, 100, 52, 52])])
-    sections = {title: rows for title, _, rows in report_tables.sections(comparison)}
-
-    assert sections["Work of a step"][0][-1] == "197 x2, 100 x1, 52 x2"
-
-
 def test_what_is_not_there_says_why_once(records):
     """Nothing of work but FLOPs was measured: one line a metric, with the records' reason."""
     lines = notes.absences(only(records))
@@ -382,74 +262,3 @@ def test_what_is_not_there_says_why_once(records):
     assert "forward_macs, all rows: a test" in lines
     assert len(lines) == len(set(lines))
     assert not any(line.startswith("step_flop") for line in lines)
-
-
-def test_what_nothing_explains_stands_beside_the_meters(make_record):
-    record = make_record("bsr", peak_allocated_bytes=MIB)
-    (comparison,) = compare([record], lambda _: {"allocated": {"unexplained_bytes": 96}})
-    (_, titles, rows), _ = report_tables.sections(comparison)
-
-    assert rows[0][titles.index("unexplained B")] == "96"
-
-
-def test_where_nothing_was_executed_the_predicted_memory_is_shown(make_record):
-    """250 of 1,000 MiB; where a row was counted the column stays what it is."""
-    predicted = only(
-        [
-            make_record("full", peak_estimated_bytes=1000 * MIB, step_flop=4),
-            make_record("bsr", peak_estimated_bytes=250 * MIB, step_flop=1),
-        ]
-    )
-    titles, rows = report_tables.cells(predicted)
-    counted = only([make_record("full", peak_counted_bytes=MIB, peak_estimated_bytes=MIB)])
-
-    assert titles[2:4] == ["predicted MiB", "× full"]
-    assert [row[2:4] for row in rows] == [["1,000.0", "1.00×"], ["250.0", "0.25×"]]
-    assert report_tables.best(predicted, report_tables.shown(predicted)) >= {(1, 2), (1, 3)}
-    assert "peak memory (predicted) 0.25×" in " ".join(notes.summary(predicted))
-    assert "predicted MiB" not in report_tables.cells(counted)[0]
-
-
-def test_a_note_of_all_rows_is_said_once(make_record):
-    records = [make_record(name, step_flop=1) for name in ("full", "bsr")]
-    for record in records:
-        record.notes.append("predicted")
-    records[1].notes.append("disturbed")
-
-    assert notes.doubts(only(records)) == ["all rows: predicted", "bsr: disturbed"]
-    assert notes.doubts(only(records[:1])) == ["full: predicted"]
-
-
-def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
-    """So is one that nobody tuned, if others' were."""
-
-    def trial(method, own, *rates):
-        made = make_trial(method, accuracy_top1=0.5)
-        tries = tuple(LearningRateTry(learning_rate=rate) for rate in rates)
-        training = made.spec.training.model_copy(update={"learning_rate": own, "tries": tries})
-        return made.model_copy(update={"spec": made.spec.model_copy(update={"training": training})})
-
-    tried = [trial("bsr", 0.3, 0.1, 0.2, 0.3), trial("full", 0.2, 0.1, 0.2, 0.3)]
-    (found,) = compare([*tried, trial("mine", 0.2)], dict)
-    (untuned,) = compare([trial("bsr", 0.2), trial("full", 0.2)], dict)
-
-    assert notes.doubts(found) == [
-        "bsr: its learning rate 0.3 is the largest tried; a larger one may do better",
-        "mine: its learning rate was not tuned",
-    ]
-    assert not notes.doubts(untuned)
-
-
-def test_no_cell_of_the_csv_is_a_formula_or_breaks_a_line(make_trial, tmp_path):
-    rows = [make_trial(name, final_loss=0.5) for name in ("=1+1", "@a", "plain")]
-    rows.append(make_trial("bad", status="crashed", reason="one\rtwo\nthree\x1b"))
-    csv_report.write(compare(rows, dict), tmp_path / "c")
-    with (tmp_path / "c").open(newline="") as file:
-        found = [(line["method"], line["row"], line["outcome"]) for line in csv.DictReader(file)]
-
-    assert found == [
-        ("'=1+1", "'=1+1", "completed"),
-        ("'@a", "'@a", "completed"),
-        ("plain", "plain", "completed"),
-        ("bad", "bad", "seed 0: crashed (one\\x0dtwo\nthree\\x1b)"),
-    ]

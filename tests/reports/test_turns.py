@@ -18,48 +18,14 @@ from bsrbench.reports.compare.verdict import VerdictWord
 from bsrbench.reports.documents import terminal_table, write_report
 from bsrbench.reports.figures import all_figures
 from bsrbench.reports.page import page_data
-from bsrbench.reports.wording import claims, contrast_table, notes, report_tables, timing_notes
-from bsrbench.reports.wording.columns import COLUMNS, PAPER_COLUMNS
-
-# Seconds of three visits. In group "g" full, bsr and head were timed together; then mine was added
-# in group "h" on a slower day, in turns with full and bsr.
-FIRST = {"full": [4.0] * 3, "bsr": [2.0] * 3, "head": [1.0] * 3}
-AGAIN = {"full": [6.0] * 3, "bsr": [4.0] * 3}
-MINE = [2.4] * 3
-ADDED = "2026-02-02T00:00:00+00:00"
-
-
-def no_details(_):
-    return {}
-
-
-@pytest.fixture
-def stored(make):
-    """Return the records of a finished suite."""
-    return [make(name, step_seconds=times) for name, times in FIRST.items()]
-
-
-@pytest.fixture
-def add(make):
-    """Return a maker of a record whose row took turns with stored ones."""
-
-    def added(method, times, again, stored, group="h", finished_at=ADDED):
-        keys = {record.spec.method: record.key for record in stored}
-        beside = {keys[name]: {"step_seconds": taken} for name, taken in again.items()}
-        record = make(method, step_seconds=times, group=group)
-        return record.model_copy(update={"beside": beside, "finished_at": finished_at})
-
-    return added
+from bsrbench.reports.wording import claims, contrast_table, notes, timing_notes
+from tests.reports.added_row import AGAIN, FIRST, MINE
+from tests.reports.one_comparison import no_details, only
 
 
 @pytest.fixture
 def records(stored, add):
     return [*stored, add("mine", MINE, AGAIN, stored)]
-
-
-def only(records):
-    (comparison,) = compare(records, no_details)
-    return comparison
 
 
 def ratios_of(comparison):
@@ -198,58 +164,6 @@ def test_a_folder_against_its_copy_has_no_ratio_but_one(records):
     assert [one.find("step_seconds").ratio for one in found] == [1.0] * 4
 
 
-def marked(comparison, columns):
-    """Return the labels of the best by column."""
-    found = {}
-    for row, column in report_tables.best(comparison, columns):
-        found.setdefault(columns[column].title, set()).add(comparison.rows[row].label)
-    return found
-
-
-def test_the_best_time_is_that_of_the_smallest_ratio_to_the_reference(stored, add):
-    """2.4 s of a slow day are more than bsr's 2 s, but 0.4 of full's time and not 0.5."""
-    two = stored[:2]
-    comparison = only([*two, add("mine", MINE, AGAIN, two)])
-    found = marked(comparison, COLUMNS)
-
-    assert comparison.find("mine").value("step_seconds") > comparison.find("bsr").value(
-        "step_seconds"
-    )
-    assert found["step ms [quartiles]"] == {"mine"}
-    assert found["× full [95 %]"] == {"mine"}
-
-
-def test_the_rate_of_images_is_ranked_as_the_time_is(stored, add):
-    """Of 4 images a step: 1, 2 and 1.67 a second; the last is the best in its own group."""
-    two = [
-        record.model_copy(
-            update={"measurements": record.measurements | {"images_per_second": rate}}
-        )
-        for record, rate in zip(stored[:2], (1.0, 2.0), strict=True)
-    ]
-    mine = add("mine", MINE, AGAIN, two)
-    mine.measurements["images_per_second"] = 4 / 2.4
-    found = marked(only([*two, mine]), COLUMNS)
-
-    assert found["img/s"] == {"mine"}
-
-
-def test_what_has_no_ratio_is_not_the_best(stored, make):
-    """0.1 s in a group of its own says nothing; of the others head is the best."""
-    comparison = only([*stored, make("mine", step_seconds=[0.1] * 3, group="alone")])
-    for columns in (COLUMNS, PAPER_COLUMNS, report_tables.short_columns(comparison)):
-        found = marked(comparison, columns)
-
-        assert set(map(frozenset, found.values())) == {frozenset({"head"})}
-
-
-def test_without_a_reference_no_time_of_two_groups_is_the_best(stored, make):
-    comparison = only([*stored[1:], make("mine", step_seconds=[0.1] * 3, group="alone")])
-
-    assert marked(comparison, COLUMNS) == {}
-    assert marked(only(stored[1:]), COLUMNS) == {"step ms [quartiles]": {"head"}}
-
-
 def test_a_missing_ratio_is_marked_in_no_document(records, make, tmp_path):
     slow = make("slow", step_seconds=[9.0] * 3, group="alone", peak_counted_bytes=1)
     comparisons = write_report.write([*records, slow], tmp_path, "t", no_details)
@@ -328,18 +242,6 @@ def test_the_figures_of_time_are_of_ratios_where_seconds_do_not_compare(records,
         "Not drawn: no ratio of times to full, for they were not timed in turns with it: alone."
     )
     assert "relative to full" in (tmp_path / "accuracy-time.svg").read_text()
-
-
-def test_the_front_of_accuracy_and_time_is_that_of_ratios(stored, add, make):
-    """Mine needs 0.4 of full's time and reaches more than bsr, which needs 0.5."""
-    two = stored[:2]
-    trained = [
-        make(name, accuracy_top1=reached)
-        for name, reached in (("full", 0.75), ("bsr", 0.5), ("mine", 0.625))
-    ]
-    comparison = only([*two, add("mine", MINE, AGAIN, two), *trained])
-
-    assert [row.label for row in comparison.pareto_front("step_seconds")] == ["mine", "full"]
 
 
 def test_the_page_knows_the_visits_of_each_group(records):

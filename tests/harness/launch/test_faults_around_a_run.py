@@ -26,11 +26,6 @@ RECIPE = Training(steps=1, learning_rate=0.1)
 
 
 @pytest.fixture
-def store(tmp_path):
-    return Store(tmp_path / "results")
-
-
-@pytest.fixture
 def specs(make_spec):
     return [make_spec(method, training=RECIPE, profile=None) for method in ("head", "full", "bias")]
 

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -28,6 +27,7 @@ from bsrbench.harness.records.store import Store  # noqa: E402
 from bsrbench.harness.records.trial_record import Status  # noqa: E402
 from bsrbench.harness.spec.trial_spec import Profile, Training  # noqa: E402
 from bsrbench.reports.compare.anchors import compared_with  # noqa: E402
+from tests.harness.launch.ray_worker import GATED, worker_of  # noqa: E402
 
 HERE = "127.0.0.1"
 FOUND = MethodLoaders(methods.load, methods.fingerprint)
@@ -210,36 +210,6 @@ def test_no_cluster_is_an_error(tmp_path, make_spec):
 
     assert done.returncode == 2
     assert "no Ray cluster at '127.0.0.1:1'" in done.stderr
-
-
-def worker_of(node):
-    """Return the process on a node that runs a unit; ``None`` where there is none."""
-    raylet = node.all_processes["raylet"][0].process.pid
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == raylet and (process / "cmdline").read_text().startswith("ray::run_unit"):
-                return int(process.name)
-        except OSError:  # it has ended meanwhile
-            continue
-    return None
-
-
-GATED = """
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from bsrbench.methods.full import FullFineTuning
-
-@dataclass(frozen=True)
-class Gated(FullFineTuning):
-    '''Trains as soon as a file is there.'''
-
-    def prepare(self, model):
-        while not Path(GATE).exists():
-            time.sleep(0.01)
-        return model
-"""
 
 
 @pytest.fixture

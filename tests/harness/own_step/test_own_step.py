@@ -1,10 +1,7 @@
 """The meters around a step of one's own agree with those around the program's."""
 
-import gc
 from contextlib import nullcontext
 from dataclasses import replace
-from io import StringIO
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,24 +9,13 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 from torch.optim.swa_utils import AveragedModel
-from torch.utils._python_dispatch import _get_current_dispatch_mode
-from torch.utils.data import DataLoader, TensorDataset
 
 from bsrbench import methods, profile
-from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.profiler.counted_step import counted_step
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.training.compiled_forward import runs_compiled
-from bsrbench.reports.figures.palette import CATEGORY_COLOURS
-
-MIB = 2**20
-MANY = 50 * MIB
-
-
-def many():
-    return torch.zeros(MANY, dtype=torch.uint8)
 
 
 def bytes_of(tensors):
@@ -39,20 +25,6 @@ def bytes_of(tensors):
 def same(found, other):
     """Compare what does not depend on luck: all but the times."""
     return replace(found, step_seconds=()) == replace(other, step_seconds=())
-
-
-@pytest.fixture
-def own(make_vit, batch):
-    """Return a model of two blocks, an optimizer and a step as people write them."""
-    model = make_vit(depth=2)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
-
-    def step():
-        optimizer.zero_grad()
-        cross_entropy(model(batch[0]), batch[1]).backward()
-        optimizer.step()
-
-    return model, optimizer, step
 
 
 def test_categories_add_up_and_known_ones_are_exact(own, batch):
@@ -239,20 +211,6 @@ def test_another_model_in_the_step_counts_with_its_weights(own, make_vit, batch)
     assert both.forward_flop == 2 * alone.forward_flop
 
 
-def test_steps_within_steps_count_together(own):
-    """One that calls another twice does its work twice, and needs no more memory."""
-    model, _, step = own
-
-    def twice():
-        step()
-        step()
-
-    once, both = profile(model, step, repeats=1), profile(model, twice, repeats=1)
-
-    assert (both.forward_flop, both.step_flop) == (2 * once.forward_flop, 2 * once.step_flop)
-    assert both.peak_counted_bytes == once.peak_counted_bytes
-
-
 def test_a_step_may_profile_another(own):
     model, _, step = own
     inner = []
@@ -263,107 +221,6 @@ def test_a_step_may_profile_another(own):
     profile(model, outer, repeats=1)
 
     assert all(same(found, profile(model, step, repeats=1)) for found in inner)
-
-
-@pytest.mark.parametrize("calls", range(5))
-def test_a_step_that_raises_leaves_nothing_behind(calls, own):
-    """In whichever of its runs it does, the error is the step's own."""
-    model, _, step = own
-    before = _hooks(model)
-    done = []
-
-    def fails():
-        if len(done) == calls:
-            model.blocks[1].register_forward_hook(_raise)
-        done.append(None)
-        step()
-
-    with pytest.raises(ZeroDivisionError, match="a test"):
-        profile(model, fails, repeats=1)
-    model.blocks[1]._forward_hooks.clear()
-
-    assert before == _hooks(model)
-    assert _get_current_dispatch_mode() is None
-    assert gc.get_freeze_count() == 0
-
-
-def _raise(*_):
-    raise ZeroDivisionError("a test")
-
-
-def _hooks(model):
-    return [
-        (len(module._forward_hooks), len(module._forward_pre_hooks)) for module in model.modules()
-    ] + [len(parameter._post_accumulate_grad_hooks or ()) for parameter in model.parameters()]
-
-
-KEEPERS = {
-    "an attribute of the model": lambda model, _: setattr(model, "memory", many()),
-    "a list in the step": lambda _, held: held.append(many()),
-    "a dictionary in a list in the step": lambda _, held: held.append({"deep": many()}),
-}
-
-
-@pytest.mark.parametrize("way", KEEPERS)
-def test_memory_that_is_kept_is_seen(way, own):
-    model, optimizer, step = own
-    held = []
-
-    def holding():
-        return step(), len(held)
-
-    plain = profile(model, holding, optimizer, repeats=1)
-    KEEPERS[way](model, held)
-    found = profile(model, holding, optimizer, repeats=1)
-
-    assert found.at_peak_bytes["kept"] == MANY
-    assert found.peak_counted_bytes == plain.peak_counted_bytes + MANY
-    assert "at the peak: kept: 50.0 MiB" in str(found)
-
-
-def test_memory_that_the_first_run_of_a_step_leaves_is_seen(own):
-    model, optimizer, step = own
-
-    def holding():
-        if not hasattr(holding, "memory"):
-            holding.memory = many()
-        step()
-
-    assert profile(model, holding, optimizer, repeats=1).at_peak_bytes["kept"] == MANY
-
-
-def test_what_a_step_reads_beside_the_model_are_its_inputs(own, batch):
-    """Of all images in one tensor those of a batch are cut out: the whole is there."""
-    model, optimizer, _ = own
-    images = torch.randn(64, 3, 32, 32)
-
-    def step():
-        optimizer.zero_grad()
-        cross_entropy(model(images[:16]), batch[1]).backward()
-        optimizer.step()
-
-    inputs = profile(model, step, repeats=1).at_peak_bytes["inputs"]
-
-    assert inputs == images.nbytes + batch[1].nbytes
-
-
-@pytest.mark.parametrize("loader", [False, True])
-def test_a_data_set_is_no_part_of_a_step(loader, own):
-    """It is there anyhow; a batch that is made of it is."""
-    model, optimizer, _ = own
-    images = TensorDataset(torch.zeros(6400, 3, 32, 32), torch.zeros(6400, dtype=torch.int64))
-    loaded = iter(DataLoader(images, batch_size=16)) if loader else None
-
-    def step():
-        optimizer.zero_grad()
-        pixels, labels = next(loaded) if loader else images[:16]
-        cross_entropy(model(pixels), labels).backward()
-        optimizer.step()
-
-    found = profile(model, step, optimizer, repeats=1)
-
-    assert found.at_peak_bytes["inputs"] + found.at_peak_bytes["kept"] == 0
-    assert found.peak_counted_bytes < 8 * MIB  # all images are 75 MiB
 
 
 def test_averaged_weights_are_weights(own):
@@ -421,39 +278,3 @@ def test_flops_are_split_where_the_backward_pass_begins(own, batch):
 
     assert found.forward_flop == flops.by_phase["forward"]
     assert found.step_flop == pytest.approx(3 * found.forward_flop, rel=0.05)
-
-
-def test_it_runs_nine_times(own):
-    model, _, step = own
-    runs = []
-    profile(model, lambda: runs.append(step()))
-
-    assert len(runs) == 9
-
-
-def test_it_draws_itself(own):
-    found = profile(*own[::2], repeats=1)
-
-    drawn = found._repr_html_()
-
-    assert "peak memory (counted): " in str(found)
-    assert drawn.count("<tr>") == len(found.rows())
-    for category, size in found.at_peak_bytes.items():
-        colour = f"background:{CATEGORY_COLOURS[category]}"
-        assert drawn.count(colour) == (2 if size else 0)  # in the bar, in its legend
-
-
-def test_it_shows_the_same_lines_at_a_prompt(own):
-    found, said = profile(*own[::2], repeats=1), StringIO()
-    found._repr_pretty_(SimpleNamespace(text=said.write), False)
-
-    assert said.getvalue() == str(found)
-
-
-def test_what_is_no_step_is_said(own):
-    with pytest.raises(BadInput, match="function without arguments"):
-        profile(own[0], 3)
-    with pytest.raises(BadInput, match="at least 1"):
-        profile(own[0], own[2], repeats=0)
-    with pytest.raises(BadInput, match="a torch module, got SGD"):
-        profile(own[1], own[2])

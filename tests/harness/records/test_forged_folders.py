@@ -2,23 +2,19 @@
 
 import json
 import os
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from bsrbench.harness.plain_data import DEEPEST, LARGEST
-from bsrbench.harness.records.record_content import CHANGED, text_of
-from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.record_content import text_of
 from bsrbench.harness.records.record_key import read_key
 from bsrbench.harness.records.results_maintenance import examine, repair
 from bsrbench.harness.records.results_merge import merge
-from bsrbench.harness.records.store import Store, gather
+from bsrbench.harness.records.store import gather
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from tests.harness.records.golden_records import PROFILE, PROFILE_NAME, TRAINING
 
-GOLDEN = Path(__file__).parents[2] / "golden"
-PROFILE, TRAINING = (GOLDEN / f"{kind}-schema-7.json" for kind in ("profile", "training"))
 DEEP = "[" * 100_000
 
 
@@ -117,28 +113,6 @@ KINDS = {
     "loop": "Too many levels of symbolic links",
     "nowhere": "No such file or directory",
 }
-
-
-@pytest.fixture
-def outside(tmp_path):
-    """Return a folder beside the results that nobody may write into."""
-    place = tmp_path / "outside"
-    place.mkdir()
-    (place / "mine.txt").write_text("mine")
-    yield place
-    assert [path.name for path in place.iterdir()] == ["mine.txt"]
-    assert (place / "mine.txt").read_text() == "mine"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Return a results folder with two good records, with sidecars."""
-    place = tmp_path / "x" / "y" / "results"
-    Store(place).open_for_writing()
-    for path in (PROFILE, TRAINING):
-        record = read_record(path)
-        Store(place).save(record, {"losses": [1.0]})
-    return place
 
 
 @pytest.fixture
@@ -267,9 +241,6 @@ def test_a_bad_sidecar_is_as_good_as_none_and_is_named(kind, folder, outside, ty
     assert str(path) in done.unreadable[0]
 
 
-PROFILE_NAME = f"{json.loads(PROFILE.read_text())['key']}.json"
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_stands_in_the_place_of_progress_is_named(kind, folder, outside, typed):
     in_place_of(kind, folder / ".staged" / "progress.run", outside / "new")
@@ -277,124 +248,3 @@ def test_what_stands_in_the_place_of_progress_is_named(kind, folder, outside, ty
 
     assert code == 0
     assert KINDS[kind] in said
-
-
-@pytest.mark.parametrize("name", ["records", "details", ".staged"])
-def test_nothing_is_written_into_a_folder_that_is_a_link(name, folder, outside, typed):
-    shutil.rmtree(folder / name)
-    (folder / name).symlink_to(outside)
-    store, record = Store(folder), read_record(PROFILE)
-
-    with pytest.raises(ValueError, match=rf"{name} is a symbolic link, expected a folder"):
-        store.open_for_writing()
-    with pytest.raises(ValueError, match="is a symbolic link"):
-        _stage_and_save(store, record)
-    store.note_progress({"state": "running"})
-    if name != ".staged":
-        assert typed("results", "merge", folder, folder.parent / "other")[0] == 2
-
-
-def _stage_and_save(store, record):
-    store.stage(record.key, "clock", {})
-    store.save(record, {"losses": []})
-
-
-def test_repair_moves_nothing_into_a_folder_that_is_a_link(folder, outside, typed):
-    (folder / "records" / "bad.json").write_text("{}")
-    (folder / "aside").symlink_to(outside)
-    code, said = typed("results", "repair", folder)
-
-    assert code == 2
-    assert "aside is a symbolic link, expected a folder" in said
-
-
-def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(folder, outside):
-    store, record = Store(folder), read_record(PROFILE)
-    name = f"{record.key}.json"
-    links = [
-        folder / "records" / name,
-        folder / "details" / name,
-        folder / ".staged" / f"{record.key}.clock.json",
-        folder / ".staged" / "progress.run",
-    ]
-    for link in links:
-        link.unlink(missing_ok=True)
-        link.symlink_to(outside / "mine.txt")
-    store.stage(record.key, "clock", {})
-    store.note_progress({"state": "running"})
-    staged = links[2].is_symlink()
-    store.save(record, {"losses": [1.0]})
-
-    assert not staged
-    assert not any(link.is_symlink() for link in links)
-
-
-def test_the_checkpoint_is_no_link_s_target(folder, outside):
-    link = folder / ".staged" / "a.checkpoint.pt"
-    link.symlink_to(outside / "mine.txt")
-
-    assert Store(folder).checkpoint("a") == link.parent.resolve() / link.name
-
-
-@pytest.mark.parametrize("key", ["../x", "", "a/b", "*", "a" * 300, "a\0", ".a"])
-def test_no_key_becomes_a_path_unchecked(key, folder):
-    store = Store(folder)
-    asked = (
-        store.record,
-        store.detail,
-        store.checkpoint,
-        store.unstage,
-        lambda key: store.log(key, "clock"),
-        lambda key: store.staged(key, "clock"),
-        lambda key: store.stage(key, "clock", {}),
-    )
-    for ask in asked:
-        with pytest.raises(ValueError, match="no file of a results folder is called"):
-            ask(key)
-
-
-def test_a_changed_number_is_noticed_by_check_merge_and_report(folder, typed):
-    path = folder / "records" / PROFILE_NAME
-    before = json.loads(path.read_text())["measurements"]["step_flop"]
-    path.write_text(path.read_text().replace(f'"step_flop": {before}', '"step_flop": 7'))
-    pool = gather([folder])
-
-    assert [record.changed() for record in pool.records].count(True) == 1
-    code, said = typed("results", "check", folder)
-    assert code == 1
-    assert said.startswith(f"{path}: {CHANGED}\n")
-    code, said = typed("results", "merge", folder.parent / "into", folder)
-    assert code == 1
-    assert f"left out: {path}: {CHANGED}" in said
-    assert len(gather([folder.parent / "into"]).records) == 1
-    (folder / "details" / PROFILE_NAME).write_text("5")
-    code, said = typed("report", folder)
-    assert code == 0
-    assert f"details/{PROFILE_NAME}: not readable (a JSON object was expected)" in said
-    assert f"note: {path.stem}: {CHANGED}" in said
-    assert "changed after it was stored" in (folder / "report.md").read_text()
-
-
-def test_a_record_that_is_only_written_otherwise_has_not_changed(folder):
-    """Indented, or on one line: numbers and their order are the same."""
-    path = folder / "records" / PROFILE_NAME
-    data = json.loads(path.read_text())
-    for indent in (4, None):
-        path.write_text(json.dumps(data, indent=indent))
-        assert not read_record(path).changed()
-    for name in ("content_sha256", "notes"):
-        path.write_text(json.dumps(data | {name: None if name != "notes" else ["x"]}))
-        assert read_record(path).changed()
-
-
-def test_check_says_how_many_records_have_no_hash(folder, typed):
-    shutil.copy(GOLDEN / "training-schema-5.json", folder / "records" / "old.json")
-    key = read_record(folder / "records" / "old.json").key
-    (folder / "records" / "old.json").rename(folder / "records" / f"{key}.json")
-
-    code, said = typed("results", "check", folder)
-    assert code == 0
-    assert said.splitlines() == [
-        "1 records have no hash of their content (schema 6 and before)",
-        "3 records, all as they should be",
-    ]

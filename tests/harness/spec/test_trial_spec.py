@@ -6,8 +6,7 @@ from pydantic import ValidationError
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec import suite_file
 from bsrbench.harness.spec.recipe import LearningRateTry
-from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.spec.workload_axes import AXES
+from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 
 CLIPPED = """learning_rate = 0.1
 clip_norm = 1.0
@@ -116,16 +115,6 @@ def test_says_what_is_wrong_with_a_suite(small, old, new, said):
     assert "\n" not in str(caught.value)
 
 
-def test_names_the_nearest_suite():
-    with pytest.raises(BadInput, match="did you mean 'quick'"):
-        suite_file.find("quik")
-
-
-def test_every_shipped_suite_is_valid_and_describes_itself():
-    for name in suite_file.names():
-        assert suite_file.read(suite_file.find(name)).description
-
-
 def test_a_trial_must_do_something():
     with pytest.raises(ValidationError, match="training part, a profile part, or both"):
         TrialSpec(method="full", workload=Workload(model="test_vit", batch=1))
@@ -161,42 +150,6 @@ def test_what_varies_must_be_a_key_of_the_workload(small):
 
     with pytest.raises(BadInput, match="did you mean 'batch'"):
         suite_file.read(small)
-
-
-ALL_AXES = {
-    "micro_batch": 4,
-    "precision": "bf16",
-    "compiled_step": True,
-    "optimizer_in_backward": True,
-}
-
-
-@pytest.mark.parametrize("axis", ALL_AXES)
-def test_an_axis_does_not_change_the_question_but_the_trial(axis):
-    plain = Workload(model="test_vit", batch=4)
-    changed = Workload(model="test_vit", batch=4, **{axis: ALL_AXES[axis]})
-    trials = [TrialSpec(method="full", workload=w, profile=Profile()) for w in (plain, changed)]
-
-    assert set(AXES) == set(ALL_AXES)
-    assert plain.question() == changed.question()
-    assert plain.question() != plain.model_copy(update={"batch": 8}).question()
-    assert trials[0].trial_id() != trials[1].trial_id()
-
-
-def test_a_label_shows_the_axes_that_do_not_go_without_saying():
-    plain = Workload(model="test_vit", batch=4)
-    other = Workload(model="test_vit", batch=4, **ALL_AXES)
-    labels = [
-        TrialSpec(method="bsr", workload=own, profile=Profile()).label(beside)
-        for own, beside in ((plain, None), (other, None), (other, other), (plain, other))
-    ]
-
-    assert labels == [
-        "bsr",
-        "bsr (micro-batch 4, bf16, compiled, optimizer in backward)",
-        "bsr",
-        "bsr (whole batch, fp32, not compiled, optimizer after backward)",
-    ]
 
 
 def test_a_row_of_a_suite_may_have_axes_of_its_own(small):
@@ -323,41 +276,3 @@ def test_a_choice_for_no_row_is_refused(small):
 
     with pytest.raises(BadInput, match="chosen names nothing, and there is no such row"):
         suite_file.read(small)
-
-
-def test_the_paper_suite_asks_for_the_whole_comparison():
-    """Two models, five data sets, eleven rows, three seeds; a profile for each row of each."""
-    trials = suite_file.read(suite_file.find("paper")).trials()
-    asked = {(s.workload.model.partition("_")[0], s.workload.data) for s in trials}
-
-    assert len([spec for spec in trials if spec.training]) == 2 * 5 * 11 * 3
-    assert len([spec for spec in trials if spec.profile]) == 2 * 5 * 11
-    assert len(asked) == 10
-
-
-def test_the_paper_suite_has_the_published_recipes():
-    """FACTS, "Recipe": rates and steps of ViT-B by data set; DeiT-S clips no gradients."""
-    trained = [spec for spec in suite_file.read(suite_file.find("paper")).trials() if spec.training]
-    vit = {
-        s.workload.data: (s.training.learning_rate, s.training.steps, s.training.clip_norm)
-        for s in trained
-        if s.workload.optimizer == "sgd"
-    }
-    deit = [spec for spec in trained if spec.workload.optimizer == "adamw"]
-
-    assert vit == {
-        "cifar10": (1e-3, 20_000, 1.0),
-        "cifar100": (1e-2, 20_000, 1.0),
-        "pets": (1e-3, 20_000, 1.0),
-        "flowers102": (3e-2, 20_000, 1.0),
-        "food101": (1e-2, 30_000, 1.0),
-    }
-    assert {
-        (t.learning_rate, t.clip_norm, t.label_smoothing, t.augmentation, t.head)
-        for t in (spec.training for spec in deit)
-    } == {(5e-4, None, 0.1, "crop-flip", "tiny")}
-    assert {
-        (w.layer_decay, w.weight_decay, w.decay_vectors, w.precision, w.batch)
-        for w in (spec.workload for spec in deit)
-    } == {(0.75, 0.05, False, "bf16", 128)}
-    assert {spec.training.warmup_steps / spec.training.steps for spec in deit} == {0.1}

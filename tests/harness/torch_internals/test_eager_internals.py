@@ -7,35 +7,20 @@ import gc
 import weakref
 
 import pytest
-import timm
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import record_function
 from torch.utils import data
 from torch.utils.checkpoint import checkpoint
 
 from bsrbench.harness.devices.cpu_events import cpu_profile
-from bsrbench.harness.torch_internals import compiler_internals as compiler
 from bsrbench.harness.torch_internals import eager_internals as internals
 from bsrbench.harness.torch_internals.eager_internals import (
     FakeTensor,
     FakeTensorMode,
-    TorchDispatchMode,
 )
-
-
-class Operators(TorchDispatchMode):
-    """Notes the name of every operator."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.names.append(str(func))
-        return func(*args, **(kwargs or {}))
+from tests.harness.torch_internals.seen_operators import Operators
 
 
 class Inside(torch.autograd.Function):
@@ -312,160 +297,3 @@ def test_the_convolution_is_the_one_that_conv2d_comes_to():
     torch.testing.assert_close(made, F.conv2d(image, weight, bias, stride=2, padding=1))
     meta = internals.convolution(*(x.to("meta") for x in (image, weight, bias)), *rest)
     assert ("meta", made.shape) == (meta.device.type, meta.shape)
-
-
-def _heads(*, dtype=torch.float32, device="cpu"):
-    torch.manual_seed(0)
-    return [torch.randn(2, 3, 5, 8, dtype=dtype, device=device) for _ in range(3)]
-
-
-def _attention_backward(q, k, v, gradient):
-    """Return gradients by the definition, through autograd."""
-    leaves = [x.clone().requires_grad_() for x in (q, k, v)]
-    with sdpa_kernel(SDPBackend.MATH):
-        mixed = F.scaled_dot_product_attention(*leaves)
-    return torch.autograd.grad(mixed, leaves, gradient)
-
-
-def test_a_softmax_comes_to_the_operator_and_its_backward():
-    x = torch.randn(2, 3, requires_grad=True)
-    made = x.softmax(-1)
-    gradient = torch.randn(2, 3)
-    (expected,) = torch.autograd.grad(made, x, gradient)
-
-    torch.testing.assert_close(internals.SOFTMAX(x.detach(), -1, False), made.detach())
-    found = internals.SOFTMAX_BACKWARD(gradient, made.detach(), -1, torch.float32)
-    torch.testing.assert_close(found, expected)
-    with torch.no_grad(), Operators() as seen:
-        x.softmax(-1)
-    assert [f"{internals.SOFTMAX}.default"] == seen.names
-
-
-def test_attention_of_cpus_returns_the_logarithms_of_a_softmaxs_sums():
-    q, k, v = _heads()
-    scores = q @ k.transpose(-2, -1) / 8**0.5
-
-    mixed, sums = internals.CPU_ATTENTION(q, k, v)
-
-    torch.testing.assert_close(mixed, scores.softmax(-1) @ v)
-    torch.testing.assert_close(sums, scores.logsumexp(-1))
-    with Operators() as seen:
-        F.scaled_dot_product_attention(q, k, v)
-    assert f"{internals.CPU_ATTENTION}.default" in seen.names
-
-
-def test_attention_of_cpus_is_differentiated_from_its_output_and_sums():
-    q, k, v = _heads()
-    mixed, sums = internals.CPU_ATTENTION(q, k, v)
-    gradient = torch.randn(mixed.shape)
-
-    found = internals.CPU_ATTENTION_BACKWARD(gradient, q, k, v, mixed, sums, 0.0, False)
-
-    torch.testing.assert_close(found, _attention_backward(q, k, v, gradient))
-
-
-@pytest.mark.cuda
-def test_attention_of_gpus_gives_sums_and_gradients():
-    q, k, v = _heads(device="cuda")
-    scores = q @ k.transpose(-2, -1) / 8**0.5
-    mixed, sums, *_ = internals.CUDA_ATTENTION(q, k, v, None, compute_log_sumexp=True)
-    gradient = torch.randn_like(mixed)
-    unused = torch.zeros((), dtype=torch.int64, device="cuda")
-
-    *found, _ = internals.CUDA_ATTENTION_BACKWARD(
-        gradient, q, k, v, None, mixed, sums, unused, unused, 0.0, [True] * 3 + [False]
-    )
-
-    torch.testing.assert_close(mixed, scores.softmax(-1) @ v, rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(sums[..., :5], scores.logsumexp(-1), rtol=1e-3, atol=1e-3)
-    expected = _attention_backward(q, k, v, gradient)
-    torch.testing.assert_close(tuple(found), expected, rtol=1e-3, atol=1e-3)
-
-
-def test_attention_of_gpus_has_the_arguments_it_is_given():
-    forward = internals.arguments_of(internals.CUDA_ATTENTION.default)
-    backward = internals.arguments_of(internals.CUDA_ATTENTION_BACKWARD.default)
-
-    names = ["query", "key", "value", "attn_bias", "compute_log_sumexp", "dropout_p"]
-    assert names == [a.name for a in forward][:6]
-    last = ["philox_seed", "philox_offset", "dropout_p", "grad_input_mask", "is_causal", "scale"]
-    assert ["grad_out_", "query", "key", "value", "attn_bias", "out", "logsumexp", *last] == [
-        a.name for a in backward
-    ]
-
-
-def test_positions_are_added_as_the_whole_pass_of_timm_adds_them():
-    vit = timm.create_model("test_vit").eval()
-    nn.init.normal_(vit.pos_embed)
-    images, seen = torch.randn(2, 3, 160, 160), []
-    vit.blocks[0].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    vit(images)
-
-    tokens = vit.norm_pre(vit.patch_drop(internals.with_positions(vit, vit.patch_embed(images))))
-
-    torch.testing.assert_close(tokens, seen[0])
-
-
-def test_a_graph_that_breaks_and_too_many_compilations_raise_the_errors_of_tracing():
-    breaks, limit = compiler.tracing_errors()
-
-    def broken(x):
-        torch._dynamo.graph_break()
-        return x + 1
-
-    def each(x, number):
-        return x + number
-
-    with pytest.raises(breaks):
-        torch.compile(broken, backend="eager", fullgraph=True)(torch.ones(1))
-    several = torch.compile(each, backend="eager", fullgraph=True, dynamic=False)
-    with torch._dynamo.config.patch(recompile_limit=2), pytest.raises(limit):
-        [several(torch.ones(number + 1), number) for number in range(9)]
-
-
-def test_what_inductor_compiles_computes_the_same_in_this_process_and_takes_time():
-    before = compiler.compile_seconds()
-    compiler.compile_in_this_process()
-    graphs = []
-
-    def inductor(graph, inputs):
-        graphs.append(graph)
-        return compiler.compile_by_inductor(graph, inputs)
-
-    x = torch.randn(7)
-    made = torch.compile(lambda x: x.sin() + 1, backend=inductor)(x)
-
-    torch.testing.assert_close(made, x.sin() + 1)
-    assert 1 == len(graphs)
-    assert before < compiler.compile_seconds()
-    assert 1 == torch._inductor.config.compile_threads
-
-
-def test_a_missing_compiler_is_told_and_a_working_one_is_not_an_error():
-    assert compiler.why_no_cpp_compiler() is None
-    with torch._inductor.config.patch({"cpp.cxx": ("no-such-compiler",)}):
-        error = compiler.why_no_cpp_compiler()
-
-    assert "InvalidCxxCompiler" == type(error).__name__
-
-
-def test_compiled_code_is_kept_where_the_environment_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-
-    assert tmp_path == compiler.compiler_cache()
-
-
-class Doubles(nn.Module):
-    def forward(self, x):
-        return (x * 2,)
-
-
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated")  # torch 2.11's
-def test_a_compiled_package_runs_on_lists_of_tensors(tmp_path):
-    exported = torch.export.export(Doubles(), (torch.ones(3),))
-    target = tmp_path / "doubles.pt2"
-
-    compiler.aoti_compile_and_package(exported, str(target), {"cpp.dynamic_threads": True})
-    (made,) = compiler.load_package(target)([torch.arange(3.0)])
-
-    assert [0.0, 2.0, 4.0] == made.tolist()

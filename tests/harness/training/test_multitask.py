@@ -1,16 +1,13 @@
-"""Several tasks on one model: their turns, what is measured of them, what is refused."""
+"""Several tasks on one model: their turns, and what is measured of them."""
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bsrbench import methods
 from bsrbench.harness.conformance.subject import tiny_model, trained
-from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.forward_macs import added, forward_macs
-from bsrbench.harness.method import Unsupported
-from bsrbench.harness.model.experts import ExpertMlp, take_turns, task_of
+from bsrbench.harness.model.experts import task_of
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.predict.estimate import predict
 from bsrbench.harness.profiler.counted_step import counted_step
@@ -18,134 +15,13 @@ from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.recipe import Training
-from bsrbench.harness.spec.suite_file import find, read
-from bsrbench.harness.spec.trial_spec import Profile, Workload
+from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.training.evaluation import accuracies
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.training_step import optimizer_step, set_learning_rate, training_step
-from bsrbench.harness.workload import models, tasks
 from bsrbench.harness.workload.data.splits import InMemory
 from bsrbench.methods import load
-
-TASKS = ("digits", "noise")
-MULTITASK = {"tasks": TASKS, "experts": 4, "top_k": 2}
-
-
-@pytest.fixture
-def make_multitask(make_spec):
-    """Return a maker of specs of two tasks on a model of twelve blocks, three of them experts."""
-
-    def make(method="full", multitask=MULTITASK, **changes):
-        small = {"model": "deit_tiny_patch16_224", "image_size": 32, "batch": 2, "classes": None}
-        return make_spec(method, **small | {"multitask": multitask} | changes)
-
-    return make
-
-
-@pytest.fixture
-def make_moe():
-    """Return a maker of tiny models with experts in blocks 3, 7 and 11 and heads of 5 and 3.
-
-    Experts differ from each other, as after some steps, and have biases.
-    """
-
-    def make(dtype=torch.float32):
-        model = tiny_model()
-        take_turns(model, (5, 3), (3, 7, 11), 4, 2)
-        for mixture in (part for part in model.modules() if isinstance(part, ExpertMlp)):
-            for parameter in mixture.parameters():
-                nn.init.normal_(parameter, std=0.2)
-        return model.to(dtype)
-
-    return make
-
-
-# ---- what is refused ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"tasks": ["digits", "digits"]}, "tasks names digits more than once"),
-        ({"tasks": ["digits"]}, "at least 2 items"),
-        (
-            {"classes": [10]},
-            r"more tasks than heads: 2 tasks \(digits, noise\) and 1 heads \(classes = \[10\]\)",
-        ),
-        ({"classes": [10, 10, 3]}, "more heads than tasks: 2 tasks .* and 3 heads"),
-        ({"top_k": 5}, "top_k 5 is larger than the number of experts, 4"),
-        ({"top_k": 0}, "greater than or equal to 1"),
-        ({"experts": 1}, "greater than or equal to 2"),
-        ({"expert_blocks": [3, 3]}, "expert_blocks names 3 more than once"),
-        ({"expert_blocks": [-1]}, "greater than or equal to 0"),
-        ({"gates": 3}, "Extra inputs are not permitted"),
-    ],
-    ids=str,
-)
-def test_what_cannot_be_several_tasks_is_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
-        Workload(model="test_vit", batch=2, multitask=MULTITASK | changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"data": "digits"}, r"multitask names its own data \(digits, noise\) and classes: leave"),
-        ({"classes": 5}, "leave data and classes out"),
-        ({"compiled_step": True}, "compiled_step is one graph, and with multitask each task"),
-    ],
-    ids=str,
-)
-def test_what_does_not_go_with_several_tasks_is_refused(changes, said):
-    with pytest.raises(ValueError, match=said):
-        Workload(model="test_vit", batch=2, multitask=MULTITASK, **changes)
-
-
-@pytest.mark.parametrize(
-    ("workload", "said"),
-    [
-        ({"expert_blocks": [12]}, r"expert_blocks names blocks \[12\]; the model has 0 to 11"),
-        ({"classes": [10, 7]}, ""),
-        ({"classes": [9, 10]}, "'digits' has 10 classes, not 9"),
-    ],
-    ids=str,
-)
-def test_what_the_model_or_the_data_do_not_have_is_refused(workload, said, make_multitask):
-    spec = make_multitask(multitask=MULTITASK | workload)
-    if not said:  # noise has as many classes as asked
-        assert tasks.classes(spec.workload) == (10, 7)
-        return
-
-    with pytest.raises(BadInput, match=said):
-        models.outline(spec.workload, tasks.classes(spec.workload))
-
-
-@pytest.mark.parametrize(
-    ("model", "said"),
-    [
-        ("test_vit", "expert_blocks is the paper.s choice for 12 blocks; the model has 6, so set"),
-        ("resnet18", "ResNet cannot be given several tasks: ResNet is not one of timm's Vision"),
-    ],
-)
-def test_a_model_that_cannot_take_experts_is_refused(model, said):
-    workload = Workload(model=model, batch=2, multitask=MULTITASK)
-
-    with pytest.raises(BadInput, match=said):
-        models.outline(workload, (10, 10))
-
-
-def test_a_mistake_in_a_suite_is_said_with_its_place(tmp_path, typed):
-    file = tmp_path / "mine.toml"
-    file.write_text(
-        'seeds = [0]\n[workload]\nmodel = "test_vit"\nbatch = 2\n[workload.multitask]\n'
-        'tasks = ["digits", "noise"]\nexperts = 4\ntop_k = 8\n[profile]\n'
-        '[[methods]]\nmethod = "full"\n'
-    )
-    code, output = typed("run", file)
-
-    assert code == 2
-    assert "top_k 8 is larger than the number of experts, 4" in output.replace("\n", " ")
-
+from tests.harness.training.two_tasks import MULTITASK, TASKS
 
 # ---- the step ----------------------------------------------------------------------------------
 
@@ -340,105 +216,3 @@ def test_without_experts_the_model_is_shared_whole(make_multitask, short):
 
     assert len(found.measurements["accuracy_by_task"]) == 2
     assert "busiest_experts_share" not in found.measurements
-
-
-# ---- methods -----------------------------------------------------------------------------------
-
-
-def loss_over_tasks(model, images):
-    model.zero_grad()
-    for task in turns(model):
-        labels = torch.arange(len(images)) % (5, 3)[task]
-        cross_entropy(model(images), labels).backward()
-    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-
-
-@pytest.fixture
-def images():
-    return torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-
-
-@pytest.mark.parametrize("name", methods.names())
-def test_every_method_trains_with_experts_or_says_why_not(name, make_moe, images):
-    model = make_moe()
-    try:
-        prepared = load(name).prepare(model)
-    except Unsupported as reason:
-        assert "expert" in str(reason)  # noqa: PT017 - either is right
-        return
-    found = loss_over_tasks(prepared, images)
-
-    assert len(found) == len(trained(prepared))
-
-
-def test_pruning_image_by_image_is_refused(make_moe):
-    with pytest.raises(Unsupported, match="hidden activations of experts are sorted by expert"):
-        load("sparse").prepare(make_moe())
-
-
-def test_adapters_inside_experts_are_refused(make_moe):
-    with pytest.raises(Unsupported, match=r"fc1 of blocks \[3, 7, 11\] are layers of experts"):
-        load("lora", targets=("qkv", "fc1")).prepare(make_moe())
-
-
-def test_bsr_trains_its_blocks_with_gates_and_experts_whole(make_moe):
-    model = load("bsr").prepare(make_moe())
-    expected = {
-        name
-        for name, _ in model.named_parameters()
-        if name.startswith(("blocks.3.", "blocks.7.", "blocks.11.", "norm.", "head."))
-    }
-
-    assert {name for name, p in model.named_parameters() if p.requires_grad} == expected
-
-
-def with_act(model, form):
-    """Give the experts of a model another form of GELU."""
-    for part in model.modules():
-        if isinstance(part, ExpertMlp):
-            part.act = torch.nn.GELU(approximate=form)
-    return model
-
-
-@pytest.mark.parametrize("form", ["none", "tanh"])
-@pytest.mark.parametrize("rows", [1 << 20, 7], ids=["whole", "in pieces"])
-def test_keeping_little_changes_no_gradient(rows, form, make_moe, images, monkeypatch):
-    """Pieces of seven rows begin and end within experts."""
-    monkeypatch.setattr("bsrbench.methods.parts.packed_experts.PRODUCT_BYTES", 4 * 128 * rows)
-    little = load("bsr").prepare(with_act(make_moe(torch.float64), form))
-    monkeypatch.setattr("bsrbench.methods.bsr.recompute_gelu", lambda *_: None)
-    plain = load("bsr").prepare(with_act(make_moe(torch.float64), form))
-    found, expected = (loss_over_tasks(m, images.double()) for m in (little, plain))
-
-    assert found.keys() == expected.keys()
-    for name, gradient in expected.items():
-        torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-10)
-
-
-def test_8_bits_stay_within_the_declared_error(make_moe, images):
-    exact = loss_over_tasks(make_moe(), images)
-    packed = loss_over_tasks(load("int8").prepare(make_moe()), images)
-    apart = sum(float((packed[n] - exact[n]).square().sum()) for n in exact)
-    size = sum(float(g.square().sum()) for g in exact.values())
-
-    assert 0 < (apart / size) ** 0.5 <= load("int8").gradient_error
-
-
-def test_a_mixture_packs_its_input_once_for_gates_and_experts(make_moe):
-    model = load("int8").prepare(make_moe())
-    mixtures = [part for part in model.modules() if isinstance(part, ExpertMlp)]
-    tokens = torch.randn(2, 17, 32, requires_grad=True)
-    kept = []
-    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        mixtures[0](tokens)
-    words = {t.untyped_storage().data_ptr(): t.numel() for t in kept if t.dtype == torch.int32}
-
-    # 34 tokens of 32 numbers, and 68 rows of 128, four to a word.
-    assert sorted(words.values()) == [34 * 32 // 4, 68 * 128 // 4]
-
-
-def test_shipped_suites_of_several_tasks_are_read():
-    for name, top_k in (("multitask-small", 2), ("multitask-paper", 4)):
-        suite = read(find(name))
-        assert suite.workload.multitask.top_k == top_k
-        assert {"full", "head", "bsr", "bsr+int8"} <= {row.method for row in suite.methods}

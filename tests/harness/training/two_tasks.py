@@ -1,0 +1,4 @@
+"""Two tasks on one model with experts."""
+
+TASKS = ("digits", "noise")
+MULTITASK = {"tasks": TASKS, "experts": 4, "top_k": 2}

@@ -1,0 +1,109 @@
+"""What sections, notes and doubts of a report say."""
+
+from bsrbench.harness.spec.recipe import LearningRateTry
+from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.documents import write_report
+from bsrbench.reports.wording import notes, report_tables
+from tests.reports.one_comparison import only
+
+MIB = 2**20
+
+
+def test_the_first_paragraphs_say_what_came_out_and_what_cannot_be_concluded(make_trial):
+    rows = [
+        make_trial("full", accuracy_top1=0.75),
+        make_trial("mine", accuracy_top1=0.875),
+        make_trial("mine", step_seconds=[1.0, 1.5, 2.0] * 3),
+        make_trial("lora", status="out of memory"),
+    ]
+    setting, finding, cannot = notes.summary(only(rows))
+
+    assert setting.endswith("Time was taken in 3 visits a row, each a process of its own.")
+    assert finding == "Test accuracy, mean over seeds: full 0.750, highest mine 0.875."
+    assert "1 of 3 rows did not complete and lack numbers" in cannot
+    assert "1 of 3 rows have noisy times" in cannot
+
+
+TIMELINE = {
+    "index": [0, 5, 9],
+    "live_bytes": [10 * MIB, 40 * MIB, 20 * MIB],
+    "operators": ["aten.mm"],
+    "operator": [0, 0, 0],
+    "phases": ["forward", "backward"],
+    "phase": [0, 0, 1],
+    "modules": ["blocks.0", ""],
+    "module": [0, 0, 1],
+}
+
+
+def test_the_parts_of_the_peak_and_its_timeline_are_drawn(make_record, tmp_path):
+    parts = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
+    records = [make_record(name, peak_counted_bytes=40 * MIB, **parts) for name in ("full", "bsr")]
+    write_report.write(records, tmp_path, "t", lambda _: {"counted": {"timeline": TIMELINE}})
+    drawn = {name: (tmp_path / f"memory-{name}.svg").read_text() for name in ("parts", "timeline")}
+
+    assert "saved activations" in drawn["parts"]
+    assert "40 MiB in blocks.0" in drawn["timeline"]
+
+
+def test_equal_tokens_of_neighbouring_blocks_are_written_once(make_record):
+    comparison = only([make_record("bsr", tokens_after_block=[197, 197, 100, 52, 52])])
+    sections = {title: rows for title, _, rows in report_tables.sections(comparison)}
+
+    assert sections["Work of a step"][0][-1] == "197 x2, 100 x1, 52 x2"
+
+
+def test_what_nothing_explains_stands_beside_the_meters(make_record):
+    record = make_record("bsr", peak_allocated_bytes=MIB)
+    (comparison,) = compare([record], lambda _: {"allocated": {"unexplained_bytes": 96}})
+    (_, titles, rows), _ = report_tables.sections(comparison)
+
+    assert rows[0][titles.index("unexplained B")] == "96"
+
+
+def test_where_nothing_was_executed_the_predicted_memory_is_shown(make_record):
+    """250 of 1,000 MiB; where a row was counted the column stays what it is."""
+    predicted = only(
+        [
+            make_record("full", peak_estimated_bytes=1000 * MIB, step_flop=4),
+            make_record("bsr", peak_estimated_bytes=250 * MIB, step_flop=1),
+        ]
+    )
+    titles, rows = report_tables.cells(predicted)
+    counted = only([make_record("full", peak_counted_bytes=MIB, peak_estimated_bytes=MIB)])
+
+    assert titles[2:4] == ["predicted MiB", "× full"]
+    assert [row[2:4] for row in rows] == [["1,000.0", "1.00×"], ["250.0", "0.25×"]]
+    assert report_tables.best(predicted, report_tables.shown(predicted)) >= {(1, 2), (1, 3)}
+    assert "peak memory (predicted) 0.25×" in " ".join(notes.summary(predicted))
+    assert "predicted MiB" not in report_tables.cells(counted)[0]
+
+
+def test_a_note_of_all_rows_is_said_once(make_record):
+    records = [make_record(name, step_flop=1) for name in ("full", "bsr")]
+    for record in records:
+        record.notes.append("predicted")
+    records[1].notes.append("disturbed")
+
+    assert notes.doubts(only(records)) == ["all rows: predicted", "bsr: disturbed"]
+    assert notes.doubts(only(records[:1])) == ["full: predicted"]
+
+
+def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
+    """So is one that nobody tuned, if others' were."""
+
+    def trial(method, own, *rates):
+        made = make_trial(method, accuracy_top1=0.5)
+        tries = tuple(LearningRateTry(learning_rate=rate) for rate in rates)
+        training = made.spec.training.model_copy(update={"learning_rate": own, "tries": tries})
+        return made.model_copy(update={"spec": made.spec.model_copy(update={"training": training})})
+
+    tried = [trial("bsr", 0.3, 0.1, 0.2, 0.3), trial("full", 0.2, 0.1, 0.2, 0.3)]
+    (found,) = compare([*tried, trial("mine", 0.2)], dict)
+    (untuned,) = compare([trial("bsr", 0.2), trial("full", 0.2)], dict)
+
+    assert notes.doubts(found) == [
+        "bsr: its learning rate 0.3 is the largest tried; a larger one may do better",
+        "mine: its learning rate was not tuned",
+    ]
+    assert not notes.doubts(untuned)
