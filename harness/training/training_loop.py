@@ -3,6 +3,8 @@
 import math
 import time
 from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from statistics import fmean
 
 import torch
@@ -98,4 +100,4 @@ def learning_rate_at(step: int, training: Training) -> float:
 def final_loss(losses: list[float]) -> float:
     """Return the mean loss of the last few batches."""
     last = losses[-FINAL_LOSSES:]
-    return sum(last) / len(last)
+    return reduce(add, last) / len(last)  # the same on every Python: 3.12 changed its sum

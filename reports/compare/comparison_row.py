@@ -11,7 +11,7 @@ from bsrbench.harness.records.trial_record import Status, TrialRecord, Value
 from bsrbench.harness.spec.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes, turns_of
-from bsrbench.reports.compare.statistics import Summary, mean_and_range, median_and_quartiles
+from bsrbench.reports.compare.statistics import Summary, mean, mean_and_range, median_and_quartiles
 
 NOT_TUNED = "its learning rate was not tuned"
 
@@ -277,7 +277,7 @@ SAMPLED = frozenset(name for name, metric in METRICS.items() if metric.samples)
 def _centre(metric: str, values: list[float]) -> float:
     if len(values) == 1:
         return float(values[0])
-    return float(median(values)) if metric in SAMPLED else sum(values) / len(values)
+    return float(median(values)) if metric in SAMPLED else mean(values)
 
 
 def numbers(record: TrialRecord, metric: str) -> list[float]:

@@ -7,6 +7,7 @@ from itertools import combinations
 
 from bsrbench.reports import units
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.statistics import mean
 
 ACCURACY = "accuracy_top1"
 GROUPS_IN_SHORT, LABELS_IN_SHORT = 3, 3  # what a sentence has room for
@@ -44,7 +45,7 @@ def most_shared(rows: Iterable[ComparisonRow]) -> int:
 def mean_accuracy(row: ComparisonRow, seeds: Sequence[int]) -> float | None:
     """Return the mean test accuracy of some of a row's seeds; ``None`` of none."""
     read = row.by_seed(ACCURACY)
-    return sum(read[seed] for seed in seeds) / len(seeds) if seeds else None
+    return mean([read[seed] for seed in seeds]) if seeds else None
 
 
 def in_words(seeds: Sequence[int]) -> str:

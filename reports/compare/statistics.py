@@ -2,6 +2,7 @@
 
 import functools
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
@@ -39,12 +40,16 @@ class Summary:
         return self.high - self.low > NOISY * self.centre
 
 
+def mean(numbers: Sequence[float]) -> float:
+    """Return the mean, added up in order, as the page does; Python 3.12 changed its sum."""
+    return functools.reduce(operator.add, numbers) / len(numbers)
+
+
 def mean_and_range(samples: Sequence[float]) -> Summary | None:
     """Return mean, smallest and largest: all that two or three seeds can show honestly."""
     if not samples:
         return None
-    mean = sum(samples) / len(samples)
-    return Summary(mean, min(samples), max(samples), len(samples))
+    return Summary(mean(samples), min(samples), max(samples), len(samples))
 
 
 def median_and_quartiles(samples: Sequence[float]) -> Summary | None:

@@ -15,6 +15,8 @@ from bsrbench.reports.compare.statistics import (
     accuracy_within,
     can_be_significant,
     holm,
+    mean,
+    mean_and_range,
     paired_difference,
     time_ratio,
     time_to,
@@ -181,3 +183,10 @@ def test_among_very_many_comparisons_no_number_of_pairs_can_pass():
     """Beyond 13 pairs 9,999 flips are drawn: p is 2 / 10,000 at least; 251 times that is 0.0502."""
     assert can_be_significant(14, 250)
     assert not any(can_be_significant(pairs, 251) for pairs in (14, 20, 1000))
+
+
+def test_a_mean_is_added_up_in_order_on_every_python():
+    """0.1 + 0.2 is 0.30000000000000004; Python 3.12 and later would add what that lost."""
+    numbers = [0.1, 0.2, 0.3]
+
+    assert 0.20000000000000004 == mean(numbers) == mean_and_range(numbers).centre

@@ -1,5 +1,6 @@
 """A compiled step: what is read of it, what is not, and that it is never eager in silence."""
 
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -157,7 +158,9 @@ def test_the_recompilation_limit_is_an_error(monkeypatch):
         with pytest.raises(FailOnRecompileLimitHit) as caught:
             forward(torch.ones(4, 2))
 
-    assert "take the step whole: Dynamo recompile limit exceeded" in why_not_compiled(caught.value)
+    # torch 2.14's words, and 2.9's.
+    words = "take the step whole: (Dynamo recompile limit exceeded|recompile_limit reached)"
+    assert re.search(words, why_not_compiled(caught.value))
 
 
 def _as_it_is(self, graph, _):

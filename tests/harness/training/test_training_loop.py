@@ -9,7 +9,7 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.evaluation import accuracy
 from bsrbench.harness.training.job import begin
-from bsrbench.harness.training.training_loop import learning_rate_at, train
+from bsrbench.harness.training.training_loop import final_loss, learning_rate_at, train
 from bsrbench.harness.training.training_step import Diverged, set_learning_rate, training_step
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
@@ -165,3 +165,8 @@ def test_says_what_a_workload_names_that_is_not_there(changes, said, make_spec):
 def test_says_that_there_is_no_cuda_device(make_spec):
     with pytest.raises(BadInput, match="torch sees 0 CUDA devices"):
         begin(make_spec(device="cuda"), load)
+
+
+def test_the_final_loss_is_added_up_in_order_on_every_python():
+    """0.1 + 0.2 is 0.30000000000000004; Python 3.12 and later would add what that lost."""
+    assert final_loss([0.1, 0.2, 0.3]) == 0.20000000000000004
