@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from bsrbench.methods.parts.kernels import Native, chosen, operator
 
-NATIVE = Native(f"{__name__}:NATIVE", "pruned.cpp")
+NATIVE = Native(f"{__name__}:NATIVE", "pruned_tensors.cpp")
 MAGNITUDE = 0x7FFFFFFF  # all bits of an fp32 number but its sign; as integers they sort alike
 LARGEST = torch.finfo(torch.float16).max
 BITS = 8
