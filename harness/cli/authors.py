@@ -69,7 +69,7 @@ def new_method(name: str, like: str, folder: Path) -> None:
 def _is_found_by_name(folder: Path) -> bool:
     import importlib.util
 
-    found = importlib.util.find_spec("methods")
+    found = importlib.util.find_spec("bsrbench.methods")
     places = found.submodule_search_locations if found else None
     return folder.resolve() in {Path(place).resolve() for place in places or ()}
 
