@@ -110,7 +110,8 @@ def mix(
     q, k, v = queries_keys_values(attention, qkv)
     drop = attention.attn_drop
     # Fused attention drops by itself, and whatever else stands there is given the whole matrix.
-    if exact or not isinstance(drop, nn.Dropout | nn.Identity):
+    # Types in a tuple: torch 2.9 compiles no union of them.
+    if exact or not isinstance(drop, (nn.Dropout, nn.Identity)):
         matrix = attention_matrix(attention, q, k, bias)
         mixed = drop(matrix) @ v
     else:

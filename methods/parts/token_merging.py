@@ -121,8 +121,9 @@ def match(keys: Tensor, merged: int, *, class_token: bool) -> Tensor:
         in its order, then the second set.
     """
     kind = keys.device.type
-    # Shapes alone may be traced on device meta, which knows no autocast to switch off.
-    known = torch.amp.is_autocast_available(kind)
+    # Shapes alone may be traced on device meta, which knows no autocast to switch off. torch can
+    # say which devices do, but not under torch.compile in 2.11.
+    known = kind != "meta"
     with torch.autocast(kind, enabled=False) if known else nullcontext():
         exact = F.normalize(keys.to(torch.promote_types(keys.dtype, torch.float32)), dim=-1)
         scores = exact[:, ::2] @ exact[:, 1::2].transpose(1, 2)
