@@ -40,6 +40,8 @@ class Method(ABC):
         exact_forward: logits equal those of the untouched model.
         gradient_error: bound on ``|g - g'| / |g'|`` over the trained parameters together, g' by
             exact autograd of the method's own forward; 0.0 is exact.
+        error_growth: factor by which the bound of a method composed with this one grows, because
+            the error is larger in what this one trains.
         kinds: what it changes.
         compiles: whether ``torch.compile`` of the step is tested.
         saves_over_full: holds fewer bytes after the forward pass than full fine-tuning, on a device
@@ -53,6 +55,7 @@ class Method(ABC):
     source: ClassVar[str]
     exact_forward: ClassVar[bool]
     gradient_error: ClassVar[float] = 0.0
+    error_growth: ClassVar[float] = 1.0
     kinds: ClassVar[frozenset[Kind]]
     compiles: ClassVar[bool] = False
     saves_over_full: ClassVar[bool] = True
@@ -170,7 +173,8 @@ class Composed(Method):
         facts = {
             "source": " + ".join(part.source for part in self.parts),
             "exact_forward": all(part.exact_forward for part in self.parts),
-            "gradient_error": sum(part.gradient_error for part in self.parts),
+            "gradient_error": sum(part.gradient_error for part in self.parts)
+            * max(part.error_growth for part in self.parts),
             "kinds": frozenset().union(*(part.kinds for part in self.parts)),
             "compiles": all(part.compiles for part in self.parts),
             "saves_over_full": any(part.saves_over_full for part in self.parts),

@@ -56,6 +56,8 @@ class LadderSideTuning(Method):
 
     source = "Sung et al. 2022 (LST), arXiv:2206.06522, section 3; official code c09bf67"
     exact_forward = False
+    # Its blocks are narrow: over eight draws of their weights int8 was off by 0.03 to 0.23.
+    error_growth = 2.5
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
     compiles = True
 
