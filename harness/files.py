@@ -53,11 +53,6 @@ def read_bytes(path: Path | str, most: int = MOST_TEXT) -> bytes:
     Raises:
         OSError: it cannot be read, is no regular file (a pipe would be waited for) or is too large.
     """
-    return read_with_status(path, most)[0]
-
-
-def read_with_status(path: Path | str, most: int = MOST_TEXT) -> tuple[bytes, os.stat_result]:
-    """Return what ``read_bytes`` does, and the file's status from before it was read."""
     if "\0" in str(path):
         raise OSError(errno.EINVAL, "its name has a zero byte")
     # Without O_NONBLOCK the opening of a pipe waits for somebody who writes into it.
@@ -79,7 +74,7 @@ def read_with_status(path: Path | str, most: int = MOST_TEXT) -> tuple[bytes, os
         os.close(descriptor)
     if not left:
         raise OSError(errno.EFBIG, f"it has more than {most:,} bytes")
-    return b"".join(parts), about
+    return b"".join(parts)
 
 
 def read_json(path: Path | str, most: int = MOST_TEXT) -> Any:

@@ -179,6 +179,7 @@ def _run_settings(
     stopping: Callable[[], bool],
 ) -> "RunSettings":
     from bsrbench.harness.launch.run_settings import RunSettings
+    from bsrbench.harness.records.trial_environment import RecordedLimits
     from bsrbench.reports.compare import anchors
 
     return RunSettings(
@@ -186,8 +187,7 @@ def _run_settings(
         announces=run_options.announces,
         jobs=run_options.jobs,
         order_seed=run_options.order_seed,
-        force=run_options.force,
-        limits=asdict(limits),
+        limits=RecordedLimits(**asdict(limits), forced=run_options.force),
         compared_with=compared_with or anchors.compared_with,
         trusted=run_options.trusted,
         stopping=stopping,

@@ -17,7 +17,7 @@ def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     machine = describe_machine()
     say(f"bsrbench {versions.pop('bsrbench', 'from a checkout, not installed')}")
     say(", ".join(f"{name} {version}" for name, version in versions.items()))
-    say(f"cpu: {machine['processor']}, {machine['cores']} cores")
+    say(f"cpu: {machine.processor}, {machine.cores} cores")
     for index in range(torch.cuda.device_count()):
         say(f"cuda:{index}: {torch.cuda.get_device_name(index)}")
     ctx.exit()

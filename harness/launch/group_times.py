@@ -111,11 +111,14 @@ class GroupTimes:
         """Return which stored trials did not complete when they were timed again."""
         return [note for note in self.notes if not note.startswith(TIMING)]
 
-    def facts(self, key: str) -> dict[str, Any]:
-        """Return what a new trial's record says of its environment."""
-        timing = self.clocks[key].reading.get("detail", {}).get(CLOCK, {})
-        place = self.order.index(key)
-        return {"round_group": self.name, "round_position": place, "timing": timing}
+    def circumstances(self, key: str, of_run: Circumstances) -> Circumstances:
+        """Return the circumstances of a new trial, from those of its run."""
+        return msgspec.structs.replace(
+            of_run,
+            round_group=self.name,
+            round_position=self.order.index(key),
+            timing=self.clocks[key].reading.get("detail", {}).get(CLOCK, {}),
+        )
 
 
 def _times(clock: PassResult) -> dict[str, list[float]]:

@@ -5,7 +5,8 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict
-from typing import Any
+
+from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.group_times import STAGED, GroupTimes, all_staged
@@ -21,6 +22,7 @@ from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.run_tally import Tally
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_environment import Circumstances, Environment, RanIn
 from bsrbench.harness.records.trial_record import Status, TimesByKey
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.record_assembly import make_record
@@ -39,6 +41,7 @@ class OneRun:
         run_settings: how it is done.
         plan: what is to be done.
         environment: what is the same for all its records.
+        circumstances: those that are the same for all its records.
         present: what decides numbers here and now.
     """
 
@@ -49,12 +52,14 @@ class OneRun:
         watcher: Watcher,
         run_settings: RunSettings,
         plan: Plan,
-        environment: dict[str, Any],
+        environment: Environment,
+        circumstances: Circumstances,
         present: CurrentConditions,
     ) -> None:
         self._launcher, self._store = launcher, store
         self._watcher, self._run_settings = watcher, run_settings
-        self._plan, self._environment, self._present = plan, environment, present
+        self._plan, self._present = plan, present
+        self._environment, self._circumstances = environment, circumstances
         self._before = Preflight()
         self._tally = Tally(trials=len(plan.missing))
         self._lock = threading.Lock()
@@ -72,8 +77,8 @@ class OneRun:
             self._launcher.perform,
             self._store,
             self._tell_or_stop,
-            self._run_settings.limits.get("memory_bytes"),
-            self._run_settings.force,
+            self._run_settings.limits.memory_bytes,
+            self._run_settings.limits.forced,
             self._run_settings.jobs,
         )
         images = preflight_checks.look_for_mistakes(self._plan)
@@ -109,8 +114,8 @@ class OneRun:
         others = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
         self._tally.begin(visits + len(others))
         for key, result in doomed.items():
-            facts = {"not_started": True}
-            self._save(self._plan.missing[key], {ESTIMATE: result}, self._environment | facts)
+            unstarted = replace(self._circumstances, not_started=True)
+            self._save(self._plan.missing[key], {ESTIMATE: result}, unstarted)
         for key, times in all_staged(self._store, self._watcher.say).items():
             self._finish_group(key, times)
         for group in groups:
@@ -179,10 +184,10 @@ class OneRun:
         for key in times.order:
             trial = self._plan.missing.get(key)
             if trial is not None and key in times.clocks and key not in self._before.doomed:
-                facts = self._environment | times.facts(key)
-                self._finish(trial, {CLOCK: times.clock(key)}, facts, beside=times.beside)
+                timed = times.circumstances(key, self._circumstances)
+                self._finish(trial, {CLOCK: times.clock(key)}, timed, beside=times.beside)
         stored = (self._store.record(key) for key in times.clocks)
-        if all(record and record.environment.get("round_group") == times.name for record in stored):
+        if all(record and record.circumstances.round_group == times.name for record in stored):
             self._store.unstage(staged_under)
 
     def _run_alone(self, trials: list[PlannedTrial]) -> None:
@@ -190,7 +195,7 @@ class OneRun:
         training = [trial for trial in trials if trial.spec.profile is None]
         for trial in trials:
             if self._run_settings.jobs == 1 or trial.spec.profile is not None:
-                self._finish(trial, {}, self._environment)
+                self._finish(trial, {}, self._circumstances)
         if self._run_settings.jobs > 1 and training:
             self._run_together(training)
 
@@ -204,8 +209,9 @@ class OneRun:
             with self._lock:
                 cores = free.pop()
             try:
-                facts = {"jobs": self._run_settings.jobs, "cores": cores}
-                self._finish(trial, {}, self._environment | facts, cores)
+                jobs = self._run_settings.jobs
+                shared = replace(self._circumstances, jobs=jobs, cores=tuple(cores))
+                self._finish(trial, {}, shared, cores)
             finally:
                 with self._lock:
                     free.append(cores)
@@ -221,7 +227,7 @@ class OneRun:
         self,
         trial: PlannedTrial,
         results: dict[str, PassResult],
-        environment: dict[str, Any],
+        circumstances: Circumstances,
         cores: Sequence[int] = (),
         beside: TimesByKey | None = None,
     ) -> None:
@@ -232,7 +238,7 @@ class OneRun:
                 break
             if name not in done:
                 done[name] = self._pass(trial, name, cores)
-        self._save(trial, done, environment, beside)
+        self._save(trial, done, circumstances, beside)
 
     def _pass(self, trial: PlannedTrial, name: str, cores: Sequence[int]) -> PassResult:
         """Run a pass, or take it from what an interrupted run staged."""
@@ -259,12 +265,15 @@ class OneRun:
         self,
         trial: PlannedTrial,
         results: dict[str, PassResult],
-        environment: dict[str, Any],
+        circumstances: Circumstances,
         beside: TimesByKey | None = None,
     ) -> None:
         settings = self._present.settings(trial.spec.workload.device)
-        facts = environment | {"suite_place": trial.place, "settings": settings}
-        record, detail = make_record(trial.key, trial.spec, results, facts, beside)
+        ran_in = RanIn(
+            replace(self._environment, settings=settings),
+            replace(circumstances, suite_place=trial.place),
+        )
+        record, detail = make_record(trial.key, trial.spec, results, ran_in, beside)
         self._store.save(record, detail)
         completed = record.outcome.status is Status.COMPLETED
         with self._lock:

@@ -1,11 +1,12 @@
 """What a run is handed: where passes run, and how it is done."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
+from bsrbench.harness.records.trial_environment import RecordedLimits
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.trial_passes import PassResult
 
@@ -40,8 +41,7 @@ class RunSettings:
         announces: say beforehand what will be done and how long that takes.
         jobs: trials that only train, at a time; each has cores of its own.
         order_seed: draws the order of trials.
-        force: run what is predicted not to fit.
-        limits: what passes may take, as the records will hold it.
+        limits: what passes may take, and whether what is predicted not to fit runs all the same.
         compared_with: knows the rows that every other is compared with: stored ones are timed again
             beside new ones. Another process must be able to import it by name.
         trusted: files that the command names; others are run for no comparison's sake.
@@ -52,8 +52,7 @@ class RunSettings:
     announces: bool = True
     jobs: int = 1
     order_seed: int = 0
-    force: bool = False
-    limits: dict[str, Any] = field(default_factory=dict)
+    limits: RecordedLimits = RecordedLimits()
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
     stopping: Callable[[], bool] = lambda: False

@@ -12,7 +12,7 @@ from bsrbench.harness.launch.planning.run_plan import Plan, Planner
 from bsrbench.harness.launch.planning.stale_trials import stale
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
-from bsrbench.harness.records.environment import describe_run
+from bsrbench.harness.records.environment import circumstances_of_run, describe_run
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -55,10 +55,14 @@ class Runner:
             KeyboardInterrupt: the run was asked to stop; everything done is stored.
         """
         self.store.open_for_writing()
-        facts = {"limits": self._limits(), "order_seed": self.run_settings.order_seed}
-        environment = describe_run() | facts
+        environment = describe_run()
+        circumstances = msgspec.structs.replace(
+            circumstances_of_run(),
+            limits=self.run_settings.limits,
+            order_seed=self.run_settings.order_seed,
+        )
         present = CurrentConditions.asked(self._settings)
-        plan = self._planner(environment["machine_id"], present).plan(specs, again=again)
+        plan = self._planner(environment.machine_id, present).plan(specs, again=again)
         self._say_what_is_there(plan, present)
         if plan.missing:
             if again:
@@ -70,6 +74,7 @@ class Runner:
                 self.run_settings,
                 plan,
                 environment,
+                circumstances,
                 present,
             )
             run.prepare()
@@ -78,15 +83,12 @@ class Runner:
         records = [self.store.record(trial.key) for trial in plan.trials]
         return [record for record in records if record is not None]
 
-    def _limits(self) -> dict[str, Any]:
-        return self.run_settings.limits | {"forced": self.run_settings.force}
-
     def _planner(self, machine_id: str, present: CurrentConditions) -> Planner:
         return Planner(
             self.store,
             self.fingerprint,
             machine_id,
-            self._limits(),
+            self.run_settings.limits,
             self.run_settings.order_seed,
             self.run_settings.compared_with,
             self.run_settings.trusted,

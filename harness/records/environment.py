@@ -8,9 +8,8 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
-
 from bsrbench.harness.records.environment_variables import that_disturb_times
+from bsrbench.harness.records.trial_environment import Circumstances, Environment, Machine
 
 PACKAGE = Path(__file__).absolute().parents[2]  # not resolved: the installed folders are links
 ROOT = PACKAGE.parent
@@ -20,18 +19,22 @@ VERSIONS = (
 SOURCES = (".py", ".txt")
 
 
-def describe_run() -> dict[str, Any]:
+def describe_run() -> Environment:
     """Return what is the same for all trials of a run; read once, before the first."""
     commit, dirty = commit_and_dirty(ROOT)
-    return {
-        "machine_id": machine_id(),
-        "machine": describe_machine(),
-        "versions": installed_versions(),
-        "commit": commit,
-        "tree_dirty": dirty,
-        "circumstances": that_disturb_times(),
-        "command": shlex.join(["bsrbench", *map(without_place, sys.argv[1:])]),
-    }
+    return Environment(
+        machine_id=machine_id(),
+        machine=describe_machine(),
+        versions=installed_versions(),
+        commit=commit,
+        tree_dirty=dirty,
+    )
+
+
+def circumstances_of_run() -> Circumstances:
+    """Return the circumstances that are the same for all trials of a run."""
+    command = shlex.join(["bsrbench", *map(without_place, sys.argv[1:])])
+    return Circumstances(command=command, variables=that_disturb_times())
 
 
 def without_place(argument: str) -> str:
@@ -42,15 +45,15 @@ def without_place(argument: str) -> str:
     return f".../{Path(argument).name}" if argument.startswith("/") else argument
 
 
-def describe_machine() -> dict[str, Any]:
+def describe_machine() -> Machine:
     """Return processor, usable cores, memory and system of this machine."""
-    return {
-        "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "system": f"{platform.system()} {platform.release()}",
-        "instruction_sets": _instruction_sets(),
-    }
+    return Machine(
+        processor=_processor(),
+        cores=len(os.sched_getaffinity(0)),
+        memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        system=f"{platform.system()} {platform.release()}",
+        instruction_sets=_instruction_sets(),
+    )
 
 
 def machine_id() -> str:
@@ -60,7 +63,7 @@ def machine_id() -> str:
     except OSError:
         own = platform.node()
     described = describe_machine()
-    text = "|".join([own, described["processor"], str(described["cores"])])
+    text = "|".join([own, str(described.processor), str(described.cores)])
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -118,7 +121,7 @@ def _processor() -> str:
     return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
-def _instruction_sets() -> list[str]:
+def _instruction_sets() -> tuple[str, ...]:
     """Return the vector extensions that decide how fast fp32 and bf16 run."""
     known = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}
-    return sorted(known & set((_cpuinfo("flags") or _cpuinfo("Features")).split()))
+    return tuple(sorted(known & set((_cpuinfo("flags") or _cpuinfo("Features")).split())))

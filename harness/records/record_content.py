@@ -28,15 +28,11 @@ def hash_of(data: dict[str, Any]) -> str:
     return _hash(_start(data))
 
 
-def hash_fits(text: bytes, stated: bytes) -> bool:
-    """Tell whether a file written by ``text_of`` is as it was, without making its text anew.
-
-    Args:
-        text: of the file.
-        stated: the value of the hash in it, with its quotes.
-    """
-    start = memoryview(text)[:-TAIL_LENGTH]
-    return stated[1:-1] == hashlib.sha256(start, usedforsecurity=False).hexdigest().encode()
+def hash_fits(text: bytes) -> bool:
+    """Tell whether a file is as ``text_of`` wrote it, without making its text anew."""
+    start, tail = memoryview(text)[:-TAIL_LENGTH], text[-TAIL_LENGTH:]
+    digest = hashlib.sha256(start, usedforsecurity=False).hexdigest()
+    return tail == b'%b"%b"%b' % (BEFORE_HASH, digest.encode(), END)
 
 
 def _start(data: dict[str, Any]) -> bytes:

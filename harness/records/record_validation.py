@@ -1,24 +1,31 @@
-"""Read a record thoroughly: say what is wrong with it, or upgrade it and take it."""
+"""Read a record from the text of its file: say what is wrong with it, or upgrade it and take it."""
 
 import json
 import re
 from typing import Any
 
+import msgspec
 import orjson
 from pydantic import ValidationError
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.plain_data import fault_in
-from bsrbench.harness.records.record_content import CHANGED, HASH, hash_of
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.record_content import CHANGED, HASH, hash_fits, hash_of
 from bsrbench.harness.records.record_key import fault_of_key
+from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
 from bsrbench.harness.records.schema_upgrade import upgrade
-from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord
+from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord, decode_record
 from bsrbench.harness.visible_text import visible, visible_in
 
 # The store writes ASCII. In such text a character that acts (``visible_text``) is an escape.
 ESCAPED = re.compile(rb"\\(?:[bfr]|u(?:00[01789]|061|20[026]|d[89a-f]|fe|ff))", re.IGNORECASE)
+PRESENT = b'{\n "schema_version": %d,' % SCHEMA_VERSION  # begins what the store writes
+HASHED_SINCE = 7  # the first schema whose records state a hash of their content
 LONGEST = 500  # characters of a reason
 ASKED = ("schema_version", "spec", "key", HASH)  # is refused rather than made visible
+NEW_METRIC = Absence(AbsenceKind.NEW_METRIC, "this record was made before the metric existed")
+ALTERED = Note(NoteKind.INTEGRITY, CHANGED)
 
 
 def plainly_text(text: bytes) -> bool:
@@ -31,8 +38,8 @@ def plainly_text(text: bytes) -> bool:
 def validated(text: bytes) -> TrialRecord:
     """Return a record of the present schema from the text of its file.
 
-    Text but for the spec's is made visible; a record whose content is not as it was stored has
-    ``CHANGED`` among its notes.
+    Text but for the spec's is made visible; a record whose content is not as it was stored has a
+    note that says so. A metric that the record does not know has the reason that it is new.
 
     Raises:
         BadInput: it is none; the message does not name the file.
@@ -46,6 +53,8 @@ def validated(text: bytes) -> TrialRecord:
         place = ".".join(str(part) for part in first["loc"])
         what = str(first["msg"]).removeprefix("Value error, ")
         raise BadInput(f"not a valid record ({f'{place}: ' if place else ''}{what})") from error
+    except msgspec.ValidationError as error:
+        raise BadInput(f"not a valid record ({error})") from error
     except (KeyError, AttributeError, TypeError) as error:
         raise BadInput(f"not a valid record ({type(error).__name__}: {error})") from error
     except RecursionError as error:
@@ -55,6 +64,26 @@ def validated(text: bytes) -> TrialRecord:
 
 
 def _record(text: bytes) -> TrialRecord:
+    as_stored = text.startswith(PRESENT) and plainly_text(text) and hash_fits(text)
+    if as_stored:
+        record, stored, changed = decode_record(text), None, False
+    else:
+        record, stored, changed = _upgraded(text)
+    if fault := fault_of_key(record.key, record.spec, stored):
+        raise BadInput(fault)
+    if record.measurements.keys() != METRICS.keys():
+        record = _with_new_metrics(record)
+    if changed:
+        return msgspec.structs.replace(record, notes=(ALTERED, *record.notes))
+    return record
+
+
+def _upgraded(text: bytes) -> tuple[TrialRecord, Any, bool]:
+    """Read a record of any schema, or one that somebody else has written or changed.
+
+    Returns:
+        The record, its spec as the file has it, and whether its content is not what was stored.
+    """
     try:
         data: Any = orjson.loads(text)
     except ValueError as error:
@@ -63,16 +92,19 @@ def _record(text: bytes) -> TrialRecord:
         raise BadInput("not a record (a JSON object was expected)")
     if fault := fault_in(data):
         raise BadInput(f"not a valid record ({fault})")
-    changed = data.get("schema_version") == SCHEMA_VERSION and data.get(HASH) != hash_of(data)
-    stored = data.get("spec")
-    data = upgrade(data)
-    shown = {name: v if name in ASKED else visible_in(v) for name, v in data.items()}
-    record = TrialRecord.model_validate_json(json.dumps(shown))
-    if fault := fault_of_key(record.key, record.spec, stored):
-        raise BadInput(fault)
-    if changed:
-        return record.model_copy(update={"notes": [CHANGED, *record.notes]})
-    return record
+    hashed = type(version := data.get("schema_version")) is int and version >= HASHED_SINCE
+    changed = hashed and data.get(HASH) != hash_of(data)
+    shown = {n: v if n in ASKED else visible_in(v) for n, v in upgrade(data).items()}
+    return decode_record(json.dumps(shown).encode()), data.get("spec"), changed
+
+
+def _with_new_metrics(record: TrialRecord) -> TrialRecord:
+    new = [name for name in METRICS if name not in record.measurements]
+    return msgspec.structs.replace(
+        record,
+        measurements=record.measurements | dict.fromkeys(new),
+        missing=dict.fromkeys(new, NEW_METRIC) | record.missing,
+    )
 
 
 def named(path: str, error: BadInput) -> BadInput:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.records.record_content import CHANGED
-from bsrbench.harness.records.record_files import read_record
-from bsrbench.harness.records.record_index import names
+from bsrbench.harness.records.record_files import read_record, record_names
 from bsrbench.harness.records.record_key import OTHER_SPEC, read_key, settings_hash
 from bsrbench.harness.records.store import DETAILS, PROGRESS, RECORDS, STAGED, Store
 from bsrbench.harness.records.stored_json import read_sidecar
@@ -104,7 +103,7 @@ def files_in(folder: Path) -> list[Path]:
     Raises:
         BadInput: the folder cannot be read.
     """
-    return [folder / name for name in names(folder)]
+    return [folder / name for name in record_names(folder)]
 
 
 def require_records(folder: Path) -> None:
@@ -142,13 +141,11 @@ def _fault_of_key(record: TrialRecord) -> str:
     key, environment = read_key(record.key), record.environment
     if key is None:
         return OTHER_SPEC
-    if key.machine != environment["machine_id"]:
+    if key.machine != environment.machine_id:
         return "its key is not that of its machine: one of them was changed"
     if key.settings is None:  # a record of schema 5 or before states no settings
         return ""
-    stated = settings_hash(
-        record.spec, environment.get("versions", {}), environment.get("settings", {})
-    )
+    stated = settings_hash(record.spec, environment.versions, environment.settings or {})
     if key.settings != stated:
         return "its key is not that of its settings and versions: one of them was changed"
     return ""

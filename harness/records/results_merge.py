@@ -98,7 +98,7 @@ def _differing(one: TrialRecord, other: TrialRecord) -> list[str]:
     """Return which parts of two records differ, measurements by name."""
     parts = [
         name
-        for name in TrialRecord.model_fields
+        for name in TrialRecord.__struct_fields__
         if name not in ("measurements", HASH) and getattr(one, name) != getattr(other, name)
     ]
     measured: dict[str, Any] = one.measurements | other.measurements

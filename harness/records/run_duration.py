@@ -52,7 +52,7 @@ def run_lengths(records: Iterable[TrialRecord]) -> list[RunLength]:
     """Return how long the trials of each machine took, in the order of the machines' ids."""
     of_machine: dict[str, list[TrialRecord]] = defaultdict(list)
     for record in records:
-        of_machine[str(record.environment["machine_id"])].append(record)
+        of_machine[record.environment.machine_id].append(record)
     return [_length(machine, of_machine[machine]) for machine in sorted(of_machine)]
 
 
@@ -89,15 +89,13 @@ def _length(machine: str, records: Sequence[TrialRecord]) -> RunLength:
 
 
 def _times(record: TrialRecord) -> _Times:
-    took = record.environment.get("passes_seconds")
-    seconds = float(took) if isinstance(took, int | float) else 0.0
+    seconds = record.circumstances.passes_seconds or 0.0
     return _Times(_read(record.began_at), _read(record.finished_at), seconds)
 
 
 def _at_a_time(records: Iterable[TrialRecord]) -> int:
     """Return the most trials that ran at a time."""
-    jobs = [record.environment.get("jobs") for record in records]
-    return max((count for count in jobs if isinstance(count, int) and count > 0), default=1)
+    return max((record.circumstances.jobs or 1 for record in records), default=1)
 
 
 def _read(at: str | None) -> datetime | None:

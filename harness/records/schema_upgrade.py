@@ -1,16 +1,64 @@
-"""Stored records of older schema versions, step by step, as the present one has them."""
+"""Stored records of older schema versions, step by step, as the present one has them.
+
+A step holds its own constants: what a record of its version meant never changes, whatever later
+versions of the program do.
+"""
 
 from collections.abc import Callable
 from typing import Any
 
-from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
 from bsrbench.harness.records.trial_record import SCHEMA_VERSION
-from bsrbench.harness.spec.trial_spec import LATER_KEYS
 
-NEW_METRIC = "this record was made before the metric existed"
+Data = dict[str, Any]
+
+# How a spec of schema 1 was timed.
+TIMED_IN_1 = {"profile": {"within": 0.02, "budget_seconds": 10.0}}
+# Keys of a spec that a version added, with the value that every earlier trial had.
+ADDED_IN_3 = {"workload": {"compiled_step": False, "optimizer_in_backward": False}}
+ADDED_IN_4 = {
+    "workload": {"layer_decay": 1.0, "decay_vectors": True},
+    "training": {
+        "final_learning_rate": 0.0,
+        "label_smoothing": 0.0,
+        "augmentation": "none",
+        "crop_scale": [0.08, 1.0],
+        "evaluation_crop": "resize",
+        "interpolation": "bicubic",
+        "head": "drawn",
+        "evaluate_every": None,
+    },
+}
+ADDED_IN_5 = {"workload": {"multitask": None}, "profile": {"only_predict": False}}
+
+# How notes and reasons of schema 7 and before began, by the kind that they have since 8.
+NOTES_BEFORE_8 = {
+    "timing: ": NoteKind.TIMING,
+    "residual of ": NoteKind.MEMORY,
+    "nothing was executed": NoteKind.PREDICTION,
+    "two counters disagree": NoteKind.FLOPS,
+    "FLOPs counted again": NoteKind.FLOPS,
+}
+TIMING_MARK = "timing: "  # the mark of such a note, whose kind says so now
+REASONS_BEFORE_8 = {
+    "not asked for": AbsenceKind.NOT_REQUESTED,
+    "not read: only one split": AbsenceKind.NOT_REQUESTED,
+    "the CPU's allocator keeps no reserve": AbsenceKind.NOT_AVAILABLE,
+    "this meter does not exist": AbsenceKind.NOT_AVAILABLE,
+    "only the CPU allocator's events": AbsenceKind.NOT_AVAILABLE,
+    "/sys/class/powercap": AbsenceKind.UNREADABLE,
+    "the convention": AbsenceKind.NOT_AVAILABLE,
+    "was measured, and": AbsenceKind.REJECTED,
+    "this record was made before": AbsenceKind.NEW_METRIC,
+}
+# What the environment of schema 7 and before said of the circumstances.
+CIRCUMSTANCES_BEFORE_8 = (
+    *("command", "limits", "suite_place", "order_seed", "round_group", "round_position"),
+    *("timing", "jobs", "cores", "pass_start_seconds", "passes_seconds", "not_started", "cluster"),
+)
 
 
-def upgrade(data: dict[str, Any]) -> dict[str, Any]:
+def upgrade(data: Data) -> Data:
     """Return a record's JSON as the present schema version has it; it is not changed in place.
 
     Raises:
@@ -28,31 +76,32 @@ def upgrade(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _to_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 2 knows more metrics, and keeps a caching allocator's reserve apart."""
+def _to_2(data: Data) -> Data:
+    """Version 2 keeps a caching allocator's reserve apart from what the process takes."""
     measurements = dict(data["measurements"])
     if data["spec"]["workload"]["device"].startswith("cuda"):
         measurements["peak_reserved_bytes"] = measurements.pop("peak_process_bytes", None)
-    return _explained(data | {"schema_version": 2, "measurements": measurements})
+        reasons = data["missing"] | {"peak_process_bytes": "this record was made before the metric"}
+        data = data | {"missing": reasons}
+    return _with_keys(data | {"measurements": measurements}, 2, TIMED_IN_1)
 
 
-def _to_3(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 3 knows a compiled step and an optimizer in the backward pass: neither was there."""
-    keys = ("compiled_step", "optimizer_in_backward")
-    return _with_keys(data, 3, {"workload": {key: LATER_KEYS["workload"][key] for key in keys}})
+def _to_3(data: Data) -> Data:
+    """Version 3 knows a compiled step and an optimizer in the backward pass."""
+    return _with_keys(data, 3, ADDED_IN_3)
 
 
-def _to_4(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 4 knows recipes: what they say now was so before."""
-    return _with_keys(data, 4, LATER_KEYS)
+def _to_4(data: Data) -> Data:
+    """Version 4 knows recipes."""
+    return _with_keys(data, 4, ADDED_IN_4)
 
 
-def _to_5(data: dict[str, Any]) -> dict[str, Any]:
-    """Version 5 knows several tasks: there was one."""
-    return _with_keys(data, 5, {"workload": {"multitask": LATER_KEYS["workload"]["multitask"]}})
+def _to_5(data: Data) -> Data:
+    """Version 5 knows several tasks, and trials that only predict."""
+    return _with_keys(data, 5, ADDED_IN_5)
 
 
-def _to_6(data: dict[str, Any]) -> dict[str, Any]:
+def _to_6(data: Data) -> Data:
     """Version 6 knows rows timed again beside a new one, and when a trial began.
 
     What was called settings were the few variables that somebody had thought of; they are kept as
@@ -61,38 +110,60 @@ def _to_6(data: dict[str, Any]) -> dict[str, Any]:
     environment = dict(data["environment"])
     environment["circumstances"] = environment.pop("settings", {})
     kept = {"environment": environment, "beside": {}, "began_at": None}
-    return _explained(data | {"schema_version": 6} | kept)
+    return data | {"schema_version": 6} | kept
 
 
-def _to_7(data: dict[str, Any]) -> dict[str, Any]:
+def _to_7(data: Data) -> Data:
     """Version 7 knows a hash of a record's own content: nobody took one before."""
-    return _explained(data | {"schema_version": 7, "content_sha256": None})
+    return data | {"schema_version": 7, "content_sha256": None}
 
 
-def _with_keys(
-    data: dict[str, Any], version: int, keys: dict[str, dict[str, Any]]
-) -> dict[str, Any]:
+def _to_8(data: Data) -> Data:
+    """Version 8 tells circumstances from the environment, and the kinds of notes and reasons."""
+    environment = dict(data["environment"])
+    variables = environment.pop("circumstances", None)
+    apart = {n: environment.pop(n) for n in CIRCUMSTANCES_BEFORE_8 if n in environment}
+    reason = data["outcome"].get("reason")
+    return data | {
+        "schema_version": 8,
+        "environment": environment,
+        "circumstances": apart | {"variables": variables},
+        "notes": [_note(text) for text in data.get("notes", [])],
+        "missing": {name: _absence(text, reason) for name, text in data["missing"].items()},
+    }
+
+
+def _note(text: str) -> Data:
+    return {"kind": _kind(text, NOTES_BEFORE_8, NoteKind.OTHER), "text": _without_mark(text)}
+
+
+def _without_mark(text: str) -> str:
+    return text.removeprefix(TIMING_MARK)
+
+
+def _absence(text: str, reason: str | None) -> Data:
+    """Return why a metric has no value; the reason may be that of the trial's failure."""
+    other = AbsenceKind.FAILED if reason and text == reason else AbsenceKind.OTHER
+    return {"kind": _kind(text, REASONS_BEFORE_8, other), "text": text}
+
+
+def _kind(text: str, kinds: dict[str, Any], other: str) -> str:
+    return next((str(kind) for start, kind in kinds.items() if text.startswith(start)), other)
+
+
+def _with_keys(data: Data, version: int, keys: dict[str, Data]) -> Data:
     """Return a record whose spec has more keys, as they were when nobody could set them."""
     parts = {part: data["spec"][part] for part in keys if data["spec"].get(part) is not None}
-    spec = data["spec"] | {part: keys[part] | found for part, found in parts.items()}
-    return _explained(data | {"schema_version": version, "spec": spec})
+    spec = data["spec"] | {part: keys[part] | stated for part, stated in parts.items()}
+    return data | {"schema_version": version, "spec": spec}
 
 
-def _explained(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a record in which every metric that is known now has a value or a reason."""
-    measurements, missing = dict(data["measurements"]), dict(data["missing"])
-    for name in METRICS:
-        if measurements.get(name) is None:
-            measurements[name] = None
-            missing.setdefault(name, NEW_METRIC)
-    return data | {"measurements": measurements, "missing": missing}
-
-
-STEPS: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
+STEPS: dict[int, Callable[[Data], Data]] = {
     1: _to_2,
     2: _to_3,
     3: _to_4,
     4: _to_5,
     5: _to_6,
     6: _to_7,
+    7: _to_8,
 }

@@ -16,7 +16,7 @@ from bsrbench.harness.records.record_files import no_collection, read_folder, re
 from bsrbench.harness.records.record_key import is_name, require_name
 from bsrbench.harness.records.run_state import RunState
 from bsrbench.harness.records.stored_json import is_there, json_object, read_sidecar
-from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.records.trial_record import TrialRecord, plain_record
 from bsrbench.harness.visible_text import visible_in
 
 RECORDS, DETAILS, STAGED, LOGS = "records", "details", ".staged", "logs"
@@ -60,7 +60,7 @@ class Store:
             kept = visible_in(detail)
             text = json.dumps(kept, allow_nan=False, separators=(",", ":")) + "\n"
             _write(self._path(DETAILS, record.key, "json"), text)
-        _write(path, text_of(record.model_dump(mode="json")))
+        _write(path, text_of(plain_record(record)))
         self.unstage(record.key)
         return path
 
@@ -256,7 +256,7 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return the newest record of each trial and machine; older ones are history."""
     number = DistinctSpecs()
     newest = {
-        (number.of_trial(record.spec), record.environment.get("machine_id")): record
+        (number.of_trial(record.spec), record.environment.machine_id): record
         for record in records
     }
     return list(newest.values())

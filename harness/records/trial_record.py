@@ -1,19 +1,19 @@
-"""What a trial leaves behind: spec, outcome, measurements, environment."""
+"""What a trial leaves behind: spec, outcome, measurements, environment, circumstances."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from pydantic import ConfigDict, Field, model_validator
+import msgspec
 
 from bsrbench.harness.plain_data import fault_in
 from bsrbench.harness.records.metric_bounds import fault_of_values
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.record_content import CHANGED
-from bsrbench.harness.spec.frozen_data import Frozen
+from bsrbench.harness.records.remarks import Absence, Note, NoteKind
+from bsrbench.harness.records.trial_environment import Circumstances, Environment
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-SCHEMA_VERSION: Final = 7
+SCHEMA_VERSION: Final = 8
 
 
 class Status(StrEnum):
@@ -27,30 +27,15 @@ class Status(StrEnum):
     CRASHED = "crashed"
 
 
-class Outcome(Frozen):
+class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a trial ended, and why if it did not complete."""
 
-    status: Status = Field(strict=False)
+    status: Status
     reason: str = ""
 
 
-Value = int | float | list[float] | list[int] | None
+Value = int | float | list[int | float] | None
 TimesByKey = dict[str, dict[str, list[float]]]  # a record's key -> metric -> samples
-
-
-# What reports read of an environment, and its types; the rest is shown as it is.
-ENVIRONMENT: dict[str, tuple[type, ...]] = {
-    "machine_id": (str,),
-    "machine": (dict,),
-    "versions": (dict,),
-    "commit": (str, type(None)),
-    "tree_dirty": (bool, type(None)),
-    "round_group": (str,),
-    "suite_place": (int,),
-    "attention_kernel": (str,),
-    **dict.fromkeys(("device", "method", "workload", "timing", "limits"), (dict,)),
-    **dict.fromkeys(("settings", "set_by_method", "circumstances"), (dict,)),
-}
 
 
 def utc_now() -> str:
@@ -58,31 +43,7 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def fault_of(environment: dict[str, Any]) -> str:
-    """Return what a report could not read of an environment; empty if it can."""
-    if "machine_id" not in environment:
-        return "environment.machine_id is missing"
-    return wrong_in(environment)
-
-
-def wrong_in(environment: dict[str, Any]) -> str:
-    """Return what a report could not read of some of an environment's values; empty if it can."""
-    for name, kinds in ENVIRONMENT.items():
-        if name in environment and type(environment[name]) not in kinds:
-            expected = " or ".join(kind.__name__ for kind in kinds)
-            return f"environment.{name} is {environment[name]!r:.60}, expected {expected}"
-    machine = environment.get("machine", {})
-    if type(machine.get("memory_bytes", 0)) is not int:
-        return (
-            f"environment.machine.memory_bytes is {machine['memory_bytes']!r:.60}, expected bytes"
-        )
-    sets = machine.get("instruction_sets", [])
-    if type(sets) is not list or not all(type(name) is str for name in sets):
-        return f"environment.machine.instruction_sets is {sets!r:.60}, expected names"
-    return ""
-
-
-class TrialRecord(Frozen):
+class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One trial, whole: nothing in it depends on another file.
 
     Attributes:
@@ -90,10 +51,11 @@ class TrialRecord(Frozen):
             of settings and versions that decide numbers, and machine id, joined
             (``bsrbench.harness.records.record_key``); the file's name.
         measurements: a value for every name in ``METRICS``; ``None`` has its reason in ``missing``.
+            A stored record lacks the metrics that are newer than it.
+        missing: why metrics have no value.
         notes: what a reader of the numbers must know (what a meter could not count, doubts).
-        environment: machine, device, versions, commit, round group, what the method said; the
-            ``settings`` that decide numbers, those of them that were ``set_by_method``, the
-            ``attention_kernel``, and the ``circumstances`` that only disturb times.
+        environment: what may decide the numbers beside the spec.
+        circumstances: what may disturb times and decides no other number.
         finished_at: UTC, ISO 8601.
         beside: times of rows that were stored before and timed again in this record's round group:
             key of their record -> metric -> samples. Ratios between this row and them are taken
@@ -107,51 +69,41 @@ class TrialRecord(Frozen):
             schema 6 or before.
     """
 
-    # Not refused: a record is what was measured, and is read alike quickly and thoroughly.
-    model_config = ConfigDict(allow_inf_nan=True)
-
-    schema_version: Literal[7] = SCHEMA_VERSION
+    schema_version: Literal[8] = SCHEMA_VERSION
     key: str
     spec: TrialSpec
     outcome: Outcome
     measurements: dict[str, Value]
-    missing: dict[str, str]
-    notes: list[str] = []
-    environment: dict[str, Any]
+    missing: dict[str, Absence]
+    notes: tuple[Note, ...] = ()
+    environment: Environment
+    circumstances: Circumstances = Circumstances()
     finished_at: str
     beside: TimesByKey = {}
     began_at: str | None = None
     content_sha256: str | None = None
 
-    @model_validator(mode="after")
-    def _can_be_reported(self) -> "TrialRecord":
+    def __post_init__(self) -> None:
         timed = {name for times in self.beside.values() for name in times}
-        if strange := (set(self.measurements) | timed) - set(METRICS):
+        if strange := (self.measurements.keys() | timed) - METRICS.keys():
             raise ValueError(f"unknown metrics {sorted(strange)}")
-        empty = {name for name in METRICS if self.measurements.get(name) is None}
-        if unexplained := empty - set(self.missing):
+        empty = {name for name, value in self.measurements.items() if value is None}
+        if unexplained := empty - self.missing.keys():
             raise ValueError(f"no value and no reason for {sorted(unexplained)}")
-        if fault := (
-            fault_of(self.environment)
-            or fault_in(self.environment, "environment")
-            or fault_of_values(self.measurements)
-            or fault_in(self.beside, "beside")
-        ):
+        if fault := fault_of_values(self.measurements) or fault_in(self.beside, "beside"):
             raise ValueError(fault)
-        return self
 
     def __eq__(self, other: object) -> bool:
         """Tell whether two records say the same; hashes are of how they stand in their files."""
         if not isinstance(other, TrialRecord):
             return NotImplemented
-        ours, theirs = self.__dict__, other.__dict__
-        return all(ours[name] == theirs[name] for name in SAID)
+        return all(getattr(self, name) == getattr(other, name) for name in SAID)
 
     __hash__ = None  # type: ignore[assignment]  # it holds dictionaries
 
     def changed(self) -> bool:
         """Return whether its content is not what was stored."""
-        return CHANGED in self.notes
+        return any(note.kind is NoteKind.INTEGRITY for note in self.notes)
 
     def measured(self) -> int:
         """Return how many metrics have a value."""
@@ -162,4 +114,36 @@ class TrialRecord(Frozen):
         return self.spec.label()
 
 
-SAID = tuple(name for name in TrialRecord.model_fields if name != "content_sha256")
+SAID = tuple(name for name in TrialRecord.__struct_fields__ if name != "content_sha256")
+
+
+def decode_record(text: bytes) -> TrialRecord:
+    """Return a record of the present schema from its JSON.
+
+    Raises:
+        msgspec.ValidationError: a value is not as it should be; the message names its place.
+        msgspec.DecodeError: it is not JSON.
+    """
+    return DECODER.decode(text)
+
+
+def plain_record(record: TrialRecord) -> dict[str, Any]:
+    """Return a record as JSON data, in the order of its fields."""
+    data: dict[str, Any] = msgspec.to_builtins(record, enc_hook=_plain_spec)
+    return data
+
+
+def _plain_spec(value: Any) -> Any:
+    """Return what msgspec cannot write itself as JSON data: a spec is validated by pydantic."""
+    if isinstance(value, TrialSpec):
+        return value.model_dump(mode="json")
+    raise NotImplementedError(type(value).__name__)
+
+
+def _spec_from(kind: type, value: Any) -> Any:
+    if kind is not TrialSpec:
+        raise NotImplementedError(kind.__name__)
+    return TrialSpec.model_validate_json(msgspec.json.encode(value))
+
+
+DECODER = msgspec.json.Decoder(TrialRecord, dec_hook=_spec_from)

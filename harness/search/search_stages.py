@@ -220,7 +220,7 @@ def _time(record: TrialRecord, published: TrialRecord) -> float | None:
     """Return a row's time over the published one's, in a round group in which both were timed."""
     own = record.measurements.get("step_seconds")
     theirs: Value = record.beside.get(published.key, {}).get("step_seconds")
-    if record.environment.get("round_group") == published.environment.get("round_group"):
+    if record.circumstances.round_group == published.circumstances.round_group:
         theirs = published.measurements.get("step_seconds")
     if not isinstance(own, list) or not isinstance(theirs, list):
         return None

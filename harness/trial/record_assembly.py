@@ -45,7 +45,7 @@ def make_record(
     key: str,
     spec: TrialSpec,
     results: dict[str, PassResult],
-    environment: dict[str, Any],
+    ran_in: RanIn,
     beside: TimesByKey | None = None,
 ) -> tuple[TrialRecord, dict[str, Any]]:
     """Put the passes of a trial together into its record and its sidecar.
@@ -56,7 +56,7 @@ def make_record(
         key: of the record.
         spec: the trial.
         results: of its passes, by their names.
-        environment: what else the record says of where and how they ran.
+        ran_in: where they ran, and under which circumstances.
         beside: times of stored trials that took turns with this one, by the key of their record.
     """
     status, reason = _outcome(results)
@@ -66,9 +66,10 @@ def make_record(
     measured |= _derived(measured, spec)
     missing |= _without_what_no_record_holds(measured)
     method = _said_by_method(results.values())
-    notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
+    notes = [_note(note) for reading in readings for note in reading["notes"]]
+    notes += _doubts(measured, spec)
     if "fallback" in method:
-        notes.append(str(method["fallback"]))
+        notes.append(Note(NoteKind.METHOD, visible(str(method["fallback"]))))
     facts = _put_together(r.get("facts", {}) for r in readings)
     device = next((result.device for result in results.values() if result.device), {})
     record = TrialRecord(
@@ -76,12 +77,20 @@ def make_record(
         spec=spec,
         outcome=Outcome(status=status, reason=visible(reason)),
         measurements={name: measured.get(name) for name in METRICS},
-        missing=tidied(missing | _reasons(measured, missing, spec, reason)),
-        notes=list(dict.fromkeys(map(visible, notes))),
-        environment=tidied(
-            environment
-            | {"device": device, "method": method, "workload": facts}
-            | _circumstances(list(results.values()))
+        missing=missing | _reasons(measured, missing, spec, reason),
+        notes=tuple(dict.fromkeys(notes)),
+        environment=replace(
+            ran_in.environment,
+            device=tidied(device),
+            method=tidied(method),
+            workload=tidied(facts),
+            set_by_method=tidied(_set_by_method(results.values())),
+            attention_kernel=_attention_kernel(readings),
+        ),
+        circumstances=replace(
+            ran_in.circumstances,
+            pass_start_seconds=tuple(_known(r.start_seconds for r in results.values())),
+            passes_seconds=round(sum(_known(r.seconds for r in results.values())), 1),
         ),
         finished_at=utc_now(),
         beside=beside or {},
@@ -117,18 +126,19 @@ def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
     return {name: f"was measured, and {fault}" for name, fault in refused.items()}
 
 
-def _circumstances(results: list[PassResult]) -> dict[str, Any]:
-    """Return what the passes themselves say of how they were done."""
-    started = [r.start_seconds for r in results if r.start_seconds is not None]
-    took = [r.seconds for r in results if r.seconds is not None]
-    found: dict[str, Any] = {"pass_start_seconds": started, "passes_seconds": round(sum(took), 1)}
-    own = {name: value for r in results for name, value in r.set_by_method.items()}
-    kernels = [k for r in results if (k := r.reading.get("attention_kernel")) is not None]
-    if own:
-        found["set_by_method"] = own
-    if kernels:
-        found["attention_kernel"] = kernels[0]
-    return found
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _set_by_method(results: Iterable[PassResult]) -> dict[str, str]:
+    """Return the settings that the method changed, in any pass."""
+    return {name: value for r in results for name, value in r.set_by_method.items()}
+
+
+def _attention_kernel(readings: Iterable[dict[str, Any]]) -> str | None:
+    """Return the operators that computed attention, from the first pass that looked."""
+    stated = (reading.get("attention_kernel") for reading in readings)
+    return next((kernel for kernel in stated if kernel is not None), None)
 
 
 def _began_at(results: list[PassResult]) -> str | None:

@@ -24,7 +24,7 @@ from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 
 LOOK_AGAIN_SECONDS = 2.0
-TOLD_NODES = ("checkpoint_seconds", "force", "compared_with", "trusted")  # of the run settings
+TOLD_NODES = ("checkpoint_seconds", "limits", "compared_with", "trusted")  # of the run settings
 MOST_TRIES = 3  # of a unit whose worker died while its node lived
 LOST = (
     ray.exceptions.NodeDiedError,
@@ -192,7 +192,7 @@ class Driver:
         )
         return task.remote(
             [spec.model_dump_json() for spec in unit.specs],
-            [record.model_dump_json() for record in unit.beside.records],
+            [text_of(plain_record(record)) for record in unit.beside.records],
             self._cluster.methods,
             self._cluster.limits,
             {name: getattr(self._cluster.run_settings, name) for name in TOLD_NODES},
@@ -236,7 +236,7 @@ class Driver:
             self._cluster.watcher.say(f"{self._refused[node]}: nothing runs there")
             self._waiting.insert(0, unit)
             return
-        records = [TrialRecord.model_validate_json(text) for text, _ in found["records"]]
+        records = [validated(text.encode()) for text, _ in found["records"]]
         if other := self._other_data(records):
             self._refused[node] = f"node {node[:8]} {other}"
             self._cluster.watcher.say(f"{self._refused[node]}: nothing it measured is stored")
@@ -250,15 +250,16 @@ class Driver:
     def _other_data(self, records: list[TrialRecord]) -> str:
         """Return why a node's data are not those of the nodes before; empty if they are."""
         for record in records:
-            facts = (record.environment.get("workload") or {}).get("data")
+            facts = record.environment.workload.get("data")
             name = record.spec.workload.data_name()
             if facts and self._data.setdefault(name, facts) != facts:
                 return f"holds other data under the name {name!r}"
         return ""
 
     def _save(self, record: TrialRecord, detail: dict[str, Any], node: str) -> None:
-        of = {"label": self._cluster.label, "node": node[:8]}
-        kept = record.model_copy(update={"environment": record.environment | {"cluster": of}})
+        of = ClusterNode(label=self._cluster.label, node=node[:8])
+        circumstances = msgspec.structs.replace(record.circumstances, cluster=of)
+        kept = msgspec.structs.replace(record, circumstances=circumstances)
         self._cluster.store.save(kept, detail)
         completed = record.outcome.status is Status.COMPLETED
         self._tally.completed += completed

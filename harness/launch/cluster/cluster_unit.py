@@ -3,7 +3,7 @@
 import functools
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.environment import installed_versions, machine_id, source_hash
 from bsrbench.harness.records.record_key import COMPUTING, READING_IMAGES
+from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.record_validation import validated
 from bsrbench.harness.records.store import Store
-from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.records.trial_record import plain_record
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 
@@ -92,7 +94,7 @@ def units(
 
 
 def _timed(group: list[TrialSpec], chosen: Companions) -> ClusterUnit:
-    machines = {str(record.environment["machine_id"]) for record in chosen.records}
+    machines = {record.environment.machine_id for record in chosen.records}
     return ClusterUnit(group, chosen, next(iter(machines), ""))
 
 
@@ -148,7 +150,7 @@ def run_unit(
     """
     unit = ClusterUnit(
         [TrialSpec.model_validate_json(text) for text in specs],
-        Companions(tuple(TrialRecord.model_validate_json(text) for text in beside)),
+        Companions(tuple(validated(text.encode()) for text in beside)),
     )
     launcher = _launcher(methods.load, limits)
     try:
@@ -165,11 +167,11 @@ def run_unit(
         store.open_for_writing()
         for record in unit.beside.records:
             store.save(record, {})
-        how = RunSettings(announces=False, limits=asdict(limits), **run_settings)
+        how = RunSettings(announces=False, **run_settings)
         runner = Runner(launcher, store, methods.fingerprint, Quiet(), how)
         try:
             records = runner.run(unit.specs)
         except BadInput as error:
             return {"refused": f"cannot run it: {error}"}
-        found = [(record.model_dump_json(), store.detail(record.key)) for record in records]
+        found = [(text_of(plain_record(r)), store.detail(r.key)) for r in records]
     return {"records": found, "node": ray.get_runtime_context().get_node_id()}

@@ -6,10 +6,9 @@ its node to itself, a unit whose node is lost goes to another, and a record is s
 
 import functools
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import ray
 
@@ -20,12 +19,12 @@ from bsrbench.harness.launch.local_launcher import LocalLauncher
 from bsrbench.harness.launch.planning.companions import Companions, companions_of
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
 from bsrbench.harness.launch.planning.run_outline import timed_again
-from bsrbench.harness.launch.planning.run_plan import STALE, is_missing, why_not_run
 from bsrbench.harness.launch.planning.stale_trials import stale
+from bsrbench.harness.launch.planning.stored_trials import standing, why_not_timed_again
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import RunSettings
-from bsrbench.harness.records.record_key import ANY_MACHINE, RecordKey, read_key
+from bsrbench.harness.records.record_key import ANY_MACHINE, RecordKey
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -66,7 +65,7 @@ class Cluster:
         fingerprint = functools.cache(self.methods.fingerprint)
         wanted = {present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs}
         there = self._of_this_label()
-        stored = {} if again else self._stored(wanted, there)
+        stored = {} if again else standing(wanted, there, self.run_settings.limits)
         missing = {key: spec for key, spec in wanted.items() if key not in stored}
         if len(missing) < len(wanted):
             self.watcher.say(
@@ -77,7 +76,7 @@ class Cluster:
         if missing:
             with _connected(self.address):
                 Driver(self, self._units(wanted, missing, there, present), present).drive()
-        found = self._stored(wanted, self._of_this_label())
+        found = standing(wanted, self._of_this_label(), self.run_settings.limits)
         return [found[key] for key in wanted if key in found]
 
     def _units(
@@ -90,22 +89,14 @@ class Cluster:
         """Return what is to be handed out, and say which stored rows are timed again."""
         named = {spec.method for spec in wanted.values()} | set(self.run_settings.trusted)
 
-        def why_not(record: TrialRecord) -> str:
-            if why := why_not_run(record.spec.method, named):
-                return why
-            try:
-                source = self.methods.fingerprint(record.spec.method)
-            except BadInput as error:
-                return str(error)
-            now, key = present.key(record.spec, source, ANY_MACHINE), read_key(record.key)
-            return "" if key is not None and key.on(ANY_MACHINE) == now else STALE
+        why_not = why_not_timed_again(named, self.methods.fingerprint, present)
 
         def companions(new: Sequence[TrialSpec]) -> Companions:
-            machines = dict.fromkeys(str(r.environment["machine_id"]) for r in reversed(ours))
+            machines = dict.fromkeys(r.environment.machine_id for r in reversed(ours))
             each = [
                 companions_of(
                     new,
-                    [r for r in ours if r.environment["machine_id"] == machine],
+                    [r for r in ours if r.environment.machine_id == machine],
                     why_not,
                     self.run_settings.compared_with,
                 )
@@ -124,25 +115,9 @@ class Cluster:
         return [
             record
             for record in latest(self.store.records()[0])
-            if (record.environment.get("cluster") or {}).get("label") == self.label
+            if record.circumstances.cluster is not None
+            and record.circumstances.cluster.label == self.label
         ]
-
-    def _stored(
-        self, keys: Collection[RecordKey], records: Iterable[TrialRecord]
-    ) -> dict[RecordKey, TrialRecord]:
-        """Return the records that stand for trials, by the trials' keys on any machine."""
-        found: dict[RecordKey, TrialRecord] = {}
-        for record in records:
-            key = read_key(record.key)
-            if key is None or is_missing(record, self.unit_limits()):
-                continue
-            if (anywhere := key.on(ANY_MACHINE)) in keys:
-                found[anywhere] = record
-        return found
-
-    def unit_limits(self) -> dict[str, Any]:
-        """Return what passes may take, as a node's runner writes it into records."""
-        return asdict(self.limits) | {"forced": self.run_settings.force}
 
 
 @contextmanager

@@ -73,14 +73,14 @@ class CurrentConditions:
     def _settings(self, spec: TrialSpec, old: RecordKey, record: TrialRecord) -> list[str]:
         then, now = (
             deciding_versions(spec, versions)
-            for versions in (record.environment.get("versions", {}), self.versions)
+            for versions in (record.environment.versions, self.versions)
         )
         if old.settings is None:  # it knew fewer packages, and stated no settings
-            stated = record.environment.get("versions", {})
+            stated = record.environment.versions
             then = {name: version for name, version in then.items() if name in stated}
             now = {name: now[name] for name in then}
             return _differing("measured with other versions", then, now)
-        before = record.environment.get("settings", {})
+        before = record.environment.settings or {}
         present = self.settings(spec.workload.device)
         return [
             *_differing("measured with other versions", then, now),

@@ -4,9 +4,7 @@ import functools
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.group_times import left_by_interrupted
 from bsrbench.harness.launch.planning.companions import (
     Companions,
@@ -15,16 +13,14 @@ from bsrbench.harness.launch.planning.companions import (
     none_in_particular,
 )
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.planning.stored_trials import standing, why_not_timed_again
 from bsrbench.harness.launch.round_group import budget_of, rounds_of
 from bsrbench.harness.records.record_key import RecordKey
 from bsrbench.harness.records.store import Store, latest
-from bsrbench.harness.records.trial_record import Status, TrialRecord
+from bsrbench.harness.records.trial_environment import RecordedLimits
+from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.spec.trial_spec import TrialSpec
-
-# Ways to end that may go otherwise under other limits.
-LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
-STALE = "stale (a source or a setting has changed since), to be run again"
 
 
 @dataclass(frozen=True)
@@ -113,16 +109,6 @@ class Plan:
         return shuffled([t for k, t in self.missing.items() if k not in timed], self.order_seed)
 
 
-def why_not_run(method: str, named: Collection[str]) -> str:
-    """Return why a method may not be run for the sake of others; empty if it may.
-
-    A file that a stored record names may be somebody else's, and so may a suite's.
-    """
-    if ".py" in method and method not in named:
-        return "a file is run only where --methods or --trust names it"
-    return ""
-
-
 def is_timed(spec: TrialSpec) -> bool:
     """Return whether a trial is to be timed in turns with others."""
     return bool(spec.profile and spec.profile.rounds)
@@ -162,7 +148,7 @@ class Planner:
     store: Store
     fingerprint: Callable[[str], str]
     machine: str
-    limits: dict[str, Any] = field(default_factory=dict)
+    limits: RecordedLimits = RecordedLimits()
     order_seed: int = 0
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
@@ -180,14 +166,13 @@ class Planner:
             parts = self.present.key(spec, fingerprint(spec.method), self.machine)
             trials.setdefault(str(parts), PlannedTrial(spec, str(parts), place, parts))
         stored = latest(self.store.records()[0])
-        newest = {} if again else {record.key: record for record in stored}
-        missing = {
-            key: trial for key, trial in trials.items() if is_missing(newest.get(key), self.limits)
-        }
+        asked = {trial.parts for trial in trials.values() if trial.parts is not None}
+        stands = {} if again else standing(asked, stored, self.limits)
+        missing = {key: trial for key, trial in trials.items() if trial.parts not in stands}
         timed = frozenset() if again else left_by_interrupted(self.store) & missing.keys()
         untimed = [trial for key, trial in missing.items() if key not in timed]
         named = {trial.spec.method for trial in trials.values()} | set(self.trusted)
-        here = [r for r in stored if r.environment["machine_id"] == self.machine]
+        here = [r for r in stored if r.environment.machine_id == self.machine]
         beside = self._beside(by_question(untimed), here, named, fingerprint)
         return Plan(list(trials.values()), missing, self.order_seed, frozenset(timed), beside)
 
@@ -200,36 +185,10 @@ class Planner:
     ) -> dict[str, Companions]:
         """Return by question the stored trials that are timed again beside missing ones."""
 
-        def why_not(record: TrialRecord) -> str:
-            method = record.spec.method
-            if why := why_not_run(method, named):
-                return why
-            try:
-                source = fingerprint(method)
-            except BadInput as error:
-                return str(error)
-            now = self.present.key(record.spec, source, self.machine)
-            return "" if record.key == str(now) else STALE
-
+        why_not = why_not_timed_again(named, fingerprint, self.present)
         return {
             question: companions_of(
                 [trial.spec for trial in new], here, why_not, self.compared_with
             )
             for question, new in groups.items()
         }
-
-
-def is_missing(record: TrialRecord | None, limits: dict[str, Any]) -> bool:
-    """Return whether a trial is to be run though it may have a record.
-
-    Args:
-        record: the newest of the trial on its machine, if it has the key that the trial would
-            have now.
-        limits: what passes may take now, as records hold it.
-    """
-    if record is None:
-        return True
-    if record.environment.get("not_started"):  # predicted only, at what was free then
-        return True
-    before = record.environment.get("limits")
-    return record.outcome.status in LIMITED and before not in (None, limits)
