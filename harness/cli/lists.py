@@ -51,11 +51,11 @@ def list_(what: str, in_full: bool) -> None:
 def _schema(what: str) -> str:
     import json
 
-    from bsrbench.harness.records.trial_record import TrialRecord
+    from bsrbench.harness.records.trial_record import record_schema
     from bsrbench.harness.spec.suite import Suite
 
-    described = Suite if what == "suite-schema" else TrialRecord
-    return json.dumps(described.model_json_schema(), indent=1)
+    schema = Suite.model_json_schema() if what == "suite-schema" else record_schema()
+    return json.dumps(schema, indent=1)
 
 
 def _metric_lines() -> list[str]:

@@ -86,6 +86,7 @@ def profile(
     import tempfile
 
     from bsrbench.harness.launch.processes import fork_server
+    from bsrbench.harness.records.trial_record import plain_record
 
     # Asked for by number, rounds are exactly that many.
     timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
@@ -94,9 +95,9 @@ def profile(
     with tempfile.TemporaryDirectory(dir=fork_server.server().folder) as folder:
         (record,) = run_trials(open_store(Path(folder)), [spec], run_options)
     if as_json:
-        say(json.dumps(record.model_dump(mode="json"), indent=1))
+        say(json.dumps(plain_record(record), indent=1))
     else:
-        _print(spec, record.measurements, record.notes, {})
+        _print(spec, record.measurements, [note.text for note in record.notes], {})
     if record.outcome.status != "completed":
         stop(f"{record.outcome.status}: {record.outcome.reason}", FAILED)
 

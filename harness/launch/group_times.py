@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import msgspec
 from pydantic import ValidationError, model_validator
 
 from bsrbench.harness.errors import BadInput
@@ -12,6 +13,7 @@ from bsrbench.harness.launch.staged_passes import Tell, read_pass, unused
 from bsrbench.harness.records.metric_bounds import fault_of_values
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_environment import Circumstances
 from bsrbench.harness.records.trial_record import Status, TimesByKey
 from bsrbench.harness.spec.frozen_data import FromFile, digest
 from bsrbench.harness.trial.record_assembly import TIMED, TIMING

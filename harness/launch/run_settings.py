@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
-from bsrbench.harness.records.trial_environment import RecordedLimits
+from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.trial_passes import PassResult
 
@@ -52,7 +52,7 @@ class RunSettings:
     announces: bool = True
     jobs: int = 1
     order_seed: int = 0
-    limits: RecordedLimits = RecordedLimits()
+    limits: RecordedLimits = NO_LIMITS
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
     stopping: Callable[[], bool] = lambda: False

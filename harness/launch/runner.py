@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+
+import msgspec
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.group_times import drop_staged

@@ -27,7 +27,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
     A compiled step would run eagerly under the counters: they are given the uncompiled one.
     """
     job, batch = job_and_batch(spec.uncompiled(), load)
-    tokens: list[int] = []
+    tokens: list[int | float] = []
     watchers = _watch_tokens(job.model, tokens)
     with OperatorModules(job.model) as owner, StepFlops(owner.now) as flops:
         training_step(job, *batch, enter_phase=flops.enter_phase)
@@ -83,7 +83,7 @@ def _add_macs(reading: PassReadings, job: Job, flop: int) -> None:
     reading.notes.extend(disagreement(flop, macs.total))
 
 
-def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:
+def _watch_tokens(model: nn.Module, tokens: list[int | float]) -> list[Any]:
     """Append the token count of every MLP's output, which is what the block passes on."""
 
     def note(_: nn.Module, __: Any, output: Tensor) -> None:

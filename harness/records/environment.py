@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+
 from bsrbench.harness.records.environment_variables import that_disturb_times
 from bsrbench.harness.records.trial_environment import Circumstances, Environment, Machine
 

@@ -16,7 +16,7 @@ Data = dict[str, Any]
 TIMED_IN_1 = {"profile": {"within": 0.02, "budget_seconds": 10.0}}
 # Keys of a spec that a version added, with the value that every earlier trial had.
 ADDED_IN_3 = {"workload": {"compiled_step": False, "optimizer_in_backward": False}}
-ADDED_IN_4 = {
+ADDED_IN_4: dict[str, Data] = {
     "workload": {"layer_decay": 1.0, "decay_vectors": True},
     "training": {
         "final_learning_rate": 0.0,
@@ -29,7 +29,7 @@ ADDED_IN_4 = {
         "evaluate_every": None,
     },
 }
-ADDED_IN_5 = {"workload": {"multitask": None}, "profile": {"only_predict": False}}
+ADDED_IN_5: dict[str, Data] = {"workload": {"multitask": None}, "profile": {"only_predict": False}}
 
 # How notes and reasons of schema 7 and before began, by the kind that they have since 8.
 NOTES_BEFORE_8 = {

@@ -256,8 +256,7 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Return the newest record of each trial and machine; older ones are history."""
     number = DistinctSpecs()
     newest = {
-        (number.of_trial(record.spec), record.environment.machine_id): record
-        for record in records
+        (number.of_trial(record.spec), record.environment.machine_id): record for record in records
     }
     return list(newest.values())
 

@@ -71,6 +71,9 @@ class RecordedLimits(msgspec.Struct, frozen=True, kw_only=True):
     forced: bool = False
 
 
+NO_LIMITS = RecordedLimits()
+
+
 class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
     """The node of a cluster that ran a trial."""
 

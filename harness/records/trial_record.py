@@ -133,6 +133,21 @@ def plain_record(record: TrialRecord) -> dict[str, Any]:
     return data
 
 
+def record_schema() -> dict[str, Any]:
+    """Return the JSON schema of a record's file."""
+    spec = TrialSpec.model_json_schema(ref_template="#/$defs/{model}")
+    of_spec = spec.pop("$defs", {})
+
+    def spec_reference(kind: type) -> dict[str, Any]:
+        if kind is not TrialSpec:
+            raise NotImplementedError(kind.__name__)
+        return {"$ref": "#/$defs/TrialSpec"}
+
+    schema: dict[str, Any] = msgspec.json.schema(TrialRecord, schema_hook=spec_reference)
+    schema["$defs"] |= of_spec | {"TrialSpec": spec}
+    return schema
+
+
 def _plain_spec(value: Any) -> Any:
     """Return what msgspec cannot write itself as JSON data: a spec is validated by pydantic."""
     if isinstance(value, TrialSpec):

@@ -4,12 +4,16 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+from msgspec.structs import replace
+
 from bsrbench.harness.plain_data import tidied
 from bsrbench.harness.predict.estimate import PREDICTED
 from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
 from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
+from bsrbench.harness.records.trial_environment import RanIn
 from bsrbench.harness.records.trial_record import (
     Outcome,
     Status,
@@ -33,7 +37,6 @@ OF_TRAINING = (
     *OF_TASKS,
     *CURVE,
 )
-RESIDUAL = "residual"  # begins the note about it
 TIMING = "timing: "  # begins what is noted about times
 # What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
 # (results/); more than this has a reason that somebody should look for.
@@ -62,7 +65,7 @@ def make_record(
     status, reason = _outcome(results)
     readings = [result.reading for result in results.values() if result.reading]
     measured: dict[str, Value] = _put_together(r["measurements"] for r in readings)
-    missing: dict[str, str] = _put_together(r["missing"] for r in readings)
+    missing = {n: _unreadable(why) for r in readings for n, why in r["missing"].items()}
     measured |= _derived(measured, spec)
     missing |= _without_what_no_record_holds(measured)
     method = _said_by_method(results.values())
@@ -112,7 +115,7 @@ def _put_together(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
+def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, Absence]:
     """Take values out that cannot be reported, and return why, by metric."""
     refused = {
         name: fault
@@ -123,7 +126,8 @@ def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
     if not refused.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
         refused |= {name: fault for name in CURVE if measured.get(name) is not None}
     measured |= dict.fromkeys(refused)
-    return {name: f"was measured, and {fault}" for name, fault in refused.items()}
+    rejected = AbsenceKind.REJECTED
+    return {n: Absence(rejected, f"was measured, and {fault}") for n, fault in refused.items()}
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -160,7 +164,7 @@ def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
     return facts
 
 
-def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
+def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[Note]:
     """Return what the passes' numbers together give reason to doubt."""
     names = ("residual_bytes", "peak_allocated_bytes", "workspace_bytes")
     residual, allocated, workspace = (measured.get(name) for name in names)
@@ -178,7 +182,17 @@ def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
             "the process took less than was allocated, and workspaces that were never touched do "
             "not explain it"
         )
-    return [f"{RESIDUAL} of {residual} bytes: {said}"] if said else []
+    return [Note(NoteKind.MEMORY, f"residual of {residual} bytes: {said}")] if said else []
+
+
+def _note(text: str) -> Note:
+    """Return a note that a pass made."""
+    kind = NoteKind.TIMING if text.startswith(TIMING) else NoteKind.OTHER
+    return Note(kind, visible(text.removeprefix(TIMING)))
+
+
+def _unreadable(why: str) -> Absence:
+    return Absence(AbsenceKind.UNREADABLE, visible(str(why)))
 
 
 def _number(value: Value) -> int:
@@ -209,20 +223,23 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
 
 
 def _reasons(
-    measured: dict[str, Value], explained: dict[str, str], spec: TrialSpec, failure: str
-) -> dict[str, str]:
+    measured: dict[str, Value], explained: dict[str, Absence], spec: TrialSpec, failure: str
+) -> dict[str, Absence]:
     """Say of every metric without a value why it has none."""
     empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
     return {name: _why_empty(name, spec, failure) for name in empty}
 
 
-def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
-    why_not_asked = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
-    return (
-        why_not_asked(name, spec)
-        or failure
-        or f"this meter does not exist for {spec.workload.device}"
-    )
+def _why_empty(name: str, spec: TrialSpec, failure: str) -> Absence:
+    why_not_requested = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
+    if why := why_not_requested(name, spec):
+        return Absence(AbsenceKind.NOT_REQUESTED, why)
+    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
+        return Absence(AbsenceKind.NOT_AVAILABLE, "the CPU's allocator keeps no reserve")
+    if failure:
+        return Absence(AbsenceKind.FAILED, visible(failure))
+    device = spec.workload.device
+    return Absence(AbsenceKind.NOT_AVAILABLE, f"this meter does not exist for {device}")
 
 
 def _why_training_lacks(name: str, spec: TrialSpec) -> str:
@@ -254,6 +271,4 @@ def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
         return "not asked for: the step is not compiled"
     if name in TIMED and not spec.profile.rounds:
         return "not asked for: rounds = 0"
-    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
-        return "the CPU's allocator keeps no reserve"
     return ""

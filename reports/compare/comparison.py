@@ -9,6 +9,7 @@ from typing import Any
 from bsrbench.harness.records.distinct_specs import DistinctSpecs
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.store import latest
+from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.row_name import RowName
@@ -179,7 +180,7 @@ class Comparison:
     def _seeds(self) -> int:
         return max((len(row.accuracies()) for row in self.rows), default=0)
 
-    def machines(self) -> list[dict[str, Any]]:
+    def machines(self) -> list[Environment]:
         """Return each machine the records come from, once."""
         return list({row.machine(): row.records[-1].environment for row in self.rows}.values())
 
@@ -221,7 +222,8 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
 
 def _place(record: TrialRecord) -> int:
     """Return a trial's place in its suite; those that do not know theirs stay in order, first."""
-    return int(record.environment.get("suite_place", -1))
+    place = record.circumstances.suite_place
+    return -1 if place is None else place
 
 
 def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[list[TrialRecord]]:
@@ -236,7 +238,7 @@ def _comparison(
     grouped: dict[Hashable, list[TrialRecord]] = defaultdict(list)
     number = DistinctSpecs()
     for record in records:
-        grouped[number.of_row(record.spec), record.environment["machine_id"]].append(record)
+        grouped[number.of_row(record.spec), record.environment.machine_id].append(record)
     groups = [group for members in grouped.values() for group in rows_among(members)]
     reference = reference_workload([members[0].spec for members in groups])
     rows = _told_apart(

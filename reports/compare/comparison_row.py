@@ -7,6 +7,7 @@ from functools import cached_property
 from statistics import median
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import Note
 from bsrbench.harness.records.trial_record import Status, TrialRecord, Value
 from bsrbench.harness.spec.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -156,7 +157,7 @@ class ComparisonRow:
     @cached_property
     def _round_group(self) -> str | None:
         record = self.profiled()
-        return record.environment.get("round_group") if record else None
+        return record.circumstances.round_group if record else None
 
     def profiled(self) -> TrialRecord | None:
         """Return the record of the row's profile, if there is one."""
@@ -176,14 +177,15 @@ class ComparisonRow:
 
     def machine(self) -> str:
         """Return the id of the machine all its records come from."""
-        return str(self.records[0].environment["machine_id"])
+        return self.records[0].environment.machine_id
 
     def why_missing(self, metric: str) -> str:
         """Return why a metric has no value, in the words of the record that should have it."""
         fitting = self.profiled() or self.records[0]
         if metric == "accuracy_top1":
             fitting = next((r for r in self.records if r.spec.training), fitting)
-        return fitting.missing.get(metric, "not measured")
+        absence = fitting.missing.get(metric)
+        return absence.text if absence else "not measured"
 
     def turns(self, other: "ComparisonRow | None" = None) -> dict[str, RepeatedTimes]:
         """Return the times that the row has in each round group, by the group's name.
@@ -249,7 +251,7 @@ class ComparisonRow:
         """Return how trials ended, each way once."""
         return list(dict.fromkeys(str(record.outcome.status) for record in self.records))
 
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Note]:
         """Return what a reader of the numbers must know."""
         return list(dict.fromkeys(note for record in self.records for note in record.notes))
 

@@ -137,7 +137,7 @@ def _remarks(
     rows = (new, baseline)
     yield from (f"{row.label}, {line}" for row in rows for line in row.failures())
     yield from who_had_which(new, baseline)
-    yield from (f"{row.label}: {note}" for row in rows for note in row.notes())
+    yield from (f"{row.label}: {note.text}" for row in rows for note in row.notes())
     yield from (f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate())
     yield from (
         f"{row.label}: its records were made under different settings ({mixed})"

@@ -6,12 +6,10 @@ from typing import Any
 from bsrbench.harness.records.attention_kernel import described
 from bsrbench.harness.records.trial_record import TrialRecord
 
-SETTINGS = "settings"
 
-
-def effective_settings(record: TrialRecord) -> dict[str, Any]:
+def effective_settings(record: TrialRecord) -> dict[str, str]:
     """Return the settings a trial ran under, with those that its method changed."""
-    return {**record.environment.get(SETTINGS, {}), **record.environment.get("set_by_method", {})}
+    return {**(record.environment.settings or {}), **record.environment.set_by_method}
 
 
 def attention_kernel(record: TrialRecord, details: Callable[[str], dict[str, Any]]) -> str | None:
@@ -19,7 +17,7 @@ def attention_kernel(record: TrialRecord, details: Callable[[str], dict[str, Any
 
     Records of schema 5 and before state it in their sidecars alone, and only those of profiles.
     """
-    stated: str | None = record.environment.get("attention_kernel")
+    stated = record.environment.attention_kernel
     if stated is not None or not record.spec.profile:
         return stated
     flops = details(record.key).get("flops", {})
@@ -32,9 +30,9 @@ def mixed_settings(records: Iterable[TrialRecord]) -> list[str]:
 
     A method's own changes are left out: they are what the method is.
     """
-    tables: dict[int, dict[str, Any]] = {}  # records share them: a few of very many
+    tables: dict[int, dict[str, str]] = {}  # records share them: a few of very many
     for record in records:
-        if (table := record.environment.get(SETTINGS)) is not None:
+        if (table := record.environment.settings) is not None:
             tables.setdefault(id(table), table)
     names = dict.fromkeys(name for table in tables.values() for name in table)
     values = {name: {t.get(name, "not set") for t in tables.values()} for name in names}

@@ -5,31 +5,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from bsrbench.harness.records.record_key import read_key
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.reports.compare import seed_pairing
 from bsrbench.reports.compare.comparison import Details
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.deciding_settings import (
-    SETTINGS,
-    attention_kernel,
-    effective_settings,
-)
+from bsrbench.reports.compare.deciding_settings import attention_kernel, effective_settings
 from bsrbench.reports.compare.seed_pairing import Seeds
 
-# What differs between any two trials and says nothing about how they were done.
-OWN = (
-    *("pass_start_seconds", "passes_seconds", "round_group", "round_position", "timing"),
-    *("method", "tree_dirty", "command", "set_by_method"),
-    *("suite_place", "order_seed", "limits", "jobs", "cores", "not_started"),
-)
+# What is compared in another way than value by value.
+APART = ("method", "tree_dirty", "settings", "set_by_method", "attention_kernel")
 KERNEL = "attention kernel"
 OF_METHODS = "environment.method.kernels"  # most methods have none, which is no difference
-# Of these tables a record that has one states all there is: a name that is not in it was not set.
-WHOLE = ("settings", "circumstances")
 NOT_STATED, NOT_SET = "not stated", "not set"
 STATED = "settings that decide numbers"
-ONE_SETTING = f"environment.{SETTINGS}."
+ONE_SETTING = "environment.settings."
+VARIABLES = "circumstances.variables."
 Said = dict[str, tuple[str, ...]]
 
 
@@ -93,10 +86,14 @@ def _in_a_word(said: Said) -> Said:
 def _shown(name: str, row: ComparisonRow, said: Said) -> str:
     if values := said.get(name):
         return ", ".join(values)
-    _, _, inner = name.partition(".")
-    table = inner.partition(".")[0]
-    states = table in WHOLE and any(table in record.environment for record in row.records)
-    return NOT_SET if states else NOT_STATED
+    # A record that has one of these tables states all there is: what is not in it was not set.
+    if name.startswith(ONE_SETTING):
+        tables = [record.environment.settings for record in row.records]
+    elif name.startswith(VARIABLES):
+        tables = [record.circumstances.variables for record in row.records]
+    else:
+        return NOT_STATED
+    return NOT_STATED if all(table is None for table in tables) else NOT_SET
 
 
 def _compared(row: ComparisonRow, both: Seeds) -> Sequence[TrialRecord]:
@@ -119,17 +116,16 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
     yield from _flat("", spec)
     if tries is not None:
         yield "training.tries", f"{len(tries)} learning rates"
-    kept = {
-        name: what
-        for name, what in record.environment.items()
-        if name not in (*OWN, SETTINGS, "attention_kernel")
-    }
+    kept = {n: what for n, what in record.environment.plain().items() if n not in APART}
     yield from _flat("environment.", kept)
+    yield from _flat(VARIABLES, record.circumstances.variables or {})
+    if (cluster := record.circumstances.cluster) is not None:
+        yield from _flat("circumstances.cluster.", msgspec.structs.asdict(cluster))
     yield from _flat(ONE_SETTING, effective_settings(record))
-    if (kernels := record.environment.get("method", {}).get("kernels")) is not None:
+    if (kernels := record.environment.method.get("kernels")) is not None:
         yield OF_METHODS, str(kernels)
     state = {True: "changed since its commit", False: "clean", None: "unknown"}
-    yield "environment.tree", state[record.environment.get("tree_dirty")]
+    yield "environment.tree", state[record.environment.tree_dirty]
     if (key := read_key(record.key)) is not None and key.measuring is not None:
         yield "source that measures", key.measuring
     if (kernel := attention_kernel(record, details)) is not None:

@@ -46,5 +46,5 @@ def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes
 
 def turns_of(record: TrialRecord, times: Mapping[str, Value]) -> RepeatedTimes | None:
     """Return times that were taken in a record's round group; ``None`` where it has none."""
-    group = record.environment.get("round_group")
-    return None if group is None else RepeatedTimes(str(group), record.finished_at, times)
+    group = record.circumstances.round_group
+    return None if group is None else RepeatedTimes(group, record.finished_at, times)

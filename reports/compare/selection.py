@@ -153,12 +153,12 @@ def _listed(placed: PlacedRow) -> ListedRow:
 
 
 def _of_commit(start: str, records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    return [r for r in records if start and str(r.environment.get("commit")).startswith(start)]
+    return [r for r in records if start and (r.environment.commit or "").startswith(start)]
 
 
 def _nothing(side: Side, pool: Gathered, comparisons: Iterable[Comparison]) -> BadInput:
     if side.name.startswith(COMMIT):
-        commits = sorted({str(r.environment.get("commit"))[:12] for r in pool.records})
+        commits = sorted({(r.environment.commit or "none")[:12] for r in pool.records})
         return unknown("commit", side.name.removeprefix(COMMIT), commits)
     if side.kind is not SideKind.METHOD:
         return BadInput(f"{side.name}: no readable records in it")

@@ -33,7 +33,7 @@ def frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
 
 
 def _line(record: TrialRecord) -> dict[str, Any]:
-    spec, environment = record.spec, record.environment
+    spec, environment, circumstances = record.spec, record.environment, record.circumstances
     line: dict[str, Any] = {
         "key": record.key,
         "began_at": record.began_at,
@@ -56,14 +56,23 @@ def _line(record: TrialRecord) -> dict[str, Any]:
             value = [value]
         line[name] = value
     line["beside"] = json.dumps(record.beside)
-    line["notes"] = "\n".join(record.notes)
-    for name in ("machine_id", "commit", "tree_dirty", "round_group", "attention_kernel"):
-        line[f"environment.{name}"] = environment.get(name)
-    for name in ("settings", "circumstances"):  # a column each: which there are, torch decides
-        stated = environment.get(name)
-        line[f"environment.{name}"] = None if stated is None else json.dumps(stated)
-    versions = environment.get("versions", {})
+    line["notes"] = "\n".join(note.text for note in record.notes)
+    line |= {
+        "environment.machine_id": environment.machine_id,
+        "environment.commit": environment.commit,
+        "environment.tree_dirty": environment.tree_dirty,
+        "circumstances.round_group": circumstances.round_group,
+        "environment.attention_kernel": environment.attention_kernel,
+        # One column for each table: which settings there are depends on the version of torch.
+        "environment.settings": _table(environment.settings),
+        "circumstances.variables": _table(circumstances.variables),
+    }
+    versions = environment.versions
     return line | {f"version.{name}": version for name, version in versions.items()}
+
+
+def _table(stated: dict[str, str] | None) -> str | None:
+    return None if stated is None else json.dumps(stated)
 
 
 def _flat(value: Any) -> Any:

@@ -156,8 +156,8 @@ def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str)
 def _setting(comparison: Comparison, batch: str | None = None) -> str:
     workload = comparison.rows[0].spec.workload
     machines = ", ".join(
-        f"{e.get('machine', {}).get('processor')}, {e.get('machine', {}).get('cores')} cores"
-        for e in comparison.machines()
+        f"{environment.machine.processor}, {environment.machine.cores} cores"
+        for environment in comparison.machines()
     )
     seeds = f", {_seeds(comparison)}" if comparison.seeds() else ""
     size = f" at {workload.image_size} px" if workload.image_size else ""

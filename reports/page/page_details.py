@@ -43,9 +43,9 @@ def _trial(record: TrialRecord, shared: SharedValues) -> dict[str, Any]:
         "reason": record.outcome.reason,
         "began": record.began_at,
         "finished": record.finished_at,
-        "notes": record.notes,
+        "notes": [note.text for note in record.notes],
         "spec": shared.places(record.spec.model_dump(mode="json")),
-        "environment": shared.places(record.environment),
+        "environment": shared.places(record.environment.plain() | record.circumstances.plain()),
         "measurements": {name: v for name, v in record.measurements.items() if v is not None},
     }
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.reports import units
@@ -30,7 +31,6 @@ from bsrbench.reports.wording.columns import tokens
 
 BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
 NOT_FINITE = "what was read is no finite number"
-NOT_ASKED = "not asked for"  # begins the reason of what belongs to another trial of the row
 
 
 def samples(record: TrialRecord, metric: str) -> list[float]:
@@ -108,8 +108,8 @@ def missing(row: ComparisonRow) -> dict[str, str]:
         if column.metric not in METRICS or _finite(row.samples().get(column.metric, ())):
             continue
         reasons = [r.missing[column.metric] for r in row.records if column.metric in r.missing]
-        asked = [reason for reason in reasons if not reason.startswith(NOT_ASKED)]
-        found[column.metric] = (asked or reasons or [NOT_FINITE])[0]
+        asked = [why for why in reasons if why.kind is not AbsenceKind.NOT_REQUESTED]
+        found[column.metric] = next((why.text for why in asked or reasons), NOT_FINITE)
     return found
 
 
@@ -152,7 +152,7 @@ def _texts(row: ComparisonRow) -> dict[str, list[Any]]:
         RATE: _learning_rate(row),
         SEEDS: [counted(seeds), len(seeds) or None],
         OPTIONS: _sorted_by_itself(json.dumps(row.spec.options) if row.spec.options else ""),
-        MACHINE: _sorted_by_itself(str(row.records[0].environment.get("machine_id", ""))),
+        MACHINE: _sorted_by_itself(row.records[0].environment.machine_id),
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
@@ -196,8 +197,8 @@ def _question(number: int, asked: ClaimQuestion) -> list[str]:
     return parts
 
 
-def _is_of_timing(note: str) -> bool:
-    return note.startswith("timing: ")
+def _is_of_timing(note: Note) -> bool:
+    return note.kind is NoteKind.TIMING
 
 
 @dataclass(frozen=True)

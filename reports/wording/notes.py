@@ -1,9 +1,9 @@
 """What a report says in sentences: what was compared, on what, and what the columns mean."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.workload.packages import origin
 from bsrbench.reports import units
@@ -193,20 +193,19 @@ def _limits_of_rows(comparison: Comparison) -> list[str]:
 
 def provenance(comparisons: list[Comparison]) -> list[str]:
     """Return where the numbers were made, each machine once: machine, versions, commit."""
-    found = {e["machine_id"]: e for c in comparisons for e in c.machines()}
+    found = {e.machine_id: e for c in comparisons for e in c.machines()}
     return [*(_made_on(environment) for environment in found.values()), CUDA_UNVERIFIED]
 
 
-def _made_on(environment: dict[str, Any]) -> str:
-    machine, versions = environment.get("machine", {}), environment.get("versions", {})
-    state = {True: "changed since", False: "clean", None: "unknown"}[environment.get("tree_dirty")]
-    sets = ", ".join(machine.get("instruction_sets", []))
+def _made_on(environment: Environment) -> str:
+    machine = environment.machine
+    state = {True: "changed since", False: "clean", None: "unknown"}[environment.tree_dirty]
+    versions = (f"{name} {version}" for name, version in environment.versions.items())
     return (
-        f"machine {environment['machine_id']}: {machine.get('processor')}, "
-        f"{machine.get('cores')} cores ({sets}), "
-        f"{units.mebibytes(machine.get('memory_bytes'))} MiB, {machine.get('system')}; "
-        f"{', '.join(f'{name} {version}' for name, version in versions.items())}; "
-        f"commit {environment.get('commit') or 'unknown'}, tree {state}"
+        f"machine {environment.machine_id}: {machine.processor}, "
+        f"{machine.cores} cores ({', '.join(machine.instruction_sets)}), "
+        f"{units.mebibytes(machine.memory_bytes)} MiB, {machine.system}; {', '.join(versions)}; "
+        f"commit {environment.commit or 'unknown'}, tree {state}"
     )
 
 
@@ -229,7 +228,7 @@ def absences(comparison: Comparison) -> list[str]:
     for metric in _shown((*MEMORY_COLUMNS, *WORK_COLUMNS)):
         for row, record in profiles:
             if record.measurements.get(metric) is None and not row.failures():
-                labels.setdefault((metric, record.missing[metric]), []).append(row.label)
+                labels.setdefault((metric, record.missing[metric].text), []).append(row.label)
     return [
         f"{metric}, {'all rows' if len(rows) == len(profiles) else ', '.join(rows)}: {why}"
         for (metric, why), rows in labels.items()
@@ -247,8 +246,8 @@ def _notes(comparison: Comparison) -> list[str]:
     common = [
         note for note in (of_rows[0] if of_rows[1:] else []) if all(note in n for n in of_rows)
     ]
-    return [f"all rows: {note}" for note in common] + [
-        f"{row.label}: {note}"
+    return [f"all rows: {note.text}" for note in common] + [
+        f"{row.label}: {note.text}"
         for row, notes in zip(comparison.rows, of_rows, strict=True)
         for note in notes
         if note not in common

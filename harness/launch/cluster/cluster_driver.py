@@ -3,6 +3,7 @@
 import time
 from typing import Any, Protocol
 
+import msgspec
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -20,8 +21,11 @@ from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.run_tally import Tally
+from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.record_validation import validated
 from bsrbench.harness.records.store import Store
-from bsrbench.harness.records.trial_record import Status, TrialRecord
+from bsrbench.harness.records.trial_environment import ClusterNode
+from bsrbench.harness.records.trial_record import Status, TrialRecord, plain_record
 
 LOOK_AGAIN_SECONDS = 2.0
 TOLD_NODES = ("checkpoint_seconds", "limits", "compared_with", "trusted")  # of the run settings

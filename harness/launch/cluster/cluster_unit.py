@@ -20,8 +20,8 @@ from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.environment import installed_versions, machine_id, source_hash
-from bsrbench.harness.records.record_key import COMPUTING, READING_IMAGES
 from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.record_key import COMPUTING, READING_IMAGES
 from bsrbench.harness.records.record_validation import validated
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import plain_record

@@ -17,7 +17,7 @@ from bsrbench.harness.launch.planning.stored_trials import standing, why_not_tim
 from bsrbench.harness.launch.round_group import budget_of, rounds_of
 from bsrbench.harness.records.record_key import RecordKey
 from bsrbench.harness.records.store import Store, latest
-from bsrbench.harness.records.trial_environment import RecordedLimits
+from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -148,7 +148,7 @@ class Planner:
     store: Store
     fingerprint: Callable[[str], str]
     machine: str
-    limits: RecordedLimits = RecordedLimits()
+    limits: RecordedLimits = NO_LIMITS
     order_seed: int = 0
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
@@ -184,7 +184,6 @@ class Planner:
         fingerprint: Callable[[str], str],
     ) -> dict[str, Companions]:
         """Return by question the stored trials that are timed again beside missing ones."""
-
         why_not = why_not_timed_again(named, fingerprint, self.present)
         return {
             question: companions_of(
