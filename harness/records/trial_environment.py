@@ -129,7 +129,7 @@ class RanIn(msgspec.Struct, frozen=True):
     """Where a trial ran, and under which circumstances."""
 
     environment: Environment
-    circumstances: Circumstances = Circumstances()
+    circumstances: Circumstances
 
 
 def _require_storable(part: msgspec.Struct, name: str) -> None:
