@@ -186,7 +186,7 @@ class Driver:
             self._cluster.watcher.say("every node that could go on is lost; waiting for one")
             self._told_waiting = True
 
-    def _start(self, unit: ClusterUnit, node: str) -> ray.ObjectRef[Any]:
+    def _start(self, unit: ClusterUnit, node: str) -> "ray.ObjectRef[Any]":
         # Ray ends a worker after a task on a GPU: the next unit may be given another one.
         task = run_unit.options(
             num_cpus=0,

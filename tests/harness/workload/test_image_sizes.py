@@ -109,11 +109,12 @@ def test_a_size_that_does_not_fit_is_one_line_and_exit_code_2(command, typed):
     )
 
     assert code == 2
-    assert len(printed.strip().splitlines()) == 1
-    assert printed.startswith(
+    said = printed.strip()  # rich 13 ends the line of its progress
+    assert len(said.splitlines()) == 1
+    assert said.startswith(
         "error: image_size 96: images of 96 px do not go through 'crossvit_tiny_240': its layers "
     )
-    assert "leave image_size out for the model's own 240 px, or choose another" in printed
+    assert "leave image_size out for the model's own 240 px, or choose another" in said
 
 
 @pytest.mark.parametrize("size", [8, 90, 100])
