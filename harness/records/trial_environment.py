@@ -50,7 +50,8 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     workload: dict[str, Any] = {}
 
     def __post_init__(self) -> None:
-        _require_storable(self, "environment")
+        own = {"device": self.device, "method": self.method, "workload": self.workload}
+        _require_storable(own | {"memory_bytes": self.machine.memory_bytes}, "environment")
 
     def plain(self) -> dict[str, Any]:
         """Return it as JSON data; what is not known is left out."""
@@ -118,7 +119,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
     cluster: ClusterNode | None = None
 
     def __post_init__(self) -> None:
-        _require_storable(self, "circumstances")
+        own = msgspec.structs.asdict(self) | {"limits": None, "variables": None}
+        _require_storable(own, "circumstances")
 
     def plain(self) -> dict[str, Any]:
         """Return them as JSON data; what is not known is left out."""
@@ -132,13 +134,13 @@ class RanIn(msgspec.Struct, frozen=True):
     circumstances: Circumstances
 
 
-def _require_storable(part: msgspec.Struct, name: str) -> None:
+def _require_storable(part: dict[str, Any], name: str) -> None:
     """Check numbers and nesting.
 
     Raises:
         ValueError: a number is out of bounds, or tables are nested too deep.
     """
-    if fault := fault_in(msgspec.to_builtins(part), name):
+    if fault := fault_in(part, name):
         raise ValueError(fault)
 
 

@@ -52,10 +52,8 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             content = content[wrapper]
     if not isinstance(content, dict) or not all(isinstance(v, Tensor) for v in content.values()):
         raise BadInput(f"{file.name}: expected tensors by name, at the top or below {WRAPPERS}")
-    for key, value in content.items():
-        if wrong := _what_is_wrong(key, value):
-            raise BadInput(f"{file.name}: {wrong}")
-    if zipfile.is_zipfile(file) and (wrong := _what_lacks_numbers(file, content)):
+    faults = (_what_is_wrong(key, value) for key, value in content.items())
+    if wrong := next(filter(None, faults), "") or _what_lacks_numbers(file, content):
         raise BadInput(f"{file.name}: {wrong}")
     return {key.removeprefix("module."): value for key, value in content.items()}
 
@@ -101,11 +99,13 @@ def _require_structure(file: Path) -> None:
 
 
 def _what_lacks_numbers(file: Path, tensors: Mapping[str, Tensor]) -> str:
-    """Return why an archive's tensors cannot have come from it; empty where they can.
+    """Return why tensors cannot have come from an archive; empty where they can.
 
-    Some versions of torch (2.9) take the number of bytes that an archive states, and read on beyond the
-    part that has fewer.
+    Some versions of torch (2.9) take the number of bytes that an archive states, and read on
+    beyond a part that has fewer.
     """
+    if file.suffix == SAFETENSORS or not zipfile.is_zipfile(file):
+        return ""
     with zipfile.ZipFile(file) as archive:
         there = sum(m.file_size for m in archive.infolist() if STORAGES in m.filename)
     storages = (tensor.untyped_storage() for tensor in tensors.values())
