@@ -7,12 +7,13 @@ import pytest
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_key import in_file_name
 from bsrbench.harness.records.store import Store
-from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import LearningRateTry, Training
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import html_report
 from tests.reports.added_row import FIRST
+from tests.trial_records import altered, trial_record
 
 MIB = 2**20
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -76,7 +77,7 @@ def make():
             profile=None if trains else Profile(rounds=3, steps=1),
         )
         source = environment.get("commit", "s")
-        return TrialRecord(
+        return trial_record(
             key=f"{in_file_name(method)}-{spec.trial_id()}-{source}-{machine}",
             spec=spec,
             outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),
@@ -114,7 +115,7 @@ def make_trial(make_spec):
             profile=None if trains else Profile(rounds=3, steps=3),
             **workload,
         )
-        return TrialRecord(
+        return trial_record(
             key=f"trial-{spec.trial_id()}-{machine}",
             spec=spec,
             outcome=Outcome(status=Status(status), reason="" if status == "completed" else reason),
@@ -235,7 +236,7 @@ def add(make):
         keys = {record.spec.method: record.key for record in stored}
         beside = {keys[name]: {"step_seconds": taken} for name, taken in again.items()}
         record = make(method, step_seconds=times, group=group)
-        return record.model_copy(update={"beside": beside, "finished_at": finished_at})
+        return altered(record, beside=beside, finished_at=finished_at)
 
     return added
 
@@ -251,7 +252,7 @@ def make_record(make_spec):
             training=Training(steps=1, learning_rate=1e-3, tries=tries) if trains else None,
             profile=None if trains else Profile(rounds=1),
         )
-        return TrialRecord(
+        return trial_record(
             key=f"{method}{seed}{trains}{machine}",
             spec=spec,
             outcome=Outcome(status=Status(status), reason="" if status == "completed" else "why"),

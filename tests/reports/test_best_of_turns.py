@@ -4,6 +4,7 @@ from bsrbench.reports.wording import report_tables
 from bsrbench.reports.wording.columns import COLUMNS, PAPER_COLUMNS
 from tests.reports.added_row import AGAIN, MINE
 from tests.reports.one_comparison import only
+from tests.trial_records import altered
 
 
 def marked(comparison, columns):
@@ -30,9 +31,7 @@ def test_the_best_time_is_that_of_the_smallest_ratio_to_the_reference(stored, ad
 def test_the_rate_of_images_is_ranked_as_the_time_is(stored, add):
     """Of 4 images a step: 1, 2 and 1.67 a second; the last is the best in its own group."""
     two = [
-        record.model_copy(
-            update={"measurements": record.measurements | {"images_per_second": rate}}
-        )
+        altered(record, measurements=record.measurements | {"images_per_second": rate})
         for record, rate in zip(stored[:2], (1.0, 2.0), strict=True)
     ]
     mine = add("mine", MINE, AGAIN, two)

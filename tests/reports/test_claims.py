@@ -5,12 +5,13 @@ import pytest
 from scipy.stats import binom
 
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.wording import claims, report_tables
 from bsrbench.reports.wording.claims import DEFINITIONS, ClaimQuestion, page
+from tests.trial_records import altered, trial_record
 
 STEP_TIME = next(d for d in DEFINITIONS if d.metric == "step_seconds")
 
@@ -26,7 +27,7 @@ def make_record(make_spec):
             training=Training(steps=1, learning_rate=1e-3) if trains else None,
             profile=None if trains else Profile(rounds=3, steps=1),
         )
-        return TrialRecord(
+        return trial_record(
             key=f"{method}{seed}{trains}",
             spec=spec,
             outcome=Outcome(status=Status.COMPLETED),
@@ -106,13 +107,12 @@ def test_questions_are_numbered_and_in_short_side_by_side(make_record):
         make_record("full", peak_counted_bytes=200),
         make_record("bsr", peak_counted_bytes=100),
         *(
-            record.model_copy(
-                update={
-                    "key": f"other {record.key}",
-                    "spec": record.spec.model_copy(
-                        update={"workload": record.spec.workload.model_copy(update={"batch": 2})}
-                    ),
-                }
+            altered(
+                record,
+                key=f"other {record.key}",
+                spec=record.spec.model_copy(
+                    update={"workload": record.spec.workload.model_copy(update={"batch": 2})}
+                ),
             )
             for record in (
                 make_record("full", peak_counted_bytes=110),

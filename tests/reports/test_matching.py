@@ -11,6 +11,7 @@ from bsrbench.reports.compare.counterparts import without_counterpart
 from bsrbench.reports.compare.matching import match
 from bsrbench.reports.compare.selection import PlacedRow, Side, SideKind
 from bsrbench.reports.documents import contrast_document
+from tests.trial_records import altered
 
 OLD, NEW = "aaa111", "bbb222"
 BRACKETS = {"bsr": {"trained_blocks": [11], "drop_at": []}}
@@ -24,10 +25,8 @@ def of_commit(make_trial):
 
     def of_commit(commit, method, **values):
         record = make_trial(method, **{"peak_counted_bytes": 4} | values)
-        environment = record.environment | {"commit": commit}
-        return record.model_copy(
-            update={"key": f"{record.key}-{commit}", "environment": environment}
-        )
+        environment = {"commit": commit}
+        return altered(record, key=f"{record.key}-{commit}", environment=environment)
 
     return of_commit
 
@@ -120,7 +119,7 @@ def test_rows_of_one_name_meet_their_like_first(of_commit):
 def trained_at(record, rate):
     training = record.spec.training.model_copy(update={"learning_rate": rate})
     spec = record.spec.model_copy(update={"training": training})
-    return record.model_copy(update={"spec": spec, "key": f"{record.key}-{rate}"})
+    return altered(record, spec=spec, key=f"{record.key}-{rate}")
 
 
 def test_learning_rates_that_look_alike_are_told_apart(of_commit, no_details):

@@ -6,6 +6,7 @@ import pytest
 
 from bsrbench.reports import units
 from tests.reports.page_elements import column, detail_of, heading, labels
+from tests.trial_records import altered
 
 pytestmark = pytest.mark.browser
 
@@ -91,7 +92,7 @@ def page_of_an_added_row(records, make_trial, write_page, look):
     keys = {record.spec.method: record.key for record in records[:2]}
     again = {keys[name]: {"step_seconds": [t] * 9} for name, t in (("full", 0.4), ("bsr", 0.2))}
     mine = make_trial("mine", step_seconds=[0.3] * 9, group="later")
-    return look(write_page([*records, mine.model_copy(update={"beside": again})]))
+    return look(write_page([*records, altered(mine, beside=again)]))
 
 
 def test_a_row_that_was_added_has_the_ratios_of_its_own_turns(page_of_an_added_row):

@@ -18,6 +18,7 @@ from bsrbench.reports.page import page_data
 from bsrbench.reports.page.page_columns import NUMBERS, TEXTS
 from bsrbench.reports.page.page_details import blocks, timeline
 from bsrbench.reports.page.page_rows import BACKGROUNDS
+from tests.trial_records import altered
 
 MIB = 2**20
 STEPS = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1] * 9}
@@ -179,9 +180,7 @@ def test_of_too_many_rows_only_the_table_goes_in_and_no_sidecar_is_read(make_tri
 
 def test_what_is_no_finite_number_is_not_there_and_says_why(make_trial):
     record = make_trial("bsr", final_loss=0.5, peak_counted_bytes=MIB)
-    record = record.model_copy(
-        update={"measurements": record.measurements | {"final_loss": math.nan}}
-    )
+    record = altered(record, measurements=record.measurements | {"final_loss": math.nan})
     data = data_of([record])
     place = rows_of(data)["bsr"]["missing"]["final_loss"]
 

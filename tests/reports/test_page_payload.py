@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.trial_records import altered
+
 MIB = 2**20
 PAYLOAD = (
     "\"'><img src=x onerror=alert(1)><script>alert(2)</script><svg onload=alert(3)>{{7*7}}${8*8}"
@@ -40,12 +42,11 @@ def forged(make_trial, parts):
     ]
     made += [make_trial(f"{PAYLOAD}{n}", accuracy_top1=0.5, **asked) for n in (0, 1)]
     return [
-        record.model_copy(
-            update={
-                "notes": [PAYLOAD],
-                "missing": dict.fromkeys(record.missing, PAYLOAD),
-                "environment": record.environment | environment,
-            }
+        altered(
+            record,
+            notes=[PAYLOAD],
+            missing=dict.fromkeys(record.missing, PAYLOAD),
+            environment=record.environment | environment,
         )
         for record in made
     ]

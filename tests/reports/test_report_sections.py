@@ -5,6 +5,7 @@ from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import write_report
 from bsrbench.reports.wording import notes, report_tables
 from tests.reports.one_comparison import only
+from tests.trial_records import altered
 
 MIB = 2**20
 
@@ -96,7 +97,7 @@ def test_a_rate_at_the_end_of_those_tried_is_a_doubt(make_trial):
         made = make_trial(method, accuracy_top1=0.5)
         tries = tuple(LearningRateTry(learning_rate=rate) for rate in rates)
         training = made.spec.training.model_copy(update={"learning_rate": own, "tries": tries})
-        return made.model_copy(update={"spec": made.spec.model_copy(update={"training": training})})
+        return altered(made, spec=made.spec.model_copy(update={"training": training}))
 
     tried = [trial("bsr", 0.3, 0.1, 0.2, 0.3), trial("full", 0.2, 0.1, 0.2, 0.3)]
     (found,) = compare([*tried, trial("mine", 0.2)], dict)

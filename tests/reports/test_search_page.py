@@ -9,6 +9,7 @@ from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.reports.compare.search_rows import measured
 from bsrbench.reports.documents import search_page
+from tests.trial_records import altered
 
 SEEDS = (0, 1, 2)
 # The candidate needs half the memory and half the time; over all three seeds it reaches 0.4 less
@@ -23,14 +24,13 @@ def training(make, method, seed, accuracy):
     values = {} if accuracy is None else {"validation_accuracy_top1": accuracy}
     status = Status.DIVERGED if accuracy is None else Status.COMPLETED
     spec = record.spec.model_copy(update={"training": settings})
-    return record.model_copy(
-        update={
-            "key": f"{method}-{spec.trial_id()}-s-m",
-            "spec": spec,
-            "outcome": Outcome(status=status, reason="why" if accuracy is None else ""),
-            "measurements": values,
-            "missing": record.missing | {"accuracy_top1": "no", "validation_accuracy_top1": "no"},
-        }
+    return altered(
+        record,
+        key=f"{method}-{spec.trial_id()}-s-m",
+        spec=spec,
+        outcome=Outcome(status=status, reason="why" if accuracy is None else ""),
+        measurements=values,
+        missing=record.missing | {"accuracy_top1": "no", "validation_accuracy_top1": "no"},
     )
 
 

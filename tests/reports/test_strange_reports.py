@@ -10,6 +10,7 @@ from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import write_report
 from bsrbench.reports.figures import all_figures
 from bsrbench.reports.figures.all_figures import DRAWINGS
+from tests.trial_records import altered
 
 ESC = "\x1b]0;PWNED\x07\u202e"
 MEASURED = {"step_flop": 1e9, "peak_counted_bytes": 2**20, "step_seconds": [0.1] * 3}
@@ -105,8 +106,10 @@ def test_reasons_act_in_no_document(make, no_details, tmp_path):
     machine = {"machine": {"processor": f"x{ESC}", "cores": 2}}
     records = [
         make("full", step_flop=1e9, environment=machine),
-        make("bsr", status="crashed", environment=machine).model_copy(
-            update={"notes": [f"note {ESC}"], "missing": {"step_flop": f"reason {ESC}"}}
+        altered(
+            make("bsr", status="crashed", environment=machine),
+            notes=[f"note {ESC}"],
+            missing={"step_flop": f"reason {ESC}"},
         ),
     ]
     write_report.write(records, tmp_path, "title", no_details)

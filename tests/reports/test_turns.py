@@ -21,6 +21,7 @@ from bsrbench.reports.page import page_data
 from bsrbench.reports.wording import claims, contrast_table, notes, timing_notes
 from tests.reports.added_row import AGAIN, FIRST, MINE
 from tests.reports.one_comparison import no_details, only
+from tests.trial_records import altered
 
 
 @pytest.fixture
@@ -79,8 +80,8 @@ def test_of_several_groups_the_newest_counts(stored, add, make):
 
 def test_a_group_of_several_new_rows_is_as_new_as_the_last_of_them(stored, add):
     """Bsr / full is 4 / 6 in the group whose second row was finished last, else 2.5 / 5."""
-    elsewhere = stored[1].environment | {"round_group": "alone"}
-    apart = [stored[0], stored[1].model_copy(update={"environment": elsewhere})]
+    elsewhere = {"round_group": "alone"}
+    apart = [stored[0], altered(stored[1], environment=elsewhere)]
     other = {"full": [5.0] * 3, "bsr": [2.5] * 3}
     added = [
         add("first", MINE, AGAIN, apart, "h", "2026-02-01T00:00:00+00:00"),
@@ -102,12 +103,15 @@ def test_two_stored_rows_are_compared_where_they_took_turns_with_a_third(stored,
 
 def test_history_counts_where_a_row_took_turns(stored, records):
     """The record of mine is of an older source by now; full and bsr are what they were."""
-    newer = records[-1].model_copy(
-        update={"key": "newer", "beside": {}, "finished_at": "2026-04-04T00:00:00+00:00"}
-        | {"environment": records[-1].environment | {"round_group": "k"}}
+    newer = altered(
+        records[-1],
+        **(
+            {"key": "newer", "beside": {}, "finished_at": "2026-04-04T00:00:00+00:00"}
+            | {"environment": {"round_group": "k"}}
+        ),
     )
-    elsewhere = stored[1].environment | {"round_group": "alone"}
-    apart = [stored[0], stored[1].model_copy(update={"environment": elsewhere})]
+    elsewhere = {"round_group": "alone"}
+    apart = [stored[0], altered(stored[1], environment=elsewhere)]
     found = ratios_of(only([*apart, records[-1], newer]))
 
     assert found["bsr", "full"] == round(4 / 6, 6)
@@ -156,7 +160,7 @@ def test_rows_of_two_folders_are_compared_by_what_either_knows(stored, records):
 
 
 def test_a_folder_against_its_copy_has_no_ratio_but_one(records):
-    copy = only([record.model_copy() for record in records])
+    copy = only([altered(record) for record in records])
     found = contrast(
         [Pair(row, copy.find(row.label), "") for row in only(records).rows], no_details
     )
@@ -267,7 +271,7 @@ def test_all_are_compared_with_the_plain_reference_and_baseline(make):
     """With plain rows there, those on an axis or with options are none of the two."""
     lean = make("full", step_seconds=[1.0], workload={"micro_batch": 2}).spec
     plain = [make(name, step_seconds=[1.0]).spec for name in ("full", "bsr", "head")]
-    changed = plain[1].model_copy(update={"options": {"fuse": False}})
+    changed = altered(plain[1], options={"fuse": False})
 
     assert compared_with([lean, changed, *plain]) == plain[:2]
     assert compared_with([plain[2]]) == []

@@ -20,6 +20,7 @@ from bsrbench.reports.documents import (
 )
 from bsrbench.reports.wording import notes
 from tests.reports.seed_records import FULL, HEAD, MIB, failed, head_and_full, trained
+from tests.trial_records import altered
 
 
 @pytest.fixture
@@ -172,13 +173,13 @@ def retuned(record, **changes):
     training = record.spec.training.model_copy(update=changes)
     spec = record.spec.model_copy(update={"training": training})
     later = {"finished_at": "2026-01-02T00:00:00+00:00", "key": f"{record.key}-again"}
-    return record.model_copy(update={"spec": spec} | later)
+    return altered(record, **({"spec": spec} | later))
 
 
 def test_a_seed_trained_twice_counts_once_as_it_was_last(make, no_details):
     """The tries differ, and so do the trials; 0.9 of seed 0 is older than 0.5."""
     first, second = trained(make, "head", [0.9, 0.7])
-    again = retuned(first.model_copy(update={"measurements": {"accuracy_top1": 0.5}}), tries=())
+    again = retuned(altered(first, measurements={"accuracy_top1": 0.5}), tries=())
     for records in ([first, second, again], [again, second, first]):
         (comparison,) = compare(records, no_details)
         (row,) = comparison.rows

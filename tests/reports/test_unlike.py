@@ -7,6 +7,7 @@ import pytest
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
 from bsrbench.reports.documents import export
+from tests.trial_records import altered
 
 FUSED, UNFUSED = {"TIMM_FUSED_ATTN": "1"}, {"TIMM_FUSED_ATTN": "0"}
 FLASH, NONE = "aten._flash_attention", "none fused: products and a softmax"
@@ -87,8 +88,9 @@ def test_how_two_methods_kernels_run_is_listed_where_both_have_some(listed):
 
 def test_another_source_that_measures_is_listed(make, no_details):
     records = [
-        make(name, peak_counted_bytes=1).model_copy(
-            update={"key": f"{name}-0123456789abcdef-source-{measuring}-settings-m"}
+        altered(
+            make(name, peak_counted_bytes=1),
+            key=f"{name}-0123456789abcdef-source-{measuring}-settings-m",
         )
         for name, measuring in (("mine", "older"), ("bsr", "newer"))
     ]

@@ -8,6 +8,7 @@ from bsrbench.reports.compare.excerpt import excerpt
 from bsrbench.reports.documents.export import frame
 from bsrbench.reports.wording import notes, report_tables
 from bsrbench.reports.wording.columns import COLUMNS
+from tests.trial_records import altered
 
 MIB = 2**20
 
@@ -105,7 +106,7 @@ def test_a_note_of_one_row_is_not_said_of_all(make, no_details):
     records = [make("full", peak_counted_bytes=MIB), make("bsr", peak_counted_bytes=MIB)]
     both, one = ["the clock is old"], ["the device is slowed down"]
     noted = [
-        record.model_copy(update={"notes": notes})
+        altered(record, notes=notes)
         for record, notes in zip(records, (both + one, both), strict=True)
     ]
 

@@ -5,6 +5,7 @@ import pytest
 from bsrbench.harness.launch.planning.run_plan import STALE
 from bsrbench.harness.records.trial_record import Status
 from tests.harness.launch.counting_clock import PROFILE, Counting, by_method
+from tests.trial_records import altered
 
 
 def files(folder):
@@ -34,8 +35,8 @@ def test_a_new_row_takes_turns_with_the_stored_reference_and_baseline(make_runne
         stored[name].key: {"step_seconds": visits[name], "evaluation_seconds": [0.5, 0.5]}
         for name in ("full", "bsr")
     }
-    assert new.environment["round_group"] != stored["full"].environment["round_group"]
-    assert new.environment["round_position"] == first.index("lora")
+    assert new.circumstances.round_group != stored["full"].circumstances.round_group
+    assert new.circumstances.round_position == first.index("lora")
 
 
 def test_what_is_stored_stays_as_it_is_byte_for_byte(make_runner, rows):
@@ -76,7 +77,7 @@ def test_several_new_rows_take_turns_with_each_other_and_hold_the_same(make_runn
     make_runner(Counting()).run(rows("full", "bsr"))
     first, second = make_runner(Counting()).run(rows("lora", "head"))
 
-    assert first.environment["round_group"] == second.environment["round_group"]
+    assert first.circumstances.round_group == second.circumstances.round_group
     assert first.beside == second.beside
     assert len(first.beside) == 2
 
@@ -94,8 +95,8 @@ def test_rows_of_other_questions_take_no_turns(make_runner, rows, make_spec):
 def test_records_of_another_machine_take_no_turns(make_runner, rows):
     runner = make_runner(Counting())
     for record in runner.run(rows("full", "bsr")):
-        elsewhere = record.environment | {"machine_id": "elsewhere"}
-        runner.store.save(record.model_copy(update={"environment": elsewhere}), {})
+        elsewhere = {"machine_id": "elsewhere"}
+        runner.store.save(altered(record, environment=elsewhere), {})
     (new,) = make_runner(Counting()).run(rows("lora"))
 
     assert new.beside == {}

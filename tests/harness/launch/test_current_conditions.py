@@ -6,8 +6,9 @@ from bsrbench.harness.launch.planning.current_conditions import CurrentCondition
 from bsrbench.harness.launch.planning.stale_trials import stale
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_key import ANY_MACHINE, RecordKey
-from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import Training
+from tests.trial_records import trial_record
 
 NOW = {"TIMM_FUSED_ATTN": "1"}
 VERSIONS = {"torch": "2.14.1", "timm": "1.0.31", "peft": "0.21.2"}
@@ -31,7 +32,7 @@ def make(make_spec, present):
         if parts.pop("old", False):
             key = RecordKey(key.method, key.trial, key.source, None, None, key.machine)
         environment = {"machine_id": machine, "versions": versions}
-        return TrialRecord(
+        return trial_record(
             key=str(key),
             spec=spec,
             outcome=Outcome(status=Status.COMPLETED),

@@ -28,6 +28,7 @@ from bsrbench.harness.records.trial_record import Status  # noqa: E402
 from bsrbench.harness.spec.trial_spec import Profile, Training  # noqa: E402
 from bsrbench.reports.compare.anchors import compared_with  # noqa: E402
 from tests.harness.launch.ray_worker import GATED, worker_of  # noqa: E402
+from tests.trial_records import altered  # noqa: E402
 
 HERE = "127.0.0.1"
 FOUND = MethodLoaders(methods.load, methods.fingerprint)
@@ -80,12 +81,12 @@ def test_records_come_back_from_both_nodes(make_cluster, make_spec, trainings):
     short = Profile(rounds=1, steps=1, budget_seconds=0)
     timed = [make_spec(name, profile=short) for name in ("full", "head")]
     records = make_cluster().run([*timed, *trainings[:2]])
-    ran_on = {record.environment["cluster"]["node"] for record in records}
+    ran_on = {record.circumstances.cluster.node for record in records}
 
     assert [record.outcome.status for record in records] == [Status.COMPLETED] * 4
     assert len(ran_on) == 2
-    assert records[0].environment["round_group"] == records[1].environment["round_group"]
-    assert records[0].environment["cluster"] == records[1].environment["cluster"]
+    assert records[0].circumstances.round_group == records[1].circumstances.round_group
+    assert records[0].circumstances.cluster == records[1].circumstances.cluster
     assert records[0].measurements["peak_counted_bytes"] > 0
 
 
@@ -123,8 +124,8 @@ def test_a_stored_row_of_a_machine_that_no_node_is_takes_no_turns(make_cluster, 
     one = make_cluster()
     (full,) = one.run([make_spec(profile=SHORT)])
     key = f"{full.key.rpartition('-')[0]}-elsewhere"
-    environment = full.environment | {"machine_id": "elsewhere"}
-    one.store.save(full.model_copy(update={"key": key, "environment": environment}), {})
+    environment = {"machine_id": "elsewhere"}
+    one.store.save(altered(full, key=key, environment=environment), {})
     (one.store.folder / "records" / f"{full.key}.json").unlink()
     later = make_cluster()
     (new,) = later.run([make_spec("norm", profile=SHORT)])
@@ -139,8 +140,8 @@ def test_a_label_chooses_the_node_and_makes_its_own_records(make_cluster, traini
     make_cluster().run(trainings[:1])
     (record,) = make_cluster(label="jetson").run(trainings[:1])
 
-    assert record.environment["cluster"]["label"] == "jetson"
-    assert nodes[1].node_id.startswith(record.environment["cluster"]["node"])
+    assert record.circumstances.cluster.label == "jetson"
+    assert nodes[1].node_id.startswith(record.circumstances.cluster.node)
 
 
 def test_a_label_that_no_node_has_is_an_error_that_names_those_there_are(make_cluster, trainings):
@@ -174,13 +175,9 @@ def test_what_was_measured_under_other_settings_is_run_again(make_cluster, train
     path = tmp_path / "results" / "records" / f"{record.key}.json"
     key = read_key(record.key)
     old = replace(key, settings="0" * 8)
-    environment = record.environment | {
-        "settings": record.environment["settings"] | {"MKL_CBWR": "COMPATIBLE"}
-    }
+    environment = {"settings": record.environment.settings | {"MKL_CBWR": "COMPATIBLE"}}
     path.unlink()
-    Store(tmp_path / "results").save(
-        record.model_copy(update={"key": str(old), "environment": environment}), {}
-    )
+    Store(tmp_path / "results").save(altered(record, key=str(old), environment=environment), {})
     again = make_cluster()
     (after,) = again.run(trainings[:1])
 

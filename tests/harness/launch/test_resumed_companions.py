@@ -85,7 +85,7 @@ def test_an_interrupted_addition_goes_on_where_it_was(stop_at, make_runner, rows
     lost = stop_at - 2 if 2 <= stop_at < 10 else 0
 
     assert len(first.asked) + len(second.asked) == 2 + 8 + 6 + lost
-    assert len({record.environment["round_group"] for record in records}) == 1
+    assert len({record.circumstances.round_group for record in records}) == 1
     assert [set(record.beside) for record in records] == [{r.key for r in stored}] * 2
     assert all_staged(runner.store) == {}
 

@@ -19,6 +19,7 @@ from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.trial_passes import PassResult
+from tests.trial_records import altered
 
 UNTIMED = Profile(rounds=0)
 
@@ -48,8 +49,8 @@ def test_records_know_the_order_and_their_place_in_the_suite(make_runner, make_s
     specs = [make_spec(training=recipe, seed=seed) for seed in range(3)]
     records = make_runner(RunSettings(order_seed=7)).run(specs)
 
-    assert [record.environment["suite_place"] for record in records] == [0, 1, 2]
-    assert {record.environment["order_seed"] for record in records} == {7}
+    assert [record.circumstances.suite_place for record in records] == [0, 1, 2]
+    assert {record.circumstances.order_seed for record in records} == {7}
 
 
 class Small(InlineLauncher):
@@ -98,7 +99,7 @@ def test_jobs_share_the_memory(store, make_spec):
     store.open_for_writing()
     profiled = make_spec(profile=UNTIMED)
     trained = make_spec(training=Training(steps=1, learning_rate=0.1))
-    another = trained.model_copy(update={"seed": 1})
+    another = altered(trained, seed=1)
 
     def doomed(jobs, *specs):
         plan = Planner(store, methods.fingerprint, "m").plan(specs, again=False)
@@ -152,8 +153,8 @@ def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spe
     planner = Planner(store, methods.fingerprint, "m")
     key = next(iter(planner.plan(specs, again=True).missing)).rsplit("-", 1)[0]
     (stored,) = store.records()[0]
-    machine = stored.environment["machine_id"]
-    same = replace(planner, machine=machine, limits=stored.environment["limits"])
+    machine = stored.environment.machine_id
+    same = replace(planner, machine=machine, limits=stored.circumstances.limits)
     other = replace(planner, machine=machine, limits={"timeout_seconds": 60.0})
 
     assert stored.key.startswith(key)
@@ -192,7 +193,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
 
     assert most == [2] * 6
     assert sorted(seed for seed, _ in seen) == list(range(6))
-    assert {len(record.environment["cores"]) for record in records} == {1}
+    assert {len(record.circumstances.cores) for record in records} == {1}
 
 
 def test_jobs_without_cores_of_their_own_are_an_error(make_runner, make_spec, monkeypatch):

@@ -77,9 +77,9 @@ def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
     assert asked[-2:] == [("training", "full"), ("training", "bsr")]
     assert runner.watcher.total == runner.watcher.done == len(asked)
     assert [r.measurements["step_seconds"] for r in records[:2]] == [[3.0, 6.0], [4.0, 5.0]]
-    assert records[0].environment["round_group"] == records[1].environment["round_group"]
-    assert [r.environment["round_position"] for r in records[:2]] == [0, 1]
-    assert records[0].environment["timing"] == {"rounds": 2, "stopped_by": "budget"}
+    assert records[0].circumstances.round_group == records[1].circumstances.round_group
+    assert [r.circumstances.round_position for r in records[:2]] == [0, 1]
+    assert records[0].circumstances.timing == {"rounds": 2, "stopped_by": "budget"}
 
 
 def test_what_is_stored_is_not_run_again(make_runner, specs):
@@ -126,7 +126,7 @@ def test_what_was_measured_under_other_settings_is_run_again(make_runner, specs)
     assert f"stale, run again: full, bsr ({UNDER_OTHERS})" in runner.watcher.said
     assert not [line for line in runner.watcher.said if "stored already" in line]
     assert len([name for name, _, _ in launcher.asked if name != "clock"]) == 2 * 4 + 2
-    assert [record.environment["settings"] for record in records] == [ON] * 4
+    assert [record.environment.settings for record in records] == [ON] * 4
     assert len(list((runner.store.folder / "records").iterdir())) == 8  # the old ones are history
 
 
@@ -146,7 +146,7 @@ def test_back_under_settings_of_before_what_reports_show_is_of_these_settings(
         "stale, run again: full, bsr (measured under other settings: TIMM_FUSED_ATTN 1, now 0)"
         in runner.watcher.said
     )
-    assert [record.environment["settings"] for record in shown] == [OFF] * 4
+    assert [record.environment.settings for record in shown] == [OFF] * 4
 
 
 def test_what_an_interrupted_run_staged_under_other_settings_is_not_taken(make_runner, specs):

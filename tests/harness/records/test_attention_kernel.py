@@ -76,7 +76,7 @@ UNFUSED = {"bsr": MIXED, "bsr+checkpoint": MIXED, "lora+int8": FLASH}
 def test_every_record_states_the_kernel(parts, method, make_six_spec, measure):
     spec = make_six_spec(method, **parts)
     found = {
-        fuse: measure("results", spec, fuse=fuse).environment["attention_kernel"]
+        fuse: measure("results", spec, fuse=fuse).environment.attention_kernel
         for fuse in (True, False)
     }
 
@@ -86,7 +86,7 @@ def test_every_record_states_the_kernel(parts, method, make_six_spec, measure):
 def test_several_tasks_state_one(make_spec, measure):
     spec = make_spec(training=RECIPE, classes=None, image_size=32, **TWO_TASKS)
 
-    assert measure("results", spec, fuse=True).environment["attention_kernel"] == FLASH
+    assert measure("results", spec, fuse=True).environment.attention_kernel == FLASH
 
 
 def test_a_training_sees_the_kernel_of_the_whole_step(make_six_spec, fused):

@@ -14,13 +14,14 @@ from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.schema_upgrade import NEW_METRIC, upgrade
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_record import SCHEMA_VERSION, Outcome, Status, TrialRecord
+from tests.trial_records import trial_record
 
 
 @pytest.fixture
 def make_record(make_spec):
     def make(name="a", finished_at="2026-01-01T00:00:00+00:00", machine="m", **spec):
         asked = make_spec(**spec)
-        return TrialRecord(
+        return trial_record(
             key=f"{name}-{asked.trial_id()}-source-{machine}",
             spec=asked,
             outcome=Outcome(status=Status.COMPLETED),

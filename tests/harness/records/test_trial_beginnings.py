@@ -15,11 +15,11 @@ from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.records import trial_record as record_module
 from bsrbench.harness.records.run_duration import run_lengths
 from bsrbench.harness.records.store import Store
-from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import PassResult
+from tests.trial_records import altered, trial_record
 
 RECIPE = Training(steps=1, learning_rate=0.1)
 UNTIMED = Profile(rounds=0)
@@ -89,7 +89,7 @@ def test_a_trial_began_when_its_first_pass_did(run, clock, make_spec):
     (record,) = run([make_spec(profile=UNTIMED)])
 
     assert (record.began_at, record.finished_at) == (at(100), at(340))
-    assert record.environment["passes_seconds"] == 240.0
+    assert record.circumstances.passes_seconds == 240.0
 
 
 def test_trials_that_are_timed_in_turns_began_with_their_first_visits(run, make_spec):
@@ -98,7 +98,7 @@ def test_trials_that_are_timed_in_turns_began_with_their_first_visits(run, make_
     records = run([make_spec(method, profile=timed) for method in ("full", "head")])
 
     assert sorted(record.began_at for record in records) == [at(0), at(60)]
-    assert {record.environment["passes_seconds"] for record in records} == {6 * 60.0}
+    assert {record.circumstances.passes_seconds for record in records} == {6 * 60.0}
 
 
 def test_an_interruption_does_not_move_the_beginning(run, clock, make_spec):
@@ -109,7 +109,7 @@ def test_an_interruption_does_not_move_the_beginning(run, clock, make_spec):
     (record,) = run(specs)
 
     assert (record.began_at, record.finished_at) == (at(0), at(86_520))
-    assert record.environment["passes_seconds"] == 240.0
+    assert record.circumstances.passes_seconds == 240.0
 
 
 def test_what_was_lost_by_an_interruption_is_no_beginning(run, clock, make_spec):
@@ -172,7 +172,7 @@ def made(make_spec):
 
     def made(began, finished, passes_seconds=0.0, machine="m", **environment):
         spec = make_spec()
-        return TrialRecord(
+        return trial_record(
             key=f"full-{spec.trial_id()}-source-{machine}",
             spec=spec,
             outcome={"status": "completed"},
@@ -234,7 +234,7 @@ def test_clocks_of_two_machines_are_never_put_together(made):
 
 @pytest.mark.parametrize("wrong", ["", "yesterday", "2026-11-26T12:00:00"])
 def test_a_time_that_cannot_be_read_is_not_known(wrong, made):
-    record = made(0, 60).model_copy(update={"began_at": wrong})
+    record = altered(made(0, 60), began_at=wrong)
 
     assert run_lengths([record])[0].seconds is None
 

@@ -6,12 +6,13 @@ from bsrbench import methods
 from bsrbench.harness.predict.step_cost import StepCost
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_key import in_file_name
-from bsrbench.harness.records.trial_record import Outcome, Status, TrialRecord
+from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.search.search_question import SearchQuestion
 from bsrbench.harness.search.search_space import make_space
 from bsrbench.harness.search.search_stages import Search
 from bsrbench.harness.spec.recipe import Recipe
 from bsrbench.harness.spec.trial_spec import Profile, Workload
+from tests.trial_records import trial_record
 
 WORKLOAD = Workload(model="deit_tiny_patch16_224", batch=8)
 PROFILE = Profile(rounds=3, steps=1, warmup_steps=0)
@@ -25,7 +26,7 @@ def make_bsr_space(companions=("int8", "checkpoint"), workload=WORKLOAD):
 
 def made_record(spec, **values):
     missing = {name: "not measured" for name in METRICS if name not in values}
-    return TrialRecord(
+    return trial_record(
         key=f"{in_file_name(spec.method)}-{spec.trial_id()}-s-m",
         spec=spec,
         outcome=Outcome(status=Status.COMPLETED),

@@ -22,6 +22,7 @@ from tests.harness.search.made_up_world import (
     make_bsr_space,
     searched,
 )
+from tests.trial_records import altered
 
 
 def test_the_search_finds_what_is_better_in_everything(world):
@@ -71,11 +72,11 @@ class TwoDays(World):
             for record in (made, published)
         )
         later = {
-            "environment": made.environment | {"round_group": "h"},
+            "environment": {"round_group": "h"},
             "measurements": made.measurements | {"step_seconds": own},
             "beside": {published.key: {"step_seconds": theirs}} if self.turns else {},
         }
-        return made.model_copy(update=later)
+        return altered(made, **later)
 
 
 def test_rows_measured_later_are_chosen_by_the_turns_that_the_published_setting_took(world):
@@ -141,8 +142,9 @@ def test_trainings_that_do_not_complete_are_no_accuracy(world):
     def record(spec):
         made = World.record(world, spec)
         if spec.training and len(world.options_of(spec)[0]) > 1:
-            return made_record(spec).model_copy(
-                update={"outcome": Outcome(status=Status.DIVERGED, reason="the loss became nan")}
+            return altered(
+                made_record(spec),
+                outcome=Outcome(status=Status.DIVERGED, reason="the loss became nan"),
             )
         return made
 

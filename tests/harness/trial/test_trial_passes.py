@@ -76,7 +76,7 @@ def record(make_spec):
 
 def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):
     """Of what several passes say the first counts: the clock's."""
-    assert record.environment["method"] == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
+    assert record.environment.method == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
     assert record.notes == [FALLBACK]
 
 
@@ -96,7 +96,7 @@ def test_a_record_says_which_settings_its_method_made(make_spec):
         torch.backends.mkldnn.matmul.fp32_precision = "none"
     record, _ = make_record("key", make_spec(), {"estimate": result}, {"machine_id": "m"})
 
-    assert record.environment["set_by_method"] == {
+    assert record.environment.set_by_method == {
         "torch.backends.mkldnn.matmul.fp32_precision": "bf16"
     }
 

@@ -1,0 +1,60 @@
+"""Records made for tests: environment and circumstances are given in one flat table."""
+
+import msgspec
+
+from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
+from bsrbench.harness.records.trial_environment import (
+    Circumstances,
+    ClusterNode,
+    Environment,
+    Machine,
+    RecordedLimits,
+)
+from bsrbench.harness.records.trial_record import TrialRecord
+
+TYPED = {"machine": Machine, "limits": RecordedLimits, "cluster": ClusterNode}
+
+
+def trial_record(*, environment, missing, notes=(), **fields):
+    """Return a record; reasons and notes may be given as text alone."""
+    ran_in = _split(environment)
+    return TrialRecord(
+        missing={name: absence(why) for name, why in missing.items()},
+        notes=tuple(map(note, notes)),
+        environment=Environment(**ran_in[0]),
+        circumstances=Circumstances(**ran_in[1]),
+        **fields,
+    )
+
+
+def altered(record, **fields):
+    """Return a record in which fields, and single values of ``environment``, are others."""
+    if "environment" in fields:
+        ours, theirs = _split(fields.pop("environment"))
+        fields["environment"] = msgspec.structs.replace(record.environment, **ours)
+        fields["circumstances"] = msgspec.structs.replace(record.circumstances, **theirs)
+    if "missing" in fields:
+        fields["missing"] = {name: absence(why) for name, why in fields["missing"].items()}
+    if "notes" in fields:
+        fields["notes"] = tuple(map(note, fields["notes"]))
+    return msgspec.structs.replace(record, **fields)
+
+
+def note(text, kind=NoteKind.OTHER):
+    """Return a note, which may be one already."""
+    return text if isinstance(text, Note) else Note(kind, text)
+
+
+def absence(why, kind=AbsenceKind.OTHER):
+    """Return why a metric has no value, which may be said already."""
+    return why if isinstance(why, Absence) else Absence(kind, why)
+
+
+def _split(environment):
+    """Return what of a flat table belongs to the environment, and what to the circumstances."""
+    made = {
+        name: TYPED[name](**value) if name in TYPED and isinstance(value, dict) else value
+        for name, value in environment.items()
+    }
+    theirs = {name: made.pop(name) for name in Circumstances.__struct_fields__ if name in made}
+    return made, theirs
