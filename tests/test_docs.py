@@ -125,6 +125,7 @@ def test_every_verb_of_a_device_is_described():
     assert verbs == set(re.findall(r"`(\w+)\(\)`", page.split("What a device does not")[0]))
 
 
+EXAMPLES = {"test_mine.py"}  # files that a reader writes
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 MADE = "reference/"  # pages that docs/reference.py makes
 
@@ -138,6 +139,14 @@ def test_every_link_leads_to_a_file(page):
     links = [link for link in LINK.findall(page.read_text()) if MADE not in link]
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_test_that_a_page_names_exists(page):
+    named = re.findall(r"\b((?:test|bench)_\w+\.py)`", page.read_text())
+    there = {path.name for path in (ROOT / "tests").rglob("*.py")} | EXAMPLES
+
+    assert set(named) <= there
 
 
 def test_every_page_can_be_found_from_the_sidebar():
