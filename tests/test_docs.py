@@ -273,3 +273,4 @@ def test_the_table_of_methods_has_every_shipped_method():
     named = {row[0].strip("`"): set(row[2].split(", ")) for row in rows}
 
     assert named == {name: set(methods.find(name).kinds) for name in methods.names()}
+    assert f"It ships {len(named)} methods" in README.read_text()
