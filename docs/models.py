@@ -10,29 +10,39 @@ FACTS = ("model", "class", "structure", "parameters", "blocks", "side", "tokens"
 
 HEAD = """# Models
 
-Which method works on which of timm's vision transformers: all {count} models that timm (1.0) makes
-by its class `VisionTransformer` (`bsrbench list models` names these {plain}) or that have a class
-token. `tox -e models` walks every method over every one of them, with nothing executed, and makes
-this page. That a method **works** means: it prepares the model; as many parameters train as a rule
-over names and shapes says that knows nothing of the method; each block passes on as many tokens as
-the paper's arithmetic says; a forward and a backward pass go through, and every trained parameter
-gets a gradient; and the multiply-adds that bsrbench counts are those that torch's own counter sees
-(with fused attention, which that one counts as nothing on a CPU). Parameters and declared tokens
-are those of the whole model, the passes of its first blocks, where all are alike, and at the small
-image size that the table behind this page, `results/models/models.csv`, names. Elsewhere the method
-says **Unsupported**, and the reason it gives was found to be true of the model.
+This page says which methods work on which of {count} vision transformers of timm (1.0). It covers
+all models of timm's class `VisionTransformer` ({plain} models, which `bsrbench list models` lists)
+and all models with a class token. `tox -e models` tests every method on every model, with nothing
+executed, and makes this page.
 
-Where a model has another number of blocks than twelve, `bsr`, `evit` and `repnet` were told which
-ones to take: their defaults are the papers' choice for twelve. `offload` is made for GPUs; what the
-walk shows of it is that a step goes through.
+A method **works** on a model if all of these statements are true:
 
-**Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has a head for its
-class token and one for its distillation token. Both train, under every method. Its logits are the
-mean of both heads' logits, in training and in evaluation; the loss is cross-entropy of that mean,
-and accuracy reads its largest. That is what timm does where there is no teacher; DeiT's own
-distillation, a teacher's loss on the second head alone, is not here. VOLO has two heads, too, of
-which both train: half the largest logits that the second finds among the patches are added to those
-of the class token, as timm does without token labels.
+- It prepares the model.
+- The number of trained parameters is that of a rule over names and shapes, which does not use the
+  method.
+- Each block passes on as many tokens as the arithmetic of the paper says.
+- A forward and a backward pass run, and every trained parameter gets a gradient.
+- The multiply-adds that bsrbench counts equal those of torch's own counter. Fused attention is
+  added to the latter, because torch counts it as 0 on a CPU.
+
+Parameters and declared tokens are those of the whole model. If all blocks of a model are alike, the
+passes run over its first blocks only. They use the small image size that the table behind this
+page, `results/models/models.csv`, names.
+
+Otherwise the method is **Unsupported**, with a reason. `tox -e models` checks that the reason is
+true of the model.
+
+The defaults of `bsr`, `evit` and `repnet` are the papers' blocks of twelve. For a model with
+another number of blocks, the test sets these options. `offload` is made for GPUs; the test shows
+only that a step runs.
+
+**Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has one head for its
+class token and one for its distillation token. Every method trains both. The logits are the mean of
+the logits of both heads, in training and in evaluation. The loss is the cross-entropy of this mean,
+and accuracy uses its largest value. timm does the same without a teacher. DeiT's own distillation,
+in which the loss of a teacher trains only the second head, is not supported. VOLO has two heads
+too, and both are trained. Half of the largest logits that the second head finds among the patches
+is added to the logits of the class token, as in timm without token labels.
 """
 
 
@@ -68,10 +78,10 @@ def _group(
     works = refused.pop(WORKS, [])
     classes = ", ".join(sorted({f"`{row['class']}`" for row in members}))
     counted = "1 model" if len(members) == 1 else f"{len(members)} models"
-    methods = f"{len(works)} methods" if works else "No method whole"
+    methods = f"{len(works)} methods" if works else "No method"
     heading = f"## {methods if refused else 'All methods'}, {counted}"
-    what = f"{', '.join(works)} work" if works else "no method has every number"
+    what = f"{', '.join(works)} work" if works else "no method passes all tests"
     what = what if refused else "every method works"
     lines = [f"- {', '.join(names)}: {meanings[key]}." for key, names in sorted(refused.items())]
     names = ", ".join(f"`{row['model']}`" for row in members)
-    return [heading, f"Of {classes}; {what}.", *(["\n".join(lines)] if lines else []), names]
+    return [heading, f"Class {classes}: {what}.", *(["\n".join(lines)] if lines else []), names]

@@ -21,7 +21,7 @@ from bsrbench.harness.spec.suite import Suite
 from docs import models
 
 ROOT = Path(__file__).resolve().parents[1]
-LONG = 40  # characters of a default, beyond which it is told in words
+LONG = 40  # characters of a default, beyond which it is described in words
 WIDTH = 76  # characters that a page shows without scrolling
 PYTHON = (
     ("bsrbench", "bsrbench/__init__.py", ("profile",)),
@@ -59,8 +59,8 @@ def on_files(files: Files, config: Any) -> Files:
         "methods": methods(),
         "models": models.page(),
         "metrics": metrics(),
-        "suites": schema("Suites", "A suite is a TOML file, what to compare.", Suite),
-        "records": schema("Records", "A record is a JSON file, one trial, whole.", TrialRecord),
+        "suites": schema("Suites", "A suite is a TOML file that says what to compare.", Suite),
+        "records": schema("Records", "A record is a JSON file about one trial.", TrialRecord),
         "python": python(),
     }
     for name, text in pages.items():
@@ -142,16 +142,16 @@ def _object(name: str, definition: dict[str, Any]) -> list[str]:
     sentence, _, attributes = definition.get("description", "").partition("\n\nAttributes:\n")
     meanings = dict(_items(attributes.splitlines()))
     needed = set(definition.get("required", ()))
-    lines = ["| key | type | unless said | meaning |", "| --- | --- | --- | --- |"]
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for key, what in definition["properties"].items():
-        usual = "must be given" if key in needed else _default(what.get("default"))
+        usual = "required" if key in needed else _default(what.get("default"))
         lines.append(f"| `{key}` | {_type(what)} | {usual} | {meanings.get(key, '')} |")
     return [f"## {name}", sentence.replace("``", "`"), "\n".join(lines).replace("``", "`")]
 
 
 def _default(value: Any) -> str:
     text = json.dumps(value)
-    return f"`{text}`" if len(text) < LONG else "one, all by default"
+    return f"`{text}`" if len(text) < LONG else "one object with its defaults"
 
 
 def _items(lines: list[str]) -> Iterator[tuple[str, str]]:

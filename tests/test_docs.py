@@ -34,6 +34,10 @@ WITHOUT_COMMANDS = {
     "convention",
     "verdict",
     "faults",
+    "measuring",
+    "methods-overview",
+    "layout",
+    "decisions",
 }
 
 
@@ -78,11 +82,14 @@ def test_every_block_of_a_page_works(page, typed, tmp_path, monkeypatch):
 
 
 README = ROOT / "README.md"
+RUNS = ROOT / "results" / "README.md"
 
 
-def test_the_readme_names_the_reference_runs_of_older_sources():
+def test_the_page_of_runs_names_those_of_older_sources():
     named = re.search(
-        r"^Made by older sources .* are here now: (.*?) \(", README.read_text(), re.MULTILINE
+        r"^The source of some methods has changed since these runs: (.*?)\.$",
+        RUNS.read_text(),
+        re.MULTILINE,
     )
     older = set()
     for path in (ROOT / "results").glob("*/records/*.json"):
@@ -93,13 +100,22 @@ def test_the_readme_names_the_reference_runs_of_older_sources():
     assert sorted(older) == re.findall("`(.*?)`", named[1])
 
 
-def test_the_readme_says_how_fast_a_process_starts_by_the_records():
+def test_the_page_of_runs_has_every_folder_of_results():
+    folders = {path.name for path in (ROOT / "results").iterdir() if path.is_dir()} - {"local"}
+    named = re.findall(r"^\| \[`([\w-]+)`\]\(\1/", RUNS.read_text(), re.MULTILINE)
+
+    assert len(named) == len(folders)
+    assert set(named) == folders
+
+
+def test_the_page_of_decisions_says_how_fast_a_process_starts_by_the_records():
     paths = (ROOT / "results").glob("*/records/*.json")
     found = [json.loads(p.read_text())["environment"].get("pass_start_seconds") for p in paths]
     seconds = [value for starts in found if starts for value in starts]
 
     assert len(seconds) > 1000
-    assert f"starts in about {median(seconds):.2f} s (" in README.read_text()
+    page = (ROOT / "docs" / "decisions.md").read_text()
+    assert f"starts in about {median(seconds):.2f} s (" in page
 
 
 def test_every_verb_of_a_device_is_described():
@@ -109,19 +125,28 @@ def test_every_verb_of_a_device_is_described():
     assert verbs == set(re.findall(r"`(\w+)\(\)`", page.split("What a device does not")[0]))
 
 
+EXAMPLES = {"test_mine.py"}  # files that a reader writes
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 MADE = "reference/"  # pages that docs/reference.py makes
 
 
 @pytest.mark.parametrize(
     "page",
-    [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES],
-    ids=lambda page: page.stem,
+    [README, RUNS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *PAGES],
+    ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_every_link_leads_to_a_file(page):
     links = [link for link in LINK.findall(page.read_text()) if MADE not in link]
 
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_test_that_a_page_names_exists(page):
+    named = re.findall(r"\b((?:test|bench)_\w+\.py)`", page.read_text())
+    there = {path.name for path in (ROOT / "tests").rglob("*.py")} | EXAMPLES
+
+    assert set(named) <= there
 
 
 def test_every_page_can_be_found_from_the_sidebar():
@@ -222,3 +247,30 @@ def test_the_page_on_memory_says_how_far_the_columns_are_apart():
     assert min(far) > 0
     assert f"In {len(far)} of the {len(found)} records" in page
     assert f"by up to {100 * max(far):.1f} %" in page
+
+
+def test_the_worked_example_on_memory_is_of_the_records_it_names():
+    """A row is a metric, a column a record that the page names; MiB with one decimal."""
+    page = (ROOT / "docs" / "explanation" / "memory.md").read_text()
+    folder = ROOT / "results" / "memory" / "records"
+    names = dict(re.findall(r"^- (\w+): `(.*?\.json)`$", page, re.MULTILINE))
+    columns = [json.loads((folder / name).read_text())["measurements"] for name in names.values()]
+    table = page.split("| measurement |")[1].split("\n\n")[0]
+    head, *rows = rows_of("| measurement |" + table)
+
+    assert head == ["measurement", *names]
+    assert len(rows) > 10
+    for metric, *cells in [[cell.strip("*`") for cell in row] for row in rows]:
+        values = [column.get(metric) for column in columns]
+        assert cells == ["–" if v is None else f"{v / 2**20:.1f}" for v in values], metric
+    sums = [sum(v for k, v in c.items() if k.endswith("_at_peak_bytes")) for c in columns]
+    assert sums == [column["peak_counted_bytes"] for column in columns]
+
+
+def test_the_table_of_methods_has_every_shipped_method():
+    page = (ROOT / "docs" / "explanation" / "methods-overview.md").read_text()
+    _, *rows = rows_of(page.split("\n## ")[0])
+    named = {row[0].strip("`"): set(row[2].split(", ")) for row in rows}
+
+    assert named == {name: set(methods.find(name).kinds) for name in methods.names()}
+    assert f"It ships {len(named)} methods" in README.read_text()

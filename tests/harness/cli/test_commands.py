@@ -204,8 +204,8 @@ def test_the_schemas_name_every_key_of_suites_and_records(typed):
 
 
 def test_the_data_dictionary_is_that_of_the_program(typed):
-    """``bsrbench list metrics > results/README.md`` makes it again."""
-    assert (ROOT / "results" / "README.md").read_text() == typed("list", "metrics")[1]
+    """``bsrbench list metrics > results/metrics.md`` makes it again."""
+    assert (ROOT / "results" / "metrics.md").read_text() == typed("list", "metrics")[1]
 
 
 def test_the_claims_page_is_that_of_the_committed_records(typed):
