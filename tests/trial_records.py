@@ -8,6 +8,7 @@ from bsrbench.harness.records.trial_environment import (
     ClusterNode,
     Environment,
     Machine,
+    RanIn,
     RecordedLimits,
 )
 from bsrbench.harness.records.trial_record import TrialRecord
@@ -17,12 +18,12 @@ TYPED = {"machine": Machine, "limits": RecordedLimits, "cluster": ClusterNode}
 
 def trial_record(*, environment, missing, notes=(), **fields):
     """Return a record; reasons and notes may be given as text alone."""
-    ran_in = _split(environment)
+    ours, theirs = _split(environment)
     return TrialRecord(
         missing={name: absence(why) for name, why in missing.items()},
         notes=tuple(map(note, notes)),
-        environment=Environment(**ran_in[0]),
-        circumstances=Circumstances(**ran_in[1]),
+        environment=Environment(**ours),
+        circumstances=Circumstances(**theirs),
         **fields,
     )
 
@@ -50,6 +51,12 @@ def absence(why, kind=AbsenceKind.OTHER):
     return why if isinstance(why, Absence) else Absence(kind, why)
 
 
+def ran_in(**environment):
+    """Return where a trial ran, from a flat table."""
+    ours, theirs = _split({"machine_id": "m", **environment})
+    return RanIn(Environment(**ours), Circumstances(**theirs))
+
+
 def _split(environment):
     """Return what of a flat table belongs to the environment, and what to the circumstances."""
     made = {
@@ -58,3 +65,18 @@ def _split(environment):
     }
     theirs = {name: made.pop(name) for name in Circumstances.__struct_fields__ if name in made}
     return made, theirs
+
+
+def as_schema_7(data):
+    """Return a record's JSON as schema 7 had it."""
+    circumstances = dict(data["circumstances"])
+    variables = circumstances.pop("variables")
+    environment = data["environment"] | {"circumstances": variables} | circumstances
+    known = {name: value for name, value in environment.items() if value not in (None, {}, [])}
+    old = {name: value for name, value in data.items() if name != "circumstances"}
+    return old | {
+        "schema_version": 7,
+        "environment": known,
+        "notes": [note["text"] for note in data["notes"]],
+        "missing": {name: why["text"] for name, why in data["missing"].items()},
+    }

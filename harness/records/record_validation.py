@@ -64,10 +64,8 @@ def validated(text: bytes) -> TrialRecord:
 
 
 def _record(text: bytes) -> TrialRecord:
-    as_stored = text.startswith(PRESENT) and plainly_text(text) and hash_fits(text)
-    if as_stored:
-        record, stored, changed = decode_record(text), None, False
-    else:
+    record, stored, changed = _as_stored(text), None, False
+    if record is None:
         record, stored, changed = _upgraded(text)
     if fault := fault_of_key(record.key, record.spec, stored):
         raise BadInput(fault)
@@ -76,6 +74,19 @@ def _record(text: bytes) -> TrialRecord:
     if changed:
         return msgspec.structs.replace(record, notes=(ALTERED, *record.notes))
     return record
+
+
+def _as_stored(text: bytes) -> TrialRecord | None:
+    """Return a record whose file is as the store wrote it; ``None`` where it may not be.
+
+    Most are; the others need more steps, and so does saying what is wrong with one.
+    """
+    if not (text.startswith(PRESENT) and plainly_text(text) and hash_fits(text)):
+        return None
+    try:
+        return decode_record(text)
+    except (msgspec.DecodeError, ValidationError):
+        return None
 
 
 def _upgraded(text: bytes) -> tuple[TrialRecord, Any, bool]:

@@ -127,6 +127,15 @@ def decode_record(text: bytes) -> TrialRecord:
     return DECODER.decode(text)
 
 
+def checked(record: TrialRecord) -> TrialRecord:
+    """Return a record as it will be read: what is made here is checked as what is read.
+
+    Raises:
+        msgspec.ValidationError: a value is not as it should be; the message names its place.
+    """
+    return decode_record(msgspec.json.encode(record, enc_hook=_plain_spec))
+
+
 def plain_record(record: TrialRecord) -> dict[str, Any]:
     """Return a record as JSON data, in the order of its fields."""
     data: dict[str, Any] = msgspec.to_builtins(record, enc_hook=_plain_spec)

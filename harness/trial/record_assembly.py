@@ -20,6 +20,7 @@ from bsrbench.harness.records.trial_record import (
     TimesByKey,
     TrialRecord,
     Value,
+    checked,
     utc_now,
 )
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -99,7 +100,7 @@ def make_record(
         beside=beside or {},
         began_at=_began_at(list(results.values())),
     )
-    return record, _put_together(r["detail"] for r in readings)
+    return checked(record), _put_together(r["detail"] for r in readings)
 
 
 def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:

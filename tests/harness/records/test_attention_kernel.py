@@ -19,6 +19,7 @@ from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.contrast import contrast
 from bsrbench.reports.compare.matching import match
+from tests.trial_records import as_schema_7
 
 FLASH = "aten._scaled_dot_product_flash_attention_for_cpu"
 RECIPE = Training(steps=1, learning_rate=1e-3)
@@ -143,7 +144,7 @@ def aged(folder, kernels):
     (path,) = (folder / "records").glob("*.json")
     method, trial, source, *_, machine = path.stem.split("-")
     old = f"{method}-{trial}-{source}-{machine}"
-    record = json.loads(path.read_text())
+    record = as_schema_7(json.loads(path.read_text()))
     for name in ("settings", "circumstances", "attention_kernel", "passes_seconds"):
         record["environment"].pop(name, None)
     for name in ("began_at", "beside"):

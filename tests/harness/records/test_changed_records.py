@@ -39,7 +39,9 @@ def test_a_record_that_is_only_written_otherwise_has_not_changed(folder):
         path.write_text(json.dumps(data, indent=indent))
         assert not read_record(path).changed()
     for name in ("content_sha256", "notes"):
-        path.write_text(json.dumps(data | {name: None if name != "notes" else ["x"]}))
+        path.write_text(
+            json.dumps(data | {name: None if name != "notes" else [{"kind": "other", "text": "x"}]})
+        )
         assert read_record(path).changed()
 
 

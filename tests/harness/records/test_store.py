@@ -11,9 +11,16 @@ import pytest
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_files import read_record
-from bsrbench.harness.records.schema_upgrade import NEW_METRIC, upgrade
+from bsrbench.harness.records.record_validation import NEW_METRIC
+from bsrbench.harness.records.schema_upgrade import upgrade
 from bsrbench.harness.records.store import Store, latest
-from bsrbench.harness.records.trial_record import SCHEMA_VERSION, Outcome, Status, TrialRecord
+from bsrbench.harness.records.trial_record import (
+    SCHEMA_VERSION,
+    Outcome,
+    Status,
+    decode_record,
+    plain_record,
+)
 from tests.trial_records import trial_record
 
 
@@ -25,7 +32,7 @@ def make_record(make_spec):
             key=f"{name}-{asked.trial_id()}-source-{machine}",
             spec=asked,
             outcome=Outcome(status=Status.COMPLETED),
-            measurements={"step_flop": 12},
+            measurements=dict.fromkeys(METRICS) | {"step_flop": 12},
             missing={name: "a test" for name in METRICS if name != "step_flop"},
             environment={"machine_id": machine},
             finished_at=finished_at,
@@ -51,11 +58,12 @@ def test_a_record_survives_the_store(store, make_record):
 
 
 def test_a_metric_without_value_needs_a_reason(make_record):
-    data = make_record().model_dump()
+    data = plain_record(make_record())
+    data["measurements"]["accuracy_top1"] = None
     del data["missing"]["accuracy_top1"]
 
     with pytest.raises(ValueError, match=r"no value and no reason for .*accuracy_top1"):
-        TrialRecord.model_validate(data)
+        decode_record(json.dumps(data).encode())
 
 
 MANY_AT_ONCE = """
@@ -199,10 +207,10 @@ def test_what_an_old_record_calls_settings_only_disturbed_times():
     """It kept a few variables that somebody had thought of; settings it does not state."""
     data = json.loads((GOLDEN / "profile-schema-4.json").read_text())
     data["environment"]["settings"] = {"OMP_NUM_THREADS": "1"}
-    environment = upgrade(data)["environment"]
+    upgraded = upgrade(data)
 
-    assert environment["circumstances"] == {"OMP_NUM_THREADS": "1"}
-    assert "settings" not in environment
+    assert upgraded["circumstances"]["variables"] == {"OMP_NUM_THREADS": "1"}
+    assert "settings" not in upgraded["environment"]
     assert data["environment"]["settings"] == {"OMP_NUM_THREADS": "1"}  # not changed in place
 
 

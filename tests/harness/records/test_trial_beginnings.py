@@ -15,11 +15,12 @@ from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.records import trial_record as record_module
 from bsrbench.harness.records.run_duration import run_lengths
 from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import PassResult
-from tests.trial_records import altered, trial_record
+from tests.trial_records import altered, ran_in, trial_record
 
 RECIPE = Training(steps=1, learning_rate=0.1)
 UNTIMED = Profile(rounds=0)
@@ -152,7 +153,7 @@ def test_a_record_began_with_its_training_where_that_went_on(make_spec):
     detail = {"training_began_at": at(0)}
     reading = {"measurements": {}, "missing": {}, "notes": [], "detail": detail}
     result = PassResult(reading=reading, began_at=at(3600))
-    record, _ = make_record("k", make_spec(), {"training": result}, {"machine_id": "m"})
+    record, _ = make_record("k", make_spec(), {"training": result}, ran_in())
 
     assert record.began_at == at(0)
 
@@ -175,7 +176,7 @@ def made(make_spec):
         return trial_record(
             key=f"full-{spec.trial_id()}-source-{machine}",
             spec=spec,
-            outcome={"status": "completed"},
+            outcome=Outcome(Status.COMPLETED),
             measurements={},
             missing=dict.fromkeys(record_module.METRICS, "a test"),
             environment={"machine_id": machine, "passes_seconds": passes_seconds, **environment},
