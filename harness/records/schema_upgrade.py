@@ -80,7 +80,8 @@ def _to_2(data: Data) -> Data:
     """Version 2 keeps a caching allocator's reserve apart from what the process takes."""
     measurements = dict(data["measurements"])
     if data["spec"]["workload"]["device"].startswith("cuda"):
-        measurements["peak_reserved_bytes"] = measurements.pop("peak_process_bytes", None)
+        measurements["peak_reserved_bytes"] = measurements.get("peak_process_bytes")
+        measurements["peak_process_bytes"] = None
         reasons = data["missing"] | {"peak_process_bytes": "this record was made before the metric"}
         data = data | {"missing": reasons}
     return _with_keys(data | {"measurements": measurements}, 2, TIMED_IN_1)

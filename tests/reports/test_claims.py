@@ -5,13 +5,14 @@ import pytest
 from scipy.stats import binom
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.wording import claims, report_tables
 from bsrbench.reports.wording.claims import DEFINITIONS, ClaimQuestion, page
-from tests.trial_records import altered, trial_record
+from tests.trial_records import altered, note, trial_record
 
 STEP_TIME = next(d for d in DEFINITIONS if d.metric == "step_seconds")
 
@@ -218,7 +219,8 @@ def test_rows_are_alternatives_by_their_method_and_not_by_a_piece_of_text(make_r
 
 def test_rows_that_were_disturbed_while_timed_are_named(make_record):
     disturbed = make_record("head", step_seconds=[3.0])
-    disturbed.notes.append("timing: 1 of 1 visits was disturbed")
+    noted = note("1 of 1 visits was disturbed", NoteKind.TIMING)
+    disturbed = altered(disturbed, notes=[noted])
     text = page([make_record("bsr", step_seconds=[1.0]), disturbed], lambda _: {})
 
     assert "for notes were taken: head." in text

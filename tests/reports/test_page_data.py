@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import json
-import math
 import re
 
 import numpy as np
 import pytest
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.reports.compare.comparison import Comparison, compare
 from bsrbench.reports.compare.statistics import median_and_quartiles, time_ratio
 from bsrbench.reports.documents import html_report
@@ -18,7 +18,7 @@ from bsrbench.reports.page import page_data
 from bsrbench.reports.page.page_columns import NUMBERS, TEXTS
 from bsrbench.reports.page.page_details import blocks, timeline
 from bsrbench.reports.page.page_rows import BACKGROUNDS
-from tests.trial_records import altered
+from tests.trial_records import absence
 
 MIB = 2**20
 STEPS = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1] * 9}
@@ -122,8 +122,9 @@ def test_the_reason_of_the_trial_that_was_asked_counts(make_trial):
     """A training was not asked for the joules that the profile could not read."""
     profile = make_trial("bsr", peak_counted_bytes=MIB)
     training = make_trial("bsr", accuracy_top1=0.5)
-    profile.missing["joules_per_image"] = "no counter"
-    training.missing["joules_per_image"] = "not asked for: this trial only trains"
+    profile.missing["joules_per_image"] = absence("no counter")
+    not_requested = absence("this trial only trains", AbsenceKind.NOT_REQUESTED)
+    training.missing["joules_per_image"] = not_requested
     data = data_of([training, profile])
     missing = rows_of(data)["bsr"]["missing"]
 
@@ -176,16 +177,6 @@ def test_of_too_many_rows_only_the_table_goes_in_and_no_sidecar_is_read(make_tri
     assert "3 rows (more than 2)" in data["leftOut"]
     assert not any("trials" in row for row in rows_of(data).values())
     assert data["shared"] == []
-
-
-def test_what_is_no_finite_number_is_not_there_and_says_why(make_trial):
-    record = make_trial("bsr", final_loss=0.5, peak_counted_bytes=MIB)
-    record = altered(record, measurements=record.measurements | {"final_loss": math.nan})
-    data = data_of([record])
-    place = rows_of(data)["bsr"]["missing"]["final_loss"]
-
-    assert data["shared"][place] == "what was read is no finite number"
-    assert "final_loss" not in offered(data)
 
 
 def test_long_lists_say_where_the_whole_is():

@@ -32,7 +32,7 @@ def forged(make_trial, parts):
         "commit": PAYLOAD,
         "round_group": PAYLOAD,
         "attention_kernel": PAYLOAD,
-        **{name: {PAYLOAD: PAYLOAD} for name in ("device", "method", "settings", "circumstances")},
+        **{name: {PAYLOAD: PAYLOAD} for name in ("device", "method", "settings", "variables")},
     }
     asked = {"options": {PAYLOAD: PAYLOAD}, "workload": {"model": PAYLOAD}}
     values = {"peak_counted_bytes": MIB, "step_seconds": [0.1] * 9, **parts}
@@ -46,7 +46,7 @@ def forged(make_trial, parts):
             record,
             notes=[PAYLOAD],
             missing=dict.fromkeys(record.missing, PAYLOAD),
-            environment=record.environment | environment,
+            environment=environment,
         )
         for record in made
     ]

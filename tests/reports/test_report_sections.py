@@ -82,9 +82,8 @@ def test_where_nothing_was_executed_the_predicted_memory_is_shown(make_record):
 
 def test_a_note_of_all_rows_is_said_once(make_record):
     records = [make_record(name, step_flop=1) for name in ("full", "bsr")]
-    for record in records:
-        record.notes.append("predicted")
-    records[1].notes.append("disturbed")
+    said = (["predicted"], ["predicted", "disturbed"])
+    records = [altered(record, notes=texts) for record, texts in zip(records, said, strict=True)]
 
     assert notes.doubts(only(records)) == ["all rows: predicted", "bsr: disturbed"]
     assert notes.doubts(only(records[:1])) == ["full: predicted"]

@@ -271,7 +271,7 @@ def test_all_are_compared_with_the_plain_reference_and_baseline(make):
     """With plain rows there, those on an axis or with options are none of the two."""
     lean = make("full", step_seconds=[1.0], workload={"micro_batch": 2}).spec
     plain = [make(name, step_seconds=[1.0]).spec for name in ("full", "bsr", "head")]
-    changed = altered(plain[1], options={"fuse": False})
+    changed = plain[1].model_copy(update={"options": {"fuse": False}})
 
     assert compared_with([lean, changed, *plain]) == plain[:2]
     assert compared_with([plain[2]]) == []

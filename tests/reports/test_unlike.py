@@ -33,35 +33,36 @@ def listed(make, no_details):
     ("ours", "theirs", "expected"),
     [
         ({"settings": FUSED}, {"settings": FUSED}, {}),
-        ({"settings": FUSED}, {"settings": UNFUSED}, {"settings.TIMM_FUSED_ATTN": ("1", "0")}),
+        (
+            {"settings": FUSED},
+            {"settings": UNFUSED},
+            {"environment.settings.TIMM_FUSED_ATTN": ("1", "0")},
+        ),
         (
             {"settings": FUSED | {"MKL_CBWR": "AVX2"}},
             {"settings": FUSED},
-            {"settings.MKL_CBWR": ("AVX2", "not set")},
+            {"environment.settings.MKL_CBWR": ("AVX2", "not set")},
         ),
         (
-            {"circumstances": {}},
-            {"circumstances": {"OMP_WAIT_POLICY": "PASSIVE"}},
-            {"circumstances.OMP_WAIT_POLICY": ("not set", "PASSIVE")},
+            {"variables": {}},
+            {"variables": {"OMP_WAIT_POLICY": "PASSIVE"}},
+            {"circumstances.variables.OMP_WAIT_POLICY": ("not set", "PASSIVE")},
         ),
         (
             {},
-            {"circumstances": {"KMP_BLOCKTIME": "1"}},
-            {"circumstances.KMP_BLOCKTIME": (None, "1")},
+            {"variables": {"KMP_BLOCKTIME": "1"}},
+            {"circumstances.variables.KMP_BLOCKTIME": (None, "1")},
         ),
         (
             {"settings": FUSED, "set_by_method": UNFUSED},
             {"settings": FUSED},
-            {"settings.TIMM_FUSED_ATTN": ("0", "1")},
+            {"environment.settings.TIMM_FUSED_ATTN": ("0", "1")},
         ),
     ],
     ids=["alike", "another", "more", "circumstance", "not stated", "the method's own"],
 )
 def test_settings_and_circumstances_are_listed(ours, theirs, expected, listed):
-    wanted = {
-        f"environment.{name}": (new or "not stated", baseline)
-        for name, (new, baseline) in expected.items()
-    }
+    wanted = {name: (new or "not stated", baseline) for name, (new, baseline) in expected.items()}
 
     assert listed(ours, theirs) == wanted
 
@@ -114,16 +115,16 @@ def test_another_source_that_measures_is_listed(make, no_details):
 def test_what_is_drawn_with_a_seed_is_put_against_the_same_seed(of_bsr, expected, make, no_details):
     of_mine = {0: "drawn with 0", 1: "drawn with 1"}
     records = [
-        make(name, seed=seed, accuracy_top1=0.5, environment={"weights": drawn})
+        make(name, seed=seed, accuracy_top1=0.5, environment={"workload": {"weights": drawn}})
         for name, given in (("mine", of_mine), ("bsr", of_bsr))
         for seed, drawn in given.items()
     ]
     (comparison,) = compare(records, no_details)
     (found,) = contrast([Pair(*comparison.rows, "")], no_details)
 
-    assert {u.name.removeprefix("environment."): (u.new, u.baseline) for u in found.unlike[1:]} == (
-        expected
-    )
+    assert {
+        u.name.removeprefix("environment.workload."): (u.new, u.baseline) for u in found.unlike[1:]
+    } == (expected)
 
 
 @pytest.fixture
@@ -158,11 +159,11 @@ def test_a_report_says_in_which_settings_its_rows_differ(mixed, make, no_details
 
 
 def test_the_table_of_records_has_kernel_settings_and_circumstances(make):
-    stated = {"attention_kernel": FLASH, "settings": FUSED, "circumstances": {}}
+    stated = {"attention_kernel": FLASH, "settings": FUSED, "variables": {}}
     table = export.frame([make("mine", environment=stated), make("bsr")])
 
     assert table["environment.attention_kernel"][0] == FLASH
     assert list(table["environment.attention_kernel"].isna()) == [False, True]
     assert json.loads(table["environment.settings"][0]) == FUSED
-    assert json.loads(table["environment.circumstances"][0]) == {}
+    assert json.loads(table["circumstances.variables"][0]) == {}
     assert list(table["environment.settings"].isna()) == [False, True]

@@ -228,9 +228,13 @@ def test_a_record_keeps_the_times_of_rows_timed_beside_it_and_when_it_began():
 
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
     path = store.save(make_record(), {})
-    path.write_text(path.read_text().replace('"schema_version": 7', '"schema_version": 99'))
+    path.write_text(
+        path.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
+    )
 
-    with pytest.raises(BadInput, match=r"schema version 99; this program reads 1 to 7"):
+    with pytest.raises(
+        BadInput, match=f"schema version 99; this program reads 1 to {SCHEMA_VERSION}"
+    ):
         read_record(path)
 
 
