@@ -1,11 +1,17 @@
 """Commands that look after results folders: results check, repair, merge."""
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bsrbench.harness.cli.exits import FAILED, stop
 from bsrbench.harness.cli.printing import say
+
+if TYPE_CHECKING:
+    from bsrbench.harness.records.staleness import MadeBy
 
 FOLDER = click.Path(path_type=Path)
 
@@ -30,6 +36,9 @@ def check(folder: Path) -> None:
     changed, a sidecar without a record, half a file. Records of schema 6 and before have no hash
     by which a changed number is noticed; it says how many.
 
+    It also says which records are stale, and why: the source of their method, or the source that
+    measures, has changed since they were made. 'run' makes them again; stale is no fault.
+
     \b
     Example:
       bsrbench results check results/local/quick
@@ -41,6 +50,8 @@ def check(folder: Path) -> None:
     found = whole.troubles
     for trouble in found:
         say(f"{trouble.path}: {trouble.what}")
+    for line in _stale(whole.made_by):
+        say(line)
     if whole.unhashed:
         say(f"{whole.unhashed} records have no hash of their content (schema 6 and before)")
     staged = len([path for path in (folder / STAGED).glob("*.json") if path.name[0] != "."])
@@ -50,6 +61,21 @@ def check(folder: Path) -> None:
     if found:
         stop(f"{records} records, {len(found)} files to repair: bsrbench results repair", FAILED)
     say(f"{records} records, all as they should be")
+
+
+def _stale(made_by: "Mapping[MadeBy, int]") -> list[str]:
+    """Return which records are stale; a method that is a file is not run for that."""
+    from bsrbench import methods
+    from bsrbench.harness.records.measuring_source import measuring_hash
+    from bsrbench.harness.records.staleness import stale_records
+
+    shipped = {old: n for old, n in made_by.items() if ".py" not in old.method}
+    lines = stale_records(shipped, functools.cache(methods.fingerprint), measuring_hash())
+    files = sum(made_by.values()) - sum(shipped.values())
+    not_looked_at = (
+        f"{files} records of methods in files: whether these have changed is not checked"
+    )
+    return [*lines, *([not_looked_at] if files else [])]
 
 
 @care.command()

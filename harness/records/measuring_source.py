@@ -1,11 +1,12 @@
 """The source that measures: which files decide the numbers of a trial, and their hash."""
 
-import ast
 import functools
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
+from bsrbench.harness.source_files import files_behind
+
+PREFIX = "bsrbench.harness."
 HARNESS = Path(__file__).absolute().parents[1]
 # A trial's passes, what is derived from them, and how visits of the clock take turns.
 ROOTS = ("trial/trial_passes", "trial/record_assembly", "launch/round_group")
@@ -19,6 +20,8 @@ CARRY_VALUES = frozenset(
             "records/metric_bounds",
             "records/pass_readings",
             "records/record_key",
+            "records/remarks",
+            "records/trial_environment",
             "records/trial_record",
         ),
     }
@@ -37,38 +40,14 @@ def measuring_files() -> list[Path]:
 
     Files that only carry values are left out, and so is what only these import.
     """
-    found: set[str] = set()
-    waiting = list(ROOTS)
-    while waiting:
-        name = waiting.pop()
-        if name not in found and name not in CARRY_VALUES:
-            found.add(name)
-            waiting += _imported(_file(name))
-    return sorted(_file(name) for name in found)
+    return files_behind((HARNESS / f"{root}.py" for root in ROOTS), _measuring_file)
 
 
-def _imported(path: Path) -> Iterator[str]:
-    """Yield the modules of the harness that a file imports, as paths without their ending."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        else:
-            continue
-        ours = (
-            name.removeprefix("bsrbench.harness.")
-            for name in names
-            if name.startswith("bsrbench.harness.")
-        )
-        yield from (name for name in (n.replace(".", "/") for n in ours) if _is_module(name))
-
-
-def _is_module(name: str) -> bool:
-    return _file(name).is_file()
-
-
-def _file(name: str) -> Path:
-    """Return the file of a module named by its path; of a package, its first file."""
+def _measuring_file(module: str) -> Path | None:
+    """Return the file of a module of the harness that decides numbers; of others, nothing."""
+    if not module.startswith(PREFIX):
+        return None
+    name = module.removeprefix(PREFIX).replace(".", "/")
     folder = HARNESS / name
-    return folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    file = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    return file if name not in CARRY_VALUES and file.is_file() else None

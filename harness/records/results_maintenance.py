@@ -4,6 +4,7 @@ No record is ever deleted.
 """
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.records.record_content import CHANGED
 from bsrbench.harness.records.record_files import read_record, record_names
 from bsrbench.harness.records.record_key import OTHER_SPEC, read_key, settings_hash
+from bsrbench.harness.records.staleness import MadeBy
 from bsrbench.harness.records.store import DETAILS, PROGRESS, RECORDS, STAGED, Store
 from bsrbench.harness.records.stored_json import read_sidecar
 from bsrbench.harness.records.trial_record import TrialRecord
@@ -42,10 +44,12 @@ class Survey:
     Attributes:
         troubles: every file that is not as it should be.
         unhashed: how many records have no hash of their content: those of schema 6 and before.
+        made_by: how many records there are of each method and source.
     """
 
     troubles: list[FileTrouble] = field(default_factory=list)
     unhashed: int = 0
+    made_by: Counter[MadeBy] = field(default_factory=Counter)
 
 
 def examine(folder: Path) -> list[FileTrouble]:
@@ -128,6 +132,8 @@ def _of_records(folder: Path, whole: Survey) -> Iterator[FileTrouble]:
             yield FileTrouble(path, str(error).removeprefix(f"{path}: "), aside)
             continue
         whole.unhashed += record.content_sha256 is None
+        if (key := read_key(record.key)) is not None:
+            whole.made_by[MadeBy.of(record.spec.method, key)] += 1
         right = path.with_name(f"{record.key}.json")
         if right != path:
             what = f"its name is not its key {record.key}"

@@ -13,6 +13,7 @@ from bsrbench.harness.records.record_key import (
     in_file_name,
     settings_hash,
 )
+from bsrbench.harness.records.staleness import MadeBy, changed_sources
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
@@ -65,7 +66,8 @@ class CurrentConditions:
             old: of the one that there is.
             record: that one.
         """
-        reasons = [*_sources(old, key), *self._settings(spec, old, record)]
+        sources = changed_sources(MadeBy.of(spec.method, old), key.source, self.measuring)
+        reasons = [*sources, *self._settings(spec, old, record)]
         if key.machine not in (ANY_MACHINE, old.machine):
             reasons = ["measured on another machine", *reasons]
         return "; ".join(reasons) or "its key does not fit what it states"
@@ -86,16 +88,6 @@ class CurrentConditions:
             *_differing("measured with other versions", then, now),
             *_differing("measured under other settings", before, present),
         ]
-
-
-def _sources(old: RecordKey, new: RecordKey) -> list[str]:
-    """Return which source is another one."""
-    found = ["the method's source has changed"] if old.source != new.source else []
-    if old.measuring is None:
-        found.append("made before records stated the source that measures, and the settings")
-    elif old.measuring != new.measuring:
-        found.append("the source that measures has changed")
-    return found
 
 
 def _differing(what: str, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

@@ -1,0 +1,71 @@
+"""Which records were made by sources that have changed since, and which of the sources it was."""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.record_key import RecordKey
+
+METHOD_CHANGED = "the method's source has changed"
+MEASURING_CHANGED = "the source that measures has changed"
+NOT_STATED = "made before records stated the source that measures, and the settings"
+
+
+class MadeBy(NamedTuple):
+    """A method, and the sources that made records of it, as their keys state them."""
+
+    method: str
+    source: str
+    measuring: str | None
+
+    @classmethod
+    def of(cls, method: str, key: RecordKey) -> "MadeBy":
+        """Return what a key states.
+
+        Args:
+            method: as the spec names it; the key may hold it shortened.
+            key: of a record.
+        """
+        return cls(method, key.source, key.measuring)
+
+
+def changed_sources(old: MadeBy, source: str, measuring: str) -> list[str]:
+    """Return which sources have changed since a record was made; empty if none has.
+
+    Args:
+        old: what the record's key states.
+        source: hash of the method's source now.
+        measuring: hash of the source that measures now.
+    """
+    found = [METHOD_CHANGED] if old.source != source else []
+    if old.measuring is None:
+        found.append(NOT_STATED)
+    elif old.measuring != measuring:
+        found.append(MEASURING_CHANGED)
+    return found
+
+
+def stale_records(
+    made_by: Mapping[MadeBy, int], fingerprint: Callable[[str], str], measuring: str
+) -> list[str]:
+    """Return a line for each reason why records are stale: how many, and of which methods.
+
+    Args:
+        made_by: how many records there are of each method and source.
+        fingerprint: method name -> hash of its source; raises ``BadInput`` for one that is unknown.
+        measuring: hash of the source that measures now.
+    """
+    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for old, count in sorted(made_by.items(), key=lambda item: item[0].method):
+        try:
+            reasons = changed_sources(old, fingerprint(old.method), measuring)
+        except BadInput as error:
+            reasons = [str(error)]
+        if reasons:
+            counts["; ".join(reasons)][old.method] += count
+    return [
+        f"{sum(methods.values())} records are stale ({why}): "
+        + ", ".join(f"{method} {count}" for method, count in methods.items())
+        for why, methods in counts.items()
+    ]
