@@ -9,6 +9,7 @@ from bsrbench.harness.records.record_key import RecordKey
 
 METHOD_CHANGED = "the method's source has changed"
 MEASURING_CHANGED = "the source that measures has changed"
+NOT_HERE = "their method cannot be loaded here"
 NOT_STATED = "made before records stated the source that measures, and the settings"
 
 
@@ -60,8 +61,8 @@ def stale_records(
     for old, count in sorted(made_by.items(), key=lambda item: item[0].method):
         try:
             reasons = changed_sources(old, fingerprint(old.method), measuring)
-        except BadInput as error:
-            reasons = [str(error)]
+        except BadInput:
+            reasons = [NOT_HERE]
         if reasons:
             counts["; ".join(reasons)][old.method] += count
     return [

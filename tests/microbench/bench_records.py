@@ -20,7 +20,7 @@ import pytest
 from bsrbench.harness.records.record_content import text_of
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_key import read_key
-from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.records.trial_record import decode_record, plain_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "results" / "flowers-small" / "records"
@@ -49,9 +49,7 @@ main()
 
 def two_records():
     """Return a profile and a training of bsr, of the present schema."""
-    found = [
-        read_record(path).model_dump(mode="json") for path in sorted(SOURCE.glob("bsr-*.json"))
-    ]
+    found = [plain_record(read_record(path)) for path in sorted(SOURCE.glob("bsr-*.json"))]
     profile = next(data for data in found if data["spec"]["training"] is None)
     training = next(data for data in found if data["spec"]["profile"] is None)
     return profile, training
@@ -66,7 +64,7 @@ def write_one(folder, data, draw):
     if measured["peak_counted_bytes"] is not None:
         measured["peak_counted_bytes"] = int(measured["peak_counted_bytes"])
     data |= {"measurements": measured}
-    record = TrialRecord.model_validate_json(json.dumps(data))
+    record = decode_record(json.dumps(data).encode())
     own = {"method": record.spec.method, "trial": record.spec.trial_id()}
     key = str(replace(read_key(data["key"]), **own))
     (folder / f"{key}.json").write_text(text_of(data | {"key": key}))
