@@ -22,6 +22,8 @@ from bsrbench.harness.records import (
     environment_text,
     file_stamp,
     measurements_text,
+    memory_metrics,
+    metric,
     metric_bounds,
     metrics,
     record_content,
@@ -32,7 +34,9 @@ from bsrbench.harness.records import (
     schema_upgrade,
     spec_text,
     text_cutting,
+    training_metrics,
     trial_record,
+    work_metrics,
 )
 from bsrbench.harness.records.file_stamp import present_stamp
 from bsrbench.harness.records.record_packing import Plain, Stamped, unpack
@@ -44,6 +48,7 @@ LARGEST_INDEX = 2**32  # bytes; of a hundred thousand records it has about a hun
 DAMAGES = (OSError, ValueError, LookupError, TypeError, AttributeError)  # of an index
 # What decides what is read from a file.
 DECIDING = (
+    *(metric, memory_metrics, work_metrics, training_metrics),
     *(frozen_data, metrics, metric_bounds, plain_data, trial_record, record_content, record_key),
     *(record_text, text_cutting, spec_text, measurements_text, environment_text),
     *(record_validation, trial_spec, multitask, schema_upgrade, visible_text),

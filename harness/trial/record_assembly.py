@@ -1,13 +1,14 @@
 """What the passes of a trial read, put together into its record."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from statistics import median
 from typing import Any
 
 from bsrbench.harness.plain_data import tidied
-from bsrbench.harness.predict.estimate import PREDICTED
 from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
+from bsrbench.harness.profiler.memory_pass import NOT_COUNTED
 from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
+from bsrbench.harness.records.metric import Metric, Need
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import (
@@ -22,17 +23,40 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.trial_passes import PassResult
 from bsrbench.harness.visible_text import visible
 
-TIMED = (
-    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
-    *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
-    *("joules_per_image", COMPILE_SECONDS),
-)
-OF_TASKS = ("accuracy_by_task", "busiest_experts_share")
-OF_TRAINING = (
-    *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
-    *OF_TASKS,
-    *CURVE,
-)
+ONE_SPLIT = "not read: only one split is read a trial"
+TIMED = frozenset(name for name, metric in METRICS.items() if metric.is_timed())
+# How to tell whether a trial has what a metric needs, and what its record says where it has not.
+NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], str]] = {
+    "uncompiled step": (lambda spec: not spec.workload.compiled_step, NOT_COUNTED),
+    "compiled step": (
+        lambda spec: spec.workload.compiled_step,
+        "not asked for: the step is not compiled",
+    ),
+    "caching allocator": (
+        lambda spec: spec.workload.device != "cpu",
+        "the CPU's allocator keeps no reserve",
+    ),
+    "several tasks": (
+        lambda spec: spec.workload.multitask is not None,
+        "not asked for: there is one task",
+    ),
+    "experts": (
+        lambda spec: bool(spec.workload.multitask and spec.workload.multitask.expert_blocks),
+        "not asked for: no block has experts",
+    ),
+    "curve": (
+        lambda spec: bool(spec.training and spec.training.evaluate_every),
+        "not asked for: evaluate_every is not set",
+    ),
+    "test split": (
+        lambda spec: bool(spec.training and spec.training.evaluate == "test"),
+        ONE_SPLIT,
+    ),
+    "validation split": (
+        lambda spec: bool(spec.training and spec.training.evaluate == "validation"),
+        ONE_SPLIT,
+    ),
+}
 RESIDUAL = "residual"  # begins the note about it
 TIMING = "timing: "  # begins what is noted about times
 # What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
@@ -180,13 +204,10 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     spent = measured.get(COMPILE_SECONDS)
     if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
         derived[COMPILE_SECONDS] = max(spent)
-    for seconds, rate in (
-        ("step_seconds", "images_per_second"),
-        ("evaluation_seconds", "evaluation_images_per_second"),
-    ):
-        samples = measured.get(seconds)
+    for name, metric in METRICS.items():
+        samples = measured.get(metric.rate_of)
         if isinstance(samples, list) and samples and median(samples) > 0:
-            derived[rate] = spec.workload.step_images() / median(samples)
+            derived[name] = spec.workload.step_images() / median(samples)
     taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
     if isinstance(taken, int) and isinstance(allocated, int):
         derived["residual_bytes"] = taken - allocated
@@ -207,43 +228,23 @@ def _reasons(
 
 
 def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
-    why_not_asked = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
     return (
-        why_not_asked(name, spec)
+        _why_not_asked(METRICS[name], spec)
         or failure
         or f"this meter does not exist for {spec.workload.device}"
     )
 
 
-def _why_training_lacks(name: str, spec: TrialSpec) -> str:
-    if spec.training is None:
+def _why_not_asked(metric: Metric, spec: TrialSpec) -> str:
+    """Return why a trial is not one that has a value of a metric; empty where it is."""
+    if metric.is_by_seed() and spec.training is None:
         return "not asked for: this trial only profiles"
-    if name in CURVE:
-        return "" if spec.training.evaluate_every else "not asked for: evaluate_every is not set"
-    if name in OF_TASKS and (why := _why_tasks_lack(name, spec)):
-        return why
-    other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
-    unread = other[spec.training.evaluate]
-    return "not read: only one split is read a trial" if name == unread else ""
-
-
-def _why_tasks_lack(name: str, spec: TrialSpec) -> str:
-    multitask = spec.workload.multitask
-    if multitask is None:
-        return "not asked for: there is one task"
-    experts = name != "busiest_experts_share" or multitask.expert_blocks
-    return "" if experts else "not asked for: no block has experts"
-
-
-def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
-    if spec.profile is None:
+    if not metric.is_by_seed() and spec.profile is None:
         return "not asked for: this trial only trains; the profile is its own trial"
-    if spec.profile.only_predict and name not in PREDICTED:
+    profile = None if metric.is_by_seed() else spec.profile
+    if profile and profile.only_predict and "estimate" not in metric.measured_by:
         return "not asked for: this trial only predicts"
-    if name == COMPILE_SECONDS and not spec.workload.compiled_step:
-        return "not asked for: the step is not compiled"
-    if name in TIMED and not spec.profile.rounds:
-        return "not asked for: rounds = 0"
-    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
-        return "the CPU's allocator keeps no reserve"
-    return ""
+    if why := next((NEEDS[need][1] for need in metric.needs if not NEEDS[need][0](spec)), ""):
+        return why
+    untimed = profile is not None and profile.rounds == 0
+    return "not asked for: rounds = 0" if untimed and metric.is_timed() else ""
