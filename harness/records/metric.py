@@ -137,9 +137,9 @@ class ClaimLine:
     """How the page of BSR's claims uses a metric.
 
     Attributes:
-        claim: the claim that it is a definition of.
+        claim: which claim is tested in it.
         words: what the page calls it.
-        place: definitions stand in ascending order of their places.
+        place: lines stand in ascending order of their places.
     """
 
     claim: Literal["memory", "compute"]
@@ -161,8 +161,8 @@ class Metric:
         samples: whether the value is a list of numbers.
         per: what each number of the list belongs to; empty where all are samples of one quantity.
         values: which values it may have; a share is at most 1 and not negative.
-        needs: without which no trial has a value.
-        rate_of: the metric of seconds that images are divided by, where this is their rate.
+        needs: what a trial must have for it to be measured.
+        rate_of: the metric of seconds that it is derived from, where it is images per second.
         stands_in_for: the metric in whose place documents show this one where that has no value.
         part: which part of the counted peak it is; empty for no part.
         words: what the sentences of a summary call it; empty leaves it out.
