@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from bsrbench.harness.records.metric import UnitName
 from bsrbench.harness.records.metrics import METRICS
 
 MEBI = 2**20
@@ -54,34 +55,32 @@ plain = DisplayUnit("", digits=2)  # a ratio in an interval
 percent = DisplayUnit("%", 1e-2, 2, behind=" %", signed=True)
 
 
-BY_UNIT = {
-    "B": mebibytes,
-    "FLOP": gigaflop,
-    "MAC": gigamacs,
-    "s": milliseconds,
-    "J": joules,
-    "1/s": rate,
-    "nat": share,
-    "tokens": count,
+BY_NAME: dict[UnitName, DisplayUnit] = {
+    "mebibytes": mebibytes,
+    "gigaflop": gigaflop,
+    "gigamacs": gigamacs,
+    "milliseconds": milliseconds,
+    "seconds": seconds,
+    "millions": millions,
+    "rate": rate,
+    "joules": joules,
+    "count": count,
+    "share": share,
+    "plain": plain,
+    "percent": percent,
 }
-ENDINGS = ("_bytes", "_flop", "_macs", "_seconds")
-IN_SECONDS = {"compile_seconds", "training_seconds", "curve_seconds"}
+# How the name of a metric ends that is stored in a unit.
+ENDINGS = {"B": "_bytes", "FLOP": "_flop", "MAC": "_macs", "s": "_seconds"}
 
 
 def of_metric(metric: str) -> DisplayUnit:
     """Return the unit a metric is printed in."""
-    if metric in IN_SECONDS:
-        return seconds
-    if metric.endswith("_parameters"):
-        return millions
-    return BY_UNIT.get(METRICS[metric].unit, share)
+    return BY_NAME[METRICS[metric].display]
 
 
 def heading(metric: str) -> str:
     """Return a metric's name with the unit it is printed in instead of its own."""
-    name = metric
-    for ending in ENDINGS:
-        name = name.removesuffix(ending)
+    name = metric.removesuffix(ENDINGS.get(METRICS[metric].unit, ""))
     return f"{name.replace('_', ' ')} {of_metric(metric).name}".rstrip()
 
 

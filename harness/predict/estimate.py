@@ -22,6 +22,7 @@ from bsrbench.harness.predict.fake_step import (
 )
 from bsrbench.harness.predict.paper_convention import Undefined, paper_convention_bytes
 from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.training.compiled_forward import require_compiles
@@ -44,11 +45,10 @@ ONLY_PREDICTED = (
     "nothing was executed: memory is predicted, and FLOPs are counted over tensors without numbers"
 )
 # What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
-ESTIMATED_ALONE = ("peak_estimated_bytes", "paper_convention_bytes")
-PREDICTED = (
-    *ESTIMATED_ALONE,
-    *("forward_macs", "forward_flop", "step_flop", "trained_parameters", "total_parameters"),
+ESTIMATED_ALONE = frozenset(
+    name for name, metric in METRICS.items() if metric.measured_by[:1] == ("estimate",)
 )
+PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in metric.measured_by)
 
 
 def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
@@ -62,7 +62,7 @@ def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         return PassReadings(missing=dict.fromkeys(ESTIMATED_ALONE, why))
     alone = spec.profile is not None and spec.profile.only_predict
     wanted = PREDICTED if alone else ESTIMATED_ALONE
-    own = {name: found.measurements[name] for name in wanted if name in found.measurements}
+    own = {name: value for name, value in found.measurements.items() if name in wanted}
     missing = {name: why for name, why in found.missing.items() if name in wanted}
     rest = {name: v for name, v in found.measurements.items() if name not in wanted}
     notes = [*found.notes, *([ONLY_PREDICTED] if alone else [])]

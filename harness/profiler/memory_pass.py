@@ -3,7 +3,7 @@
 from torch import Tensor
 
 from bsrbench.harness.meters.allocator_events import Frees, Workspaces, allocator_rise, workspaces
-from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES, Category
+from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
 from bsrbench.harness.profiler.counted_step import (
     CountedStep,
     at_peak_metrics,
@@ -11,6 +11,7 @@ from bsrbench.harness.profiler.counted_step import (
     packed,
 )
 from bsrbench.harness.profiler.profiled_step import job_and_batch, require_finite
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Job, Loader
@@ -23,11 +24,7 @@ COMPILING_STEPS = 2  # the first compiles and makes the optimizer's state
 NOT_COUNTED = (
     "the step is compiled, and under the meter that watches operators it would run uncompiled"
 )
-COUNTED = (
-    *("peak_counted_bytes", "peak_first_step_bytes", "held_after_forward_bytes"),
-    *(f"{category}_at_peak_bytes" for category in Category),
-    *("workspace_bytes", "estimate_error"),
-)
+COUNTED = tuple(name for name, metric in METRICS.items() if "uncompiled step" in metric.needs)
 
 
 def memory_pass(spec: TrialSpec, load: Loader) -> PassReadings:

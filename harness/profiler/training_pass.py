@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.model.experts import counted_loads
+from bsrbench.harness.records.metric_bounds import CURVE
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -21,7 +22,6 @@ from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data import ImageData
 
 ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
-CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")
 TRAINING_BEGAN = "training_began_at"  # before this process did, where it went on from a checkpoint
 
 

@@ -11,7 +11,12 @@ from bsrbench.harness.records.trial_record import Value
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
 STEP_SECONDS = "step_seconds"
-EXACT = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "trained_parameters")
+# What a report's main table shows and comes again to the byte.
+EXACT = tuple(
+    name
+    for name, metric in METRICS.items()
+    if metric.column("main") is not None and metric.is_judged("exact")
+)
 NOT_ASKED = "the fixture bsrbench does not measure it; 'bsrbench profile' may"
 NO_BASELINE = "no baseline was named (baseline=..., or --bsrbench-baseline METHOD)"
 

@@ -7,14 +7,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bsrbench.harness.pytest_plugin.result import STEP_SECONDS, Result, number_or_none
+from bsrbench.harness.pytest_plugin.result import EXACT, STEP_SECONDS, Result, number_or_none
 from bsrbench.harness.pytest_plugin.summary_row import SummaryRow
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import Value
 from bsrbench.reports import units
 from bsrbench.reports.compare.statistics import median_and_quartiles
 
+# The exact numbers whose ratios the main table of a report shows, with their headings there.
+EXACT_COLUMNS = {
+    metric: column.title
+    for metric in EXACT
+    if (column := METRICS[metric].column("main")) is not None and column.ratio
+}
 TITLES = (
-    *("method", "counted MiB", "× baseline", "step GFLOP", "× baseline"),
+    "method",
+    *(title for column in EXACT_COLUMNS.values() for title in (column, "× baseline")),
     *("step ms [quartiles]", "× baseline [quartiles]", "baseline"),
 )
 NAMES = ("method", "baseline")
@@ -26,12 +34,11 @@ def row_of(test: str, result: Result, failures: Sequence[str]) -> SummaryRow:
     """Return a test's row."""
     label = result.spec.label()
     beside = result.baseline
-    exact = (("peak_counted_bytes", units.mebibytes), ("step_flop", units.gigaflop))
     numbers = [
         text
-        for metric, unit in exact
+        for metric in EXACT_COLUMNS
         for text in (
-            unit(number_or_none(result.value, metric)),
+            units.of_metric(metric)(number_or_none(result.value, metric)),
             units.ratio(number_or_none(result.ratio, metric)),
         )
     ]

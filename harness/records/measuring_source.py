@@ -15,7 +15,8 @@ CARRY_VALUES = frozenset(
     {
         *("errors", "files", "spec/frozen_data", "spec/multitask", "spec/recipe"),
         "spec/trial_spec",
-        *("records/environment", "records/environment_variables", "records/metrics"),
+        *("records/environment", "records/environment_variables"),
+        *("records/metric", "records/metrics"),
         *(
             "records/metric_bounds",
             "records/pass_readings",

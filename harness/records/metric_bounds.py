@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bsrbench.harness.plain_data import LARGEST
+from bsrbench.harness.records.metric import Values
 from bsrbench.harness.records.metrics import METRICS
 
-# Values are not negative but for those of these metrics, and at most 1 where they are shares.
-SIGNED = ("residual_bytes", "estimate_error", "final_loss")
-SHARES = (
-    *("accuracy_top1", "validation_accuracy_top1", "accuracy_by_task", "busiest_experts_share"),
-    "curve_accuracies",
-)
 MOST = LARGEST - 1
-CURVE = ("curve_steps", "curve_seconds", "curve_accuracies")  # a reading each, in this order
+BOUNDS: dict[Values, tuple[int, int]] = {
+    "not negative": (0, MOST),
+    "signed": (-MOST, MOST),
+    "share": (0, 1),
+}
+# A curve has a number for each reading in each of these.
+CURVE = tuple(name for name, metric in METRICS.items() if metric.per == "reading")
 
 
 def fault_of_values(measured: Mapping[str, Any]) -> str:
@@ -52,4 +53,4 @@ def fault_of_value(name: str, value: Any) -> str:
 
 def bounds_of(name: str) -> tuple[int, int]:
     """Return the least and the largest value of a metric."""
-    return (-MOST if name in SIGNED else 0), (1 if name in SHARES else MOST)
+    return BOUNDS[METRICS[name].values]

@@ -7,7 +7,6 @@ from typing import Any
 from msgspec.structs import replace
 
 from bsrbench.harness.plain_data import tidied
-from bsrbench.harness.predict.estimate import PREDICTED
 from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
 from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
@@ -24,20 +23,11 @@ from bsrbench.harness.records.trial_record import (
     utc_now,
 )
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.absences import why_empty
 from bsrbench.harness.trial.trial_passes import PassResult
 from bsrbench.harness.visible_text import visible
 
-TIMED = (
-    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
-    *("evaluation_seconds", "images_per_second", "evaluation_images_per_second"),
-    *("joules_per_image", COMPILE_SECONDS),
-)
-OF_TASKS = ("accuracy_by_task", "busiest_experts_share")
-OF_TRAINING = (
-    *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
-    *OF_TASKS,
-    *CURVE,
-)
+TIMED = frozenset(name for name, metric in METRICS.items() if metric.is_timed())
 TIMING = "timing: "  # begins what is noted about times
 # What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
 # (results/); more than this has a reason that somebody should look for.
@@ -81,7 +71,7 @@ def make_record(
         spec=spec,
         outcome=Outcome(status=status, reason=visible(reason)),
         measurements={name: measured.get(name) for name in METRICS},
-        missing=missing | _reasons(measured, missing, spec, reason),
+        missing=missing | _unexplained(measured, missing, spec, reason),
         notes=tuple(dict.fromkeys(notes)),
         environment=replace(
             ran_in.environment,
@@ -205,13 +195,10 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     spent = measured.get(COMPILE_SECONDS)
     if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
         derived[COMPILE_SECONDS] = max(spent)
-    for seconds, rate in (
-        ("step_seconds", "images_per_second"),
-        ("evaluation_seconds", "evaluation_images_per_second"),
-    ):
-        samples = measured.get(seconds)
+    for name, metric in METRICS.items():
+        samples = measured.get(metric.rate_of)
         if isinstance(samples, list) and samples and median(samples) > 0:
-            derived[rate] = spec.workload.step_images() / median(samples)
+            derived[name] = spec.workload.step_images() / median(samples)
     taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
     if isinstance(taken, int) and isinstance(allocated, int):
         derived["residual_bytes"] = taken - allocated
@@ -223,53 +210,9 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
     return derived
 
 
-def _reasons(
+def _unexplained(
     measured: dict[str, Value], explained: dict[str, Absence], spec: TrialSpec, failure: str
 ) -> dict[str, Absence]:
-    """Say of every metric without a value why it has none."""
+    """Say of every metric that has no value, and no reason yet, why it has none."""
     empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
-    return {name: _why_empty(name, spec, failure) for name in empty}
-
-
-def _why_empty(name: str, spec: TrialSpec, failure: str) -> Absence:
-    why_not_requested = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
-    if why := why_not_requested(name, spec):
-        return Absence(AbsenceKind.NOT_REQUESTED, why)
-    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
-        return Absence(AbsenceKind.NOT_AVAILABLE, "the CPU's allocator keeps no reserve")
-    if failure:
-        return Absence(AbsenceKind.FAILED, visible(failure))
-    device = spec.workload.device
-    return Absence(AbsenceKind.NOT_AVAILABLE, f"this meter does not exist for {device}")
-
-
-def _why_training_lacks(name: str, spec: TrialSpec) -> str:
-    if spec.training is None:
-        return "not asked for: this trial only profiles"
-    if name in CURVE:
-        return "" if spec.training.evaluate_every else "not asked for: evaluate_every is not set"
-    if name in OF_TASKS and (why := _why_tasks_lack(name, spec)):
-        return why
-    other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
-    unread = other[spec.training.evaluate]
-    return "not read: only one split is read a trial" if name == unread else ""
-
-
-def _why_tasks_lack(name: str, spec: TrialSpec) -> str:
-    multitask = spec.workload.multitask
-    if multitask is None:
-        return "not asked for: there is one task"
-    experts = name != "busiest_experts_share" or multitask.expert_blocks
-    return "" if experts else "not asked for: no block has experts"
-
-
-def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
-    if spec.profile is None:
-        return "not asked for: this trial only trains; the profile is its own trial"
-    if spec.profile.only_predict and name not in PREDICTED:
-        return "not asked for: this trial only predicts"
-    if name == COMPILE_SECONDS and not spec.workload.compiled_step:
-        return "not asked for: the step is not compiled"
-    if name in TIMED and not spec.profile.rounds:
-        return "not asked for: rounds = 0"
-    return ""
+    return {name: why_empty(METRICS[name], spec, failure) for name in empty}

@@ -7,7 +7,6 @@ from functools import cached_property
 from typing import Any
 
 from bsrbench.harness.records.distinct_specs import DistinctSpecs
-from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.store import latest
 from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.records.trial_record import TrialRecord
@@ -18,7 +17,12 @@ from bsrbench.reports.compare import seed_pairing
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE, reference_workload
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.deciding_settings import mixed_settings
-from bsrbench.reports.compare.repeated_timings import TIMED_BY, RepeatedTimes, timed_again
+from bsrbench.reports.compare.repeated_timings import (
+    TIMED_BY,
+    RepeatedTimes,
+    has_rounds,
+    timed_again,
+)
 from bsrbench.reports.compare.row_records import rows_among
 from bsrbench.reports.compare.statistics import Ratio
 from bsrbench.reports.compare.time_ratios import centre_of_times, in_one_group, ratio_of_times
@@ -88,7 +92,7 @@ class Comparison:
         other = self.find(to)
         if other is None:
             return None
-        if METRICS[metric].unit == "s":
+        if has_rounds(metric):
             return centre_of_times(metric, row, other)
         own, theirs = row.value(metric), other.value(metric)
         return None if own is None or not theirs else own / theirs

@@ -8,9 +8,10 @@ from statistics import median
 
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import Note
-from bsrbench.harness.records.trial_record import Status, TrialRecord, Value
+from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.reports.compare.record_numbers import as_numbers, numbers
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes, turns_of
 from bsrbench.reports.compare.statistics import Summary, mean, mean_and_range, median_and_quartiles
 
@@ -113,7 +114,7 @@ class ComparisonRow:
 
     def accuracy(self) -> Summary | None:
         """Return mean and range of the test accuracy over seeds."""
-        return mean_and_range(self.accuracies())
+        return self.spread("accuracy_top1")
 
     def accuracies(self) -> list[float]:
         """Return the test accuracy of each seed."""
@@ -140,15 +141,27 @@ class ComparisonRow:
 
     def step_seconds(self) -> Summary | None:
         """Return median and quartiles of the step time."""
-        return self._step_seconds
+        return self.spread("step_seconds")
+
+    def spread(self, metric: str) -> Summary | None:
+        """Return median and quartiles of samples; of single values mean and range over seeds."""
+        if metric not in self._spreads:
+            summary = median_and_quartiles if metric in SAMPLED else mean_and_range
+            self._spreads[metric] = summary(self._numbers(metric))
+        return self._spreads[metric]
 
     @cached_property
-    def _step_seconds(self) -> Summary | None:
-        return median_and_quartiles(self._numbers("step_seconds"))
+    def _spreads(self) -> dict[str, Summary | None]:
+        """Spreads asked for before: every writer asks for them again."""
+        return {}
 
-    def tokens(self) -> list[int]:
-        """Return the tokens after each block, as observed."""
-        return [n for r in self.records for n in map(int, numbers(r, "tokens_after_block"))]
+    def by_block(self, metric: str) -> list[int]:
+        """Return a whole number for each block, as observed."""
+        return [n for r in self.records for n in map(int, numbers(r, metric))]
+
+    def is_superseded(self, metric: str) -> bool:
+        """Tell whether a metric stands in for another one that the row has."""
+        return self.value(METRICS[metric].stands_in_for) is not None
 
     def round_group(self) -> str | None:
         """Return the round group the row was timed in."""
@@ -182,7 +195,7 @@ class ComparisonRow:
     def why_missing(self, metric: str) -> str:
         """Return why a metric has no value, in the words of the record that should have it."""
         fitting = self.profiled() or self.records[0]
-        if metric == "accuracy_top1":
+        if METRICS[metric].is_by_seed():
             fitting = next((r for r in self.records if r.spec.training), fitting)
         absence = fitting.missing.get(metric)
         return absence.text if absence else "not measured"
@@ -280,15 +293,3 @@ def _centre(metric: str, values: list[float]) -> float:
     if len(values) == 1:
         return float(values[0])
     return float(median(values)) if metric in SAMPLED else mean(values)
-
-
-def numbers(record: TrialRecord, metric: str) -> list[float]:
-    """Return a metric's samples, or its one value; nothing where it was not measured."""
-    return as_numbers(record.measurements.get(metric))
-
-
-def as_numbers(value: Value) -> list[float]:
-    """Return samples, or one value, as a list; nothing where there is none."""
-    if value is None:
-        return []
-    return list(map(float, value)) if isinstance(value, list) else [float(value)]

@@ -10,9 +10,9 @@ from bsrbench.reports.compare.comparison import Details
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.deciding_settings import mixed_settings
 from bsrbench.reports.compare.differences import RowDifference, unlike
-from bsrbench.reports.compare.metric_finding import COMPARED, MetricFinding
+from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding, TaskFinding
 from bsrbench.reports.compare.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
-from bsrbench.reports.compare.seed_pairing import Pairing, who_had_which
+from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, who_had_which
 from bsrbench.reports.compare.statistics import Difference, Summary, holm, mean_and_range
 from bsrbench.reports.compare.time_ratios import in_turns
 from bsrbench.reports.compare.verdict import fewest_pairs, with_others
@@ -55,7 +55,7 @@ class Contrast:
     baseline: ComparisonRow
     seeds: Pairing
     findings: tuple[MetricFinding, ...]
-    tasks: tuple[MetricFinding, ...]
+    tasks: tuple[TaskFinding, ...]
     unlike: tuple[RowDifference, ...]
     spreads: tuple[Spread, ...]
     remarks: tuple[str, ...]
@@ -106,14 +106,17 @@ def _contrast(
 ) -> Contrast:
     new, baseline = pair.new, pair.baseline
     accuracy = metric_finding.of_accuracy(new, baseline, apart, p, comparisons)
-    others = [metric_finding.of_metric(metric, new, baseline) for metric in COMPARED]
+    findings = [
+        accuracy if metric == ACCURACY else metric_finding.of_metric(metric, new, baseline)
+        for metric in JUDGED
+    ]
     return Contrast(
         new,
         baseline,
         Pairing.of(new, baseline),
         tuple(
             found
-            for found in (accuracy, *others)
+            for found in findings
             if new.value(found.metric) is not None or baseline.value(found.metric) is not None
         ),
         tuple(metric_finding.of_tasks(new, baseline)),

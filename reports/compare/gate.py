@@ -10,7 +10,7 @@ from bsrbench.harness.errors import BadInput, unknown
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports.compare.contrast import Contrast
 from bsrbench.reports.compare.counterparts import UnpairedRow
-from bsrbench.reports.compare.metric_finding import COMPARED, MetricFinding
+from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding
 from bsrbench.reports.compare.seed_pairing import ACCURACY
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -20,7 +20,6 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 FUNCTIONS = ("ratio", "difference", "value", "baseline")
-JUDGED = {ACCURACY, *COMPARED}
 SHAPE = re.compile(r"\s*(\w+)\s*\(\s*(\w+)\s*\)\s*(<=|>=|<|>)\s*(\S+)\s*")
 
 

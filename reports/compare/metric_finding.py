@@ -5,22 +5,16 @@ from statistics import fmean, median
 
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports.compare import verdict
-from bsrbench.reports.compare.comparison_row import ComparisonRow, as_numbers
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.record_numbers import as_numbers
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, mean_accuracy
 from bsrbench.reports.compare.statistics import Difference, paired_difference
 from bsrbench.reports.compare.time_ratios import in_turns, ratio_of_times
 from bsrbench.reports.compare.verdict import Verdict, VerdictWord
 
-BY_TASK = "accuracy_by_task: "  # begins the name of one task's
-COMPARED = (
-    *("peak_counted_bytes", "peak_allocated_bytes", "peak_process_bytes", "peak_reserved_bytes"),
-    *("peak_first_step_bytes", "held_after_forward_bytes"),
-    *("peak_estimated_bytes", "paper_convention_bytes"),
-    *("forward_flop", "forward_macs", "step_flop"),
-    *("step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"),
-    "evaluation_seconds",
-    *("joules_per_image", "trained_parameters"),
-)
+BY_TASK = "accuracy_by_task"
+_PLACES = {name: metric.judged.place for name, metric in METRICS.items() if metric.judged}
+JUDGED = tuple(sorted(_PLACES, key=_PLACES.__getitem__))
 
 
 @dataclass(frozen=True)
@@ -52,9 +46,18 @@ class MetricFinding:
     pairs: int = 0
     verdict: Verdict = field(default_factory=lambda: Verdict(VerdictWord.NONE))
 
-    def is_by_seed(self) -> bool:
-        """Tell whether its pairs are seeds: an accuracy, of all tasks or of one."""
-        return self.metric == ACCURACY or self.metric.startswith(BY_TASK)
+
+@dataclass(frozen=True)
+class TaskFinding:
+    """The accuracy of one of several tasks, of two rows.
+
+    Attributes:
+        task: its name.
+        accuracy: what was found; only the mean over tasks is judged.
+    """
+
+    task: str
+    accuracy: MetricFinding
 
 
 NOT_PAIRED = Verdict(VerdictWord.NONE, "no seed was trained with both")
@@ -65,7 +68,8 @@ def of_metric(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> Metri
     found = _values(metric, new, baseline)
     if found.new is None or found.baseline is None:
         return found
-    return (_of_time if METRICS[metric].samples else _of_exact)(found, new, baseline)
+    compared = _of_time if METRICS[metric].is_judged("in turns") else _of_exact
+    return compared(found, new, baseline)
 
 
 def accuracies_apart(new: ComparisonRow, baseline: ComparisonRow) -> Difference | None:
@@ -79,22 +83,22 @@ def differences(new: ComparisonRow, baseline: ComparisonRow) -> list[float]:
     return [ours[seed] - theirs[seed] for seed in Pairing.of(new, baseline).both]
 
 
-def of_tasks(new: ComparisonRow, baseline: ComparisonRow) -> list[MetricFinding]:
+def of_tasks(new: ComparisonRow, baseline: ComparisonRow) -> list[TaskFinding]:
     """Compare the accuracies of two rows task by task; only their mean is judged."""
     ours, theirs = new.by_task(), baseline.by_task()
     return [
-        _of_task(task, ours[task], theirs[task])
+        TaskFinding(task, _of_task(ours[task], theirs[task]))
         for task in ours
         if task in theirs and ours[task] and theirs[task]
     ]
 
 
-def _of_task(task: str, ours: dict[int, float], theirs: dict[int, float]) -> MetricFinding:
+def _of_task(ours: dict[int, float], theirs: dict[int, float]) -> MetricFinding:
     both = sorted(set(ours) & set(theirs))
     if not both:
-        return MetricFinding(f"{BY_TASK}{task}", None, None, verdict=NOT_PAIRED)
+        return MetricFinding(BY_TASK, None, None, verdict=NOT_PAIRED)
     return MetricFinding(
-        f"{BY_TASK}{task}",
+        BY_TASK,
         fmean(ours[seed] for seed in both),
         fmean(theirs[seed] for seed in both),
         difference=fmean(ours[seed] - theirs[seed] for seed in both),

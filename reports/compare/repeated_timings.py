@@ -3,16 +3,20 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord, Value
 
 # By what a number that the clock gives is compared: rates by the seconds they come of.
 TIMED_BY = {
-    **{f"{phase}_seconds": f"{phase}_seconds" for phase in ("step", "forward", "backward")},
-    **{f"{phase}_seconds": f"{phase}_seconds" for phase in ("optimizer", "evaluation")},
-    "joules_per_image": "joules_per_image",
-    "images_per_second": "step_seconds",
-    "evaluation_images_per_second": "evaluation_seconds",
+    name: metric.rate_of or name
+    for name, metric in METRICS.items()
+    if metric.is_timed() and (metric.samples or metric.rate_of)
 }
+
+
+def has_rounds(metric: str) -> bool:
+    """Tell whether the clock samples a metric in every round, so that rounds have ratios of it."""
+    return TIMED_BY.get(metric) == metric
 
 
 @dataclass(frozen=True)

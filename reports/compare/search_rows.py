@@ -5,7 +5,8 @@ from pathlib import Path
 
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow
-from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.repeated_timings import timed_again
 from bsrbench.reports.compare.statistics import Ratio, Summary, mean_and_range
 from bsrbench.reports.compare.time_ratios import ratio_of_times

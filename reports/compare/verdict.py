@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from bsrbench.harness.records.metric import JudgementKind
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports import units
 from bsrbench.reports.compare.statistics import (
@@ -29,7 +30,12 @@ class VerdictWord(StrEnum):
 # the process's bytes hold pages of libraries; times on a quiet machine come again within 5 %.
 EXACT_SHARE, PROCESS_SHARE, TIME_SHARE, ACCURACY_POINTS = 0.01, 0.05, 0.05, 0.005
 ROUNDING = 1e-12  # of a quotient of floating-point numbers
-READ_ONCE = ("peak_process_bytes", "peak_reserved_bytes")
+THRESHOLDS: dict[JudgementKind, float] = {
+    "by seed": ACCURACY_POINTS,
+    "in turns": TIME_SHARE,
+    "exact": EXACT_SHARE,
+    "read once": PROCESS_SHARE,
+}
 
 
 @dataclass(frozen=True)
@@ -50,22 +56,20 @@ class Verdict:
 
 
 def threshold(metric: str) -> float:
-    """Return the difference that is too small to matter: a share, of accuracies points."""
-    if is_accuracy(metric):
-        return ACCURACY_POINTS
-    if METRICS[metric].samples:
-        return TIME_SHARE
-    return PROCESS_SHARE if metric in READ_ONCE else EXACT_SHARE
+    """Return the difference that is too small to matter: a share, of accuracies points.
 
-
-def is_accuracy(metric: str) -> bool:
-    """Tell whether a metric is compared by difference, seed by seed, and not by ratio."""
-    return metric in {"accuracy_top1", "validation_accuracy_top1"}
+    Raises:
+        ValueError: the metric is not judged.
+    """
+    judged = METRICS[metric].judged
+    if judged is None:
+        raise ValueError(f"{metric} is not judged")
+    return THRESHOLDS[judged.kind]
 
 
 def within(metric: str) -> str:
     """Return in words what counts as the same."""
-    if is_accuracy(metric):
+    if METRICS[metric].is_judged("by seed"):
         return f"within {100 * threshold(metric):g} points"
     return f"within {100 * threshold(metric):g} %"
 

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports.compare.contrast import Contrast
 from bsrbench.reports.compare.counterparts import UnpairedRow
+from bsrbench.reports.compare.metric_finding import TaskFinding
 from bsrbench.reports.compare.verdict import VerdictWord
 from bsrbench.reports.documents import latex_tables
 from bsrbench.reports.wording import contrast_table as table
@@ -130,14 +132,22 @@ def to_csv(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> 
 def _plain(contrast: Contrast) -> list[dict[str, Any]]:
     said = {"new_row": contrast.new.label, "baseline_row": contrast.baseline.label}
     return [
-        {**said, "setting": contrast.setting, **asdict(found)}
+        {**said, "setting": contrast.setting, **fields}
         | {"verdict": str(found.verdict.word), "why": found.verdict.why}
         | {
-            f"{name}_seeds": " ".join(map(str, seeds)) if found.is_by_seed() else ""
+            f"{name}_seeds": " ".join(map(str, seeds)) if METRICS[found.metric].is_by_seed() else ""
             for name, seeds in _seeds(contrast).items()
         }
-        for found in (*contrast.findings, *contrast.tasks)
+        for found, fields in (
+            *((found, asdict(found)) for found in contrast.findings),
+            *((task.accuracy, _of_task(task)) for task in contrast.tasks),
+        )
     ]
+
+
+def _of_task(task: TaskFinding) -> dict[str, Any]:
+    """Return the fields of what was found of one task, whose name stands behind the metric's."""
+    return asdict(task.accuracy) | {"metric": f"{task.accuracy.metric}: {task.task}"}
 
 
 def _seeds(contrast: Contrast) -> dict[str, Sequence[int]]:
@@ -164,7 +174,7 @@ def to_json(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) ->
             },
             "seeds": _seeds(contrast),
             "findings": [asdict(found) for found in contrast.findings],
-            "tasks": [asdict(found) for found in contrast.tasks],
+            "tasks": [_of_task(task) for task in contrast.tasks],
             "unlike": [asdict(found) for found in contrast.unlike],
             "spreads": [asdict(found) for found in contrast.spreads],
             "remarks": list(contrast.remarks),

@@ -18,10 +18,11 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.seed_pairing import tested
 from bsrbench.reports.wording.safe_text import in_csv
 
-LISTS = ("tokens_after_block", "accuracy_by_task")  # whose median says nothing
-RELATIVE = ("peak_counted_bytes", "peak_allocated_bytes", "step_flop", "step_seconds")
+RELATIVE = tuple(metric for metric in METRICS if METRICS[metric].csv_ratio)
 COMPARED = (REFERENCE, BASELINE)
 
+# Lists whose median says nothing; they stand behind the numbers.
+LISTS = tuple(metric for metric in METRICS if METRICS[metric].per in {"block", "task"})
 NUMBERS = tuple(metric for metric in METRICS if metric not in LISTS)
 HEADING = (
     *("row", "method", "outcome"),
@@ -49,7 +50,7 @@ def _line(comparison: Comparison, row: ComparisonRow) -> str:
         _numbers([rate, len(row.accuracies())]),
         _spaced(tested(row)),
         _numbers(list(map(row.value, NUMBERS))),
-        _texts((_spaced(row.tokens()), _by_task(row))),
+        _texts(_list(row, metric) for metric in LISTS),
         _numbers(ratios),
     )
     return ",".join(parts)
@@ -69,6 +70,12 @@ def _texts(cells: Iterable[object]) -> str:
 def _numbers(cells: Sequence[float | None]) -> str:
     """Return cells of numbers, a sixth of the time that the writer of texts takes for them."""
     return orjson.dumps(cells).decode()[1:-1].replace("null", "")
+
+
+def _list(row: ComparisonRow, metric: str) -> str:
+    """Return a list as text: by block, or by task."""
+    by_block = METRICS[metric].per == "block"
+    return _spaced(row.by_block(metric)) if by_block else _by_task(row)
 
 
 def _by_task(row: ComparisonRow) -> str:

@@ -3,10 +3,13 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from bsrbench.harness.records.metric import FigurePart
+from bsrbench.harness.records.metrics import METRICS
+from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.repeated_timings import TIMED_BY
+from bsrbench.reports.compare.repeated_timings import TIMED_BY, has_rounds
 from bsrbench.reports.compare.seed_pairing import behind
 from bsrbench.reports.compare.time_ratios import in_one_group
 from bsrbench.reports.figures.palette import EDGE_COLOUR, colour_of, mark_of
@@ -14,14 +17,13 @@ from bsrbench.reports.units import DisplayUnit
 from bsrbench.reports.wording.safe_text import in_figures
 
 
-def accuracy_against(
-    comparison: Comparison, metric: str, unit: DisplayUnit, name: str
-) -> Canvas | None:
+def accuracy_against(comparison: Comparison, metric: str, part: FigurePart) -> Canvas | None:
     """Draw test accuracy against a cost; nothing where no row has both.
 
     Where rows were tested with different seeds, the legend names them and there is no front.
     Times of several round groups are drawn as ratios to the reference, of the rows that have one.
     """
+    unit = units.of_metric(metric)
     tested = [row for row in comparison.rows if row.accuracy()]
     apart = metric in TIMED_BY and not in_one_group(tested)
     scale = 1 if apart else unit.scale
@@ -36,7 +38,7 @@ def accuracy_against(
     axes = canvas.subplots()
     labels = in_figures([row.label for row, _ in shown])
     for label, (row, cost) in zip(labels, shown, strict=True):
-        spread = _interval(comparison, row) if apart else _quartiles(row, metric, unit)
+        spread = _interval(comparison, row, metric) if apart else _quartiles(row, metric, unit)
         name = label + behind(row, same_seeds=comparison.same_seeds)
         _point(axes, row, name, cost, spread)
     in_front = {id(row) for row in comparison.pareto_front(metric)}
@@ -51,7 +53,9 @@ def accuracy_against(
             label="Pareto front",
         )
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{name} relative to {REFERENCE}" if apart else f"{name} ({unit.name})")
+    axes.set_xlabel(
+        f"{part.axis} relative to {REFERENCE}" if apart else f"{part.axis} ({unit.name})"
+    )
     axes.set_ylabel("test accuracy")
     canvas.legend(loc="outside right upper", fontsize=9)
     return canvas
@@ -89,15 +93,16 @@ def _size(row: ComparisonRow) -> float:
 
 
 def _quartiles(row: ComparisonRow, metric: str, unit: DisplayUnit) -> list[list[float]] | None:
-    spread = row.step_seconds() if metric == "step_seconds" else None
+    spread = row.spread(metric) if METRICS[metric].samples else None
     if spread is None:
         return None
     ends = spread.centre - spread.low, spread.high - spread.centre
     return [[end / unit.scale] for end in ends]
 
 
-def _interval(comparison: Comparison, row: ComparisonRow) -> list[list[float]] | None:
-    ratio = comparison.time_ratio(row)
+def _interval(comparison: Comparison, row: ComparisonRow, metric: str) -> list[list[float]] | None:
+    """Return the interval of a ratio of times; a rate has none."""
+    ratio = comparison.time_ratio(row, metric) if has_rounds(metric) else None
     if ratio is None or ratio.low is None or ratio.high is None:
         return None
     return [[ratio.centre - ratio.low], [ratio.high - ratio.centre]]

@@ -5,6 +5,7 @@ import textwrap
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -12,43 +13,55 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.transforms import Bbox
 
 from bsrbench.harness.files import write_whole
+from bsrbench.harness.records.metric import FigurePart
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.visible_text import visible
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import IN_FIGURE, excerpt, left_out
+from bsrbench.reports.compare.repeated_timings import TIMED_BY
 from bsrbench.reports.compare.seed_pairing import tested
 from bsrbench.reports.compare.time_ratios import in_one_group
 from bsrbench.reports.figures import batch_figures, memory_figures, training_figures
 from bsrbench.reports.figures.accuracy_points import accuracy_against
+from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.ratio_bars import ratios
-from bsrbench.reports.units import gigaflop, mebibytes, milliseconds
 from bsrbench.reports.wording.safe_text import as_drawn
 from bsrbench.reports.wording.timing_notes import without_ratio
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
 MOST_DRAWN = 4  # comparisons; of more, only what they show together is drawn
 Draw = Callable[[Comparison], Canvas | None]
+ACCURACY_FIGURES = {
+    f"accuracy-{part.file}": (metric, part) for metric, part in metrics_of("accuracy").items()
+}
+
+
+def _accuracy_caption(metric: str, part: FigurePart) -> str:
+    spread = "range over seeds, quartiles" if METRICS[metric].samples else "range over seeds"
+    called = part.caption or part.axis
+    return f"Test accuracy and {called}; bars: {spread}; line: Pareto front."
+
+
+def _caption_apart(part: FigurePart) -> str:
+    """Return the caption where rows were timed in several round groups."""
+    return (
+        f"Test accuracy and {part.caption or part.axis} relative to {REFERENCE}; rows were timed "
+        "in several round groups; bars: range over seeds, interval of the ratio; line: Pareto "
+        "front."
+    )
+
+
 DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
-    (
-        "accuracy-memory",
-        "Test accuracy and counted peak memory; bars: range over seeds; line: Pareto front.",
-        lambda c: accuracy_against(c, "peak_counted_bytes", mebibytes, "counted peak memory"),
-    ),
-    (
-        "accuracy-flops",
-        "Test accuracy and FLOPs of a training step; bars: range over seeds; line: Pareto front.",
-        lambda c: accuracy_against(c, "step_flop", gigaflop, "work of a training step"),
-    ),
-    (
-        "accuracy-time",
-        "Test accuracy and time of a step; bars: range over seeds, quartiles; line: Pareto front.",
-        lambda c: accuracy_against(c, "step_seconds", milliseconds, "time of a training step"),
+    *(
+        (name, _accuracy_caption(*drawn), partial(accuracy_against, metric=drawn[0], part=drawn[1]))
+        for name, drawn in ACCURACY_FIGURES.items()
     ),
     (
         "memory",
         f"Counted peak memory of a training step relative to {REFERENCE}.",
-        lambda c: ratios(c, ("peak_counted_bytes",), ("counted peak memory",)),
+        partial(ratios, parts=metrics_of("memory")),
     ),
     (
         "memory-parts",
@@ -73,23 +86,26 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     (
         "time-flops",
         f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}.",
-        lambda c: ratios(c, ("step_seconds", "step_flop"), ("time", "FLOPs")),
+        partial(ratios, parts=metrics_of("time-flops")),
     ),
     (
         "curve-steps",
         "Validation accuracy against training steps; mean over seeds, band: their range.",
-        lambda c: training_figures.curves(c, "curve_steps", "training steps"),
+        partial(training_figures.curves, parts=metrics_of("curve-steps")),
     ),
     (
         "curve-seconds",
         "Validation accuracy against seconds of training (not timed in turns); mean over seeds.",
-        lambda c: training_figures.curves(c, "curve_seconds", "seconds of training"),
+        partial(training_figures.curves, parts=metrics_of("curve-seconds")),
     ),
 )
 # Captions of the figures of times where rows were timed in several round groups.
 TIMED_APART = {
-    "accuracy-time": f"Test accuracy and time of a step relative to {REFERENCE}; rows were timed "
-    "in several round groups; bars: range over seeds, interval of the ratio; line: Pareto front.",
+    **{
+        name: _caption_apart(part)
+        for name, (metric, part) in ACCURACY_FIGURES.items()
+        if metric in TIMED_BY
+    },
     "time-flops": f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}; rows "
     "were timed in several round groups.",
 }
@@ -139,8 +155,8 @@ def _all_of(whole: Comparison, folder: Path, prefix: str) -> list[Figure]:
 def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tuple[str, str]:
     """Return a figure's caption and setting, which say so where rows took no turns."""
     tested = [row for row in comparison.rows if row.accuracy()]
-    drawn = {"accuracy-time": tested, "time-flops": comparison.rows}.get(name)
-    if drawn is None or in_one_group(drawn):
+    drawn = tested if name in ACCURACY_FIGURES else comparison.rows
+    if name not in TIMED_APART or in_one_group(drawn):
         return caption, setting
     missing = "".join(f" Not drawn: {line}." for line in without_ratio(comparison))
     return TIMED_APART[name], setting + missing

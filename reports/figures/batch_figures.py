@@ -5,21 +5,16 @@ from collections.abc import Hashable, Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
+from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.excerpt import LINES, excerpt
 from bsrbench.reports.compare.repeated_timings import TIMED_BY
 from bsrbench.reports.compare.time_ratios import in_one_group
+from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.row_lines import draw_line
-from bsrbench.reports.units import DisplayUnit, mebibytes, milliseconds
 from bsrbench.reports.wording.safe_text import in_figures
-
-DRAWN = (
-    ("peak_counted_bytes", mebibytes, "counted peak memory", "memory"),
-    ("peak_estimated_bytes", mebibytes, "predicted peak memory", "predicted-memory"),
-    ("step_seconds", milliseconds, "time of a step", "time"),
-)
 
 
 def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas]]:
@@ -28,11 +23,11 @@ def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas
     for number, found in enumerate(sets, start=1):
         prefix = f"{number}-" if len(sets) > 1 else ""
         workload = found[0].reference
-        for metric, unit, name, short in DRAWN:
-            canvas = _draw(found, metric, unit, name)
+        for metric, part in metrics_of("batch").items():
+            canvas = _draw(found, metric, part.axis)
             if canvas is not None:
-                caption = f"{name.capitalize()} against batch size, {workload.model}."
-                yield f"{prefix}batch-{short}", caption, canvas
+                caption = f"{part.axis.capitalize()} against batch size, {workload.model}."
+                yield f"{prefix}batch-{part.file}", caption, canvas
 
 
 def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
@@ -43,9 +38,8 @@ def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     return [sorted(each, key=lambda c: c.reference.batch) for each in found.values()]
 
 
-def _draw(
-    comparisons: list[Comparison], metric: str, unit: DisplayUnit, name: str
-) -> Canvas | None:
+def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | None:
+    unit = units.of_metric(metric)
     kept = [row for c in comparisons for row in excerpt(c, LINES).rows]
     first = {_alike_of(row): row for row in reversed(kept)}
     canvas = Canvas(figsize=(7.5, 4.5))
@@ -84,6 +78,4 @@ def _alike_of(row: ComparisonRow) -> Hashable:
 
 def _measured(row: ComparisonRow, metric: str) -> float | None:
     """Return a value; a prediction only where nothing was measured."""
-    if metric == "peak_estimated_bytes" and row.value("peak_counted_bytes") is not None:
-        return None
-    return row.value(metric)
+    return None if row.is_superseded(metric) else row.value(metric)

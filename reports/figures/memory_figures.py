@@ -8,19 +8,18 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports import units
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR, colour_of
 from bsrbench.reports.figures.ratio_bars import name_bars
 from bsrbench.reports.figures.row_lines import draw_line
 from bsrbench.reports.wording.safe_text import in_figure, in_figures
 
-METERS = {
-    "paper_convention_bytes": "paper convention",
-    "peak_counted_bytes": "counted",
-    "peak_allocated_bytes": "allocated",
-}
+METERS = metrics_of("memory-words")
+PARTS = {metric.part: name for name, metric in METRICS.items() if metric.part}
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 PEAK = "peak"
 PHASE_MARKS = {"backward": "v", "optimizer": "s", PEAK: "D"}
@@ -30,14 +29,14 @@ MOST_TIMELINES = 4  # more filled areas hide each other
 
 def parts_at_peak(comparison: Comparison) -> Canvas | None:
     """Draw each row's counted peak as a bar of its categories."""
-    shown = [row for row in comparison.rows if row.value("weights_at_peak_bytes") is not None]
+    shown = [row for row in comparison.rows if _has_parts(row)]
     if not shown:
         return None
     canvas = Canvas(figsize=(7.5, 1.2 + 0.36 * len(shown)))
     axes = canvas.subplots()
     left = [0.0] * len(shown)
     for category, colour in CATEGORY_COLOURS.items():
-        sizes = [(row.value(f"{category}_at_peak_bytes") or 0) / units.MEBI for row in shown]
+        sizes = [(row.value(PARTS[category]) or 0) / units.MEBI for row in shown]
         if max(sizes) > 0:
             name = category.replace("_", " ")
             axes.barh(range(len(shown)), sizes, 0.7, left=left, color=colour, label=name)
@@ -52,6 +51,10 @@ def parts_at_peak(comparison: Comparison) -> Canvas | None:
     return canvas
 
 
+def _has_parts(row: ComparisonRow) -> bool:
+    return any(row.value(metric) is not None for metric in PARTS.values())
+
+
 def words_of_memory(comparison: Comparison) -> Canvas | None:
     """Draw what the paper's convention says beside what was counted and allocated."""
     wanted = list(METERS)
@@ -62,10 +65,12 @@ def words_of_memory(comparison: Comparison) -> Canvas | None:
         return None
     canvas = Canvas(figsize=(7.5, 1.2 + 0.5 * len(shown)))
     axes = canvas.subplots()
-    for place, (metric, name) in enumerate(METERS.items()):
-        heights = [index + (place - 1) * 0.27 for index in range(len(shown))]
+    step = 0.81 / len(METERS)  # a row's bars leave room to the next row's
+    for place, (metric, part) in enumerate(METERS.items()):
+        middle = place - (len(METERS) - 1) / 2
+        heights = [index + middle * step for index in range(len(shown))]
         sizes = [(row.value(metric) or 0) / units.MEBI for row in shown]
-        bars = axes.barh(heights, sizes, 0.25, color=COLOURS[place], label=name)
+        bars = axes.barh(heights, sizes, step - 0.02, color=COLOURS[place], label=part.axis)
         axes.bar_label(bars, [f"{size:,.0f}" for size in sizes], padding=3, fontsize=7)
     name_bars(axes, [row.label for row in shown], "peak of a training step (MiB)")
     canvas.legend(loc="outside upper center", ncols=len(METERS), fontsize=8)

@@ -1,11 +1,12 @@
 """Bars of ratios to the reference, a row of the comparison each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patheffects import withStroke
 
+from bsrbench.harness.records.metric import FigurePart
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
@@ -15,10 +16,9 @@ from bsrbench.reports.wording.safe_text import in_figures
 CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a line may cross
 
 
-def ratios(
-    comparison: Comparison, metrics: tuple[str, ...], names: tuple[str, ...]
-) -> Canvas | None:
-    """Draw each row's ratios, a bar a metric; nothing where no row has them all."""
+def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | None:
+    """Draw each row's ratios, one bar per metric; nothing where no row has them all."""
+    metrics, names = list(parts), [part.axis for part in parts.values()]
     shown = [
         row
         for row in comparison.rows

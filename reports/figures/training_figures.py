@@ -1,23 +1,31 @@
 """How accuracy grows through training."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from statistics import fmean
 
 from matplotlib.figure import Figure as Canvas
 
+from bsrbench.harness.records.metric import FigurePart
 from bsrbench.reports.compare.comparison import Comparison
-from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.seed_pairing import behind
 from bsrbench.reports.figures.palette import colour_of
 from bsrbench.reports.figures.row_lines import draw_line
 from bsrbench.reports.wording.safe_text import in_figures
 
 
-def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
+def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | None:
     """Draw validation accuracy against steps or seconds; nothing where no curve was read.
 
     Readings of one place in the curve are averaged over seeds, and so are their seconds.
+
+    Args:
+        comparison: whose rows are drawn.
+        parts: the one metric along which, and what the axis calls it.
     """
+    ((along, part),) = parts.items()
     shown = [row for row in comparison.rows if row.curves()]
     if not shown:
         return None
@@ -32,7 +40,7 @@ def curves(comparison: Comparison, along: str, name: str) -> Canvas | None:
         ends = list(map(min, found)), list(map(max, found))
         axes.fill_between(places, *ends, color=colour_of(row.spec.method), alpha=0.08)
     axes.set_xlim(left=0)
-    axes.set_xlabel(name)
+    axes.set_xlabel(part.axis)
     axes.set_ylabel("validation accuracy")
     canvas.legend(loc="outside right upper", fontsize=9)
     return canvas

@@ -1,9 +1,11 @@
 """The columns that the interactive page offers: metrics, their ratios, settings."""
 
+import operator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bsrbench.harness.records.metrics import AT_PEAK, METRICS
+from bsrbench.harness.records.metric import PageColumn
+from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports import units
 from bsrbench.reports.compare.repeated_timings import TIMED_BY
 from bsrbench.reports.units import DisplayUnit
@@ -74,66 +76,32 @@ class TextColumn:
     if_unlike: bool = False
 
 
-def _memory(metric: str, title: str, over: str = "", *, shown: bool = False) -> NumberColumn:
-    return NumberColumn(metric, f"{title} MiB", units.mebibytes, "Memory", shown, over, shown)
-
-
-def _time(
-    metric: str, title: str, unit: DisplayUnit, over: str = "", *, shown: bool = False
-) -> NumberColumn:
+def _column(metric: str, column: PageColumn) -> NumberColumn:
+    known = METRICS[metric]
     return NumberColumn(
-        metric, f"{title} {unit.name}", unit, "Time and energy", shown, over, shown, timed=True
+        metric,
+        column.title,
+        units.of_metric(metric),
+        column.group,
+        shown=column.shown,
+        over=column.over,
+        over_shown=column.over_shown,
+        timed=known.is_timed(),
+        ranked=column.ranked,
+        by_seed=known.is_by_seed(),
     )
 
 
-def _result(
-    metric: str, title: str, unit: DisplayUnit, *, shown: bool = False, ranked: bool = True
-) -> NumberColumn:
-    return NumberColumn(metric, title, unit, "Result", shown, ranked=ranked, by_seed=True)
-
-
-NUMBERS = (
-    _result("accuracy_top1", "accuracy", units.share, shown=True),
-    _result("busiest_experts_share", "busiest experts' share", units.share, ranked=False),
-    _result("final_loss", "final loss", units.plain),
-    # Trainings are not timed in turns: none is called the fastest.
-    _result("training_seconds", "training s", units.seconds, ranked=False),
-    _memory("peak_counted_bytes", "counted", "counted", shown=True),
-    _memory("workspace_bytes", "workspace"),
-    _memory("peak_allocated_bytes", "allocated", "allocated"),
-    NumberColumn(UNEXPLAINED_BYTES, "unexplained B", units.count, "Memory"),
-    _memory("peak_reserved_bytes", "reserved", "reserved"),
-    _memory("peak_process_bytes", "process", "process"),
-    _memory("residual_bytes", "residual"),
-    _memory("peak_first_step_bytes", "first step", "first step"),
-    _memory("held_after_forward_bytes", "held after forward", "held after forward"),
-    _memory("peak_estimated_bytes", "estimated", "estimated"),
-    NumberColumn("estimate_error", "estimate's error", units.percent, "Memory"),
-    _memory("paper_convention_bytes", "paper convention", "paper convention"),
+UNEXPLAINED_PLACE = 135  # behind what was allocated
+_PLACED = [
     *(
-        NumberColumn(
-            f"{category}_at_peak_bytes",
-            f"{category.replace('_', ' ')} at peak MiB",
-            units.mebibytes,
-            "Memory at the counted peak",
-        )
-        for category in AT_PEAK
+        (metric.page.place, _column(name, metric.page))
+        for name, metric in METRICS.items()
+        if metric.page
     ),
-    NumberColumn("step_flop", "step GFLOP", units.gigaflop, "Work", True, "step FLOP", True),
-    NumberColumn("forward_flop", "forward GFLOP", units.gigaflop, "Work", False, "forward FLOP"),
-    NumberColumn("forward_macs", "forward GMAC", units.gigamacs, "Work"),
-    NumberColumn("trained_parameters", "trained M", units.millions, "Work", True, "trained"),
-    NumberColumn("total_parameters", "all parameters M", units.millions, "Work"),
-    _time("step_seconds", "step", units.milliseconds, "step time", shown=True),
-    _time("forward_seconds", "forward", units.milliseconds, "forward time"),
-    _time("backward_seconds", "backward", units.milliseconds, "backward time"),
-    _time("optimizer_seconds", "optimizer", units.milliseconds, "optimizer time"),
-    _time("evaluation_seconds", "evaluation", units.milliseconds, "evaluation time"),
-    _time("images_per_second", "images", units.rate),
-    _time("evaluation_images_per_second", "evaluation images", units.rate),
-    _time("joules_per_image", "energy an image", units.joules, "energy"),
-    NumberColumn("compile_seconds", "compile s", units.seconds, "Time and energy", timed=True),
-)
+    (UNEXPLAINED_PLACE, NumberColumn(UNEXPLAINED_BYTES, "unexplained B", units.count, "Memory")),
+]
+NUMBERS = tuple(column for _, column in sorted(_PLACED, key=operator.itemgetter(0)))
 
 STATUS, RATE, SEEDS, OPTIONS, MACHINE = "status", "learning_rate", "seeds", "options", "machine"
 TEXTS = (

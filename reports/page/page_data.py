@@ -14,6 +14,7 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.excerpt import ON_PAGE, excerpt, share
 from bsrbench.reports.compare.statistics import CONFIDENCE, FEWEST_ROUNDS, t_quantile
 from bsrbench.reports.figures.contrast_colours import legible
+from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS
 from bsrbench.reports.page.page_columns import (
     NUMBERS,
@@ -101,6 +102,7 @@ def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
         },
         "categories": [_category(name, colour) for name, colour in CATEGORY_COLOURS.items()],
         "columns": _columns(),
+        "costs": list(metrics_of("accuracy")),
         "comparisons": parts,
         "shared": shared.values(),
         "leftOut": extent.said(),

@@ -5,12 +5,14 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from bsrbench.harness.records.metric_bounds import CURVE
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.reports import units
-from bsrbench.reports.compare.comparison_row import ComparisonRow, numbers
+from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes
 from bsrbench.reports.compare.seed_pairing import counted, tested
 from bsrbench.reports.compare.statistics import Summary, mean_and_range, median_and_quartiles
@@ -144,7 +146,7 @@ def _texts(row: ComparisonRow) -> dict[str, list[Any]]:
     """Return the words of each text column, with what they are sorted by."""
     seeds = tested(row)
     statuses = {r.outcome.status for r in row.records} - {Status.COMPLETED}
-    counts = row.tokens()
+    counts = row.by_block(TOKENS)
     return {
         STATUS: [", ".join(sorted(statuses)) or units.NOTHING, len(statuses)],
         **_axes(row.spec.workload),
@@ -184,6 +186,5 @@ def _learning_rate(row: ComparisonRow) -> list[Any]:
 
 def _curves(records: Iterable[TrialRecord]) -> list[list[list[float]]]:
     """Return steps, seconds and validation accuracies of each seed's curve."""
-    names = ("curve_steps", "curve_seconds", "curve_accuracies")
-    read = [[samples(record, name) for name in names] for record in records]
+    read = [[samples(record, name) for name in CURVE] for record in records]
     return [curve for curve in read if all(curve)]

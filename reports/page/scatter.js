@@ -1,6 +1,5 @@
 /** The figure of accuracy against a cost, with the Pareto front. */
 
-const COSTS = ["peak_counted_bytes", "step_flop", "step_seconds"];
 const MARK = 6;
 const NAMED = 24; // points up to which their names are written beside them
 const CHARACTER = 6.6; // pixels a character of a label takes, about
@@ -9,7 +8,7 @@ const CHARACTER = 6.6; // pixels a character of a label takes, about
 function costsOf(comparison) {
   const trained = trainedRows(comparison);
   const apart = !tookTurns(trained);
-  const columns = COSTS.map((id) => {
+  const columns = page.costs.map((id) => {
     const column = columnOf(comparison, id);
     return column?.timed && apart ? columnOf(comparison, `${id}/ratio`) : column;
   });

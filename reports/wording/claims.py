@@ -11,6 +11,7 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison, Details, compare
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.compare.seed_pairing import (
     Pairing,
     are_alike,
@@ -23,9 +24,8 @@ from bsrbench.reports.compare.statistics import CONFIDENCE
 from bsrbench.reports.wording.markdown_syntax import escape, table_of
 from bsrbench.reports.wording.notes import OWN_DATA, is_own
 
-MEMORY_CLAIM, COMPUTE_CLAIM = 1.4, 2.0
+CLAIMED = {"memory": 1.4, "compute": 2.0}
 COMPOSED = "+"  # joins the parts of a method
-PREDICTED = "peak_estimated_bytes"  # what was measured needs no prediction
 # How much of a claim is reached, where not all of it is.
 INCONCLUSIVE = "inconclusive against"
 LESS = "less, but something, against"
@@ -66,17 +66,10 @@ class Definition:
     claim: float
 
 
-DEFINITIONS = (
-    Definition("memory, paper convention", "paper_convention_bytes", MEMORY_CLAIM),
-    Definition("memory, counted", "peak_counted_bytes", MEMORY_CLAIM),
-    Definition("memory, allocated", "peak_allocated_bytes", MEMORY_CLAIM),
-    Definition("memory, counted, predicted", PREDICTED, MEMORY_CLAIM),
-    Definition("memory, process", "peak_process_bytes", MEMORY_CLAIM),
-    Definition("compute, forward MACs", "forward_macs", COMPUTE_CLAIM),
-    Definition("compute, FLOPs of a training step", "step_flop", COMPUTE_CLAIM),
-    Definition("time of a training step", "step_seconds", COMPUTE_CLAIM),
-    Definition("time of evaluation", "evaluation_seconds", COMPUTE_CLAIM),
+_LINES = sorted(
+    (metric.claim.place, name, metric.claim) for name, metric in METRICS.items() if metric.claim
 )
+DEFINITIONS = tuple(Definition(line.words, name, CLAIMED[line.claim]) for _, name, line in _LINES)
 
 
 @dataclass(frozen=True)
@@ -94,12 +87,11 @@ class ClaimQuestion:
     @cached_property
     def shown(self) -> list[Definition]:
         """Return the definitions under which something was measured."""
-        measured = self.ours.value("peak_counted_bytes") is not None
         return [
             definition
             for definition in DEFINITIONS
             if any(_factor(self.comparison, row, definition) for row in self.others)
-            and not (measured and definition.metric == PREDICTED)
+            and not self.ours.is_superseded(definition.metric)
         ]
 
 
@@ -232,7 +224,7 @@ class Factor:
 
 
 def _factor(comparison: Comparison, row: ComparisonRow, definition: Definition) -> Factor | None:
-    if METRICS[definition.metric].unit == "s":
+    if has_rounds(definition.metric):
         found = comparison.time_ratio(row, definition.metric, to=BASELINE)
         return Factor(found.centre, found.low, found.high) if found else None
     ratio = comparison.ratio(row, definition.metric, to=BASELINE)

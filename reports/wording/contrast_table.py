@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports import units
 from bsrbench.reports.compare.contrast import Contrast, Spread
-from bsrbench.reports.compare.metric_finding import BY_TASK, MetricFinding
+from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing
 from bsrbench.reports.compare.statistics import CONFIDENCE, Summary
 from bsrbench.reports.compare.verdict import VerdictWord
@@ -16,10 +16,9 @@ TITLES = (
 )
 TASK_TITLES = ("task", "new", "baseline", "difference", "pairs")
 IN_WORDS = {
-    ACCURACY: "test accuracy",
-    "peak_counted_bytes": "peak memory (counted)",
-    "step_flop": "FLOPs of a step",
-    "step_seconds": "time of a step",
+    name: METRICS[name].words
+    for name in JUDGED
+    if METRICS[name].words and not METRICS[name].stands_in_for
 }
 METHOD = (
     f"Intervals are at {100 * CONFIDENCE:g} %: of accuracies Student's t of the mean difference, "
@@ -101,12 +100,12 @@ def task_rows(contrast: Contrast) -> list[list[str]]:
     """Return a row of text for each of several tasks, columns as ``TASK_TITLES``."""
     return [
         [
-            found.metric.removeprefix(BY_TASK),
-            *(units.share(value) for value in (found.new, found.baseline)),
-            units.signed(units.share, found.difference),
-            units.count(found.pairs),
+            task.task,
+            *(units.share(value) for value in (task.accuracy.new, task.accuracy.baseline)),
+            units.signed(units.share, task.accuracy.difference),
+            units.count(task.accuracy.pairs),
         ]
-        for found in contrast.tasks
+        for task in contrast.tasks
     ]
 
 

@@ -11,6 +11,7 @@ from bsrbench.reports.compare import seed_pairing
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import NOT_TUNED
+from bsrbench.reports.compare.metric_finding import JUDGED
 from bsrbench.reports.compare.statistics import can_be_significant
 from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
 from bsrbench.reports.wording.timing_notes import timed_apart
@@ -23,6 +24,10 @@ UNEXPLAINED = (
 CAPTION = (
     "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best; "
     "dagger: the baseline; ~: quartiles more than 10 % apart."
+)
+# What a summary says a method needs, relative to the reference.
+COSTS = tuple(
+    name for name in JUDGED if METRICS[name].words and not METRICS[name].is_judged("by seed")
 )
 OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
 DIFFERENT_SEEDS = (
@@ -108,17 +113,10 @@ def _costs(comparison: Comparison) -> str:
     row = comparison.find(BASELINE)
     if row is None or comparison.find(REFERENCE) is None:
         return ""
-    counted = row.value("peak_counted_bytes") is not None
     parts = [
-        f"{name} {units.ratio(value)}"
-        for name, metric in (
-            ("peak memory (counted)", "peak_counted_bytes")
-            if counted
-            else ("peak memory (predicted)", "peak_estimated_bytes"),
-            ("FLOPs of a step", "step_flop"),
-            ("time of a step", "step_seconds"),
-        )
-        if (value := comparison.ratio(row, metric)) is not None
+        f"{METRICS[metric].words} {units.ratio(value)}"
+        for metric in COSTS
+        if not row.is_superseded(metric) and (value := comparison.ratio(row, metric)) is not None
     ]
     return f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
 

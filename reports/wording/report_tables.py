@@ -12,10 +12,9 @@ from bsrbench.reports.compare.seed_pairing import ACCURACY, counted, tested
 from bsrbench.reports.compare.statistics import accuracy_within, mean_and_range, time_to
 from bsrbench.reports.wording.columns import (
     COLUMNS,
-    JUDGED,
     MEMORY_COLUMNS,
     OUTCOME,
-    PREDICTED_COLUMNS,
+    STAND_IN_COLUMNS,
     WORK_COLUMNS,
     Column,
     paper_columns,
@@ -24,7 +23,6 @@ from bsrbench.reports.wording.columns import (
 
 Curve = tuple[list[float], list[float]]
 TARGET_SHARE = 0.95
-COUNTED, PREDICTED = "peak_counted_bytes", "peak_estimated_bytes"
 
 
 def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -134,12 +132,22 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
     Memory is what was counted, or where no row was executed what was predicted.
     """
     columns: tuple[Column, ...] = with_seeds(comparison, COLUMNS)
-    if _has(comparison, PREDICTED) and not _has(comparison, COUNTED):
-        of_memory = [column for column in columns if column.metric == COUNTED]
-        place = columns.index(of_memory[0])
-        rest = columns[place + len(of_memory) :]
-        columns = (*columns[:place], *PREDICTED_COLUMNS, *rest)
+    for metric in dict.fromkeys(column.metric for column in STAND_IN_COLUMNS):
+        columns = _with_stand_in(comparison, columns, metric)
     return (*columns, OUTCOME) if any(row.failures() for row in comparison.rows) else columns
+
+
+def _with_stand_in(
+    comparison: Comparison, columns: tuple[Column, ...], metric: str
+) -> tuple[Column, ...]:
+    """Return columns with those of a metric in the place of the one it stands in for."""
+    absent = METRICS[metric].stands_in_for
+    if not _has(comparison, metric) or _has(comparison, absent):
+        return columns
+    place = next(place for place, column in enumerate(columns) if column.metric == absent)
+    rest = [column for column in columns[place:] if column.metric != absent]
+    stand_in = [column for column in STAND_IN_COLUMNS if column.metric == metric]
+    return (*columns[:place], *stand_in, *rest)
 
 
 def _has(comparison: Comparison, metric: str) -> bool:
@@ -177,7 +185,7 @@ def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, in
     """
     found = set()
     for place, column in enumerate(columns):
-        if column.metric not in JUDGED or not _is_comparable(comparison, column.metric):
+        if not (column.metric and column.ranked and _is_comparable(comparison, column.metric)):
             continue
         values = _ranked(comparison, column)
         there = [value for value in values if value is not None]

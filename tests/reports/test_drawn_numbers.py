@@ -3,12 +3,13 @@
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
-from bsrbench.reports import units
+from bsrbench.harness.records.metric import FigurePart
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.figures import accuracy_points, memory_figures, training_figures
 from bsrbench.reports.figures.ratio_bars import ratios
 
 MIB = 2**20
+MEMORY = FigurePart("accuracy", "memory")
 
 
 @pytest.fixture
@@ -47,9 +48,7 @@ def of_kind(axes, kind):
 
 def test_a_point_stands_at_cost_and_accuracy_with_its_range(comparison):
     """bsr: 40 MiB, mean of 0.5 and 0.8, from the least to the largest."""
-    canvas = accuracy_points.accuracy_against(
-        comparison, "peak_counted_bytes", units.mebibytes, "memory"
-    )
+    canvas = accuracy_points.accuracy_against(comparison, "peak_counted_bytes", MEMORY)
     bars = of_kind(canvas.axes[0], ErrorbarContainer)
     places = {bar.get_label(): bar.lines[0].get_xydata().tolist() for bar in bars}
     (segment,) = next(bar for bar in bars if bar.get_label() == "bsr").lines[2][0].get_segments()
@@ -62,17 +61,21 @@ def test_a_point_stands_at_cost_and_accuracy_with_its_range(comparison):
 
 
 def test_the_front_runs_from_the_cheapest_to_the_most_accurate(comparison):
-    canvas = accuracy_points.accuracy_against(
-        comparison, "peak_counted_bytes", units.mebibytes, "memory"
-    )
+    canvas = accuracy_points.accuracy_against(comparison, "peak_counted_bytes", MEMORY)
     (front,) = [line for line in canvas.axes[0].lines if line.get_label() == "Pareto front"]
 
     assert front.get_xdata().tolist() == [40.0, 100.0]
     assert front.get_ydata().tolist() == pytest.approx([0.65, 0.85])
 
 
+def test_an_axis_is_called_by_what_lies_along_it(comparison):
+    axes = accuracy_points.accuracy_against(comparison, "peak_counted_bytes", MEMORY).axes[0]
+
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("memory (MiB)", "test accuracy")
+
+
 def test_a_bar_is_as_long_as_its_ratio(comparison):
-    canvas = ratios(comparison, ("peak_counted_bytes",), ("memory",))
+    canvas = ratios(comparison, {"peak_counted_bytes": MEMORY})
     (bars,) = of_kind(canvas.axes[0], BarContainer)
 
     assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.4])
@@ -94,11 +97,16 @@ def test_the_parts_of_a_peak_stand_end_to_end(comparison):
 
 
 @pytest.mark.parametrize(
-    ("along", "expected"), [("curve_steps", [10.0, 20.0]), ("curve_seconds", [1.0, 2.0])]
+    ("figure", "along", "expected"),
+    [
+        ("curve-steps", "curve_steps", [10.0, 20.0]),
+        ("curve-seconds", "curve_seconds", [1.0, 2.0]),
+    ],
 )
-def test_a_curve_is_the_mean_over_seeds(along, expected, comparison):
-    axes = training_figures.curves(comparison, along, "along").axes[0]
+def test_a_curve_is_the_mean_over_seeds(figure, along, expected, comparison):
+    axes = training_figures.curves(comparison, {along: FigurePart(figure, "along")}).axes[0]
     lines = {line.get_label(): line for line in axes.lines}
 
     assert lines["bsr"].get_xdata().tolist() == expected
     assert lines["bsr"].get_ydata().tolist() == pytest.approx([0.325, 0.65])
+    assert axes.get_xlabel() == "along"

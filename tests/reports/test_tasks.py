@@ -136,4 +136,4 @@ def test_the_verdict_is_on_the_mean_alone(found):
 
     assert "accuracy_top1" in judged
     assert not any(metric.startswith("accuracy_by_task") for metric in judged)
-    assert {str(one.verdict.word) for one in found[0].tasks} == {"no verdict"}
+    assert {str(one.accuracy.verdict.word) for one in found[0].tasks} == {"no verdict"}

@@ -1,0 +1,15 @@
+"""Which metrics a figure shows, and what it calls them."""
+
+from bsrbench.harness.records.metric import FigureName, FigurePart
+from bsrbench.harness.records.metrics import METRICS
+
+
+def metrics_of(figure: FigureName) -> dict[str, FigurePart]:
+    """Return how a figure shows each of its metrics, by the metrics' names, in their order."""
+    parts = {
+        name: part
+        for name, metric in METRICS.items()
+        for part in metric.figures
+        if part.figure == figure
+    }
+    return dict(sorted(parts.items(), key=lambda item: item[1].place))
