@@ -42,3 +42,8 @@ class Absence(msgspec.Struct, frozen=True):
 
     kind: AbsenceKind
     text: str
+
+    def in_words(self) -> str:
+        """Return it as reports print it."""
+        asked = self.kind is not AbsenceKind.NOT_REQUESTED
+        return self.text if asked else f"not requested: {self.text}"

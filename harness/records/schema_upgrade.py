@@ -40,8 +40,9 @@ NOTES_BEFORE_8 = {
     "FLOPs counted again": NoteKind.FLOPS,
 }
 TIMING_MARK = "timing: "  # the mark of such a note, whose kind says so now
+NOT_REQUESTED_MARK = "not asked for: "
 REASONS_BEFORE_8 = {
-    "not asked for": AbsenceKind.NOT_REQUESTED,
+    NOT_REQUESTED_MARK: AbsenceKind.NOT_REQUESTED,
     "not read: only one split": AbsenceKind.NOT_REQUESTED,
     "the CPU's allocator keeps no reserve": AbsenceKind.NOT_AVAILABLE,
     "this meter does not exist": AbsenceKind.NOT_AVAILABLE,
@@ -135,17 +136,15 @@ def _to_8(data: Data) -> Data:
 
 
 def _note(text: str) -> Data:
-    return {"kind": _kind(text, NOTES_BEFORE_8, NoteKind.OTHER), "text": _without_mark(text)}
-
-
-def _without_mark(text: str) -> str:
-    return text.removeprefix(TIMING_MARK)
+    kind = _kind(text, NOTES_BEFORE_8, NoteKind.OTHER)
+    return {"kind": kind, "text": text.removeprefix(TIMING_MARK)}
 
 
 def _absence(text: str, reason: str | None) -> Data:
     """Return why a metric has no value; the reason may be that of the trial's failure."""
     other = AbsenceKind.FAILED if reason and text == reason else AbsenceKind.OTHER
-    return {"kind": _kind(text, REASONS_BEFORE_8, other), "text": text}
+    kind = _kind(text, REASONS_BEFORE_8, other)
+    return {"kind": kind, "text": text.removeprefix(NOT_REQUESTED_MARK)}
 
 
 def _kind(text: str, kinds: dict[str, Any], other: str) -> str:

@@ -198,7 +198,7 @@ class ComparisonRow:
         if METRICS[metric].is_by_seed():
             fitting = next((r for r in self.records if r.spec.training), fitting)
         absence = fitting.missing.get(metric)
-        return absence.text if absence else "not measured"
+        return absence.in_words() if absence else "not measured"
 
     def turns(self, other: "ComparisonRow | None" = None) -> dict[str, RepeatedTimes]:
         """Return the times that the row has in each round group, by the group's name.

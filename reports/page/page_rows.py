@@ -111,7 +111,7 @@ def missing(row: ComparisonRow) -> dict[str, str]:
             continue
         reasons = [r.missing[column.metric] for r in row.records if column.metric in r.missing]
         asked = [why for why in reasons if why.kind is not AbsenceKind.NOT_REQUESTED]
-        found[column.metric] = next((why.text for why in asked or reasons), NOT_FINITE)
+        found[column.metric] = next((why.in_words() for why in asked or reasons), NOT_FINITE)
     return found
 
 

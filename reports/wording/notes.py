@@ -226,7 +226,7 @@ def absences(comparison: Comparison) -> list[str]:
     for metric in _shown((*MEMORY_COLUMNS, *WORK_COLUMNS)):
         for row, record in profiles:
             if record.measurements.get(metric) is None and not row.failures():
-                labels.setdefault((metric, record.missing[metric].text), []).append(row.label)
+                labels.setdefault((metric, record.missing[metric].in_words()), []).append(row.label)
     return [
         f"{metric}, {'all rows' if len(rows) == len(profiles) else ', '.join(rows)}: {why}"
         for (metric, why), rows in labels.items()
