@@ -19,6 +19,7 @@ from bsrbench.harness.spec.workload_axes import AXES, AxisValue
 
 if TYPE_CHECKING:
     from bsrbench.harness.fit import Fit
+    from bsrbench.harness.records.pass_readings import PassReadings
     from bsrbench.harness.spec.row_name import RowLabel
     from bsrbench.harness.spec.trial_spec import TrialSpec
 
@@ -126,12 +127,31 @@ def estimate(as_json: bool, **workload: Any) -> None:
     except Exception as error:  # noqa: BLE001 - whatever an author's code raises is an outcome
         failed = failure(error)
         stop(f"{failed.status}: {failed.reason}", FAILED)
+    notes = [note.text for note in found.notes]
     if "peak_estimated_bytes" in found.measurements:
-        found.notes.append("workspaces inside operators come on top of the estimated peak")
+        notes.append("workspaces inside operators come on top of the estimated peak")
+    missing = {metric: absence.text for metric, absence in found.missing.items()}
     if as_json:
-        say(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
+        say(json.dumps(_plain(spec, found, notes, missing), indent=1))
     else:
-        _print(spec, found.measurements, found.notes, found.missing)
+        _print(spec, found.measurements, notes, missing)
+
+
+def _plain(
+    spec: "TrialSpec", found: "PassReadings", notes: list[str], missing: dict[str, str]
+) -> dict[str, Any]:
+    """Return what is printed of a prediction as JSON."""
+    import msgspec
+
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "measurements": found.measurements,
+        "missing": missing,
+        "notes": notes,
+        "detail": msgspec.to_builtins(found.detail.estimated or {}),
+        "facts": {},
+        "attention_kernel": found.attention_kernel,
+    }
 
 
 @click.command()

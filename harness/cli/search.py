@@ -250,10 +250,9 @@ def _first(
     aim: float,
 ) -> int:
     """Return how many settings to begin with, and say how long all will take."""
-    from bsrbench.harness.profiler.speed_pass import FLOP_PER_SECOND
     from bsrbench.harness.search.search_effort import first_settings, remembered
     from bsrbench.harness.search.search_question import training_of
-    from bsrbench.harness.trial.trial_passes import IMAGES, SPEED
+    from bsrbench.harness.trial.trial_passes import SPEED
 
     row = space.candidates[0].spec
 
@@ -263,9 +262,11 @@ def _first(
         for result in (checked, tried):
             if result.status != "completed":
                 raise BadInput(result.reason)
-        images = checked.reading["detail"][IMAGES]["validation"]
-        speed = tried.reading["detail"][FLOP_PER_SECOND]
-        return first_settings(goal, row.workload, fitting, images, speed, aim)
+        speed = tried.readings().speed
+        if speed is None:
+            raise BadInput("the device's speed was not read")
+        images = checked.images["validation"]
+        return first_settings(goal, row.workload, fitting, images, speed.flop_per_second, aim)
 
     question = {
         "rows": [candidate.spec.row_id() for candidate in space.candidates],

@@ -19,7 +19,10 @@ CARRY_VALUES = frozenset(
             "records/metric_bounds",
             "records/pass_readings",
             "records/record_key",
+            "records/remarks",
+            "records/sidecar",
             "records/trial_record",
+            "trial/pass_result",
         ),
     }
 )

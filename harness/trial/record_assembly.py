@@ -1,15 +1,24 @@
 """What the passes of a trial read, put together into its record."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
+
+import msgspec
 
 from bsrbench.harness.plain_data import tidied
 from bsrbench.harness.predict.estimate import PREDICTED
 from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
-from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.pass_readings import (
+    Measured,
+    PassReadings,
+    joined_readings,
+    notes_of,
+)
+from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.trial_record import (
     Outcome,
     Status,
@@ -19,7 +28,7 @@ from bsrbench.harness.records.trial_record import (
     utc_now,
 )
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.visible_text import visible
 
 TIMED = (
@@ -33,8 +42,6 @@ OF_TRAINING = (
     *OF_TASKS,
     *CURVE,
 )
-RESIDUAL = "residual"  # begins the note about it
-TIMING = "timing: "  # begins what is noted about times
 # What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
 # (results/); more than this has a reason that somebody should look for.
 RESIDUAL_BYTES, RESIDUAL_SHARE = 32 * 2**20, 0.02
@@ -47,7 +54,7 @@ def make_record(
     results: dict[str, PassResult],
     environment: dict[str, Any],
     beside: TimesByKey | None = None,
-) -> tuple[TrialRecord, dict[str, Any]]:
+) -> tuple[TrialRecord, Sidecar]:
     """Put the passes of a trial together into its record and its sidecar.
 
     The outcome is that of the first pass that did not complete. What the others measured is kept.
@@ -60,34 +67,53 @@ def make_record(
         beside: times of stored trials that took turns with this one, by the key of their record.
     """
     status, reason = _outcome(results)
-    readings = [result.reading for result in results.values() if result.reading]
-    measured: dict[str, Value] = _put_together(r["measurements"] for r in readings)
-    missing: dict[str, str] = _put_together(r["missing"] for r in readings)
-    measured |= _derived(measured, spec)
-    missing |= _without_what_no_record_holds(measured)
+    together = joined_readings(result.readings() for result in results.values())
+    found = {**together.measurements, **_derived(together.measurements, spec)}
+    refused = _refused(found)
+    measured = {name: value for name, value in found.items() if name not in refused}
+    explained = {**together.missing, **refused}
     method = _said_by_method(results.values())
-    notes = [note for reading in readings for note in reading["notes"]] + _doubts(measured, spec)
-    if "fallback" in method:
-        notes.append(str(method["fallback"]))
-    facts = _put_together(r.get("facts", {}) for r in readings)
+    notes = [*together.notes, *_doubts(measured, spec), *_fallback(method)]
     device = next((result.device for result in results.values() if result.device), {})
     record = TrialRecord(
         key=key,
         spec=spec,
         outcome=Outcome(status=status, reason=visible(reason)),
-        measurements={name: measured.get(name) for name in METRICS},
-        missing=tidied(missing | _reasons(measured, missing, spec, reason)),
-        notes=list(dict.fromkeys(map(visible, notes))),
+        measurements={name: _in_a_record(measured.get(name)) for name in METRICS},
+        missing=_texts(explained | _reasons(measured, explained, spec, reason)),
+        notes=list(dict.fromkeys(map(_text, notes))),
         environment=tidied(
             environment
-            | {"device": device, "method": method, "workload": facts}
+            | {"device": device, "method": method, "workload": _facts(together)}
             | _circumstances(list(results.values()))
         ),
         finished_at=utc_now(),
         beside=beside or {},
         began_at=_began_at(list(results.values())),
     )
-    return record, _put_together(r["detail"] for r in readings)
+    return record, together.detail
+
+
+def _in_a_record(value: Measured) -> Value:
+    if isinstance(value, Sequence):
+        samples: list[float] = [*value]
+        return samples
+    return value
+
+
+def _text(note: Note) -> str:
+    """Return a note as a record's text; reports tell those of timing by what stands in front."""
+    front = f"{note.kind}: " if note.kind is NoteKind.TIMING else ""
+    return visible(f"{front}{note.text}")
+
+
+def _texts(missing: Mapping[str, Absence]) -> dict[str, str]:
+    return {visible(name): visible(absence.text) for name, absence in missing.items()}
+
+
+def _facts(together: PassReadings) -> dict[str, Any]:
+    facts: dict[str, Any] = msgspec.to_builtins(together.facts)
+    return facts or {}
 
 
 def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
@@ -98,23 +124,20 @@ def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
     return Status.COMPLETED, ""
 
 
-def _put_together(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return all parts as one; of two values with one name the later counts."""
-    return {name: value for part in parts for name, value in part.items()}
-
-
-def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, str]:
-    """Take values out that cannot be reported, and return why, by metric."""
-    refused = {
+def _refused(measured: Mapping[str, Measured]) -> dict[str, Absence]:
+    """Return which values no record may hold, and why."""
+    faults = {
         name: fault
         for name, value in measured.items()
         if value is not None and (fault := fault_of_value(name, value))
     }
     curve = [measured.get(name) for name in CURVE]
-    if not refused.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
-        refused |= {name: fault for name in CURVE if measured.get(name) is not None}
-    measured |= dict.fromkeys(refused)
-    return {name: f"was measured, and {fault}" for name, fault in refused.items()}
+    if not faults.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
+        faults |= {name: fault for name in CURVE if measured.get(name) is not None}
+    return {
+        name: Absence(AbsenceKind.REJECTED, f"was measured, and {fault}")
+        for name, fault in faults.items()
+    }
 
 
 def _circumstances(results: list[PassResult]) -> dict[str, Any]:
@@ -123,7 +146,7 @@ def _circumstances(results: list[PassResult]) -> dict[str, Any]:
     took = [r.seconds for r in results if r.seconds is not None]
     found: dict[str, Any] = {"pass_start_seconds": started, "passes_seconds": round(sum(took), 1)}
     own = {name: value for r in results for name, value in r.set_by_method.items()}
-    kernels = [k for r in results if (k := r.reading.get("attention_kernel")) is not None]
+    kernels = [k for r in results if (k := r.readings().attention_kernel) is not None]
     if own:
         found["set_by_method"] = own
     if kernels:
@@ -137,25 +160,29 @@ def _began_at(results: list[PassResult]) -> str | None:
     known = [at for at in began if at is not None]
     if not known or len(known) < len(began):
         return None
-    details = [result.reading.get("detail", {}) for result in results]
-    before = [str(detail[TRAINING_BEGAN]) for detail in details if TRAINING_BEGAN in detail]
-    return min([*known, *before])
+    trained = [result.readings().detail.training_began_at for result in results]
+    return min([*known, *(at for at in trained if at is not None)])
 
 
 def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
     """Return what the method said, of each thing what the first pass to mention it said."""
     facts: dict[str, Any] = {}
     for result in results:
-        facts = result.method | facts
+        facts = {**result.method, **facts}
     return facts
 
 
-def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
+def _fallback(method: Mapping[str, Any]) -> tuple[Note, ...]:
+    """Return what a method says of running otherwise than it would."""
+    return notes_of(NoteKind.METHOD, [str(method["fallback"])] if "fallback" in method else [])
+
+
+def _doubts(measured: Mapping[str, Measured], spec: TrialSpec) -> tuple[Note, ...]:
     """Return what the passes' numbers together give reason to doubt."""
     names = ("residual_bytes", "peak_allocated_bytes", "workspace_bytes")
     residual, allocated, workspace = (measured.get(name) for name in names)
     if spec.workload.device != "cpu" or not isinstance(residual, int):
-        return []
+        return ()
     said = ""
     if residual > RESIDUAL_BYTES + RESIDUAL_SHARE * _number(allocated):
         said = (
@@ -168,24 +195,25 @@ def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[str]:
             "the process took less than was allocated, and workspaces that were never touched do "
             "not explain it"
         )
-    return [f"{RESIDUAL} of {residual} bytes: {said}"] if said else []
+    doubts = [f"residual of {residual} bytes: {said}"] if said else []
+    return notes_of(NoteKind.MEMORY, doubts)
 
 
-def _number(value: Value) -> int:
+def _number(value: Measured) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
-    derived: dict[str, Value] = {}
+def _derived(measured: Mapping[str, Measured], spec: TrialSpec) -> dict[str, Measured]:
+    derived: dict[str, Measured] = {}
     spent = measured.get(COMPILE_SECONDS)
-    if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
+    if isinstance(spent, Sequence) and spent:  # one per visit: later ones find the first's code
         derived[COMPILE_SECONDS] = max(spent)
     for seconds, rate in (
         ("step_seconds", "images_per_second"),
         ("evaluation_seconds", "evaluation_images_per_second"),
     ):
         samples = measured.get(seconds)
-        if isinstance(samples, list) and samples and median(samples) > 0:
+        if isinstance(samples, Sequence) and samples and median(samples) > 0:
             derived[rate] = spec.workload.step_images() / median(samples)
     taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
     if isinstance(taken, int) and isinstance(allocated, int):
@@ -199,51 +227,62 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
 
 
 def _reasons(
-    measured: dict[str, Value], explained: dict[str, str], spec: TrialSpec, failure: str
-) -> dict[str, str]:
+    measured: Mapping[str, Measured],
+    explained: Mapping[str, Absence],
+    spec: TrialSpec,
+    failure: str,
+) -> dict[str, Absence]:
     """Say of every metric without a value why it has none."""
     empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
     return {name: _why_empty(name, spec, failure) for name in empty}
 
 
-def _why_empty(name: str, spec: TrialSpec, failure: str) -> str:
+def _why_empty(name: str, spec: TrialSpec, failure: str) -> Absence:
     why_not_asked = _why_training_lacks if name in OF_TRAINING else _why_profile_lacks
-    return (
-        why_not_asked(name, spec)
-        or failure
-        or f"this meter does not exist for {spec.workload.device}"
-    )
+    if not_asked := why_not_asked(name, spec):
+        return Absence(AbsenceKind.NOT_REQUESTED, f"not asked for: {not_asked}")
+    if unread := _why_not_read(name, spec):
+        return Absence(AbsenceKind.NOT_READ, unread)
+    device = spec.workload.device
+    if name == "peak_reserved_bytes" and device == "cpu":
+        return Absence(AbsenceKind.NOT_AVAILABLE, "the CPU's allocator keeps no reserve")
+    if failure:
+        return Absence(AbsenceKind.FAILED, failure)
+    return Absence(AbsenceKind.NOT_AVAILABLE, f"this meter does not exist for {device}")
 
 
-def _why_training_lacks(name: str, spec: TrialSpec) -> str:
+def _why_not_read(name: str, spec: TrialSpec) -> str:
+    """Return why a training does not read an accuracy; empty if it does."""
     if spec.training is None:
-        return "not asked for: this trial only profiles"
-    if name in CURVE:
-        return "" if spec.training.evaluate_every else "not asked for: evaluate_every is not set"
-    if name in OF_TASKS and (why := _why_tasks_lack(name, spec)):
-        return why
+        return ""
     other = {"test": "validation_accuracy_top1", "validation": "accuracy_top1"}
     unread = other[spec.training.evaluate]
     return "not read: only one split is read a trial" if name == unread else ""
 
 
+def _why_training_lacks(name: str, spec: TrialSpec) -> str:
+    if spec.training is None:
+        return "this trial only profiles"
+    if name in CURVE:
+        return "" if spec.training.evaluate_every else "evaluate_every is not set"
+    return _why_tasks_lack(name, spec) if name in OF_TASKS else ""
+
+
 def _why_tasks_lack(name: str, spec: TrialSpec) -> str:
     multitask = spec.workload.multitask
     if multitask is None:
-        return "not asked for: there is one task"
+        return "there is one task"
     experts = name != "busiest_experts_share" or multitask.expert_blocks
-    return "" if experts else "not asked for: no block has experts"
+    return "" if experts else "no block has experts"
 
 
 def _why_profile_lacks(name: str, spec: TrialSpec) -> str:
     if spec.profile is None:
-        return "not asked for: this trial only trains; the profile is its own trial"
+        return "this trial only trains; the profile is its own trial"
     if spec.profile.only_predict and name not in PREDICTED:
-        return "not asked for: this trial only predicts"
+        return "this trial only predicts"
     if name == COMPILE_SECONDS and not spec.workload.compiled_step:
-        return "not asked for: the step is not compiled"
+        return "the step is not compiled"
     if name in TIMED and not spec.profile.rounds:
-        return "not asked for: rounds = 0"
-    if name == "peak_reserved_bytes" and spec.workload.device == "cpu":
-        return "the CPU's allocator keeps no reserve"
+        return "rounds = 0"
     return ""

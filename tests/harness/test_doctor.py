@@ -9,7 +9,7 @@ from bsrbench.harness.doctor import KNOWN_FORWARD_FLOP, MIB, MeterCheck, examine
 from bsrbench.harness.meters.allocator_events import allocator_rise
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.reports.compare.statistics import Ratio
 
 ALIKE = Ratio(1.0, 0.98, 1.02, 5, least=0.99, largest=1.01)

@@ -11,7 +11,7 @@ import pytest
 from bsrbench.harness.fit import LARGEST_BATCH, Fit, fit, largest
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.methods import load
 
 MIB = 2**20

@@ -8,7 +8,7 @@ from scipy.stats import binom, permutation_test
 
 from bsrbench.harness.launch.round_group import time_in_turns
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.reports.compare.statistics import (
     CONFIDENCE,
     DOCTOR_CONFIDENCE,

@@ -2,7 +2,7 @@
 
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 PROFILE = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
 OTHERS = {

@@ -18,7 +18,7 @@ from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from tests.harness.launch.tiny_suite import TINY
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,7 +17,7 @@ from bsrbench.harness.launch.local_launcher import LocalLauncher
 from bsrbench.harness.launch.processes import pass_answers, pass_process
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 
 @pytest.mark.parametrize(

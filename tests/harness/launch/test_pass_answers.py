@@ -27,7 +27,7 @@ from bsrbench.harness.launch.processes import (
 from bsrbench.harness.launch.processes.pass_process import send
 from bsrbench.harness.plain_data import SAID_ITEMS, plain_table, plain_text
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 ROOT = Path(__file__).resolve().parents[3]
 MARK = "7b"

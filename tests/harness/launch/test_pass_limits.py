@@ -10,7 +10,7 @@ from bsrbench.harness.launch.processes import cores, pass_answers
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.pass_process import PassSettings
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 GREEDY = '''
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 UNTIMED = Profile(rounds=0)
 

@@ -6,7 +6,7 @@ from bsrbench.harness.launch.round_group import rounds_of, time_in_turns
 from bsrbench.harness.meters.phase_clock import settled
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from torch import nn
 from bsrbench import methods
 from bsrbench.harness.meters.allocator_events import allocator_rise, workspaces
 from bsrbench.harness.profiler.memory_pass import memory_pass
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]
 MIB = 2**20

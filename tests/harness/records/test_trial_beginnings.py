@@ -18,8 +18,8 @@ from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 RECIPE = Training(steps=1, learning_rate=0.1)
 UNTIMED = Profile(rounds=0)

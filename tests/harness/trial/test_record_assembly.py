@@ -3,8 +3,8 @@
 import pytest
 
 from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 EMPTY = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
 

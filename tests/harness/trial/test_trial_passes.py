@@ -10,8 +10,8 @@ from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.method import Composed, Kind, Method
 from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 FALLBACK = "no compiler was found: its kernels run as torch operators"
 
