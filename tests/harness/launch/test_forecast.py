@@ -169,7 +169,7 @@ def test_the_speed_counts_the_flops_that_its_step_has(make_spec):
     counted = sum(flops.by_phase.values())
 
     assert counted == 2 * speed_module.PRODUCTS * 34 * speed_module.WIDTH * speed_module.HIDDEN
-    assert speed_pass(make_spec(), methods.load).detail["flop_per_second"] > 0
+    assert speed_pass(make_spec(), methods.load).speed.flop_per_second > 0
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from bsrbench.harness.search.search_effort import remembered
 from bsrbench.harness.spec.trial_spec import Profile
 
 READING = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+NAMES = {"operators": [], "operator": [], "phases": [], "phase": [], "modules": [], "module": []}
+TIMELINE = {"timeline": {"index": [1], "live_bytes": [1], **NAMES}}  # lists of other lengths
 GOOD = {"status": "completed", "reading": READING}
 STAGED = {
     "empty": "{}",
@@ -31,6 +33,8 @@ STAGED = {
     "reason": json.dumps(GOOD | {"reason": 7}),
     "device": json.dumps(GOOD | {"device": "cpu"}),
     "notes": json.dumps(GOOD | {"reading": READING | {"notes": [7]}}),
+    "note": json.dumps(GOOD | {"reading": READING | {"notes": ["no kind"]}}),
+    "timeline": json.dumps(GOOD | {"reading": READING | {"detail": {"counted": TIMELINE}}}),
     "measurements": json.dumps(GOOD | {"reading": READING | {"measurements": [1]}}),
     "metric": json.dumps(GOOD | {"reading": READING | {"measurements": {"speed": 1}}}),
     "value": json.dumps(GOOD | {"reading": READING | {"measurements": {"step_flop": "x"}}}),

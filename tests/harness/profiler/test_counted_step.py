@@ -262,24 +262,26 @@ def test_a_packed_timeline_has_every_change_of_level_and_its_place(count):
     _, (_, steady) = count("bsr+int8")
     line, small = steady.timeline, packed(steady.timeline)
     entries = zip(
-        small["index"],
-        small["live_bytes"],
-        *([small[f"{n}s"][i] for i in small[n]] for n in ("operator", "phase", "module")),
+        small.index,
+        small.live_bytes,
+        [small.operators[number] for number in small.operator],
+        [small.phases[number] for number in small.phase],
+        [small.modules[number] for number in small.module],
         strict=True,
     )
-    levels = dict(zip(small["index"], small["live_bytes"], strict=True))
+    levels = dict(zip(small.index, small.live_bytes, strict=True))
     unpacked = accumulate(
         range(1, len(line.live_bytes)), lambda level, i: levels.get(i, level), initial=levels[0]
     )
 
     assert list(unpacked) == line.live_bytes
-    assert len(small["index"]) < len(line.live_bytes)
+    assert len(small.index) < len(line.live_bytes)
     assert all(
         (size, operator, phase, module)
         == (line.live_bytes[i], line.operator[i], line.phase[i], line.module[i])
         for i, size, operator, phase, module in entries
     )
-    assert small["phases"] == ["forward", "backward", "optimizer"]
+    assert small.phases == ("forward", "backward", "optimizer")
 
 
 def test_the_split_becomes_metrics_of_every_category(count):
