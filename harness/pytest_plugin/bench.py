@@ -141,7 +141,7 @@ def _trial(
         return TrialSpec(
             method=method,
             options=dict(options or {}),
-            workload=Workload(data="noise", **workload),
+            workload=Workload.model_validate({"data": "noise", **workload}),
             profile=Profile(rounds=0),
         )
     except ValidationError as error:
