@@ -1,7 +1,6 @@
 """Hands units out to the nodes of a cluster, and stores what comes back."""
 
 import time
-from dataclasses import asdict
 from typing import Any, Protocol
 
 import msgspec
@@ -208,7 +207,7 @@ class Driver:
             checkpoint_seconds=asked.checkpoint_seconds,
             announces=False,
             force=asked.force,
-            limits=asdict(self._cluster.limits),
+            limits=self._cluster.limits,
             compared_with=asked.compared_with,
             trusted=asked.trusted,
         )
