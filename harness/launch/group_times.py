@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from bsrbench.harness.errors import BadInput, fault_and_place
 from bsrbench.harness.launch.round_group import TrialWithKey
 from bsrbench.harness.launch.staged_passes import Tell, unused
-from bsrbench.harness.records.metric_bounds import fault_of_values
+from bsrbench.harness.records.metric_bounds import fault_of_value, fault_of_values
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import Measured
 from bsrbench.harness.records.remarks import Note, NoteKind
@@ -113,7 +113,7 @@ def _times(clock: PassResult) -> dict[str, list[float]]:
     return {
         name: list(times)
         for name, times in measured
-        if name in TIMED and isinstance(times, Sequence)
+        if name in TIMED and isinstance(times, Sequence) and not fault_of_value(name, times)
     }
 
 

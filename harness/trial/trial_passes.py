@@ -58,6 +58,12 @@ PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
+class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
+    """What a step of each of several trials takes."""
+
+    costs: tuple[StepCost, ...] = ()
+
+
 def timed(run: Callable[[], PassResult]) -> PassResult:
     """Run a pass, and return its result with when that began and how long it took."""
     began_at, began = utc_now(), time.monotonic()
@@ -129,12 +135,6 @@ def _without_what_no_file_holds(reading: PassReadings) -> PassReadings:
 def read_settings(device: str, load: Loader) -> SettingsResult:  # noqa: ARG001 - a child's function
     """Return the settings that decide numbers in this process, before any method is loaded."""
     return SettingsResult(settings=settings(device))
-
-
-class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """What a step of each of several trials takes."""
-
-    costs: tuple[StepCost, ...] = ()
 
 
 def predict_costs(specs: Sequence[TrialSpec], load: Loader) -> CostsResult:
