@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -187,7 +187,7 @@ def _run_settings(
         jobs=run_options.jobs,
         order_seed=run_options.order_seed,
         force=run_options.force,
-        limits=limits,
+        limits=asdict(limits),
         compared_with=compared_with or anchors.compared_with,
         trusted=run_options.trusted,
         stopping=stopping,

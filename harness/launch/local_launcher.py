@@ -21,7 +21,7 @@ from bsrbench.harness.launch.processes.cores import choose
 from bsrbench.harness.launch.processes.fork_server import Server, server
 from bsrbench.harness.launch.processes.log_file import MOST_BYTES, is_too_long, last_lines, log_file
 from bsrbench.harness.launch.processes.pass_answers import AnswerRefused, wait_for
-from bsrbench.harness.launch.processes.pass_limits import NO_LIMITS, Limits
+from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.pass_process import PassSettings, present_settings, run
 from bsrbench.harness.launch.processes.sweeper import DEAD, PAUSE_SECONDS, state
 from bsrbench.harness.predict.step_cost import StepCost
@@ -56,6 +56,7 @@ LAST_LINES = 3
 BEFOREHAND_SECONDS = 600.0
 CLOSING_SECONDS = 5.0  # between the end of what a process says and its own
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
+NONE = Limits()
 MORE = " (a longer --timeout gives it more)"
 ENDED = "it was ended with the run"
 LOST = "the server that it was forked from was killed, twice in turn"
@@ -69,7 +70,7 @@ class LocalLauncher:
         limits: what a pass may take.
     """
 
-    def __init__(self, load: Loader, limits: Limits = NO_LIMITS) -> None:
+    def __init__(self, load: Loader, limits: Limits = NONE) -> None:
         self._load = load
         self._limits = limits
         self._ended = False

@@ -75,7 +75,7 @@ class OneRun:
             self._launcher.perform,
             self._store,
             self._tell_or_stop,
-            self._run_settings.limits.memory_bytes,
+            self._run_settings.limits.get("memory_bytes"),
             self._run_settings.force,
             self._run_settings.jobs,
         )

@@ -1,12 +1,11 @@
 """What a run is handed: where passes run, and how it is done."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
-from bsrbench.harness.launch.processes.pass_limits import NO_LIMITS, Limits
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import CheckResult, PassResult
@@ -48,7 +47,7 @@ class RunSettings:
         jobs: trials that only train, at a time; each has cores of its own.
         order_seed: draws the order of trials.
         force: run what is predicted not to fit.
-        limits: what passes may take.
+        limits: what passes may take, as the records will hold it.
         compared_with: knows the rows that every other is compared with: stored ones are timed again
             beside new ones. Another process must be able to import it by name.
         trusted: files that the command names; others are run for no comparison's sake.
@@ -60,7 +59,7 @@ class RunSettings:
     jobs: int = 1
     order_seed: int = 0
     force: bool = False
-    limits: Limits = NO_LIMITS
+    limits: dict[str, Any] = field(default_factory=dict)
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
     stopping: Callable[[], bool] = nobody_asked

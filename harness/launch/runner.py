@@ -1,7 +1,7 @@
 """Run the trials of a suite that are missing or stale, and store their records."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from bsrbench.harness.errors import BadInput
@@ -79,7 +79,7 @@ class Runner:
         return [record for record in records if record is not None]
 
     def _limits(self) -> dict[str, Any]:
-        return asdict(self.run_settings.limits) | {"forced": self.run_settings.force}
+        return self.run_settings.limits | {"forced": self.run_settings.force}
 
     def _planner(self, machine_id: str, present: CurrentConditions) -> Planner:
         return Planner(

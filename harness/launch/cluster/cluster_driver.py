@@ -1,6 +1,7 @@
 """Hands units out to the nodes of a cluster, and stores what comes back."""
 
 import time
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import msgspec
@@ -207,7 +208,7 @@ class Driver:
             checkpoint_seconds=asked.checkpoint_seconds,
             announces=False,
             force=asked.force,
-            limits=self._cluster.limits,
+            limits=asdict(self._cluster.limits),
             compared_with=asked.compared_with,
             trusted=asked.trusted,
         )

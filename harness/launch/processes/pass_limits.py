@@ -41,6 +41,3 @@ class Limits:
             return result
         said = f"{result.reason} (the limit of this run is {self.memory_bytes / GIB:.2f} GiB)"
         return replace(result, status=Status.OUT_OF_MEMORY, reason=said)
-
-
-NO_LIMITS = Limits()

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from bsrbench.harness.launch.processes.multiprocessing_internals import close_inherited_pipes
-from bsrbench.harness.launch.processes.pass_limits import NO_LIMITS, Limits
+from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.reaper import adopt_orphans, die_with_parent
 from bsrbench.harness.launch.processes.sweeper import MARK
 from bsrbench.harness.trial.pass_result import Answer, encoded
 from bsrbench.harness.trial.trial_passes import failure
 
 OURS = "BSRBENCH_"
+NONE = Limits()
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PassSettings:
     """
 
     settings: dict[str, str] = field(default_factory=dict)
-    limits: Limits = NO_LIMITS
+    limits: Limits = NONE
     cores: tuple[int, ...] = ()
     log: str = os.devnull
     token: str = ""

@@ -13,7 +13,6 @@ from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.planning.forecast import Cost, ForecastInputs
 from bsrbench.harness.launch.planning.preflight import PreflightChecks
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial, Planner
-from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
@@ -154,7 +153,7 @@ class Slow:
 
 def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spec, store):
     specs = [make_spec(profile=UNTIMED)]
-    short = RunSettings(announces=False, limits=Limits(3.0))
+    short = RunSettings(announces=False, limits={"timeout_seconds": 3.0})
     make_runner(short, Slow()).run(specs)
     planner = Planner(store, methods.fingerprint, "m")
     key = next(iter(planner.plan(specs, again=True).missing)).rsplit("-", 1)[0]
