@@ -1,7 +1,7 @@
 """What can be measured on this machine, and how well: every meter against something known."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,10 @@ from bsrbench.harness.meters.allocator_events import allocator_rise
 from bsrbench.harness.meters.live_bytes import LiveBytes
 from bsrbench.harness.meters.phase_clock import seconds_each
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
+from bsrbench.harness.records.pass_readings import joined_readings
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
 
 MIB = 2**20
@@ -85,25 +86,26 @@ def _known_trial(launcher: Launcher) -> Iterator[MeterCheck]:
         if result.status != Status.COMPLETED:
             yield MeterCheck(f"{name} pass", f"{result.status}: {result.reason}", good=False)
             return
-    read = {
-        name: value for r in results.values() for name, value in r.reading["measurements"].items()
-    }
-    notes = [note for r in results.values() for note in r.reading["notes"]]
-    yield _equal("FLOPs of a forward pass", read["forward_flop"], KNOWN_FORWARD_FLOP)
-    yield _equal("twice its MACs", 2 * read.get("forward_macs", 0), KNOWN_FORWARD_FLOP)
-    yield _equal("estimated peak", read.get("peak_estimated_bytes"), read["peak_counted_bytes"])
+    together = joined_readings(result.readings() for result in results.values())
+    read, notes = together.measurements, [note.text for note in together.notes]
+    macs = read.get("forward_macs")
+    yield _equal("FLOPs of a forward pass", read.get("forward_flop"), KNOWN_FORWARD_FLOP)
+    yield _equal("twice its MACs", 2 * macs if isinstance(macs, int) else 0, KNOWN_FORWARD_FLOP)
+    yield _equal("estimated peak", read.get("peak_estimated_bytes"), read.get("peak_counted_bytes"))
     yield MeterCheck("meters against each other", "; ".join(notes) or "agree", good=not notes)
     yield _kernel(results["known_process"])
 
 
-def _equal(what: str, got: object, expected: int) -> MeterCheck:
+def _equal(what: str, got: object, expected: object) -> MeterCheck:
     return MeterCheck(what, f"{got}, expected {expected}", good=got == expected)
 
 
 def _kernel(result: PassResult) -> MeterCheck:
-    size = result.reading["measurements"].get("peak_process_bytes")
-    if size is None:
-        return MeterCheck("kernel's high-water mark", str(result.reading["missing"]))
+    read = result.readings()
+    size = read.measurements.get("peak_process_bytes")
+    if not isinstance(size, int):
+        reasons = {metric: absence.text for metric, absence in read.missing.items()}
+        return MeterCheck("kernel's high-water mark", str(reasons))
     near = abs(size - KNOWN_BYTES) <= KERNEL_GRAIN_BYTES
     return MeterCheck("kernel's high-water mark", f"{size} of {KNOWN_BYTES} bytes known", good=near)
 
@@ -146,12 +148,10 @@ def identical_pair(launcher: Launcher) -> Ratio | None:
     settings = spec.profile
     group = [_Twin(spec, "first"), _Twin(spec, "second")]
     timed = time_in_turns(group, lambda twin, _: launcher.perform("clock", twin.spec))
-    samples = [
-        timed[twin.key].reading.get("measurements", {}).get("step_seconds") for twin in group
-    ]
-    if settings is None or not all(samples):
-        return None
-    return time_ratio(samples[0], samples[1], settings.steps, DOCTOR_CONFIDENCE)
+    first, second = (timed[twin.key].readings().measurements.get("step_seconds") for twin in group)
+    if settings is None or not (isinstance(first, Sequence) and isinstance(second, Sequence)):
+        return None  # a member failed
+    return time_ratio(list(first), list(second), settings.steps, DOCTOR_CONFIDENCE)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from msgspec import MsgspecError
     from pydantic import ValidationError
 
 
@@ -48,6 +49,13 @@ def explain(error: "ValidationError", where: str, names: Iterable[str] = ()) -> 
     if len(items) > CLAUSES:
         clauses.append(f"and {len(items) - CLAUSES} more errors")
     return BadInput(f"{where}: " + "; ".join(clauses))
+
+
+def fault_and_place(error: "MsgspecError") -> str:
+    """Return where msgspec found a fault, and what is wrong there: ``flops.by_phase: Expected``."""
+    fault, _, place = str(error).partition(" - at `$")
+    inside = place.removesuffix("`").removeprefix(".")
+    return f"{inside}: {fault}" if inside else fault
 
 
 def _clause(item: object, names: Iterable[str]) -> str:

@@ -141,9 +141,11 @@ def _ask(launcher: Launcher, pass_name: str, spec: TrialSpec, metric: str) -> in
         raise BadInput(result.reason)
     if result.status != Status.COMPLETED:
         raise _Failed(f"{result.status}: {result.reason}")
-    value = result.reading["measurements"].get(metric)
+    read = result.readings()
+    value = read.measurements.get(metric)
     if not isinstance(value, int):
-        raise _Failed(str(result.reading["missing"].get(metric, f"{metric} was not read")))
+        absence = read.missing.get(metric)
+        raise _Failed(f"{metric} was not read" if absence is None else absence.text)
     return value
 
 

@@ -13,48 +13,20 @@ from bsrbench.harness.cli.exits import FAILED, stop
 from bsrbench.harness.cli.printing import cell, say
 from bsrbench.harness.cli.running import RunOptions, make_launcher, open_store, run_trials
 from bsrbench.harness.cli.settings import nested, size_in_bytes
-from bsrbench.harness.cli.shared_options import LIMIT_OPTIONS, with_options
-from bsrbench.harness.errors import BadInput
+from bsrbench.harness.cli.shared_options import LIMIT_OPTIONS, gathers, with_options
+from bsrbench.harness.cli.workload_options import (
+    METHOD_OPTIONS,
+    WORKLOAD_OPTIONS,
+    WorkloadOptions,
+)
+from bsrbench.harness.errors import BadInput, explain
 from bsrbench.harness.spec.workload_axes import AXES, AxisValue
 
 if TYPE_CHECKING:
     from bsrbench.harness.fit import Fit
+    from bsrbench.harness.records.pass_readings import PassReadings
     from bsrbench.harness.spec.row_name import RowLabel
-    from bsrbench.harness.spec.trial_spec import TrialSpec
-
-WORKLOAD_OPTIONS = (
-    click.option("--model", required=True, help="A timm model."),
-    click.option("--micro-batch", type=int, help="Images a forward pass; gradients accumulate."),
-    click.option("--image-size", type=int, help="Pixels; the model's own unless said."),
-    click.option("--classes", type=int, default=10, show_default=True),
-    click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
-    click.option(
-        "--compiled-step", is_flag=True, help="torch.compile the forward and backward pass."
-    ),
-    click.option(
-        "--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw."
-    ),
-    click.option(
-        "--optimizer-in-backward",
-        is_flag=True,
-        help="Step each parameter, and free its gradient, inside the backward pass.",
-    ),
-    click.option("--device", default="cpu", show_default=True),
-    click.option("--threads", type=int, help="CPU threads; all usable cores unless said."),
-    click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
-)
-METHOD_OPTIONS = (
-    click.option(
-        "--method",
-        required=True,
-        shell_complete=method_names,
-        help="A method, or several joined by '+'.",
-    ),
-    click.option("--batch", required=True, type=int, help="Images an optimizer step."),
-    click.option(
-        "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
-    ),
-)
+    from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
 
 
 @click.command()
@@ -66,12 +38,16 @@ METHOD_OPTIONS = (
     "medians have settled.",
 )
 @with_options(*LIMIT_OPTIONS)
+@gathers(WorkloadOptions, "workload")
 def profile(
     as_json: bool,
     timeout: float | None,
     memory_limit: str | None,
     rounds: int | None,
-    **workload: Any,
+    method: str,
+    batch: int,
+    options: tuple[str, ...],
+    workload: WorkloadOptions,
 ) -> None:
     """Measure one method: peak memory, FLOPs and time of a training step.
 
@@ -88,9 +64,7 @@ def profile(
     from bsrbench.harness.launch.processes import fork_server
     from bsrbench.harness.records.trial_record import plain_record
 
-    # Asked for by number, rounds are exactly that many.
-    timing = {} if rounds is None else {"rounds": rounds, "budget_seconds": 0.0}
-    spec = _spec("profile", timing, **workload | {"options": nested(workload["options"])})
+    spec = workload.spec("profile", method, nested(options), batch, _timing(rounds))
     run_options = RunOptions(timeout=timeout, memory_limit=memory_limit, announces=False)
     with tempfile.TemporaryDirectory(dir=fork_server.server().folder) as folder:
         (record,) = run_trials(open_store(Path(folder)), [spec], run_options)
@@ -102,9 +76,24 @@ def profile(
         stop(f"{record.outcome.status}: {record.outcome.reason}", FAILED)
 
 
+def _timing(rounds: int | None) -> "Profile":
+    """Return how a profile is timed: asked for by number, rounds are exactly that many."""
+    from pydantic import ValidationError
+
+    from bsrbench.harness.spec.trial_spec import Profile
+
+    try:
+        return Profile() if rounds is None else Profile(rounds=rounds, budget_seconds=0.0)
+    except ValidationError as error:
+        raise explain(error, "profile") from error
+
+
 @click.command()
 @with_options(*WORKLOAD_OPTIONS[:1], *METHOD_OPTIONS, *WORKLOAD_OPTIONS[1:])
-def estimate(as_json: bool, **workload: Any) -> None:
+@gathers(WorkloadOptions, "workload")
+def estimate(
+    as_json: bool, method: str, batch: int, options: tuple[str, ...], workload: WorkloadOptions
+) -> None:
     """Predict what 'profile' would measure, with nothing executed and no device needed.
 
     Runs the same step with the same meters over tensors that have shapes and no numbers.
@@ -119,7 +108,7 @@ def estimate(as_json: bool, **workload: Any) -> None:
     from bsrbench.harness.predict.estimate import predict
     from bsrbench.harness.trial.trial_passes import failure
 
-    spec = _spec("estimate", {}, **workload | {"options": nested(workload["options"])})
+    spec = workload.spec("estimate", method, nested(options), batch, _timing(None))
     try:
         found = predict(spec, methods.load)
     except BadInput:
@@ -127,12 +116,31 @@ def estimate(as_json: bool, **workload: Any) -> None:
     except Exception as error:  # noqa: BLE001 - whatever an author's code raises is an outcome
         failed = failure(error)
         stop(f"{failed.status}: {failed.reason}", FAILED)
+    notes = [note.text for note in found.notes]
     if "peak_estimated_bytes" in found.measurements:
-        found.notes.append("workspaces inside operators come on top of the estimated peak")
+        notes.append("workspaces inside operators come on top of the estimated peak")
+    missing = {metric: absence.text for metric, absence in found.missing.items()}
     if as_json:
-        say(json.dumps({"spec": spec.model_dump(mode="json")} | asdict(found), indent=1))
+        say(json.dumps(_plain(spec, found, notes, missing), indent=1))
     else:
-        _print(spec, found.measurements, found.notes, found.missing)
+        _print(spec, found.measurements, notes, missing)
+
+
+def _plain(
+    spec: "TrialSpec", found: "PassReadings", notes: list[str], missing: dict[str, str]
+) -> dict[str, Any]:
+    """Return what is printed of a prediction as JSON."""
+    import msgspec
+
+    return {
+        "spec": spec.model_dump(mode="json"),
+        "measurements": found.measurements,
+        "missing": missing,
+        "notes": notes,
+        "detail": msgspec.to_builtins(found.detail.estimated or {}),
+        "facts": {},
+        "attention_kernel": found.attention_kernel,
+    }
 
 
 @click.command()
@@ -150,7 +158,10 @@ def estimate(as_json: bool, **workload: Any) -> None:
     default=True,
     help="Run a step at the batch found (on the device; it needs the memory).",
 )
-def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload: Any) -> None:
+@gathers(WorkloadOptions, "workload")
+def fit(
+    as_json: bool, memory: str, chosen: str | None, check: bool, workload: WorkloadOptions
+) -> None:
     """Find the largest batch of each method that fits into a given memory.
 
     Code, libraries and a CUDA context come on top of --memory.
@@ -164,9 +175,8 @@ def fit(as_json: bool, memory: str, chosen: str | None, check: bool, **workload:
     from bsrbench.harness.fit import fit as find
 
     limit = size_in_bytes("--memory", memory)
-    labels = _labels(chosen, {axis: workload[axis] for axis in AXES})
-    rows = [{"method": row.method, "options": row.options, **row.axes} for row in labels]
-    specs = [_spec("fit", {}, **workload | row | {"batch": 1}) for row in rows]
+    labels = _labels(chosen, {axis: getattr(workload, axis) for axis in AXES})
+    specs = [_to_fit(label, workload) for label in labels]
     for spec in specs:
         methods.load(spec.method, **spec.options)
     launcher = make_launcher()
@@ -198,34 +208,16 @@ def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]
     return list(found.values())
 
 
-def _spec(where: str, timing: dict[str, Any], **workload: Any) -> "TrialSpec":
-    """Return the trial that a command's options describe."""
-    import os
-
-    from pydantic import ValidationError
-
-    from bsrbench.harness.errors import explain
-    from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-
-    method, options = workload.pop("method"), workload.pop("options")
-    micro, batch = workload["micro_batch"], workload["batch"]
-    if where == "fit" and micro and workload["optimizer_in_backward"]:
+def _to_fit(label: "RowLabel", asked: WorkloadOptions) -> "TrialSpec":
+    """Return the trial of a row at the smallest batch it can have."""
+    workload = asked.on_axes(label.axes)
+    if workload.micro_batch and workload.optimizer_in_backward:
         raise BadInput(
             "fit: --optimizer-in-backward needs a batch in one piece, and --micro-batch cuts it: "
             "leave out one of the two"
         )
-    if where == "fit" and micro:
-        workload["batch"] = max(batch, micro)
-    workload["threads"] = workload["threads"] or len(os.sched_getaffinity(0))
-    try:
-        return TrialSpec(
-            method=method,
-            options=dict(options),
-            workload=Workload(data="noise", weights="random", **workload),
-            profile=Profile(**timing),
-        )
-    except ValidationError as error:
-        raise explain(error, where) from error
+    batch = max(1, workload.micro_batch or 1)
+    return workload.spec("fit", label.method, dict(label.options), batch, _timing(None))
 
 
 def _print(

@@ -1,10 +1,10 @@
 """The command search."""
 
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,7 @@ from bsrbench.harness.cli.running import (
     run_trials,
 )
 from bsrbench.harness.cli.settings import overrides, seconds_of, size_in_bytes
-from bsrbench.harness.cli.shared_options import DATA_ROOT, PROGRESS, with_options
+from bsrbench.harness.cli.shared_options import DATA_ROOT, PROGRESS, gathers, with_options
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import write_whole
 from bsrbench.harness.spec.label_grammar import split_at_commas
@@ -38,6 +38,17 @@ if TYPE_CHECKING:
 
 COSTS, EFFORT, ACCOUNT, SUITE = "costs.json", "effort.json", "search.json", "found.toml"
 SHARES = (1 / 3, 1.0, 3.0)  # of the recipe's learning rate, where the suite names none to try
+
+
+@dataclass(frozen=True)
+class WorkloadChanges:
+    """What is said of a workload in the place of what a suite says; ``None`` was not said."""
+
+    model: str | None
+    weights: str | None
+    data: str | None
+    image_size: int | None
+    batch: int | None
 
 
 @click.command()
@@ -68,6 +79,7 @@ SHARES = (1 / 3, 1.0, 3.0)  # of the recipe's learning rate, where the suite nam
 )
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for all that is found.")
 @with_options(DATA_ROOT, PROGRESS)
+@gathers(WorkloadChanges, "changes")
 def search(
     memory: str,
     time_: str,
@@ -78,7 +90,7 @@ def search(
     results: Path | None,
     data_root: Path | None,
     progress: str,
-    **workload: Any,
+    changes: WorkloadChanges,
 ) -> None:
     """Look for settings of a method that need less memory and time at no loss of accuracy.
 
@@ -95,7 +107,7 @@ def search(
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
     limit, aim = size_in_bytes("--memory", memory), seconds_of("--time", time_)
-    suite = _suite_like(like, settings, workload)
+    suite = _suite_like(like, settings, changes)
     store = open_store(results or LOCAL_RESULTS / "search")
     store.open_for_writing()
     partners = [name for name in split_at_commas(companions) if name]
@@ -148,7 +160,7 @@ def _say(said: str) -> None:
     say(said, err=True)
 
 
-def _suite_like(name: str, settings: tuple[str, ...], changed: dict[str, Any]) -> "Suite":
+def _suite_like(name: str, settings: tuple[str, ...], changes: WorkloadChanges) -> "Suite":
     """Return a suite with what was said here in the place of its own.
 
     Raises:
@@ -157,7 +169,8 @@ def _suite_like(name: str, settings: tuple[str, ...], changed: dict[str, Any]) -
     from bsrbench.harness.spec import suite_file
 
     said = {
-        f"--{key.replace('_', '-')}": (f"workload.{key}", value) for key, value in changed.items()
+        f"--{key.replace('_', '-')}": (f"workload.{key}", value)
+        for key, value in asdict(changes).items()
     }
     found = suite_file.read(suite_file.find(name), overrides(settings, said), first_question=True)
     if found.training is None:
@@ -250,10 +263,9 @@ def _first(
     aim: float,
 ) -> int:
     """Return how many settings to begin with, and say how long all will take."""
-    from bsrbench.harness.profiler.speed_pass import FLOP_PER_SECOND
     from bsrbench.harness.search.search_effort import first_settings, remembered
     from bsrbench.harness.search.search_question import training_of
-    from bsrbench.harness.trial.trial_passes import IMAGES, SPEED
+    from bsrbench.harness.trial.trial_passes import SPEED
 
     row = space.candidates[0].spec
 
@@ -263,9 +275,11 @@ def _first(
         for result in (checked, tried):
             if result.status != "completed":
                 raise BadInput(result.reason)
-        images = checked.reading["detail"][IMAGES]["validation"]
-        speed = tried.reading["detail"][FLOP_PER_SECOND]
-        return first_settings(goal, row.workload, fitting, images, speed, aim)
+        speed = tried.readings().speed
+        if speed is None:
+            raise BadInput("the device's speed was not read")
+        images = checked.images["validation"]
+        return first_settings(goal, row.workload, fitting, images, speed.flop_per_second, aim)
 
     question = {
         "rows": [candidate.spec.row_id() for candidate in space.candidates],

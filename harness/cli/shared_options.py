@@ -1,11 +1,17 @@
 """Options that several commands share, among them what a pass may take."""
 
 from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from bsrbench.harness.cli.settings import Seconds
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 JOBS = click.option(
     "--jobs",
@@ -90,5 +96,27 @@ def with_options(
         for option in reversed(options):
             command = option(command)
         return command
+
+    return decorate
+
+
+def gathers(
+    kind: "type[DataclassInstance]", name: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that hands a command some of its options as one value.
+
+    Args:
+        kind: a dataclass, whose fields have the names of options; the others keep their defaults.
+        name: of the command's parameter.
+    """
+    names = [field.name for field in fields(kind)]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def called(**typed: object) -> None:  # as click calls: a keyword for each option
+            own = {option: typed.pop(option) for option in names if option in typed}
+            command(**typed, **{name: kind(**own)})
+
+        return called
 
     return decorate

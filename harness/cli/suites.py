@@ -3,8 +3,9 @@
 import shlex
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -29,6 +30,7 @@ from bsrbench.harness.cli.shared_options import (
     PROGRESS,
     RUN_OPTIONS,
     TRUST,
+    gathers,
     with_options,
 )
 from bsrbench.harness.errors import BadInput
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
 )
 @with_options(DATA_ROOT, TRUST, *RUN_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
+@gathers(RunOptions, "run_options")
 def run(
     suite: str,
     results: Path | None,
@@ -65,7 +68,7 @@ def run(
     launcher: str,
     address: str | None,
     label: str,
-    **run_options: Any,
+    run_options: RunOptions,
 ) -> None:
     """Run a suite's missing trials, then write and print its report.
 
@@ -82,7 +85,7 @@ def run(
     path, whole = _read_suite(suite, settings, seeds)
     trials = _chosen(path, whole, methods, trust)
     store = open_store(results or LOCAL_RESULTS / path.stem)
-    asked = RunOptions(**run_options, trusted=trust)
+    asked = replace(run_options, trusted=trust)
     where = LauncherOptions(launcher, address, label)
     records = run_trials(store, trials, asked, where)
     if asked.dry:
@@ -97,13 +100,14 @@ def run(
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=1000, show_default=True)
 @with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
+@gathers(RunOptions, "run_options")
 def tune(
     suite: str,
     results: Path | None,
     seed: int,
     data_root: Path | None,
     trust: tuple[str, ...],
-    **run_options: Any,
+    run_options: RunOptions,
 ) -> None:
     """Try the learning rates of every row and write the best into the suite file.
 
@@ -126,7 +130,7 @@ def tune(
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]
-    records = iter(run_trials(store, planned, RunOptions(**run_options)))
+    records = iter(run_trials(store, planned, run_options))
     tries = [[[_as_try(next(records)) for _ in row] for row in rows] for rows in trials]
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):

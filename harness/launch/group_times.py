@@ -1,47 +1,30 @@
 """The times of a round group, kept until every new trial of it has its record."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import msgspec
-from pydantic import ValidationError, model_validator
+from msgspec.structs import replace
 
-from bsrbench.harness.errors import BadInput
+from bsrbench.harness.errors import BadInput, fault_and_place
 from bsrbench.harness.launch.round_group import TrialWithKey
-from bsrbench.harness.launch.staged_passes import Tell, read_pass, unused
-from bsrbench.harness.records.metric_bounds import fault_of_values
+from bsrbench.harness.launch.staged_passes import Tell, unused
+from bsrbench.harness.records.metric_bounds import fault_of_value, fault_of_values
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.pass_readings import Measured
+from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import Circumstances
 from bsrbench.harness.records.trial_record import Status, TimesByKey
-from bsrbench.harness.spec.frozen_data import FromFile, digest
-from bsrbench.harness.trial.record_assembly import TIMED, TIMING
-from bsrbench.harness.trial.trial_passes import CLOCK, PassResult
+from bsrbench.harness.spec.frozen_data import digest
+from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.trial.record_assembly import TIMED
 from bsrbench.harness.visible_text import visible_in
 
 STAGED = "times"  # in the name of the file they are kept in
 
 
-class _Plain(FromFile):
-    """The fields of times, as they are kept."""
-
-    name: str
-    order: list[str]
-    clocks: dict[str, dict[str, Any]]
-    beside: TimesByKey
-    notes: list[str]
-
-    @model_validator(mode="after")
-    def _holds_times(self) -> "_Plain":
-        for times in self.beside.values():
-            if fault := fault_of_values(times) if times.keys() <= METRICS.keys() else "no metric":
-                raise ValueError(f"beside: {fault}")
-        return self
-
-
-@dataclass(frozen=True)
-class GroupTimes:
+class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What was timed in turns.
 
     Attributes:
@@ -56,7 +39,14 @@ class GroupTimes:
     order: tuple[str, ...]
     clocks: Mapping[str, PassResult]
     beside: TimesByKey
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        for times in self.beside.values():
+            if fault := fault_of_values(times) if times.keys() <= METRICS.keys() else "no metric":
+                raise ValueError(f"beside: {fault}")
+        if strange := self.clocks.keys() - set(self.order):
+            raise ValueError(f"{sorted(strange)} had no turn")
 
     @classmethod
     def of(
@@ -69,7 +59,7 @@ class GroupTimes:
         again = [trial for trial in group if trial.key in companions]
         read = {trial.key: clocks[trial.key] for trial in again}
         return cls(
-            name=digest([[t.key, clocks[t.key].reading.get("measurements")] for t in group]),
+            name=digest([[t.key, _measured(clocks[t.key])] for t in group]),
             order=tuple(trial.key for trial in group),
             clocks={key: clock for key, clock in clocks.items() if key not in companions},
             beside={key: _times(clock) for key, clock in read.items() if _times(clock)},
@@ -84,52 +74,54 @@ class GroupTimes:
             BadInput: it is something else; what, and why.
         """
         try:
-            kept = _Plain.model_validate(visible_in(dict(plain)))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise BadInput(f"not the times of a round group ({place}: {first['msg']})") from error
-        clocks = {key: read_pass(clock) for key, clock in kept.clocks.items()}
-        details = [clock.reading.get("detail", {}) for clock in clocks.values()]
-        if not all(isinstance(detail.get(CLOCK, {}), dict) for detail in details):
-            raise BadInput("not the times of a round group (a visit's details are no table)")
-        if strange := set(clocks) - set(kept.order):
-            raise BadInput(f"not the times of a round group ({sorted(strange)} had no turn)")
-        return cls(kept.name, tuple(kept.order), clocks, kept.beside, tuple(kept.notes))
+            return msgspec.convert(visible_in(dict(plain)), cls)
+        except msgspec.MsgspecError as error:
+            raise BadInput(f"not the times of a round group ({fault_and_place(error)})") from error
 
     def plain(self) -> dict[str, Any]:
         """Return them as values for JSON."""
-        return asdict(self)
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        return found
 
     def clock(self, key: str) -> PassResult:
         """Return a new trial's visits, with what must be known about those beside it."""
         found = self.clocks[key]
-        if not found.reading:  # it failed, and has no times to compare
+        if found.reading is None:  # it failed, and has no times to compare
             return found
-        notes = [*found.reading["notes"], *self.notes]
-        return replace(found, reading=found.reading | {"notes": notes})
+        notes = (*found.reading.notes, *self.notes)
+        return replace(found, reading=replace(found.reading, notes=notes))
 
     def failures(self) -> list[str]:
         """Return which stored trials did not complete when they were timed again."""
-        return [note for note in self.notes if not note.startswith(TIMING)]
+        return [note.text for note in self.notes if note.kind is NoteKind.NOT_TIMED_AGAIN]
 
     def circumstances(self, key: str, of_run: Circumstances) -> Circumstances:
         """Return the circumstances of a new trial, from those of its run."""
-        return msgspec.structs.replace(
+        clock = self.clocks[key].readings().detail.clock
+        return replace(
             of_run,
             round_group=self.name,
             round_position=self.order.index(key),
-            timing=self.clocks[key].reading.get("detail", {}).get(CLOCK, {}),
+            timing={} if clock is None else msgspec.to_builtins(clock),
         )
+
+
+def _measured(clock: PassResult) -> dict[str, Measured] | None:
+    """Return what was timed; nothing where a visit failed."""
+    return None if clock.reading is None else dict(clock.reading.measurements)
 
 
 def _times(clock: PassResult) -> dict[str, list[float]]:
     """Return what was timed of a stored trial; nothing where it did not complete."""
-    measured = clock.reading.get("measurements", {}).items()
-    return {name: times for name, times in measured if name in TIMED and isinstance(times, list)}
+    measured = clock.readings().measurements.items()
+    return {
+        name: list(times)
+        for name, times in measured
+        if name in TIMED and isinstance(times, Sequence) and not fault_of_value(name, times)
+    }
 
 
-def _notes(trial: TrialWithKey, clock: PassResult) -> list[str]:
+def _notes(trial: TrialWithKey, clock: PassResult) -> list[Note]:
     """Return what must be known about a stored trial that was timed again."""
     label = trial.spec.label()
     if clock.status != Status.COMPLETED:
@@ -137,9 +129,11 @@ def _notes(trial: TrialWithKey, clock: PassResult) -> list[str]:
             f"{label}, which is stored, was timed again in turns with the new rows and did not "
             f"complete ({clock.status}: {clock.reason}): there is no ratio of their times to it"
         )
-        return [said]
-    noted = [note.removeprefix(TIMING) for note in clock.reading.get("notes", [])]
-    return [f"{TIMING}of {label}, timed again in turns with it, {note}" for note in noted]
+        return [Note(NoteKind.NOT_TIMED_AGAIN, said)]
+    noted = clock.readings().notes
+    return [
+        Note(note.kind, f"of {label}, timed again in turns with it, {note.text}") for note in noted
+    ]
 
 
 def all_staged(store: Store, tell: Tell = lambda _: None) -> dict[str, GroupTimes]:

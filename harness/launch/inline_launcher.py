@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bsrbench.harness.devices import numeric_settings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
-from bsrbench.harness.trial.trial_passes import PassResult, check, perform, timed
+from bsrbench.harness.training.resume import CheckpointRequest
+from bsrbench.harness.trial.pass_result import CheckResult, PassResult
+from bsrbench.harness.trial.trial_passes import check, perform, timed
 
 
 class InlineLauncher:
@@ -20,9 +21,9 @@ class InlineLauncher:
     def __init__(self, load: Loader) -> None:
         self._load = load
 
-    def check(self, spec: TrialSpec) -> PassResult:
+    def check(self, spec: TrialSpec) -> CheckResult:
         """Return whether the trial can be started at all."""
-        return PassResult(**check(spec.model_dump_json(), self._load))
+        return check(spec, self._load)
 
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings that decide numbers in this process."""
@@ -35,8 +36,7 @@ class InlineLauncher:
         *,
         log: Path | None = None,  # noqa: ARG002 - what is printed goes where it goes
         on_cores: Sequence[int] = (),  # noqa: ARG002 - the tests' own process stays unbound
-        **keeping: Any,
+        checkpoint: CheckpointRequest | None = None,
     ) -> PassResult:
         """Run one pass of a trial and return how it ended."""
-        text = spec.model_dump_json()
-        return timed(lambda: PassResult(**perform(pass_name, text, keeping, self._load)))
+        return timed(lambda: perform(pass_name, spec, checkpoint, self._load))

@@ -10,10 +10,11 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+
+from msgspec import structs
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.cores import choose
@@ -23,18 +24,26 @@ from bsrbench.harness.launch.processes.pass_answers import AnswerRefused, wait_f
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.pass_process import PassSettings, present_settings, run
 from bsrbench.harness.launch.processes.sweeper import DEAD, PAUSE_SECONDS, state
-from bsrbench.harness.predict.step_cost import COSTS, StepCost, step_costs
+from bsrbench.harness.predict.step_cost import StepCost
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
+from bsrbench.harness.training.resume import CheckpointRequest
+from bsrbench.harness.trial.pass_result import (
+    Answer,
+    CheckResult,
+    Kind,
+    PassResult,
+    SettingsResult,
+)
 from bsrbench.harness.trial.trial_passes import (
     CLOCK,
     ESTIMATE,
-    SETTINGS,
     SPEED,
-    PassResult,
+    CostsResult,
     check,
     perform,
+    predict_costs,
     read_settings,
     timed,
 )
@@ -49,7 +58,8 @@ CLOSING_SECONDS = 5.0  # between the end of what a process says and its own
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 NONE = Limits()
 MORE = " (a longer --timeout gives it more)"
-LOST = PassResult(Status.CRASHED, "the server that it was forked from was killed, twice in turn")
+ENDED = "it was ended with the run"
+LOST = "the server that it was forked from was killed, twice in turn"
 
 
 class LocalLauncher:
@@ -66,12 +76,12 @@ class LocalLauncher:
         self._ended = False
         self._context = multiprocessing.get_context("forkserver")
 
-    def check(self, spec: TrialSpec) -> PassResult:
+    def check(self, spec: TrialSpec) -> CheckResult:
         """Return whether the trial can be started at all; fetches weights."""
         beforehand = PassSettings(limits=self._beforehand())
-        result = self._call(check, spec.model_dump_json(), inside=beforehand)
-        if result.status == Status.TIMEOUT:
-            return replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
+        result = self._call(partial(check, spec, self._load), CheckResult, beforehand)
+        if result.status is Status.TIMEOUT:
+            return structs.replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
         return result
 
     def settings(self, device: str) -> dict[str, str]:
@@ -83,11 +93,12 @@ class LocalLauncher:
         Raises:
             BadInput: the process that was asked died.
         """
-        result = self._call(read_settings, device, inside=PassSettings(limits=self._beforehand()))
-        if result.status != Status.COMPLETED:
+        beforehand = PassSettings(limits=self._beforehand())
+        asking = partial(read_settings, device, self._load)
+        result = self._call(asking, SettingsResult, beforehand)
+        if result.status is not Status.COMPLETED:
             raise BadInput(f"asking torch and timm for their settings failed: {result.reason}")
-        found: dict[str, str] = result.reading[SETTINGS]
-        return found
+        return dict(result.settings)
 
     def costs(self, specs: Sequence[TrialSpec]) -> list[StepCost]:
         """Return what a step of each trial takes, predicted in one process.
@@ -95,12 +106,11 @@ class LocalLauncher:
         Raises:
             BadInput: that process died.
         """
-        texts = [spec.model_dump_json() for spec in specs]
         inside = PassSettings(limits=self._beforehand(len(specs)))
-        result = self._call(step_costs, texts, inside=inside)
-        if result.status != Status.COMPLETED:
+        result = self._call(partial(predict_costs, specs, self._load), CostsResult, inside)
+        if result.status is not Status.COMPLETED:
             raise BadInput(f"predicting {specs[0].label()} and others failed: {result.reason}")
-        return [StepCost(**cost) for cost in result.reading[COSTS]]
+        return list(result.costs)
 
     def perform(
         self,
@@ -109,7 +119,7 @@ class LocalLauncher:
         *,
         log: Path | None = None,
         on_cores: Sequence[int] = (),
-        **keeping: Any,
+        checkpoint: CheckpointRequest | None = None,
     ) -> PassResult:
         """Run one pass of a trial and return how it ended, whatever happened to its process.
 
@@ -118,7 +128,7 @@ class LocalLauncher:
             spec: the trial.
             log: where what the process prints is kept; nowhere unless said.
             on_cores: the cores it is bound to; a clock pass gets its own unless said.
-            **keeping: what the training pass is told about its checkpoint.
+            checkpoint: what a training pass is to keep.
 
         Raises:
             BadInput: no process can be started here.
@@ -131,8 +141,8 @@ class LocalLauncher:
         if pass_name in (ESTIMATE, SPEED) and limits.timeout_seconds is None:
             limits = replace(limits, timeout_seconds=BEFOREHAND_SECONDS)
         inside = PassSettings(settings, limits, tuple(on_cores))
-        text = spec.model_dump_json()
-        return timed(lambda: self._call(perform, pass_name, text, keeping, inside=inside, log=log))
+        doing = partial(perform, pass_name, spec, checkpoint, self._load)
+        return timed(lambda: self._call(doing, PassResult, inside, log))
 
     def end(self) -> None:
         """Kill what runs, at once."""
@@ -152,30 +162,34 @@ class LocalLauncher:
 
     def _call(
         self,
-        function: Callable[..., dict[str, Any]],
-        *arguments: Any,
-        inside: PassSettings | None = None,
+        function: Callable[[], Kind],
+        kind: type[Kind],
+        inside: PassSettings,
         log: Path | None = None,
-    ) -> PassResult:
-        """Run a function in a process of its own; once more if its server was killed meanwhile."""
+    ) -> Kind:
+        """Run a function in a process of its own; once more if its server was killed meanwhile.
+
+        Args:
+            function: what is done there.
+            kind: of its answer.
+            inside: what holds in the process.
+            log: where what it prints is kept; nowhere unless said.
+        """
         for _ in range(2):
             if self._ended:
                 break
             with log_file(log, server().folder) as printed:
                 token = secrets.token_hex(8)
-                told = replace(inside or PassSettings(), log=str(printed), token=token)
+                told = replace(inside, log=str(printed), token=token)
                 told = replace(told, settings=present_settings() | told.settings)
-                result = self._once(function, arguments, told)
+                result = self._once(function, kind, told)
             if result is not None:
                 return result
-        return replace(LOST, reason="it was ended with the run") if self._ended else LOST
+        return kind(Status.CRASHED, ENDED if self._ended else LOST)
 
     def _once(
-        self,
-        function: Callable[..., dict[str, Any]],
-        arguments: tuple[Any, ...],
-        inside: PassSettings,
-    ) -> PassResult | None:
+        self, function: Callable[[], Kind], kind: type[Kind], inside: PassSettings
+    ) -> Kind | None:
         """Run a function in a process; nothing is returned where its server was killed."""
         kills, serving = _kernel_kills(), server()
         if package := _package_of(self._load):
@@ -186,7 +200,7 @@ class LocalLauncher:
             asked = time.monotonic()
             child = self._context.Process(
                 target=run,
-                args=(sender, inside, function, (*arguments, self._load)),
+                args=(sender, inside, function),
                 daemon=not workers(),  # a daemon may have no children of its own
             )
             serving.begin(child)
@@ -197,12 +211,14 @@ class LocalLauncher:
                 result = wait_for(
                     child,
                     receiver,
+                    kind,
                     asked,
                     limits.timeout_seconds,
                     inside.token,
                     lambda: _require_bounded(log),
                 )
-                result = result or _death(child, kills, log, serving)
+                if result is None and (death := _death(child, kills, log, serving)) is not None:
+                    result = kind(death.status, death.reason)
             finally:
                 serving.finish(child)
         return None if result is None else limits.explained(result)
@@ -213,7 +229,7 @@ def _require_bounded(log: Path) -> None:
         raise AnswerRefused(f"it printed more than {MOST_BYTES >> 30} GiB")
 
 
-def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassResult | None:
+def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer | None:
     """Return the outcome of a child that ends without an answer; nothing if its server did, too."""
     ends = time.monotonic() + CLOSING_SECONDS
     while not (gone := _is_gone(child)) and time.monotonic() < ends:
@@ -222,13 +238,13 @@ def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> PassRe
     words = f"; it said last: {' | '.join(lines)}" if lines else ""
     if not gone:
         reason = f"it closed the pipe that its answer goes through, and was ended{words}"
-        return PassResult(Status.CRASHED, reason)
+        return Answer(Status.CRASHED, reason)
     serving.collect(child)
     if serving.lost(child):
         return None
     if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
-        return PassResult(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
-    return PassResult(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
+        return Answer(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
+    return Answer(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
 
 
 def _is_gone(child: BaseProcess) -> bool:

@@ -4,8 +4,8 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import asdict
 
+import msgspec
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
@@ -25,8 +25,10 @@ from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import Circumstances, Environment, RanIn
 from bsrbench.harness.records.trial_record import Status, TimesByKey
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.resume import CheckpointRequest
+from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, PassResult, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, passes_of
 
 LAST_LINES = 5  # of a log, that are shown
 
@@ -247,17 +249,17 @@ class OneRun:
             self._stop_if_asked()
         self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
         if result is None:
+            checkpoint = self._store.checkpoint(trial.key)
             result = self._launcher.perform(
                 name,
                 trial.spec,
                 log=self._store.log(trial.key, name),
                 on_cores=cores,
-                checkpoint=str(self._store.checkpoint(trial.key)),
-                checkpoint_seconds=self._run_settings.checkpoint_seconds,
+                checkpoint=CheckpointRequest(checkpoint, self._run_settings.checkpoint_seconds),
             )
             if result.status == Status.CRASHED and self._run_settings.stopping():
                 raise KeyboardInterrupt  # it was killed with the run, or as good as that
-            self._store.stage(trial.key, name, asdict(result))
+            self._store.stage(trial.key, name, plain(result))
         self._advance(name, trial.spec)
         return result
 
@@ -273,8 +275,8 @@ class OneRun:
             replace(self._environment, settings=settings),
             replace(circumstances, suite_place=trial.place),
         )
-        record, detail = make_record(trial.key, trial.spec, results, ran_in, beside)
-        self._store.save(record, detail)
+        record, sidecar = make_record(trial.key, trial.spec, results, ran_in, beside)
+        self._store.save(record, msgspec.to_builtins(sidecar))
         completed = record.outcome.status is Status.COMPLETED
         with self._lock:
             self._tally.completed += completed

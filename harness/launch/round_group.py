@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from bsrbench.harness.meters.phase_clock import settled
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.remarks import Note, NoteKind
+from bsrbench.harness.records.sidecar import ClockDetail, Sidecar
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.trial.record_assembly import TIMING
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 TIMED = "step_seconds"
 
@@ -68,8 +70,7 @@ def time_in_turns(
                 visits[trial.key].append(visit(trial, turn))
         turn += 1
         stopped_by = _reason_to_stop(group, visits, spent=now() - began >= budget)
-    facts = {"rounds": turn, "stopped_by": stopped_by}
-    return {key: _joined(results, facts) for key, results in visits.items()}
+    return {key: _joined(results, turn, stopped_by) for key, results in visits.items()}
 
 
 def _reason_to_stop(
@@ -78,7 +79,7 @@ def _reason_to_stop(
     """Return ``interval`` or ``budget``, or nothing while there is reason to go on."""
     running = _running(group, visits)
     samples = {
-        trial.key: [s for r in visits[trial.key] for s in r.reading["measurements"][TIMED]]
+        trial.key: [s for r in visits[trial.key] for s in _samples(r.readings(), TIMED)]
         for trial in running
     }
     if all(
@@ -99,43 +100,56 @@ def _running(group: Sequence[Member], visits: dict[str, list[PassResult]]) -> li
     ]
 
 
-def _joined(visits: list[PassResult], facts: dict[str, Any]) -> PassResult:
+def _joined(visits: list[PassResult], rounds: int, stopped_by: str) -> PassResult:
     """Return all visits of one trial as one result: samples in order, or the first failure."""
     for result in visits:
         if result.status != Status.COMPLETED:
             return result
-    readings = [result.reading for result in visits]
+    readings = [result.readings() for result in visits]
+    timed = dict.fromkeys(name for reading in readings for name in reading.measurements)
     # The first pass of a run also starts the fork server; the last one shows the steady cost.
     first, last = visits[0], visits[-1]
-    reading = {
-        "measurements": _extended(reading["measurements"] for reading in readings),
-        "missing": readings[0]["missing"],
-        "notes": _disturbances(readings),
-        "detail": {"clock": _extended(found["detail"] for found in readings) | facts},
-    }
     return PassResult(
-        reading=reading,
+        start_seconds=last.start_seconds,
+        reading=PassReadings(
+            {name: [s for reading in readings for s in _samples(reading, name)] for name in timed},
+            readings[0].missing,
+            _disturbances(readings),
+            Sidecar(clock=_clock(readings, rounds, stopped_by)),
+        ),
         device=first.device,
         method=first.method,
-        start_seconds=last.start_seconds,
         set_by_method=first.set_by_method,
         began_at=first.began_at,
         seconds=sum(result.seconds or 0.0 for result in visits),
     )
 
 
-def _disturbances(readings: list[dict[str, Any]]) -> list[str]:
+def _samples(reading: PassReadings, metric: str) -> Sequence[int | float]:
+    """Return what a visit timed of a metric: a clock pass reads nothing but samples."""
+    value = reading.measurements.get(metric)
+    return value if isinstance(value, Sequence) else ()
+
+
+def _disturbances(readings: list[PassReadings]) -> tuple[Note, ...]:
     """Return one note on all visits that were disturbed, with the first's words."""
-    noted = [found["notes"] for found in readings if found["notes"]]
+    noted = [reading.notes for reading in readings if reading.notes]
     if not noted:
-        return []
-    return [f"{TIMING}{len(noted)} of {len(readings)} visits were disturbed; {noted[0][0]}"]
+        return ()
+    text = f"{len(noted)} of {len(readings)} visits were disturbed; {noted[0][0].text}"
+    return (Note(NoteKind.TIMING, text),)
 
 
-def _extended(parts: Any) -> dict[str, list[Any]]:
-    """Return dictionaries of lists as one, every list the visits' lists in their order."""
-    joined: dict[str, list[Any]] = {}
-    for part in parts:
-        for name, samples in part.items():
-            joined.setdefault(name, []).extend(samples)
-    return joined
+def _clock(readings: list[PassReadings], rounds: int, stopped_by: str) -> ClockDetail:
+    """Return what was seen around all visits, every list the visits' lists in their order."""
+    seen = [reading.detail.clock or ClockDetail() for reading in readings]
+    return ClockDetail(
+        warmup_steps=tuple(steps for visit in seen for steps in visit.warmup_steps),
+        outside_share=tuple(share for visit in seen for share in visit.outside_share),
+        stolen_share=tuple(share for visit in seen for share in visit.stolen_share),
+        throttled=tuple(words for visit in seen for words in visit.throttled),
+        governor=tuple(name for visit in seen for name in visit.governor),
+        cores=tuple(cores for visit in seen for cores in visit.cores),
+        rounds=rounds,
+        stopped_by=stopped_by,
+    )

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
 from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.training.resume import CheckpointRequest
+from bsrbench.harness.trial.pass_result import CheckResult, PassResult
 
 
 class Launcher(Protocol):
     """Where a pass runs."""
 
-    def check(self, spec: TrialSpec) -> PassResult:
+    def check(self, spec: TrialSpec) -> CheckResult:
         """Return whether the trial can be started at all."""
 
     def settings(self, device: str) -> dict[str, str]:
@@ -27,9 +28,14 @@ class Launcher(Protocol):
         *,
         log: Path | None = None,
         on_cores: Sequence[int] = (),
-        **keeping: Any,
+        checkpoint: CheckpointRequest | None = None,
     ) -> PassResult:
         """Run one pass and return how it ended; a training pass keeps a checkpoint."""
+
+
+def nobody_asked() -> bool:
+    """Return that nobody asked the run to end."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -55,4 +61,4 @@ class RunSettings:
     limits: RecordedLimits = NO_LIMITS
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
-    stopping: Callable[[], bool] = lambda: False
+    stopping: Callable[[], bool] = nobody_asked

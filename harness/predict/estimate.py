@@ -1,6 +1,6 @@
 """Memory and FLOPs of a trial with nothing executed: a step over tensors without numbers."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,15 @@ from bsrbench.harness.predict.fake_step import (
 from bsrbench.harness.predict.paper_convention import Undefined, paper_convention_bytes
 from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import (
+    Measured,
+    PassReadings,
+    absent,
+    joined_readings,
+    notes_of,
+)
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.training.compiled_forward import require_compiles
 from bsrbench.harness.training.job import Job, Loader, preprocessing
@@ -59,17 +67,23 @@ def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         raise
     except Exception as error:  # noqa: BLE001 - what was measured is not lost with its prediction
         why = f"the estimate failed: {type(error).__name__}: {error}"
-        return PassReadings(missing=dict.fromkeys(ESTIMATED_ALONE, why))
+        return absent(AbsenceKind.UNREADABLE, why, *ESTIMATED_ALONE)
     alone = spec.profile is not None and spec.profile.only_predict
     wanted = PREDICTED if alone else ESTIMATED_ALONE
-    own = {name: value for name, value in found.measurements.items() if name in wanted}
-    missing = {name: why for name, why in found.missing.items() if name in wanted}
     rest = {name: v for name, v in found.measurements.items() if name not in wanted}
-    notes = [*found.notes, *([ONLY_PREDICTED] if alone else [])]
     # What a profile's FLOP pass saw run comes first; of CUDA predicted on a CPU nobody knows.
     kernel = found.attention_kernel if alone and not on_cuda(spec.workload) else None
-    detail = {"estimated": rest | found.detail}
-    return PassReadings(own, missing, notes, detail, attention_kernel=kernel)
+    return PassReadings(
+        {name: found.measurements[name] for name in wanted if name in found.measurements},
+        {name: why for name, why in found.missing.items() if name in wanted},
+        (*found.notes, *notes_of(NoteKind.PREDICTION, [ONLY_PREDICTED] if alone else [])),
+        Sidecar(estimated={**_numbers(rest), **(found.detail.estimated or {})}),
+        attention_kernel=kernel,
+    )
+
+
+def _numbers(measured: Mapping[str, Measured]) -> dict[str, int | float]:
+    return {name: value for name, value in measured.items() if isinstance(value, int | float)}
 
 
 def predict(spec: TrialSpec, load: Loader) -> PassReadings:
@@ -92,78 +106,78 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec)
     prepared = apply(method, model)
-    reading = PassReadings(
+    macs = _macs(prepared, preprocess.side, workload)
+    parts = [_parameters(prepared), _convention(prepared, method, workload), macs]
+    try:
+        with fake_job(spec.uncompiled(), method, prepared, preprocess, kept) as job:
+            batch = fake_batch(job)
+            parts.append(_flops(job, batch, macs.measurements.get("forward_macs")))
+            parts.append(_memory(job, batch, workload, method))
+            kernel = attention_kernel(first_forward(job, batch[0]))
+            parts.append(PassReadings({}, attention_kernel=kernel))
+    except (RuntimeError, AssertionError) as error:
+        why = why_unpredictable(error)
+        parts.append(absent(AbsenceKind.UNREADABLE, why, "peak_estimated_bytes", "step_flop"))
+    return joined_readings(parts)
+
+
+def _parameters(prepared: nn.Module) -> PassReadings:
+    return PassReadings(
         {
             "trained_parameters": sum(p.numel() for p in prepared.parameters() if p.requires_grad),
             "total_parameters": sum(p.numel() for p in prepared.parameters()),
         }
     )
-    _add_convention(reading, prepared, method, workload)
-    _add_macs(reading, prepared, preprocess.side, workload)
-    kernel = None
-    try:
-        with fake_job(spec.uncompiled(), method, prepared, preprocess, kept) as job:
-            batch = fake_batch(job)
-            _add_flops(reading, job, batch)
-            if workload.compiled_step:
-                reading.missing["peak_estimated_bytes"] = NOT_OF_COMPILED
-            elif not method.made_for("cpu"):
-                reading.missing["peak_estimated_bytes"] = NOT_OF_ITS_DEVICE
-            else:
-                _add_memory(reading, job, batch)
-            kernel = attention_kernel(first_forward(job, batch[0]))
-    except (RuntimeError, AssertionError) as error:
-        why = why_unpredictable(error)
-        reading.missing.update(dict.fromkeys(("peak_estimated_bytes", "step_flop"), why))
-    return replace(reading, attention_kernel=kernel)
 
 
-def _add_flops(reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+def _flops(job: Job, batch: tuple[Tensor, Tensor], macs: Measured) -> PassReadings:
     """Run a fake step, which makes the optimizer's state and what is kept from then on."""
     with StepFlops() as flops:
         counted_step(job, batch, enter_phase=flops.enter_phase)
     forward = flops.by_phase["forward"]
-    reading.measurements["forward_flop"] = forward
-    reading.measurements["step_flop"] = sum(flops.by_phase.values())
-    reading.notes.extend(flops.overlooked())
-    if isinstance(macs := reading.measurements.get("forward_macs"), int):
-        reading.notes.extend(disagreement(forward, macs))
+    doubts = disagreement(forward, macs) if isinstance(macs, int) else []
+    return PassReadings(
+        {"forward_flop": forward, "step_flop": sum(flops.by_phase.values())},
+        notes=notes_of(NoteKind.FLOPS, [*flops.overlooked(), *doubts]),
+    )
 
 
-def _add_memory(reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor]) -> None:
-    """Run a second fake step, a steady one."""
-    step = counted_step(job, batch, grain=grain_of(job.spec.workload))
-    reading.measurements.update(
+def _memory(
+    job: Job, batch: tuple[Tensor, Tensor], workload: Workload, method: Method
+) -> PassReadings:
+    """Run a second fake step, a steady one, where the real step would be like it."""
+    if workload.compiled_step:
+        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED, "peak_estimated_bytes")
+    if not method.made_for("cpu"):
+        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_ITS_DEVICE, "peak_estimated_bytes")
+    step = counted_step(job, batch, grain=grain_of(workload))
+    return PassReadings(
         {
             "peak_estimated_bytes": step.peak,
             "held_after_forward_bytes": step.held_after_forward,
         }
-        | at_peak_metrics(step)
+        | at_peak_metrics(step),
+        notes=notes_of(NoteKind.PREDICTION, [CUDA_ASSUMES] if on_cuda(workload) else []),
+        detail=Sidecar(estimated={"peak_place": step.peak_place}),
     )
-    if on_cuda(job.spec.workload):
-        reading.notes.append(CUDA_ASSUMES)
-    reading.detail["peak_place"] = step.peak_place
 
 
-def _add_convention(
-    reading: PassReadings, prepared: nn.Module, method: Method, workload: Workload
-) -> None:
+def _convention(prepared: nn.Module, method: Method, workload: Workload) -> PassReadings:
     name = "paper_convention_bytes"
     if workload.precision != "fp32":
-        reading.missing[name] = "the convention counts fp32 only"
-        return
+        return absent(AbsenceKind.NOT_AVAILABLE, "the convention counts fp32 only", name)
     try:
         images = workload.micro_batch or workload.batch
-        reading.measurements[name] = paper_convention_bytes(prepared, method, images)
+        return PassReadings({name: paper_convention_bytes(prepared, method, images)})
     except Undefined as reason:
-        reading.missing[name] = str(reason)
+        return absent(AbsenceKind.NOT_AVAILABLE, str(reason), name)
 
 
-def _add_macs(reading: PassReadings, prepared: nn.Module, side: int, workload: Workload) -> None:
+def _macs(prepared: nn.Module, side: int, workload: Workload) -> PassReadings:
     try:
         image = torch.empty(1, 3, side, side, device="meta")
         passes = images_of_passes(workload)
         total = sum(forward_macs(prepared, image, passes).total for _ in turns(prepared))
-        reading.measurements["forward_macs"] = total
+        return PassReadings({"forward_macs": total})
     except Unreadable as reason:
-        reading.missing["forward_macs"] = str(reason)
+        return absent(AbsenceKind.UNREADABLE, str(reason), "forward_macs")

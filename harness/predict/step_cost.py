@@ -1,7 +1,7 @@
 """Memory and FLOPs of one training step, predicted for many settings in a row."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -22,7 +22,6 @@ from bsrbench.harness.training.job import Job, Loader, preprocessing
 from bsrbench.harness.training.kept_storages import KeptStorages, census
 from bsrbench.harness.workload import models, tasks
 
-COSTS = "costs"
 FEW = 2  # micro-batches that show what all of them need
 
 
@@ -43,22 +42,10 @@ class StepCost:
     reason: str = ""
 
 
-def step_costs(specs: list[str], load: Loader) -> dict[str, Any]:
-    """Predict trials in this process; never raises.
-
-    Args:
-        specs: the trials, as JSON.
-        load: turns a method's name into a method.
-
-    Returns:
-        A ``PassResult`` as a dictionary, whose reading has a ``StepCost`` a trial.
-    """
+def step_costs(specs: Sequence[TrialSpec], load: Loader) -> tuple[StepCost, ...]:
+    """Predict trials in this process; return a cost for each, or why there is none."""
     with census() as kept:
-        found = [
-            _cost_or_reason(TrialSpec.model_validate_json(spec), load, kept.fresh())
-            for spec in specs
-        ]
-    return {"reading": {COSTS: [asdict(cost) for cost in found]}}
+        return tuple(_cost_or_reason(spec, load, kept.fresh()) for spec in specs)
 
 
 def _cost_or_reason(spec: TrialSpec, load: Loader, kept: KeptStorages) -> StepCost:

@@ -1,15 +1,21 @@
 """The clock pass: one visit of a round group, with no meter attached to what is timed."""
 
 import os
-from dataclasses import asdict
 
 from torch import Tensor
 
 from bsrbench.harness.errors import Unreadable
 from bsrbench.harness.meters import energy, phase_clock
-from bsrbench.harness.meters.machine_load import LoadWatch
+from bsrbench.harness.meters.machine_load import Disturbance, LoadWatch
 from bsrbench.harness.profiler.profiled_step import job_and_batch
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import (
+    PassReadings,
+    absent,
+    joined_readings,
+    notes_of,
+)
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
+from bsrbench.harness.records.sidecar import ClockDetail, Sidecar
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
 from bsrbench.harness.training.compiled_forward import CompiledForward
 from bsrbench.harness.training.evaluation import evaluate_batch
@@ -27,34 +33,45 @@ def clock_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         raise ValueError("a trial without a profile part has no clock pass")
     job, batch = job_and_batch(spec, load)
     with LoadWatch() as watch:
-        reading = _loops(job, batch, spec.profile)
-    found = watch.disturbance
-    reading.notes.extend(found.notes())
-    reading.notes.extend(f"the device is slowed down: {why}" for why in job.device.slowdowns())
-    reading.detail.update({name: [value] for name, value in asdict(found).items()})
-    reading.detail["cores"] = [sorted(os.sched_getaffinity(0))]
-    return reading
+        timed, warmup_steps = _loops(job, batch, spec.profile)
+    slowed = [f"the device is slowed down: {why}" for why in job.device.slowdowns()]
+    circumstances = PassReadings(
+        {},
+        notes=notes_of(NoteKind.TIMING, [*watch.disturbance.notes(), *slowed]),
+        detail=Sidecar(clock=_detail(watch.disturbance, warmup_steps)),
+    )
+    return joined_readings([timed, circumstances])
 
 
-def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> PassReadings:
+def _detail(seen: Disturbance, warmup_steps: int) -> ClockDetail:
+    """Return what was seen around one visit."""
+    return ClockDetail(
+        warmup_steps=(warmup_steps,),
+        outside_share=(seen.outside_share,),
+        stolen_share=(seen.stolen_share,),
+        throttled=(None if seen.throttled is None else tuple(seen.throttled),),
+        governor=(seen.governor,),
+        cores=(tuple(sorted(os.sched_getaffinity(0))),),
+    )
+
+
+def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> tuple[PassReadings, int]:
+    """Time the loops one after another; return what they took, and the steps to warm up."""
     wait = job.device.synchronise
     compiled = job.forward if isinstance(job.forward, CompiledForward) else None
     least = max(1, settings.warmup_steps) if compiled else settings.warmup_steps
     warmup = phase_clock.warm_up(lambda: training_step(job, *batch), wait, least)
-    spent = [compiled.seconds()] if compiled else []
-    reading = _whole_steps(job, batch, settings.steps)
-    reading.detail["warmup_steps"] = [len(warmup)]
-    if spent:
-        reading.measurements[COMPILE_SECONDS] = spent
+    compiling = {COMPILE_SECONDS: [compiled.seconds()]} if compiled else {}
+    whole = _whole_steps(job, batch, settings.steps)
     phases = [_phases(job, batch) for _ in range(PHASE_STEPS)]
-    for phase in PHASES:
-        reading.measurements[f"{phase}_seconds"] = [found[phase] for found in phases]
+    by_phase = {f"{phase}_seconds": [found[phase] for found in phases] for phase in PHASES}
     job.model.eval()
     evaluate_batch(job, batch[0])
-    reading.measurements["evaluation_seconds"] = phase_clock.seconds_each(
+    evaluation = phase_clock.seconds_each(
         lambda: evaluate_batch(job, batch[0]), settings.steps, wait
     )
-    return reading
+    rest = PassReadings(compiling | by_phase | {"evaluation_seconds": evaluation})
+    return joined_readings([whole, rest]), len(warmup)
 
 
 def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> PassReadings:
@@ -68,16 +85,14 @@ def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> PassRead
             )
         )
 
-    reading = PassReadings()
     try:
         used = energy.joules(loop, job.device.energy_counter())
-        reading.measurements["joules_per_image"] = [used / (steps * len(batch[1]))]
+        joules = PassReadings({"joules_per_image": [used / (steps * len(batch[1]))]})
     except Unreadable as reason:
-        reading.missing["joules_per_image"] = str(reason)
+        joules = absent(AbsenceKind.UNREADABLE, str(reason), "joules_per_image")
         if not samples:
             loop()
-    reading.measurements["step_seconds"] = samples
-    return reading
+    return joined_readings([PassReadings({"step_seconds": samples}), joules])
 
 
 def _phases(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, float]:

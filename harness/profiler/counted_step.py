@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes, Timeline
 from bsrbench.harness.meters.operator_modules import OF_NO_MODULE, OperatorModules
-from bsrbench.harness.records.trial_record import Value
+from bsrbench.harness.records.sidecar import PackedTimeline, PeakPlace
 from bsrbench.harness.torch_internals.eager_internals import FakeTensor
 from bsrbench.harness.training.job import Job
 from bsrbench.harness.training.kept_storages import owners
@@ -39,7 +40,7 @@ class CountedStep:
     peak: int
     categories: dict[str, int]
     modules: dict[str, dict[str, int]]
-    peak_place: dict[str, str]
+    peak_place: PeakPlace
     peak_operator: int
     held_after_forward: int
     held_by_module: dict[str, int]
@@ -97,7 +98,7 @@ def _seen(live: LiveBytes, *, left_behind: int, leaves: bool, loss: Tensor) -> C
         peak=live.peak,
         categories=_by_category(modules),
         modules={name: {str(k): v for k, v in kinds.items()} for name, kinds in modules.items()},
-        peak_place=live.peak_place(),
+        peak_place=msgspec.convert(live.peak_place(), PeakPlace),
         peak_operator=live.peak_operator,
         held_after_forward=sum(held.values()),
         held_by_module=held,
@@ -167,26 +168,31 @@ def _by_category(modules: dict[str, dict[Category, int]]) -> dict[str, int]:
     return dict(total)
 
 
-def packed(timeline: Timeline) -> dict[str, Any]:
-    """Return a timeline as JSON values: names once, and only operators that changed the level.
-
-    ``live_bytes``, ``operator``, ``phase`` and ``module`` are lists of one length; the last three
-    index ``operators``, ``phases`` and ``modules``. ``index`` is the operator's place in the step.
-    """
+def packed(timeline: Timeline) -> PackedTimeline:
+    """Return a timeline as sidecars hold it: names once, only operators that changed the level."""
     level = [None, *timeline.live_bytes]
     changed = [i for i, size in enumerate(timeline.live_bytes) if size != level[i]]
-    out: dict[str, Any] = {
-        "index": changed,
-        "live_bytes": [timeline.live_bytes[i] for i in changed],
-    }
-    for name in ("operator", "phase", "module"):
-        values = getattr(timeline, name)
-        known = {value: place for place, value in enumerate(dict.fromkeys(values))}
-        out[f"{name}s"] = list(known)
-        out[name] = [known[values[i]] for i in changed]
-    return out
+    operators, operator = _numbered(timeline.operator, changed)
+    phases, phase = _numbered(timeline.phase, changed)
+    modules, module = _numbered(timeline.module, changed)
+    return PackedTimeline(
+        index=tuple(changed),
+        live_bytes=tuple(timeline.live_bytes[i] for i in changed),
+        operators=operators,
+        operator=operator,
+        phases=phases,
+        phase=phase,
+        modules=modules,
+        module=module,
+    )
 
 
-def at_peak_metrics(step: CountedStep) -> dict[str, Value]:
+def _numbered(names: list[str], places: list[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Return every name once, and the number of the name at each place."""
+    known = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    return tuple(known), tuple(known[names[place]] for place in places)
+
+
+def at_peak_metrics(step: CountedStep) -> dict[str, int]:
     """Return the category split as metrics, ``weights_at_peak_bytes`` and so on."""
     return {f"{category}_at_peak_bytes": size for category, size in step.categories.items()}

@@ -1,6 +1,5 @@
 """The FLOP pass: what one step computes, by two counters."""
 
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +14,14 @@ from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model import vit
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.profiler.profiled_step import job_and_batch
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import (
+    PassReadings,
+    absent,
+    joined_readings,
+    notes_of,
+)
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
+from bsrbench.harness.records.sidecar import FlopsDetail, MacsDetail, Sidecar, UncountedOperator
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Job, Loader
 from bsrbench.harness.training.training_step import first_forward, images_of_passes, training_step
@@ -27,63 +33,65 @@ def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
     A compiled step would run eagerly under the counters: they are given the uncompiled one.
     """
     job, batch = job_and_batch(spec.uncompiled(), load)
-    tokens: list[int | float] = []
+    tokens: list[int] = []
     watchers = _watch_tokens(job.model, tokens)
     with OperatorModules(job.model) as owner, StepFlops(owner.now) as flops:
         training_step(job, *batch, enter_phase=flops.enter_phase)
     for watcher in watchers:
         watcher.remove()
-    reading = PassReadings(
+    counted = PassReadings(
         {
             "forward_flop": flops.by_phase["forward"],
             "step_flop": sum(flops.by_phase.values()),
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             "total_parameters": sum(parameter.numel() for parameter in job.model.parameters()),
         },
-        notes=flops.overlooked(),
-        detail={"flops": _detail(flops)},
+        notes=notes_of(NoteKind.FLOPS, flops.overlooked()),
+        detail=Sidecar(flops=_detail(flops)),
     )
-    if watchers:
-        reading.measurements["tokens_after_block"] = tokens[: len(watchers)]
-    else:
-        reading.missing["tokens_after_block"] = "the model has no transformer blocks that we know"
-    _add_macs(reading, job, flops.by_phase["forward"])
-    kernel = attention_kernel(first_forward(job, batch[0]))
-    return replace(reading, attention_kernel=kernel)
+    passed_on = _tokens(tokens[: len(watchers)])
+    macs = _macs(job, flops.by_phase["forward"])
+    attention = PassReadings({}, attention_kernel=attention_kernel(first_forward(job, batch[0])))
+    return joined_readings([counted, passed_on, macs, attention])
 
 
-def _detail(flops: StepFlops) -> dict[str, Any]:
-    return {
-        "by_phase": dict(flops.by_phase),
-        "by_operator": dict(flops.by_operator.most_common()),
-        "by_module": {phase: dict(found) for phase, found in flops.by_module.items()},
-        "uncounted": {
-            operator: {"calls": flops.uncounted[operator], "bytes": touched}
+def _detail(flops: StepFlops) -> FlopsDetail:
+    return FlopsDetail(
+        by_phase=dict(flops.by_phase),
+        by_operator=dict(flops.by_operator.most_common()),
+        by_module={phase: dict(found) for phase, found in flops.by_module.items()},
+        uncounted={
+            operator: UncountedOperator(flops.uncounted[operator], touched)
             for operator, touched in flops.uncounted_bytes.most_common()
         },
-    }
+    )
 
 
-def _add_macs(reading: PassReadings, job: Job, flop: int) -> None:
+def _tokens(after_block: list[int]) -> PassReadings:
+    if after_block:
+        return PassReadings({"tokens_after_block": after_block})
+    reason = "the model has no transformer blocks that we know"
+    return absent(AbsenceKind.NOT_AVAILABLE, reason, "tokens_after_block")
+
+
+def _macs(job: Job, flop: int) -> PassReadings:
     """Let fvcore count the forward pass too, and compare."""
     side, passes = job.preprocess.side, images_of_passes(job.spec.workload)
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
     try:
         macs = added([forward_macs(job.model, image, passes) for _ in turns(job.model)])
     except Unreadable as reason:
-        reading.missing["forward_macs"] = str(reason)
-        return
-    reading.measurements["forward_macs"] = macs.total
-    reading.detail["macs"] = {
-        "images": sum(passes) * len(job.classes),
-        "by_operator": macs.by_operator,
-        "by_module": macs.by_module,
-        "uncounted_calls": macs.uncounted,
-    }
-    reading.notes.extend(disagreement(flop, macs.total))
+        return absent(AbsenceKind.UNREADABLE, str(reason), "forward_macs")
+    images = sum(passes) * len(job.classes)
+    detail = MacsDetail(images, macs.by_operator, macs.by_module, macs.uncounted)
+    return PassReadings(
+        {"forward_macs": macs.total},
+        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total)),
+        detail=Sidecar(macs=detail),
+    )
 
 
-def _watch_tokens(model: nn.Module, tokens: list[int | float]) -> list[Any]:
+def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:
     """Append the token count of every MLP's output, which is what the block passes on."""
 
     def note(_: nn.Module, __: Any, output: Tensor) -> None:

@@ -12,7 +12,14 @@ from bsrbench.harness.profiler.counted_step import (
 )
 from bsrbench.harness.profiler.profiled_step import job_and_batch, require_finite
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import (
+    PassReadings,
+    absent,
+    joined_readings,
+    notes_of,
+)
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
+from bsrbench.harness.records.sidecar import AllocatedDetail, CountedDetail, Sidecar
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Job, Loader
 from bsrbench.harness.training.kept_storages import KeptStorages, census, total_bytes
@@ -42,42 +49,40 @@ def _of_eager(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings
     job, batch = job_and_batch(spec, load, kept=kept)
     first, steady, again = (counted_step(job, batch) for _ in range(3))
     require_finite(again.loss)
-    reading = PassReadings(
+    counted = PassReadings(
         {
             "peak_counted_bytes": steady.peak,
             "peak_first_step_bytes": first.peak,
             "held_after_forward_bytes": steady.held_after_forward,
         }
         | at_peak_metrics(steady),
-        notes=_doubts(steady, again),
-        detail={
-            "counted": {
-                "peak_place": steady.peak_place,
-                "modules_at_peak": steady.modules,
-                "held_by_module": steady.held_by_module,
-                "timeline": packed(steady.timeline),
-            }
-        },
+        notes=notes_of(NoteKind.MEMORY, _doubts(steady, again)),
+        detail=Sidecar(
+            counted=CountedDetail(
+                peak_place=steady.peak_place,
+                modules_at_peak=steady.modules,
+                held_by_module=steady.held_by_module,
+                timeline=packed(steady.timeline),
+            )
+        ),
     )
     if job.device.torch_device.type == "cpu":
-        _add_events(reading, job, batch, steady)
-    else:
-        _add_statistics(reading, job, batch)
-    return reading
+        return joined_readings([counted, _by_events(job, batch, steady)])
+    return joined_readings([counted, *_by_statistics(job, batch)])
 
 
 def _of_compiled(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     """Read the allocator's peak of two steps when everything is compiled."""
     job, batch = job_and_batch(spec, load, COMPILING_STEPS, kept)
-    reading = PassReadings(missing=dict.fromkeys(COUNTED, NOT_COUNTED))
+    not_counted = absent(AbsenceKind.NOT_AVAILABLE, NOT_COUNTED, *COUNTED)
     if job.device.torch_device.type != "cpu":
-        reading.measurements.update(_peaks_by_statistics(job, batch))
-        return reading
+        return joined_readings([not_counted, PassReadings(_peaks_by_statistics(job, batch))])
     peaks = [_peak_by_events(job, batch) for _ in range(2)]
-    reading.measurements["peak_allocated_bytes"] = peaks[0]
-    if peaks[0] != peaks[1]:
-        reading.notes.append(_differs(*peaks))
-    return reading
+    doubts = [] if peaks[0] == peaks[1] else [_differs(*peaks)]
+    allocated = PassReadings(
+        {"peak_allocated_bytes": peaks[0]}, notes=notes_of(NoteKind.MEMORY, doubts)
+    )
+    return joined_readings([not_counted, allocated])
 
 
 def allocated_pass(spec: TrialSpec, load: Loader) -> PassReadings:
@@ -90,7 +95,7 @@ def allocated_pass(spec: TrialSpec, load: Loader) -> PassReadings:
             counted_step(job, batch)  # which shows what it leaves behind
         if job.device.torch_device.type == "cpu":
             return PassReadings({"peak_allocated_bytes": _peak_by_events(job, batch)})
-        return PassReadings(dict(_peaks_by_statistics(job, batch)))
+        return PassReadings(_peaks_by_statistics(job, batch))
 
 
 def _peak_by_events(job: Job, batch: tuple[Tensor, Tensor]) -> int:
@@ -122,32 +127,34 @@ def _doubts(steady: CountedStep, again: CountedStep) -> list[str]:
     return notes
 
 
-def _add_events(
-    reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep
-) -> None:
+def _by_events(job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep) -> PassReadings:
     """Read the CPU allocator's events: its peak, and whose blocks made it."""
     allocated = _peak_by_events(job, batch)
     if steady.leaves:
         counted_step(job, batch)  # shows what the step before has left behind
     held_again = total_bytes(job.between_steps(batch))
     found = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
-    reading.measurements["peak_allocated_bytes"] = allocated
-    reading.measurements["workspace_bytes"] = found.at_peak
     counted_there = _counted_at(steady, found)
-    reading.detail["allocated"] = {
-        "counted_at_allocated_peak_bytes": counted_there,
-        "operator_at_peak": found.name_at_peak,
-        "unexplained_bytes": allocated - counted_there - found.at_peak,
-        "outlived_their_operator_bytes": found.hidden_at_peak,
-        "largest_workspaces": found.largest,
-    }
-    if abs(held_again + found.rise - allocated) > SCALARS_BYTES:
-        reading.notes.append(_differs(allocated, held_again + found.rise))
     rest = allocated - counted_there - found.at_peak
+    doubts = []
+    if abs(held_again + found.rise - allocated) > SCALARS_BYTES:
+        doubts.append(_differs(allocated, held_again + found.rise))
     if abs(rest) > UNEXPLAINED_SHARE * allocated:
-        reading.notes.append(
+        doubts.append(
             f"unexplained: {rest} bytes of the allocated peak are neither tensors nor workspaces"
         )
+    detail = AllocatedDetail(
+        counted_at_allocated_peak_bytes=counted_there,
+        operator_at_peak=found.name_at_peak,
+        unexplained_bytes=rest,
+        outlived_their_operator_bytes=found.hidden_at_peak,
+        largest_workspaces=found.largest,
+    )
+    return PassReadings(
+        {"peak_allocated_bytes": allocated, "workspace_bytes": found.at_peak},
+        notes=notes_of(NoteKind.MEMORY, doubts),
+        detail=Sidecar(allocated=detail),
+    )
 
 
 def _differs(first: int, second: int) -> str:
@@ -162,19 +169,25 @@ def _counted_at(steady: CountedStep, found: Workspaces) -> int:
     return steady.timeline.live_bytes[at] - found.outputs_to_come
 
 
-def _add_statistics(reading: PassReadings, job: Job, batch: tuple[Tensor, Tensor]) -> None:
+def _by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> list[PassReadings]:
     """Read the peaks a caching allocator keeps of itself, and count by its blocks."""
     rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES).peak
     peaks = _peaks_by_statistics(job, batch)
-    reading.measurements.update(peaks)
-    reading.missing["workspace_bytes"] = "only the CPU allocator's events tell them apart"
+    reason = "only the CPU allocator's events tell them apart"
+    read = [PassReadings(peaks), absent(AbsenceKind.NOT_AVAILABLE, reason, "workspace_bytes")]
     allocated = peaks.get("peak_allocated_bytes")
-    if allocated is None:
-        return
+    return read if allocated is None else [*read, _explained(allocated, rounded)]
+
+
+def _explained(allocated: int, rounded: int) -> PassReadings:
+    """Say how much of an allocator's peak tensors explain, whose sizes it rounds up."""
     rest = allocated - rounded
-    reading.detail["allocated"] = {"counted_in_blocks_bytes": rounded, "rest_bytes": rest}
-    if abs(rest) > UNEXPLAINED_SHARE * allocated:
-        reading.notes.append(
-            f"{rest} bytes of the allocated peak are not tensors: workspaces of cuBLAS and cuDNN, "
-            "which this device's allocator does not tell apart, or something unexplained"
-        )
+    doubt = (
+        f"{rest} bytes of the allocated peak are not tensors: workspaces of cuBLAS and cuDNN, "
+        "which this device's allocator does not tell apart, or something unexplained"
+    )
+    doubts = [doubt] if abs(rest) > UNEXPLAINED_SHARE * allocated else []
+    detail = AllocatedDetail(counted_in_blocks_bytes=rounded, rest_bytes=rest)
+    return PassReadings(
+        {}, notes=notes_of(NoteKind.MEMORY, doubts), detail=Sidecar(allocated=detail)
+    )

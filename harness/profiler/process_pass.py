@@ -9,7 +9,9 @@ from bsrbench.harness.devices import open_device
 from bsrbench.harness.errors import Unreadable
 from bsrbench.harness.meters import process_memory
 from bsrbench.harness.profiler.profiled_step import job_and_batch
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import PassReadings, absent, notes_of
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Job, Loader
 from bsrbench.harness.training.kept_storages import total_bytes
@@ -26,7 +28,7 @@ def process_pass(spec: TrialSpec, load: Loader) -> PassReadings:
     try:
         return _from_kernel(spec, load) if on_cpu else _from_driver(spec, load)
     except Unreadable as reason:
-        return PassReadings(missing={METRIC: str(reason)})
+        return absent(AbsenceKind.UNREADABLE, str(reason), METRIC)
 
 
 def known_process_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 - as all passes
@@ -39,7 +41,7 @@ def known_process_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: 
         _take_and_give_back()
         return PassReadings({METRIC: process_memory.high_water_bytes() - before})
     except Unreadable as reason:
-        return PassReadings(missing={METRIC: str(reason)})
+        return absent(AbsenceKind.UNREADABLE, str(reason), METRIC)
 
 
 def _take_and_give_back() -> None:
@@ -56,7 +58,7 @@ def _from_kernel(spec: TrialSpec, load: Loader) -> PassReadings:
     process_memory.reset_high_water()
     training_step(job, *batch)
     peak = process_memory.high_water_bytes() - before
-    return PassReadings({METRIC: peak}, detail={"process_baseline_bytes": before})
+    return PassReadings({METRIC: peak}, detail=Sidecar(process_baseline_bytes=before))
 
 
 def _level_without(job: Job, batch: tuple[Tensor, Tensor]) -> int:
@@ -75,19 +77,19 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
     device.synchronise()
     after = device.used_bytes()
     if after.of == "process":
-        return PassReadings(
-            {METRIC: after.bytes}, detail={"process_read_from": "driver, this process"}
-        )
+        source = Sidecar(process_read_from="driver, this process")
+        return PassReadings({METRIC: after.bytes}, detail=source)
     if before.of != "device":
-        return PassReadings(missing={METRIC: "the driver stopped telling this process's memory"})
+        reason = "the driver stopped telling this process's memory"
+        return absent(AbsenceKind.UNREADABLE, reason, METRIC)
     label = (
         f"{METRIC} is the device's use minus the level before: the driver does not tell "
         "what each process takes here, and other processes would be in it"
     )
     return PassReadings(
         {METRIC: after.bytes - before.bytes},
-        notes=[label],
-        detail={"process_baseline_bytes": before.bytes, "process_read_from": "driver, device"},
+        notes=notes_of(NoteKind.MEMORY, [label]),
+        detail=Sidecar(process_baseline_bytes=before.bytes, process_read_from="driver, device"),
     )
 
 

@@ -7,11 +7,10 @@ from torch import nn
 
 from bsrbench.harness.devices import open_device
 from bsrbench.harness.meters.phase_clock import seconds_each
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 
-FLOP_PER_SECOND, FREE_BYTES = "flop_per_second", "free_bytes"
 USUAL_SIDE, PATCH = 224, 16  # a forecast needs no better, where the workload does not say
 WIDTH, HIDDEN = 384, 1536  # those of DeiT-S
 PRODUCTS = 6  # two layers, each forward, to its input and to its weight
@@ -33,7 +32,7 @@ def speed_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 -
     if seconds < LONG:  # else it says enough: bf16 that is emulated, say
         seconds = min(seconds_each(step, RUNS, device.synchronise))
     speed = 2 * PRODUCTS * tokens * WIDTH * HIDDEN / seconds
-    return PassReadings(detail={FLOP_PER_SECOND: speed, FREE_BYTES: device.free_bytes()})
+    return PassReadings({}, speed=DeviceSpeed(speed, device.free_bytes()))
 
 
 def _mlp_step(tokens: int, precision: str, device: torch.device) -> Callable[[], None]:

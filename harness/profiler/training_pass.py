@@ -1,8 +1,7 @@
 """The training pass: train, then read the accuracy once."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,35 +9,46 @@ from torch import Tensor
 from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.model.experts import counted_loads
 from bsrbench.harness.records.metric_bounds import CURVE
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import (
+    NOTHING,
+    PassReadings,
+    WorkloadFacts,
+    joined_readings,
+    notes_of,
+)
+from bsrbench.harness.records.remarks import NoteKind
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.evaluation import accuracies
 from bsrbench.harness.training.job import Job, Loader, begin
-from bsrbench.harness.training.resume import Checkpoint, Progress, UnusableError
+from bsrbench.harness.training.resume import (
+    Checkpoint,
+    CheckpointRequest,
+    Progress,
+    UnusableError,
+)
 from bsrbench.harness.training.training_loop import final_loss, train
 from bsrbench.harness.training.training_step import first_forward
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data import ImageData
 
 ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
-TRAINING_BEGAN = "training_began_at"  # before this process did, where it went on from a checkpoint
 
 
 def training_pass(
-    spec: TrialSpec, load: Loader, checkpoint: str = "", checkpoint_seconds: float = 0.0
+    spec: TrialSpec, load: Loader, checkpoint: CheckpointRequest | None = None
 ) -> PassReadings:
     """Train and read the accuracy once, on the split the spec names.
 
     Args:
         spec: the trial.
         load: turns a method's name into a method.
-        checkpoint: a file to go on from and to keep what a kill would lose; none if empty.
-        checkpoint_seconds: how much that is.
+        checkpoint: what to resume from, and to keep what a kill would lose; nothing unless said.
     """
     if spec.training is None:
         raise ValueError("a trial without a training part has no training pass")
-    keeper = Checkpoint(Path(checkpoint), checkpoint_seconds) if checkpoint else Checkpoint()
+    keeper = Checkpoint.asked(checkpoint)
     job, images, run = _trained(spec, spec.training, load, keeper)
     on_test = spec.training.evaluate == "test"
     metric = "accuracy_top1" if on_test else "validation_accuracy_top1"
@@ -46,7 +56,8 @@ def training_pass(
     with counted_loads(job.model) as loads:
         read = accuracies(job, splits)
     curve = {name: getattr(run, name) for name in CURVE} if spec.training.evaluate_every else {}
-    reading = PassReadings(
+    notes = [note for one in images for note in one.notes]
+    trained = PassReadings(
         {
             metric: fmean(read),
             "training_seconds": run.seconds,
@@ -54,17 +65,13 @@ def training_pass(
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },
-        notes=[note for one in images for note in one.notes],
-        detail={"losses": run.losses, TRAINING_BEGAN: run.began_at},
-        facts={"weights": job.weights, "data": _facts(spec, images)},
+        notes=notes_of(NoteKind.TRAINING, [*notes, *keeper.remarks()]),
+        detail=Sidecar(losses=tuple(run.losses), training_began_at=run.began_at),
+        facts=WorkloadFacts(job.weights, _facts(spec, images)),
         attention_kernel=attention_kernel(first_forward(job, _some_images(job))),
     )
-    reading.notes.extend([*keeper.notes, *([keeper.failure] if keeper.failure else [])])
-    if spec.workload.multitask is not None:
-        reading.measurements["accuracy_by_task"] = read
-    if loads:
-        _add_loads(reading, job, loads)
-    return reading
+    by_task = {} if spec.workload.multitask is None else {"accuracy_by_task": read}
+    return joined_readings([trained, PassReadings(by_task), _of_experts(job, loads)])
 
 
 def _trained(
@@ -88,7 +95,7 @@ def _some_images(job: Job) -> Tensor:
     return images.to(job.device.torch_device)
 
 
-def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:
+def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> Mapping[str, object]:
     """Return what a record says of the data, of several tasks by their names."""
     if spec.workload.multitask is None:
         return images[0].facts
@@ -96,24 +103,27 @@ def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> dict[str, Any]:
     return {name: of_task.facts for name, of_task in pairs}
 
 
-def _add_loads(reading: PassReadings, job: Job, loads: dict[str, list[Tensor]]) -> None:
-    """Say how gates shared out the tokens of the split that was read."""
+def _of_experts(job: Job, loads: dict[str, list[Tensor]]) -> PassReadings:
+    """Say how gates shared out the tokens of the split that was read; nothing without experts."""
     multitask = job.spec.workload.multitask
-    if multitask is None:
-        return
-    busiest = 0.0
-    shares: dict[str, dict[str, list[float]]] = {task: {} for task in multitask.tasks}
+    if multitask is None or not loads:
+        return NOTHING
+    busiest, notes = 0.0, []
+    shares: dict[str, dict[str, tuple[float, ...]]] = {task: {} for task in multitask.tasks}
     for place, by_task in loads.items():
         for task, rows in zip(multitask.tasks, by_task, strict=True):
             most = rows.topk(multitask.top_k)
             share = int(most.values.sum()) / int(rows.sum())
             busiest = max(busiest, share)
-            shares[task][place] = [int(count) / int(rows.sum()) for count in rows]
+            shares[task][place] = tuple(int(count) / int(rows.sum()) for count in rows)
             if share >= ONE_SIDED:
-                reading.notes.append(
+                notes.append(
                     f"the gate of task {task!r} in {place} sends {100 * share:.4g} % of its tokens "
                     f"to the same {multitask.top_k} of {multitask.experts} experts: "
                     f"{', '.join(map(str, sorted(most.indices.tolist())))}"
                 )
-    reading.measurements["busiest_experts_share"] = busiest
-    reading.detail["expert_loads"] = shares
+    return PassReadings(
+        {"busiest_experts_share": busiest},
+        notes=notes_of(NoteKind.TRAINING, notes),
+        detail=Sidecar(expert_loads=shares),
+    )

@@ -141,7 +141,7 @@ def _trial(
         return TrialSpec(
             method=method,
             options=dict(options or {}),
-            workload=Workload(data="noise", **workload),
+            workload=Workload.model_validate({"data": "noise", **workload}),
             profile=Profile(rounds=0),
         )
     except ValidationError as error:
@@ -171,6 +171,8 @@ def _keys_of(asked: str) -> dict[str, Any]:
 def _result(
     spec: TrialSpec, read: PassReadings, seconds: list[float], baseline: Result | None = None
 ) -> Result:
-    missing = read.missing if seconds else read.missing | {STEP_SECONDS: NOT_TIMED}
+    missing = {metric: absence.text for metric, absence in read.missing.items()}
+    not_timed = {} if seconds else {STEP_SECONDS: NOT_TIMED}
     timed = {STEP_SECONDS: seconds} if seconds else {}
-    return Result(spec, read.measurements | timed, missing, tuple(read.notes), baseline)
+    notes = tuple(note.text for note in read.notes)
+    return Result(spec, {**read.measurements, **timed}, missing | not_timed, notes, baseline)

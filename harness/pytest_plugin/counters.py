@@ -7,10 +7,11 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.pass_process import OURS
 from bsrbench.harness.launch.run_settings import Launcher
 from bsrbench.harness.method import Unsupported
-from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.pass_readings import PassReadings, joined_readings, notes_of
+from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import Answer, PassResult
 
 PASSES = ("memory", "flops")
 
@@ -46,7 +47,11 @@ class Counters:
 
     def _measure(self, spec: TrialSpec) -> PassReadings:
         _require(self._launcher.check(spec), spec, "check")
-        return _joined([_require(self._launcher.perform(p, spec), spec, p) for p in PASSES])
+        results = []
+        for name in PASSES:
+            results.append(self._launcher.perform(name, spec))
+            _require(results[-1], spec, name)
+        return _joined(results)
 
 
 def _settings() -> list[tuple[str, str]]:
@@ -54,23 +59,24 @@ def _settings() -> list[tuple[str, str]]:
     return sorted((name, value) for name, value in os.environ.items() if name.startswith(OURS))
 
 
-def _require(result: PassResult, spec: TrialSpec, name: str) -> PassResult:
-    """Return a result that completed."""
+def _require(result: Answer, spec: TrialSpec, name: str) -> None:
+    """Check that a pass completed."""
     if result.bad_input:
         raise BadInput(result.reason)
     if result.status == Status.UNSUPPORTED:
         raise Unsupported(f"{spec.label()}: {result.reason}")
     if result.status != Status.COMPLETED:
         raise NotMeasured(f"{spec.label()}: {result.status} ({name} pass: {result.reason})")
-    return result
 
 
 def _joined(results: list[PassResult]) -> PassReadings:
-    reading = PassReadings()
-    for result in results:
-        reading.measurements.update(result.reading["measurements"])
-        reading.missing.update(result.reading["missing"])
-        reading.notes.extend(result.reading["notes"])
-        if "fallback" in result.method:
-            reading.notes.append(str(result.method["fallback"]))
-    return PassReadings(reading.measurements, reading.missing, list(dict.fromkeys(reading.notes)))
+    """Return all that a test is told, each note once."""
+    parts = [part for result in results for part in (result.readings(), _said_by_method(result))]
+    together = joined_readings(parts)
+    notes = tuple(dict.fromkeys(together.notes))
+    return PassReadings(together.measurements, together.missing, notes)
+
+
+def _said_by_method(result: PassResult) -> PassReadings:
+    said = [str(result.method["fallback"])] if "fallback" in result.method else []
+    return PassReadings({}, notes=notes_of(NoteKind.METHOD, said))

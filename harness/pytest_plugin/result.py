@@ -1,13 +1,13 @@
 """What was measured of a method, beside a baseline or alone."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
 from bsrbench.harness.errors import Unreadable, unknown
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import Value
+from bsrbench.harness.records.pass_readings import Measured
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
 STEP_SECONDS = "step_seconds"
@@ -35,7 +35,7 @@ class Result:
     """
 
     spec: TrialSpec
-    measurements: Mapping[str, Value]
+    measurements: Mapping[str, Measured]
     missing: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     baseline: "Result | None" = None
@@ -52,7 +52,7 @@ class Result:
         found = self.measurements.get(metric)
         if found is None:
             raise Unreadable(f"no {metric}: {self.missing.get(metric, NOT_ASKED)}")
-        return median(found) if isinstance(found, list) else found
+        return median(found) if isinstance(found, Sequence) else found
 
     def baseline_value(self, metric: str) -> float:
         """Return the baseline's value.

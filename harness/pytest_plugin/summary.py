@@ -10,7 +10,7 @@ from rich.text import Text
 from bsrbench.harness.pytest_plugin.result import EXACT, STEP_SECONDS, Result, number_or_none
 from bsrbench.harness.pytest_plugin.summary_row import SummaryRow
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import Value
+from bsrbench.harness.records.pass_readings import Measured
 from bsrbench.reports import units
 from bsrbench.reports.compare.statistics import median_and_quartiles
 
@@ -53,9 +53,9 @@ def row_of(test: str, result: Result, failures: Sequence[str]) -> SummaryRow:
     return SummaryRow(test, [label, *numbers, *times, name], notes, list(failures))
 
 
-def _spread(samples: Value, unit: units.DisplayUnit, inside: units.DisplayUnit) -> str:
+def _spread(samples: Measured, unit: units.DisplayUnit, inside: units.DisplayUnit) -> str:
     """Return median and quartiles of samples."""
-    found = median_and_quartiles(samples) if isinstance(samples, list) else None
+    found = median_and_quartiles(samples) if isinstance(samples, Sequence) else None
     if found is None:
         return units.NOTHING
     return f"{unit(found.centre)} [{inside(found.low)}, {inside(found.high)}]"

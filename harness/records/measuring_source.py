@@ -23,7 +23,9 @@ CARRY_VALUES = frozenset(
             "records/record_key",
             "records/remarks",
             "records/trial_environment",
+            "records/sidecar",
             "records/trial_record",
+            "trial/pass_result",
         ),
     }
 )

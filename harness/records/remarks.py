@@ -9,6 +9,7 @@ class NoteKind(StrEnum):
     """What a note is about. Code recognises a note by its kind and never by its text."""
 
     TIMING = "timing"  # a disturbed machine, a slowed device: times may be wrong
+    NOT_TIMED_AGAIN = "not timed again"  # a stored row failed in turns with this one: no ratio
     MEMORY = "memory"  # two memory meters disagree, or a meter could not see something
     FLOPS = "flops"  # operators that no counter knows, or two counters that disagree
     PREDICTION = "prediction"  # what the prediction assumes
@@ -23,6 +24,7 @@ class AbsenceKind(StrEnum):
 
     NOT_REQUESTED = "not requested"  # the spec of the trial does not ask for it
     NOT_AVAILABLE = "not available"  # this device or model has no such quantity
+    NOT_READ = "not read"  # it was asked for; the trial reads another split of the data
     UNREADABLE = "unreadable"  # the meter could not read it
     REJECTED = "rejected"  # it was measured, and no record may hold the value
     FAILED = "failed"  # the trial ended before it was measured

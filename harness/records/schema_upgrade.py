@@ -43,7 +43,7 @@ TIMING_MARK = "timing: "  # the mark of such a note, whose kind says so now
 NOT_REQUESTED_MARK = "not asked for: "
 REASONS_BEFORE_8 = {
     NOT_REQUESTED_MARK: AbsenceKind.NOT_REQUESTED,
-    "not read: only one split": AbsenceKind.NOT_REQUESTED,
+    "not read: only one split": AbsenceKind.NOT_READ,
     "the CPU's allocator keeps no reserve": AbsenceKind.NOT_AVAILABLE,
     "this meter does not exist": AbsenceKind.NOT_AVAILABLE,
     "only the CPU allocator's events": AbsenceKind.NOT_AVAILABLE,

@@ -12,6 +12,7 @@ from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import Absence, Note, NoteKind
 from bsrbench.harness.records.trial_environment import Circumstances, Environment
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.visible_text import visible_in
 
 SCHEMA_VERSION: Final = 8
 
@@ -127,13 +128,15 @@ def decode_record(text: bytes) -> TrialRecord:
     return DECODER.decode(text)
 
 
-def checked(record: TrialRecord) -> TrialRecord:
-    """Return a record as it will be read: what is made here is checked as what is read.
+def as_stored(record: TrialRecord) -> TrialRecord:
+    """Return a record as it will be read: text visible, and checked as what is read.
 
     Raises:
         msgspec.ValidationError: a value is not as it should be; the message names its place.
     """
-    return decode_record(msgspec.json.encode(record, enc_hook=_plain_spec))
+    data = plain_record(record)
+    shown = {name: data[name] if name == "spec" else visible_in(data[name]) for name in data}
+    return decode_record(msgspec.json.encode(shown))
 
 
 def plain_record(record: TrialRecord) -> dict[str, Any]:

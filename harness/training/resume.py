@@ -26,6 +26,19 @@ class UnusableError(Exception):
     """A checkpoint cannot be read, or is of another trial; the message names the file."""
 
 
+@dataclass(frozen=True)
+class CheckpointRequest:
+    """What a training pass is to keep.
+
+    Attributes:
+        file: where; what an interrupted run left there is resumed.
+        every_seconds: how much of the training a kill may lose.
+    """
+
+    file: Path
+    every_seconds: float
+
+
 @dataclass
 class Progress:
     """How far a training run has come.
@@ -80,6 +93,15 @@ class Checkpoint:
         self._ignored = False
         self.failure = ""
         self.notes: list[str] = []
+
+    @classmethod
+    def asked(cls, request: CheckpointRequest | None) -> "Checkpoint":
+        """Return one that keeps what was asked for; nothing where nothing was."""
+        return cls() if request is None else cls(request.file, request.every_seconds)
+
+    def remarks(self) -> list[str]:
+        """Return what a reader of the trial's numbers must know, a failure last."""
+        return [*self.notes, *([self.failure] if self.failure else [])]
 
     def due(self) -> bool:
         """Return whether it is time to save."""

@@ -9,7 +9,7 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.visible_text import visible
 
 NOT_REQUESTED, NOT_AVAILABLE = AbsenceKind.NOT_REQUESTED, AbsenceKind.NOT_AVAILABLE
-ONE_SPLIT = Absence(NOT_REQUESTED, "a trial evaluates one split only, and it evaluated the other")
+ONE_SPLIT = Absence(AbsenceKind.NOT_READ, "a trial evaluates one split, and this one the other")
 # How to tell whether a trial has what a metric needs, and what its record says where it has not.
 NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], Absence]] = {
     "uncompiled step": (

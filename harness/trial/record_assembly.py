@@ -1,17 +1,23 @@
 """What the passes of a trial read, put together into its record."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import msgspec
 from msgspec.structs import replace
 
 from bsrbench.harness.plain_data import tidied
 from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
-from bsrbench.harness.profiler.training_pass import TRAINING_BEGAN
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.pass_readings import (
+    Measured,
+    joined_readings,
+    notes_of,
+)
 from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.trial_environment import RanIn
 from bsrbench.harness.records.trial_record import (
     Outcome,
@@ -19,16 +25,15 @@ from bsrbench.harness.records.trial_record import (
     TimesByKey,
     TrialRecord,
     Value,
-    checked,
+    as_stored,
     utc_now,
 )
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.absences import why_empty
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.visible_text import visible
 
 TIMED = frozenset(name for name, metric in METRICS.items() if metric.is_timed())
-TIMING = "timing: "  # begins what is noted about times
 # What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
 # (results/); more than this has a reason that somebody should look for.
 RESIDUAL_BYTES, RESIDUAL_SHARE = 32 * 2**20, 0.02
@@ -41,7 +46,7 @@ def make_record(
     results: dict[str, PassResult],
     ran_in: RanIn,
     beside: TimesByKey | None = None,
-) -> tuple[TrialRecord, dict[str, Any]]:
+) -> tuple[TrialRecord, Sidecar]:
     """Put the passes of a trial together into its record and its sidecar.
 
     The outcome is that of the first pass that did not complete. What the others measured is kept.
@@ -54,32 +59,28 @@ def make_record(
         beside: times of stored trials that took turns with this one, by the key of their record.
     """
     status, reason = _outcome(results)
-    readings = [result.reading for result in results.values() if result.reading]
-    measured: dict[str, Value] = _put_together(r["measurements"] for r in readings)
-    missing = {n: _unreadable(why) for r in readings for n, why in r["missing"].items()}
-    measured |= _derived(measured, spec)
-    missing |= _without_what_no_record_holds(measured)
+    together = joined_readings(result.readings() for result in results.values())
+    found = {**together.measurements, **_derived(together.measurements, spec)}
+    refused = _refused(found)
+    measured = {name: value for name, value in found.items() if name not in refused}
+    explained = {**together.missing, **refused}
     method = _said_by_method(results.values())
-    notes = [_note(note) for reading in readings for note in reading["notes"]]
-    notes += _doubts(measured, spec)
-    if "fallback" in method:
-        notes.append(Note(NoteKind.METHOD, visible(str(method["fallback"]))))
-    facts = _put_together(r.get("facts", {}) for r in readings)
+    notes = [*together.notes, *_doubts(measured, spec), *_fallback(method)]
     device = next((result.device for result in results.values() if result.device), {})
     record = TrialRecord(
         key=key,
         spec=spec,
         outcome=Outcome(status=status, reason=visible(reason)),
-        measurements={name: measured.get(name) for name in METRICS},
-        missing=missing | _unexplained(measured, missing, spec, reason),
+        measurements={name: _in_a_record(measured.get(name)) for name in METRICS},
+        missing={**explained, **_unexplained(measured, explained, spec, reason)},
         notes=tuple(dict.fromkeys(notes)),
         environment=replace(
             ran_in.environment,
             device=tidied(device),
             method=tidied(method),
-            workload=tidied(facts),
+            workload=tidied(msgspec.to_builtins(together.facts) or {}),
             set_by_method=tidied(_set_by_method(results.values())),
-            attention_kernel=_attention_kernel(readings),
+            attention_kernel=together.attention_kernel,
         ),
         circumstances=replace(
             ran_in.circumstances,
@@ -90,7 +91,14 @@ def make_record(
         beside=beside or {},
         began_at=_began_at(list(results.values())),
     )
-    return checked(record), _put_together(r["detail"] for r in readings)
+    return as_stored(record), together.detail
+
+
+def _in_a_record(value: Measured) -> Value:
+    if isinstance(value, Sequence):
+        samples: list[float] = [*value]
+        return samples
+    return value
 
 
 def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
@@ -101,24 +109,20 @@ def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
     return Status.COMPLETED, ""
 
 
-def _put_together(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return all parts as one; of two values with one name the later counts."""
-    return {name: value for part in parts for name, value in part.items()}
-
-
-def _without_what_no_record_holds(measured: dict[str, Value]) -> dict[str, Absence]:
-    """Take values out that cannot be reported, and return why, by metric."""
-    refused = {
+def _refused(measured: Mapping[str, Measured]) -> dict[str, Absence]:
+    """Return which values no record may hold, and why."""
+    faults = {
         name: fault
         for name, value in measured.items()
         if value is not None and (fault := fault_of_value(name, value))
     }
     curve = [measured.get(name) for name in CURVE]
-    if not refused.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
-        refused |= {name: fault for name in CURVE if measured.get(name) is not None}
-    measured |= dict.fromkeys(refused)
-    rejected = AbsenceKind.REJECTED
-    return {n: Absence(rejected, f"was measured, and {fault}") for n, fault in refused.items()}
+    if not faults.keys() & set(CURVE) and (fault := fault_of_curve(curve)):
+        faults |= {name: fault for name in CURVE if measured.get(name) is not None}
+    return {
+        name: Absence(AbsenceKind.REJECTED, f"was measured, and {fault}")
+        for name, fault in faults.items()
+    }
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
@@ -130,37 +134,35 @@ def _set_by_method(results: Iterable[PassResult]) -> dict[str, str]:
     return {name: value for r in results for name, value in r.set_by_method.items()}
 
 
-def _attention_kernel(readings: Iterable[dict[str, Any]]) -> str | None:
-    """Return the operators that computed attention, from the first pass that looked."""
-    stated = (reading.get("attention_kernel") for reading in readings)
-    return next((kernel for kernel in stated if kernel is not None), None)
-
-
 def _began_at(results: list[PassResult]) -> str | None:
     """Return when the first pass began; nothing where that was not kept of each."""
     began = [result.began_at for result in results]
     known = [at for at in began if at is not None]
     if not known or len(known) < len(began):
         return None
-    details = [result.reading.get("detail", {}) for result in results]
-    before = [str(detail[TRAINING_BEGAN]) for detail in details if TRAINING_BEGAN in detail]
-    return min([*known, *before])
+    trained = [result.readings().detail.training_began_at for result in results]
+    return min([*known, *(at for at in trained if at is not None)])
 
 
 def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
     """Return what the method said, of each thing what the first pass to mention it said."""
     facts: dict[str, Any] = {}
     for result in results:
-        facts = result.method | facts
+        facts = {**result.method, **facts}
     return facts
 
 
-def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[Note]:
+def _fallback(method: Mapping[str, Any]) -> tuple[Note, ...]:
+    """Return what a method says of running otherwise than it would."""
+    return notes_of(NoteKind.METHOD, [str(method["fallback"])] if "fallback" in method else [])
+
+
+def _doubts(measured: Mapping[str, Measured], spec: TrialSpec) -> tuple[Note, ...]:
     """Return what the passes' numbers together give reason to doubt."""
     names = ("residual_bytes", "peak_allocated_bytes", "workspace_bytes")
     residual, allocated, workspace = (measured.get(name) for name in names)
     if spec.workload.device != "cpu" or not isinstance(residual, int):
-        return []
+        return ()
     said = ""
     if residual > RESIDUAL_BYTES + RESIDUAL_SHARE * _number(allocated):
         said = (
@@ -173,32 +175,26 @@ def _doubts(measured: dict[str, Value], spec: TrialSpec) -> list[Note]:
             "the process took less than was allocated, and workspaces that were never touched do "
             "not explain it"
         )
-    return [Note(NoteKind.MEMORY, f"residual of {residual} bytes: {said}")] if said else []
+    doubts = [f"residual of {residual} bytes: {said}"] if said else []
+    return notes_of(NoteKind.MEMORY, doubts)
 
 
-def _note(text: str) -> Note:
-    """Return a note that a pass made."""
-    kind = NoteKind.TIMING if text.startswith(TIMING) else NoteKind.OTHER
-    return Note(kind, visible(text.removeprefix(TIMING)))
-
-
-def _unreadable(why: str) -> Absence:
-    return Absence(AbsenceKind.UNREADABLE, visible(str(why)))
-
-
-def _number(value: Value) -> int:
+def _number(value: Measured) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
-    derived: dict[str, Value] = {}
+def _derived(measured: Mapping[str, Measured], spec: TrialSpec) -> dict[str, Measured]:
+    derived: dict[str, Measured] = {}
     spent = measured.get(COMPILE_SECONDS)
-    if isinstance(spent, list) and spent:  # a visit each; the later ones find the first one's code
+    if isinstance(spent, Sequence) and spent:  # one per visit: later ones find the first's code
         derived[COMPILE_SECONDS] = max(spent)
-    for name, metric in METRICS.items():
-        samples = measured.get(metric.rate_of)
-        if isinstance(samples, list) and samples and median(samples) > 0:
-            derived[name] = spec.workload.step_images() / median(samples)
+    for seconds, rate in (
+        ("step_seconds", "images_per_second"),
+        ("evaluation_seconds", "evaluation_images_per_second"),
+    ):
+        samples = measured.get(seconds)
+        if isinstance(samples, Sequence) and samples and median(samples) > 0:
+            derived[rate] = spec.workload.step_images() / median(samples)
     taken, allocated = measured.get("peak_process_bytes"), measured.get("peak_allocated_bytes")
     if isinstance(taken, int) and isinstance(allocated, int):
         derived["residual_bytes"] = taken - allocated
@@ -211,7 +207,10 @@ def _derived(measured: dict[str, Value], spec: TrialSpec) -> dict[str, Value]:
 
 
 def _unexplained(
-    measured: dict[str, Value], explained: dict[str, Absence], spec: TrialSpec, failure: str
+    measured: Mapping[str, Measured],
+    explained: Mapping[str, Absence],
+    spec: TrialSpec,
+    failure: str,
 ) -> dict[str, Absence]:
     """Say of every metric that has no value, and no reason yet, why it has none."""
     empty = [n for n in METRICS if measured.get(n) is None and n not in explained]

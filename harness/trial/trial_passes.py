@@ -2,30 +2,42 @@
 
 import time
 import traceback
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 
 from bsrbench.harness.devices import open_device
 from bsrbench.harness.devices.numeric_settings import decided, settings
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Method, Unsupported
-from bsrbench.harness.plain_data import plain_table, plain_text
+from bsrbench.harness.plain_data import fault_in, plain_table, plain_text
 from bsrbench.harness.predict.estimate import estimate_pass
+from bsrbench.harness.predict.step_cost import StepCost, step_costs
 from bsrbench.harness.profiler.clock_pass import clock_pass
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
 from bsrbench.harness.profiler.speed_pass import speed_pass
 from bsrbench.harness.profiler.training_pass import training_pass
+from bsrbench.harness.records.metric_bounds import fault_of_value
 from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.remarks import Absence, AbsenceKind
 from bsrbench.harness.records.trial_record import Status, utc_now
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.compiled_forward import why_not_compiled
 from bsrbench.harness.training.job import Loader
+from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.training.training_step import Diverged
+from bsrbench.harness.trial.pass_result import (
+    Answer,
+    CheckResult,
+    Kind,
+    PassResult,
+    SettingsResult,
+)
 from bsrbench.harness.workload import models, tasks, weights
 
 ESTIMATE, SPEED, TRAINING = "estimate", "speed", "training"
@@ -42,40 +54,14 @@ PASSES: dict[str, Callable[..., PassReadings]] = {
 }
 CLOCK = "clock"
 SPLITS = ("train", "validation", "test")
-IMAGES = "images"  # of each split, as ``check`` counts them
-SETTINGS = "settings"
 PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
 OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
 
-@dataclass(frozen=True)
-class PassResult:
-    """How one pass ended and what it read, as plain values that go through a pipe.
+class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
+    """What a step of each of several trials takes."""
 
-    Attributes:
-        status: a ``Status`` value.
-        reason: why, if it did not complete.
-        bad_input: the reason is a message for the person at the keyboard.
-        reading: the fields of a ``PassReadings``.
-        device: what the device says of itself.
-        method: what the method says its numbers depend on (``Method.environment``).
-        start_seconds: from asking for the pass to its first line running.
-        set_by_method: settings that decide numbers and are not as they were before the method was
-            loaded, as they are at the end of the pass.
-        began_at: when it was asked for, UTC, ISO 8601; ``None`` where nobody looked at the clock.
-        seconds: from then to its answer, by a clock that nobody sets.
-    """
-
-    status: str = Status.COMPLETED
-    reason: str = ""
-    bad_input: bool = False
-    reading: dict[str, Any] = field(default_factory=dict)
-    device: dict[str, Any] = field(default_factory=dict)
-    method: dict[str, Any] = field(default_factory=dict)
-    start_seconds: float | None = None
-    set_by_method: dict[str, str] = field(default_factory=dict)
-    began_at: str | None = None
-    seconds: float | None = None
+    costs: tuple[StepCost, ...] = ()
 
 
 def timed(run: Callable[[], PassResult]) -> PassResult:
@@ -95,17 +81,16 @@ def passes_of(spec: TrialSpec) -> list[str]:
 
 
 def perform(
-    pass_name: str, spec_json: str, keeping: dict[str, Any], load: Loader
-) -> dict[str, Any]:
-    """Run one pass in this process and return a ``PassResult`` as a dictionary; never raises.
+    pass_name: str, spec: TrialSpec, checkpoint: CheckpointRequest | None, load: Loader
+) -> PassResult:
+    """Run one pass in this process and return how it ended; never raises.
 
     Args:
         pass_name: one of ``PASSES``.
-        spec_json: the trial.
-        keeping: arguments of the training pass about its checkpoint.
+        spec: the trial.
+        checkpoint: what a training pass is to keep.
         load: turns a method's name into a method.
     """
-    spec = TrialSpec.model_validate_json(spec_json)
     torch.set_num_threads(spec.workload.threads)
     before = decided(spec.workload.device)
     loaded: list[Method] = []
@@ -115,8 +100,10 @@ def perform(
         return loaded[-1]
 
     try:
-        more = keeping if pass_name == TRAINING else {}
-        reading = PASSES[pass_name](spec, load_and_keep, **more)
+        run = PASSES[pass_name]
+        if pass_name == TRAINING:
+            run = partial(training_pass, checkpoint=checkpoint)
+        reading = _without_what_no_file_holds(run(spec, load_and_keep))
         device = open_device(spec.workload.device).describe()
         kind = torch.device(spec.workload.device).type
         facts: dict[str, Any] = {}
@@ -124,33 +111,58 @@ def perform(
             facts = plain_table(method.environment(kind), "what environment() returns")
         after = decided(spec.workload.device)
         own = {name: value for name, value in after.items() if value != before[name]}
-        result = PassResult(reading=asdict(reading), device=device, method=facts, set_by_method=own)
-        return asdict(result)
+        return PassResult(reading=reading, device=device, method=facts, set_by_method=own)
     except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
         traceback.print_exc()  # into the pass's log
-        return asdict(failure(error))
+        return failed(PassResult, error)
 
 
-def read_settings(device: str, load: Loader) -> dict[str, Any]:  # noqa: ARG001 - a child's function
-    """Return the settings that decide numbers in this process, as a reading, before any method."""
-    return {"reading": {SETTINGS: settings(device)}}
+def _without_what_no_file_holds(reading: PassReadings) -> PassReadings:
+    """Return a reading in which values that are infinite, or no number, are rejected."""
+    faults = {
+        name: fault_of_value(name, value)
+        for name, value in reading.measurements.items()
+        if fault_in(value)
+    }
+    rejected = {
+        name: Absence(AbsenceKind.REJECTED, f"was measured, and {fault}")
+        for name, fault in faults.items()
+    }
+    kept = {name: value for name, value in reading.measurements.items() if name not in faults}
+    return replace(reading, measurements=kept, missing={**reading.missing, **rejected})
 
 
-def failure(error: BaseException) -> PassResult:
+def read_settings(device: str, load: Loader) -> SettingsResult:  # noqa: ARG001 - a child's function
+    """Return the settings that decide numbers in this process, before any method is loaded."""
+    return SettingsResult(settings=settings(device))
+
+
+def predict_costs(specs: Sequence[TrialSpec], load: Loader) -> CostsResult:
+    """Predict what a step of each trial takes, with nothing executed."""
+    return CostsResult(costs=step_costs(specs, load))
+
+
+def failed(kind: type[Kind], error: BaseException) -> Kind:
+    """Return the answer that an error means, as one of some kind."""
+    found = failure(error)
+    return kind(found.status, found.reason, found.bad_input)
+
+
+def failure(error: BaseException) -> Answer:
     """Return the outcome that an error means, its text visible and not too long."""
     said = plain_text(error)
     if isinstance(error, BadInput):
-        return PassResult(Status.CRASHED, said, bad_input=True)
+        return Answer(Status.CRASHED, said, bad_input=True)
     if isinstance(error, Unsupported):
-        return PassResult(Status.UNSUPPORTED, said)
+        return Answer(Status.UNSUPPORTED, said)
     if isinstance(error, Exception) and (reason := why_not_compiled(error)) is not None:
-        return PassResult(Status.UNSUPPORTED, plain_text(reason))
+        return Answer(Status.UNSUPPORTED, plain_text(reason))
     if isinstance(error, Diverged):
-        return PassResult(Status.DIVERGED, said)
+        return Answer(Status.DIVERGED, said)
     if _is_out_of_memory(error, said):
-        return PassResult(Status.OUT_OF_MEMORY, (said.splitlines() or [type(error).__name__])[0])
+        return Answer(Status.OUT_OF_MEMORY, (said.splitlines() or [type(error).__name__])[0])
     kind = plain_text(type(error).__name__)
-    return PassResult(Status.CRASHED, f"{kind}: {said}{_place(error)}")
+    return Answer(Status.CRASHED, f"{kind}: {said}{_place(error)}")
 
 
 def _place(error: BaseException) -> str:
@@ -167,12 +179,11 @@ def _is_out_of_memory(error: BaseException, said: str) -> bool:
     return isinstance(error, RuntimeError) and any(part in said for part in OUT_OF_MEMORY_MESSAGES)
 
 
-def check(spec_json: str, load: Loader) -> dict[str, Any]:
+def check(spec: TrialSpec, load: Loader) -> CheckResult:
     """Look for what would make every pass of a trial fail; fetch its weights.
 
-    Runs in a process of its own before anything is measured. Returns a ``PassResult``.
+    Runs in a process of its own before anything is measured.
     """
-    spec = TrialSpec.model_validate_json(spec_json)
     workload = spec.workload
     try:
         open_device(workload.device)
@@ -184,10 +195,10 @@ def check(spec_json: str, load: Loader) -> dict[str, Any]:
         models.outline(workload, classes)  # most of the errors, and no numbers to draw
         if workload.weights != "random":
             models.build(workload, classes, spec.seed)
-        found = {}
+        images = {}
         if spec.training is not None:
             loaded = tasks.load(workload, spec.seed)
-            found = {n: sum(len(getattr(one, n).labels) for one in loaded) for n in SPLITS}
+            images = {n: sum(len(getattr(one, n).labels) for one in loaded) for n in SPLITS}
     except Exception as error:  # noqa: BLE001 - as in perform
-        return asdict(failure(error))
-    return asdict(PassResult(reading=asdict(PassReadings(detail={IMAGES: found}))))
+        return failed(CheckResult, error)
+    return CheckResult(images=images)

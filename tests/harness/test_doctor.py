@@ -1,15 +1,16 @@
 """What the doctor finds here, and that it says so when a meter is off."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bsrbench.harness import doctor
 from bsrbench.harness.doctor import KNOWN_FORWARD_FLOP, MIB, MeterCheck, examine, identical_pair
 from bsrbench.harness.meters.allocator_events import allocator_rise
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
+from bsrbench.harness.records.pass_readings import PassReadings, notes_of
+from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.reports.compare.statistics import Ratio
 
 ALIKE = Ratio(1.0, 0.98, 1.02, 5, least=0.99, largest=1.01)
@@ -62,12 +63,9 @@ class Made:
 
     def perform(self, name, spec):
         self.asked.append(name)
-        reading = {"measurements": self.read, "missing": {}, "notes": [], "detail": {}}
-        if name == "clock":
-            reading["measurements"] = {"step_seconds": self.times(len(self.asked))}
-        if name == "memory":
-            reading["notes"] = self.notes
-        return PassResult(reading=reading)
+        read = {"step_seconds": self.times(len(self.asked))} if name == "clock" else self.read
+        notes = notes_of(NoteKind.MEMORY, self.notes if name == "memory" else [])
+        return PassResult(reading=PassReadings(read, notes=notes))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +92,7 @@ def test_a_pass_that_does_not_complete_is_off_and_ends_the_known_trial():
     class Failing(Made):
         def perform(self, name, spec):
             result = super().perform(name, spec)
-            failed = replace(result, status=Status.CRASHED, reason="broken", reading={})
+            failed = replace(result, status=Status.CRASHED, reason="broken", reading=None)
             return failed if name == "flops" else result
 
     assert list(doctor._known_trial(Failing())) == [

@@ -3,15 +3,17 @@
 import json
 import random
 from bisect import bisect_right
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from msgspec.structs import replace
 
 from bsrbench.harness.fit import LARGEST_BATCH, Fit, fit, largest
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.records.pass_readings import PassReadings, absent
+from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.methods import load
 
 MIB = 2**20
@@ -152,7 +154,7 @@ class Made:
             "estimate": {"peak_estimated_bytes": tensors},
             "allocated": {"peak_allocated_bytes": tensors + self.workspace(workload.batch)},
         }[name]
-        return PassResult(reading={"measurements": found, "missing": {}})
+        return PassResult(reading=PassReadings(found))
 
 
 def test_what_workspaces_take_is_not_for_tensors(make_spec):
@@ -192,11 +194,12 @@ def test_a_pass_that_fails_or_reads_nothing_is_the_reason(make_spec):
             result = super().perform(name, spec)
             if name == "estimate":
                 return result
-            return replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading={})
+            return replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading=None)
 
     class Blind(Made):
         def perform(self, name, spec):
-            reading = {"measurements": {}, "missing": {"peak_estimated_bytes": "depends on data"}}
+            reason = "depends on data"
+            reading = absent(AbsenceKind.NOT_AVAILABLE, reason, "peak_estimated_bytes")
             return PassResult(reading=reading)
 
     failed = fit(make_spec(), 200, Failing(lambda _: 0), check=True)

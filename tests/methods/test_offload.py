@@ -46,9 +46,9 @@ def moved(monkeypatch):
 @pytest.mark.parametrize("pass_name", ["memory", "estimate"])
 def test_a_trial_on_a_cpu_is_unsupported_and_says_why(name, pass_name, make_six_spec):
     spec = make_six_spec(name)
-    result = perform(pass_name, spec.model_dump_json(), {}, methods.load)
+    result = perform(pass_name, spec, None, methods.load)
 
-    assert (result["status"], result["reason"]) == ("unsupported", REASON)
+    assert (result.status, result.reason) == ("unsupported", REASON)
 
 
 def test_estimate_says_so_too(typed):
@@ -64,7 +64,7 @@ def test_for_its_device_flops_are_predicted_and_memory_is_missing(make_spec):
     found = predict(make_spec("offload", device="cuda"), methods.load)
     full = predict(make_spec("full", device="cuda"), methods.load)
 
-    assert found.missing["peak_estimated_bytes"] == NOT_OF_ITS_DEVICE
+    assert found.missing["peak_estimated_bytes"].text == NOT_OF_ITS_DEVICE
     assert "peak_estimated_bytes" not in found.measurements
     assert found.measurements["step_flop"] == full.measurements["step_flop"]
 

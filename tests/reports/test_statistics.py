@@ -7,8 +7,9 @@ import pytest
 from scipy.stats import binom, permutation_test
 
 from bsrbench.harness.launch.round_group import time_in_turns
+from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.reports.compare.statistics import (
     CONFIDENCE,
     DOCTOR_CONFIDENCE,
@@ -42,8 +43,7 @@ class Machine:
             drift = 1 + 0.05 * self.clock / 100
             samples.append(0.1 * slower * luck * drift * math.exp(self.random.normal(0, 0.02)))
             self.clock += samples[-1]
-        reading = {"measurements": {"step_seconds": samples}, "missing": {}, "notes": []}
-        return PassResult(reading=reading | {"detail": {}})
+        return PassResult(reading=PassReadings({"step_seconds": samples}))
 
 
 class Planned:
@@ -56,7 +56,7 @@ def compared(make_spec, seed, slower):
     machine = Machine(seed, slower)
     group = [Planned(make_spec(name, profile=Profile()), name) for name in ("full", "bsr")]
     timed = time_in_turns(group, machine.visit, lambda: machine.clock)
-    ours, theirs = (timed[name].reading["measurements"]["step_seconds"] for name in ("bsr", "full"))
+    ours, theirs = (timed[name].readings().measurements["step_seconds"] for name in ("bsr", "full"))
     return time_ratio(ours, theirs, Profile().steps, DOCTOR_CONFIDENCE)
 
 

@@ -12,6 +12,8 @@ from bsrbench.harness.launch.cluster.cluster_unit import (
     NOBODY,
     ClusterUnit,
     MethodLoaders,
+    NodeConditions,
+    UnitAnswer,
     code_of,
     machine_of_node,
     run_unit,
@@ -21,14 +23,12 @@ from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.run_tally import Tally
-from bsrbench.harness.records.record_content import text_of
-from bsrbench.harness.records.record_validation import validated
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import ClusterNode
-from bsrbench.harness.records.trial_record import Status, TrialRecord, plain_record
+from bsrbench.harness.records.trial_record import Status, TrialRecord
 
 LOOK_AGAIN_SECONDS = 2.0
-TOLD_NODES = ("checkpoint_seconds", "limits", "compared_with", "trusted")  # of the run settings
 MOST_TRIES = 3  # of a unit whose worker died while its node lived
 LOST = (
     ray.exceptions.NodeDiedError,
@@ -94,7 +94,7 @@ class Driver:
     ) -> None:
         self._cluster, self._present = cluster, present
         self._waiting = units
-        self._running: dict[ray.ObjectRef[Any], tuple[ClusterUnit, str]] = {}
+        self._running: dict[ray.ObjectRef[UnitAnswer], tuple[ClusterUnit, str]] = {}
         self._refused: dict[str, str] = {}
         self._data: dict[str, Any] = {}
         self._machines: dict[str, str] = {}
@@ -186,7 +186,7 @@ class Driver:
             self._cluster.watcher.say("every node that could go on is lost; waiting for one")
             self._told_waiting = True
 
-    def _start(self, unit: ClusterUnit, node: str) -> "ray.ObjectRef[Any]":
+    def _start(self, unit: ClusterUnit, node: str) -> "ray.ObjectRef[UnitAnswer]":
         # Ray ends a worker after a task on a GPU: the next unit may be given another one.
         task = run_unit.options(
             num_cpus=0,
@@ -194,14 +194,22 @@ class Driver:
             max_retries=0,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
         )
-        return task.remote(
-            [spec.model_dump_json() for spec in unit.specs],
-            [text_of(plain_record(record)) for record in unit.beside.records],
-            self._cluster.methods,
-            self._cluster.limits,
-            {name: getattr(self._cluster.run_settings, name) for name in TOLD_NODES},
+        conditions = NodeConditions(
             code_of(unit.methods(), self._cluster.methods.fingerprint),
             self._present.settings(unit.specs[0].workload.device),
+        )
+        cluster = self._cluster
+        return task.remote(unit, cluster.methods, cluster.limits, self._of_a_node(), conditions)
+
+    def _of_a_node(self) -> RunSettings:
+        """Return how a node does a unit: whether to stop and what to announce is said here."""
+        asked = self._cluster.run_settings
+        return RunSettings(
+            checkpoint_seconds=asked.checkpoint_seconds,
+            announces=False,
+            limits=asked.limits,
+            compared_with=asked.compared_with,
+            trusted=asked.trusted,
         )
 
     def _collect(self) -> None:
@@ -234,20 +242,19 @@ class Driver:
         self._cluster.watcher.say(f"a worker on node {node[:8]} died ({why}): its unit goes again")
         self._waiting.append(unit)
 
-    def _take(self, unit: ClusterUnit, node: str, found: dict[str, Any]) -> None:
-        if "refused" in found:
-            self._refused[node] = f"node {node[:8]} {found['refused']}"
+    def _take(self, unit: ClusterUnit, node: str, answer: UnitAnswer) -> None:
+        if answer.refused:
+            self._refused[node] = f"node {node[:8]} {answer.refused}"
             self._cluster.watcher.say(f"{self._refused[node]}: nothing runs there")
             self._waiting.insert(0, unit)
             return
-        records = [validated(text.encode()) for text, _ in found["records"]]
-        if other := self._other_data(records):
+        if other := self._other_data([record for record, _ in answer.stored]):
             self._refused[node] = f"node {node[:8]} {other}"
             self._cluster.watcher.say(f"{self._refused[node]}: nothing it measured is stored")
             self._waiting.insert(0, unit)
             return
-        for record, (_, detail) in zip(records, found["records"], strict=True):
-            self._save(record, detail, node)
+        for record, sidecar in answer.stored:
+            self._save(record, sidecar, node)
         self._tally.passes_done += 1
         self._cluster.watcher.show(self._tally)
 
@@ -260,11 +267,11 @@ class Driver:
                 return f"holds other data under the name {name!r}"
         return ""
 
-    def _save(self, record: TrialRecord, detail: dict[str, Any], node: str) -> None:
+    def _save(self, record: TrialRecord, sidecar: Sidecar, node: str) -> None:
         of = ClusterNode(label=self._cluster.label, node=node[:8])
         circumstances = msgspec.structs.replace(record.circumstances, cluster=of)
         kept = msgspec.structs.replace(record, circumstances=circumstances)
-        self._cluster.store.save(kept, detail)
+        self._cluster.store.save(kept, msgspec.to_builtins(sidecar))
         completed = record.outcome.status is Status.COMPLETED
         self._tally.completed += completed
         self._tally.failed += not completed

@@ -3,10 +3,10 @@
 import functools
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+import msgspec
 import ray
 
 from bsrbench.harness.errors import BadInput
@@ -20,11 +20,10 @@ from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.environment import installed_versions, machine_id, source_hash
-from bsrbench.harness.records.record_content import text_of
 from bsrbench.harness.records.record_key import COMPUTING, READING_IMAGES
-from bsrbench.harness.records.record_validation import validated
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store
-from bsrbench.harness.records.trial_record import plain_record
+from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 
@@ -42,6 +41,32 @@ class MethodLoaders:
 
     load: Loader
     fingerprint: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class UnitAnswer:
+    """What a node made of a unit.
+
+    Attributes:
+        refused: why it ran nothing; empty where it did.
+        stored: records, with their sidecars.
+    """
+
+    refused: str = ""
+    stored: tuple[tuple[TrialRecord, Sidecar], ...] = ()
+
+
+@dataclass(frozen=True)
+class NodeConditions:
+    """What must be the same on every node.
+
+    Attributes:
+        code: our source, the methods', the libraries: name -> hash or version.
+        settings: that decide numbers.
+    """
+
+    code: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -129,49 +154,40 @@ def machine_of_node() -> str:
 
 @ray.remote
 def run_unit(
-    specs: list[str],
-    beside: list[str],
+    unit: ClusterUnit,
     methods: MethodLoaders,
     limits: Limits,
-    run_settings: dict[str, Any],
-    code: dict[str, str],
-    settings: dict[str, str],
-) -> dict[str, Any]:
+    run_settings: RunSettings,
+    conditions: NodeConditions,
+) -> UnitAnswer:
     """Run a unit on this node, in processes of its own, and return its records and sidecars.
 
     Args:
-        specs: the trials.
-        beside: records of stored trials; those of this machine are timed again in turns with them.
+        unit: the trials, and the stored ones that are timed again in turns with them.
         methods: how methods are found.
         limits: what a pass may take.
         run_settings: how it is done.
-        code: what must be the same here.
-        settings: that decide numbers, and must be the same here.
+        conditions: what must be the same here.
     """
-    unit = ClusterUnit(
-        [TrialSpec.model_validate_json(text) for text in specs],
-        Companions(tuple(validated(text.encode()) for text in beside)),
-    )
     launcher = _launcher(methods.load, limits)
     try:
         here = code_of(unit.methods(), methods.fingerprint)
-        other = _other("code", here, code) or _other(
-            "settings", launcher.settings(unit.specs[0].workload.device), settings
+        other = _other("code", here, conditions.code) or _other(
+            "settings", launcher.settings(unit.specs[0].workload.device), conditions.settings
         )
     except BadInput as error:
-        return {"refused": f"cannot run it: {error}"}
+        return UnitAnswer(refused=f"cannot run it: {error}")
     if other:
-        return {"refused": other}
+        return UnitAnswer(refused=other)
     with tempfile.TemporaryDirectory(prefix="unit-", dir=server().folder) as folder:
         store = Store(Path(folder))
         store.open_for_writing()
         for record in unit.beside.records:
             store.save(record, {})
-        how = RunSettings(announces=False, **run_settings)
-        runner = Runner(launcher, store, methods.fingerprint, Quiet(), how)
+        runner = Runner(launcher, store, methods.fingerprint, Quiet(), run_settings)
         try:
             records = runner.run(unit.specs)
         except BadInput as error:
-            return {"refused": f"cannot run it: {error}"}
-        found = [(text_of(plain_record(r)), store.detail(r.key)) for r in records]
-    return {"records": found, "node": ray.get_runtime_context().get_node_id()}
+            return UnitAnswer(refused=f"cannot run it: {error}")
+        sidecars = [msgspec.convert(store.detail(record.key), Sidecar) for record in records]
+    return UnitAnswer(stored=tuple(zip(records, sidecars, strict=True)))

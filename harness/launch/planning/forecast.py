@@ -1,8 +1,9 @@
 """How long a run will take and what it will write, told before it begins."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import msgspec
 
 from bsrbench.harness.launch.planning.run_plan import Group
 from bsrbench.harness.profiler.clock_pass import PHASE_STEPS
@@ -34,11 +35,12 @@ class Cost:
     total_parameters: int
 
     @classmethod
-    def read(cls, estimate: dict[str, Any]) -> "Cost | None":
-        """Take it from what an estimate pass read; nothing where that could not tell."""
-        found = estimate.get("detail", {}).get("estimated", {}) | estimate.get("measurements", {})
-        values = {name: found.get(name) for name in cls.__dataclass_fields__}
-        return None if None in values.values() else cls(**values)
+    def of(cls, values: Mapping[str, object]) -> "Cost | None":
+        """Take it from values by their metrics; nothing where one is not known."""
+        try:
+            return msgspec.convert(values, cls)
+        except msgspec.ValidationError:
+            return None
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class ForecastInputs:
 
     speed: float
     costs: dict[str, Cost]
-    images: dict[str, dict[str, int]]
+    images: Mapping[str, Mapping[str, int]]
 
     def seconds(self, pass_name: str, spec: TrialSpec) -> float:
         """Return how long one run of a pass will take."""

@@ -1,16 +1,19 @@
 """What is found out before anything is measured: mistakes, costs, speed, what cannot fit."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.planning.forecast import Cost, Forecast, ForecastInputs, forecast
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
 from bsrbench.harness.launch.staged_passes import kept_pass
-from bsrbench.harness.profiler.speed_pass import FLOP_PER_SECOND, FREE_BYTES
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import ESTIMATE, IMAGES, SPEED, PassResult, passes_of
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.pass_result import CheckResult, PassResult, plain
+from bsrbench.harness.trial.trial_passes import ESTIMATE, SPEED, passes_of
 
 GIB = 2**30
 Perform = Callable[..., PassResult]
@@ -53,7 +56,7 @@ class PreflightChecks:
         jobs: how many trials that only train share the device's memory.
     """
 
-    check: Callable[..., PassResult]
+    check: Callable[[TrialSpec], CheckResult]
     perform: Perform
     store: Store
     tell: Callable[[str], None]
@@ -61,13 +64,13 @@ class PreflightChecks:
     force: bool = False
     jobs: int = 1
 
-    def look_for_mistakes(self, plan: Plan) -> dict[str, dict[str, int]]:
+    def look_for_mistakes(self, plan: Plan) -> dict[str, Mapping[str, int]]:
         """Check each row once; return the number of images of every data set's splits.
 
         Raises:
             BadInput: a trial can never work as it is written.
         """
-        images: dict[str, dict[str, int]] = {}
+        images: dict[str, Mapping[str, int]] = {}
         rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
         for spec in rows.values():
             self.tell(f"checking {spec.label()}")
@@ -75,27 +78,29 @@ class PreflightChecks:
             if result.status != Status.COMPLETED:
                 self.tell("stopping")  # a second Ctrl-C ends the check, too
                 raise BadInput(result.reason)
-            images[spec.workload.data_name()] = result.reading.get("detail", {}).get(IMAGES, {})
+            images[spec.workload.data_name()] = result.images
         return images
 
-    def predict(self, plan: Plan, images: dict[str, dict[str, int]]) -> Preflight:
+    def predict(self, plan: Plan, images: Mapping[str, Mapping[str, int]]) -> Preflight:
         """Predict every row, try the device, and find the trials that cannot fit."""
         estimates = self._estimates(plan)
         costs = self._stored_costs(plan)
         for row, (_, result) in estimates.items():
-            if (cost := Cost.read(result.reading)) is not None:
+            read = result.readings()
+            cost = Cost.of({**(read.detail.estimated or {}), **read.measurements})
+            if cost is not None:
                 costs[row] = cost
         specs = [trial.spec for trial in plan.missing.values()]
         if all(spec.profile and spec.profile.only_predict for spec in specs):
             return Preflight()  # all of it is done but for writing it down
         self.tell("trying the device's speed")
         tried = self.perform(SPEED, specs[0])
-        if tried.status != Status.COMPLETED:
+        speed = tried.readings().speed
+        if speed is None:
             return Preflight(why_unknown=tried.reason)
-        read = tried.reading["detail"]
-        found = Preflight(ForecastInputs(read[FLOP_PER_SECOND], costs, images))
+        found = Preflight(ForecastInputs(speed.flop_per_second, costs, images))
         if not self.force:
-            found.doomed = self._doomed(plan, estimates, read.get(FREE_BYTES))
+            found.doomed = self._doomed(plan, estimates, speed.free_bytes)
         return found
 
     def _doomed(
@@ -105,11 +110,13 @@ class PreflightChecks:
         found = {}
         trainings = sum(trial.spec.profile is None for trial in plan.missing.values())
         for key, trial in plan.missing.items():
-            _, result = estimates.get(trial.spec.row_id(), (trial, PassResult()))
-            peak = result.reading.get("measurements", {}).get("peak_estimated_bytes")
+            if trial.spec.row_id() not in estimates or passes_of(trial.spec) == [ESTIMATE]:
+                continue
+            _, result = estimates[trial.spec.row_id()]
+            peak = result.readings().measurements.get("peak_estimated_bytes")
             sharing = min(self.jobs, trainings) if trial.spec.profile is None else 1
             there = _least(None if free is None else free // sharing, self.memory_bytes)
-            if peak is None or there is None or passes_of(trial.spec) == [ESTIMATE]:
+            if not isinstance(peak, int) or there is None:
                 continue
             if peak <= there:
                 continue
@@ -125,10 +132,10 @@ class PreflightChecks:
         costs: dict[str, Cost] = {}
         again = [trial for group in plan.groups for trial in group.companions()]
         for trial in [*plan.trials, *again]:
-            if trial.key not in plan.missing and (record := self.store.record(trial.key)):
-                cost = Cost.read({"measurements": record.measurements})
-                if cost is not None:
-                    costs[trial.spec.row_id()] = cost
+            record = None if trial.key in plan.missing else self.store.record(trial.key)
+            cost = None if record is None else Cost.of(record.measurements)
+            if cost is not None:
+                costs[trial.spec.row_id()] = cost
         return costs
 
     def _estimates(self, plan: Plan) -> dict[str, tuple[PlannedTrial, PassResult]]:
@@ -149,7 +156,7 @@ class PreflightChecks:
             return kept
         result = self.perform(ESTIMATE, trial.spec)
         if ESTIMATE in passes_of(trial.spec):
-            self.store.stage(trial.key, ESTIMATE, asdict(result))
+            self.store.stage(trial.key, ESTIMATE, plain(result))
         return result
 
 

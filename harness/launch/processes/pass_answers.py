@@ -4,25 +4,20 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import cache
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from msgspec.structs import replace
 
 from bsrbench.harness.launch.processes.fork_server import START_SECONDS
-from bsrbench.harness.plain_data import LARGEST, plain_text
-from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import Status, Value
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.plain_data import plain_text
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.pass_result import Kind, decoded
 
 LONGEST_WAIT = 5.0  # seconds at once; then a log that grows without end is noticed
 PIPE_BYTES = 1 << 16
 MOST_BYTES = 64 << 20  # of an answer; the longest, a timeline's, are below a mebibyte
 MOST_SHOWN = 60
-STRICT = ConfigDict(strict=True)
 
 
 class AnswerRefused(Exception):  # noqa: N818 - it becomes the outcome of a pass
@@ -32,11 +27,12 @@ class AnswerRefused(Exception):  # noqa: N818 - it becomes the outcome of a pass
 def wait_for(
     child: BaseProcess,
     receiver: Connection,
+    kind: type[Kind],
     asked: float,
     timeout: float | None,
     token: str = "",
     look: Callable[[], None] = lambda: None,
-) -> PassResult | None:
+) -> Kind | None:
     """Return what a child answers; nothing where it dies before, or closes its end of the pipe.
 
     Its time begins when it does: a server that still loads torch takes none of it.
@@ -44,6 +40,7 @@ def wait_for(
     Args:
         child: the process.
         receiver: what its answers come through.
+        kind: of answer that is expected.
         asked: when it was asked for, by the monotonic clock.
         timeout: seconds it may take; ``None`` waits as long as it lives.
         token: begins every line that is its own.
@@ -54,12 +51,12 @@ def wait_for(
     try:
         began = float(answers.next(time.monotonic() + limit))
         limit = timeout or math.inf
-        result = read_answer(answers.next(began + limit))
+        result = read_answer(answers.next(began + limit), kind)
         return replace(result, start_seconds=began - asked)
     except TimeoutError:
-        return PassResult(Status.TIMEOUT, f"not done after {limit:g} s")
+        return kind(Status.TIMEOUT, f"not done after {limit:g} s")
     except (AnswerRefused, ValueError) as error:
-        return PassResult(Status.CRASHED, plain_text(error))
+        return kind(Status.CRASHED, plain_text(error))
     except EOFError:
         return None
 
@@ -87,7 +84,7 @@ class _Answers:
         Raises:
             TimeoutError: it did not come in time.
             EOFError: the child is dead or has closed its end, and had not sent all of it.
-            Refused: it is too long, or somebody else's.
+            AnswerRefused: it is too long, or somebody else's.
         """
         parts, size = [], 0
         more = self._rest or self._more(ends)
@@ -124,37 +121,17 @@ class _Answers:
         return read
 
 
-@cache
-def _shapes() -> tuple[TypeAdapter[PassResult], TypeAdapter[dict[str, Any]]]:
-    measured: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Value], config=STRICT)
-    return TypeAdapter(PassResult), measured
+def read_answer(line: bytes, kind: type[Kind]) -> Kind:
+    """Return what a line says of a process.
 
-
-def read_answer(line: bytes) -> PassResult:
-    """Return what a line says of a pass.
+    Args:
+        line: as the process sent it.
+        kind: of answer that is expected.
 
     Raises:
-        Refused: it is no result of a pass, or holds what no record can.
+        AnswerRefused: it is no such answer, or holds what no record can.
     """
-    whole, measured = _shapes()
     try:
-        result = whole.validate_json(line, strict=True)
-        Status(result.status)
-        values = measured.validate_python(result.reading.get("measurements", {}))
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise AnswerRefused(
-            f"its answer is no result of a pass ({place}: {first['msg']})"
-        ) from error
-    except ValueError as error:
+        return decoded(kind, line)
+    except (ValueError, RecursionError) as error:
         raise AnswerRefused(f"its answer is no result of a pass ({error})") from error
-    if strange := set(values) - set(METRICS):
-        raise AnswerRefused(
-            f"its answer is no result of a pass (no metric is called {min(strange)!r})"
-        )
-    for name, value in values.items():
-        numbers = value if isinstance(value, list) else [value]
-        if any(isinstance(n, int) and not -LARGEST < n < LARGEST for n in numbers):
-            raise AnswerRefused(f"its answer is no result of a pass ({name} is beyond 64 bits)")
-    return result

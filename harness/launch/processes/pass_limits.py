@@ -1,10 +1,12 @@
 """What a pass may take, and what the outcome says where it took more."""
 
 import resource
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import Kind
 
 GIB = 2**30
 # What C++ and its libraries say where an allocation fails outside torch's allocator.
@@ -30,7 +32,7 @@ class Limits:
             _, hard = resource.getrlimit(resource.RLIMIT_DATA)
             resource.setrlimit(resource.RLIMIT_DATA, (self.memory_bytes, hard))
 
-    def explained(self, result: PassResult) -> PassResult:
+    def explained(self, result: Kind) -> Kind:
         """Tell the user's own limit apart from a full machine and from a crash."""
         if self.memory_bytes is None:
             return result

@@ -1,20 +1,19 @@
 """What runs in a pass's process, around the pass."""
 
-import json
 import os
 import signal
 import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
-from typing import Any
 
 from bsrbench.harness.launch.processes.multiprocessing_internals import close_inherited_pipes
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.reaper import adopt_orphans, die_with_parent
 from bsrbench.harness.launch.processes.sweeper import MARK
+from bsrbench.harness.trial.pass_result import Answer, encoded
 from bsrbench.harness.trial.trial_passes import failure
 
 OURS = "BSRBENCH_"
@@ -47,12 +46,7 @@ def present_settings() -> dict[str, str]:
     }
 
 
-def run(
-    sender: Connection,
-    inside: PassSettings,
-    function: Callable[..., dict[str, Any]],
-    arguments: Any,
-) -> None:
+def run(sender: Connection, inside: PassSettings, function: Callable[[], Answer]) -> None:
     """Call a function; what is printed goes to the log, its answer through the pipe.
 
     Whatever it raises becomes an answer, too.
@@ -70,15 +64,15 @@ def run(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
     send(sender, f"{inside.token}{time.monotonic()}")
     try:
-        answer = json.dumps(function(*arguments))
+        answer = encoded(function())
     except BaseException as error:  # noqa: BLE001 - every way to end becomes an outcome here
         with suppress(BaseException):
             traceback.print_exc()
-        answer = json.dumps(asdict(failure(error)))
+        answer = encoded(failure(error))
     if os.getpid() != own:  # the method has forked, and its other half goes on, too
         os._exit(0)
     try:
-        send(sender, f"{inside.token}{answer}")
+        send(sender, f"{inside.token}{answer.decode()}")
     except OSError:
         os.write(1, b"the pipe that the answer goes through was closed\n")  # into the log
 

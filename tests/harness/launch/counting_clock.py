@@ -1,8 +1,10 @@
 """A launcher that answers at once and counts the visits of its clock."""
 
+from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings, notes_of
+from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import CheckResult, PassResult
 
 PROFILE = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
 OTHERS = {
@@ -26,12 +28,12 @@ class Counting:
 
     def check(self, spec):
         """Find nothing wrong."""
-        return PassResult()
+        return CheckResult()
 
     def perform(self, name, spec, *, log=None, **_):
         """Answer, or be interrupted."""
         if name == "speed":
-            return PassResult(reading={"detail": {"flop_per_second": 1e9}})
+            return PassResult(reading=PassReadings({}, speed=DeviceSpeed(1e9)))
         if len(self.asked) == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append((name, spec.method))
@@ -44,9 +46,9 @@ class Counting:
             "step_seconds": [float(len(self.timed()))],
             "evaluation_seconds": [0.5],
         }
-        notes = ["loud"] if name == "clock" and spec.method in self.noisy else []
-        reading = {"measurements": values, "missing": {}, "notes": notes, "detail": {}}
-        return PassResult(reading=reading, start_seconds=0.1)
+        noisy = name == "clock" and spec.method in self.noisy
+        notes = notes_of(NoteKind.TIMING, ["loud"] if noisy else [])
+        return PassResult(reading=PassReadings(values, notes=notes), start_seconds=0.1)
 
     def timed(self):
         """Return the methods that the clock visited, in order."""

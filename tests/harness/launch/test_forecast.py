@@ -19,8 +19,8 @@ from bsrbench.harness.profiler.speed_pass import speed_pass
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
 COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
@@ -169,7 +169,7 @@ def test_the_speed_counts_the_flops_that_its_step_has(make_spec):
     counted = sum(flops.by_phase.values())
 
     assert counted == 2 * speed_module.PRODUCTS * 34 * speed_module.WIDTH * speed_module.HIDDEN
-    assert speed_pass(make_spec(), methods.load).detail["flop_per_second"] > 0
+    assert speed_pass(make_spec(), methods.load).speed.flop_per_second > 0
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import CheckResult
 from tests.harness.launch.tiny_suite import TINY
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,7 +32,7 @@ def test_a_run_can_be_stopped_while_it_prepares(make_spec, store):
     class Dying(InlineLauncher):
         def check(self, spec):
             asked.append(spec)
-            return PassResult(Status.CRASHED, "the process ended with exit code None")
+            return CheckResult(Status.CRASHED, "the process ended with exit code None")
 
     run_settings = RunSettings(stopping=lambda: bool(asked))
     runner = Runner(Dying(methods.load), store, methods.fingerprint, Quiet(), run_settings)

@@ -1,11 +1,9 @@
 """Passes in processes of their own: their endings, limits, logs and readings."""
 
-import json
 import os
 import signal
 import sys
 import time
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +14,9 @@ from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.local_launcher import LocalLauncher
 from bsrbench.harness.launch.processes import pass_answers, pass_process
 from bsrbench.harness.launch.processes.pass_limits import Limits
+from bsrbench.harness.launch.processes.pass_process import PassSettings
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import Answer, encoded
 
 
 @pytest.mark.parametrize(
@@ -83,13 +82,13 @@ def test_the_time_of_a_pass_begins_when_it_does(answering, monkeypatch):
     def answer_the_second_time(ready, left):
         waits.append(left)
         if len(waits) == 2 and left > 0:
-            send(json.dumps(asdict(PassResult())))
+            send(encoded(Answer()).decode())
         return really(ready, left)
 
     monkeypatch.setattr(pass_answers, "wait", answer_the_second_time)
     began = time.monotonic()
     send(str(began))
-    result = pass_answers.wait_for(process, receiver, began - 3600, 600.0)
+    result = pass_answers.wait_for(process, receiver, Answer, began - 3600, 600.0)
 
     assert result.status == Status.COMPLETED
     assert result.start_seconds == pytest.approx(3600)
@@ -99,7 +98,7 @@ def test_the_time_of_a_pass_ends_when_it_is_spent(answering):
     """It began an hour ago, and has ten minutes."""
     process, receiver, send = answering
     send(str(time.monotonic() - 3600))
-    result = pass_answers.wait_for(process, receiver, time.monotonic() - 3600, 600.0)
+    result = pass_answers.wait_for(process, receiver, Answer, time.monotonic() - 3600, 600.0)
 
     assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 600 s")
 
@@ -137,24 +136,21 @@ def test_a_log_that_is_a_link_writes_nothing_outside(broken, launcher, make_spec
 
 def test_a_process_starts_with_everything_slow_loaded(launcher, make_spec):
     """Loading torch, timm and peft takes seconds; a fork of a server that has them does not."""
-    result = launcher._call(_is_loaded, make_spec().model_dump_json())
+    result = launcher._call(_is_loaded, Answer, PassSettings())
 
     assert (result.status, result.reason) == (Status.COMPLETED, "True")
     assert result.start_seconds > 0
 
 
-def _is_loaded(*_):
+def _is_loaded():
     slow = {"torch", "torch._dynamo", "timm", "peft"}
-    return asdict(PassResult(reason=str(slow <= set(sys.modules))))
+    return Answer(reason=str(slow <= set(sys.modules)))
 
 
 def test_the_inline_launcher_reads_the_same(launcher, make_spec):
     inline = InlineLauncher(methods.load).perform("flops", make_spec())
 
-    assert (
-        inline.reading["measurements"]
-        == launcher.perform("flops", make_spec()).reading["measurements"]
-    )
+    assert inline.reading == launcher.perform("flops", make_spec()).reading
 
 
 def test_the_parent_sleeps_while_a_pass_runs(broken, launcher, make_spec):
@@ -170,14 +166,13 @@ def test_the_parent_sleeps_while_a_pass_runs(broken, launcher, make_spec):
     assert time.process_time() - before < 0.4
 
 
-def test_ctrl_c_is_not_for_the_children(launcher, make_spec):
+def test_ctrl_c_is_not_for_the_children(launcher):
     """A child that gets SIGINT goes on: the parent decides."""
-    spec = make_spec("full")
-    result = launcher._call(_interrupt_self, spec.model_dump_json())
+    result = launcher._call(_interrupt_self, Answer, PassSettings())
 
     assert result.status == Status.COMPLETED
 
 
-def _interrupt_self(*_):
+def _interrupt_self():
     os.kill(os.getpid(), signal.SIGINT)
-    return asdict(PassResult())
+    return Answer()

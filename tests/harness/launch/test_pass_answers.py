@@ -8,7 +8,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict
 from multiprocessing import Pipe
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,8 +25,9 @@ from bsrbench.harness.launch.processes import (
 )
 from bsrbench.harness.launch.processes.pass_process import send
 from bsrbench.harness.plain_data import SAID_ITEMS, plain_table, plain_text
+from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult, encoded
 
 ROOT = Path(__file__).resolve().parents[3]
 MARK = "7b"
@@ -44,7 +44,9 @@ def heard():
             sending = threading.Thread(target=lambda: [send(sender, line) for line in lines])
             sending.start()
             child = SimpleNamespace(sentinel=lives)
-            result = pass_answers.wait_for(child, receiver, time.monotonic(), timeout, token)
+            result = pass_answers.wait_for(
+                child, receiver, PassResult, time.monotonic(), timeout, token
+            )
             receiver.close()  # what still sends gives up
             sending.join()
         return result
@@ -55,7 +57,7 @@ def heard():
 
 
 def result_of(**fields):
-    return json.dumps(asdict(PassResult(**fields)))
+    return encoded(PassResult(**{"reading": PassReadings({})} | fields)).decode()
 
 
 def now():
@@ -81,9 +83,12 @@ def test_an_answer_without_end_is_given_up(heard, monkeypatch):
     [
         ("[]", "no result of a pass"),
         ("{}}", "no result of a pass"),
-        ('{"status": "splendid"}', "no result of a pass ('splendid' is not a valid Status)"),
+        ('{"status": "splendid"}', "no result of a pass (status: Invalid enum value 'splendid')"),
         ('{"reason": 7}', "no result of a pass (reason: "),
-        ('{"reading": {"measurements": {"step_flop": "7"}}}', "no result of a pass (step_flop"),
+        (
+            '{"reading": {"measurements": {"step_flop": "7"}}}',
+            "no result of a pass (reading.measurements",
+        ),
         (
             '{"reading": {"measurements": {"step_flop": 1e1}, "x": ' + "[" * 999,
             "no result of a pass",

@@ -10,7 +10,7 @@ from bsrbench.harness.launch.processes import cores, pass_answers
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.pass_process import PassSettings
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import Answer, PassResult
 
 GREEDY = '''
 from dataclasses import dataclass
@@ -96,16 +96,16 @@ def test_whole_cores_come_before_halves(monkeypatch):
 
 def test_a_pass_is_bound_to_the_cores_it_was_given(launcher):
     allowed = sorted(os.sched_getaffinity(0))
-    result = launcher._call(_affinity, inside=PassSettings(cores=(allowed[-1],)))
+    result = launcher._call(_affinity, Answer, PassSettings(cores=(allowed[-1],)))
 
     assert result.reason == str([allowed[-1]])
 
 
-def _affinity(*_):
-    return {"reason": str(sorted(os.sched_getaffinity(0)))}
+def _affinity():
+    return Answer(reason=str(sorted(os.sched_getaffinity(0))))
 
 
 def test_a_timed_pass_records_its_cores(launcher, make_spec):
-    reading = launcher.perform("clock", make_spec(threads=1)).reading
+    read = launcher.perform("clock", make_spec(threads=1)).readings()
 
-    assert reading["detail"]["cores"] == [cores.choose(1)]
+    assert read.detail.clock.cores == (tuple(cores.choose(1)),)

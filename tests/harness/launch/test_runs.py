@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from bsrbench import methods
 from bsrbench.harness.errors import BadInput
@@ -15,10 +16,11 @@ from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial, Planne
 from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import CheckResult, PassResult
 from tests.trial_records import altered
 
 UNTIMED = Profile(rounds=0)
@@ -62,9 +64,11 @@ class Small(InlineLauncher):
         """Run the pass, but say that there is one mebibyte."""
         self.asked.append(pass_name)
         result = super().perform(pass_name, spec, **keeping)
-        if "free_bytes" in result.reading.get("detail", {}):
-            result.reading["detail"]["free_bytes"] = 1 << 20
-        return result
+        read = result.readings()
+        if read.speed is None:
+            return result
+        speed = structs.replace(read.speed, free_bytes=1 << 20)
+        return structs.replace(result, reading=structs.replace(read, speed=speed))
 
 
 @pytest.fixture
@@ -90,11 +94,13 @@ def test_what_cannot_fit_is_recorded_as_such_and_not_started(store, make_spec, s
 
 def test_jobs_share_the_memory(store, make_spec):
     """What fits alone does not fit twice; a profile always runs alone."""
-    free = {"flop_per_second": 1e9, "free_bytes": 3 << 20}
+    known = {
+        "estimate": PassReadings({"peak_estimated_bytes": 2 << 20}),
+        "speed": PassReadings({}, speed=DeviceSpeed(1e9, 3 << 20)),
+    }
 
     def perform(name, spec):
-        known = {"measurements": {"peak_estimated_bytes": 2 << 20}}
-        return PassResult(reading=known if name == "estimate" else {"detail": free})
+        return PassResult(reading=known[name])
 
     store.open_for_writing()
     profiled = make_spec(profile=UNTIMED)
@@ -139,7 +145,7 @@ class Slow:
 
     def check(self, spec):
         """Find nothing wrong."""
-        return PassResult()
+        return CheckResult()
 
     def perform(self, name, spec, **_):
         """Take too long."""
@@ -172,7 +178,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
             return {}
 
         def check(self, spec):
-            return PassResult()
+            return CheckResult()
 
         def perform(self, name, spec, *, on_cores=(), **_):
             assert not running & set(on_cores)
@@ -182,9 +188,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
             seen.append((spec.seed, tuple(on_cores)))
             both.wait()
             running.difference_update(on_cores)
-            return PassResult(
-                reading={"measurements": {}, "missing": {}, "notes": [], "detail": {}}
-            )
+            return PassResult(reading=PassReadings({}))
 
     recipe = Training(steps=1, learning_rate=0.1)
     specs = [make_spec(training=recipe, seed=seed, threads=1) for seed in range(6)]

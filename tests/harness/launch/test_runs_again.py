@@ -1,18 +1,19 @@
 """What a run takes from the store and the stage, and what it measures again."""
 
-from dataclasses import asdict, replace
-
 import pytest
+from msgspec.structs import replace
 
 from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings, notes_of
+from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial import record_assembly
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import CheckResult, PassResult, plain, read_pass
 
 
 class Counting:
@@ -25,11 +26,11 @@ class Counting:
         return self.found
 
     def check(self, spec):
-        return PassResult()
+        return CheckResult()
 
     def perform(self, name, spec, **_):
         if name == "speed":
-            return PassResult(reading={"detail": {"flop_per_second": 1e9}})
+            return PassResult(reading=PassReadings({}, speed=DeviceSpeed(1e9)))
         if len(self.asked) == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append((name, spec.label(), spec.seed))
@@ -43,8 +44,7 @@ class Counting:
             "training": {"accuracy_top1": 0.5, "training_seconds": 1.0, "final_loss": 1.0}
             | {"trained_parameters": 1},
         }
-        reading = {"measurements": values[name], "missing": {}, "notes": [], "detail": {}}
-        return PassResult(reading=reading, start_seconds=0.1)
+        return PassResult(reading=PassReadings(values[name]), start_seconds=0.1)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_failed_pass_ends_its_trial_and_keeps_what_was_measured(make_runner, s
     class Failing(Counting):
         def perform(self, name, spec, **_):
             result = super().perform(name, spec)
-            failed = replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading={})
+            failed = replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading=None)
             return failed if name == "process" else result
 
     records = make_runner(Failing()).run(specs[:1])
@@ -190,7 +190,7 @@ def test_a_failed_pass_ends_its_trial_and_keeps_what_was_measured(make_runner, s
 def test_what_can_never_work_is_an_error_before_anything_runs(make_runner, specs):
     class Refusing(Counting):
         def check(self, spec):
-            return PassResult(Status.CRASHED, "no such model", bad_input=True)
+            return CheckResult(Status.CRASHED, "no such model", bad_input=True)
 
     launcher = Refusing()
     with pytest.raises(BadInput, match="no such model"):
@@ -201,7 +201,12 @@ def test_what_can_never_work_is_an_error_before_anything_runs(make_runner, specs
 def test_a_pass_result_survives_the_stage(make_runner, tmp_path):
     store = Store(tmp_path / "stage")
     store.open_for_writing()
-    result = PassResult(Status.TIMEOUT, "late", start_seconds=0.5)
-    store.stage("k", "clock", asdict(result))
+    noted = PassReadings({"step_seconds": [1.0, 2]}, notes=notes_of(NoteKind.TIMING, ["loud"]))
+    results = [
+        PassResult(Status.TIMEOUT, "late", start_seconds=0.5),
+        PassResult(reading=noted, set_by_method={"a": "b"}, seconds=1.5),
+    ]
+    for number, result in enumerate(results):
+        store.stage(f"k{number}", "clock", plain(result))
 
-    assert PassResult(**store.staged("k", "clock")) == result
+    assert [read_pass(store.staged(key, "clock")) for key in ("k0", "k1")] == results

@@ -5,19 +5,21 @@ import os
 
 import orjson
 import pytest
+from bsrbench.harness.records.record_packing import pack
 
 from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records import record_index
-from bsrbench.harness.records.record_packing import pack
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.search.candidate_costs import _read
 from bsrbench.harness.search.search_effort import remembered
 from bsrbench.harness.spec.trial_spec import Profile
 
 READING = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+NAMES = {"operators": [], "operator": [], "phases": [], "phase": [], "modules": [], "module": []}
+TIMELINE = {"timeline": {"index": [1], "live_bytes": [1], **NAMES}}  # lists of other lengths
 GOOD = {"status": "completed", "reading": READING}
 STAGED = {
     "empty": "{}",
@@ -31,6 +33,8 @@ STAGED = {
     "reason": json.dumps(GOOD | {"reason": 7}),
     "device": json.dumps(GOOD | {"device": "cpu"}),
     "notes": json.dumps(GOOD | {"reading": READING | {"notes": [7]}}),
+    "note": json.dumps(GOOD | {"reading": READING | {"notes": ["no kind"]}}),
+    "timeline": json.dumps(GOOD | {"reading": READING | {"detail": {"counted": TIMELINE}}}),
     "measurements": json.dumps(GOOD | {"reading": READING | {"measurements": [1]}}),
     "metric": json.dumps(GOOD | {"reading": READING | {"measurements": {"speed": 1}}}),
     "value": json.dumps(GOOD | {"reading": READING | {"measurements": {"step_flop": "x"}}}),

@@ -15,6 +15,7 @@ from bsrbench.harness.profiler.clock_pass import clock_pass
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.harness.profiler.process_pass import process_pass
+from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.training.kept_storages import storages, total_bytes
 from bsrbench.methods import load
 
@@ -134,9 +135,9 @@ def test_counted_and_allocated_agree_on_a_training_step(method, changes, make_de
     counted = reading.measurements["peak_counted_bytes"]
     allocated = reading.measurements["peak_allocated_bytes"]
 
-    assert reading.notes == []
+    assert reading.notes == ()
     assert counted <= allocated
-    assert abs(reading.detail["allocated"]["unexplained_bytes"]) <= HIDDEN_BYTES
+    assert abs(reading.detail.allocated.unexplained_bytes) <= HIDDEN_BYTES
 
 
 def test_a_leak_between_steps_is_noted(make_spec):
@@ -147,16 +148,16 @@ def test_a_leak_between_steps_is_noted(make_spec):
         object.__setattr__(method, "step_done", lambda: leaked.append(torch.ones(10)))
         return method
 
-    assert memory_pass(make_spec(), leaking).notes == [
-        "steps leave tensors behind: 40 and then 40 bytes"
-    ]
+    assert memory_pass(make_spec(), leaking).notes == (
+        Note(NoteKind.MEMORY, "steps leave tensors behind: 40 and then 40 bytes"),
+    )
 
 
 def test_the_process_needs_what_was_allocated_and_little_more(make_deep_spec, launcher):
     """Buffers of libraries and small blocks come on top: at most 40 MiB, at least nothing."""
     spec = make_deep_spec("full", batch=8, image_size=112)
     allocated, seen = (
-        launcher.perform(name, spec).reading["measurements"][metric]
+        launcher.perform(name, spec).readings().measurements[metric]
         for name, metric in (
             ("memory", "peak_allocated_bytes"),
             ("process", "peak_process_bytes"),
@@ -171,7 +172,7 @@ def test_what_proc_does_not_show_is_missing_with_a_reason(make_spec, monkeypatch
     reading = process_pass(make_spec(), load)
 
     assert reading.measurements == {}
-    assert "cannot be written" in reading.missing["peak_process_bytes"]
+    assert "cannot be written" in reading.missing["peak_process_bytes"].text
 
 
 def test_the_clock_synchronises_around_every_sample():

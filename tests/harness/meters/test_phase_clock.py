@@ -155,5 +155,5 @@ def test_the_clock_pass_samples_steps_phases_and_evaluation(micro_batch, make_sp
         "optimizer_seconds": 2,
     }
     assert all(sample > 0 for samples in seconds.values() for sample in samples)
-    assert reading.detail["warmup_steps"] == [1]
+    assert reading.detail.clock.warmup_steps == (1,)
     assert "joules_per_image" in reading.measurements.keys() | reading.missing.keys()

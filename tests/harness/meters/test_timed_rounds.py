@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from bsrbench.harness.launch.round_group import rounds_of, time_in_turns
 from bsrbench.harness.meters.phase_clock import settled
+from bsrbench.harness.records.pass_readings import PassReadings, notes_of
+from bsrbench.harness.records.remarks import Note, NoteKind
+from bsrbench.harness.records.sidecar import ClockDetail, Sidecar
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.trial.trial_passes import PassResult
+from bsrbench.harness.trial.pass_result import PassResult
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,16 @@ def member(name, rounds=2, budget_seconds=0.0):
 
 
 def timed(samples, notes=()):
-    reading = {
-        "measurements": {"step_seconds": list(samples)},
-        "missing": {},
-        "notes": list(notes),
-        "detail": {"warmup_steps": [2]},
-    }
+    reading = PassReadings(
+        {"step_seconds": list(samples)},
+        notes=notes_of(NoteKind.TIMING, notes),
+        detail=Sidecar(clock=ClockDetail(warmup_steps=(2,))),
+    )
     return PassResult(reading=reading)
+
+
+def clock_of(result):
+    return result.readings().detail.clock
 
 
 class Visits:
@@ -67,12 +73,7 @@ def test_rounds_are_as_many_as_the_member_that_asks_for_most():
     found = time_in_turns(group, visits, visits.now)
 
     assert rounds_of(group) == 4
-    assert {
-        name: result.reading["detail"]["clock"]["rounds"] for name, result in found.items()
-    } == {
-        "a": 4,
-        "b": 4,
-    }
+    assert {name: clock_of(result).rounds for name, result in found.items()} == {"a": 4, "b": 4}
 
 
 def test_a_group_settles_together_and_says_so():
@@ -84,13 +85,13 @@ def test_a_group_settles_together_and_says_so():
     visits = Visits(lambda name, turn: timed(NOISY if (name, turn < 2) == ("b", True) else STEADY))
     group = [member("a", budget_seconds=100.0), member("b", budget_seconds=100.0)]
     found = time_in_turns(group, visits, visits.now)
-    facts = found["a"].reading["detail"]["clock"]
+    seen = clock_of(found["a"])
 
-    assert facts["stopped_by"] == "interval"
-    assert facts == {**facts, "rounds": found["b"].reading["detail"]["clock"]["rounds"]}
-    assert 2 < facts["rounds"] <= 8
-    assert not settled([*NOISY, *NOISY, *STEADY * (facts["rounds"] - 3)], 0.02)
-    assert settled([*NOISY, *NOISY, *STEADY * (facts["rounds"] - 2)], 0.02)
+    assert seen.stopped_by == "interval"
+    assert seen == clock_of(found["b"])
+    assert 2 < seen.rounds <= 8
+    assert not settled([*NOISY, *NOISY, *STEADY * (seen.rounds - 3)], 0.02)
+    assert settled([*NOISY, *NOISY, *STEADY * (seen.rounds - 2)], 0.02)
 
 
 def test_a_group_that_does_not_settle_stops_when_its_budgets_together_are_spent():
@@ -100,12 +101,8 @@ def test_a_group_that_does_not_settle_stops_when_its_budgets_together_are_spent(
     found = time_in_turns(group, visits, visits.now)
 
     assert len(visits.made) == 10
-    assert found["b"].reading["detail"]["clock"] == {
-        "warmup_steps": [2] * 5,
-        "rounds": 5,
-        "stopped_by": "budget",
-    }
-    assert found["b"].reading["measurements"]["step_seconds"] == [*NOISY] * 5
+    assert clock_of(found["b"]) == ClockDetail(warmup_steps=(2,) * 5, rounds=5, stopped_by="budget")
+    assert found["b"].readings().measurements["step_seconds"] == [*NOISY] * 5
 
 
 def test_the_least_rounds_are_made_even_beyond_the_budget():
@@ -127,8 +124,8 @@ def test_a_member_that_failed_is_not_visited_again_and_holds_nobody_up():
 
     assert [turn for name, turn in visits.made if name == "b"] == [0, 1]
     assert found["b"] == PassResult(Status.CRASHED, "broken")
-    assert found["a"].reading["detail"]["clock"]["rounds"] == 3
-    assert found["a"].reading["detail"]["clock"]["stopped_by"] == "interval"
+    assert clock_of(found["a"]).rounds == 3
+    assert clock_of(found["a"]).stopped_by == "interval"
 
 
 def test_companions_add_rounds_to_nobody_but_take_their_share_of_the_budget():
@@ -142,7 +139,7 @@ def test_companions_add_rounds_to_nobody_but_take_their_share_of_the_budget():
     found = time_in_turns(group, visits, visits.now, companions={"stored"})
 
     assert [turn for _, turn in visits.made] == [0, 0, 1, 1, 2, 2]
-    assert found["stored"].reading["measurements"]["step_seconds"] == [*NOISY] * 3
+    assert found["stored"].readings().measurements["step_seconds"] == [*NOISY] * 3
 
 
 def test_companions_are_not_visited_once_every_new_row_has_failed():
@@ -169,4 +166,6 @@ def test_disturbed_visits_are_one_note():
     visits = Visits(answer)
     found = time_in_turns([member("a", rounds=3)], visits, visits.now)
 
-    assert found["a"].reading["notes"] == ["timing: 2 of 3 visits were disturbed; noise in round 1"]
+    assert found["a"].readings().notes == (
+        Note(NoteKind.TIMING, "2 of 3 visits were disturbed; noise in round 1"),
+    )

@@ -67,4 +67,4 @@ def test_bytes_that_nothing_explains_are_noted(make_spec, monkeypatch):
     monkeypatch.setattr(memory_module, "allocator_rise", lambda *given: rise(*given) + 2**20)
     notes = memory_pass(make_spec(), load).notes
 
-    assert any(note.startswith("unexplained: ") for note in notes)
+    assert any(note.text.startswith("unexplained: ") for note in notes)

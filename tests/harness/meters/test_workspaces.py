@@ -7,8 +7,9 @@ from torch import nn
 from bsrbench import methods
 from bsrbench.harness.meters.allocator_events import allocator_rise, workspaces
 from bsrbench.harness.profiler.memory_pass import memory_pass
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]
 MIB = 2**20
@@ -139,14 +140,12 @@ def test_a_convolution_s_backward_has_workspaces(patches):
 )
 def test_tensors_and_workspaces_explain_what_is_allocated(name, changes, make_six_spec):
     reading = memory_pass(make_six_spec(name, **changes), methods.load)
-    read, found = reading.measurements, reading.detail["allocated"]
+    read, found = reading.measurements, reading.detail.allocated
 
-    assert reading.notes == []
-    assert abs(found["unexplained_bytes"]) <= HIDDEN_BYTES
+    assert reading.notes == ()
+    assert abs(found.unexplained_bytes) <= HIDDEN_BYTES
     assert read["peak_allocated_bytes"] == (
-        found["counted_at_allocated_peak_bytes"]
-        + read["workspace_bytes"]
-        + found["unexplained_bytes"]
+        found.counted_at_allocated_peak_bytes + read["workspace_bytes"] + found.unexplained_bytes
     )
 
 
@@ -228,8 +227,7 @@ def test_a_residual_that_nothing_explains_is_noted(process, workspace, noted, ma
     """MiB over 100 allocated: up to 34 are code and libraries, a workspace may stay untouched."""
     values = {"peak_allocated_bytes": 100, "peak_process_bytes": process}
     read = {name: size * MIB for name, size in (values | {"workspace_bytes": workspace}).items()}
-    reading = {"measurements": read, "missing": {}, "notes": [], "detail": {}}
-    passes = {"memory": PassResult(reading=reading)}
+    passes = {"memory": PassResult(reading=PassReadings(read))}
     record, _ = make_record("k", make_spec(), passes, {"machine_id": "m"})
 
     assert record.measurements["residual_bytes"] == (process - 100) * MIB

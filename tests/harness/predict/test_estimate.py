@@ -2,20 +2,24 @@
 
 import json
 import resource
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 
 import pytest
 from pydantic import ValidationError
 from torch import nn
 
 from bsrbench import methods
+from bsrbench.harness.launch.processes.pass_process import PassSettings
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.predict.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predict
 from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
-from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
-from bsrbench.harness.trial.trial_passes import PassResult, passes_of
+from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
+from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.trial.pass_result import Answer
+from bsrbench.harness.trial.trial_passes import passes_of
 from bsrbench.methods.parts.extend_module import extend
 
 MIB = 2**20
@@ -70,7 +74,9 @@ def test_an_estimate_in_a_profile_keeps_what_others_measure_in_the_sidecar(make_
     whole = predict(make_six_spec("head"), methods.load)
 
     assert set(reading.measurements) == {"peak_estimated_bytes", "paper_convention_bytes"}
-    assert reading.measurements | reading.detail["estimated"] == whole.measurements | whole.detail
+    assert reading.measurements | reading.detail.estimated == (
+        whole.measurements | whole.detail.estimated
+    )
 
 
 def test_of_a_compiled_step_the_flops_are_predicted_and_its_memory_is_missing(make_six_spec):
@@ -80,7 +86,9 @@ def test_of_a_compiled_step_the_flops_are_predicted_and_its_memory_is_missing(ma
     work = ("step_flop", "forward_flop", "forward_macs", "trained_parameters", "total_parameters")
 
     assert found.measurements == {name: whole[name] for name in (*work, "paper_convention_bytes")}
-    assert found.missing == {"peak_estimated_bytes": NOT_OF_COMPILED}
+    assert found.missing == {
+        "peak_estimated_bytes": Absence(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED)
+    }
 
 
 LARGE_BATCH = 4096  # of 224 px: 2.3 GiB of images and 500 GiB of activations
@@ -89,19 +97,19 @@ LARGE_BATCH = 4096  # of 224 px: 2.3 GiB of images and 500 GiB of activations
 def test_nothing_is_executed(launcher, make_deep_spec):
     """Full fine-tuning with a batch for which no machine that runs tests has the memory."""
     spec = make_deep_spec(batch=LARGE_BATCH, image_size=224)
-    result = launcher._call(_memory_of_a_prediction, spec.model_dump_json())
+    result = launcher._call(partial(_memory_of_a_prediction, spec), Answer, PassSettings())
     predicted, risen = json.loads(result.reason)
 
     assert predicted > LARGE_BATCH * 3 * 224 * 224 * 4
     assert risen < 300 * MIB
 
 
-def _memory_of_a_prediction(spec_json, load):
+def _memory_of_a_prediction(spec):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = predict(TrialSpec.model_validate_json(spec_json), load)
+    found = predict(spec, methods.load)
     risen = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     said = [found.measurements["peak_estimated_bytes"], risen]
-    return asdict(PassResult(reason=json.dumps(said)))
+    return Answer(reason=json.dumps(said))
 
 
 def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(make_six_spec):
@@ -109,8 +117,8 @@ def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(
     there = predict(make_six_spec("bsr", device="cuda"), methods.load)
     kinds = [name for name in there.measurements if name.endswith("_at_peak_bytes")]
 
-    assert here.notes == []
-    assert there.notes == [CUDA_ASSUMES]
+    assert here.notes == ()
+    assert there.notes == (Note(NoteKind.PREDICTION, CUDA_ASSUMES),)
     assert there.measurements["peak_estimated_bytes"] > here.measurements["peak_estimated_bytes"]
     assert all(there.measurements[n] % 512 == 0 for n in [*kinds, "peak_estimated_bytes"])
     for same in ("step_flop", "forward_flop", "forward_macs", "trained_parameters"):
@@ -150,7 +158,7 @@ def test_an_estimate_notes_what_a_profile_notes_of_two_counters(make_spec):
 
     (note,) = noted
     assert noted == measured
-    assert note == (
+    assert note.text == (
         f"two counters disagree about the forward pass: {ran} FLOP while it ran, and {traced} "
         f"multiply-adds from its trace, which would be {2 * traced}"
     )
@@ -164,7 +172,7 @@ def test_macs_of_what_runs_once_a_pass_are_half_its_flops(micro_batch, make_spec
 
     assert predicted.measurements["forward_flop"] == 2 * predicted.measurements["forward_macs"]
     assert measured.measurements["forward_macs"] == predicted.measurements["forward_macs"]
-    assert measured.notes == predicted.notes == []
+    assert measured.notes == predicted.notes == ()
 
 
 def test_the_command_prints_every_value_with_its_unit(typed):
@@ -234,7 +242,7 @@ def test_a_prediction_that_breaks_loses_no_measurement(make_six_spec):
     reading = estimate_pass(make_six_spec("full"), breaking)
 
     assert reading.measurements == {}
-    assert "ZeroDivisionError" in reading.missing["peak_estimated_bytes"]
+    assert "ZeroDivisionError" in reading.missing["peak_estimated_bytes"].text
 
 
 def test_a_trial_that_only_predicts_executes_nothing(make_spec):
@@ -247,7 +255,7 @@ def test_a_trial_that_only_predicts_executes_nothing(make_spec):
     assert reading.measurements["step_flop"] == small["step_flop"] << 20
     assert reading.measurements["peak_estimated_bytes"] > 256 << 30
     assert reading.missing == {}
-    assert any("nothing was executed" in note for note in reading.notes)
+    assert any("nothing was executed" in note.text for note in reading.notes)
 
 
 def test_what_only_predicts_cannot_be_timed():

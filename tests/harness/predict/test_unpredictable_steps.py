@@ -83,7 +83,7 @@ def test_what_cannot_be_predicted_is_missing_with_the_reason(change, reason, mak
 
     assert not {"peak_estimated_bytes", "step_flop"} & set(found.measurements)
     for name in ("peak_estimated_bytes", "step_flop"):
-        assert found.missing[name].startswith(reason)
-    assert "\n" not in found.missing["peak_estimated_bytes"]
+        assert found.missing[name].text.startswith(reason)
+    assert "\n" not in found.missing["peak_estimated_bytes"].text
     assert found.measurements["trained_parameters"] > 0
     assert RAN == []

@@ -12,6 +12,7 @@ from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step, packed
 from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.records.sidecar import PeakPlace
 
 # One image's gradient of the class token is a slice of the whole sequence's: 16 tokens more.
 AROUND_A_SLICE = 16 * 64 * 4
@@ -61,13 +62,17 @@ def test_categories_and_modules_add_up_to_the_peak(name, changes, count):
 def test_the_peak_s_place_is_a_module_of_the_model_and_an_operator_of_torch(name, count):
     job, (_, steady) = count(name)
     place, line = steady.peak_place, steady.timeline
-    namespace, operator, overload = place["operator"].split(".")
+    namespace, operator, overload = place.operator.split(".")
 
     assert steady.peak == line.live_bytes[steady.peak_operator]
     assert getattr(getattr(getattr(torch.ops, namespace), operator), overload)
-    assert place["module"] in dict(job.model.named_modules())
-    assert place["phase"] in {"forward", "backward", "optimizer"}
-    assert place == {name: getattr(line, name)[steady.peak_operator] for name in place}
+    assert place.module in dict(job.model.named_modules())
+    assert place.phase in {"forward", "backward", "optimizer"}
+    assert place == PeakPlace(
+        phase=line.phase[steady.peak_operator],
+        module=line.module[steady.peak_operator],
+        operator=line.operator[steady.peak_operator],
+    )
 
 
 @pytest.mark.parametrize("name", ["lora", "checkpoint", "bsr+int8"])
@@ -104,7 +109,7 @@ def test_the_first_step_peaks_when_the_optimizer_has_made_its_state(count):
         "saved_activations": 4,
         "temporaries": 0,
     }
-    assert first.peak_place["phase"] == "optimizer"
+    assert first.peak_place.phase == "optimizer"
 
 
 def test_a_first_step_that_peaks_before_the_optimizer_lacks_its_state(count):
@@ -132,7 +137,7 @@ def test_gradients_that_accumulate_are_gradients_at_a_peak_in_the_backward_pass(
     """All of the micro-batches before are there, and what is added to one is a temporary."""
     job, (_, steady) = count("full", micro_batch=2)
 
-    assert steady.peak_place["phase"] == "backward"
+    assert steady.peak_place.phase == "backward"
     assert steady.categories["gradients"] == bytes_of(job.trained())
 
 
@@ -262,24 +267,26 @@ def test_a_packed_timeline_has_every_change_of_level_and_its_place(count):
     _, (_, steady) = count("bsr+int8")
     line, small = steady.timeline, packed(steady.timeline)
     entries = zip(
-        small["index"],
-        small["live_bytes"],
-        *([small[f"{n}s"][i] for i in small[n]] for n in ("operator", "phase", "module")),
+        small.index,
+        small.live_bytes,
+        [small.operators[number] for number in small.operator],
+        [small.phases[number] for number in small.phase],
+        [small.modules[number] for number in small.module],
         strict=True,
     )
-    levels = dict(zip(small["index"], small["live_bytes"], strict=True))
+    levels = dict(zip(small.index, small.live_bytes, strict=True))
     unpacked = accumulate(
         range(1, len(line.live_bytes)), lambda level, i: levels.get(i, level), initial=levels[0]
     )
 
     assert list(unpacked) == line.live_bytes
-    assert len(small["index"]) < len(line.live_bytes)
+    assert len(small.index) < len(line.live_bytes)
     assert all(
         (size, operator, phase, module)
         == (line.live_bytes[i], line.operator[i], line.phase[i], line.module[i])
         for i, size, operator, phase, module in entries
     )
-    assert small["phases"] == ["forward", "backward", "optimizer"]
+    assert small.phases == ("forward", "backward", "optimizer")
 
 
 def test_the_split_becomes_metrics_of_every_category(count):

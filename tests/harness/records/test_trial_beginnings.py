@@ -13,13 +13,16 @@ from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.records import trial_record as record_module
+from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings
 from bsrbench.harness.records.run_duration import run_lengths
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.training.resume import CheckpointRequest
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 from tests.trial_records import altered, ran_in, trial_record
 
 RECIPE = Training(steps=1, learning_rate=0.1)
@@ -61,9 +64,9 @@ class Taking(InlineLauncher):
         self.asked.append(name)
         began = at(self.clock.seconds)
         self.clock.seconds += 60
-        detail = {"flop_per_second": 1e9} if name == "speed" else {}
         values = {"step_seconds": [1.0]} if name == "clock" else {}
-        reading = {"measurements": values, "missing": {}, "notes": [], "detail": detail}
+        speed = DeviceSpeed(1e9) if name == "speed" else None
+        reading = PassReadings(values, speed=speed)
         return PassResult(reading=reading, began_at=began, seconds=60.0)
 
 
@@ -139,19 +142,18 @@ def test_a_prediction_that_is_no_pass_of_the_trial_does_not_count(run, make_spec
 
 def test_a_training_that_goes_on_began_when_it_first_did(clock, make_spec, tmp_path):
     spec = make_spec(training=Training(steps=3, learning_rate=1e-3))
-    file = str(tmp_path / "run.pt")
-    training_pass(spec, methods.load, file, 0.0)
+    request = CheckpointRequest(tmp_path / "run.pt", 0.0)
+    training_pass(spec, methods.load, request)
     clock.seconds = 3600
-    again = training_pass(spec, methods.load, file, 0.0)
+    again = training_pass(spec, methods.load, request)
 
-    assert torch.load(file, weights_only=True)["progress"]["began_at"] == at(0)
-    assert again.detail["training_began_at"] == at(0)
+    assert torch.load(request.file, weights_only=True)["progress"]["began_at"] == at(0)
+    assert again.detail.training_began_at == at(0)
 
 
 def test_a_record_began_with_its_training_where_that_went_on(make_spec):
     """The pass that ended began at 3600; the steps before its checkpoint, at 0."""
-    detail = {"training_began_at": at(0)}
-    reading = {"measurements": {}, "missing": {}, "notes": [], "detail": detail}
+    reading = PassReadings({}, detail=Sidecar(training_began_at=at(0)))
     result = PassResult(reading=reading, began_at=at(3600))
     record, _ = make_record("k", make_spec(), {"training": result}, ran_in())
 

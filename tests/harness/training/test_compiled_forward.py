@@ -20,7 +20,7 @@ from bsrbench.harness.training.compiled_forward import (
 )
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PROFILE_PASSES, PassResult
+from bsrbench.harness.trial.trial_passes import PROFILE_PASSES
 
 TWO = '''
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ def test_a_compiled_step_is_timed_and_allocated_and_says_what_it_lacks(launcher,
     assert {None} == {read[name] for name in (*COUNTED, "peak_estimated_bytes")}
     assert read["forward_flop"] == 2 * 4 * (768 * 8 + 8 * 5)  # of the uncompiled step
     assert read["residual_bytes"] < 32 * 2**20  # what the compiler left is not in it
-    assert results["memory"].reading["notes"] == results["process"].reading["notes"] == []
+    assert results["memory"].readings().notes == results["process"].readings().notes == ()
 
 
 def test_a_graph_break_is_an_outcome(launcher, make_two_spec):
@@ -97,9 +97,9 @@ def test_compiled_code_is_kept_apart_for_each_row_and_goes_with_the_launcher(
 ):
     seen = []
 
-    def call(*_, inside, **__):
+    def call(_, kind, inside, *__):
         seen.append(inside.settings)
-        return PassResult()
+        return kind(Status.CRASHED, "not run")
 
     monkeypatch.setattr(launcher, "_call", call)
     for spec in (make_two_spec(), make_two_spec(batch=2), make_two_spec().uncompiled()):

@@ -14,7 +14,7 @@ from bsrbench.harness.conformance.promises import holds_less_than_full_fine_tuni
 from bsrbench.harness.conformance.subject import BrokenPromise, Subject
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.predict.estimate import predict
-from bsrbench.harness.predict.step_cost import COSTS, step_costs
+from bsrbench.harness.predict.step_cost import step_costs
 from bsrbench.harness.profiler.counted_step import counted_step
 from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
@@ -176,10 +176,10 @@ def test_what_is_kept_is_counted_allocated_and_estimated(way, plain):
     """There are 50 MiB more in every number of bytes, and they have a part of their own."""
     spec, without = plain
     reading, predicted = memory_pass(spec, loads(way)), predict(spec, loads(way)).measurements
-    found, rest = reading.measurements, reading.detail["allocated"]["unexplained_bytes"]
+    found, rest = reading.measurements, reading.detail.allocated.unexplained_bytes
     parts = {name: size for name, size in found.items() if name.endswith("_at_peak_bytes")}
 
-    assert reading.notes == []
+    assert reading.notes == ()
     assert found["kept_at_peak_bytes"] == MANY
     assert found["peak_counted_bytes"] == sum(parts.values())
     more = found["peak_counted_bytes"] - without["peak_counted_bytes"]
@@ -188,8 +188,8 @@ def test_what_is_kept_is_counted_allocated_and_estimated(way, plain):
     assert found["peak_allocated_bytes"] >= found["peak_counted_bytes"]
     assert predicted["peak_estimated_bytes"] == found["peak_counted_bytes"]
     assert {name: predicted[name] for name in parts} == parts
-    (cost,) = step_costs([spec.model_dump_json()], loads(way))["reading"][COSTS]
-    assert cost["peak_bytes"] == found["peak_counted_bytes"]
+    (cost,) = step_costs([spec], loads(way))
+    assert cost.peak_bytes == found["peak_counted_bytes"]
     assert (
         abs(
             allocated_pass(spec, loads(way)).measurements["peak_allocated_bytes"]

@@ -169,7 +169,7 @@ def test_a_training_is_what_a_slow_loop_makes_of_it(momentum, decay, clip, make_
         [seen[i : i + 2] for i in range(0, 12, 2)], momentum=momentum, decay=decay, clip=clip
     )
 
-    assert read.detail["losses"] == pytest.approx(losses, rel=1e-5)
+    assert list(read.detail.losses) == pytest.approx(losses, rel=1e-5)
     assert read.measurements["final_loss"] == pytest.approx(sum(losses[1:]) / 5, rel=1e-5)
     assert models[0].w.item() == pytest.approx(w, rel=1e-5)
     assert read.measurements["trained_parameters"] == 1

@@ -139,7 +139,7 @@ def test_memory_and_flops_are_predicted_exactly(method, make_multitask):
     assert predicted.measurements["step_flop"] == found.measurements["step_flop"]
     assert 2 * found.measurements["forward_macs"] == forward
     assert 2 * predicted.measurements["forward_macs"] == forward
-    assert found.notes == []
+    assert found.notes == ()
 
 
 def test_only_the_experts_that_run_are_counted(make_moe):
@@ -175,9 +175,9 @@ def test_accuracies_are_read_task_by_task(make_multitask, short):
     assert len(by_task) == 2
     assert found.measurements["accuracy_top1"] == pytest.approx(sum(by_task) / 2)
     assert len(found.measurements["curve_accuracies"]) == 2
-    assert set(found.facts["data"]) == set(TASKS)
+    assert set(found.facts.data) == set(TASKS)
     assert 0.5 <= found.measurements["busiest_experts_share"] <= 1  # 2 of 4 at least
-    loads = found.detail["expert_loads"]["digits"]["blocks.3.mlp"]
+    loads = found.detail.expert_loads["digits"]["blocks.3.mlp"]
     assert sum(loads) == pytest.approx(1)
 
 
@@ -203,7 +203,7 @@ def test_a_gate_that_sends_all_tokens_to_the_same_experts_is_noted(
     found = training_pass(make_multitask("head", MULTITASK | only, training=short), load)
 
     assert found.measurements["busiest_experts_share"] == 1
-    assert [note.rpartition(":")[0] for note in found.notes] == [
+    assert [note.text.rpartition(":")[0] for note in found.notes] == [
         f"the gate of task {task!r} in blocks.7.mlp sends 100 % of its tokens to the same 2 of 4 "
         "experts"
         for task in TASKS

@@ -13,7 +13,7 @@ import torch
 from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.job import begin
-from bsrbench.harness.training.resume import Checkpoint, Progress
+from bsrbench.harness.training.resume import Checkpoint, CheckpointRequest, Progress
 from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
@@ -21,10 +21,12 @@ from bsrbench.methods import load
 ROOT = Path(__file__).parents[3]
 ALONE = """
 import os, signal, sys
+from pathlib import Path
 from bsrbench import methods
 from bsrbench.harness.profiler.training_pass import training_pass
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training import training_loop
+from bsrbench.harness.training.resume import CheckpointRequest
 import torch
 torch.set_num_threads(1)
 step, done = training_loop.training_step, []
@@ -36,7 +38,8 @@ def step_or_die(*arguments, **more):  # in the middle of training, however fast 
     return step(*arguments, **more)
 
 training_loop.training_step = step_or_die
-training_pass(TrialSpec.model_validate_json(sys.argv[1]), methods.load, sys.argv[2], 0.0)
+request = CheckpointRequest(Path(sys.argv[2]), 0.0)
+training_pass(TrialSpec.model_validate_json(sys.argv[1]), methods.load, request)
 """
 
 
@@ -141,12 +144,12 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_training_begins_anew(
     spec = make_spec(training=settings)
     file = tmp_path / "run.pt"
     damage(file, spec)
-    found = training_pass(spec, load, str(file), 1e9)
+    found = training_pass(spec, load, CheckpointRequest(file, 1e9))
     undisturbed = training_pass(spec, load)
 
     (note,) = found.notes
-    assert "the training began anew: run.pt cannot be used" in note
-    assert said in note
+    assert "the training began anew: run.pt cannot be used" in note.text
+    assert said in note.text
     for name in ("accuracy_top1", "final_loss"):
         assert found.measurements[name] == undisturbed.measurements[name]
 
@@ -172,7 +175,7 @@ def test_a_killed_training_ends_with_the_accuracy_of_one_that_was_not(make_spec,
         check=False,
     )
     step = torch.load(file, weights_only=True)["progress"]["step"]
-    found = training_pass(spec, load, str(file), 0.0).measurements
+    found = training_pass(spec, load, CheckpointRequest(file, 0.0)).measurements
     undisturbed = training_pass(spec, load).measurements
 
     assert alone.returncode == -signal.SIGKILL

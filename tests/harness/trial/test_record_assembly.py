@@ -2,11 +2,13 @@
 
 import pytest
 
+from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
-EMPTY = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
+SLOWED = Note(NoteKind.TIMING, "the device is slowed down")
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def assemble(make_spec):
 
 def test_the_outcome_is_that_of_the_first_pass_that_did_not_complete(assemble):
     record = assemble(
-        clock=PassResult(reading=EMPTY),
+        clock=PassResult(reading=PassReadings({})),
         memory=PassResult(Status.TIMEOUT, "late"),
         flops=PassResult(Status.CRASHED, "broken"),
     )
@@ -31,7 +33,11 @@ def test_the_outcome_is_that_of_the_first_pass_that_did_not_complete(assemble):
 
 
 def test_a_note_of_several_passes_is_said_once(assemble):
-    noted = PassResult(reading=EMPTY | {"notes": ["the device is slowed down", "a note"]})
-    other = PassResult(reading=EMPTY | {"notes": ["the device is slowed down"]})
+    doubt = Note(NoteKind.MEMORY, "a note")
+    noted = PassResult(reading=PassReadings({}, notes=(SLOWED, doubt)))
+    other = PassResult(reading=PassReadings({}, notes=(SLOWED,)))
 
-    assert assemble(clock=noted, memory=other).notes == ["the device is slowed down", "a note"]
+    assert assemble(clock=noted, memory=other).notes == [
+        "timing: the device is slowed down",
+        "a note",
+    ]

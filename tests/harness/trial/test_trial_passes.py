@@ -9,9 +9,10 @@ import torch
 from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.method import Composed, Kind, Method
+from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import PassResult
 
 FALLBACK = "no compiler was found: its kernels run as torch operators"
 
@@ -66,9 +67,8 @@ def test_what_no_record_can_hold_is_an_outcome(make_spec):
 def record(make_spec):
     """Return a record of a pass that fell back, after one that said nothing of it."""
     said = [{"kernel_compile_seconds": 2.0}, {"kernel_compile_seconds": 0.1, "fallback": FALLBACK}]
-    reading = {"measurements": {}, "missing": {}, "notes": [], "detail": {}}
     passes = {
-        name: PassResult(reading=reading, method=facts)
+        name: PassResult(reading=PassReadings({}), method=facts)
         for name, facts in zip(("clock", "memory"), said, strict=True)
     }
     return make_record("key", make_spec(), passes, {"machine_id": "m"})[0]

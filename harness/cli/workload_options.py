@@ -1,0 +1,110 @@
+"""The options that describe one workload, and the trial that they stand for."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bsrbench.harness.cli.completion import method_names
+from bsrbench.harness.errors import explain
+from bsrbench.harness.spec.workload_axes import AxisValue
+
+if TYPE_CHECKING:
+    from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
+
+
+@dataclass(frozen=True)
+class WorkloadOptions:
+    """What a person says of a workload, but for its method and batch; a trial's spec checks it.
+
+    Attributes:
+        model: a timm model.
+        micro_batch: images a forward pass; ``None`` is the whole batch.
+        image_size: side in pixels; ``None`` is the model's own.
+        classes: width of the head.
+        precision: ``fp32`` or ``bf16``.
+        compiled_step: whether the step is compiled.
+        optimizer: its name.
+        optimizer_in_backward: whether each parameter is stepped inside the backward pass.
+        device: its name.
+        threads: of the CPU; ``None`` is all usable cores.
+    """
+
+    model: str
+    micro_batch: int | None
+    image_size: int | None
+    classes: int
+    precision: str
+    compiled_step: bool
+    optimizer: str
+    optimizer_in_backward: bool
+    device: str
+    threads: int | None
+
+    def on_axes(self, axes: Mapping[str, AxisValue]) -> "WorkloadOptions":
+        """Return the same with other values on some axes of the workload."""
+        return WorkloadOptions(**asdict(self) | dict(axes))
+
+    def spec(
+        self, where: str, method: str, options: dict[str, Any], batch: int, profile: "Profile"
+    ) -> "TrialSpec":
+        """Return the trial of a method on this workload, of random weights and noise.
+
+        Args:
+            where: the command, for errors.
+            method: its name.
+            options: of the method.
+            batch: images per optimizer step.
+            profile: how it is measured.
+
+        Raises:
+            BadInput: a value does not fit; which, and why.
+        """
+        from pydantic import ValidationError
+
+        from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+
+        threads = self.threads or len(os.sched_getaffinity(0))
+        stated = {"batch": batch, "threads": threads, "data": "noise", "weights": "random"}
+        try:
+            workload = Workload.model_validate(asdict(self) | stated)
+            return TrialSpec(method=method, options=options, workload=workload, profile=profile)
+        except ValidationError as error:
+            raise explain(error, where) from error
+
+
+WORKLOAD_OPTIONS = (
+    click.option("--model", required=True, help="A timm model."),
+    click.option("--micro-batch", type=int, help="Images a forward pass; gradients accumulate."),
+    click.option("--image-size", type=int, help="Pixels; the model's own unless said."),
+    click.option("--classes", type=int, default=10, show_default=True),
+    click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
+    click.option(
+        "--compiled-step", is_flag=True, help="torch.compile the forward and backward pass."
+    ),
+    click.option(
+        "--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw."
+    ),
+    click.option(
+        "--optimizer-in-backward",
+        is_flag=True,
+        help="Step each parameter, and free its gradient, inside the backward pass.",
+    ),
+    click.option("--device", default="cpu", show_default=True),
+    click.option("--threads", type=int, help="CPU threads; all usable cores unless said."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
+)
+METHOD_OPTIONS = (
+    click.option(
+        "--method",
+        required=True,
+        shell_complete=method_names,
+        help="A method, or several joined by '+'.",
+    ),
+    click.option("--batch", required=True, type=int, help="Images an optimizer step."),
+    click.option(
+        "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
+    ),
+)
