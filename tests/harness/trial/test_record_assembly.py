@@ -7,6 +7,7 @@ from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
+from tests.trial_records import ran_in
 
 SLOWED = Note(NoteKind.TIMING, "the device is slowed down")
 
@@ -16,7 +17,7 @@ def assemble(make_spec):
     """Return what puts passes together into a record."""
 
     def made(**passes):
-        return make_record("key", make_spec(), passes, {"machine_id": "m"})[0]
+        return make_record("key", make_spec(), passes, ran_in())[0]
 
     return made
 
@@ -37,7 +38,4 @@ def test_a_note_of_several_passes_is_said_once(assemble):
     noted = PassResult(reading=PassReadings({}, notes=(SLOWED, doubt)))
     other = PassResult(reading=PassReadings({}, notes=(SLOWED,)))
 
-    assert assemble(clock=noted, memory=other).notes == [
-        "timing: the device is slowed down",
-        "a note",
-    ]
+    assert assemble(clock=noted, memory=other).notes == (SLOWED, doubt)

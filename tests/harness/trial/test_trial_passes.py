@@ -10,9 +10,11 @@ from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.method import Composed, Kind, Method
 from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
+from tests.trial_records import ran_in
 
 FALLBACK = "no compiler was found: its kernels run as torch operators"
 
@@ -71,13 +73,13 @@ def record(make_spec):
         name: PassResult(reading=PassReadings({}), method=facts)
         for name, facts in zip(("clock", "memory"), said, strict=True)
     }
-    return make_record("key", make_spec(), passes, {"machine_id": "m"})[0]
+    return make_record("key", make_spec(), passes, ran_in())[0]
 
 
 def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):
     """Of what several passes say the first counts: the clock's."""
     assert record.environment.method == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
-    assert record.notes == [FALLBACK]
+    assert record.notes == (Note(NoteKind.METHOD, FALLBACK),)
 
 
 class Deciding(Saying):
@@ -94,7 +96,7 @@ def test_a_record_says_which_settings_its_method_made(make_spec):
         result = InlineLauncher(lambda _: Deciding()).perform("estimate", make_spec("deciding"))
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = "none"
-    record, _ = make_record("key", make_spec(), {"estimate": result}, {"machine_id": "m"})
+    record, _ = make_record("key", make_spec(), {"estimate": result}, ran_in())
 
     assert record.environment.set_by_method == {
         "torch.backends.mkldnn.matmul.fp32_precision": "bf16"
@@ -103,6 +105,6 @@ def test_a_record_says_which_settings_its_method_made(make_spec):
 
 def test_a_method_that_makes_none_has_none_in_its_record(make_spec):
     result = InlineLauncher(lambda _: Saying()).perform("estimate", make_spec("saying"))
-    record, _ = make_record("key", make_spec(), {"estimate": result}, {"machine_id": "m"})
+    record, _ = make_record("key", make_spec(), {"estimate": result}, ran_in())
 
-    assert "set_by_method" not in record.environment
+    assert record.environment.set_by_method == {}
