@@ -21,6 +21,7 @@ from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
+from tests.trial_records import ran_in
 
 PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
 COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
@@ -34,7 +35,7 @@ def group(*specs, beside=Companions()):  # noqa: B008 - it never changes
 def record_of():
     def make(spec):
         passes = {"memory": PassResult("crashed", "never run")}
-        return make_record(spec.trial_id(), spec, passes, {"machine_id": "m"})[0]
+        return make_record(spec.trial_id(), spec, passes, ran_in())[0]
 
     return make
 

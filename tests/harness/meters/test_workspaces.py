@@ -10,6 +10,7 @@ from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
+from tests.trial_records import ran_in
 
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]
 MIB = 2**20
@@ -204,7 +205,7 @@ def test_another_thread_s_tensors_are_seen_by_the_process_alone_and_flagged(
     for size in (0, OUTSIDE_BYTES):
         spec = make_spec(elsewhere, options={"bytes": size})
         results = {name: launcher.perform(name, spec) for name in ("memory", "process")}
-        record, _ = make_record("key", spec, results, {"machine_id": "m"})
+        record, _ = make_record("key", spec, results, ran_in())
         notes[size], seen[size] = record.notes, record.measurements
 
     for metric in ("peak_counted_bytes", "peak_allocated_bytes", "workspace_bytes"):
@@ -213,10 +214,10 @@ def test_another_thread_s_tensors_are_seen_by_the_process_alone_and_flagged(
         seen[OUTSIDE_BYTES]["peak_process_bytes"] - seen[0]["peak_process_bytes"],
         abs=4 * KERNEL_GRAIN,
     )
-    assert notes[0] == []
+    assert notes[0] == ()
     (note,) = notes[OUTSIDE_BYTES]
-    assert note.startswith(f"residual of {seen[OUTSIDE_BYTES]['residual_bytes']} bytes: ")
-    assert "another thread" in note
+    assert note.text.startswith(f"residual of {seen[OUTSIDE_BYTES]['residual_bytes']} bytes: ")
+    assert "another thread" in note.text
 
 
 @pytest.mark.parametrize(
@@ -228,8 +229,8 @@ def test_a_residual_that_nothing_explains_is_noted(process, workspace, noted, ma
     values = {"peak_allocated_bytes": 100, "peak_process_bytes": process}
     read = {name: size * MIB for name, size in (values | {"workspace_bytes": workspace}).items()}
     passes = {"memory": PassResult(reading=PassReadings(read))}
-    record, _ = make_record("k", make_spec(), passes, {"machine_id": "m"})
+    record, _ = make_record("k", make_spec(), passes, ran_in())
 
     assert record.measurements["residual_bytes"] == (process - 100) * MIB
-    assert [note for note in record.notes if note.startswith("residual")] == record.notes
+    assert all(note.text.startswith("residual of ") for note in record.notes)
     assert bool(record.notes) == noted

@@ -21,6 +21,7 @@ from bsrbench.harness.training.compiled_forward import (
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import PROFILE_PASSES
+from tests.trial_records import ran_in
 
 TWO = '''
 from dataclasses import dataclass
@@ -70,14 +71,14 @@ def test_a_compiled_step_is_timed_and_allocated_and_says_what_it_lacks(launcher,
     """
     spec = make_two_spec()
     results = {name: launcher.perform(name, spec) for name in ("clock", *PROFILE_PASSES)}
-    record, _ = make_record("key", spec, results, {"machine_id": "m"})
+    record, _ = make_record("key", spec, results, ran_in())
     read, weights = record.measurements, 4 * (768 * 8 + 8 + 8 * 5)
     held = 4 * 3 * 16 * 16 * 4 + 4 * 8 + 2 * weights
 
     assert [(Status.COMPLETED, "")] * 5 == [(r.status, r.reason) for r in results.values()]
     assert read["compile_seconds"] > max(read["step_seconds"])  # which would hold it else
     assert held < read["peak_allocated_bytes"] < held + 2 * weights
-    assert {NOT_COUNTED} == {record.missing[name] for name in COUNTED}
+    assert {NOT_COUNTED} == {record.missing[name].text for name in COUNTED}
     assert {None} == {read[name] for name in (*COUNTED, "peak_estimated_bytes")}
     assert read["forward_flop"] == 2 * 4 * (768 * 8 + 8 * 5)  # of the uncompiled step
     assert read["residual_bytes"] < 32 * 2**20  # what the compiler left is not in it
