@@ -52,7 +52,12 @@ REASONS_BEFORE_8 = {
     "was measured, and": AbsenceKind.REJECTED,
     "this record was made before": AbsenceKind.NEW_METRIC,
 }
-# What the environment of schema 7 and before said of the circumstances.
+# What the environment of schema 7 and before said of where a trial ran, and of the circumstances.
+# Nothing else in it was ever written by a program of ours.
+ENVIRONMENT_BEFORE_8 = (
+    *("machine_id", "machine", "device", "versions", "commit", "tree_dirty", "settings"),
+    *("set_by_method", "attention_kernel", "method", "workload"),
+)
 CIRCUMSTANCES_BEFORE_8 = (
     *("command", "limits", "suite_place", "order_seed", "round_group", "round_position"),
     *("timing", "jobs", "cores", "pass_start_seconds", "passes_seconds", "not_started", "cluster"),
@@ -122,14 +127,14 @@ def _to_7(data: Data) -> Data:
 
 def _to_8(data: Data) -> Data:
     """Version 8 tells circumstances from the environment, and the kinds of notes and reasons."""
-    environment = dict(data["environment"])
-    variables = environment.pop("circumstances", None)
-    apart = {n: environment.pop(n) for n in CIRCUMSTANCES_BEFORE_8 if n in environment}
+    before = data["environment"]
+    environment = {name: before[name] for name in ENVIRONMENT_BEFORE_8 if name in before}
+    apart = {name: before[name] for name in CIRCUMSTANCES_BEFORE_8 if name in before}
     reason = data["outcome"].get("reason")
     return data | {
         "schema_version": 8,
         "environment": environment,
-        "circumstances": apart | {"variables": variables},
+        "circumstances": apart | {"variables": before.get("circumstances")},
         "notes": [_note(text) for text in data.get("notes", [])],
         "missing": {name: _absence(text, reason) for name, text in data["missing"].items()},
     }

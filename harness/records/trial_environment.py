@@ -9,7 +9,7 @@ from bsrbench.harness.plain_data import fault_in
 Stated = dict[str, str]
 
 
-class Machine(msgspec.Struct, frozen=True, kw_only=True):
+class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The hardware and system of a machine; ``None`` where it did not say."""
 
     processor: str | None = None
@@ -19,7 +19,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     instruction_sets: tuple[str, ...] = ()
 
 
-class Environment(msgspec.Struct, frozen=True, kw_only=True):
+class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What may decide a trial's numbers beside its spec: machine, versions, settings.
 
     Attributes:
@@ -58,7 +58,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
         return _plain(self)
 
 
-class RecordedLimits(msgspec.Struct, frozen=True, kw_only=True):
+class RecordedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What each pass of a trial was allowed to take; ``None`` is no limit.
 
     Attributes:
@@ -75,14 +75,14 @@ class RecordedLimits(msgspec.Struct, frozen=True, kw_only=True):
 NO_LIMITS = RecordedLimits()
 
 
-class ClusterNode(msgspec.Struct, frozen=True, kw_only=True):
+class ClusterNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The node of a cluster that ran a trial."""
 
     label: str
     node: str
 
 
-class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Under which circumstances a trial ran; they may disturb times and decide no other number.
 
     Attributes:

@@ -155,9 +155,9 @@ def record_schema() -> dict[str, Any]:
             raise NotImplementedError(kind.__name__)
         return {"$ref": "#/$defs/TrialSpec"}
 
-    schema: dict[str, Any] = msgspec.json.schema(TrialRecord, schema_hook=spec_reference)
-    schema["$defs"] |= of_spec | {"TrialSpec": spec}
-    return schema
+    named = msgspec.json.schema(TrialRecord, schema_hook=spec_reference)["$defs"]
+    record: dict[str, Any] = named.pop(TrialRecord.__name__)
+    return record | {"$defs": named | of_spec | {TrialSpec.__name__: spec}}
 
 
 def _plain_spec(value: Any) -> Any:

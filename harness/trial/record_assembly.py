@@ -13,6 +13,7 @@ from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import (
     Measured,
+    PassReadings,
     joined_readings,
     notes_of,
 )
@@ -64,9 +65,9 @@ def make_record(
     refused = _refused(found)
     measured = {name: value for name, value in found.items() if name not in refused}
     explained = {**together.missing, **refused}
-    method = _said_by_method(results.values())
-    notes = [*together.notes, *_doubts(measured, spec), *_fallback(method)]
-    device = next((result.device for result in results.values() if result.device), {})
+    fallback = _fallback(_said_by_method(results.values()))
+    notes = [*together.notes, *_doubts(measured, spec), *fallback]
+    where = _where(ran_in, list(results.values()), together)
     record = TrialRecord(
         key=key,
         spec=spec,
@@ -74,19 +75,8 @@ def make_record(
         measurements={name: _in_a_record(measured.get(name)) for name in METRICS},
         missing={**explained, **_unexplained(measured, explained, spec, reason)},
         notes=tuple(dict.fromkeys(notes)),
-        environment=replace(
-            ran_in.environment,
-            device=tidied(device),
-            method=tidied(method),
-            workload=tidied(msgspec.to_builtins(together.facts) or {}),
-            set_by_method=tidied(_set_by_method(results.values())),
-            attention_kernel=together.attention_kernel,
-        ),
-        circumstances=replace(
-            ran_in.circumstances,
-            pass_start_seconds=tuple(_known(r.start_seconds for r in results.values())),
-            passes_seconds=round(sum(_known(r.seconds for r in results.values())), 1),
-        ),
+        environment=where.environment,
+        circumstances=where.circumstances,
         finished_at=utc_now(),
         beside=beside or {},
         began_at=_began_at(list(results.values())),
@@ -123,6 +113,26 @@ def _refused(measured: Mapping[str, Measured]) -> dict[str, Absence]:
         name: Absence(AbsenceKind.REJECTED, f"was measured, and {fault}")
         for name, fault in faults.items()
     }
+
+
+def _where(ran_in: RanIn, results: Sequence[PassResult], together: PassReadings) -> RanIn:
+    """Return where a trial ran, with what its passes say of that."""
+    device = next((result.device for result in results if result.device), {})
+    return RanIn(
+        replace(
+            ran_in.environment,
+            device=tidied(device),
+            method=tidied(_said_by_method(results)),
+            workload=tidied(msgspec.to_builtins(together.facts) or {}),
+            set_by_method=tidied(_set_by_method(results)),
+            attention_kernel=together.attention_kernel,
+        ),
+        replace(
+            ran_in.circumstances,
+            pass_start_seconds=tuple(_known(r.start_seconds for r in results)),
+            passes_seconds=round(sum(_known(r.seconds for r in results)), 1),
+        ),
+    )
 
 
 def _known(values: Iterable[float | None]) -> list[float]:
