@@ -10,7 +10,7 @@ import pytest
 
 from bsrbench.harness.pytest_plugin import summary
 from bsrbench.harness.pytest_plugin.counters import Counters
-from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.records.trial_record import decode_record
 from tests.harness.pytest_plugin.authors_repository import (
     BENCHMARK,
     FAILED,
@@ -74,7 +74,7 @@ def test_the_json_holds_what_profile_measures(timed, typed):
     options = ("--image-size", 64, "--batch", 4, "--classes", 5, "--threads", 1, "--rounds", 0)
     method = ("--method", f"{folder / 'mine.py'}:Mine", "--option", "norm=true")
     code, printed = typed("profile", "--model", "test_vit", *method, *options, "--json")
-    measured = TrialRecord.model_validate_json(printed).measurements
+    measured = decode_record(printed.encode()).measurements
 
     assert code == 0
     for metric in ("peak_counted_bytes", "peak_allocated_bytes", "step_flop"):

@@ -5,8 +5,9 @@ import tomllib
 import pytest
 
 from bsrbench.harness.predict.step_cost import StepCost
+from bsrbench.harness.records.record_content import text_of
 from bsrbench.harness.records.store import Store
-from bsrbench.harness.records.trial_record import Outcome, Status
+from bsrbench.harness.records.trial_record import Outcome, Status, plain_record
 from bsrbench.harness.search.search_effort import first_settings, remembered
 from bsrbench.harness.search.search_outcome import account, write_suite
 from bsrbench.harness.search.search_question import SearchQuestion, training_of
@@ -185,7 +186,7 @@ def test_rows_beat_the_published_in_memory_and_time_at_no_lower_accuracy(world, 
     folder = tmp_path / "records"
     folder.mkdir()
     for record in [*tried.profiles, *(world.record(spec) for spec in world.asked if spec.training)]:
-        (folder / f"{record.key}.json").write_text(record.model_dump_json(), encoding="utf-8")
+        (folder / f"{record.key}.json").write_text(text_of(plain_record(record)))
 
     rows = measured(found, tmp_path)
 
