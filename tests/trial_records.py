@@ -3,6 +3,7 @@
 import msgspec
 
 from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
+from bsrbench.harness.records.sidecar import NO_SIDECAR
 from bsrbench.harness.records.trial_environment import (
     Circumstances,
     ClusterNode,
@@ -80,3 +81,8 @@ def as_schema_7(data):
         "notes": [note["text"] for note in data["notes"]],
         "missing": {name: why["text"] for name, why in data["missing"].items()},
     }
+
+
+def no_details(_key):
+    """Give no record a sidecar."""
+    return NO_SIDECAR

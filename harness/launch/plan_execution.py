@@ -5,7 +5,6 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
-import msgspec
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
@@ -276,7 +275,7 @@ class OneRun:
             replace(circumstances, suite_place=trial.place),
         )
         record, sidecar = make_record(trial.key, trial.spec, results, ran_in, beside)
-        self._store.save(record, msgspec.to_builtins(sidecar))
+        self._store.save(record, sidecar)
         completed = record.outcome.status is Status.COMPLETED
         with self._lock:
             self._tally.completed += completed

@@ -188,6 +188,12 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
     expert_loads: dict[str, dict[str, tuple[float, ...]]] | None = None
 
 
+def unexplained_bytes(sidecar: Sidecar) -> int | None:
+    """Return the allocated peak less tensors and workspaces; ``None`` where that is not known."""
+    rest = sidecar.allocated.unexplained_bytes if sidecar.allocated else None
+    return None if isinstance(rest, UnsetType) else rest
+
+
 def joined_sidecars(parts: list[Sidecar]) -> Sidecar:
     """Return what several passes saw as one sidecar; of two values of one part the later counts."""
     found = Sidecar()
@@ -198,10 +204,16 @@ def joined_sidecars(parts: list[Sidecar]) -> Sidecar:
     return found
 
 
-def fault_of_sidecar(detail: dict[str, Any]) -> str:
-    """Return which part of a sidecar reports could not read, and why; empty if they can all."""
+NO_SIDECAR = Sidecar()
+
+
+def sidecar_from(data: dict[str, Any]) -> Sidecar:
+    """Return a sidecar from its JSON data.
+
+    Raises:
+        ValueError: a part is not as it should be; which, and why.
+    """
     try:
-        msgspec.convert(detail, Sidecar)
+        return msgspec.convert(data, Sidecar)
     except msgspec.ValidationError as error:
-        return fault_and_place(error)
-    return ""
+        raise ValueError(fault_and_place(error)) from error

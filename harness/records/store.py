@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import make_folder, refuse_link, write_whole
 from bsrbench.harness.plain_data import tidied
@@ -15,6 +17,7 @@ from bsrbench.harness.records.record_content import CHANGED, text_of
 from bsrbench.harness.records.record_files import no_collection, read_folder, read_record
 from bsrbench.harness.records.record_key import is_name, require_name
 from bsrbench.harness.records.run_state import RunState
+from bsrbench.harness.records.sidecar import NO_SIDECAR, Sidecar
 from bsrbench.harness.records.stored_json import is_there, json_object, read_sidecar
 from bsrbench.harness.records.trial_record import TrialRecord, plain_record
 from bsrbench.harness.visible_text import visible_in
@@ -49,15 +52,14 @@ class Store:
                 "choose another folder with --results"
             ) from error
 
-    def save(self, record: TrialRecord, detail: dict[str, Any]) -> Path:
+    def save(self, record: TrialRecord, sidecar: Sidecar = NO_SIDECAR) -> Path:
         """Store a record and its sidecar, drop its staged passes, return the record's path.
 
         Raises:
             BadInput: the disk is full, or the folder gone or closed.
         """
         path = self._path(RECORDS, record.key, "json")
-        if detail:
-            kept = visible_in(detail)
+        if kept := visible_in(msgspec.to_builtins(sidecar)):
             text = json.dumps(kept, allow_nan=False, separators=(",", ":")) + "\n"
             _write(self._path(DETAILS, record.key, "json"), text)
         _write(path, text_of(plain_record(record)))
@@ -98,14 +100,14 @@ class Store:
         path = self._path(RECORDS, key, "json")
         return read_record(path) if path.exists() else None
 
-    def detail(self, key: str) -> dict[str, Any]:
-        """Return a record's sidecar; empty where there is none.
+    def detail(self, key: str) -> Sidecar:
+        """Return a record's sidecar; ``NO_SIDECAR`` where there is none.
 
         Raises:
             BadInput: it cannot be read, or holds what no pass writes.
         """
         path = self._path(DETAILS, key, "json")
-        return {} if not is_there(path) else read_sidecar(path)
+        return read_sidecar(path) if is_there(path) else NO_SIDECAR
 
     def stage(self, key: str, pass_name: str, result: dict[str, Any]) -> None:
         """Keep the result of one pass of a trial that is not complete yet.
@@ -201,8 +203,8 @@ class Gathered:
     stores: tuple[Store, ...]
     doubts: list[str] = field(default_factory=list)
 
-    def detail(self, key: str) -> dict[str, Any]:
-        """Return a record's sidecar from the first folder that has one; empty without.
+    def detail(self, key: str) -> Sidecar:
+        """Return a record's sidecar from the first folder that has one; ``NO_SIDECAR`` without.
 
         One that cannot be read is as good as none, and named in ``doubts``.
         """
@@ -213,9 +215,9 @@ class Gathered:
                 if (doubt := str(error)) not in self.doubts:
                     self.doubts.append(doubt)
                 continue
-            if found:
+            if found != NO_SIDECAR:
                 return found
-        return {}
+        return NO_SIDECAR
 
 
 def gather(folders: Iterable[Path]) -> Gathered:

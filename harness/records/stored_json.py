@@ -9,13 +9,13 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import read_bytes
 from bsrbench.harness.plain_data import fault_in
 from bsrbench.harness.records.record_validation import plainly_text
-from bsrbench.harness.records.sidecar import fault_of_sidecar
+from bsrbench.harness.records.sidecar import Sidecar, sidecar_from
 from bsrbench.harness.visible_text import visible, visible_in
 
 MOST_KEPT = 64 * 2**20  # bytes of a sidecar, or of a staged pass
 
 
-def read_sidecar(path: Path) -> dict[str, Any]:
+def read_sidecar(path: Path) -> Sidecar:
     """Return what a sidecar holds, its text made visible.
 
     Raises:
@@ -25,9 +25,10 @@ def read_sidecar(path: Path) -> dict[str, Any]:
     loaded = _parsed(path, text)
     if not plainly_text(text):
         loaded = visible_in(loaded)
-    if fault := fault_of_sidecar(loaded):
-        raise BadInput(visible(f"{path}: not a sidecar ({fault})"))
-    return loaded
+    try:
+        return sidecar_from(loaded)
+    except ValueError as error:
+        raise BadInput(visible(f"{path}: not a sidecar ({error})")) from error
 
 
 def json_object(path: Path) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from bsrbench.harness.records.distinct_specs import DistinctSpecs
+from bsrbench.harness.records.sidecar import NO_SIDECAR, Sidecar
 from bsrbench.harness.records.store import latest
 from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.records.trial_record import TrialRecord
@@ -28,7 +28,7 @@ from bsrbench.reports.compare.statistics import Ratio
 from bsrbench.reports.compare.time_ratios import centre_of_times, in_one_group, ratio_of_times
 
 # Gives a record's sidecar by its key; empty where there is none.
-Details = Callable[[str], dict[str, Any]]
+Details = Callable[[str], Sidecar]
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Comparison:
         """Return how rows were trained but for the learning rate, if any was."""
         return next((spec.training for row in self.rows if (spec := row.trained())), None)
 
-    def detail(self, row: ComparisonRow) -> dict[str, Any]:
+    def detail(self, row: ComparisonRow) -> Sidecar:
         """Return the sidecar of a row's profile; empty where there is none."""
         record = row.profiled()
-        return self.details(record.key) if record else {}
+        return self.details(record.key) if record else NO_SIDECAR
 
     def find(self, method: str) -> ComparisonRow | None:
         """Return the plain row of a method: no options, and the axes of the reference row.

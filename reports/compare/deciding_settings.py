@@ -1,9 +1,9 @@
 """What decided a record's numbers beside its spec: settings, and the kernel of attention."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from bsrbench.harness.records.attention_kernel import described
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.trial_record import TrialRecord
 
 
@@ -12,7 +12,7 @@ def effective_settings(record: TrialRecord) -> dict[str, str]:
     return {**(record.environment.settings or {}), **record.environment.set_by_method}
 
 
-def attention_kernel(record: TrialRecord, details: Callable[[str], dict[str, Any]]) -> str | None:
+def attention_kernel(record: TrialRecord, details: Callable[[str], Sidecar]) -> str | None:
     """Return which operators computed a trial's attention; ``None`` where nothing states it.
 
     Records of schema 5 and before state it in their sidecars alone, and only those of profiles.
@@ -20,8 +20,8 @@ def attention_kernel(record: TrialRecord, details: Callable[[str], dict[str, Any
     stated = record.environment.attention_kernel
     if stated is not None or not record.spec.profile:
         return stated
-    flops = details(record.key).get("flops", {})
-    ran = {*flops.get("by_operator", {}), *flops.get("uncounted", {})}
+    flops = details(record.key).flops
+    ran = {*flops.by_operator, *flops.uncounted} if flops else set()
     return described(ran) if ran else None
 
 

@@ -3,12 +3,12 @@
 import math
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.sidecar import PackedTimeline, Sidecar
 from bsrbench.reports import units
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
@@ -99,14 +99,14 @@ def activations_by_block(comparison: Comparison) -> Canvas | None:
     return canvas
 
 
-def block_bytes(detail: dict[str, Any]) -> dict[int, int]:
+def block_bytes(detail: Sidecar) -> dict[int, int]:
     """Return the bytes each block keeps for the backward pass; empty where a sidecar lacks them.
 
     Args:
         detail: a record's sidecar, whose ``counted.held_by_module`` gives bytes by module.
     """
     sizes: dict[int, int] = {}
-    for module, size in detail.get("counted", {}).get("held_by_module", {}).items():
+    for module, size in (detail.counted.held_by_module if detail.counted else {}).items():
         place = OF_BLOCK.search(module)
         if place:
             sizes[int(place[1])] = sizes.get(int(place[1]), 0) + size
@@ -142,21 +142,22 @@ def timeline(comparison: Comparison) -> Canvas | None:
     return canvas
 
 
-def _timeline_of(comparison: Comparison, row: ComparisonRow) -> dict[str, Any] | None:
-    found = comparison.detail(row).get("counted", {}).get("timeline")
-    return found if found and found["index"] else None
+def _timeline_of(comparison: Comparison, row: ComparisonRow) -> PackedTimeline | None:
+    counted = comparison.detail(row).counted
+    timeline = counted.timeline if counted else None
+    return timeline if timeline and timeline.index else None
 
 
-def _draw_timeline(axes: Axes, colour: str, label: str, found: dict[str, Any]) -> None:
-    x, sizes = found["index"], [size / units.MEBI for size in found["live_bytes"]]
+def _draw_timeline(axes: Axes, colour: str, label: str, found: PackedTimeline) -> None:
+    x, sizes = found.index, [size / units.MEBI for size in found.live_bytes]
     top = max(range(len(sizes)), key=sizes.__getitem__)
-    module = found["modules"][found["module"][top]] or "no module"
+    module = found.modules[found.module[top]] or "no module"
     said = f"{label}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
     places = drawn_places(sizes)
     along, up = [x[place] for place in places], [sizes[place] for place in places]
     axes.plot(along, up, color=colour, drawstyle="steps-post", linewidth=1, label=said)
     axes.fill_between(along, up, step="post", color=colour, alpha=0.12, linewidth=0)
-    begins = {phase: found["phase"].index(at) for at, phase in enumerate(found["phases"])}
+    begins = {phase: found.phase.index(at) for at, phase in enumerate(found.phases)}
     for phase, mark in PHASE_MARKS.items():
         place = top if phase == PEAK else begins.get(phase)
         if place is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from bsrbench.harness.records.sidecar import NO_SIDECAR
 from bsrbench.harness.visible_text import visible_json
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
@@ -135,7 +136,7 @@ def _row(
     shared: SharedValues,
     groups: Mapping[str, int],
 ) -> dict[str, Any]:
-    detail = comparison.detail(row) if extent.detailed else {}
+    detail = comparison.detail(row) if extent.detailed else NO_SIDECAR
     data = row_data(row, detail, groups)
     if not extent.detailed:
         return data
@@ -144,7 +145,7 @@ def _row(
     return data | {
         "missing": shared.places(missing(row)),
         "trials": trials(row, shared),
-        "sidecar": profile.key if profile and detail else None,
+        "sidecar": profile.key if profile and detail != NO_SIDECAR else None,
         "blocks": blocks(detail),
         "peakPlace": peak_place(detail),
         "timeline": timeline(detail) if named or extent.every_timeline else None,

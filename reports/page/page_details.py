@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.page.page_rows import role
@@ -50,13 +51,13 @@ def _trial(record: TrialRecord, shared: SharedValues) -> dict[str, Any]:
     }
 
 
-def blocks(detail: dict[str, Any]) -> dict[str, list[int]] | None:
+def blocks(detail: Sidecar) -> dict[str, list[int]] | None:
     """Return the bytes at the counted peak by category: of each block, and of all else at the end.
 
     Args:
         detail: a sidecar, whose ``counted.modules_at_peak`` gives bytes by module and category.
     """
-    modules = detail.get("counted", {}).get("modules_at_peak", {})
+    modules = detail.counted.modules_at_peak if detail.counted else {}
     numbered = {name: BLOCK.search(name) for name in modules}
     count = max((int(found[1]) + 1 for found in numbered.values() if found), default=0)
     if not count:
@@ -70,26 +71,26 @@ def blocks(detail: dict[str, Any]) -> dict[str, list[int]] | None:
     return sums
 
 
-def peak_place(detail: dict[str, Any]) -> str:
+def peak_place(detail: Sidecar) -> str:
     """Return in words where in a step the counted peak lies."""
-    place = detail.get("counted", {}).get("peak_place") or {}
-    parts = (place.get("phase"), place.get("module"), place.get("operator"))
+    place = detail.counted.peak_place if detail.counted else None
+    parts = (place.phase, place.module, place.operator) if place else ()
     return ", ".join(part for part in parts if part)
 
 
-def timeline(detail: dict[str, Any]) -> dict[str, Any] | None:
+def timeline(detail: Sidecar) -> dict[str, Any] | None:
     """Return the bytes alive through a step, and where its phases begin."""
-    found = detail.get("counted", {}).get("timeline")
-    if not found or not found["index"]:
+    found = detail.counted.timeline if detail.counted else None
+    if not found or not found.index:
         return None
-    phases = found["phase"]
+    phases = found.phase
     turns = [at for at in range(len(phases)) if at == 0 or phases[at] != phases[at - 1]]
     return {
-        "x": found["index"],
-        "bytes": found["live_bytes"],
-        "phases": [[at, found["phases"][phases[at]]] for at in turns],
-        "operators": found["operators"],
-        "operator": found["operator"],
-        "modules": found["modules"],
-        "module": found["module"],
+        "x": found.index,
+        "bytes": found.live_bytes,
+        "phases": [[at, found.phases[phases[at]]] for at in turns],
+        "operators": found.operators,
+        "operator": found.operator,
+        "modules": found.modules,
+        "module": found.module,
     }

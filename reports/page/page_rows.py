@@ -8,6 +8,7 @@ from typing import Any
 from bsrbench.harness.records.metric_bounds import CURVE
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import AbsenceKind
+from bsrbench.harness.records.sidecar import Sidecar, unexplained_bytes
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.reports import units
@@ -44,9 +45,7 @@ def _finite(found: Iterable[float]) -> list[float]:
     return list(filter(math.isfinite, map(float, found)))
 
 
-def row_data(
-    row: ComparisonRow, detail: dict[str, Any], groups: Mapping[str, int]
-) -> dict[str, Any]:
+def row_data(row: ComparisonRow, detail: Sidecar, groups: Mapping[str, int]) -> dict[str, Any]:
     """Return what the table and the figures of the page show of a row.
 
     Args:
@@ -115,10 +114,10 @@ def missing(row: ComparisonRow) -> dict[str, str]:
     return found
 
 
-def _number(row: ComparisonRow, column: NumberColumn, detail: dict[str, Any]) -> list[float] | None:
+def _number(row: ComparisonRow, column: NumberColumn, detail: Sidecar) -> list[float] | None:
     """Return centre, low, high, count and whether it is noisy; the centre alone if it is exact."""
     if column.metric == UNEXPLAINED_BYTES:
-        rest = detail.get("allocated", {}).get("unexplained_bytes")
+        rest = unexplained_bytes(detail)
         return None if rest is None else [rest]
     every = row.samples().get(column.metric)
     if every is None:

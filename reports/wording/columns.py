@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bsrbench.harness.records.metric import CellForm, TableColumn, TableName
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.sidecar import unexplained_bytes
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
@@ -170,7 +171,7 @@ def _table(name: TableName, others: Mapping[int, Column] | None = None) -> tuple
 
 def _unexplained(comparison: Comparison, row: ComparisonRow) -> str:
     """Return the allocated peak less the tensors counted at that moment and the workspaces."""
-    rest = comparison.detail(row).get("allocated", {}).get("unexplained_bytes")
+    rest = unexplained_bytes(comparison.detail(row))
     return units.NOTHING if rest is None else f"{rest:,}"
 
 

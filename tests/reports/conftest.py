@@ -6,6 +6,7 @@ import pytest
 
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_key import in_file_name
+from bsrbench.harness.records.sidecar import NO_SIDECAR, sidecar_from
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Outcome, Status
 from bsrbench.harness.spec.recipe import LearningRateTry, Training
@@ -93,7 +94,7 @@ def make():
 
 @pytest.fixture
 def no_details():
-    return lambda _: {}
+    return lambda _: NO_SIDECAR
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def write_page(tmp_path):
         store = Store(tmp_path)
         store.open_for_writing()
         for record in records:
-            store.save(record, (details or {}).get(record.spec.method, {}))
+            store.save(record, sidecar_from((details or {}).get(record.spec.method, {})))
         html_report.write(compare(records, store.detail), title, tmp_path / "report.html")
         return tmp_path / "report.html"
 

@@ -1,10 +1,7 @@
 """The one comparison of records without details."""
 
 from bsrbench.reports.compare.comparison import compare
-
-
-def no_details(_):
-    return {}
+from tests.trial_records import no_details
 
 
 def only(records):

@@ -12,7 +12,7 @@ from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.wording import claims, report_tables
 from bsrbench.reports.wording.claims import DEFINITIONS, ClaimQuestion, page
-from tests.trial_records import altered, note, trial_record
+from tests.trial_records import altered, no_details, note, trial_record
 
 STEP_TIME = next(d for d in DEFINITIONS if d.metric == "step_seconds")
 
@@ -60,7 +60,7 @@ def test_each_definition_is_put_against_each_row(make_record):
         make_record("bsr", peak_counted_bytes=100, step_flop=40, step_seconds=[0.4] * 3),
         make_record("bsr+int8", peak_counted_bytes=60, step_flop=40, step_seconds=[0.5] * 3),
     ]
-    text = page(records, lambda _: {})
+    text = page(records, no_details)
 
     assert lines(text, "| memory, counted") == [
         "| memory, counted | 1.40× | **2.00×** | 1.30× | 0.50× |"
@@ -92,7 +92,7 @@ def test_in_short_each_claim_names_the_fewest_rows(make_record):
         make_record("head", peak_counted_bytes=50, step_flop=80),
         make_record("bsr", peak_counted_bytes=100, step_flop=40, forward_macs=5),
     ]
-    text = page(records, lambda _: {})
+    text = page(records, no_details)
 
     assert in_short(text, "| memory, counted") == ["| memory, counted | 1.40× | only full |"]
     assert in_short(text, "| compute") == [
@@ -121,7 +121,7 @@ def test_questions_are_numbered_and_in_short_side_by_side(make_record):
             )
         ),
     ]
-    text = page(records, lambda _: {})
+    text = page(records, no_details)
 
     assert in_short(text, "| memory, counted") == ["| memory, counted | 1.40× | all | none |"]
     assert "\n## 1. " in text
@@ -147,7 +147,7 @@ def test_a_time_reaches_a_claim_only_with_its_whole_interval(make_record):
     0.642, 0.788: mean 0.673, deviation 0.104, reach 0.258, from 1.51 to 2.54: it holds 2, too.
     """
     records = [make_record(name, step_seconds=times) for name, times in ROUNDS.items()]
-    text = page([make_record("bsr", step_seconds=[1.0] * 3), *records], lambda _: {})
+    text = page([make_record("bsr", step_seconds=[1.0] * 3), *records], no_details)
     (cells,) = lines(text, "| time of a training step")
     found = [cell.strip() for cell in cells.split("|")[3:-1]]
 
@@ -172,7 +172,7 @@ def test_two_rounds_give_no_interval_and_decide_no_claim(make_record):
         make_record("bsr", step_seconds=[1.0, 1.0]),
         make_record("head", step_seconds=[9.0, 9.0]),
     ]
-    text = page(records, lambda _: {})
+    text = page(records, no_details)
 
     assert lines(text, "- time of a training step") == [
         "- time of a training step: inconclusive against head."
@@ -206,7 +206,7 @@ def test_rows_are_alternatives_by_their_method_and_not_by_a_piece_of_text(make_r
         )
     ]
     records.append(make_record("lora", options={"rank": "bsr"}, peak_counted_bytes=150))
-    text = page(records, lambda _: {})
+    text = page(records, no_details)
     heading = next(
         line for line in text.splitlines() if line.startswith("| definition | claim | m")
     )
@@ -221,7 +221,7 @@ def test_rows_that_were_disturbed_while_timed_are_named(make_record):
     disturbed = make_record("head", step_seconds=[3.0])
     noted = note("1 of 1 visits was disturbed", NoteKind.TIMING)
     disturbed = altered(disturbed, notes=[noted])
-    text = page([make_record("bsr", step_seconds=[1.0]), disturbed], lambda _: {})
+    text = page([make_record("bsr", step_seconds=[1.0]), disturbed], no_details)
 
     assert "for notes were taken: head." in text
 
@@ -231,7 +231,7 @@ def test_accuracy_stands_beside(make_record):
         *(make_record("full", seed=s, accuracy_top1=a) for s, a in ((0, 0.9), (1, 0.8))),
         *(make_record("bsr", seed=s, accuracy_top1=0.7) for s in (0, 1)),
     ]
-    text = page(records, lambda _: {})
+    text = page(records, no_details)
 
     assert "| bsr | 0.700 | 0.700 | 0.700 | 2 |" in text
     assert "| full | 0.850 | 0.800 | 0.900 | 2 |" in text
@@ -247,8 +247,8 @@ def test_accuracies_side_by_side_are_over_the_seeds_that_both_have(make_record):
         *(make_record("full", seed=s, accuracy_top1=a) for s, a in ((0, 0.9), (1, 0.8))),
         *(make_record("bsr", seed=s, accuracy_top1=a) for s, a in ((0, 0.5), (1, 0.7), (2, 0.9))),
     ]
-    text = page(records, lambda _: {})
-    apart = page([records[0], records[-1]], lambda _: {})
+    text = page(records, no_details)
+    apart = page([records[0], records[-1]], no_details)
 
     assert "| bsr | 0.700 | 0.500 | 0.900 | 3 (0 to 2) |" in text
     assert "| full | 0.850 | 0.800 | 0.900 | 2 (0 and 1) |" in text
@@ -257,7 +257,7 @@ def test_accuracies_side_by_side_are_over_the_seeds_that_both_have(make_record):
 
 
 def test_without_bsr_there_is_nothing_to_say(make_record):
-    assert "##" not in page([make_record("full", peak_counted_bytes=1)], lambda _: {})
+    assert "##" not in page([make_record("full", peak_counted_bytes=1)], no_details)
 
 
 def test_accuracy_over_time_is_a_table(make_record):
@@ -277,7 +277,7 @@ def test_accuracy_over_time_is_a_table(make_record):
         )
         for method, (seconds, accuracies) in curves.items()
     ]
-    (comparison,) = compare(records, lambda _: {})
+    (comparison,) = compare(records, no_details)
     ((_, titles, rows),) = report_tables.sections(comparison)
 
     assert titles[4:] == ["s to 0.760", "accuracy in 20.0 s"]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from bsrbench.harness.records.sidecar import sidecar_from
 from bsrbench.harness.records.store import Gathered
 from bsrbench.reports.compare import verdict
 from bsrbench.reports.compare.comparison import compare
@@ -189,7 +190,7 @@ def test_every_difference_of_specs_and_environments_is_listed(make, no_details):
     ]
     (comparison,) = compare(records, no_details)
     pair = Pair(*comparison.rows, "")
-    (found,) = contrast([pair], lambda key: details[key.split("-")[0]])
+    (found,) = contrast([pair], lambda key: sidecar_from(details[key.split("-")[0]]))
     listed = {one.name: (one.new, one.baseline) for one in found.unlike}
 
     assert listed == {

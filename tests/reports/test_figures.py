@@ -11,6 +11,7 @@ from bsrbench.reports.documents import write_report
 from bsrbench.reports.figures import all_figures, palette, row_lines
 from bsrbench.reports.figures.memory_figures import MOST_POINTS, block_bytes, drawn_places
 from bsrbench.reports.wording import notes
+from tests.trial_records import no_details
 
 MIB = 2**20
 SHIPPED = [name for name in palette.COLOUR_OF if "+" not in name]
@@ -66,9 +67,7 @@ def test_times_of_two_round_groups_are_drawn_as_ratios_to_the_reference(
     other = make("bias", group="h", step_seconds=[1.0], peak_counted_bytes=MIB)
     kept = [r for r in records if has_reference or r.spec.method != "full"]
     more = [*kept, other, make("bias", accuracy_top1=0.5)]
-    drawn = {
-        f.name: f.caption for f in all_figures.write_all(compare(more, lambda _: {}), tmp_path)
-    }
+    drawn = {f.name: f.caption for f in all_figures.write_all(compare(more, no_details), tmp_path)}
 
     assert "accuracy-memory" in drawn
     assert ("accuracy-time" in drawn) == has_reference
@@ -81,7 +80,7 @@ def test_batches_share_a_figure(make, tmp_path):
         for method in ("full", "bsr")
         for batch in (1, 2, 4)
     ]
-    drawn = all_figures.write_all(compare(records, lambda _: {}), tmp_path)
+    drawn = all_figures.write_all(compare(records, no_details), tmp_path)
 
     assert "batch-memory" in {figure.name for figure in drawn}
     assert "batch-time" not in names(tmp_path)  # nothing was timed
@@ -93,7 +92,7 @@ def test_many_comparisons_are_not_drawn_one_by_one(make, tmp_path):
         for number in range(all_figures.MOST_DRAWN + 1)
     ]
 
-    assert all_figures.write_all(compare(records, lambda _: {}), tmp_path) == []
+    assert all_figures.write_all(compare(records, no_details), tmp_path) == []
 
 
 def test_bytes_of_modules_are_added_up_block_by_block():
@@ -162,7 +161,7 @@ def test_of_thousands_of_rows_the_ones_that_matter_are_shown(make, tmp_path):
     ]
     records += [make(f"m{number}", accuracy_top1=0.5) for number in range(1000)]
     records += [make("bsr", peak_counted_bytes=3 * MIB)]
-    (comparison,) = write_report.write(records, tmp_path, "t", lambda _: {})
+    (comparison,) = write_report.write(records, tmp_path, "t", no_details)
     shown = excerpt(comparison, 10)
 
     assert [row.label for row in shown.rows] == [
@@ -176,7 +175,7 @@ def test_of_thousands_of_rows_the_ones_that_matter_are_shown(make, tmp_path):
 
 def test_what_failed_is_a_row_in_every_table(make, tmp_path):
     records = [make("full", peak_counted_bytes=MIB), make("bsr", status="timeout")]
-    (comparison,) = write_report.write(records, tmp_path, "t", lambda _: {})
+    (comparison,) = write_report.write(records, tmp_path, "t", no_details)
 
     assert notes.failures(comparison) == ["bsr, seed 0: timeout (why)"]
     for name in ("report.md", "report.tex", "comparison.csv"):

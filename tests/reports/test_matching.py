@@ -11,7 +11,7 @@ from bsrbench.reports.compare.counterparts import without_counterpart
 from bsrbench.reports.compare.matching import match
 from bsrbench.reports.compare.selection import PlacedRow, Side, SideKind
 from bsrbench.reports.documents import contrast_document
-from tests.trial_records import altered
+from tests.trial_records import altered, no_details
 
 OLD, NEW = "aaa111", "bbb222"
 BRACKETS = {"bsr": {"trained_blocks": [11], "drop_at": []}}
@@ -44,7 +44,7 @@ def of_commits(*records, **asked):
 
 
 def placed(*records):
-    found = compare(records, lambda _: {})
+    found = compare(records, no_details)
     return tuple(PlacedRow(comparison, row) for comparison in found for row in comparison.rows)
 
 
@@ -243,7 +243,7 @@ def test_of_two_named_rows_questions_with_one_of_them_are_said_and_fail_nothing(
 def test_a_record_is_put_against_another_whatever_it_is(of_commit, tmp_path, make_trial):
     store = Store(tmp_path)
     store.open_for_writing()
-    paths = [store.save(of_commit(NEW, name), {}) for name in ("bsr", "full", "head")]
+    paths = [store.save(of_commit(NEW, name)) for name in ("bsr", "full", "head")]
     against_record = match(str(paths[0]), str(paths[1]), pool())
     against_folder = match(str(paths[0]), str(tmp_path), pool())
 
@@ -257,7 +257,7 @@ def test_a_name_of_a_row_and_of_a_folder_means_the_row_and_says_so(
 ):
     store = Store(tmp_path / "bsr")
     store.open_for_writing()
-    store.save(of_commit(OLD, "head"), {})
+    store.save(of_commit(OLD, "head"))
     monkeypatch.chdir(tmp_path)
     records = [of_commit(NEW, "bsr"), of_commit(NEW, "head")]
 

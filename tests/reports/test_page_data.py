@@ -18,7 +18,7 @@ from bsrbench.reports.page import page_data
 from bsrbench.reports.page.page_columns import NUMBERS, TEXTS
 from bsrbench.reports.page.page_details import blocks, timeline
 from bsrbench.reports.page.page_rows import BACKGROUNDS
-from tests.trial_records import absence
+from tests.trial_records import absence, no_details
 
 MIB = 2**20
 STEPS = {"full": [0.2, 0.2, 0.9] * 2 + [0.4] * 3, "bsr": [0.1] * 9}
@@ -34,7 +34,7 @@ TIMELINE = {
 }
 
 
-def data_of(records, details=lambda _: {}):
+def data_of(records, details=no_details):
     text = page_data.page_text(compare(records, details), "t")
     return json.loads(text, parse_constant=pytest.fail)
 
@@ -216,7 +216,7 @@ def test_every_script_of_the_folder_is_part_of_the_page():
     )
 
 
-@pytest.mark.parametrize("comparisons", [[], [Comparison((), None, lambda _: {})]])
+@pytest.mark.parametrize("comparisons", [[], [Comparison((), None, no_details)]])
 def test_nothing_to_compare_makes_a_page(comparisons, tmp_path):
     html_report.write(comparisons, "t", tmp_path / "report.html")
 

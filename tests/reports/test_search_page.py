@@ -45,13 +45,13 @@ def search(make, tmp_path):
         for place, (method, accuracies) in enumerate(REACHED.items(), start=1):
             seconds = [1.0 / place, 1.01 / place, 0.99 / place]
             profile = make(method, peak_counted_bytes=100 // place, step_seconds=seconds)
-            store.save(profile, {})
+            store.save(profile)
             trained = [
                 training(make, method, seed, None if (method, seed) == lost else accuracy)
                 for seed, accuracy in zip(SEEDS, accuracies, strict=True)
             ]
             for record in trained:
-                store.save(record, {})
+                store.save(record)
             rows.append(
                 SearchResultRow(
                     setting=0,

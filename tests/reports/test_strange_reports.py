@@ -23,7 +23,7 @@ def folder(make, tmp_path):
     store = Store(tmp_path / "results")
     store.open_for_writing()
     for method in ("full", "bsr"):
-        store.save(make(method, **MEASURED), {})
+        store.save(make(method, **MEASURED))
     (tmp_path / "outside").mkdir()
     for name in (*DOCUMENTS, *(f"{n}.{e}" for n, _, _ in DRAWINGS for e in ("png", "svg", "pdf"))):
         (tmp_path / "outside" / name).write_text("mine")

@@ -100,7 +100,7 @@ def test_the_command_ends_with_1_where_the_paired_ratio_is_too_low(records, tmp_
     store = Store(tmp_path)
     store.open_for_writing()
     for record in records:
-        store.save(record, {})
+        store.save(record)
     asked = ("compare", "head", "full", "--results", tmp_path, "--fail-if")
     code, said = typed(*asked, "ratio(accuracy_top1) < 0.98")
     fine, _ = typed(*asked, "ratio(accuracy_top1) < 0.85")

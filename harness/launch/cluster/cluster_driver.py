@@ -271,7 +271,7 @@ class Driver:
         of = ClusterNode(label=self._cluster.label, node=node[:8])
         circumstances = msgspec.structs.replace(record.circumstances, cluster=of)
         kept = msgspec.structs.replace(record, circumstances=circumstances)
-        self._cluster.store.save(kept, msgspec.to_builtins(sidecar))
+        self._cluster.store.save(kept, sidecar)
         completed = record.outcome.status is Status.COMPLETED
         self._tally.completed += completed
         self._tally.failed += not completed

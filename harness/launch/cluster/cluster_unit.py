@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import ray
 
 from bsrbench.harness.errors import BadInput
@@ -183,11 +182,11 @@ def run_unit(
         store = Store(Path(folder))
         store.open_for_writing()
         for record in unit.beside.records:
-            store.save(record, {})
+            store.save(record)
         runner = Runner(launcher, store, methods.fingerprint, Quiet(), run_settings)
         try:
             records = runner.run(unit.specs)
         except BadInput as error:
             return UnitAnswer(refused=f"cannot run it: {error}")
-        sidecars = [msgspec.convert(store.detail(record.key), Sidecar) for record in records]
+        sidecars = [store.detail(record.key) for record in records]
     return UnitAnswer(stored=tuple(zip(records, sidecars, strict=True)))

@@ -12,6 +12,7 @@ import pytest
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.selection import sides
+from tests.trial_records import no_details
 
 ROOT = Path(__file__).resolve().parents[3]
 FLOWERS = ROOT / "results" / "flowers-small"
@@ -133,7 +134,7 @@ FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/records"))
 def test_every_row_of_a_folder_meets_itself_in_a_copy(folder, typed, tmp_path):
     """All ratios are 1, and a gate passes that nothing but equality can."""
     copy = copied(folder, tmp_path / "copy")
-    comparisons = compare(Store(folder).records()[0], lambda _: {})
+    comparisons = compare(Store(folder).records()[0], no_details)
     rows = [row.label for comparison in comparisons for row in comparison.rows]
     metric = next(  # a compiled step is not counted, what is predicted only is not measured
         metric

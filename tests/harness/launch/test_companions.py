@@ -96,7 +96,7 @@ def test_records_of_another_machine_take_no_turns(make_runner, rows):
     runner = make_runner(Counting())
     for record in runner.run(rows("full", "bsr")):
         elsewhere = {"machine_id": "elsewhere"}
-        runner.store.save(altered(record, environment=elsewhere), {})
+        runner.store.save(altered(record, environment=elsewhere))
     (new,) = make_runner(Counting()).run(rows("lora"))
 
     assert new.beside == {}

@@ -185,7 +185,7 @@ records = [read_record(path) for path in sorted(Path(sys.argv[2]).iterdir())]
 saved = 0
 try:
     for record in records:
-        store.save(record, {})
+        store.save(record)
         saved += 1
 except BadInput as error:
     found, aside = store.records()

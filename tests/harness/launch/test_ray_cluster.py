@@ -125,7 +125,7 @@ def test_a_stored_row_of_a_machine_that_no_node_is_takes_no_turns(make_cluster, 
     (full,) = one.run([make_spec(profile=SHORT)])
     key = f"{full.key.rpartition('-')[0]}-elsewhere"
     environment = {"machine_id": "elsewhere"}
-    one.store.save(altered(full, key=key, environment=environment), {})
+    one.store.save(altered(full, key=key, environment=environment))
     (one.store.folder / "records" / f"{full.key}.json").unlink()
     later = make_cluster()
     (new,) = later.run([make_spec("norm", profile=SHORT)])
@@ -177,7 +177,7 @@ def test_what_was_measured_under_other_settings_is_run_again(make_cluster, train
     old = replace(key, settings="0" * 8)
     environment = {"settings": record.environment.settings | {"MKL_CBWR": "COMPATIBLE"}}
     path.unlink()
-    Store(tmp_path / "results").save(altered(record, key=str(old), environment=environment), {})
+    Store(tmp_path / "results").save(altered(record, key=str(old), environment=environment))
     again = make_cluster()
     (after,) = again.run(trainings[:1])
 

@@ -3,15 +3,12 @@
 import json
 import os
 
-import orjson
 import pytest
-from bsrbench.harness.records.record_packing import pack
 
 from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
-from bsrbench.harness.records import record_index
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.search.candidate_costs import _read
 from bsrbench.harness.search.search_effort import remembered
@@ -136,24 +133,6 @@ def test_a_number_of_settings_that_no_search_has_is_decided_anew(first, tmp_path
     path.write_text(path.read_text().replace("5}", f"{first}}}"))
 
     assert remembered(path, {"a": 1}, lambda: 7) == 7
-
-
-@pytest.mark.parametrize("content", [b"", b"5", b"[1]\n{}", b"{}\n", b"[" * 100_000, b"\xff\n5"])
-def test_an_index_that_cannot_be_used_is_as_good_as_none(content, tmp_path, monkeypatch):
-    monkeypatch.setenv("BSRBENCH_CACHE", str(tmp_path / "cache"))
-    folder = tmp_path / "records"
-    folder.mkdir()
-    record_index.save(folder, [pack({})])
-    (place,) = (tmp_path / "cache" / "records").iterdir()
-    assert orjson.loads(place.read_bytes().split(b"\n")[0])["folder"] == str(folder)
-    place.write_bytes(content)
-    assert record_index.load(folder) == {}
-    place.unlink()
-    os.mkfifo(place)
-
-    assert record_index.load(folder) == {}
-    record_index.save(folder, [pack({})])
-    assert place.is_file()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import pytest
 
 from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store
 from tests.harness.records.golden_records import PROFILE, TRAINING
 
@@ -25,5 +26,5 @@ def folder(tmp_path):
     Store(place).open_for_writing()
     for path in (PROFILE, TRAINING):
         record = read_record(path)
-        Store(place).save(record, {"losses": [1.0]})
+        Store(place).save(record, Sidecar(losses=(1.0,)))
     return place

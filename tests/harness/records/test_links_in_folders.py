@@ -5,6 +5,7 @@ import shutil
 import pytest
 
 from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store
 from tests.harness.records.golden_records import PROFILE
 
@@ -26,7 +27,7 @@ def test_nothing_is_written_into_a_folder_that_is_a_link(name, folder, outside, 
 
 def _stage_and_save(store, record):
     store.stage(record.key, "clock", {})
-    store.save(record, {"losses": []})
+    store.save(record, Sidecar(losses=()))
 
 
 def test_repair_moves_nothing_into_a_folder_that_is_a_link(folder, outside, typed):
@@ -53,7 +54,7 @@ def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(folder, outs
     store.stage(record.key, "clock", {})
     store.note_progress({"state": "running"})
     staged = links[2].is_symlink()
-    store.save(record, {"losses": [1.0]})
+    store.save(record, Sidecar(losses=(1.0,)))
 
     assert not staged
     assert not any(link.is_symlink() for link in links)

@@ -13,6 +13,7 @@ from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_validation import NEW_METRIC
 from bsrbench.harness.records.schema_upgrade import upgrade
+from bsrbench.harness.records.sidecar import NO_SIDECAR, Sidecar
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_record import (
     SCHEMA_VERSION,
@@ -50,7 +51,7 @@ def store(tmp_path):
 
 def test_a_record_survives_the_store(store, make_record):
     record = make_record()
-    path = store.save(record, {"losses": [1.0]})
+    path = store.save(record, Sidecar(losses=(1.0,)))
 
     assert store.record(record.key) == record
     assert store.records() == ([record], [])
@@ -70,6 +71,7 @@ MANY_AT_ONCE = """
 import sys
 from pathlib import Path
 from bsrbench.harness.records.record_files import read_record
+from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store
 records = [read_record(path) for path in sorted(Path(sys.argv[2]).iterdir())][:10]
 store = Store(Path(sys.argv[1]))
@@ -79,9 +81,9 @@ for _ in range(5):
         store.staged(record.key, "memory")
         store.stage(record.key, "memory", {"status": "completed"})
         store.note_progress({"state": "running", "pid": 1, "host": "here", "at": 1.0})
-        store.save(record, {"losses": [1.0]})
+        store.save(record, Sidecar(losses=(1.0,)))
         assert store.record(record.key) == record
-        assert store.detail(record.key) == {"losses": [1.0]}
+        assert store.detail(record.key) == Sidecar(losses=(1.0,))
         assert store.progress()["state"] == "running"
     found, aside = store.records()
     assert found and not aside, aside
@@ -111,7 +113,7 @@ def test_a_staged_pass_that_was_changed_by_hand_is_named(store):
 
 
 def test_half_a_record_is_named_and_the_rest_goes_on(store, make_record):
-    path = store.save(make_record("whole"), {})
+    path = store.save(make_record("whole"))
     broken = path.with_name("half.json")
     broken.write_text(path.read_text()[:100])
     good, aside = store.records()
@@ -131,12 +133,12 @@ def test_what_is_not_a_record_is_refused_with_its_name(tmp_path, text):
 
 
 def test_a_write_that_fails_leaves_the_old_file(store, make_record, monkeypatch):
-    path = store.save(make_record(), {})
+    path = store.save(make_record())
     before = path.read_text()
     monkeypatch.setattr("os.fsync", _disk_full)
 
     with pytest.raises(BadInput, match="No space left on device; what was stored before is whole"):
-        store.save(make_record(finished_at="2026-02-02T00:00:00+00:00"), {})
+        store.save(make_record(finished_at="2026-02-02T00:00:00+00:00"))
     assert before == path.read_text()
     assert [path.name] == [p.name for p in path.parent.iterdir()]
 
@@ -153,7 +155,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 
 
 def test_records_can_be_read_by_others(store, make_record):
-    path = store.save(make_record(), {})
+    path = store.save(make_record())
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
@@ -171,7 +173,7 @@ def test_staged_passes_go_when_the_record_is_saved(store, make_record):
     record = make_record()
     store.stage(record.key, "memory", {"status": "completed"})
     kept = store.staged(record.key, "memory")
-    store.save(record, {})
+    store.save(record)
 
     assert kept == {"status": "completed"}
     assert store.staged(record.key, "memory") is None
@@ -227,7 +229,7 @@ def test_a_record_keeps_the_times_of_rows_timed_beside_it_and_when_it_began():
 
 
 def test_a_record_of_a_newer_program_is_set_aside_by_name(store, make_record):
-    path = store.save(make_record(), {})
+    path = store.save(make_record())
     path.write_text(
         path.read_text().replace(f'"schema_version": {SCHEMA_VERSION}', '"schema_version": 99')
     )
@@ -249,7 +251,7 @@ def test_the_reserve_of_an_old_cuda_record_gets_its_name():
 
 def test_a_sidecar_is_read_back_or_empty(store, make_record):
     record = make_record()
-    store.save(record, {"losses": [1.0]})
+    store.save(record, Sidecar(losses=(1.0,)))
 
-    assert store.detail(record.key) == {"losses": [1.0]}
-    assert store.detail("b") == {}
+    assert store.detail(record.key) == Sidecar(losses=(1.0,))
+    assert store.detail("b") == NO_SIDECAR

@@ -245,7 +245,7 @@ def test_a_time_that_cannot_be_read_is_not_known(wrong, made):
 def test_status_says_it(made, tmp_path, typed):
     store = Store(tmp_path)
     store.open_for_writing()
-    store.save(made(0, 3720, 3600.0), {})
+    store.save(made(0, 3720, 3600.0))
     code, said = typed("status", tmp_path)
 
     assert code == 0
@@ -256,7 +256,7 @@ def test_status_says_it(made, tmp_path, typed):
 def test_a_table_of_records_has_the_beginning(made, tmp_path, typed):
     store = Store(tmp_path / "results")
     store.open_for_writing()
-    store.save(made(0, 60), {})
+    store.save(made(0, 60))
     typed("export", store.folder, "--json", tmp_path / "all.json")
 
     assert json.loads((tmp_path / "all.json").read_text())["began_at"] == at(0)

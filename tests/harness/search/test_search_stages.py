@@ -97,7 +97,7 @@ def test_rows_measured_later_have_the_ratio_of_those_turns(tmp_path):
     space, costs, goal, tried = searched(later)
     store.open_for_writing()
     for record in tried.profiles:
-        store.save(record, {})
+        store.save(record)
     rows = measured(account(space, costs, goal, tried), tmp_path)
     work = costs[space.plain(0).row_id].step_flop
     expected = {row.row_id: 1.5 * costs[row.row_id].step_flop / work for row in tried.rows}
