@@ -5,6 +5,7 @@ import re
 import pytest
 from matplotlib.figure import Figure as Canvas
 
+from bsrbench.harness.records.sidecar import NO_SIDECAR, sidecar_from
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.excerpt import excerpt, left_out
 from bsrbench.reports.documents import write_report
@@ -51,7 +52,7 @@ def records(make):
 
 
 def test_every_figure_is_drawn_in_every_form(records, tmp_path):
-    blocks = {"counted": {"held_by_module": {"blocks.0.mlp": MIB}}}
+    blocks = sidecar_from({"counted": {"held_by_module": {"blocks.0.mlp": MIB}}})
     drawn = all_figures.write_all(compare(records, lambda _: blocks), tmp_path)
     everything = {name for name, _, _ in all_figures.DRAWINGS} - {"memory-timeline"}
 
@@ -98,8 +99,8 @@ def test_many_comparisons_are_not_drawn_one_by_one(make, tmp_path):
 def test_bytes_of_modules_are_added_up_block_by_block():
     modules = {"blocks.0.attn.qkv": 3, "module.blocks.0.mlp": 4, "blocks.11.mlp": 5, "norm": 7}
 
-    assert block_bytes({"counted": {"held_by_module": modules}}) == {0: 7, 11: 5}
-    assert block_bytes({}) == {}
+    assert block_bytes(sidecar_from({"counted": {"held_by_module": modules}})) == {0: 7, 11: 5}
+    assert block_bytes(NO_SIDECAR) == {}
 
 
 def drawn(row):

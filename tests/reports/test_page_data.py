@@ -10,6 +10,7 @@ import pytest
 
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import AbsenceKind
+from bsrbench.harness.records.sidecar import NO_SIDECAR, sidecar_from
 from bsrbench.reports.compare.comparison import Comparison, compare
 from bsrbench.reports.compare.statistics import median_and_quartiles, time_ratio
 from bsrbench.reports.documents import html_report
@@ -147,24 +148,26 @@ def test_bytes_are_summed_by_block_and_all_else_stands_last():
         "model.blocks.2.mlp": {"saved_activations": 7},
         "head": {"weights": 2},
     }
-    found = blocks({"counted": {"modules_at_peak": modules}})
+    found = blocks(sidecar_from({"counted": {"modules_at_peak": modules}}))
 
     assert found == {"weights": [30, 0, 0, 3], "saved_activations": [5, 0, 7, 0]}
-    assert blocks({}) is None
-    assert blocks({"counted": {"modules_at_peak": {"head": {"weights": 1}}}}) is None
+    assert blocks(NO_SIDECAR) is None
+    without = {"counted": {"modules_at_peak": {"head": {"weights": 1}}}}
+    assert blocks(sidecar_from(without)) is None
 
 
 def test_a_timeline_says_where_its_phases_begin():
-    found = timeline({"counted": {"timeline": TIMELINE}})
+    found = timeline(sidecar_from({"counted": {"timeline": TIMELINE}}))
 
     assert found["phases"] == [[0, "forward"], [2, "backward"]]
-    assert timeline({}) is None
+    assert timeline(NO_SIDECAR) is None
 
 
 def test_of_many_rows_only_the_named_ones_bring_their_timeline(make_trial, monkeypatch):
     monkeypatch.setattr(page_data, "TIMELINES", 2)
     records = [make_trial(name) for name in ("bsr", "full", "head")]
-    rows = rows_of(data_of(records, lambda _: {"counted": {"timeline": TIMELINE}}))
+    sidecar = sidecar_from({"counted": {"timeline": TIMELINE}})
+    rows = rows_of(data_of(records, lambda _: sidecar))
 
     assert [name for name, row in rows.items() if row["timeline"]] == ["full", "bsr"]
     assert len(rows) == 3
