@@ -125,7 +125,7 @@ def test_every_place_that_writes_goes_through_the_one_function_or_has_its_reason
             "harness/training/resume.py",
             "harness/spec/suite_file.py",
         ),
-        *("harness/records/record_index.py", "harness/cli/authors.py", "harness/cli/results.py"),
+        *("harness/cli/authors.py", "harness/cli/results.py"),
         *(
             f"reports/documents/{name}.py"
             for name in ("csv_table", "export", "html_report", "latex_tables")
@@ -177,7 +177,6 @@ if __name__ == "__main__":
 
 
 def test_the_store_alone_writes_results_folders():
-    """What else writes here keeps an index in the cache."""
     writing = {file for file, *_ in places() if file.startswith("harness/records/")}
 
-    assert writing == {"harness/records/store.py", "harness/records/record_index.py"}
+    assert writing == {"harness/records/store.py"}

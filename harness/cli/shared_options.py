@@ -4,14 +4,10 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from bsrbench.harness.cli.settings import Seconds
-
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
 JOBS = click.option(
     "--jobs",
@@ -100,9 +96,7 @@ def with_options(
     return decorate
 
 
-def gathers(
-    kind: "type[DataclassInstance]", name: str
-) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def gathers(kind: type[Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that hands a command some of its options as one value.
 
     Args:
