@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 
