@@ -1,8 +1,12 @@
-"""Which files a Python file depends on: the modules that it imports, step by step."""
+"""Which files a method, or another Python file, depends on, and their hash."""
 
 import ast
-from collections.abc import Callable, Iterable, Iterator
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+
+PARTS = "bsrbench.methods.parts"
+HASH_DIGITS = 8
 
 
 def imported_modules(file: Path) -> Iterator[str]:
@@ -35,3 +39,29 @@ def files_behind(roots: Iterable[Path], file_of_module: Callable[[str], Path | N
         files = map(file_of_module, imported_modules(file))
         waiting += [each for each in files if each is not None]
     return sorted(found)
+
+
+def method_files(own: Sequence[Path], parts: Path) -> list[Path]:
+    """Return the files of a method: its own, the parts that they import, and the parts' C++ files.
+
+    Args:
+        own: the file that defines the method; of a composition one file per part.
+        parts: the folder of ``bsrbench.methods.parts``.
+    """
+
+    def of_part(module: str) -> Path | None:
+        room, _, name = module.rpartition(".")
+        file = parts / f"{name}.py"
+        return file if room == PARTS and file.is_file() else None
+
+    # In this order wherever the method's own file lies.
+    files = [*own, *(file for file in files_behind(own, of_part) if file.parent == parts)]
+    texts = [file.read_text(encoding="utf-8") for file in files]
+    native = sorted(parts.glob("*.cpp"))
+    return files + [file for file in native if any(f'"{file.name}"' in text for text in texts)]
+
+
+def hash_of_files(files: Iterable[Path]) -> str:
+    """Return 8 hex digits of a hash of the text of files, in their order."""
+    text = b"\0".join(file.read_bytes() for file in files)
+    return hashlib.sha256(text).hexdigest()[:HASH_DIGITS]

@@ -5,7 +5,6 @@ if __name__ != "bsrbench.methods":
 
 import dataclasses
 import functools
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,7 +25,7 @@ from bsrbench.harness.errors import BadInput, explain, unknown
 from bsrbench.harness.files import require_plain_text
 from bsrbench.harness.method import Composed, Method
 from bsrbench.harness.renamed_modules import old_imports
-from bsrbench.harness.source_files import files_behind
+from bsrbench.harness.source_files import hash_of_files, method_files
 
 ENTRY_POINTS = "bsrbench.methods"
 FOLDER = Path(__file__).absolute().parent
@@ -82,8 +81,7 @@ def load(name: str, **options: Any) -> Method:
 
 def fingerprint(name: str) -> str:
     """Return 8 hex digits of a hash of the method's source (``source_files``)."""
-    text = b"\0".join(file.read_bytes() for file in source_files(name))
-    return hashlib.sha256(text).hexdigest()[:8]
+    return hash_of_files(source_files(name))
 
 
 def source_files(name: str) -> list[Path]:
@@ -93,18 +91,7 @@ def source_files(name: str) -> list[Path]:
     and the C++ files that those name.
     """
     own = [Path(inspect.getfile(find(part))) for part in name.split("+")]
-    parts = [file for file in files_behind(own, _part_file) if file.parent == FOLDER / "parts"]
-    files = [*own, *parts]  # wherever a file lies, in this order
-    native = sorted((FOLDER / "parts").glob("*.cpp"))
-    texts = [file.read_text(encoding="utf-8") for file in files]
-    return files + [file for file in native if any(f'"{file.name}"' in text for text in texts)]
-
-
-def _part_file(module: str) -> Path | None:
-    """Return the file of a module of ``parts``; of others, nothing."""
-    room, _, name = module.rpartition(".")
-    file = FOLDER / "parts" / f"{name}.py"
-    return file if room == f"{__name__}.parts" and file.is_file() else None
+    return method_files(own, FOLDER / "parts")
 
 
 def _here() -> set[str]:

@@ -1,10 +1,9 @@
 """The source that measures: which files decide the numbers of a trial, and their hash."""
 
 import functools
-import hashlib
 from pathlib import Path
 
-from bsrbench.harness.source_files import files_behind
+from bsrbench.harness.source_files import files_behind, hash_of_files
 
 PREFIX = "bsrbench.harness."
 HARNESS = Path(__file__).absolute().parents[1]
@@ -34,8 +33,7 @@ CARRY_VALUES = frozenset(
 @functools.cache
 def measuring_hash() -> str:
     """Return 8 hex digits of a hash of the text of the files that measure."""
-    text = b"\0".join(path.read_bytes() for path in measuring_files())
-    return hashlib.sha256(text).hexdigest()[:8]
+    return hash_of_files(measuring_files())
 
 
 def measuring_files() -> list[Path]:

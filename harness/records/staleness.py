@@ -1,15 +1,19 @@
 """Which records were made by sources that have changed since, and which of the sources it was."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.records.environment import PACKAGE
 from bsrbench.harness.records.record_key import RecordKey
+from bsrbench.harness.source_files import hash_of_files, method_files
 
+LISTED = 12  # methods in a line
+METHODS = PACKAGE / "methods"
 METHOD_CHANGED = "the method's source has changed"
 MEASURING_CHANGED = "the source that measures has changed"
-NOT_HERE = "their method cannot be loaded here"
+NOT_SHIPPED = "their methods do not come with bsrbench: not checked"
 NOT_STATED = "made before records stated the source that measures, and the settings"
 
 
@@ -29,6 +33,18 @@ class MadeBy(NamedTuple):
             key: of a record.
         """
         return cls(method, key.source, key.measuring)
+
+
+def shipped_fingerprint(method: str) -> str:
+    """Return the hash of the source of a method that comes with bsrbench, without loading it.
+
+    Raises:
+        BadInput: a part of it is not one of these.
+    """
+    own = [METHODS / f"{part}.py" for part in method.split("+")]
+    if not all(file.is_file() for file in own):
+        raise BadInput(f"{method!r} is not a method that comes with bsrbench")
+    return hash_of_files(method_files(own, METHODS / "parts"))
 
 
 def changed_sources(old: MadeBy, source: str, measuring: str) -> list[str]:
@@ -57,16 +73,23 @@ def stale_records(
         fingerprint: method name -> hash of its source; raises ``BadInput`` for one that is unknown.
         measuring: hash of the source that measures now.
     """
-    counts: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
-    for old, count in sorted(made_by.items(), key=lambda item: item[0].method):
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for old, count in made_by.items():
         try:
-            reasons = changed_sources(old, fingerprint(old.method), measuring)
+            why = changed_sources(old, fingerprint(old.method), measuring)
         except BadInput:
-            reasons = [NOT_HERE]
-        if reasons:
-            counts["; ".join(reasons)][old.method] += count
+            reasons[NOT_SHIPPED][old.method] += count
+        else:
+            reasons[f"stale: {'; '.join(why)}" if why else ""][old.method] += count
+    reasons.pop("", None)
     return [
-        f"{sum(methods.values())} records are stale ({why}): "
-        + ", ".join(f"{method} {count}" for method, count in methods.items())
-        for why, methods in counts.items()
+        f"{methods.total()} records ({why}): {_counted(methods)}"
+        for why, methods in reasons.items()
     ]
+
+
+def _counted(methods: Counter[str]) -> str:
+    """Return how many records there are of each method, of many only of the first few."""
+    listed = [f"{method} {methods[method]}" for method in sorted(methods)]
+    more = [f"and {len(listed) - LISTED} more methods"] if len(listed) > LISTED else []
+    return ", ".join([*listed[:LISTED], *more])
