@@ -9,6 +9,7 @@ PREFIX = "bsrbench.harness."
 HARNESS = Path(__file__).absolute().parents[1]
 # A trial's passes, what is derived from them, and how visits of the clock take turns.
 ROOTS = ("trial/trial_passes", "trial/record_assembly", "launch/round_group")
+MODEL = "model"  # methods may import anything in it
 # Shapes of values, messages and names of metrics: what they say stands in the record itself.
 CARRY_VALUES = frozenset(
     {
@@ -37,11 +38,14 @@ def measuring_hash() -> str:
 
 
 def measuring_files() -> list[Path]:
-    """Return the files that decide numbers, sorted: the roots and what they import, step by step.
+    """Return the files that decide numbers, sorted: the roots, all of ``model``, and what they import.
 
     Files that only carry values are left out, and so is what only these import.
     """
-    return files_behind((HARNESS / f"{root}.py" for root in ROOTS), _measuring_file)
+    used_by_methods = sorted((HARNESS / MODEL).glob("*.py"))
+    return files_behind(
+        [*(HARNESS / f"{root}.py" for root in ROOTS), *used_by_methods], _measuring_file
+    )
 
 
 def _measuring_file(module: str) -> Path | None:

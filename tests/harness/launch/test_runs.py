@@ -17,11 +17,11 @@ from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings
+from bsrbench.harness.records.trial_environment import RecordedLimits
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.pass_result import CheckResult, PassResult
-from tests.trial_records import altered
 
 UNTIMED = Profile(rounds=0)
 
@@ -105,7 +105,7 @@ def test_jobs_share_the_memory(store, make_spec):
     store.open_for_writing()
     profiled = make_spec(profile=UNTIMED)
     trained = make_spec(training=Training(steps=1, learning_rate=0.1))
-    another = altered(trained, seed=1)
+    another = trained.model_copy(update={"seed": 1})
 
     def doomed(jobs, *specs):
         plan = Planner(store, methods.fingerprint, "m").plan(specs, again=False)
@@ -124,7 +124,9 @@ def test_jobs_share_the_memory(store, make_spec):
 
 def test_force_runs_it_all_the_same(make_runner, make_spec, small):
     make_runner(launcher=small).run([make_spec(profile=UNTIMED)])
-    (record,) = make_runner(RunSettings(force=True), small).run([make_spec(profile=UNTIMED)])
+    (record,) = make_runner(RunSettings(limits=RecordedLimits(forced=True)), small).run(
+        [make_spec(profile=UNTIMED)]
+    )
 
     assert record.outcome.status is Status.COMPLETED
 
@@ -154,14 +156,14 @@ class Slow:
 
 def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spec, store):
     specs = [make_spec(profile=UNTIMED)]
-    short = RunSettings(announces=False, limits={"timeout_seconds": 3.0})
+    short = RunSettings(announces=False, limits=RecordedLimits(timeout_seconds=3.0))
     make_runner(short, Slow()).run(specs)
     planner = Planner(store, methods.fingerprint, "m")
     key = next(iter(planner.plan(specs, again=True).missing)).rsplit("-", 1)[0]
     (stored,) = store.records()[0]
     machine = stored.environment.machine_id
     same = replace(planner, machine=machine, limits=stored.circumstances.limits)
-    other = replace(planner, machine=machine, limits={"timeout_seconds": 60.0})
+    other = replace(planner, machine=machine, limits=RecordedLimits(timeout_seconds=60.0))
 
     assert stored.key.startswith(key)
     assert list(same.plan(specs, again=False).missing) == []

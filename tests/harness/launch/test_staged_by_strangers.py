@@ -97,10 +97,10 @@ def test_a_staged_value_that_no_record_can_hold_becomes_a_reason(run, make_spec,
 
     assert told == []
     assert record.measurements["peak_estimated_bytes"] is None
-    assert record.missing["peak_estimated_bytes"] == (
+    assert record.missing["peak_estimated_bytes"].text == (
         "was measured, and is -1, expected a number of at least 0 below 2**63"
     )
-    assert "curve_steps 1, curve_seconds 0" in record.missing["curve_steps"]
+    assert "curve_steps 1, curve_seconds 0" in record.missing["curve_steps"].text
     assert Store(tmp_path / "results").records() == ([record], [])
 
 
