@@ -42,10 +42,9 @@ def measuring_files() -> list[Path]:
 
     Files that only carry values are left out, and so is what only these import.
     """
+    roots = [HARNESS / f"{root}.py" for root in ROOTS]
     used_by_methods = sorted((HARNESS / MODEL).glob("*.py"))
-    return files_behind(
-        [*(HARNESS / f"{root}.py" for root in ROOTS), *used_by_methods], _measuring_file
-    )
+    return files_behind([*roots, *used_by_methods], _measuring_file)
 
 
 def _measuring_file(module: str) -> Path | None:
