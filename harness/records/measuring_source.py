@@ -38,7 +38,7 @@ def measuring_hash() -> str:
 
 
 def measuring_files() -> list[Path]:
-    """Return the files that decide numbers, sorted: the roots, all of ``model``, and what they import.
+    """Return the files that decide numbers, sorted: roots, all of ``model``, what they import.
 
     Files that only carry values are left out, and so is what only these import.
     """

@@ -146,7 +146,7 @@ def test_a_companion_that_fails_costs_its_ratio_and_nothing_else(make_runner, ro
 
     assert new.outcome.status is Status.COMPLETED
     assert set(new.beside) == {stored["bsr"].key}
-    assert new.notes == [said]
+    assert new.notes == (Note(NoteKind.NOT_TIMED_AGAIN, said),)
     assert said in runner.watcher.said
     assert runner.store.record(stored["full"].key) == stored["full"]
 
@@ -155,9 +155,8 @@ def test_a_disturbed_companion_is_noted_as_a_disturbed_time(make_runner, rows):
     make_runner(Counting()).run(rows("full", "bsr"))
     (new,) = make_runner(Counting(noisy=["bsr"])).run(rows("lora"))
 
-    assert new.notes == [
-        "timing: of bsr, timed again in turns with it, 2 of 2 visits were disturbed; loud"
-    ]
+    said = "of bsr, timed again in turns with it, 2 of 2 visits were disturbed; loud"
+    assert new.notes == (Note(NoteKind.TIMING, said),)
 
 
 def test_nobody_is_timed_again_for_rows_that_have_failed(make_runner, rows):
