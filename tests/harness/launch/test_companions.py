@@ -3,6 +3,7 @@
 import pytest
 
 from bsrbench.harness.launch.planning.stored_trials import STALE
+from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import Status
 from tests.harness.launch.counting_clock import PROFILE, Counting, by_method
 from tests.trial_records import altered
