@@ -11,7 +11,6 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,15 +30,14 @@ COMMANDS = {
     "compare": ("compare", "method5", "bsr", "--results", "{folder}"),
     "check": ("results", "check", "{folder}"),
 }
-FIRST_ROUNDS, ROUNDS = 3, 5  # the first ones each with an empty cache
+ROUNDS = 3
 WITH_ITS_PEAK = """
 import atexit, os, re
 from pathlib import Path
 
-def note(pid=os.getpid()):
-    if os.getpid() == pid:
-        said = Path("/proc/self/status").read_text()
-        Path(os.environ["PEAK_FILE"]).write_text(re.search(r"VmHWM:\\s+(\\d+)", said)[1])
+def note():
+    said = Path("/proc/self/status").read_text()
+    Path(os.environ["PEAK_FILE"]).write_text(re.search(r"VmHWM:\\s+(\\d+)", said)[1])
 
 atexit.register(note)
 from bsrbench.harness.cli import main
@@ -86,21 +84,17 @@ def write_many(folder, count):
                 write_one(folder, data, draw)
 
 
-def run(command, folder, cache):
-    """Run a command in a process of its own and return seconds and its peak memory in bytes.
-
-    The peak is that of the process itself, without those that help it.
-    """
+def run(command, folder):
+    """Run a command in a process of its own and return its peak memory in bytes."""
     words = [word.format(folder=folder) for word in COMMANDS[command]]
-    began = time.perf_counter()
     subprocess.run(
         [sys.executable, "-c", WITH_ITS_PEAK, *words],
         cwd=ROOT,
-        env=os.environ | {"BSRBENCH_CACHE": str(cache), "PEAK_FILE": str(folder / "peak")},
+        env=os.environ | {"PEAK_FILE": str(folder / "peak")},
         stdout=subprocess.DEVNULL,
         check=True,
     )
-    return time.perf_counter() - began, int((folder / "peak").read_text()) * 1024
+    return int((folder / "peak").read_text()) * 1024
 
 
 @pytest.fixture(scope="module", params=SIZES)
@@ -114,16 +108,13 @@ def many(request, tmp_path_factory):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, many, benchmark):
     count, folder = many
-    caches = [folder / f"cache-{command}-{n}" for n in range(FIRST_ROUNDS)]
-    firsts = [run(command, folder / "results", cache)[0] for cache in caches]
     peaks = []
 
     def once():
-        peaks.append(run(command, folder / "results", caches[-1])[1])
+        peaks.append(run(command, folder / "results"))
 
     benchmark.pedantic(once, rounds=ROUNDS)
     benchmark.extra_info |= {
         "records": count,
-        "first_seconds": firsts,
         "peak_resident_bytes": statistics.median(peaks),
     }
