@@ -149,8 +149,8 @@ def test_a_pair_is_printed_with_its_interval():
 @pytest.mark.parametrize(
     ("rise", "code", "last"),
     [
-        (0, 0, "everything that can be measured here reads as it should"),
-        (1, 1, "off: allocated memory"),
+        (0, 0, "every meter on this machine reads the expected value"),
+        (1, 1, "wrong readings: allocated memory"),
     ],
 )
 def test_the_command_ends_with_1_if_a_meter_is_off(rise, code, last, typed, monkeypatch):

@@ -262,7 +262,7 @@ def test_the_command_prints_a_table(typed):
         (("--memory", "1GiB", "--methods", "head", "--micro-batch", "0"), "micro_batch = 0"),
         (
             ("--memory", "1GiB", "--micro-batch", "2", "--optimizer-in-backward"),
-            "--optimizer-in-backward needs a batch in one piece",
+            "--optimizer-in-backward needs the whole batch in one backward pass",
         ),
     ],
     ids=str,

@@ -127,8 +127,8 @@ def test_no_stored_file_changes(grown, finished):
 
     assert code == 0
     assert said.splitlines() == [
-        "1 records are of methods in files, whose sources are not looked at",
-        "5 records, all as they should be",
+        "1 records are of methods given as files; these files are not checked for changes",
+        "5 records, no damaged files",
     ]
 
 

@@ -161,7 +161,7 @@ def test_what_cannot_be_read_is_left_out_of_a_merge(folder, tmp_path, typed):
     code, said = typed("results", "merge", tmp_path / "all", folder)
 
     assert code == 1
-    assert "left out: " in said
+    assert "not copied: " in said
     assert len(gather([tmp_path / "all"]).records) == len(Store(folder).records()[0])
 
 

@@ -200,7 +200,7 @@ def test_a_key_is_set_once():
     [
         (("rank=4", "rank=8"), "--option rank is set twice"),
         (("int8.bits=4", "int8.bits=8"), r"--option int8\.bits is set twice"),
-        (("int8=4", "int8.bits=8"), r"--option int8\.bits: int8 was set to 4 before, and is no"),
+        (("int8=4", "int8.bits=8"), r"int8 is already set to 4, which is not a table"),
         (("int8.bits=8", "int8=4"), "--option int8 is set twice"),
     ],
 )
