@@ -1,4 +1,4 @@
-"""Which files a Python file depends on: the modules that it imports, step by step."""
+"""Find the files that a Python file depends on: its imports, and their imports in turn."""
 
 import ast
 from collections.abc import Callable, Iterable, Iterator
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Yield the dotted names that a file imports, those inside its functions among them.
+    """Yield the dotted names that a file imports, including the imports inside its functions.
 
-    ``from a import b`` yields ``a`` and ``a.b``: either may be a module.
+    ``from a import b`` yields both ``a`` and ``a.b``, because ``b`` may be a module.
     """
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -19,11 +19,11 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 
 def files_behind(roots: Iterable[Path], file_of_module: Callable[[str], Path | None]) -> list[Path]:
-    """Return files and those that they import, and so on, sorted, each once.
+    """Return the root files and all files that they import, directly or indirectly, sorted.
 
     Args:
-        roots: where to begin.
-        file_of_module: dotted name -> its file; ``None`` for a module that does not count.
+        roots: the files to start from.
+        file_of_module: dotted name -> its file; ``None`` for a module to leave out.
     """
     found: set[Path] = set()
     waiting = list(roots)

@@ -134,4 +134,4 @@ def read_answer(line: bytes, kind: type[Kind]) -> Kind:
     try:
         return decoded(kind, line)
     except (ValueError, RecursionError) as error:
-        raise AnswerRefused(f"its answer is no result of a pass ({error})") from error
+        raise AnswerRefused(f"its answer is not the result of a pass ({error})") from error

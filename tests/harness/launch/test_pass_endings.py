@@ -210,7 +210,7 @@ def test_what_a_method_says_is_made_into_what_a_record_can_hold(acting, launcher
         ("['x']", "what environment() returns is a list, expected a dict"),
         (
             "{'x': torch.ones(1)}",
-            "what environment() returns holds something without a form in JSON (Tensor)",
+            "what environment() returns contains a value that JSON cannot represent (Tensor)",
         ),
     ],
 )

@@ -88,7 +88,10 @@ BAD = {
         curve(curve_steps=[1, 2, 3], curve_accuracies=[0.1], curve_seconds=[0.1, 9]),
         "curve_steps 3, curve_seconds 2, curve_accuracies 1",
     ),
-    "deep": (changed("circumstances.command", nested(DEEPEST + 1)), f"more than {DEEPEST} deep"),
+    "deep": (
+        changed("circumstances.command", nested(DEEPEST + 1)),
+        f"{DEEPEST} levels deep",
+    ),
     "endless": (DEEP, "not a readable record"),
     "surrogate": ('{"key": "\\ud800"}', "not a readable record"),
     "list": ("[]", "a JSON object was expected"),
