@@ -69,7 +69,7 @@ class Cluster:
         missing = {key: spec for key, spec in wanted.items() if key not in stored}
         if len(missing) < len(wanted):
             self.watcher.say(
-                f"{len(wanted) - len(missing)} of {len(wanted)} trials are stored already"
+                f"{len(wanted) - len(missing)} of {len(wanted)} trials are already stored"
             )
         for line in stale(missing.items(), there, present):
             self.watcher.say(line)

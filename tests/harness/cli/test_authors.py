@@ -36,7 +36,7 @@ def test_a_new_method_keeps_every_promise(like, typed, tmp_path, monkeypatch):
     ("arguments", "said"),
     [
         (("new-method", "My-Idea"), "cannot be a method's name"),
-        (("new-method", "idea", "--folder", "there"), "is there already"),
+        (("new-method", "idea", "--folder", "there"), "already exists"),
         (("check", "bsrr"), "did you mean 'bsr'"),
         (("check", "none.py:Mine"), "no file 'none.py'"),
     ],

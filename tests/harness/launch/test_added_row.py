@@ -110,8 +110,8 @@ def compared(results, new, baseline):
 
 def test_the_plan_says_what_will_be_timed_again(added, mine):
     said = (
-        f"  bsr, full are stored and will be timed again, in turns with {mine}: only times taken "
-        "in turns have a ratio; what is stored stays as it is\n"
+        f"  bsr, full are stored and will be timed again, in turns with {mine}: only times "
+        "measured in turns can be compared; the stored records do not change\n"
     )
 
     assert all(said in printed for printed in added)
@@ -133,7 +133,7 @@ def test_no_stored_file_changes(grown, finished):
 
 
 def test_a_row_that_the_suite_has_got_takes_turns_as_well(grown, finished):
-    assert "3 of 4 trials are stored already" in grown
+    assert "3 of 4 trials are already stored" in grown
     assert "bsr, full are stored and will be timed again, in turns with norm" in grown
     records = {record.spec.method: record for record in Store(finished[0]).records()[0]}
 

@@ -25,7 +25,7 @@ from bsrbench.harness.trial.pass_result import Answer, encoded
         ("raise", Status.CRASHED, "RuntimeError: broken on purpose (at broken.py:"),
         ("unsupported", Status.UNSUPPORTED, "not this one"),
         ("memory", Status.OUT_OF_MEMORY, "allocate"),
-        ("die", Status.CRASHED, "exit code 7; it said last: last words"),
+        ("die", Status.CRASHED, "exit code 7; last output: last words"),
         ("killed", Status.CRASHED, "exit code -9"),
         ("backward", Status.CRASHED, "ZeroDivisionError"),
         ("nan", Status.DIVERGED, "the loss became nan"),

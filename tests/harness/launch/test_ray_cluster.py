@@ -95,7 +95,7 @@ def test_what_is_stored_is_not_run_again(make_cluster, trainings):
     again = make_cluster()
     records = again.run(trainings[:1])
 
-    assert again.watcher.said == ["1 of 1 trials are stored already"]
+    assert again.watcher.said == ["1 of 1 trials are already stored"]
     assert len(records) == 1
 
 

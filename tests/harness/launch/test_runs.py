@@ -85,10 +85,10 @@ def test_what_cannot_fit_is_recorded_as_such_and_not_started(store, make_spec, s
 
     assert small.asked == ["estimate", "speed"]
     assert record.outcome.status is Status.OUT_OF_MEMORY
-    assert "is predicted, and there are 0.00 GiB; --force runs it" in record.outcome.reason
+    assert "is predicted, but 0.00 GiB are available; --force runs it" in record.outcome.reason
     assert record.measurements["peak_estimated_bytes"] > 1 << 20
     assert record.measurements["peak_counted_bytes"] is None
-    assert any(line.startswith("  cannot fit: full, a peak of") for line in watcher.said)
+    assert any(line.startswith("  does not fit: full, a peak of") for line in watcher.said)
     assert watcher.total == watcher.done == 0
 
 
@@ -203,7 +203,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
 def test_jobs_without_cores_of_their_own_are_an_error(make_runner, make_spec, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     recipe = Training(steps=1, learning_rate=0.1)
-    with pytest.raises(BadInput, match="--jobs 2 of 2 threads each need 4 cores, and 3 are usable"):
+    with pytest.raises(BadInput, match="2 threads each needs 4 cores, but 3 are usable"):
         make_runner(RunSettings(jobs=2)).run([make_spec(training=recipe, threads=2)])
 
 

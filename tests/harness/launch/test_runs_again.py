@@ -89,7 +89,7 @@ def test_what_is_stored_is_not_run_again(make_runner, specs):
     runner.run(specs)
 
     assert launcher.asked == []
-    assert runner.watcher.said == ["4 of 4 trials are stored already"]
+    assert runner.watcher.said == ["4 of 4 trials are already stored"]
 
 
 def test_again_runs_everything_again(make_runner, specs):
