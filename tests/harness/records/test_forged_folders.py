@@ -61,9 +61,9 @@ BAD = {
     "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is none"),
     "glob": (changed("key", "[a-z]*"), "is none"),
     "spec": (changed("spec.workload.batch", 7), "its key is not that of its spec"),
-    "method": (changed("spec.method", "a\x1b[31mb"), r"has the character \x1b"),
-    "model": (changed("spec.workload.model", "vit\u202e"), r"has the character \u202e"),
-    "option": (changed("spec.options", {"a\x07": 1}), r"options have the character \x07"),
+    "method": (changed("spec.method", "a\x1b[31mb"), r"contains the character \x1b"),
+    "model": (changed("spec.workload.model", "vit\u202e"), r"contains the character \u202e"),
+    "option": (changed("spec.options", {"a\x07": 1}), r"options contain the character \x07"),
     "integer": (
         changed("measurements.peak_counted_bytes", 10**25),
         "expected a number below 2**63",
