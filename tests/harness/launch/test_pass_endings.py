@@ -124,7 +124,7 @@ def test_a_stopped_pass_is_ended_in_its_time(acting):
     hanging = LocalLauncher(methods.load, Limits(timeout_seconds=3))
     result = hanging.perform("flops", acting("os.kill(os.getpid(), signal.SIGSTOP)"))
 
-    assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 3 s")
+    assert (result.status, result.reason) == (Status.TIMEOUT, "not finished after 3 s")
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("SIGKILL", 600), ("SIGSTOP", 0)])
@@ -177,7 +177,7 @@ def test_a_prediction_that_hangs_has_a_limit_though_none_was_asked_for(
         ("raise KeyboardInterrupt", "KeyboardInterrupt: "),
         ("raise RuntimeError('m' * 30_000_000)", "(29,996,000 more)"),
         (r"raise RuntimeError('\x1b]0;x\x07 \x00 \ud800')", r"\x1b]0;x\x07 \x00 \ud800"),
-        (FAKES, "the method wrote into the pipe that the answer of its process goes through"),
+        (FAKES, "the method wrote into the pipe for the answer of its process"),
         ("os.fork()", ""),
     ],
 )

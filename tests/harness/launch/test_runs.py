@@ -149,7 +149,7 @@ class Slow:
 
     def perform(self, name, spec, **_):
         """Take too long."""
-        return PassResult(Status.TIMEOUT, "not done after 3 s")
+        return PassResult(Status.TIMEOUT, "not finished after 3 s")
 
 
 def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spec, store):
