@@ -1,4 +1,4 @@
-"""The source that measures: which files decide the numbers of a trial, and their hash."""
+"""The hash of the measuring code: the source files that affect the numbers of a trial."""
 
 import functools
 import hashlib
@@ -8,9 +8,9 @@ from bsrbench.harness.source_files import files_behind
 
 PREFIX = "bsrbench.harness."
 HARNESS = Path(__file__).absolute().parents[1]
-# A trial's passes, what is derived from them, and how visits of the clock take turns.
+# A trial's passes, what is derived from them, and the order of the visits of the clock pass.
 ROOTS = ("trial/trial_passes", "trial/record_assembly", "launch/round_group")
-# Shapes of values, messages and names of metrics: what they say stands in the record itself.
+# Not included: definitions of values, messages and metric names, which the record itself contains.
 CARRY_VALUES = frozenset(
     {
         *("errors", "files", "spec/frozen_data", "spec/multitask", "spec/recipe"),
@@ -33,21 +33,21 @@ CARRY_VALUES = frozenset(
 
 @functools.cache
 def measuring_hash() -> str:
-    """Return 8 hex digits of a hash of the text of the files that measure."""
+    """Return 8 hex digits of a hash of the measuring code."""
     text = b"\0".join(path.read_bytes() for path in measuring_files())
     return hashlib.sha256(text).hexdigest()[:8]
 
 
 def measuring_files() -> list[Path]:
-    """Return the files that decide numbers, sorted: the roots and what they import, step by step.
+    """Return the files that affect numbers, sorted: the roots and what they import, transitively.
 
-    Files that only carry values are left out, and so is what only these import.
+    Files that only define values are left out, and so are files that only these import.
     """
     return files_behind((HARNESS / f"{root}.py" for root in ROOTS), _measuring_file)
 
 
 def _measuring_file(module: str) -> Path | None:
-    """Return the file of a module of the harness that decides numbers; of others, nothing."""
+    """Return the file of a harness module that affects numbers; ``None`` for other modules."""
     if not module.startswith(PREFIX):
         return None
     name = module.removeprefix(PREFIX).replace(".", "/")

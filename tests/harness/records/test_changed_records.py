@@ -26,7 +26,7 @@ def test_a_changed_number_is_noticed_by_check_merge_and_report(folder, typed):
     (folder / "details" / PROFILE_NAME).write_text("5")
     code, said = typed("report", folder)
     assert code == 0
-    assert f"details/{PROFILE_NAME}: not readable (a JSON object was expected)" in said
+    assert f"details/{PROFILE_NAME}: not readable (expected a JSON object)" in said
     assert f"note: {path.stem}: {CHANGED}" in said
     assert "changed after it was stored" in (folder / "report.md").read_text()
 

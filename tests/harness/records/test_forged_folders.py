@@ -60,7 +60,7 @@ BAD = {
     "long": (changed("key", "a" * 300), "is none"),
     "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is none"),
     "glob": (changed("key", "[a-z]*"), "is none"),
-    "spec": (changed("spec.workload.batch", 7), "its key is not that of its spec"),
+    "spec": (changed("spec.workload.batch", 7), "its key does not match its spec"),
     "method": (changed("spec.method", "a\x1b[31mb"), r"contains the character \x1b"),
     "model": (changed("spec.workload.model", "vit\u202e"), r"contains the character \u202e"),
     "option": (changed("spec.options", {"a\x07": 1}), r"options contain the character \x07"),
@@ -94,7 +94,7 @@ BAD = {
     ),
     "endless": (DEEP, "not a readable record"),
     "surrogate": ('{"key": "\\ud800"}', "not a readable record"),
-    "list": ("[]", "a JSON object was expected"),
+    "list": ("[]", "expected a JSON object"),
     "unknown": (changed("environment.mood", "good"), "unknown field `mood`"),
     "version": ('{"schema_version": [7]}', "schema version [7]"),
 }
