@@ -53,12 +53,12 @@ def nested(depth):
 
 # Content of a file in records/, and a part of the reason why it is set aside.
 BAD = {
-    "slash": (changed("key", "../x"), "its key '../x' is none"),
-    "absolute": (changed("key", "/srv/x"), "its key '/srv/x' is none"),
+    "slash": (changed("key", "../x"), "its key '../x' is not valid"),
+    "absolute": (changed("key", "/srv/x"), "its key '/srv/x' is not valid"),
     "up": (changed("key", "../../../pwned/evil"), "is none"),
-    "empty": (changed("key", ""), "its key '' is none"),
+    "empty": (changed("key", ""), "its key '' is not valid"),
     "long": (changed("key", "a" * 300), "is none"),
-    "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is none"),
+    "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is not valid"),
     "glob": (changed("key", "[a-z]*"), "is none"),
     "spec": (changed("spec.workload.batch", 7), "its key does not match its spec"),
     "method": (changed("spec.method", "a\x1b[31mb"), r"contains the character \x1b"),
