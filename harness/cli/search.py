@@ -53,16 +53,8 @@ class WorkloadChanges:
 
 
 @click.command()
-@click.option(
-    "--memory", required=True, help="Memory for tensors and workspaces: 512MiB, 2GiB, 4GB."
-)
-@click.option(
-    "--time",
-    "time_",
-    default="30min",
-    show_default=True,
-    help="Approximate time for the search: 90s, 30min, 2h.",
-)
+@click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
+@click.option("--time", "time_", default="30min", show_default=True, help="Aim: 90s, 30min, 2h.")
 @click.option(
     "--like",
     default="cifar-small",
@@ -76,11 +68,7 @@ class WorkloadChanges:
 @click.option("--image-size", type=int, help="Side of the image in pixels.")
 @click.option("--batch", type=int, help="Images per optimizer step.")
 @click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Set a dotted key of the suite to a TOML value; can be repeated.",
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key and TOML value."
 )
 @click.option("--method", default="bsr", show_default=True, shell_complete=method_names)
 @click.option(

@@ -70,7 +70,7 @@ def test_a_name_for_several_rows_lists_them(rows, text):
     with pytest.raises(BadInput) as caught:
         pick(text, rows)
 
-    assert f"{text!r} could mean '{LABELS[3]}', '{LABELS[4]}': name one" in str(caught.value)
+    assert f"{text!r} could mean '{LABELS[3]}', '{LABELS[4]}': give one" in str(caught.value)
 
 
 def test_an_unknown_name_lists_those_that_are_near(rows):

@@ -129,7 +129,7 @@ def test_names_are_split_at_commas_outside_brackets_and_quotes():
 
 @pytest.mark.parametrize("text", ["bsr (x=[1],full", "bsr)", 'a",b', "a (x=[1})", '"\\'])
 def test_a_bracket_or_quote_without_its_other_half_is_refused(text):
-    with pytest.raises(BadInput, match="stands in double quotes"):
+    with pytest.raises(BadInput, match="in double quotes, as in JSON"):
         split_at_commas(text)
 
 

@@ -138,7 +138,11 @@ def test_what_comes_about_at_the_last_step_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("more", "key", "said"),
     [
-        ("[vary]\nbatch = [1, 8]\n", "workload__batch", r"\[vary\] gives batch its .* vary\.batch"),
+        (
+            "[vary]\nbatch = [1, 8]\n",
+            "workload__batch",
+            r"\[vary\] sets the values of batch: set vary\.batch",
+        ),
         (
             "[[questions]]\n[[questions]]\ntraining = { steps = 30 }\n",
             "training__steps",
