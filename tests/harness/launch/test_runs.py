@@ -119,7 +119,7 @@ def test_jobs_share_the_memory(store, make_spec):
     assert not doomed(1, profiled, trained, another)
     assert not doomed(2, profiled, trained)
     assert set(both := doomed(2, profiled, trained, another)) == {0, 1}
-    assert "and there are 0.00 GiB for each of 2 jobs" in both[0]
+    assert "but 0.00 GiB are available for each of 2 jobs" in both[0]
 
 
 def test_force_runs_it_all_the_same(make_runner, make_spec, small):
