@@ -1,4 +1,4 @@
-"""What can be measured on this machine, and how well: every meter against something known."""
+"""Check every meter on this machine against a known quantity."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,10 +23,10 @@ from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
 
 MIB = 2**20
-KERNEL_GRAIN_BYTES = MIB  # pages, stacks and small blocks that the kernel's mark may hold
+KERNEL_GRAIN_BYTES = MIB  # tolerance: pages, stacks and small blocks in the kernel's number
 FINEST_SECONDS = 1e-6  # a clock coarser than this cannot time the smallest steps
 SHOWN = 3  # ratios that are printed
-SURE = 0.99  # more pairs that seem to differ than chance gives with this probability are too many
+SURE = 0.99  # quantile of the number of pairs that differ by chance; more is a wrong reading
 # A DeiT of 12 blocks at 32 px: 5 tokens. 2 FLOP for each of: 4 patches x 3 x 16 x 16 x 192, a
 # block's 5 x 12 x 192^2 + 2 x 5^2 x 192 twelve times, and a head of 192 x 10; 4 images.
 KNOWN = Workload(model="deit_tiny_patch16_224", image_size=32, classes=10, batch=4)
@@ -37,12 +37,12 @@ KNOWN_FORWARD_FLOP = (
 
 @dataclass(frozen=True)
 class MeterCheck:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        what: in a few words.
-        said: what was found.
-        good: whether it is as it should be; ``None`` where there is nothing to judge.
+        what: what was checked, in a few words.
+        said: the result in words.
+        good: whether the reading is right; ``None`` if there is nothing to judge.
     """
 
     what: str
@@ -51,7 +51,7 @@ class MeterCheck:
 
 
 def examine(launcher: Launcher, pairs: int) -> Iterator[MeterCheck]:
-    """Yield findings as they are made; ``pairs`` identical pairs are timed."""
+    """Yield the result of each check when it is known; ``pairs`` identical pairs are timed."""
     yield from _known_bytes()
     yield from _known_trial(launcher)
     yield _resolution()
@@ -66,7 +66,7 @@ def _known_bytes() -> Iterator[MeterCheck]:
     read = {"counted": live.peak, "allocated": allocator_rise(_up_and_down)}
     for meter, size in read.items():
         yield MeterCheck(
-            f"{meter} memory", f"{size} of {12 * MIB} bytes known", good=size == 12 * MIB
+            f"{meter} memory", f"{size}, expected {12 * MIB} bytes", good=size == 12 * MIB
         )
 
 
@@ -107,14 +107,18 @@ def _kernel(result: PassResult) -> MeterCheck:
         reasons = {metric: absence.text for metric, absence in read.missing.items()}
         return MeterCheck("kernel's high-water mark", str(reasons))
     near = abs(size - KNOWN_BYTES) <= KERNEL_GRAIN_BYTES
-    return MeterCheck("kernel's high-water mark", f"{size} of {KNOWN_BYTES} bytes known", good=near)
+    return MeterCheck(
+        "kernel's high-water mark", f"{size}, expected {KNOWN_BYTES} bytes", good=near
+    )
 
 
 def _resolution() -> MeterCheck:
     finest = min(s for s in seconds_each(lambda: None, 1000, lambda: None) if s > 0)
     stated = time.get_clock_info("perf_counter").resolution
-    said = f"{finest * 1e9:.0f} ns between two readings, {stated * 1e9:.0f} ns stated"
-    return MeterCheck("clock", said, good=finest < FINEST_SECONDS)
+    measured = (
+        f"{finest * 1e9:.0f} ns between two readings, stated resolution {stated * 1e9:.0f} ns"
+    )
+    return MeterCheck("clock", measured, good=finest < FINEST_SECONDS)
 
 
 def _devices(names: Iterable[str]) -> Iterator[MeterCheck]:
@@ -133,13 +137,13 @@ def _devices(names: Iterable[str]) -> Iterator[MeterCheck]:
 
 
 def _attention() -> MeterCheck:
-    """Name the kernel that torch's fused attention runs on the CPU here."""
+    """Name the kernel that torch's scaled_dot_product_attention runs on this CPU."""
     x = torch.randn(1, 3, 17, 64, requires_grad=True)
     with LiveBytes() as live:
         scaled_dot_product_attention(x, x, x)
     ran = [name for name in live.timeline.operator if "attention" in name]
-    said = ran[0] if ran else "in parts: the matrix of scores is kept"
-    return MeterCheck("cpu attention", said, good=bool(ran))
+    kernel = ran[0] if ran else "not fused: the matrix of attention scores is stored"
+    return MeterCheck("cpu attention", kernel, good=bool(ran))
 
 
 def identical_pair(launcher: Launcher) -> Ratio | None:
@@ -161,13 +165,13 @@ class _Twin:
 
 
 def _identical(ratios: Iterable[Ratio | None]) -> MeterCheck:
-    """Judge pairs of a trial with itself: each has about 1 chance in 100 to seem to differ."""
-    found = [ratio for ratio in ratios if ratio is not None]
+    """Judge pairs of a trial with itself: about 1 pair in 100 seems to differ by chance."""
+    timed = [ratio for ratio in ratios if ratio is not None]
     what = "identical pair"
-    if not found:
+    if not timed:
         return MeterCheck(what, "could not be timed", good=False)
-    differ = sum(ratio.differs() for ratio in found)
-    shown = [f"{r.centre:.3f} [{r.low or 0:.3f}, {r.high or 0:.3f}]" for r in found[:SHOWN]]
-    said = f"{differ} of {len(found)} seem to differ: {', '.join(shown)}"
-    good = differ <= int(binom.ppf(SURE, len(found), 1 - DOCTOR_CONFIDENCE))
-    return MeterCheck(what, said + (", ..." if len(found) > SHOWN else ""), good=good)
+    differ = sum(ratio.differs() for ratio in timed)
+    shown = [f"{r.centre:.3f} [{r.low or 0:.3f}, {r.high or 0:.3f}]" for r in timed[:SHOWN]]
+    count = f"{differ} of {len(timed)} seem to differ: {', '.join(shown)}"
+    good = differ <= int(binom.ppf(SURE, len(timed), 1 - DOCTOR_CONFIDENCE))
+    return MeterCheck(what, count + (", ..." if len(timed) > SHOWN else ""), good=good)

@@ -1,4 +1,4 @@
-"""What to tell the person at the keyboard when something cannot be used or read."""
+"""Errors whose messages are written for the user."""
 
 import difflib
 from collections.abc import Iterable
@@ -9,27 +9,27 @@ if TYPE_CHECKING:
     from pydantic import ValidationError
 
 
-SHOWN = 200  # letters of a text that stands in a message
-CLAUSES = 20  # findings of pydantic's in one
+SHOWN = 200  # characters of a text that a message repeats
+CLAUSES = 20  # pydantic errors in one message
 
 
 class BadInput(ValueError):  # noqa: N818 - it names what was wrong, for a person
-    """Input that cannot be used; the message says what was got, expected, and what to do."""
+    """Input that cannot be used; the message says what was got, what was expected, what to do."""
 
 
 class Unreadable(Exception):  # noqa: N818 - becomes the reason of a missing value
-    """This system does not show what a meter reads; the message says why, and what to do."""
+    """A meter cannot read its quantity on this system; the message says why, and what to do."""
 
 
 def shortened(text: str, most: int = SHOWN) -> str:
-    """Return a text, the end of a very long one left out."""
+    """Return a text, truncated to ``most`` characters."""
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
-    """Return the error for a name that is none of ``choices``, naming the nearest."""
+    """Return the error for a name that is not in ``choices``; it suggests the nearest one."""
     there = sorted(choices)
-    name = shortened(name)  # to compare long texts takes minutes
+    name = shortened(name)  # comparing long texts takes minutes
     near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     listed = ", ".join(there[:20]) + (", ..." if len(there) > 20 else "")  # noqa: PLR2004 - one line
@@ -37,12 +37,12 @@ def unknown(kind: str, name: str, choices: Iterable[str]) -> BadInput:
 
 
 def explain(error: "ValidationError", where: str, names: Iterable[str] = ()) -> BadInput:
-    """Turn pydantic's findings into one message, a finding a clause.
+    """Turn pydantic's errors into one message, with one clause per error.
 
     Args:
         error: what pydantic raised.
-        where: the file or option the data came from.
-        names: the valid keys, to suggest one for a key that is not among them.
+        where: the file or option that the data came from.
+        names: the valid keys, from which the message suggests one for an unknown key.
     """
     items = error.errors()
     clauses = [_clause(item, names) for item in items[:CLAUSES]]
@@ -52,7 +52,7 @@ def explain(error: "ValidationError", where: str, names: Iterable[str] = ()) -> 
 
 
 def fault_and_place(error: "MsgspecError") -> str:
-    """Return where msgspec found a fault, and what is wrong there: ``flops.by_phase: Expected``."""
+    """Return the place and the text of an msgspec error: ``flops.by_phase: Expected ...``."""
     fault, _, place = str(error).partition(" - at `$")
     inside = place.removesuffix("`").removeprefix(".")
     return f"{inside}: {fault}" if inside else fault
@@ -64,19 +64,19 @@ def _clause(item: object, names: Iterable[str]) -> str:
     if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
         key, known = str(found["loc"][-1]), set(names)
         if key in known:
-            return f"{place} is in the wrong place: the key {key!r} belongs elsewhere"
+            return f"{place} is in the wrong place: the key {key!r} belongs in another table"
         return str(unknown("key", key, known)) + f" at {place}"
     if found["type"] == "missing":
         return f"{place} is missing"
     message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if not place:  # of several keys together; the message names them
+    if not place:  # the error is about several keys together; the message names them
         return message
     got = "" if isinstance(found["input"], dict) else f" = {_shown(found['input'])}"
     return f"{place}{got}: {message}"
 
 
 def _shown(value: object) -> str:
-    """Return a value as Python writes it, the end left out where that is long."""
+    """Return a value as Python prints it, truncated."""
     try:
         return shortened(repr(value))
     except (ValueError, RecursionError):  # an integer of thousands of digits, or nested without end

@@ -1,8 +1,8 @@
-"""The only code that writes files: whole or not at all, never through a link; and reads strangers'.
+"""Write files atomically and never through a link; read untrusted files within a size limit.
 
-A results folder, a suite or an image may come from anybody. What is written goes to a new file
-beside the target, which then takes its name: a symbolic link there is replaced, never followed.
-What is read is a regular file of a bounded size.
+This is the only code that writes files. A results folder, a suite or an image may come from
+anybody. A file is written under a temporary name beside the target and then renamed, so a symbolic
+link at the target is replaced and never followed. Only regular files are read.
 """
 
 import codecs
@@ -19,7 +19,7 @@ import orjson
 
 from bsrbench.harness.errors import BadInput
 
-# UTF-32's first: little-endian, it begins as UTF-16's does.
+# UTF-32 comes first: its little-endian mark begins with the mark of UTF-16.
 FOREIGN_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -29,10 +29,10 @@ FOREIGN_MARKS = {
 
 
 MIB = 2**20
-MOST_TEXT = 16 * MIB  # bytes of a file that a person writes, or of a record
-CHUNK = 1 << 16  # bytes read at once, of a file that does not say how many it has
-PART = ".part"  # ends the name of a file that is being written
-NAME_KEPT = 40  # characters of the target's name in it
+MOST_TEXT = 16 * MIB  # bytes of a record, or of a file that a person writes
+CHUNK = 1 << 16  # bytes read at once from a file that does not state its size
+PART = ".part"  # suffix of a file that is being written
+NAME_KEPT = 40  # characters of the target's name that the temporary name repeats
 MODE = 0o644
 KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -51,24 +51,25 @@ def read_bytes(path: Path | str, most: int = MOST_TEXT) -> bytes:
         most: bytes; a larger file is not read.
 
     Raises:
-        OSError: it cannot be read, is no regular file (a pipe would be waited for) or is too large.
+        OSError: it cannot be read, is too large, or is not a regular file (reading a pipe would
+            block).
     """
     if "\0" in str(path):
-        raise OSError(errno.EINVAL, "its name has a zero byte")
-    # Without O_NONBLOCK the opening of a pipe waits for somebody who writes into it.
+        raise OSError(errno.EINVAL, "its name contains a zero byte")
+    # Without O_NONBLOCK, opening a pipe blocks until another process opens it for writing.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            found = next((name for test, name in KINDS if test(about.st_mode)), "something else")
-            raise OSError(errno.EINVAL, f"it is {found}, expected a regular file")
+            kind = next((name for test, name in KINDS if test(about.st_mode)), "something else")
+            raise OSError(errno.EINVAL, f"it is {kind}, expected a regular file")
         if about.st_size > most:
             raise OSError(errno.EFBIG, f"it has {about.st_size:,} bytes, more than {most:,}")
         parts, left = [], most + 1
         while left and (more := os.read(descriptor, min(left, max(about.st_size + 1, CHUNK)))):
             parts.append(more)
             left -= len(more)
-            if len(more) == about.st_size:  # a call less for each of a hundred thousand files
+            if len(more) == about.st_size:  # saves one system call per file
                 break
     finally:
         os.close(descriptor)
@@ -82,19 +83,19 @@ def read_json(path: Path | str, most: int = MOST_TEXT) -> Any:
 
     Raises:
         OSError: as ``read_bytes``.
-        ValueError: it is no JSON.
+        ValueError: it is not JSON.
     """
     return orjson.loads(read_bytes(path, most))
 
 
 def read_text(path: Path, most: int = MOST_TEXT) -> str:
-    """Return the text of a file that a person has written: UTF-8, a byte order mark left out.
+    """Return the text of a UTF-8 file that a person has written, without its byte order mark.
 
-    Every line ends in a line feed, whatever it ended in.
+    All line endings become line feeds.
 
     Args:
         path: the file.
-        most: bytes that it may have.
+        most: the size limit in bytes.
 
     Raises:
         BadInput: the file cannot be read, is too large, or is not UTF-8.
@@ -110,7 +111,7 @@ def read_text(path: Path, most: int = MOST_TEXT) -> str:
 
 
 def require_plain_text(path: Path) -> None:
-    """Check that a file is text of one byte a letter, or UTF-8, as Python's own parser asks.
+    """Check that a file is UTF-8 or another encoding that contains ASCII, as Python requires.
 
     Raises:
         BadInput: the file cannot be read, or is UTF-16, UTF-32 or binary.
@@ -128,38 +129,37 @@ def _bytes_of_text(path: Path, most: int = MOST_TEXT) -> bytes:
             raise BadInput(f"{path} is {encoding} text, expected UTF-8: save it as UTF-8")
     if b"\0" in content:
         raise BadInput(
-            f"{path} has zero bytes, as UTF-16 text and binary files do; expected UTF-8 text: "
+            f"{path} contains zero bytes, as UTF-16 text and binary files do; expected UTF-8 text: "
             "save it as UTF-8"
         )
     return content
 
 
 def write_whole(path: Path, content: str | bytes, *, synced: bool = True) -> None:
-    """Write a file so that a reader sees all of it or the file as it was before.
+    """Write a file atomically: a reader sees either the whole new file or the old one.
 
     Args:
         path: the file; a link there is replaced.
-        content: of it; text is written as UTF-8, half a surrogate pair as its code.
-        synced: wait until it is on the disk; else a power cut may leave it empty.
+        content: what to write; text is written as UTF-8, with unpaired surrogates escaped.
+        synced: wait until it is on the disk; otherwise a power cut may leave the file empty.
 
     Raises:
-        OSError: it cannot be written; what was there is as it was.
+        OSError: the file cannot be written; the old file is unchanged.
     """
     encoded = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     replace_whole(path, lambda partial: partial.write_bytes(encoded), synced=synced)
 
 
 def replace_whole(path: Path, write: Callable[[Path], object], *, synced: bool = True) -> None:
-    """Let ``write`` fill a new file beside ``path``, then put it in its place.
+    """Let ``write`` fill a temporary file beside ``path``, then rename it to ``path``.
 
     Args:
         path: the file; a link there is replaced.
-        write: is given the new file, which is there and empty, and has no name that could be
-            foreseen.
+        write: gets the path of the empty temporary file, whose name is random.
         synced: wait until it is on the disk.
 
     Raises:
-        OSError: it cannot be written; what was there is as it was.
+        OSError: the file cannot be written; the old file is unchanged.
     """
     handle, name = tempfile.mkstemp(PART, f".{path.name[:NAME_KEPT]}.", path.parent)
     partial = Path(name)
@@ -180,7 +180,7 @@ def replace_whole(path: Path, write: Callable[[Path], object], *, synced: bool =
 
 
 def _sync_folder(folder: Path) -> None:
-    """Put a new name on the disk; what file systems cannot do is left undone."""
+    """Sync a folder, so that a new name is on the disk; some file systems do not support it."""
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -194,33 +194,33 @@ def _sync_folder(folder: Path) -> None:
 
 
 def refuse_link(folder: Path) -> None:
-    """Check that a folder of our own is none of somebody else's.
+    """Check that a folder of ours is not a symbolic link.
 
     Raises:
-        OSError: it is a link: what is written into it would go elsewhere.
+        OSError: it is a link, so files would be written to another folder.
     """
     if folder.is_symlink():
         raise OSError(errno.ELOOP, f"{folder.name} is a symbolic link, expected a folder")
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder of our own, unless it is there.
+    """Make a folder of ours, unless it exists.
 
     Raises:
-        OSError: it cannot be made, or is a link.
+        OSError: the folder cannot be made, or is a link.
     """
     refuse_link(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except RecursionError as error:
-        raise OSError(errno.ENAMETOOLONG, "it is a thousand folders deep", str(folder)) from error
+        raise OSError(errno.ENAMETOOLONG, "it is nested too deep", str(folder)) from error
 
 
 def cache_folder() -> Path:
-    """Return where what was made once is kept: ``BSRBENCH_CACHE``, else the user's cache.
+    """Return the cache folder: ``BSRBENCH_CACHE``, or else one in the user's cache folder.
 
     Raises:
-        BadInput: the user has no home, and the environment names no place.
+        BadInput: the user has no home folder, and the environment names no cache folder.
     """
     if own := os.environ.get("BSRBENCH_CACHE"):
         return Path(own)
@@ -229,7 +229,7 @@ def cache_folder() -> Path:
     try:
         return Path.home() / ".cache" / "bsrbench"
     except RuntimeError as error:
-        raise BadInput("there is no home folder to keep a cache in: set BSRBENCH_CACHE") from error
+        raise BadInput("there is no home folder for the cache: set BSRBENCH_CACHE") from error
 
 
 def sha256_of(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The largest batch that fits into a given memory, by prediction and, on the CPU, by trying."""
+"""Find the largest batch that fits in a given memory: predict it, then check it by running."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,21 +9,22 @@ from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
 LARGEST_BATCH = 1 << 16
-LARGEST_STEP = 16  # a guess goes at most so many times beyond what is known to fit
+LARGEST_STEP = 16  # a guess is at most this many times the largest batch known to fit
 MOST_TRIES = 3
 
 
 @dataclass(frozen=True)
 class Fit:
-    """What fits for one method.
+    """The largest batch of one method.
 
     Attributes:
-        method: as it was written.
-        smallest_bytes: predicted peak with a single image: no batch needs less.
-        batch: the largest that fits; ``None`` if not even one image does, or nothing is known.
+        method: the method as the user wrote it.
+        smallest_bytes: predicted peak with one image; no batch needs less.
+        batch: the largest batch that fits; ``None`` if one image does not fit, or if the
+            prediction failed.
         predicted_bytes: predicted peak at that batch.
-        next_bytes: predicted peak with one image more.
-        allocated_bytes: the allocator's peak at that batch, where it was tried.
+        next_bytes: predicted peak with one more image.
+        allocated_bytes: the allocator's peak at that batch, if it was run.
         reason: why there is no batch.
     """
 
@@ -36,7 +37,7 @@ class Fit:
     reason: str = ""
 
     def peak_bytes(self) -> int | None:
-        """Return the best known peak: tried, else predicted."""
+        """Return the measured peak, or else the predicted one."""
         return self.allocated_bytes or self.predicted_bytes
 
 
@@ -45,9 +46,9 @@ def fit(spec: TrialSpec, memory_bytes: int, launcher: Launcher, *, check: bool) 
 
     Args:
         spec: the trial; its batch is not used.
-        memory_bytes: for tensors and workspaces; code, libraries and a CUDA context come on top.
-        launcher: predicts, and runs the step to check.
-        check: run a step at the batch found and go lower if its workspaces do not fit.
+        memory_bytes: memory for tensors and workspaces, without code, libraries and CUDA context.
+        launcher: runs the prediction and the check.
+        check: run a step at the resulting batch, and try smaller ones if its workspaces do not fit.
     """
     peaks: dict[int, int] = {}
 
@@ -69,22 +70,24 @@ def fit(spec: TrialSpec, memory_bytes: int, launcher: Launcher, *, check: bool) 
             tried = _allocated(launcher, spec, batch)
             if tried <= memory_bytes:
                 return replace(found, allocated_bytes=tried)
-            room -= tried - peak(batch)  # what workspaces take is not for tensors
+            room -= tried - peak(batch)  # the memory of workspaces is not available for tensors
     except _Failed as failure:
         return Fit(spec.method, peaks.get(1), reason=str(failure))
-    return Fit(spec.method, smallest, reason="its workspaces did not fit at any batch tried")
+    return Fit(
+        spec.method, smallest, reason="its workspaces did not fit at any of the batches tried"
+    )
 
 
 def largest(peak: Callable[[int], int], limit: int) -> int | None:
     """Return the largest batch whose peak is within ``limit``, or ``None``.
 
-    ``peak`` must not fall with the batch. It is nearly a straight line, so each guess is where a
-    line through what is known would meet the limit; after one that got on slowly, as beside a
-    bend, the next is twice what fits, or the middle of what is left.
+    ``peak`` must not decrease with the batch. It is nearly linear, so each guess is where the line
+    through two known points reaches the limit. If a guess narrows the range by less than half, as
+    happens where the slope changes, the next guess doubles the batch or bisects the range.
     """
     if peak(1) > limit:
         return None
-    fits, fails = 1, LARGEST_BATCH + 1  # beyond which nothing is looked at
+    fits, fails = 1, LARGEST_BATCH + 1  # larger batches are not considered
     before, slow = 0, False
     while fails - fits > 1:
         left, bounded = fails - fits, fails <= LARGEST_BATCH
@@ -105,7 +108,7 @@ def largest(peak: Callable[[int], int], limit: int) -> int | None:
 def _guess(
     peak: Callable[[int], int], limit: int, fits: int, before: int, fails: int | None
 ) -> int:
-    """Return where a line meets the limit, strictly between what fits and what fails."""
+    """Return where the line reaches the limit, strictly between ``fits`` and ``fails``."""
     if fails is not None:
         slope = (peak(fails) - peak(fits)) / (fails - fits)
         guess = fits + int((limit - peak(fits)) / slope)
@@ -118,7 +121,7 @@ def _guess(
 
 
 class _Failed(Exception):  # noqa: N818 - becomes the reason of a fit without a batch
-    """A pass did not give what was asked."""
+    """A pass did not give the requested metric."""
 
 
 def _with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
@@ -150,4 +153,4 @@ def _ask(launcher: Launcher, pass_name: str, spec: TrialSpec, metric: str) -> in
 
 
 def _too_small(smallest: int, memory_bytes: int) -> str:
-    return f"one image needs {smallest} bytes, more than the {memory_bytes} there are"
+    return f"one image needs {smallest} bytes, more than the available {memory_bytes}"

@@ -1,4 +1,4 @@
-"""The contract of a fine-tuning method, and methods prepared one after the other."""
+"""The interface of a fine-tuning method, and the composition of several methods."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -30,26 +30,26 @@ CHANGES_TOKENS = frozenset({Kind.DROPS_TOKENS, Kind.ADDS_TOKENS})
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """How a pretrained vision transformer is made ready for cheap fine-tuning.
+    """A method that prepares a pretrained vision transformer for memory-efficient fine-tuning.
 
-    A method is one frozen dataclass in one file. Its fields are the options a suite may set;
+    A method is one frozen dataclass in one file. Its fields are the options that a suite can set;
     ``__post_init__`` checks their values and raises ``ValueError``.
 
     Attributes:
         source: paper and section, or "baseline".
-        exact_forward: logits equal those of the untouched model.
-        gradient_error: bound on ``|g - g'| / |g'|`` over the trained parameters together, g' by
-            exact autograd of the method's own forward; 0.0 is exact.
-        error_growth: factor by which the bound of a method composed with this one grows, because
-            the error is larger in what this one trains.
-        kinds: what it changes.
+        exact_forward: the logits equal those of the unchanged model.
+        gradient_error: bound on ``|g - g'| / |g'|`` over all trained parameters together, where g'
+            is the exact autograd gradient of the method's own forward pass; 0.0 is exact.
+        error_growth: factor on the gradient error of a method that is composed with this one,
+            because the error is larger in the parameters that this one trains.
+        kinds: what the method changes.
         compiles: whether ``torch.compile`` of the step is tested.
-        saves_over_full: holds fewer bytes after the forward pass than full fine-tuning, on a device
-            it is made for.
-        devices: types of device it is made for, as torch calls them; empty is any.
-        elsewhere: why it is of no use on others, where there are such.
-        refines: names of methods of a kind it shares that it can follow in a composition, by
-            ``refine`` in the place of ``prepare``; the card says what the pair means.
+        saves_over_full: stores fewer bytes after the forward pass than full fine-tuning, on the
+            devices it is made for.
+        devices: device types it is made for, as torch names them; empty means any.
+        elsewhere: why it is of no use on other device types, if ``devices`` is not empty.
+        refines: names of methods of the same kind that it can follow in a composition. It then
+            runs ``refine`` instead of ``prepare``; its docstring says what the pair means.
     """
 
     source: ClassVar[str]
@@ -65,22 +65,22 @@ class Method(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the method's name, which is its file's."""
+        """Return the method's name, which is the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return the model to train; may change ``model`` in place.
 
-        The harness gives the optimizer exactly the parameters that ask for a gradient.
-        Parameter objects are kept: wrapping modules is fine, copying parameters is not.
+        The harness gives the optimizer exactly the parameters that require a gradient. A method
+        may wrap modules, but must not copy parameters: the Parameter objects stay the same.
 
         Raises:
             Unsupported: the model lacks what the method needs.
         """
 
     def refine(self, model: nn.Module) -> nn.Module:
-        """Return a model prepared by a method that ``refines`` names, prepared further.
+        """Prepare a model that a method in ``refines`` has prepared already, and return it.
 
         Raises:
             Unsupported: the model lacks what the pair needs.
@@ -89,14 +89,14 @@ class Method(ABC):
         raise Unsupported(f"{self.name()} does not refine a {kind} that others have prepared")
 
     def made_for(self, device: str) -> bool:
-        """Tell whether it does on a type of device what its card says."""
+        """Return whether the method is made for a device type."""
         return not self.devices or device in self.devices
 
     def require_device(self, device: str) -> None:
-        """Check that it is made for a type of device.
+        """Check that the method is made for a device type.
 
         Raises:
-            Unsupported: it is not; ``elsewhere`` says why.
+            Unsupported: it is not; the message contains ``elsewhere``.
         """
         if not self.made_for(device):
             known = " or ".join(sorted(self.devices))
@@ -105,50 +105,50 @@ class Method(ABC):
             )
 
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
-        """Be told that an optimizer step is done."""
+        """Do what the method needs after each optimizer step."""
 
     def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - for those who override it
-        """Return what its numbers on a type of device depend on beside versions.
+        """Return facts, other than package versions, that the method's numbers depend on.
 
-        Asked for at the end of a pass.
-
-        ``fallback``, a sentence, says that something slower or larger ran than the method's
-        best, and becomes a note of the record; ``kernel_compile_seconds`` is what its own
-        kernels took to be compiled in this process.
+        The harness calls this at the end of a pass. Two keys have a meaning. ``fallback`` is a
+        sentence saying that a slower or larger implementation ran than the method's best; it
+        becomes a note of the record. ``kernel_compile_seconds`` is the time that compiling the
+        method's own kernels took in this process.
         """
         return {}
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each of ``depth`` blocks passes on, ``entering`` at the start."""
+        """Return the token count after each block, if ``entering`` tokens enter the first one."""
         return (entering,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:  # noqa: ARG002 - for those who override it
-        """Return the multiply-adds of one image's forward pass that the model alone has not.
+        """Return the multiply-adds that the method adds to the forward pass of one image.
 
         Args:
-            tokens: those each block passes on.
+            tokens: the number of tokens after each block.
             width: the model's embedding dimension.
         """
         return 0
 
     @classmethod
     def variants(cls, depth: int) -> tuple[dict[str, Any], ...]:  # noqa: ARG003 - for those who override it
-        """Return settings of its options, beside the default, that ``bsrbench search`` may try.
+        """Return the option settings, beside the default, that ``bsrbench search`` may try.
 
-        A setting leaves out options that stay as they are. None means there is nothing to search.
+        A setting contains only the options that differ from the default. An empty tuple means that
+        there is nothing to search.
 
         Args:
-            depth: blocks of the model.
+            depth: number of blocks of the model.
         """
         return ()
 
 
 def apply(method: Method, model: nn.Module) -> nn.Module:
-    """Return what a method makes of a model.
+    """Return the model that a method has prepared.
 
     Raises:
-        TypeError: that is no model.
-        Unsupported: the method cannot be applied to it.
+        TypeError: ``prepare`` did not return a model.
+        Unsupported: the method cannot be applied to the model.
     """
     made: object = method.prepare(model)
     if not isinstance(made, nn.Module):
@@ -160,16 +160,16 @@ def apply(method: Method, model: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Composed(Method):
-    """Methods prepared in order, each on what the one before returned.
+    """Several methods applied in order, each to the model that the previous one returned.
 
     Attributes:
-        parts: the methods, first prepared first.
+        parts: the methods, in the order in which they are applied.
     """
 
     parts: tuple[Method, ...]
 
     def __post_init__(self) -> None:
-        # Facts of a composition follow from its parts; instances shadow the class attributes.
+        # The attributes of a composition follow from its parts; they shadow the class attributes.
         facts = {
             "source": " + ".join(part.source for part in self.parts),
             "exact_forward": all(part.exact_forward for part in self.parts),
@@ -186,7 +186,7 @@ class Composed(Method):
         """Prepare each part in order.
 
         Raises:
-            Unsupported: a part's reason, or two parts of one kind that no card defines as a pair.
+            Unsupported: a part raised it, or two parts of one kind are not defined as a pair.
         """
         for earlier, later in combinations(self.parts, 2):
             _require_pair(earlier, later)
@@ -196,42 +196,42 @@ class Composed(Method):
         return model
 
     def made_for(self, device: str) -> bool:
-        """Tell whether every part is."""
+        """Return whether every part is made for a device type."""
         return all(part.made_for(device) for part in self.parts)
 
     def require_device(self, device: str) -> None:
-        """Check each part.
+        """Check that every part is made for a device type.
 
         Raises:
-            Unsupported: the first part's reason that is not made for it.
+            Unsupported: from the first part that is not.
         """
         for part in self.parts:
             part.require_device(device)
 
     def step_done(self) -> None:
-        """Tell every part."""
+        """Call ``step_done`` of every part."""
         for part in self.parts:
             part.step_done()
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return what the parts say: fallbacks one after the other, seconds added up."""
-        found = [part.environment(device) for part in self.parts]
-        merged = {key: value for facts in found for key, value in facts.items()}
-        said = [facts["fallback"] for facts in found if "fallback" in facts]
-        spent = [facts[KERNEL_SECONDS] for facts in found if KERNEL_SECONDS in facts]
-        if said:
-            merged["fallback"] = "; ".join(said)
+        """Return the facts of all parts: fallbacks are joined, compile times are added."""
+        each = [part.environment(device) for part in self.parts]
+        merged = {key: value for facts in each for key, value in facts.items()}
+        fallbacks = [facts["fallback"] for facts in each if "fallback" in facts]
+        spent = [facts[KERNEL_SECONDS] for facts in each if KERNEL_SECONDS in facts]
+        if fallbacks:
+            merged["fallback"] = "; ".join(fallbacks)
         if spent:
             merged[KERNEL_SECONDS] = sum(spent)
         return merged
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return what the part that drops or adds tokens passes on; of several, the fewest."""
+        """Return the token counts of the part that changes tokens; of several, the smallest."""
         each = [part.tokens(entering, depth) for part in self.parts if part.kinds & CHANGES_TOKENS]
         return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return what the parts add, together."""
+        """Return the sum of what the parts add."""
         return sum(part.added_macs(tokens, width) for part in self.parts)
 
 
@@ -247,8 +247,8 @@ def _require_pair(earlier: Method, later: Method) -> None:
         return
     if not shared and earlier.kinds & CHANGES_TOKENS and later.kinds & CHANGES_TOKENS:
         raise Unsupported(
-            f"{first}+{second} is not defined, because one adds tokens and the other drops some: "
-            "which of the added ones may be dropped, neither says"
+            f"{first}+{second} is not defined, because one adds tokens and the other drops tokens, "
+            "and neither paper says whether added tokens may be dropped"
         )
     if not shared:
         return

@@ -1,37 +1,37 @@
-"""Data that may stand in a record: numbers that can be reckoned with, bounded nesting, text.
+"""Data that a record may contain: numbers within bounds, limited nesting, visible text.
 
-What a file holds is examined (``fault_in``), what is to be stored is tidied, and what others' code
-says is bounded in its length, too (``plain_table``).
+``fault_in`` checks data from a file, ``tidied`` prepares data for storing, and ``plain_table``
+also limits the length of data that a method or another library returns.
 """
 
 from typing import Any
 
 from bsrbench.harness.visible_text import visible
 
-# Of numbers, not reached: whole ones fit into 64 bits, as files and tables have them, and of
-# others squares, sums and ratios stay finite. Nothing measured is as large.
+# Exclusive bound of all numbers. Integers then fit in 64 bits, as file formats require; squares,
+# sums and ratios of floats stay finite. No measured value is as large.
 LARGEST = 2**63
 RANGE = "a number below 2**63"
-DEEPEST = 50  # of nesting; more than that ends whoever goes down by calling himself
-SAID_CHARACTERS = 4_000  # of one text that others' code says
-SAID_ITEMS = 10_000  # of all its lists and tables together
-SAID_DEEPEST = 16  # of its nesting
+DEEPEST = 50  # levels of nesting; far deeper data would exceed Python's recursion limit
+SAID_CHARACTERS = 4_000  # of one text that foreign code returns
+SAID_ITEMS = 10_000  # of all lists and tables together that foreign code returns
+SAID_DEEPEST = 16  # levels of nesting that foreign code returns
 
 
 def fault_in(data: Any, place: str = "", depth: int = DEEPEST) -> str:
-    """Return which part of JSON data cannot be reckoned with, and why; empty if all can.
+    """Return which part of JSON data is out of bounds, and why; empty if none is.
 
     Args:
-        data: as a parser of JSON gives it.
-        place: what it is called.
-        depth: how deep it may be nested.
+        data: the parsed JSON.
+        place: name of the data, for the message.
+        depth: how many levels of nesting are allowed.
     """
     if isinstance(data, int | float) and not isinstance(data, bool):
         return "" if -LARGEST < data < LARGEST else f"{place} is {_short(data)}, expected {RANGE}"
     if not isinstance(data, dict | list | tuple):
         return ""
     if depth == 0:
-        return f"it is nested more than {DEEPEST} deep"
+        return f"it is nested more than {DEEPEST} levels deep"
     inner = data.items() if isinstance(data, dict) else enumerate(data)
     for name, value in inner:
         if fault := fault_in(value, f"{place}.{name}" if place else str(name), depth - 1):
@@ -40,8 +40,8 @@ def fault_in(data: Any, place: str = "", depth: int = DEEPEST) -> str:
 
 
 def bounded(value: float) -> int | float | str:
-    """Return a number as it may stand in a record: itself, or text where it is out of bounds."""
-    plain = int(value) if isinstance(value, int) else float(value)  # of no class of others'
+    """Return a number that a record may contain: the number, or text if it is out of bounds."""
+    plain = int(value) if isinstance(value, int) else float(value)  # not a foreign subclass
     return plain if -LARGEST < plain < LARGEST else _short(plain)
 
 
@@ -52,17 +52,17 @@ def _short(value: float) -> str:
 
 
 def tidied(data: Any, depth: int = DEEPEST) -> Any:
-    """Return data as they may stand in a record.
+    """Return data in a form that a record may contain.
 
-    Text is made visible, a number out of bounds becomes text, what is nested too deep is cut off,
-    and what is no JSON becomes its text.
+    Control characters are escaped, a number out of bounds becomes text, deeper nesting is cut off,
+    and a value that JSON does not have becomes its text.
     """
     if data is None or isinstance(data, bool):
         return data
     if isinstance(data, int | float):
         return bounded(data)
     if not isinstance(data, dict | list | tuple):
-        return visible(str(data))  # text, or what is no JSON
+        return visible(str(data))  # text, or a value that JSON does not have
     if depth == 0:
         return f"(nested more than {DEEPEST} deep)"
     if isinstance(data, dict):
@@ -71,26 +71,26 @@ def tidied(data: Any, depth: int = DEEPEST) -> Any:
 
 
 def plain_text(value: object) -> str:
-    """Return text in which nothing acts on a terminal and no half of a pair stands, cut if long."""
+    """Return text with control characters and unpaired surrogates escaped, and truncated."""
     try:
         text = str(value)
-    except Exception as error:  # noqa: BLE001 - it is others' code
+    except Exception as error:  # noqa: BLE001 - foreign code can raise anything
         return f"(no text: {type(error).__name__})"
     cut = len(text) - SAID_CHARACTERS
     return visible(text) if cut <= 0 else f"{visible(text[:SAID_CHARACTERS])} ... ({cut:,} more)"
 
 
 def plain_table(value: object, what: str) -> dict[str, Any]:
-    """Return a table as JSON data: whole numbers of 64 bits, finite fractions, visible text.
+    """Return a table as JSON data: 64-bit integers, finite floats, visible text.
 
-    In the place of what is cut stands how much it was.
+    If something is cut off, its size stands in its place.
 
     Args:
         value: tables, lists, texts, numbers, truth values and ``None``.
-        what: it is, for the error.
+        what: name of the table, for the error.
 
     Raises:
-        TypeError: it is no table, or something in it has no form in JSON.
+        TypeError: it is not a table, or contains a value that JSON cannot represent.
     """
     if not isinstance(value, dict):
         raise TypeError(f"{what} is a {type(value).__name__}, expected a dict")
@@ -99,7 +99,7 @@ def plain_table(value: object, what: str) -> dict[str, Any]:
 
 
 class _Plain:
-    """Counts the items of one table as it is gone through."""
+    """Converts one table and counts its items."""
 
     def __init__(self, what: str) -> None:
         self._what, self._left = what, SAID_ITEMS
@@ -114,7 +114,7 @@ class _Plain:
         if isinstance(value, dict | list | tuple):
             return self._items(value, depth + 1)
         raise TypeError(
-            f"{self._what} holds something without a form in JSON ({type(value).__name__})"
+            f"{self._what} contains a value that JSON cannot represent ({type(value).__name__})"
         )
 
     def _items(self, value: Any, depth: int) -> Any:

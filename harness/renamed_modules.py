@@ -1,4 +1,4 @@
-"""What modules that authors of methods import were called before everything had one name."""
+"""The new names of renamed modules that authors of methods import."""
 
 import ast
 
@@ -29,18 +29,18 @@ NEW_NAMES = {
 
 
 def new_name(module: str) -> str:
-    """Return what a module is called now: ``harness.vit`` is ``bsrbench.harness.model.vit``."""
+    """Return the new name of a module: ``harness.vit`` is now ``bsrbench.harness.model.vit``."""
     return NEW_NAMES.get(module, f"bsrbench.{module}")
 
 
 def old_imports(source: str) -> list[str]:
-    """Return, for each import of an old name in a file, what to write instead.
+    """Return the replacement for each import of an old name in a file.
 
     Args:
         source: the text of a Python file.
 
     Returns:
-        Sentences such as ``line 4: harness.vit is called bsrbench.harness.model.vit``.
+        Lines like ``line 4: harness.vit is called bsrbench.harness.model.vit``.
     """
     advice = []
     for node in ast.walk(ast.parse(source)):

@@ -1,4 +1,4 @@
-"""Which files a method, or another Python file, depends on, and their hash."""
+"""Find the files that a method, or another Python file, depends on, and their hash."""
 
 import ast
 import hashlib
@@ -10,9 +10,9 @@ HASH_DIGITS = 8
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Yield the dotted names that a file imports, those inside its functions among them.
+    """Yield the dotted names that a file imports, including the imports inside its functions.
 
-    ``from a import b`` yields ``a`` and ``a.b``: either may be a module.
+    ``from a import b`` yields both ``a`` and ``a.b``, because ``b`` may be a module.
     """
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -23,11 +23,11 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 
 def files_behind(roots: Iterable[Path], file_of_module: Callable[[str], Path | None]) -> list[Path]:
-    """Return files and those that they import, and so on, sorted, each once.
+    """Return the root files and all files that they import, directly or indirectly, sorted.
 
     Args:
-        roots: where to begin.
-        file_of_module: dotted name -> its file; ``None`` for a module that does not count.
+        roots: the files to start from.
+        file_of_module: dotted name -> its file; ``None`` for a module to leave out.
     """
     found: set[Path] = set()
     waiting = list(roots)

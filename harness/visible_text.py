@@ -1,26 +1,26 @@
-"""Text of strangers made visible: no character of it acts on a terminal, a table or a picture."""
+"""Escape control characters in untrusted text, for terminals, tables and figures."""
 
 import re
 from typing import Any
 
-# Control characters but for tab and line feed; marks that turn the direction of what follows;
-# separators that end a line; halves of surrogate pairs; and what XML has no way to write.
+# Control characters except tab and line feed; marks that change the writing direction; line
+# separators; unpaired surrogates; and characters that XML cannot represent.
 ACTING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff\ufffe\uffff]"
 )
-# In JSON's text: an escaped backslash, which is passed over, or an escaped control character.
+# In JSON text: an escaped backslash, which is left as it is, or an escaped control character.
 ESCAPED = re.compile(r"\\\\|\\u00([01][0-9a-f])|\\([bfr])")
 SHORT = {"b": "08", "f": "0c", "r": "0d"}
 ONE_BYTE = 0x100
 
 
 def visible(text: str) -> str:
-    r"""Return text in which every character that acts is written as its code: ``\x1b``."""
+    r"""Return text in which every control character is written as its code: ``\x1b``."""
     return ACTING.sub(lambda found: _code(ord(found[0])), text)
 
 
 def acting(text: str, also: str = "") -> str:
-    """Return the code of the first character that acts, or is one of ``also``; empty without."""
+    """Return the code of the first control character, or character in ``also``; empty if none."""
     found = next((char for char in text if char in also or ACTING.match(char)), "")
     return _code(ord(found)) if found else ""
 
@@ -30,7 +30,7 @@ def _code(character: int) -> str:
 
 
 def visible_json(text: str) -> str:
-    """Return JSON in whose texts no character acts; of JSON as orjson writes it."""
+    """Return JSON text, as orjson writes it, with the control characters in its strings escaped."""
     raw = ACTING.sub(lambda found: f"\\{_code(ord(found[0]))}", text)
     return ESCAPED.sub(_inert, raw)
 
@@ -41,7 +41,7 @@ def _inert(found: re.Match[str]) -> str:
 
 
 def visible_in(data: Any) -> Any:
-    """Return JSON data in which every text is visible, keys too."""
+    """Return JSON data with control characters escaped in every text and key."""
     if isinstance(data, str):
         return visible(data)
     if isinstance(data, dict):
@@ -52,7 +52,7 @@ def visible_in(data: Any) -> Any:
 
 
 def acting_in(data: Any) -> str:
-    """Return the code of the first character that acts in JSON data, keys too; empty without."""
+    """Return the code of the first control character in JSON data or its keys; empty if none."""
     if isinstance(data, str):
         return acting(data)
     if isinstance(data, dict):

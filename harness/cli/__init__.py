@@ -1,4 +1,4 @@
-"""The command line: parse, wire, print. What a command needs is imported when it runs."""
+"""The command line: parse options, call the program, print. Each command imports what it needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,21 +32,21 @@ from bsrbench.harness.visible_text import visible
 
 @contextmanager
 def _shown() -> Iterator[None]:
-    """Make visible what click says of a command line."""
+    """Escape control characters in the errors that click raises about a command line."""
     try:
         yield
     except click.ClickException as error:
-        said = visible(error.format_message())
+        message = visible(error.format_message())
         if isinstance(error, click.UsageError):
-            raise click.UsageError(said, error.ctx) from error
-        raise click.ClickException(said) from error
+            raise click.UsageError(message, error.ctx) from error
+        raise click.ClickException(message) from error
 
 
 def _in_words(error: Exception) -> str:
-    """Return what a person can mend: their input, or a path that the system does not take.
+    """Return the message of an error that the user can correct: bad input, or an unusable path.
 
     Raises:
-        Exception: it is neither.
+        Exception: any other error, unchanged.
     """
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot use {shortened(str(error.filename))}: {error.strerror or error}"
@@ -56,12 +56,12 @@ def _in_words(error: Exception) -> str:
 
 
 class Program(click.Group):
-    """Turns bad input and Ctrl-C into one line and an exit code."""
+    """Reports bad input and Ctrl-C as one line and an exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command.
 
-        Exit codes: 1 a trial did not complete, 2 bad input, 130 Ctrl-C.
+        Exit codes: 1 if a trial did not complete, 2 for bad input, 130 after Ctrl-C.
         """
         leave_quickly()
         with Interrupts() as interrupts:
@@ -71,20 +71,20 @@ class Program(click.Group):
                     return super().invoke(ctx)
             except KeyboardInterrupt:
                 stop(STOPPED, INTERRUPTED)
-            except Exception as error:  # noqa: BLE001 - raised again where it is no person's doing
+            except Exception as error:  # noqa: BLE001 - other errors are raised again
                 if interrupts.pressed:
                     stop(STOPPED, INTERRUPTED)
                 stop(f"error: {_in_words(error)}", BAD_INPUT)
 
     def make_context(self, *arguments: Any, **how: Any) -> click.Context:
-        """Parse the command line; no character of it acts where it is found wrong."""
+        """Parse the command line; error messages escape its control characters."""
         with _shown():
             return super().make_context(*arguments, **how)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find a command, or say which is nearest."""
+        """Find a command; for an unknown name, suggest the nearest one."""
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             raise unknown("command", args[0], self.commands)
         return super().resolve_command(ctx, args)
@@ -97,7 +97,7 @@ class Program(click.Group):
     is_eager=True,
     expose_value=False,
     callback=print_version,
-    help="Show the versions of bsrbench, torch and timm, and the devices there are.",
+    help="Show the versions of bsrbench, torch and timm, and the available devices.",
 )
 def main() -> None:
     """Compare memory-efficient fine-tuning of vision transformers with BSR.
@@ -109,8 +109,9 @@ def main() -> None:
       bsrbench profile --model deit_small_patch16_224 --method bsr --batch 8
       bsrbench list methods --long
 
-    Exit codes: 0 all went well, 1 a trial did not complete, a gate holds or a promise is broken,
-    2 bad input, 130 Ctrl-C (143 and 129: ended by SIGTERM and SIGHUP; what was measured is stored).
+    Exit codes: 0 success; 1 a trial did not complete, a --fail-if condition is true, or a check
+    failed; 2 bad input; 130 Ctrl-C; 143 SIGTERM; 129 SIGHUP. An interrupted run keeps what it has
+    measured.
     """  # noqa: D301 - click's mark for text that is not wrapped
 
 

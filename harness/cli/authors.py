@@ -22,19 +22,19 @@ ENDING = ".py.txt"
     type=click.Choice(sorted(path.name.removesuffix(ENDING) for path in TEMPLATES.glob("*"))),
     default="bsr",
     show_default=True,
-    help="Whose idea to start from.",
+    help="Method to use as the template.",
 )
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
-    help="Where the file goes; here unless said.",
+    help="Folder for the file; the default is the current folder.",
 )
 def new_method(name: str, like: str, folder: Path) -> None:
-    """Write one commented file with a method that already passes its examination.
+    """Write a commented file with a working method that already passes 'bsrbench check'.
 
-    What to change is marked EDIT. In this project's methods/ folder the file is found by its name,
-    anywhere else by FILE:CLASS.
+    The places to change are marked EDIT. In this project's methods/ folder the method is found by
+    its name; in any other folder, name it as FILE:CLASS.
 
     \b
     Examples:
@@ -45,12 +45,12 @@ def new_method(name: str, like: str, folder: Path) -> None:
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise BadInput(
-            f"{name!r} cannot be a method's name: expected lower-case letters, digits and '_', a "
-            "letter first, for it becomes the name of a Python file"
+            f"{name!r} cannot be a method's name: expected lower-case letters, digits and '_', "
+            "beginning with a letter, because it becomes the name of a Python file"
         )
     path = folder / f"{name}.py"
     if path.exists():
-        raise BadInput(f"{path} is there already; choose another name")
+        raise BadInput(f"{path} already exists: choose another name")
     made = "".join(part.capitalize() for part in name.split("_"))
     called = name if _is_found_by_name(folder) else f"{path}:{made}"
     text = (TEMPLATES / f"{like}{ENDING}").read_text(encoding="utf-8")
@@ -77,12 +77,12 @@ def _is_found_by_name(folder: Path) -> bool:
 @click.command()
 @click.argument("method", shell_complete=method_names)
 def check(method: str) -> None:
-    """Examine a method: does it keep what it declares, and what every method promises?
+    """Check that a method does what it declares and what every method must do.
 
-    METHOD is a name, several joined by '+', or FILE:CLASS. Each promise is tried on a tiny vision
-    transformer in a few seconds; what is broken is said in words, with the line where it is known.
-    Ends with exit code 1 if anything is. Whether a method does what its source says, no promise
-    can show; what is left to its own tests stands at the end.
+    METHOD is a name, several names joined by '+', or FILE:CLASS. Each promise is tested on a tiny
+    vision transformer; this takes a few seconds. A broken promise is explained, with the line of
+    code if it is known, and the exit code is then 1. These checks cannot show that a method does
+    what its paper says: the end of the output lists what the method's own tests must cover.
 
     \b
     Examples:
@@ -104,11 +104,11 @@ def check(method: str) -> None:
             say(f"       {found.broken}{place}")
             say(f"       the check: {found.check.place()}")
             if found.check.first:
-                say("       the promises after it need this one, and were not examined")
+                say("       the promises after this one depend on it, and were not checked")
     if broken:
         say(f"{method} breaks {broken} promise{'' if broken == 1 else 's'}", err=True)
         sys.exit(FAILED)
-    say(f"{method} keeps every promise that can be examined without knowing what it is for")
-    say("left to tests of its own, which compare it with its source or a slow obvious way:")
+    say(f"{method} keeps every promise that can be checked without knowing its purpose")
+    say("left to its own tests, which compare it with its source or a slow implementation:")
     for line in unseen(kinds):
         say(f"- {line}")

@@ -1,4 +1,4 @@
-"""What a shell may complete, and the command that prints the script for it."""
+"""Shell completion, and the command that prints its script."""
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
@@ -7,7 +7,7 @@ PROGRAM = "bsrbench"
 
 
 def suite_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return the suites that ship and begin so, and files."""
+    """Return the shipped suites that begin with the typed text, and files."""
     from bsrbench.harness.spec import suite_file
 
     found = [CompletionItem(name) for name in suite_file.names() if name.startswith(begun)]
@@ -15,7 +15,7 @@ def suite_names(_: click.Context, __: click.Parameter, begun: str) -> list[Compl
 
 
 def method_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
-    """Return methods whose name begins so; of several joined by '+' or ',', the last one's."""
+    """Return methods that begin with the typed text, or with its part after the last + or comma."""
     from bsrbench import methods
 
     cut = max(begun.rfind("+"), begun.rfind(",")) + 1

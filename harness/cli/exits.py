@@ -13,15 +13,15 @@ from typing import Any, NoReturn, Self
 from bsrbench.harness.cli.printing import say
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-STOPPED = "stopped: what was measured so far is stored; run again to go on"
+STOPPED = "stopped: everything measured so far is stored; run the same command to resume"
 
 
 @cache
 def leave_quickly() -> None:
-    """Make the end of this process short, and Ctrl-C harmless while it ends.
+    """Make this process end quickly, and ignore Ctrl-C while it ends.
 
-    Looking for garbage among all that torch has loaded takes seconds, for memory that is given
-    back anyway; a Ctrl-C in them would turn the exit code of a run into a kill.
+    The last garbage collection takes seconds when torch is loaded, and the system frees the memory
+    anyway. A Ctrl-C in these seconds would replace the exit code of the run.
     """
     atexit.register(gc.freeze)
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
@@ -30,12 +30,12 @@ def leave_quickly() -> None:
 class Interrupts:
     """Lets the first Ctrl-C raise ``KeyboardInterrupt``, and the second end this process at once.
 
-    A command may be anywhere then, in the import of a library or in the end of the first: there a
-    second ``KeyboardInterrupt`` would end in a traceback. What runs for it is ended by its sweeper.
-    Where a shell has Ctrl-C ignored, behind ``&``, it is taken all the same, as a run takes it.
+    At the second Ctrl-C the command may be importing a library or handling the first one. A second
+    ``KeyboardInterrupt`` would then print a traceback. The sweeper ends the processes of the
+    command. Ctrl-C is also handled if the shell ignores it, as it does for commands with ``&``.
 
     Attributes:
-        pressed: whether there was one. A library may have made another error of it.
+        pressed: whether Ctrl-C was pressed. A library may have replaced the exception.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Interrupts:
         self._before: Any = signal.SIG_DFL
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # Python asks for that
+        if threading.current_thread() is threading.main_thread():  # required by signal.signal
             self._before = signal.signal(signal.SIGINT, self._take)
         return self
 

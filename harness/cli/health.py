@@ -15,12 +15,13 @@ MARKS = {True: "ok ", False: "OFF", None: "   "}
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Identical pairs to time; 20 show how often this machine sees a difference in nothing.",
+    help="Pairs of identical trials to time. 20 pairs show how often this machine reports a "
+    "difference where there is none.",
 )
 def doctor(pairs: int) -> None:
-    """Say what can be measured on this machine, and how well.
+    """Report what can be measured on this machine, and how accurately.
 
-    Every meter reads something that is known. Ends with exit code 1 if one is off.
+    Every meter measures a known quantity. The exit code is 1 if a reading is wrong.
 
     \b
     Examples:
@@ -35,5 +36,5 @@ def doctor(pairs: int) -> None:
         if finding.good is False:
             off.append(finding.what)
     if off:
-        stop(f"off: {', '.join(off)}", FAILED)
-    say("everything that can be measured here reads as it should")
+        stop(f"wrong readings: {', '.join(off)}", FAILED)
+    say("every meter on this machine reads the expected value")

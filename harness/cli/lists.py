@@ -1,4 +1,4 @@
-"""The command that lists what there is."""
+"""The command that lists methods, suites, models, data sets and metrics."""
 
 import click
 
@@ -12,12 +12,12 @@ from bsrbench.harness.cli.printing import say
         ["methods", "suites", "models", "data", "metrics", "suite-schema", "record-schema"]
     ),
 )
-@click.option("--long", "in_full", is_flag=True, help="Methods with their cards.")
+@click.option("--long", "in_full", is_flag=True, help="Show the description of each method.")
 def list_(what: str, in_full: bool) -> None:
-    """List methods, suites, models, data sets or metrics, or print a file's JSON Schema.
+    """List methods, suites, models, data sets or metrics, or print a JSON Schema.
 
-    Editors complete suite files by the schema: 'bsrbench list suite-schema > suite.schema.json',
-    then '#:schema ./suite.schema.json' as a suite's first line.
+    Editors use the schema to complete suite files. Write it to a file with 'bsrbench list
+    suite-schema > suite.schema.json', and start the suite with '#:schema ./suite.schema.json'.
 
     \b
     Examples:

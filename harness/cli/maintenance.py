@@ -1,4 +1,4 @@
-"""Commands that look after results folders: results check, repair, merge."""
+"""Commands that maintain results folders: results check, repair, merge."""
 
 import functools
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ FOLDER = click.Path(path_type=Path)
 
 @click.group("results")
 def care() -> None:
-    """Look after results folders: check, repair, merge.
+    """Maintain results folders: check, repair, merge.
 
     \b
     Examples:
@@ -30,14 +30,16 @@ def care() -> None:
 @care.command()
 @click.argument("folder", type=FOLDER)
 def check(folder: Path) -> None:
-    """Say which files of a results folder are not as they should be.
+    """List the damaged files of a results folder.
 
-    Ends with exit code 1 if any is: a record that is damaged, or whose spec, key or content was
-    changed, a sidecar without a record, half a file. Records of schema 6 and before have no hash
-    by which a changed number is noticed; it says how many.
+    Damaged files are: a record that cannot be read, a record whose spec, key or content was
+    changed, a sidecar without a record, and an incomplete file. The exit code is 1 if there are
+    any. Records of schema 6 and older have no hash of their content, so a changed number in them
+    cannot be detected; the command prints how many there are.
 
-    It also says which records are stale, and why: the source of their method, or the source that
-    measures, has changed since they were made. 'run' makes them again; stale is no fault.
+    The command also lists stale records and the reason: the source of their method, or of the
+    measuring code, has changed since they were made. 'run' measures these trials again. A stale
+    record is not damaged.
 
     \b
     Example:
@@ -56,11 +58,11 @@ def check(folder: Path) -> None:
         say(f"{whole.unhashed} records have no hash of their content (schema 6 and before)")
     staged = len([path for path in (folder / STAGED).glob("*.json") if path.name[0] != "."])
     if staged:
-        say(f"{staged} passes of trials that are not complete; the next run goes on")
+        say(f"{staged} passes of incomplete trials are stored; the next run resumes from them")
     records = len(results_maintenance.files_in(folder / RECORDS))
     if found:
         stop(f"{records} records, {len(found)} files to repair: bsrbench results repair", FAILED)
-    say(f"{records} records, all as they should be")
+    say(f"{records} records, no damaged files")
 
 
 def _stale(made_by: "Mapping[MadeBy, int]") -> list[str]:
@@ -74,9 +76,9 @@ def _stale(made_by: "Mapping[MadeBy, int]") -> list[str]:
 @care.command()
 @click.argument("folder", type=FOLDER)
 def repair(folder: Path) -> None:
-    """Move what 'results check' finds out of the way, into the folder's own folder 'aside'.
+    """Move the damaged files that 'results check' lists into the subfolder 'aside'.
 
-    No record is deleted; of a trial whose record was damaged, 'run' makes a new one.
+    No record is deleted. 'run' measures the trials of damaged records again.
 
     \b
     Example:
@@ -87,18 +89,19 @@ def repair(folder: Path) -> None:
     for trouble in results_maintenance.repair(folder):
         where = "removed" if trouble.target is None else f"now {trouble.target}"
         say(f"{trouble.path}: {trouble.what}; {where}")
-    say("everything is as it should be")
+    say("the results folder has no damaged files")
 
 
 @care.command()
 @click.argument("into", type=FOLDER)
 @click.argument("others", type=FOLDER, nargs=-1, required=True)
 def merge(into: Path, others: tuple[Path, ...]) -> None:
-    """Copy the records of OTHERS, from other machines say, into the folder INTO.
+    """Copy the records of the folders OTHERS, for example from other machines, into INTO.
 
-    Records that are there already are left alone. One whose key is there with another content is
-    a conflict: it is named, neither is changed, and the exit code is 1. So is one left out that
-    cannot be read, or was changed after it was stored.
+    Records that INTO already has are not changed. Two records with the same key and different
+    contents are a conflict: both stay as they are, and the conflict is printed. A record that
+    cannot be read, or was changed after it was stored, is not copied. In both cases the exit code
+    is 1.
 
     \b
     Example:
@@ -108,7 +111,7 @@ def merge(into: Path, others: tuple[Path, ...]) -> None:
 
     done = results_merge.merge(into, others)
     say(f"{len(done.copied)} records copied into {into}, {done.same} were there already")
-    failed = [f"conflict: {said}" for said in done.conflicts]
-    failed += [f"left out: {reason}" for reason in done.unreadable]
+    failed = [f"conflict: {conflict}" for conflict in done.conflicts]
+    failed += [f"not copied: {reason}" for reason in done.unreadable]
     if failed:
         stop("\n".join(failed), FAILED)

@@ -1,4 +1,4 @@
-"""Commands over one workload: profile, estimate, fit."""
+"""Commands on one workload: profile, estimate, fit."""
 
 import json
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds",
     type=int,
-    help="Fresh processes to time in, at least; 0 times nothing. The default goes on until the "
-    "medians have settled.",
+    help="Number of fresh processes to time in; 0 disables timing. By default, rounds are added "
+    "until the medians have settled.",
 )
 @with_options(*LIMIT_OPTIONS)
 @gathers(WorkloadOptions, "workload")
@@ -49,9 +49,9 @@ def profile(
     options: tuple[str, ...],
     workload: WorkloadOptions,
 ) -> None:
-    """Measure one method: peak memory, FLOPs and time of a training step.
+    """Measure one method: peak memory, FLOPs and time of an optimizer step.
 
-    No data and no weights are needed: both are drawn from a seed.
+    No data or pretrained weights are needed: both are generated from a seed.
 
     \b
     Examples:
@@ -77,7 +77,7 @@ def profile(
 
 
 def _timing(rounds: int | None) -> "Profile":
-    """Return how a profile is timed: asked for by number, rounds are exactly that many."""
+    """Return how a profile is timed; an explicit number of rounds is used exactly."""
     from pydantic import ValidationError
 
     from bsrbench.harness.spec.trial_spec import Profile
@@ -94,10 +94,10 @@ def _timing(rounds: int | None) -> "Profile":
 def estimate(
     as_json: bool, method: str, batch: int, options: tuple[str, ...], workload: WorkloadOptions
 ) -> None:
-    """Predict what 'profile' would measure, with nothing executed and no device needed.
+    """Predict what 'profile' would measure, without executing anything and without the device.
 
-    Runs the same step with the same meters over tensors that have shapes and no numbers.
-    Workspaces inside operators come on top of the estimated peak.
+    Runs the same step with the same meters on meta tensors, which have shapes but no values.
+    The estimated peak does not include workspaces inside operators.
 
     \b
     Examples:
@@ -118,7 +118,7 @@ def estimate(
         stop(f"{failed.status}: {failed.reason}", FAILED)
     notes = [note.text for note in found.notes]
     if "peak_estimated_bytes" in found.measurements:
-        notes.append("workspaces inside operators come on top of the estimated peak")
+        notes.append("the estimated peak does not include workspaces inside operators")
     missing = {metric: absence.text for metric, absence in found.missing.items()}
     if as_json:
         say(json.dumps(_plain(spec, found, notes, missing), indent=1))
@@ -129,7 +129,7 @@ def estimate(
 def _plain(
     spec: "TrialSpec", found: "PassReadings", notes: list[str], missing: dict[str, str]
 ) -> dict[str, Any]:
-    """Return what is printed of a prediction as JSON."""
+    """Return a prediction as it is printed with --json."""
     import msgspec
 
     return {
@@ -145,18 +145,20 @@ def _plain(
 
 @click.command()
 @with_options(*WORKLOAD_OPTIONS)
-@click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
+@click.option(
+    "--memory", required=True, help="Memory for tensors and workspaces: 512MiB, 2GiB, 4GB."
+)
 @click.option(
     "--methods",
     "chosen",
     shell_complete=method_names,
-    help="Rows by their labels, joined by commas: 'bsr (trained_blocks=[11])', 'bsr*'; all methods "
-    "unless said.",
+    help="Row labels, separated by commas: 'bsr (trained_blocks=[11])', 'bsr*'. The default is all "
+    "methods.",
 )
 @click.option(
     "--check/--no-check",
     default=True,
-    help="Run a step at the batch found (on the device; it needs the memory).",
+    help="Run a step at the resulting batch, on the device. This needs the memory.",
 )
 @gathers(WorkloadOptions, "workload")
 def fit(
@@ -164,7 +166,7 @@ def fit(
 ) -> None:
     """Find the largest batch of each method that fits into a given memory.
 
-    Code, libraries and a CUDA context come on top of --memory.
+    --memory does not include code, libraries and the CUDA context.
 
     \b
     Examples:
@@ -181,15 +183,15 @@ def fit(
         methods.load(spec.method, **spec.options)
     launcher = make_launcher()
     fits = [find(spec, limit, launcher, check=check) for spec in specs]
-    found = [replace(one, method=str(label)) for one, label in zip(fits, labels, strict=True)]
+    labelled = [replace(fit, method=str(label)) for fit, label in zip(fits, labels, strict=True)]
     if as_json:
-        say(json.dumps([asdict(one) for one in found], indent=1))
+        say(json.dumps([asdict(fit) for fit in labelled], indent=1))
     else:
-        _print_fits(found, limit)
+        _print_fits(labelled, limit)
 
 
 def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]":
-    """Return the rows to fit: those that were asked for, or the plain row of every method."""
+    """Return the requested rows, or the plain row of every method if none was requested."""
     from bsrbench import methods
     from bsrbench.harness.spec.label_grammar import split_at_commas
     from bsrbench.harness.spec.row_choice import ANYTHING, ListedRow, pick, unknown_row
@@ -209,12 +211,12 @@ def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]
 
 
 def _to_fit(label: "RowLabel", asked: WorkloadOptions) -> "TrialSpec":
-    """Return the trial of a row at the smallest batch it can have."""
+    """Return the trial of a row at its smallest possible batch."""
     workload = asked.on_axes(label.axes)
     if workload.micro_batch and workload.optimizer_in_backward:
         raise BadInput(
-            "fit: --optimizer-in-backward needs a batch in one piece, and --micro-batch cuts it: "
-            "leave out one of the two"
+            "fit: --optimizer-in-backward needs the whole batch in one backward pass, but "
+            "--micro-batch splits it: leave out one of the two"
         )
     batch = max(1, workload.micro_batch or 1)
     return workload.spec("fit", label.method, dict(label.options), batch, _timing(None))

@@ -1,4 +1,4 @@
-"""Print for a person or a script: no character of what is said acts on the terminal."""
+"""Print text for a person or a script, with control characters escaped."""
 
 from typing import TYPE_CHECKING
 
@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
-    """Print a text, what acts in it as its code.
+    """Print a text with its control characters escaped.
 
     Args:
-        text: lines.
-        err: to the error stream.
-        nl: end it with a line feed.
+        text: one or more lines.
+        err: print to the error stream.
+        nl: append a line feed.
     """
     click.echo(visible(text), err=err, nl=nl)
 
 
 def cell(text: str) -> "Text":
-    """Return a cell of a table on a terminal: what stands in brackets is no markup there."""
+    """Return a cell of a terminal table, in which text in brackets is not read as markup."""
     from rich.text import Text
 
     return Text(visible(text))

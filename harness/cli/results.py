@@ -1,4 +1,4 @@
-"""Commands over results: report, compare, export, claims."""
+"""Commands on results: report, compare, export, claims."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ TERMINAL = "terminal"
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path))
 def report(results: Path) -> None:
-    """Make the documents of a results folder again from its records, and print its table.
+    """Write the report of a results folder again from its records, and print its table.
 
     \b
     Example:
@@ -33,7 +33,7 @@ def report(results: Path) -> None:
 
 
 def make_report(folder: Path, title: str) -> None:
-    """Write the documents of a results folder into it and print its table."""
+    """Write the report documents into a results folder and print its table."""
     from rich.console import Console
 
     from bsrbench.harness.records.store import gather
@@ -60,16 +60,18 @@ def make_report(folder: Path, title: str) -> None:
     "folders",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="A results folder, may be given again; all below results/local unless said.",
+    help="A results folder; can be repeated. The default is all folders in results/local.",
 )
 @click.option(
     "--fail-if",
     "conditions",
     multiple=True,
     metavar="CONDITION",
-    help="End with exit code 1 if so: 'ratio(peak_counted_bytes) > 1.02'; may be given again.",
+    help="Exit with code 1 if this is true: 'ratio(peak_counted_bytes) > 1.02'; can be repeated.",
 )
-@click.option("--unlike", is_flag=True, help="Compare another model, data set, size or batch, too.")
+@click.option(
+    "--unlike", is_flag=True, help="Also compare rows that differ in model, data, size or batch."
+)
 @click.option(
     "--format",
     "form",
@@ -77,7 +79,7 @@ def make_report(folder: Path, title: str) -> None:
     default=TERMINAL,
     show_default=True,
 )
-@click.option("--output", type=click.Path(path_type=Path), help="A file; else printed.")
+@click.option("--output", type=click.Path(path_type=Path), help="File to write instead of stdout.")
 def compare(
     new: str,
     baseline: str,
@@ -87,13 +89,15 @@ def compare(
     form: str,
     output: Path | None,
 ) -> None:
-    """Put NEW against BASELINE, metric by metric, with intervals and a verdict in words.
+    """Compare NEW with BASELINE, metric by metric, with intervals and a verdict in words.
 
-    Each is a row by the label that reports print ('bsr' is the row without options, 'full
-    (micro-batch 4)' another, 'full*' all that begin so), a record's file, a results folder, or
-    commit:HASH for the records made at a commit. Rows of folders and commits are matched by
-    method, options and axes; one without a counterpart is named, and a gate fails by one that the
-    new results have lost. Says every setting and circumstance in which the two differ.
+    Each can be a row label as reports print it, the file of a record, a results folder, or
+    commit:HASH for the records made at a commit. The label 'bsr' is the row without options,
+    'full (micro-batch 4)' is another row, and 'full*' is every row that begins with 'full'.
+
+    Rows of folders and commits are matched by method, options and axes. A row without a
+    counterpart is listed. A row that is missing from NEW fails a comparison with --fail-if. The
+    output lists every setting and condition in which the two sides differ.
 
     \b
     Examples:
@@ -118,7 +122,7 @@ def compare(
 
 
 def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":
-    """Return the records of the folders named, or of all that were run here."""
+    """Return the records of the given folders, or of all folders in ``LOCAL_RESULTS``."""
     from bsrbench.harness.records.store import RECORDS, gather
 
     if folders:
@@ -126,8 +130,8 @@ def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":
     found = sorted(path.parent for path in LOCAL_RESULTS.glob(f"*/{RECORDS}"))
     if needed and not found:
         raise BadInput(
-            f"no results below {LOCAL_RESULTS}: run a suite ('bsrbench run quick'), or name "
-            "folders with --results"
+            f"no results in {LOCAL_RESULTS}: run a suite ('bsrbench run quick'), or give folders "
+            "with --results"
         )
     return gather(found)
 
@@ -168,16 +172,18 @@ def _write(text: str, output: Path | None) -> None:
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--parquet", type=click.Path(path_type=Path), help="A file; needs pyarrow.")
-@click.option("--csv", "as_csv", type=click.Path(path_type=Path), help="A file.")
-@click.option("--json", "as_json", type=click.Path(path_type=Path), help="A file, a line a record.")
+@click.option("--parquet", type=click.Path(path_type=Path), help="Parquet file; needs pyarrow.")
+@click.option("--csv", "as_csv", type=click.Path(path_type=Path), help="CSV file.")
+@click.option(
+    "--json", "as_json", type=click.Path(path_type=Path), help="JSON file, one line per record."
+)
 def export(
     results: tuple[Path, ...], parquet: Path | None, as_csv: Path | None, as_json: Path | None
 ) -> None:
-    """Write all records of results folders into one table, a line a record, unrounded.
+    """Write all records of results folders into one table, unrounded, one line per record.
 
-    A column each for key, outcome, every setting and every metric; samples are lists (in CSV as
-    JSON). RESULTS are folders that 'run' made.
+    The columns are key, outcome, every setting and every metric. Samples are lists, written as
+    JSON in CSV. RESULTS are results folders of 'run'.
 
     \b
     Examples:
@@ -188,7 +194,7 @@ def export(
     from bsrbench.reports.documents import export as table
 
     if not (parquet or as_csv or as_json):
-        raise BadInput("nothing to write: name a file with --parquet, --csv or --json")
+        raise BadInput("no output file: give one with --parquet, --csv or --json")
     pool = gather(results)
     _say_aside(pool.aside)
     _say_doubts(pool)
@@ -204,11 +210,13 @@ def export(
 
 @click.command()
 @click.argument("results", type=click.Path(path_type=Path), nargs=-1, required=True)
-@click.option("--output", type=click.Path(path_type=Path), help="A Markdown file; else printed.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Markdown file to write instead of stdout."
+)
 def claims(results: tuple[Path, ...], output: Path | None) -> None:
-    """Say which of BSR's claims hold, under each definition and against each baseline.
+    """Report which of BSR's claims hold, for each definition and each baseline.
 
-    RESULTS are folders that 'run' made.
+    RESULTS are results folders of 'run'.
 
     \b
     Example:
@@ -230,6 +238,6 @@ def _say_aside(reasons: Sequence[str]) -> None:
 
 
 def _say_doubts(pool: "Gathered") -> None:
-    """Name the records that were changed, and the sidecars that could not be read."""
+    """Print which records were changed, and which sidecars could not be read."""
     for doubt in pool.doubts:
         say(f"note: {doubt}", err=True)

@@ -1,4 +1,4 @@
-"""What commands that measure share: store, launcher, progress."""
+"""The parts that all measuring commands share: store, launcher, progress."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ def open_store(folder: Path) -> "Store":
 
 
 def look_for_data_in(folder: Path | None) -> None:
-    """Make this run, and the processes it starts, look for data and weights in a folder.
+    """Use a folder as the data root of this run and of the processes it starts.
 
     Raises:
         BadInput: there is no such folder.
@@ -40,26 +40,26 @@ def look_for_data_in(folder: Path | None) -> None:
     if folder is None:
         return
     if not folder.is_dir():
-        raise BadInput(f"--data-root {str(folder)!r} is no folder")
+        raise BadInput(f"--data-root {str(folder)!r} is not a folder")
     os.environ["BSRBENCH_DATA"] = str(folder.resolve())
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What a person asks of a run.
+    """The user's options for a run.
 
     Attributes:
-        timeout: seconds a pass may take.
-        memory_limit: what a pass's process may take, as ``512MiB``.
-        again: run trials that have a record, too.
-        dry: only say what would be done.
-        force: run what is predicted not to fit.
-        announces: say beforehand what will be done and how long that takes.
-        checkpoint_seconds: how much of a long training a kill may lose.
-        jobs: trials that only train, at a time.
-        order_seed: draws the order of the trials.
+        timeout: time limit of one pass, in seconds.
+        memory_limit: memory limit of one pass's process, for example ``512MiB``.
+        again: also run trials that already have a record.
+        dry: only print what would be done.
+        force: also run trials that are predicted not to fit.
+        announces: print what will be done, and how long it takes, before starting.
+        checkpoint_seconds: time between checkpoints of a training; a kill loses at most this.
+        jobs: number of trainings that run at the same time.
+        order_seed: seed of the order of the trials.
         progress: ``auto``, ``json`` or ``quiet``.
-        trusted: files of methods that the command names beside those of the trials.
+        trusted: method files that the user allows to run, beside those of the trials.
     """
 
     timeout: float | None = None
@@ -75,11 +75,11 @@ class RunOptions:
     trusted: tuple[str, ...] = ()
 
     def limits(self) -> "Limits":
-        """Return what a pass may take."""
+        """Return the time and memory limits of a pass."""
         from bsrbench.harness.launch.processes.pass_limits import Limits
 
-        said = self.memory_limit
-        most = None if said is None else size_in_bytes("--memory-limit", said)
+        text = self.memory_limit
+        most = None if text is None else size_in_bytes("--memory-limit", text)
         return Limits(self.timeout, most)
 
 
@@ -89,8 +89,8 @@ class LauncherOptions:
 
     Attributes:
         launcher: ``local`` or ``ray``.
-        address: of the cluster.
-        label: a resource that a node must have.
+        address: address of the cluster.
+        label: resource that a node must have.
     """
 
     launcher: str = "local"
@@ -98,15 +98,15 @@ class LauncherOptions:
     label: str = ""
 
     def check(self, run_options: RunOptions) -> None:
-        """Check that all that was asked for goes together.
+        """Check that the options fit the launcher.
 
         Raises:
-            BadInput: an option of the one launcher was given to the other.
+            BadInput: an option of one launcher was given to the other.
         """
         if self.launcher == "local" and (self.address or self.label):
-            raise BadInput("--address and --label belong to --launcher ray")
+            raise BadInput("--address and --label work only with --launcher ray")
         if self.launcher == "ray" and (run_options.dry or run_options.jobs > 1):
-            raise BadInput("--dry-run and --jobs belong to --launcher local")
+            raise BadInput("--dry-run and --jobs work only with --launcher local")
 
 
 HERE = LauncherOptions()
@@ -119,21 +119,21 @@ def run_trials(
     where: LauncherOptions = HERE,
     compared_with: "ComparedWith | None" = None,
 ) -> "list[TrialRecord]":
-    """Run what is missing, with progress on a terminal, and return all records.
+    """Run the missing trials, show progress, and return the records of all trials.
 
     Args:
-        store: where records go.
+        store: where records are stored.
         specs: the trials.
-        run_options: what is asked of the run.
-        where: they run.
-        compared_with: knows the rows that every other is compared with, beside which new ones are
-            timed; the reference and the baseline of reports unless said.
+        run_options: the user's options.
+        where: where the trials run.
+        compared_with: chooses the rows that every other row is compared with; new rows are timed
+            in turns with them. The default is the reference and the baseline of reports.
     """
     where.check(run_options)
     if where.launcher == "local":
         from bsrbench.harness.launch.processes import fork_server
 
-        fork_server.start("bsrbench.methods")  # it loads torch while this process does, below
+        fork_server.start("bsrbench.methods")  # it loads torch in parallel with this process
     from bsrbench import methods
     from bsrbench.harness.launch.interrupts import CtrlC
     from bsrbench.harness.launch.progress import StatusWriter
@@ -145,7 +145,7 @@ def run_trials(
         launcher = make_launcher(limits)
         status = StatusWriter(watcher, store)
         asked = CtrlC(
-            lambda: status.say("ending after the pass that runs; Ctrl-C again ends it at once"),
+            lambda: status.say("stopping after the current pass; press Ctrl-C again to stop now"),
             launcher.end,
         )
         run_settings = _run_settings(run_options, limits, compared_with, lambda: asked.asked)
@@ -165,7 +165,7 @@ def run_trials(
 
 
 def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
-    """See that what the trials name is here, before anything is started."""
+    """Check that methods, devices and data are available, before starting any process."""
     load_methods(specs)
     if where.launcher == "local":
         require_devices(specs)
@@ -212,8 +212,8 @@ def _cluster(
         raise BadInput(
             "--launcher ray needs the package ray: pip install '.[ray]' in the checkout"
         ) from error
-    found = MethodLoaders(methods.load, methods.fingerprint)
-    return Cluster(found, store, watcher, where.address, where.label, limits, run_settings)
+    loaders = MethodLoaders(methods.load, methods.fingerprint)
+    return Cluster(loaders, store, watcher, where.address, where.label, limits, run_settings)
 
 
 @contextmanager
@@ -231,7 +231,7 @@ def _watcher(form: str) -> "Iterator[Watcher]":
 
 
 def load_methods(specs: "list[TrialSpec]") -> None:
-    """Find every mistake in methods and options before a process is started."""
+    """Load every method, to find mistakes in names and options before a process is started."""
     from bsrbench import methods
 
     for spec in specs:
@@ -239,10 +239,10 @@ def load_methods(specs: "list[TrialSpec]") -> None:
 
 
 def require_devices(specs: "list[TrialSpec]") -> None:
-    """Find a device that is not here before gigabytes are downloaded for it.
+    """Check that every device exists, before data are downloaded.
 
     Raises:
-        BadInput: there is none of that name.
+        BadInput: there is no device of that name.
     """
     from bsrbench.harness.devices import open_device
 
@@ -251,18 +251,18 @@ def require_devices(specs: "list[TrialSpec]") -> None:
 
 
 def fetch_data(specs: "list[TrialSpec]") -> None:
-    """Download what is to be trained on here, where the progress of it can be seen."""
+    """Download the training data in this process, so that the user sees the progress."""
     named = {name for spec in specs if spec.training for name in spec.workload.tasks()}
-    wanted = sorted(named - NEED_NO_FILE)
-    if wanted:
+    in_files = sorted(named - NEED_NO_FILE)
+    if in_files:
         from bsrbench.harness.workload import data
 
-        for name in wanted:
+        for name in in_files:
             data.fetch(name)
 
 
 def make_launcher(limits: "Limits | None" = None) -> "LocalLauncher":
-    """Return the launcher of this machine, which finds methods by name."""
+    """Return a launcher that runs trials on this machine and loads methods by name."""
     from bsrbench import methods
     from bsrbench.harness.launch.local_launcher import LocalLauncher
     from bsrbench.harness.launch.processes.pass_limits import Limits

@@ -1,4 +1,4 @@
-"""The command search."""
+"""The search command."""
 
 import os
 from dataclasses import asdict, dataclass, replace
@@ -37,12 +37,13 @@ if TYPE_CHECKING:
     from bsrbench.harness.spec.trial_spec import TrialSpec
 
 COSTS, EFFORT, ACCOUNT, SUITE = "costs.json", "effort.json", "search.json", "found.toml"
-SHARES = (1 / 3, 1.0, 3.0)  # of the recipe's learning rate, where the suite names none to try
+# Factors of the recipe's learning rate to try, if the suite has no 'to_try'.
+SHARES = (1 / 3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
 class WorkloadChanges:
-    """What is said of a workload in the place of what a suite says; ``None`` was not said."""
+    """Options that replace a suite's workload settings; ``None`` keeps the suite's setting."""
 
     model: str | None
     weights: str | None
@@ -53,21 +54,21 @@ class WorkloadChanges:
 
 @click.command()
 @click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
-@click.option("--time", "time_", default="30min", show_default=True, help="An aim: 90s, 30min, 2h.")
+@click.option("--time", "time_", default="30min", show_default=True, help="Aim: 90s, 30min, 2h.")
 @click.option(
     "--like",
     default="cifar-small",
     show_default=True,
     shell_complete=suite_names,
-    help="A suite whose workload and recipe hold, but for what is said here.",
+    help="Suite to take the workload and recipe from; other options override it.",
 )
 @click.option("--model", help="A timm model.")
-@click.option("--weights", help="random, timm, a packaged set, or file:NAME below the data root.")
-@click.option("--data", help="A data set, pack:FILE.npz or folder:FOLDER below the data root.")
-@click.option("--image-size", type=int, help="Pixels.")
-@click.option("--batch", type=int, help="Images an optimizer step.")
+@click.option("--weights", help="random, timm, a packaged set, or file:NAME in the data root.")
+@click.option("--data", help="A data set, or pack:FILE.npz or folder:FOLDER in the data root.")
+@click.option("--image-size", type=int, help="Side of the image in pixels.")
+@click.option("--batch", type=int, help="Images per optimizer step.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key and TOML value."
 )
 @click.option("--method", default="bsr", show_default=True, shell_complete=method_names)
 @click.option(
@@ -75,9 +76,9 @@ class WorkloadChanges:
     "companions",
     default="int8,checkpoint",
     show_default=True,
-    help="Methods to compose it with, joined by commas; '' for none.",
+    help="Methods to compose it with, separated by commas; '' for none.",
 )
-@click.option("--results", type=click.Path(path_type=Path), help="Folder for all that is found.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for all results.")
 @with_options(DATA_ROOT, PROGRESS)
 @gathers(WorkloadChanges, "changes")
 def search(
@@ -92,12 +93,13 @@ def search(
     progress: str,
     changes: WorkloadChanges,
 ) -> None:
-    """Look for settings of a method that need less memory and time at no loss of accuracy.
+    """Search for settings of a method that need less memory and time without losing accuracy.
 
-    Predicts memory and FLOPs of every setting, alone, with companions and in micro-batches; trains
-    what may be worth it, on the validation split; measures the best, and writes their account
-    (search.md), a figure and a suite (found.toml). The test split is read when that suite is run.
-    Asked again, a search goes on where it was.
+    The search first predicts memory and FLOPs of every setting: alone, composed with the methods
+    of --with, and with micro-batches. It trains the promising settings and compares them on the
+    validation split. It then measures the best ones and writes a report (search.md), a figure and
+    a suite (found.toml). Only running that suite reads the test split. If the same command is run
+    again, the search resumes.
 
     \b
     Examples:
@@ -125,7 +127,7 @@ def _search(
     aim: float,
     run_options: RunOptions,
 ) -> None:
-    """Go through the search and write what it found."""
+    """Run all stages of the search and write its results."""
     from bsrbench.harness.search.candidate_costs import refusals, require_one_that_fits
     from bsrbench.harness.search.search_outcome import account, write_suite
     from bsrbench.harness.search.search_stages import Search
@@ -135,12 +137,12 @@ def _search(
     space = _space(suite, method, partners)
     launcher = make_launcher()
     costs = _predicted(space, launcher, store)
-    for said in refusals(costs.values()):
-        _say(said)
+    for line in refusals(costs.values()):
+        _say(line)
     goal = _goal(space, suite, limit)
     require_one_that_fits(space.candidates, costs, goal)
     fitting = [cost for cost in costs.values() if goal.fits(cost)]
-    _say(f"{len(fitting)} of {len(costs)} candidates fit into {units.mebibytes(limit)} MiB")
+    _say(f"{len(fitting)} of {len(costs)} candidates fit in {units.mebibytes(limit)} MiB")
     first = _first(space, goal, fitting, launcher, store, aim)
     goal = replace(goal, first=first)
 
@@ -153,36 +155,40 @@ def _search(
     write_suite(found, store.folder / SUITE)
     for line in search_page.write(found, store.folder):
         say(line)
-    say(f"account: {store.folder / 'search.md'}; suite: {store.folder / SUITE}")
+    say(f"report: {store.folder / 'search.md'}; suite: {store.folder / SUITE}")
 
 
-def _say(said: str) -> None:
-    say(said, err=True)
+def _say(line: str) -> None:
+    say(line, err=True)
 
 
 def _suite_like(name: str, settings: tuple[str, ...], changes: WorkloadChanges) -> "Suite":
-    """Return a suite with what was said here in the place of its own.
+    """Return a suite with the given changes.
 
     Raises:
         BadInput: there is no such suite, or it trains nothing.
     """
     from bsrbench.harness.spec import suite_file
 
-    said = {
+    changed_keys = {
         f"--{key.replace('_', '-')}": (f"workload.{key}", value)
         for key, value in asdict(changes).items()
     }
-    found = suite_file.read(suite_file.find(name), overrides(settings, said), first_question=True)
-    if found.training is None:
-        raise BadInput(f"--like {name}: the suite trains nothing, so it has no recipe to take")
-    return found
+    changed = overrides(settings, changed_keys)
+    suite = suite_file.read(suite_file.find(name), changed, first_question=True)
+    if suite.training is None:
+        raise BadInput(
+            f"--like {name}: this suite has no [training] table, so it has no recipe to use: name "
+            "a suite that trains"
+        )
+    return suite
 
 
 def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
-    """Return all there is to choose from.
+    """Return all candidates of the search.
 
     Raises:
-        BadInput: the method has nothing to vary, or several at once were named.
+        BadInput: the method has no settings to search, or several methods were given.
     """
     from bsrbench import methods
     from bsrbench.harness.model.vit import blocks
@@ -192,7 +198,8 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
 
     if "+" in method:
         raise BadInput(
-            f"--method {method!r}: name one method, and what to compose it with by --with"
+            f"--method {method!r}: give one method here, and the methods to compose it with in "
+            "--with"
         )
     for name in partners:
         methods.load(f"{method}+{name}")
@@ -204,7 +211,7 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
 
 
 def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "dict[str, StepCost]":
-    """Predict every candidate that was not predicted before."""
+    """Predict every candidate that has no stored prediction."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -225,7 +232,7 @@ def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "di
 
 
 def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str], str]":
-    """Return what gives, for a method's name, the hashes of all that decides its predictions."""
+    """Return a function: method name -> hashes of everything its predictions depend on."""
     from bsrbench import methods
     from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
     from bsrbench.harness.records.record_key import ANY_MACHINE
@@ -240,7 +247,7 @@ def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str
 
 
 def _goal(space: "Space", suite: "Suite", limit: int) -> "SearchQuestion":
-    """Return what is looked for, with the fewest settings to begin with."""
+    """Return the question of the search, with the smallest number of first settings."""
     from bsrbench.harness.search.search_effort import LEAST
     from bsrbench.harness.search.search_question import SearchQuestion
     from bsrbench.harness.spec.recipe import Recipe
@@ -262,7 +269,7 @@ def _first(
     store: "Store",
     aim: float,
 ) -> int:
-    """Return how many settings to begin with, and say how long all will take."""
+    """Return how many settings are trained first, so that the search takes about ``aim``."""
     from bsrbench.harness.search.search_effort import first_settings, remembered
     from bsrbench.harness.search.search_question import training_of
     from bsrbench.harness.trial.trial_passes import SPEED
@@ -277,7 +284,7 @@ def _first(
                 raise BadInput(result.reason)
         speed = tried.readings().speed
         if speed is None:
-            raise BadInput("the device's speed was not read")
+            raise BadInput("the speed of the device could not be measured")
         images = checked.images["validation"]
         return first_settings(goal, row.workload, fitting, images, speed.flop_per_second, aim)
 
@@ -287,5 +294,5 @@ def _first(
         "seconds": aim,
     }
     first = remembered(store.folder / EFFORT, question, decide)
-    _say(f"{first} settings will be trained at first, and as many neighbours of the best")
+    _say(f"{first} settings are trained first, then the same number of neighbours of the best")
     return first

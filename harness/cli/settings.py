@@ -1,4 +1,4 @@
-"""Settings a person types as ``key=value``."""
+"""Read settings and sizes that the user types: ``key=value``, ``512MiB``, ``30min``."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.toml_text import parse_toml
 
 UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
-MOST = 1e15  # bytes or seconds: a petabyte; more was not meant, and the system takes no more
-SHOWN = 80  # letters of what a person typed, in a message
+MOST = 1e15  # bytes or seconds; a larger number is a typing error, and the system rejects it
+SHOWN = 80  # characters of the user's text that a message repeats
 TIMES = {"s": 1, "min": 60, "h": 3600}
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Return key and value of ``key=value``, the value in TOML."""
+    """Return the key and the TOML value of ``key=value``."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise BadInput(f"expected key=value, got {text!r}")
@@ -24,31 +24,31 @@ def setting(text: str) -> tuple[str, Any]:
         return key.strip(), parse_toml(f"value = {value}")["value"]
     except ValueError as error:
         raise BadInput(
-            f"{_short(text)}: {_short(value)} is not a TOML value (text stands in quotes, lists "
+            f"{_short(text)}: {_short(value)} is not a TOML value (put text in quotes and lists "
             "in [])"
         ) from error
 
 
 def _short(text: str) -> str:
-    """Return text in quotes, the end of a very long one left out."""
+    """Return text in quotes; a very long text is truncated."""
     return repr(text) if len(text) <= SHOWN else f"{text[:SHOWN]!r}..."
 
 
-def overrides(settings: Iterable[str], said: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
+def overrides(settings: Iterable[str], by_option: Mapping[str, tuple[str, Any]]) -> dict[str, Any]:
     """Return dotted keys and their values, each set once.
 
     Args:
-        settings: what was said as ``--set key=value``.
-        said: what other options set: by the option's name the dotted key and its value; a value of
-            ``None`` was not said.
+        settings: the ``key=value`` texts of ``--set``.
+        by_option: option name -> the dotted key that the option sets, and its value; ``None`` if
+            the option was not given.
 
     Raises:
-        BadInput: a key is set twice, or not as ``key=value``.
+        BadInput: a key is set twice, or a text is not ``key=value``.
     """
     table: dict[str, Any] = {}
     where: dict[str, str] = {}
-    spoken = [(option, *pair) for option, pair in said.items() if pair[1] is not None]
-    for option, key, value in [*spoken, *(("--set", *setting(text)) for text in settings)]:
+    named = [(option, *pair) for option, pair in by_option.items() if pair[1] is not None]
+    for option, key, value in [*named, *(("--set", *setting(text)) for text in settings)]:
         if key in table:
             raise BadInput(
                 f"{key} is set twice, by {where[key]} and by {option} {key}: leave out one of them"
@@ -58,10 +58,10 @@ def overrides(settings: Iterable[str], said: Mapping[str, tuple[str, Any]]) -> d
 
 
 def nested(options: tuple[str, ...]) -> dict[str, Any]:
-    """Return options as a table; ``int8.bits=8`` belongs to the part ``int8``.
+    """Return options as a table; ``int8.bits=8`` is the option ``bits`` of the part ``int8``.
 
     Raises:
-        BadInput: an option is set twice, or to a value and to a table.
+        BadInput: an option is set twice, or is both a value and a table.
     """
     table: dict[str, Any] = {}
     for text in options:
@@ -69,7 +69,10 @@ def nested(options: tuple[str, ...]) -> dict[str, Any]:
         part, dot, name = key.partition(".")
         place = table.setdefault(part, {}) if dot else table
         if not isinstance(place, dict):
-            raise BadInput(f"--option {key}: {part} was set to {place!r} before, and is no table")
+            raise BadInput(
+                f"--option {key}: {part} is already set to {place!r}, which is not a table: leave "
+                "out one of the two"
+            )
         if (name if dot else key) in place:
             raise BadInput(f"--option {key} is set twice: leave out one of them")
         place[name if dot else key] = value
@@ -80,7 +83,7 @@ def size_in_bytes(option: str, text: str) -> int:
     """Return the bytes of ``512MiB``, ``2GiB`` and the like.
 
     Raises:
-        BadInput: it is no size; ``option`` is named.
+        BadInput: the text is not a size; the message names ``option``.
     """
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip(), re.ASCII)
     size = float(found[1]) * UNITS.get(found[2].upper(), 0) if found else 0.0
@@ -93,7 +96,7 @@ def seconds_of(option: str, text: str) -> float:
     """Return the seconds of ``90s``, ``30min``, ``2h`` and the like.
 
     Raises:
-        BadInput: it is no time; ``option`` is named.
+        BadInput: the text is not a time; the message names ``option``.
     """
     found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]+)", text.strip())
     seconds = float(found[1]) * TIMES.get(found[2], 0) if found else 0.0
@@ -103,9 +106,9 @@ def seconds_of(option: str, text: str) -> float:
 
 
 class Seconds(click.FloatRange):
-    """A time on the command line, in seconds: a number, neither infinite nor none.
+    """A finite number of seconds on the command line.
 
-    Comparisons alone let ``nan`` pass any range.
+    ``FloatRange`` alone would accept ``nan``, because every comparison with it is false.
     """
 
     def convert(
@@ -114,7 +117,7 @@ class Seconds(click.FloatRange):
         """Return the number.
 
         Raises:
-            click.BadParameter: it is none, out of range, or longer than ``MOST``.
+            click.BadParameter: it is not a number, is out of range, or is larger than ``MOST``.
         """
         seconds = float(super().convert(value, param, ctx))
         if not seconds < MOST:

@@ -1,4 +1,4 @@
-"""Options that several commands share, among them what a pass may take."""
+"""Options that several commands share, such as the limits of a pass."""
 
 from collections.abc import Callable
 from dataclasses import fields
@@ -15,31 +15,31 @@ JOBS = click.option(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Trials that only train, at a time; what is measured always runs alone.",
+    help="Number of trainings that run at the same time. Measurements always run alone.",
 )
 PROGRESS = click.option(
     "--progress",
     type=click.Choice(["auto", "json", "quiet"]),
     default="auto",
     show_default=True,
-    help="For people, as lines of JSON, or not at all.",
+    help="Show progress for people (auto), as lines of JSON (json), or not at all (quiet).",
 )
 RUN_OPTIONS = (
-    click.option("--again", is_flag=True, help="Run trials that are stored already, too."),
+    click.option("--again", is_flag=True, help="Also run trials that already have a record."),
     click.option(
         "--dry-run",
         "dry",
         is_flag=True,
-        help="Only say what would run, for how long, and what it writes.",
+        help="Only print what would run, how long it takes, and how much it writes.",
     ),
-    click.option("--force", is_flag=True, help="Run what is predicted not to fit, too."),
+    click.option("--force", is_flag=True, help="Also run trials that are predicted not to fit."),
     JOBS,
     click.option(
         "--order-seed",
         type=click.IntRange(min=0),
         default=0,
         show_default=True,
-        help="Draws the order in which trials run.",
+        help="Seed of the order in which trials run.",
     ),
     PROGRESS,
     click.option(
@@ -47,19 +47,19 @@ RUN_OPTIONS = (
         type=Seconds(min=0),
         default=60,
         show_default=True,
-        help="How much of a long training a kill may lose.",
+        help="Seconds between checkpoints of a training. A killed training loses at most this.",
     ),
 )
 DATA_ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
-    help="Folder of data sets and weights; BSRBENCH_DATA or ./data unless said.",
+    help="Folder of data sets and weights. The default is BSRBENCH_DATA, or else ./data.",
 )
 TRUST = click.option(
     "--trust",
     multiple=True,
     metavar="FILE.py:CLASS",
-    help="Run this file, which the suite names as a method; may be given again.",
+    help="Allow this method file, which the suite names, to run; can be repeated.",
 )
 CLUSTER_OPTIONS = (
     click.option(
@@ -67,19 +67,23 @@ CLUSTER_OPTIONS = (
         type=click.Choice(["local", "ray"]),
         default="local",
         show_default=True,
-        help="Here, or on the nodes of a Ray cluster.",
+        help="Run on this machine (local) or on the nodes of a Ray cluster (ray).",
     ),
-    click.option("--address", help="Of the cluster, as 'ray start' prints it."),
+    click.option("--address", help="Address of the cluster, as 'ray start' prints it."),
     click.option(
-        "--label", default="", help="A resource that a node must have, as jetson; any node if not."
+        "--label",
+        default="",
+        help="Use only nodes that have this resource, for example jetson. The default is any node.",
     ),
 )
 LIMIT_OPTIONS = (
-    click.option("--timeout", type=Seconds(min=0, min_open=True), help="Seconds a pass may take."),
+    click.option(
+        "--timeout", type=Seconds(min=0, min_open=True), help="Time limit of one pass, in seconds."
+    ),
     click.option(
         "--memory-limit",
         metavar="SIZE",
-        help="What a pass's process may take, libraries included: 4GiB. The kernel refuses more.",
+        help="Memory limit of one pass's process, with libraries: 4GiB. The kernel enforces it.",
     ),
 )
 
@@ -87,7 +91,7 @@ LIMIT_OPTIONS = (
 def with_options(
     *options: Callable[[Callable[..., None]], Callable[..., None]],
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command several options, in this order."""
+    """Return a decorator that adds several options to a command, in this order."""
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         for option in reversed(options):
@@ -98,17 +102,18 @@ def with_options(
 
 
 def gathers(kind: type[Any], name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that hands a command some of its options as one value.
+    """Return a decorator that passes some options to a command as one dataclass.
 
     Args:
-        kind: a dataclass, whose fields have the names of options; the others keep their defaults.
-        name: of the command's parameter.
+        kind: the dataclass. Its fields have the names of options; a field that is no option keeps
+            its default.
+        name: the parameter of the command that gets the dataclass.
     """
     names = [field.name for field in fields(kind)]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
-        def called(**typed: object) -> None:  # as click calls: a keyword for each option
+        def called(**typed: object) -> None:  # click passes each option by keyword
             own = {option: typed.pop(option) for option in names if option in typed}
             command(**typed, **{name: kind(**own)})
 

@@ -1,4 +1,4 @@
-"""The command that says from another terminal how a run goes on."""
+"""The command that shows the progress of a run from another terminal."""
 
 import json
 import os
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.argument("results", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else.")
 def status(results: Path, as_json: bool) -> None:
-    """Say how the run that writes into RESULTS goes on: what runs, what is done, when it ends.
+    """Show the progress of the run that writes into RESULTS: what runs, what is done, time left.
 
-    It also says when the first trial of each machine began, when the last one finished, and how
-    long that is, pauses included, beside what the passes took.
+    Also shows, for each machine, when its first trial began, when its last one finished, the time
+    between them including pauses, and the total time of the passes.
 
     \b
     Example:
@@ -33,12 +33,12 @@ def status(results: Path, as_json: bool) -> None:
 
     store = Store(results)
     if not (results / RECORDS).is_dir():
-        raise BadInput(f"{results}: no results folder; expected one that 'bsrbench run' writes")
+        raise BadInput(f"{results}: not a results folder; expected a results folder of 'run'")
     found, aside, doubt = _status(store)
     for reason in aside:
         say(f"set aside: {reason}", err=True)
     if doubt:
-        say(f"note: {doubt}; how a run goes on is not known", err=True)
+        say(f"note: {doubt}; the progress of the run is not known", err=True)
     if as_json:
         say(json.dumps(found, indent=1))
         return
@@ -50,7 +50,7 @@ def status(results: Path, as_json: bool) -> None:
 
 
 def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
-    """Return what there is to say, and why records and the file of progress were not used."""
+    """Return the status, why records were set aside, and why the progress file was not used."""
     from dataclasses import asdict
 
     from bsrbench.harness.records.run_duration import run_lengths
@@ -76,7 +76,7 @@ def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
 
 
 def _is_gone(count: dict[str, Any]) -> bool:
-    """Return whether the run's process is no more; of another machine's nobody here can tell."""
+    """Return whether the run's process has ended; ``False`` if it runs on another machine."""
     if count["host"] != platform.node():
         return False
     try:
@@ -92,14 +92,14 @@ def _in_words(found: dict[str, Any]) -> str:
     from bsrbench.harness.launch.run_tally import duration
 
     if "trials" not in found:
-        return "no run is known to write here"
+        return "no run has written its progress here"
     done = found["completed"] + found["failed"]
-    said = f"{found['state']}: {done} of {found['trials']} trials done, {found['failed']} failed"
+    line = f"{found['state']}: {done} of {found['trials']} trials done, {found['failed']} failed"
     if found["state"] == "running":
         ago = duration(time.time() - found["at"])
         left = found["left_seconds"]
         ends = "" if left is None else f", about {duration(left)} left"
-        return f"{said}{ends}; for {ago}: {found['what']} (process {found['pid']})"
+        return f"{line}{ends}; for {ago}: {found['what']} (process {found['pid']})"
     if found["state"] == "killed":
-        return f"{said}; run the suite again to go on where it was"
-    return said
+        return f"{line}; run the suite again to resume"
+    return line

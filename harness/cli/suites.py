@@ -1,4 +1,4 @@
-"""Commands over suites: run, tune."""
+"""Commands on suites: run, tune."""
 
 import shlex
 import sys
@@ -48,12 +48,17 @@ if TYPE_CHECKING:
 @click.option(
     "--methods",
     shell_complete=method_names,
-    help="Only these rows, by their labels, joined by commas: 'full' is the row without options, "
-    "'full*' every row that begins so. A method that the suite lacks runs by its defaults.",
+    help="Run only the rows with these labels, separated by commas. 'full' is the row without "
+    "options; 'full*' is every row that begins with 'full'. A method that is not in the suite "
+    "runs with its defaults.",
 )
 @click.option("--seeds", type=click.IntRange(1, 10_000), help="Train with seeds 0 to N-1.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key, TOML value."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a dotted key of the suite to a TOML value; can be repeated.",
 )
 @with_options(DATA_ROOT, TRUST, *RUN_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
 @gathers(RunOptions, "run_options")
@@ -72,8 +77,8 @@ def run(
 ) -> None:
     """Run a suite's missing trials, then write and print its report.
 
-    SUITE is a name ('bsrbench list suites') or a .toml file. Records go into
-    results/local/SUITE unless --results says otherwise.
+    SUITE is a name ('bsrbench list suites') or a .toml file. The default results folder is
+    results/local/SUITE.
 
     \b
     Examples:
@@ -97,7 +102,7 @@ def run(
 
 @click.command()
 @click.argument("suite", shell_complete=suite_names)
-@click.option("--results", type=click.Path(path_type=Path), help="Folder for the tries' records.")
+@click.option("--results", type=click.Path(path_type=Path), help="Folder for the records.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=1000, show_default=True)
 @with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
 @gathers(RunOptions, "run_options")
@@ -109,10 +114,10 @@ def tune(
     trust: tuple[str, ...],
     run_options: RunOptions,
 ) -> None:
-    """Try the learning rates of every row and write the best into the suite file.
+    """Try the learning rates of every row and write the best ones into the suite file.
 
-    Each row gets the same number of tries ('to_try'). They are read on the validation split, with
-    a seed of their own.
+    Every row tries the same number of learning rates ('to_try'). They are compared by their
+    accuracy on the validation split. --seed is the seed of these trainings.
 
     \b
     Examples:
@@ -134,26 +139,26 @@ def tune(
     tries = [[[_as_try(next(records)) for _ in row] for row in rows] for rows in trials]
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):
-            if all(one.validation_accuracy is None for one in tried):
+            if all(rate_try.validation_accuracy is None for rate_try in tried):
                 raise BadInput(
-                    f"no try of {row[0].label()} on {row[0].workload.data_name()} completed, so "
-                    f"there is nothing to choose: {path} is as it was, and the records say why "
-                    f"({store.folder})"
+                    f"no training of {row[0].label()} on {row[0].workload.data_name()} completed, "
+                    f"so no learning rate can be chosen: {path} was not changed; the records in "
+                    f"{store.folder} give the reasons"
                 )
     write_choices(path, chosen, tries)
     for rows, tried_rows in zip(trials, tries, strict=True):
         for row, tried in zip(rows, tried_rows, strict=True):
-            said = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
+            listed = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
             name = row[0].label() + (
                 f" on {row[0].workload.data_name()}" if len(trials) > 1 else ""
             )
-            say(f"{name}: chose {best_try(tried):g} of {said}")
+            say(f"{name}: chose {best_try(tried):g} of {listed}")
 
 
 def _chosen(
     path: Path, whole: "Suite", asked: str | None, trust: tuple[str, ...]
 ) -> "list[TrialSpec]":
-    """Return the trials of the rows that were asked for, and say where those are not named so."""
+    """Return the trials of the requested rows; print how an inexact row name was understood."""
     from bsrbench.harness.spec.label_grammar import split_at_commas
     from bsrbench.harness.spec.row_choice import label_of
     from bsrbench.harness.spec.suite_choice import choose
@@ -167,14 +172,16 @@ def _chosen(
     methods = {label.method for name in names if (label := label_of(name))}
     _require_named(path, [trial.method for trial in trials], {*trust, *names, *methods})
     if found.said:
-        load_methods(trials)  # a name that is no method's is refused, not explained
+        load_methods(trials)  # an unknown method raises an error before anything is printed
     for line in found.said:
         say(line, err=True)
     return trials
 
 
 def _require_named(path: Path, methods: Iterable[str], named: set[str]) -> None:
-    """Check that no file is run only because a suite, which may be somebody else's, says so.
+    """Check that the user allows every method file that a suite names.
+
+    A suite may come from somebody else, so its method files run only with --trust.
 
     Raises:
         BadInput: a row's method is a file that was not named on the command line.
@@ -182,13 +189,13 @@ def _require_named(path: Path, methods: Iterable[str], named: set[str]) -> None:
     for method in methods:
         if ".py" in method and method not in named:
             raise BadInput(
-                f"{path} wants to run the file {method!r} as a method, and a suite alone may "
-                f"not: look into the file, then add --trust {shlex.quote(method)}"
+                f"{path} names the file {method!r} as a method, and a file named only by a suite "
+                f"is not run: read the file, then add --trust {shlex.quote(method)}"
             )
 
 
 def _as_try(record: "TrialRecord") -> "LearningRateTry":
-    """Return what a tuning trial found; one that did not complete has no accuracy."""
+    """Return the learning rate and accuracy of a tuning trial; no accuracy if it failed."""
     from bsrbench.harness.spec.recipe import LearningRateTry
 
     accuracy = record.measurements["validation_accuracy_top1"]
@@ -201,6 +208,6 @@ def _as_try(record: "TrialRecord") -> "LearningRateTry":
 def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
     from bsrbench.harness.spec import suite_file
 
-    wanted = None if seeds is None else list(range(seeds))
+    seed_list = None if seeds is None else list(range(seeds))
     path = suite_file.find(name)
-    return path, suite_file.read(path, overrides(settings, {"--seeds": ("seeds", wanted)}))
+    return path, suite_file.read(path, overrides(settings, {"--seeds": ("seeds", seed_list)}))

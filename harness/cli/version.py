@@ -1,4 +1,4 @@
-"""What is installed, and on what it would run."""
+"""The --version option: installed packages and available devices."""
 
 import click
 
@@ -6,7 +6,7 @@ from bsrbench.harness.cli.printing import say
 
 
 def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-    """Print versions and devices, and end, if that was asked for."""
+    """Print versions and devices and exit, if --version was given."""
     if not wanted:
         return
     import torch

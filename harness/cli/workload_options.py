@@ -1,4 +1,4 @@
-"""The options that describe one workload, and the trial that they stand for."""
+"""The options that describe one workload, and the trial that they define."""
 
 import os
 from collections.abc import Mapping
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WorkloadOptions:
-    """What a person says of a workload, but for its method and batch; a trial's spec checks it.
+    """The options of a workload except method and batch; the trial's spec validates them.
 
     Attributes:
         model: a timm model.
-        micro_batch: images a forward pass; ``None`` is the whole batch.
-        image_size: side in pixels; ``None`` is the model's own.
+        micro_batch: images per forward pass; ``None`` is the whole batch.
+        image_size: side in pixels; ``None`` is the model's default.
         classes: width of the head.
         precision: ``fp32`` or ``bf16``.
         compiled_step: whether the step is compiled.
-        optimizer: its name.
-        optimizer_in_backward: whether each parameter is stepped inside the backward pass.
-        device: its name.
-        threads: of the CPU; ``None`` is all usable cores.
+        optimizer: name of the optimizer.
+        optimizer_in_backward: whether each parameter is updated inside the backward pass.
+        device: name of the device.
+        threads: CPU threads; ``None`` is all usable cores.
     """
 
     model: str
@@ -44,23 +44,23 @@ class WorkloadOptions:
     threads: int | None
 
     def on_axes(self, axes: Mapping[str, AxisValue]) -> "WorkloadOptions":
-        """Return the same with other values on some axes of the workload."""
+        """Return a copy with other values on some axes of the workload."""
         return WorkloadOptions(**asdict(self) | dict(axes))
 
     def spec(
         self, where: str, method: str, options: dict[str, Any], batch: int, profile: "Profile"
     ) -> "TrialSpec":
-        """Return the trial of a method on this workload, of random weights and noise.
+        """Return the trial of a method on this workload, with random weights and noise images.
 
         Args:
-            where: the command, for errors.
-            method: its name.
-            options: of the method.
+            where: the command, for error messages.
+            method: name of the method.
+            options: options of the method.
             batch: images per optimizer step.
-            profile: how it is measured.
+            profile: how the trial is measured.
 
         Raises:
-            BadInput: a value does not fit; which, and why.
+            BadInput: a value is not valid; the message names it.
         """
         from pydantic import ValidationError
 
@@ -77,8 +77,10 @@ class WorkloadOptions:
 
 WORKLOAD_OPTIONS = (
     click.option("--model", required=True, help="A timm model."),
-    click.option("--micro-batch", type=int, help="Images a forward pass; gradients accumulate."),
-    click.option("--image-size", type=int, help="Pixels; the model's own unless said."),
+    click.option("--micro-batch", type=int, help="Images per forward pass; gradients accumulate."),
+    click.option(
+        "--image-size", type=int, help="Side of the image in pixels; the default is the model's."
+    ),
     click.option("--classes", type=int, default=10, show_default=True),
     click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
     click.option(
@@ -90,10 +92,10 @@ WORKLOAD_OPTIONS = (
     click.option(
         "--optimizer-in-backward",
         is_flag=True,
-        help="Step each parameter, and free its gradient, inside the backward pass.",
+        help="Update each parameter and free its gradient inside the backward pass.",
     ),
     click.option("--device", default="cpu", show_default=True),
-    click.option("--threads", type=int, help="CPU threads; all usable cores unless said."),
+    click.option("--threads", type=int, help="CPU threads; the default is all usable cores."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON and nothing else."),
 )
 METHOD_OPTIONS = (
@@ -103,8 +105,12 @@ METHOD_OPTIONS = (
         shell_complete=method_names,
         help="A method, or several joined by '+'.",
     ),
-    click.option("--batch", required=True, type=int, help="Images an optimizer step."),
+    click.option("--batch", required=True, type=int, help="Images per optimizer step."),
     click.option(
-        "--option", "options", multiple=True, metavar="KEY=VALUE", help="Method option, TOML."
+        "--option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Set a method option to a TOML value; can be repeated.",
     ),
 )

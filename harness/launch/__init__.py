@@ -1,1 +1,1 @@
-"""Where trials run, and which of a suite's are missing."""
+"""Decide which trials of a suite are missing, and run them."""

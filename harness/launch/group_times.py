@@ -1,4 +1,4 @@
-"""The times of a round group, kept until every new trial of it has its record."""
+"""The times of a round group, stored until every new trial of the group has its record."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -21,18 +21,18 @@ from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import TIMED
 from bsrbench.harness.visible_text import visible_in
 
-STAGED = "times"  # in the name of the file they are kept in
+STAGED = "times"  # part of the name of the file in which they are stored
 
 
 class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What was timed in turns.
+    """The times that the trials of a round group took.
 
     Attributes:
-        name: of the round group; a hash of all that was timed in it.
+        name: name of the round group: a hash of all its times.
         order: keys of all members, in the order of the first round.
-        clocks: of the new trials, by key, all visits joined.
-        beside: of the stored trials that were timed again, by the key of their record.
-        notes: what must be known about those.
+        clocks: key of a new trial -> its clock pass, with all visits joined.
+        beside: record key of a stored trial that was timed again -> its new times.
+        notes: what a reader must know about the stored trials.
     """
 
     name: str
@@ -46,7 +46,7 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if fault := fault_of_values(times) if times.keys() <= METRICS.keys() else "no metric":
                 raise ValueError(f"beside: {fault}")
         if strange := self.clocks.keys() - set(self.order):
-            raise ValueError(f"{sorted(strange)} had no turn")
+            raise ValueError(f"{sorted(strange)} are not in the order of the turns")
 
     @classmethod
     def of(
@@ -55,7 +55,7 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         companions: Collection[str],
         clocks: Mapping[str, PassResult],
     ) -> "GroupTimes":
-        """Take them from the visits of a group's members."""
+        """Return the times of a group from the visits of its members."""
         again = [trial for trial in group if trial.key in companions]
         read = {trial.key: clocks[trial.key] for trial in again}
         return cls(
@@ -68,10 +68,10 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "GroupTimes":
-        """Take them from what ``plain`` returned.
+        """Return the times from the data that ``plain`` returned.
 
         Raises:
-            BadInput: it is something else; what, and why.
+            BadInput: the data are not the times of a round group; the message names the fault.
         """
         try:
             return msgspec.convert(visible_in(dict(plain)), cls)
@@ -79,24 +79,24 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise BadInput(f"not the times of a round group ({fault_and_place(error)})") from error
 
     def plain(self) -> dict[str, Any]:
-        """Return them as values for JSON."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return found
+        """Return the times as JSON data."""
+        data: dict[str, Any] = msgspec.to_builtins(self)
+        return data
 
     def clock(self, key: str) -> PassResult:
-        """Return a new trial's visits, with what must be known about those beside it."""
-        found = self.clocks[key]
-        if found.reading is None:  # it failed, and has no times to compare
-            return found
-        notes = (*found.reading.notes, *self.notes)
-        return replace(found, reading=replace(found.reading, notes=notes))
+        """Return a new trial's visits, with the notes on the stored trials of the group."""
+        result = self.clocks[key]
+        if result.reading is None:  # it failed and has no times to compare
+            return result
+        notes = (*result.reading.notes, *self.notes)
+        return replace(result, reading=replace(result.reading, notes=notes))
 
     def failures(self) -> list[str]:
         """Return which stored trials did not complete when they were timed again."""
         return [note.text for note in self.notes if note.kind is NoteKind.NOT_TIMED_AGAIN]
 
     def circumstances(self, key: str, of_run: Circumstances) -> Circumstances:
-        """Return the circumstances of a new trial, from those of its run."""
+        """Return the circumstances of a new trial, made from those of its run."""
         clock = self.clocks[key].readings().detail.clock
         return replace(
             of_run,
@@ -107,12 +107,12 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def _measured(clock: PassResult) -> dict[str, Measured] | None:
-    """Return what was timed; nothing where a visit failed."""
+    """Return the measured times; ``None`` if a visit failed."""
     return None if clock.reading is None else dict(clock.reading.measurements)
 
 
 def _times(clock: PassResult) -> dict[str, list[float]]:
-    """Return what was timed of a stored trial; nothing where it did not complete."""
+    """Return the times of a stored trial; empty if it did not complete."""
     measured = clock.readings().measurements.items()
     return {
         name: list(times)
@@ -122,26 +122,27 @@ def _times(clock: PassResult) -> dict[str, list[float]]:
 
 
 def _notes(trial: TrialWithKey, clock: PassResult) -> list[Note]:
-    """Return what must be known about a stored trial that was timed again."""
+    """Return the notes on a stored trial that was timed again."""
     label = trial.spec.label()
     if clock.status != Status.COMPLETED:
-        said = (
-            f"{label}, which is stored, was timed again in turns with the new rows and did not "
-            f"complete ({clock.status}: {clock.reason}): there is no ratio of their times to it"
+        text = (
+            f"the stored row {label} was timed again in turns with the new rows and did not "
+            f"complete ({clock.status}: {clock.reason}): there is no ratio of times to this row"
         )
-        return [Note(NoteKind.NOT_TIMED_AGAIN, said)]
+        return [Note(NoteKind.NOT_TIMED_AGAIN, text)]
     noted = clock.readings().notes
     return [
-        Note(note.kind, f"of {label}, timed again in turns with it, {note.text}") for note in noted
+        Note(note.kind, f"{label}, timed again in turns with this row: {note.text}")
+        for note in noted
     ]
 
 
 def all_staged(store: Store, tell: Tell = lambda _: None) -> dict[str, GroupTimes]:
-    """Return by the key they are staged under all times that interrupted runs have left.
+    """Return all times that interrupted runs have stored, by their staging key.
 
     Args:
         store: the results folder.
-        tell: is told of a file that cannot be used, whose group is timed again.
+        tell: called with a message about each file that cannot be used; its group is timed again.
     """
     found = {}
     for key in store.staged_keys(STAGED):
@@ -155,12 +156,12 @@ def all_staged(store: Store, tell: Tell = lambda _: None) -> dict[str, GroupTime
 
 
 def left_by_interrupted(store: Store) -> frozenset[str]:
-    """Return the keys of the trials whose times an interrupted run has left."""
+    """Return the keys of the trials whose times an interrupted run has stored."""
     return frozenset(key for times in all_staged(store).values() for key in times.clocks)
 
 
 def drop_staged(store: Store, keys: Iterable[str]) -> None:
-    """Drop the times that interrupted runs have left of any of these trials."""
+    """Delete the times that interrupted runs have stored for any of these trials."""
     unwanted = set(keys)
     for key, times in all_staged(store).items():
         if unwanted & times.clocks.keys():

@@ -1,4 +1,4 @@
-"""Run passes in this very process: for tests, which want it fast and debuggable."""
+"""Run passes in this process; used by tests, because it is fast and easy to debug."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ from bsrbench.harness.trial.trial_passes import check, perform, timed
 
 
 class InlineLauncher:
-    """Runs passes here. What one leaves behind, the next one finds.
+    """Runs passes in this process. A pass is not isolated from the ones before it.
 
     Args:
-        load: turns method names into methods.
+        load: returns the method of a name.
     """
 
     def __init__(self, load: Loader) -> None:
@@ -26,7 +26,7 @@ class InlineLauncher:
         return check(spec, self._load)
 
     def settings(self, device: str) -> dict[str, str]:
-        """Return the settings that decide numbers in this process."""
+        """Return the settings of this process that affect numbers."""
         return numeric_settings.settings(device)
 
     def perform(
@@ -34,7 +34,7 @@ class InlineLauncher:
         pass_name: str,
         spec: TrialSpec,
         *,
-        log: Path | None = None,  # noqa: ARG002 - what is printed goes where it goes
+        log: Path | None = None,  # noqa: ARG002 - output is not redirected here
         on_cores: Sequence[int] = (),  # noqa: ARG002 - the tests' own process stays unbound
         checkpoint: CheckpointRequest | None = None,
     ) -> PassResult:

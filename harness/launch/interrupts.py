@@ -1,4 +1,4 @@
-"""Ctrl-C: once ends a run cleanly, twice at once."""
+"""Ctrl-C in a run: the first stops it after the current pass, the second stops it at once."""
 
 import signal
 import threading
@@ -9,18 +9,19 @@ from typing import Any, Self
 
 
 class CtrlC:
-    """Takes the first Ctrl-C as a wish and lets the second interrupt.
+    """Records the first Ctrl-C as a request to stop; the second raises ``KeyboardInterrupt``.
 
     Args:
-        on_first: is called then, to tell the person; in a thread of its own, for the signal may
-            come while a line is being printed, and Python refuses to print inside of that.
-        on_second: is called right before the interrupt, to end what runs.
+        on_first: called after the first Ctrl-C, to tell the user. It runs in a separate thread,
+            because the signal may arrive while a line is printed, and Python does not allow
+            printing inside that.
+        on_second: called right before the interrupt, to end the running processes.
     """
 
     def __init__(self, on_first: Callable[[], object], on_second: Callable[[], object]) -> None:
         self._on_first, self._on_second = on_first, on_second
         self._before: Any = None
-        # A signal handler may interrupt anything, so it can take no lock; this queue needs none.
+        # A signal handler may interrupt any code, so it must not take a lock; this queue has none.
         self._wishes: SimpleQueue[bool] = SimpleQueue()
         self._telling = threading.Thread(target=self._tell, daemon=True)
         self.asked = False

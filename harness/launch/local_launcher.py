@@ -1,4 +1,4 @@
-"""Run each pass in a clean process of its own, forked from a server that has torch loaded."""
+"""Run each pass in a separate clean process, forked from a server that has torch loaded."""
 
 import multiprocessing
 import secrets
@@ -51,23 +51,23 @@ from bsrbench.harness.workload.images import workers
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
-# For what is done before anything is measured; weights are fetched in a check, and a prediction
-# of the largest model takes seconds.
+# Time limit of checks and predictions. A check may download weights; predicting the largest model
+# takes seconds.
 BEFOREHAND_SECONDS = 600.0
-CLOSING_SECONDS = 5.0  # between the end of what a process says and its own
+CLOSING_SECONDS = 5.0  # between closing the pipe of its answer and the end of a process
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 NONE = Limits()
-MORE = " (a longer --timeout gives it more)"
+MORE = " (a longer --timeout allows more time)"
 ENDED = "it was ended with the run"
-LOST = "the server that it was forked from was killed, twice in turn"
+LOST = "the fork server of this process was killed twice in a row"
 
 
 class LocalLauncher:
-    """Runs passes on this machine, one at a time; the parent sleeps while one runs.
+    """Runs passes on this machine, one at a time; this process sleeps while a pass runs.
 
     Args:
-        load: turns method names into methods; must be importable by name in another process.
-        limits: what a pass may take.
+        load: returns the method of a name; other processes must be able to import it by name.
+        limits: time and memory limits of a pass.
     """
 
     def __init__(self, load: Loader, limits: Limits = NONE) -> None:
@@ -85,23 +85,23 @@ class LocalLauncher:
         return result
 
     def settings(self, device: str) -> dict[str, str]:
-        """Return the settings that decide numbers in a pass's process.
+        """Return the settings of a pass's process that affect numbers.
 
-        The server has the variables of when it started, and nothing that this process has set in
-        torch or timm since.
+        The fork server has the environment variables of the time when it started, and none of the
+        settings that this process has changed in torch or timm since then.
 
         Raises:
-            BadInput: the process that was asked died.
+            BadInput: the process that reads the settings died.
         """
         beforehand = PassSettings(limits=self._beforehand())
         asking = partial(read_settings, device, self._load)
         result = self._call(asking, SettingsResult, beforehand)
         if result.status is not Status.COMPLETED:
-            raise BadInput(f"asking torch and timm for their settings failed: {result.reason}")
+            raise BadInput(f"the settings of torch and timm could not be read: {result.reason}")
         return dict(result.settings)
 
     def costs(self, specs: Sequence[TrialSpec]) -> list[StepCost]:
-        """Return what a step of each trial takes, predicted in one process.
+        """Return the predicted cost of one step of each trial; one process predicts them all.
 
         Raises:
             BadInput: that process died.
@@ -126,9 +126,9 @@ class LocalLauncher:
         Args:
             pass_name: one of ``bsrbench.harness.trial.trial_passes.PASSES``.
             spec: the trial.
-            log: where what the process prints is kept; nowhere unless said.
-            on_cores: the cores it is bound to; a clock pass gets its own unless said.
-            checkpoint: what a training pass is to keep.
+            log: the file for the output of the process; by default it is not kept.
+            on_cores: the cores that the process is bound to; by default only a clock pass is bound.
+            checkpoint: where and how often a training pass saves a checkpoint.
 
         Raises:
             BadInput: no process can be started here.
@@ -145,19 +145,19 @@ class LocalLauncher:
         return timed(lambda: self._call(doing, PassResult, inside, log))
 
     def end(self) -> None:
-        """Kill what runs, at once."""
+        """Kill the running processes at once."""
         self._ended = True
         server().end_passes()
 
     @cached_property
     def _compiled(self) -> Path:
-        """Hold compiled code, shared by the passes of a row and no others: compiling is timed."""
+        """The folder of compiled code. Each row has its own, because compile times are measured."""
         folder = Path(tempfile.mkdtemp(prefix="compiled-", dir=server().folder))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         return folder
 
     def _beforehand(self, times: int = 1) -> Limits:
-        """Return the limit of what is done before anything is measured."""
+        """Return the time limit of checks and predictions."""
         return Limits(max(BEFOREHAND_SECONDS, self._limits.timeout_seconds or 0.0) * times)
 
     def _call(
@@ -167,13 +167,13 @@ class LocalLauncher:
         inside: PassSettings,
         log: Path | None = None,
     ) -> Kind:
-        """Run a function in a process of its own; once more if its server was killed meanwhile.
+        """Run a function in a separate process; try again once if the fork server was killed.
 
         Args:
-            function: what is done there.
-            kind: of its answer.
-            inside: what holds in the process.
-            log: where what it prints is kept; nowhere unless said.
+            function: the function to run.
+            kind: the type of its answer.
+            inside: the settings of the process.
+            log: the file for its output; by default the output is not kept.
         """
         for _ in range(2):
             if self._ended:
@@ -190,7 +190,7 @@ class LocalLauncher:
     def _once(
         self, function: Callable[[], Kind], kind: type[Kind], inside: PassSettings
     ) -> Kind | None:
-        """Run a function in a process; nothing is returned where its server was killed."""
+        """Run a function in a process; return ``None`` if the fork server was killed."""
         kills, serving = _kernel_kills(), server()
         if package := _package_of(self._load):
             serving.preload(package)
@@ -206,7 +206,7 @@ class LocalLauncher:
             serving.begin(child)
             try:
                 sender.close()
-                if self._ended:  # since it was looked at above
+                if self._ended:  # end() was called after the check above
                     return None
                 result = wait_for(
                     child,
@@ -230,36 +230,36 @@ def _require_bounded(log: Path) -> None:
 
 
 def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer | None:
-    """Return the outcome of a child that ends without an answer; nothing if its server did, too."""
+    """Return the outcome of a child that ends without an answer; ``None`` if its server ended."""
     ends = time.monotonic() + CLOSING_SECONDS
     while not (gone := _is_gone(child)) and time.monotonic() < ends:
         child.join(PAUSE_SECONDS)
     lines = last_lines(log, LAST_LINES)
-    words = f"; it said last: {' | '.join(lines)}" if lines else ""
+    words = f"; last output: {' | '.join(lines)}" if lines else ""
     if not gone:
-        reason = f"it closed the pipe that its answer goes through, and was ended{words}"
+        reason = f"it closed the pipe for its answer, and was killed{words}"
         return Answer(Status.CRASHED, reason)
     serving.collect(child)
     if serving.lost(child):
         return None
     if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
-        return Answer(Status.OUT_OF_MEMORY, "the kernel killed the process for its memory")
+        return Answer(Status.OUT_OF_MEMORY, "the kernel killed the process for lack of memory")
     return Answer(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
 
 
 def _is_gone(child: BaseProcess) -> bool:
-    """Return whether a process has ended, though its server may not say so."""
+    """Return whether a process has ended, even if its server does not report it."""
     return child.exitcode is not None or state(child.pid or 0) in ("", *DEAD)
 
 
 def _package_of(load: Loader) -> str:
-    """Return the package whose first file defines a function; empty if another file does."""
+    """Return the package whose ``__init__`` defines a function; empty if another file does."""
     name = getattr(load, "__module__", "")
     return name if hasattr(sys.modules.get(name), "__path__") else ""
 
 
 def _kernel_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory since boot."""
+    """Return how many processes the kernel has killed for lack of memory since boot."""
     try:
         lines = OUT_OF_MEMORY_KILLS.read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The trials of one plan on their way to records."""
+"""Run the trials of a plan and store their records."""
 
 import os
 import threading
@@ -29,21 +29,21 @@ from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, passes_of
 
-LAST_LINES = 5  # of a log, that are shown
+LAST_LINES = 5  # lines of a log that are shown
 
 
 class OneRun:
-    """Prepares and does what is missing.
+    """Prepares and runs the missing trials of a plan.
 
     Args:
-        launcher: where a pass runs.
-        store: where records go.
-        watcher: who is told.
-        run_settings: how it is done.
-        plan: what is to be done.
-        environment: what is the same for all its records.
-        circumstances: those that are the same for all its records.
-        present: what decides numbers here and now.
+        launcher: runs the passes.
+        store: stores the records.
+        watcher: receives the progress.
+        run_settings: the settings of the run.
+        plan: the trials.
+        environment: the environment that all records share.
+        circumstances: the circumstances that all records share.
+        present: the current conditions that affect numbers.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class OneRun:
         self._lock = threading.Lock()
 
     def prepare(self) -> None:
-        """Find mistakes, then say what is to be run and how long it will take.
+        """Check the trials, then print what will be run and how long it will take.
 
         Raises:
-            BadInput: a trial can never work as it is written, or jobs have no cores.
-            KeyboardInterrupt: the run was asked to stop.
+            BadInput: the spec of a trial cannot work, or there are too few cores for the jobs.
+            KeyboardInterrupt: the user has stopped the run.
         """
         self._require_cores()
         preflight_checks = PreflightChecks(
@@ -94,19 +94,19 @@ class OneRun:
             self._watcher.say(f"  no forecast of the time: {self._before.why_unknown}")
         for key, result in self._before.doomed.items():
             self._watcher.say(
-                f"  cannot fit: {self._plan.missing[key].spec.label()}, {result.reason}"
+                f"  does not fit: {self._plan.missing[key].spec.label()}, {result.reason}"
             )
-        found = self._before.forecast(self._plan)
-        if found is not None and self._before.known is not None:
-            for line in outlook(found, self._before.known.speed, self._store.folder):
+        predicted = self._before.forecast(self._plan)
+        if predicted is not None and self._before.known is not None:
+            for line in outlook(predicted, self._before.known.speed, self._store.folder):
                 self._watcher.say(line)
-            self._tally.expected_seconds = found.least_seconds
+            self._tally.expected_seconds = predicted.least_seconds
 
     def do(self) -> None:
-        """Run everything that is missing.
+        """Run all missing trials.
 
         Raises:
-            KeyboardInterrupt: the run was asked to stop.
+            KeyboardInterrupt: the user has stopped the run.
         """
         doomed = self._before.doomed
         groups = [group for each in self._plan.groups if (group := each.without(doomed))]
@@ -125,17 +125,17 @@ class OneRun:
         self._tell("done")
 
     def _require_cores(self) -> None:
-        """Check that every one of several jobs can have its cores for itself.
+        """Check that there are enough cores for every job.
 
         Raises:
-            BadInput: it cannot; trainings would slow each other down, and nobody would know.
+            BadInput: there are not; trainings would slow each other down unnoticed.
         """
         threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
         wanted, there = self._run_settings.jobs * threads, len(os.sched_getaffinity(0))
         if self._run_settings.jobs > 1 and wanted > there:
             raise BadInput(
-                f"--jobs {self._run_settings.jobs} of {threads} threads each need {wanted} cores, "
-                f"and {there} are usable: lower --jobs, or --set workload.threads"
+                f"--jobs {self._run_settings.jobs} with {threads} threads each needs {wanted} "
+                f"cores, but {there} are usable: lower --jobs, or --set workload.threads"
             )
 
     def _tell_or_stop(self, what: str) -> None:
@@ -159,14 +159,14 @@ class OneRun:
             raise KeyboardInterrupt
 
     def _time(self, group: Group) -> GroupTimes:
-        """Time a group in turns, and keep the times until its new trials have their records."""
+        """Time a group in turns, and store the times until its new trials have their records."""
         members, again = group.members(), {trial.key for trial in group.companions()}
 
         def visit(trial: PlannedTrial, turn: int) -> PassResult:
             self._stop_if_asked()
             least, spec = group.rounds(), trial.spec
             self._tell(f"timing {spec.label()}, round {turn + 1} of at least {least}")
-            # The log of the pass that a stored record came of stays as it is.
+            # The log of the pass that produced a stored record is not overwritten.
             log = self._store.log(trial.key, f"{CLOCK}-again" if trial.key in again else CLOCK)
             result = self._launcher.perform(CLOCK, spec, log=log)
             if turn < least:
@@ -181,7 +181,7 @@ class OneRun:
         return times
 
     def _finish_group(self, staged_under: str, times: GroupTimes) -> None:
-        """Run what else the new trials of a timed group lack; drop the times after the last."""
+        """Run the other passes of a timed group's new trials; then delete the stored times."""
         for key in times.order:
             trial = self._plan.missing.get(key)
             if trial is not None and key in times.clocks and key not in self._before.doomed:
@@ -192,7 +192,7 @@ class OneRun:
             self._store.unstage(staged_under)
 
     def _run_alone(self, trials: list[PlannedTrial]) -> None:
-        """Run trials that nothing is timed in: one by one, or several at a time."""
+        """Run the trials that are not timed, one by one or several at a time."""
         training = [trial for trial in trials if trial.spec.profile is None]
         for trial in trials:
             if self._run_settings.jobs == 1 or trial.spec.profile is not None:
@@ -232,7 +232,7 @@ class OneRun:
         cores: Sequence[int] = (),
         beside: TimesByKey | None = None,
     ) -> None:
-        """Run the passes a trial still lacks, until one fails, and store its record."""
+        """Run the remaining passes of a trial until one fails, and store its record."""
         done = dict(results)
         for name in passes_of(trial.spec):
             if any(result.status != Status.COMPLETED for result in done.values()):
@@ -242,7 +242,7 @@ class OneRun:
         self._save(trial, done, circumstances, beside)
 
     def _pass(self, trial: PlannedTrial, name: str, cores: Sequence[int]) -> PassResult:
-        """Run a pass, or take it from what an interrupted run staged."""
+        """Run a pass, or take its result from an interrupted run."""
         result = kept_pass(self._store, trial.key, name, self._watcher.say)
         if result is None:
             self._stop_if_asked()
@@ -257,7 +257,7 @@ class OneRun:
                 checkpoint=CheckpointRequest(checkpoint, self._run_settings.checkpoint_seconds),
             )
             if result.status == Status.CRASHED and self._run_settings.stopping():
-                raise KeyboardInterrupt  # it was killed with the run, or as good as that
+                raise KeyboardInterrupt  # the pass was killed with the run
             self._store.stage(trial.key, name, plain(result))
         self._advance(name, trial.spec)
         return result
@@ -288,7 +288,7 @@ class OneRun:
             self._say_log(trial, list(results)[-1])
 
     def _say_log(self, trial: PlannedTrial, last_pass: str) -> None:
-        """Show the end of what a failed pass has printed."""
+        """Show the last lines that a failed pass has printed."""
         path = self._store.log(trial.key, last_pass)
         lines = last_lines(path, LAST_LINES)
         for line in lines:

@@ -1,4 +1,4 @@
-"""Who is told how a run goes on: a terminal, a script, nobody; and the file for other terminals."""
+"""Report the progress of a run: on a terminal, as JSON, or in a file for 'bsrbench status'."""
 
 import json
 import os
@@ -19,37 +19,37 @@ WRITE_EVERY_SECONDS = 1.0
 
 
 class Watcher(Protocol):
-    """Who is told."""
+    """Receives the progress of a run."""
 
     def show(self, tally: Tally) -> None:
-        """Learn that something has begun or ended."""
+        """Receive the new counts when a trial or pass begins or ends."""
 
     def say(self, line: str) -> None:
-        """Learn something a person should read."""
+        """Receive a line for the user."""
 
 
 class Quiet:
-    """Says nothing."""
+    """Prints nothing."""
 
     def show(self, tally: Tally) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
     def say(self, line: str) -> None:
-        """Say nothing."""
+        """Print nothing."""
 
 
 class JsonLines:
-    """A line of JSON whenever something begins or ends, for scripts.
+    """Prints a line of JSON when a trial or pass begins or ends, for scripts.
 
     Args:
-        console: where lines go.
+        console: where lines are printed.
     """
 
     def __init__(self, console: Console) -> None:
         self._console = console
 
     def show(self, tally: Tally) -> None:
-        """Print the count."""
+        """Print the counts."""
         self._print({"event": "progress"} | tally.plain())
 
     def say(self, line: str) -> None:
@@ -61,10 +61,11 @@ class JsonLines:
 
 
 class TerminalProgress:
-    """A line that is redrawn only when something changes, so that measuring is left alone.
+    """Draws a progress line, only when something changes, so that it does not disturb timing.
 
     Args:
-        console: where to draw; what is said is printed there too, terminal or not.
+        console: where to draw the line and print messages. If it is not a terminal, only the
+            messages are printed.
     """
 
     def __init__(self, console: Console) -> None:
@@ -95,7 +96,7 @@ class TerminalProgress:
         self._progress.stop()
 
     def show(self, tally: Tally) -> None:
-        """Draw the count."""
+        """Draw the counts."""
         left = tally.left_seconds()
         rest = [] if left is None else [f"{duration(left)} left"]
         rest += [f"{tally.failed} failed"] if tally.failed else []
@@ -109,15 +110,15 @@ class TerminalProgress:
         )
 
     def say(self, line: str) -> None:
-        """Print a line a person should read."""
+        """Print a line for the user."""
         self._progress.console.print(visible(line), markup=False, highlight=False, soft_wrap=True)
 
 
 class StatusWriter:
-    """Passes everything on, and keeps the count in the results folder for 'bsrbench status'.
+    """Forwards progress, and writes the counts into the results folder for 'bsrbench status'.
 
     Args:
-        watcher: who else is told.
+        watcher: receives all progress.
         store: the results folder.
     """
 
@@ -128,7 +129,7 @@ class StatusWriter:
         self._lock = threading.Lock()
 
     def show(self, tally: Tally) -> None:
-        """Keep the count, at most once a second."""
+        """Forward the counts, and write them at most once per second."""
         self._watcher.show(tally)
         with self._lock:
             self._last = tally.plain()
@@ -136,11 +137,11 @@ class StatusWriter:
                 self._write("running")
 
     def say(self, line: str) -> None:
-        """Pass a line on."""
+        """Forward a line."""
         self._watcher.say(line)
 
     def end(self, state: str) -> None:
-        """Keep how the run ended: ``finished`` or ``stopped``."""
+        """Write how the run ended: ``finished``, ``planned`` or ``stopped``."""
         with self._lock:
             self._write(state)
 

@@ -1,4 +1,4 @@
-"""Time trials in turns, so that drift of the machine hits all of them alike."""
+"""Time trials in turns, so that drift of the machine affects all of them equally."""
 
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,11 +16,11 @@ TIMED = "step_seconds"
 
 
 class TrialWithKey(Protocol):
-    """A trial and the key its record will have."""
+    """A trial and the key of its record."""
 
     @property
     def spec(self) -> TrialSpec:
-        """What to do."""
+        """The trial."""
 
     @property
     def key(self) -> str:
@@ -31,12 +31,12 @@ Member = TypeVar("Member", bound=TrialWithKey)
 
 
 def rounds_of(group: Sequence[TrialWithKey]) -> int:
-    """Return how many rounds a group is timed in at least: the most any member asks for."""
+    """Return the minimum number of rounds of a group: the largest that a member asks for."""
     return max((trial.spec.profile.rounds for trial in group if trial.spec.profile), default=0)
 
 
 def budget_of(group: Sequence[TrialWithKey], members: int) -> float:
-    """Return the seconds that so many members are timed for, each as long as the group's mean."""
+    """Return the time budget for a number of members: the group's mean budget for each."""
     each = [trial.spec.profile.budget_seconds for trial in group if trial.spec.profile]
     return sum(each) * members / len(each) if each else 0.0
 
@@ -47,18 +47,18 @@ def time_in_turns(
     now: Callable[[], float] = time.monotonic,
     companions: Collection[str] = (),
 ) -> dict[str, PassResult]:
-    """Visit every trial once a round, and return each one's visits joined, by key.
+    """Visit every trial once per round, and return the joined visits of each trial, by key.
 
-    Every second round runs backwards, so that a steady drift hits the first and the last member
-    alike. Rounds go on until all medians have settled or the members' budgets together are
-    spent. A trial that fails is not visited again.
+    Every second round runs backwards, so that a steady drift affects the first and the last member
+    equally. Rounds are repeated until all medians have settled or the sum of the members' budgets
+    is used up. A trial that fails is not visited again.
 
     Args:
         group: the trials, in the order of the first round.
-        visit: times a trial once, in the round of that number.
+        visit: times a trial once, in the round of the given number.
         now: the clock.
-        companions: keys of the trials that are there for the others' sake: how many rounds there
-            are, and how long, is what the others ask for, and without them there are none.
+        companions: keys of stored trials that are timed again for comparison. The other trials
+            determine the number of rounds and the budget; if none of them is left, timing stops.
     """
     visits: dict[str, list[PassResult]] = {trial.key: [] for trial in group}
     new = [trial for trial in group if trial.key not in companions]
@@ -76,7 +76,7 @@ def time_in_turns(
 def _reason_to_stop(
     group: Sequence[TrialWithKey], visits: dict[str, list[PassResult]], *, spent: bool
 ) -> str:
-    """Return ``interval`` or ``budget``, or nothing while there is reason to go on."""
+    """Return ``interval`` or ``budget``; empty if more rounds are needed."""
     running = _running(group, visits)
     samples = {
         trial.key: [s for r in visits[trial.key] for s in _samples(r.readings(), TIMED)]
@@ -92,7 +92,7 @@ def _reason_to_stop(
 
 
 def _running(group: Sequence[Member], visits: dict[str, list[PassResult]]) -> list[Member]:
-    """Return the trials of which no visit has failed."""
+    """Return the trials whose visits have all completed."""
     return [
         trial
         for trial in group
@@ -107,7 +107,7 @@ def _joined(visits: list[PassResult], rounds: int, stopped_by: str) -> PassResul
             return result
     readings = [result.readings() for result in visits]
     timed = dict.fromkeys(name for reading in readings for name in reading.measurements)
-    # The first pass of a run also starts the fork server; the last one shows the steady cost.
+    # The first pass of a run includes the start of the fork server; the last one does not.
     first, last = visits[0], visits[-1]
     return PassResult(
         start_seconds=last.start_seconds,
@@ -126,13 +126,13 @@ def _joined(visits: list[PassResult], rounds: int, stopped_by: str) -> PassResul
 
 
 def _samples(reading: PassReadings, metric: str) -> Sequence[int | float]:
-    """Return what a visit timed of a metric: a clock pass reads nothing but samples."""
+    """Return the samples of a metric in one visit; a clock pass measures only samples."""
     value = reading.measurements.get(metric)
     return value if isinstance(value, Sequence) else ()
 
 
 def _disturbances(readings: list[PassReadings]) -> tuple[Note, ...]:
-    """Return one note on all visits that were disturbed, with the first's words."""
+    """Return one note on all disturbed visits, with the text of the first one."""
     noted = [reading.notes for reading in readings if reading.notes]
     if not noted:
         return ()
@@ -141,7 +141,7 @@ def _disturbances(readings: list[PassReadings]) -> tuple[Note, ...]:
 
 
 def _clock(readings: list[PassReadings], rounds: int, stopped_by: str) -> ClockDetail:
-    """Return what was seen around all visits, every list the visits' lists in their order."""
+    """Return the details of all visits; each list joins the lists of the visits in order."""
     seen = [reading.detail.clock or ClockDetail() for reading in readings]
     return ClockDetail(
         warmup_steps=tuple(steps for visit in seen for steps in visit.warmup_steps),

@@ -1,4 +1,4 @@
-"""What a run is handed: where passes run, and how it is done."""
+"""The interface of a launcher, and the settings of a run."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from bsrbench.harness.trial.pass_result import CheckResult, PassResult
 
 
 class Launcher(Protocol):
-    """Where a pass runs."""
+    """Runs passes, in this process or in others."""
 
     def check(self, spec: TrialSpec) -> CheckResult:
         """Return whether the trial can be started at all."""
 
     def settings(self, device: str) -> dict[str, str]:
-        """Return the settings that decide numbers where passes run."""
+        """Return the settings that affect numbers, in the process where passes run."""
 
     def perform(
         self,
@@ -30,28 +30,29 @@ class Launcher(Protocol):
         on_cores: Sequence[int] = (),
         checkpoint: CheckpointRequest | None = None,
     ) -> PassResult:
-        """Run one pass and return how it ended; a training pass keeps a checkpoint."""
+        """Run one pass and return how it ended; a training pass saves a checkpoint."""
 
 
 def nobody_asked() -> bool:
-    """Return that nobody asked the run to end."""
+    """Return ``False``: nobody has stopped the run."""
     return False
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How a run is done, whatever its trials.
+    """Settings of a run that do not depend on its trials.
 
     Attributes:
-        checkpoint_seconds: how much of a training pass a kill may lose.
-        announces: say beforehand what will be done and how long that takes.
-        jobs: trials that only train, at a time; each has cores of its own.
-        order_seed: draws the order of trials.
-        limits: what passes may take, and whether what is predicted not to fit runs all the same.
-        compared_with: knows the rows that every other is compared with: stored ones are timed again
-            beside new ones. Another process must be able to import it by name.
-        trusted: files that the command names; others are run for no comparison's sake.
-        stopping: whether somebody asked the run to end after the pass that runs.
+        checkpoint_seconds: time between checkpoints of a training; a kill loses at most this.
+        announces: print what will be done, and how long it takes, before starting.
+        jobs: number of trainings that run at the same time; each has its own cores.
+        order_seed: seed of the order of the trials.
+        limits: limits of each pass, and whether trials run that are predicted not to fit.
+        compared_with: chooses the rows that every other row is compared with. If such a row is
+            stored, it is timed again in turns with new ones. Other processes must be able to import
+            it by name.
+        trusted: method files that the user allows; other files are not timed again.
+        stopping: returns whether the user has asked the run to stop after the current pass.
     """
 
     checkpoint_seconds: float = 60.0

@@ -1,27 +1,27 @@
-"""How far a run has come, and when it will end."""
+"""Count the trials and passes of a run, and estimate the time left."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-ABOUT = 90  # seconds, or minutes, up to which they are said as such
+ABOUT = 90  # below this many seconds or minutes, a time is not converted to a larger unit
 MINUTE, HOUR = 60, 3600
 
 
 @dataclass
 class Tally:
-    """The count of a run.
+    """The progress of a run.
 
     Attributes:
-        trials: to be run.
-        completed: of them, done.
-        failed: of them, ended another way.
-        passes: there will be at least.
-        passes_done: of them, done.
-        expected_seconds: forecast of all passes; 0 where there is none.
-        expected_done: forecast of those done.
-        what: runs now.
+        trials: number of trials to run.
+        completed: number of trials that have completed.
+        failed: number of trials that ended in another way.
+        passes: minimum number of passes.
+        passes_done: number of passes that are done.
+        expected_seconds: predicted time of all passes; 0 if there is no forecast.
+        expected_done: predicted time of the passes that are done.
+        what: what runs now.
     """
 
     trials: int = 0
@@ -39,11 +39,11 @@ class Tally:
         self.began = self.now()
 
     def begin(self, passes: int) -> None:
-        """Count from now: what came before was preparation."""
+        """Start the clock; the time before this was preparation."""
         self.passes, self.began = passes, self.now()
 
     def left_seconds(self) -> float | None:
-        """Return the forecast of what is left, corrected by how long the rest took."""
+        """Return the estimated time left: the forecast, scaled by the actual speed so far."""
         left = self.expected_seconds - self.expected_done
         if self.expected_seconds <= 0:
             return None
@@ -52,7 +52,7 @@ class Tally:
         return max(0.0, left * (self.now() - self.began) / self.expected_done)
 
     def plain(self) -> dict[str, Any]:
-        """Return the count as values for JSON."""
+        """Return the progress as JSON data."""
         left = self.left_seconds()
         return {
             "trials": self.trials,
@@ -68,7 +68,7 @@ class Tally:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the unit a person would say them in."""
+    """Return a time in seconds, minutes or hours, whichever is easiest to read."""
     if seconds < ABOUT:
         return f"{max(1, round(seconds))} s"
     if seconds < ABOUT * MINUTE:

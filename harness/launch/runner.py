@@ -21,14 +21,14 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 
 @dataclass(frozen=True)
 class Runner:
-    """What a run needs.
+    """Runs the missing trials of a suite.
 
     Attributes:
-        launcher: where a pass runs.
-        store: where records go.
+        launcher: runs the passes.
+        store: stores the records.
         fingerprint: method name -> hash of its source.
-        watcher: who is told.
-        run_settings: how it is done.
+        watcher: receives the progress.
+        run_settings: the settings of the run.
     """
 
     launcher: Launcher
@@ -40,20 +40,20 @@ class Runner:
     def run(
         self, specs: Iterable[TrialSpec], *, again: bool = False, dry: bool = False
     ) -> list[TrialRecord]:
-        """Run what has no record yet, and return the records of all trials.
+        """Run the trials that have no record, and return the records of all trials.
 
-        First it says what it will do, and how long that will take. Profile trials are timed
-        before anything else, in turns with each other and with the stored trials that every row
-        is compared with; the records of those stay as they are, and the new ones hold their times.
+        The run first prints what it will do and how long that will take. It then times the profile
+        trials, in turns with each other and with the stored trials that every row is compared with.
+        The records of stored trials do not change; their new times go into the new records.
 
         Args:
             specs: the trials.
-            again: run those that have a record, too.
-            dry: only say what would be done.
+            again: also run trials that have a record.
+            dry: only print what would be done.
 
         Raises:
-            BadInput: a trial can never work as it is written; nothing has been run then.
-            KeyboardInterrupt: the run was asked to stop; everything done is stored.
+            BadInput: the spec of a trial cannot work; nothing has been run.
+            KeyboardInterrupt: the user has stopped the run; everything measured is stored.
         """
         self.store.open_for_writing()
         environment = describe_run()
@@ -97,28 +97,28 @@ class Runner:
         )
 
     def _drop_what_is_staged(self, plan: Plan) -> None:
-        """Drop what an interrupted run has kept of the trials that are to be run again."""
+        """Delete the passes that an interrupted run has stored for the trials to run again."""
         drop_staged(self.store, plan.missing)
         for key in plan.missing:
             self.store.unstage(key)
 
     def _settings(self, device: str) -> dict[str, str]:
-        """Return the settings of the processes that passes run in.
+        """Return the settings of the processes in which passes run.
 
         Raises:
-            KeyboardInterrupt: what was to answer ended with the run.
+            KeyboardInterrupt: the user has stopped the run.
         """
         try:
             return self.launcher.settings(device)
         except BadInput:
-            if self.run_settings.stopping():  # a second Ctrl-C ends what was asked
+            if self.run_settings.stopping():  # a second Ctrl-C has killed the process
                 raise KeyboardInterrupt from None
             raise
 
     def _say_what_is_there(self, plan: Plan, present: CurrentConditions) -> None:
         there = len(plan.trials) - len(plan.missing)
         if there:
-            self.watcher.say(f"{there} of {len(plan.trials)} trials are stored already")
+            self.watcher.say(f"{there} of {len(plan.trials)} trials are already stored")
         missing = [(t.parts, t.spec) for t in plan.missing.values() if t.parts is not None]
         for line in stale(missing, self.store.records()[0], present):
             self.watcher.say(line)

@@ -1,4 +1,4 @@
-"""Passes that an interrupted run has kept: taken if they are what a pass answers."""
+"""Reuse the results of passes that an interrupted run has stored, if they are valid."""
 
 from collections.abc import Callable
 
@@ -11,13 +11,13 @@ Tell = Callable[[str], object]
 
 
 def kept_pass(store: Store, key: str, name: str, tell: Tell) -> PassResult | None:
-    """Return a pass that is kept; ``None`` where none is, or one that cannot be used.
+    """Return the stored result of a pass; ``None`` if there is none, or it cannot be used.
 
     Args:
         store: the results folder.
-        key: of the trial's record.
-        name: of the pass.
-        tell: is told why one is not used.
+        key: key of the trial's record.
+        name: name of the pass.
+        tell: called with the reason why a stored result is not used.
     """
     try:
         staged = store.staged(key, name)
@@ -28,5 +28,5 @@ def kept_pass(store: Store, key: str, name: str, tell: Tell) -> PassResult | Non
 
 
 def unused(key: str, name: str, error: BadInput) -> str:
-    """Return in a line why something that is kept is not used."""
-    return visible(f"what is kept of {key} ({name}) cannot be used and is measured again: {error}")
+    """Return a line that says why a stored result is not used."""
+    return visible(f"the stored {name} of {key} cannot be used and is measured again: {error}")

@@ -1,7 +1,7 @@
 """The pytest plugin: the fixture ``bsrbench``, its options, its gate and its table.
 
-pytest loads it in every project of an environment it is installed in. So it imports nothing but
-pytest until a test asks for the fixture.
+pytest loads every plugin that is installed, in every project. So this module imports only pytest
+until a test uses the fixture.
 """
 
 import warnings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FAIL_IF, BASELINE = "--bsrbench-fail-if", "--bsrbench-baseline"
 PROPERTY, ASKED = "bsrbench", "bsrbench-asked"
 NO_BENCHMARK = (
-    "the fixture bsrbench times steps by pytest-benchmark, which is not there: install "
+    "the fixture bsrbench needs pytest-benchmark, which is not available: install "
     "pytest-benchmark, or leave out -p no:benchmark"
 )
 
@@ -33,19 +33,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="append",
         default=[],
         metavar="EXPR",
-        help="Exit with status 1 if this holds of any test that uses the fixture, as in "
-        "'ratio(peak_counted_bytes) > 1.02' or 'value(step_flop) > 1e12'. Can be given again.",
+        help="Exit with status 1 if this is true for any test that uses the fixture, for example "
+        "'ratio(peak_counted_bytes) > 1.02' or 'value(step_flop) > 1e12'. Can be repeated.",
     )
     group.addoption(
         BASELINE,
         metavar="METHOD",
-        help="What methods are compared with where a test names no baseline: a row's label, as "
-        "'full' or 'full (micro-batch 1)'.",
+        help="Baseline for tests that name none: a row label, for example 'full' or "
+        "'full (micro-batch 1)'.",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Read the gate, and offer the fixture in the form that can work here."""
+    """Read the gate, and register the fixture, or a fixture that fails without pytest-benchmark."""
     gate = _conditions(config.getoption(FAIL_IF))
     has_benchmark = config.getoption("--benchmark-disable", default=None) is not None
     found = Session(config.getoption(BASELINE), gate) if has_benchmark else Refusal()
@@ -65,7 +65,7 @@ def _conditions(texts: list[str]) -> "list[Condition]":
 
 
 class Refusal:
-    """Offers the fixture where pytest-benchmark is missing, and says so when it is used."""
+    """Provides a fixture that fails with a message, if pytest-benchmark is missing."""
 
     @pytest.fixture
     def bsrbench(self) -> None:
@@ -74,11 +74,11 @@ class Refusal:
 
 
 class Session:
-    """What the tests of a run share: counters, gate, and the rows of the table.
+    """The state that the tests of a session share: counters, gate, and rows of the table.
 
     Args:
-        baseline: for tests that name none.
-        gate: the conditions under which the run fails.
+        baseline: the baseline for tests that name none.
+        gate: the conditions under which the session fails.
     """
 
     def __init__(self, baseline: str | None, gate: "list[Condition]") -> None:
@@ -101,14 +101,14 @@ class Session:
 
             failures = test_conditions.failures(self._gate, bench.result)
             row = summary.row_of(request.node.nodeid, bench.result, failures)
-            # Properties are the part of a report that pytest-xdist hands to the main process.
+            # pytest-xdist sends the properties of a report to the main process.
             request.node.user_properties.append((PROPERTY, row.to_json()))
         elif bench.called:
-            benchmark.skipped = True  # else it warns, beside the reason, that nothing was timed
+            benchmark.skipped = True  # otherwise it warns that nothing was timed
 
     def _bench(self, benchmark: Any) -> "Bench":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what libraries say on import is not about the test
+            warnings.simplefilter("ignore")  # ignore the warnings of imported libraries
             from bsrbench import methods
             from bsrbench.harness.launch.local_launcher import LocalLauncher
             from bsrbench.harness.pytest_plugin.bench import Bench
@@ -119,12 +119,12 @@ class Session:
         return Bench(benchmark, self._counters, self._baseline)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """Mark a test that uses the fixture, whether or not it comes to that."""
+        """Mark a test that uses the fixture, even if it fails before it measures."""
         if "bsrbench" in getattr(item, "fixturenames", ()):
             item.user_properties.append((ASKED, ""))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the row of a test, which may have run in another process, or that it has none."""
+        """Store the row of a test, or note that it has none."""
         if report.failed:
             self._failed.add(report.nodeid)
         if report.when != "teardown":
@@ -139,20 +139,20 @@ class Session:
         return [f"{row.test}: {failure}" for row in self._rows for failure in row.failures]
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail a run whose tests pass if its gate does not."""
+        """Fail the session if all tests pass but a condition of the gate is true."""
         if session.exitstatus == pytest.ExitCode.OK and self._failures():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: "pytest.TerminalReporter") -> None:
-        """Print the table, what must be known about it, and why the gate failed."""
+        """Print the table, its notes, and why the gate failed."""
         for test in self._unmeasured if self._gate else ():
-            said = f"{FAIL_IF} did not judge {test}: it measured nothing"
-            terminalreporter.write_line(said, yellow=True)
+            warning = f"{FAIL_IF} did not judge {test}: it measured nothing"
+            terminalreporter.write_line(warning, yellow=True)
         if not self._rows:
             if self._gate:
-                said = f"{FAIL_IF} judged nothing: no test measured a method by bsrbench"
-                terminalreporter.write_line(said, yellow=True)
+                warning = f"{FAIL_IF} judged nothing: no test measured a method with bsrbench"
+                terminalreporter.write_line(warning, yellow=True)
             return
         from bsrbench.harness.pytest_plugin import summary
 

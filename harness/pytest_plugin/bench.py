@@ -1,4 +1,4 @@
-"""What a test calls: a method's name and its workload in, what was measured out."""
+"""The object that a test calls to measure a method on a workload."""
 
 import os
 from collections.abc import Mapping
@@ -19,25 +19,25 @@ from bsrbench.harness.spec.workload_axes import AXES
 
 ROUNDS = 13
 OWN_OF_BASELINE = ("method", "options", *AXES)
-NOT_TIMED = "benchmarks are disabled here (--benchmark-disable, or pytest-xdist)"
+NOT_TIMED = "benchmarks are disabled (--benchmark-disable, or pytest-xdist)"
 Beside = str | Mapping[str, Any]
 
 
 @dataclass(repr=False)  # which pytest would print with every failure
 class Bench:
-    """Measures one method, once a test, as pytest-benchmark does.
+    """Measures one method, once per test, like pytest-benchmark.
 
     A test calls it with a method and the workload that it is measured on:
 
     * ``method``: a name, names joined by ``+``, or ``./file.py:Class``, relative to the folder
       pytest runs in; ``options`` are the method's, of a composition a mapping for each part.
     * ``model``: a timm model; ``weights``: as a suite names them; ``classes``: width of the head.
-    * ``batch``: images an optimizer step; ``micro_batch``: images a forward pass, the whole batch
-      unless said; ``image_size``: side in pixels, the model's own unless said.
+    * ``batch``: images per optimizer step; ``micro_batch``: images per forward pass, by default the
+      whole batch; ``image_size``: side in pixels, by default the model's.
     * ``precision``: ``fp32`` or ``bf16``; ``optimizer``: ``sgd`` (momentum 0.9) or ``adamw``.
-    * ``optimizer_in_backward``: step each parameter inside the backward pass.
+    * ``optimizer_in_backward``: update each parameter inside the backward pass.
     * ``compiled_step``: ``torch.compile`` the forward and backward pass.
-    * ``device``: ``cpu``, ``cuda:0``, ...; ``threads``: of the CPU, all usable cores unless said.
+    * ``device``: ``cpu``, ``cuda:0``, ...; ``threads``: CPU threads, by default all usable cores.
     * ``baseline``: a row on the same workload by its label (``full``, ``full (micro-batch 1)``), or
       a mapping with its ``method`` and, where they differ, ``options`` and axes (``micro_batch``,
       ...). Each timed step follows a step of the baseline.
@@ -45,10 +45,10 @@ class Bench:
 
     Attributes:
         benchmark: pytest-benchmark's fixture.
-        counters: read memory and FLOPs.
-        usual_baseline: for tests that name none.
-        called: whether the test has asked for something.
-        result: what it got; ``None`` where that failed.
+        counters: measure memory and FLOPs.
+        usual_baseline: the baseline for tests that name none.
+        called: whether the test has called it.
+        result: the result; ``None`` if the call failed.
     """
 
     benchmark: Any
@@ -80,7 +80,7 @@ class Bench:
         """Measure peak memory and FLOPs of a step in clean processes, then time steps in this one.
 
         Raises:
-            BadInput: something named is not there or does not fit.
+            BadInput: an argument is unknown or not valid.
             Unsupported: the method cannot run on this model or device.
             NotMeasured: a pass ran out of memory, diverged or crashed.
         """
@@ -104,19 +104,19 @@ class Bench:
             spec = _trial("bsrbench", method, options, workload)
             self.result = self._measure(spec, self._beside(baseline, workload), rounds)
         except (BadInput, Unsupported, NotMeasured) as error:
-            # The reason says it all: neither our frames nor what pydantic said before add to it.
+            # The message is complete: our frames and pydantic's error would add nothing.
             raise error.with_traceback(None) from None
         return self.result
 
     def _begin(self, rounds: int) -> None:
         if self.called:
             raise BadInput(
-                "bsrbench was called before in this test, and pytest-benchmark times one thing a "
-                "test: write a test for each method, or parametrize one"
+                "bsrbench was already called in this test, and pytest-benchmark can time only one "
+                "function per test: write one test per method, or parametrize the test"
             )
         self.called = True
         if rounds < 1:
-            raise BadInput(f"bsrbench: rounds = {rounds!r}: expected a number from 1 on")
+            raise BadInput(f"bsrbench: rounds = {rounds!r}: expected 1 or more")
 
     def _beside(self, baseline: Beside | None, workload: Mapping[str, Any]) -> TrialSpec | None:
         asked = self.usual_baseline if baseline is None else baseline
@@ -149,7 +149,7 @@ def _trial(
 
 
 def _baseline(asked: Beside, workload: Mapping[str, Any]) -> TrialSpec:
-    """Return the baseline's trial; what a mapping leaves out is as in the trial beside it."""
+    """Return the baseline's trial; keys that a mapping leaves out are as in the measured trial."""
     named: dict[str, Any] = dict(asked) if isinstance(asked, Mapping) else _keys_of(asked)
     for key in named:
         if key not in OWN_OF_BASELINE:
@@ -161,10 +161,13 @@ def _baseline(asked: Beside, workload: Mapping[str, Any]) -> TrialSpec:
 
 
 def _keys_of(asked: str) -> dict[str, Any]:
-    """Return the keys of a baseline that was named by its label."""
+    """Return the keys of a baseline that is given by its label."""
     label = RowLabel.parse(asked)
     if label.apart:
-        raise BadInput(f"baseline = {asked!r}: it is measured here, so nothing stands in [...]")
+        raise BadInput(
+            f"baseline = {asked!r}: leave out the part in [...], because the baseline is measured "
+            "here"
+        )
     return {"method": label.method, "options": dict(label.options), **label.axes}
 
 

@@ -1,4 +1,4 @@
-"""Memory and FLOPs by the passes that ``bsrbench profile`` runs, each trial once."""
+"""Measure memory and FLOPs of each trial once, with the passes of ``bsrbench profile``."""
 
 import os
 
@@ -17,14 +17,14 @@ PASSES = ("memory", "flops")
 
 
 class NotMeasured(Exception):  # noqa: N818 - an outcome; a test fails by it and may expect it
-    """A pass ended without numbers: out of memory, diverged, crashed; the message says how."""
+    """A pass ended without numbers: out of memory, diverged or crashed; the message says which."""
 
 
 class Counters:
-    """Reads what does not depend on the clock, in processes of its own.
+    """Measures what does not depend on the clock, in separate processes.
 
     Args:
-        launcher: where a pass runs.
+        launcher: runs the passes.
     """
 
     def __init__(self, launcher: Launcher) -> None:
@@ -32,10 +32,10 @@ class Counters:
         self._known: dict[tuple[object, ...], PassReadings] = {}
 
     def read(self, spec: TrialSpec) -> PassReadings:
-        """Return what the passes read, now or before: tests often share their baseline.
+        """Return the readings of the passes; they are cached, because tests often share a baseline.
 
         Raises:
-            BadInput: the trial can never work as it is written.
+            BadInput: the spec of the trial cannot work.
             Unsupported: the method cannot run on this model or device.
             NotMeasured: a pass did not complete.
         """
@@ -55,7 +55,7 @@ class Counters:
 
 
 def _settings() -> list[tuple[str, str]]:
-    """Return our settings, which reach the passes and may change what they read."""
+    """Return our environment variables, which the passes inherit and which may affect them."""
     return sorted((name, value) for name, value in os.environ.items() if name.startswith(OURS))
 
 
@@ -70,7 +70,7 @@ def _require(result: Answer, spec: TrialSpec, name: str) -> None:
 
 
 def _joined(results: list[PassResult]) -> PassReadings:
-    """Return all that a test is told, each note once."""
+    """Return the joined readings of all passes, with each note once."""
     parts = [part for result in results for part in (result.readings(), _said_by_method(result))]
     together = joined_readings(parts)
     notes = tuple(dict.fromkeys(together.notes))
@@ -78,5 +78,5 @@ def _joined(results: list[PassResult]) -> PassReadings:
 
 
 def _said_by_method(result: PassResult) -> PassReadings:
-    said = [str(result.method["fallback"])] if "fallback" in result.method else []
-    return PassReadings({}, notes=notes_of(NoteKind.METHOD, said))
+    texts = [str(result.method["fallback"])] if "fallback" in result.method else []
+    return PassReadings({}, notes=notes_of(NoteKind.METHOD, texts))

@@ -1,4 +1,4 @@
-"""Steps timed in this process, each right after a step of the baseline."""
+"""Time steps in this process, each right after a step of the baseline."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,18 +12,18 @@ from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.training_step import training_step
 
-WARMUP_STEPS = 2  # at least; the first makes the optimizer's state and the libraries' kernels
-WARMUP_ROUNDS = 1  # then in turns: each finds caches as the other leaves them
+WARMUP_STEPS = 2  # minimum; the first step creates optimizer state and library kernels
+WARMUP_ROUNDS = 1  # then in turns, so that each starts with the caches that the other leaves
 
 
 class Steps:
-    """Does steps of one trial and keeps the seconds of each.
+    """Runs steps of one trial and stores the seconds of each.
 
     Args:
         spec: the trial.
 
     Attributes:
-        seconds: of each step that ``one`` has done.
+        seconds: time of each step that ``one`` has run.
     """
 
     def __init__(self, spec: TrialSpec) -> None:
@@ -31,11 +31,11 @@ class Steps:
         self._job, self._batch = job_and_batch(spec, methods.load)
 
     def warm_up(self) -> None:
-        """Do steps until they get no faster, as the clock's pass does, and forget them."""
+        """Run untimed steps until they get no faster, like the clock pass."""
         phase_clock.warm_up(self._step, self._job.device.synchronise, WARMUP_STEPS)
 
     def one(self) -> None:
-        """Do one step, with no meter attached but the clock."""
+        """Run and time one step, with no other meter attached."""
         self.seconds += phase_clock.seconds_each(self._step, 1, self._job.device.synchronise)
 
     def _step(self) -> None:
@@ -45,14 +45,14 @@ class Steps:
 def take_turns(
     spec: TrialSpec, beside: TrialSpec | None, benchmark: Any, rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Let pytest-benchmark time steps, and return their seconds and those of the baseline's.
+    """Let pytest-benchmark time steps, and return their seconds and the baseline's.
 
-    Both are by one clock, whatever timer pytest-benchmark was given. Where benchmarks are
-    disabled a step runs once and nothing is timed.
+    Both use our own clock, whatever timer pytest-benchmark uses. If benchmarks are disabled, one
+    step runs and nothing is timed.
 
     Args:
         spec: the trial.
-        beside: what it takes turns with; ``None`` leaves it alone.
+        beside: the baseline that it takes turns with; ``None`` if there is none.
         benchmark: pytest-benchmark's fixture.
         rounds: timed steps.
     """
@@ -76,7 +76,7 @@ def take_turns(
 
 @contextmanager
 def _leaving_no_trace(threads: int) -> Iterator[None]:
-    """Set torch's threads; then put them and its generator back, for the tests that follow."""
+    """Set torch's threads, and restore them and the random generator for later tests."""
     before, state = torch.get_num_threads(), torch.get_rng_state()
     torch.set_num_threads(threads)
     try:

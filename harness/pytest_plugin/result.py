@@ -1,4 +1,4 @@
-"""What was measured of a method, beside a baseline or alone."""
+"""The result of measuring a method, alone or with a baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,13 +11,13 @@ from bsrbench.harness.records.pass_readings import Measured
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
 STEP_SECONDS = "step_seconds"
-# What a report's main table shows and comes again to the byte.
+# Metrics of a report's main table that are reproduced exactly.
 EXACT = tuple(
     name
     for name, metric in METRICS.items()
     if metric.column("main") is not None and metric.is_judged("exact")
 )
-NOT_ASKED = "the fixture bsrbench does not measure it; 'bsrbench profile' may"
+NOT_ASKED = "the fixture bsrbench does not measure it; try 'bsrbench profile'"
 NO_BASELINE = "no baseline was named (baseline=..., or --bsrbench-baseline METHOD)"
 
 
@@ -31,7 +31,7 @@ class Result:
             ``step_seconds`` holds the seconds of each timed step.
         missing: metric -> why there is no value.
         notes: what a reader of the numbers must know.
-        baseline: the same of what it is compared with.
+        baseline: the result of the baseline.
     """
 
     spec: TrialSpec
@@ -41,7 +41,7 @@ class Result:
     baseline: "Result | None" = None
 
     def value(self, metric: str) -> float:
-        """Return a metric's value, of samples their median.
+        """Return a metric's value; if it has samples, their median.
 
         Raises:
             BadInput: there is no such metric.
@@ -70,7 +70,7 @@ class Result:
         return self.value(metric) - self.baseline_value(metric)
 
     def ratio(self, metric: str) -> float:
-        """Return the value over the baseline's; of step times the median over pairs of steps.
+        """Return the ratio to the baseline; for step times, the median ratio of pairs of steps.
 
         Raises:
             BadInput: there is no such metric.
@@ -84,7 +84,7 @@ class Result:
         return ours / theirs
 
     def step_ratios(self) -> list[float]:
-        """Return each timed step's seconds over those of the baseline's step right before it."""
+        """Return the ratio of each timed step's seconds to those of the baseline step before it."""
         beside = None if self.baseline is None else self.baseline.measurements.get(STEP_SECONDS)
         ours = self.measurements.get(STEP_SECONDS)
         if not isinstance(ours, list) or not isinstance(beside, list):
@@ -93,7 +93,7 @@ class Result:
 
 
 def number_or_none(read: Callable[[str], float], metric: str) -> float | None:
-    """Return what a reader of a ``Result`` reads; ``None`` where there is no value."""
+    """Return a number of a ``Result``; ``None`` if it has no value."""
     try:
         return read(metric)
     except Unreadable:
@@ -101,7 +101,7 @@ def number_or_none(read: Callable[[str], float], metric: str) -> float | None:
 
 
 def extra_info(result: Result) -> dict[str, Any]:
-    """Return what stands beside the times in pytest-benchmark's JSON."""
+    """Return the additional values for pytest-benchmark's JSON."""
     info: dict[str, Any] = {
         "method": result.spec.label(),
         "workload": result.spec.workload.model_dump(mode="json"),

@@ -1,4 +1,4 @@
-"""The table of what was measured, as lines of text."""
+"""The summary table of all measured tests, as lines of text."""
 
 from collections.abc import Sequence
 
@@ -26,8 +26,8 @@ TITLES = (
     *("step ms [quartiles]", "× baseline [quartiles]", "baseline"),
 )
 NAMES = ("method", "baseline")
-LONGEST = 48  # letters of a name; the JSON has all of it
-UNLIMITED = 10_000  # columns; a line that is too long is the terminal's to wrap
+LONGEST = 48  # characters of a name; the JSON has the whole name
+UNLIMITED = 10_000  # columns; the terminal wraps long lines
 
 
 def row_of(test: str, result: Result, failures: Sequence[str]) -> SummaryRow:
@@ -65,7 +65,7 @@ def table(rows: Sequence[SummaryRow]) -> list[str]:
     """Return the rows' table, line by line."""
     drawn = Table(box=SIMPLE_HEAD, pad_edge=False)
     for title in TITLES:
-        # As Text, for what stands in brackets is markup to rich elsewhere.
+        # As Text, because rich would read brackets in a str as markup.
         drawn.add_column(
             Text(title),
             justify="left" if title in NAMES else "right",
@@ -82,5 +82,5 @@ def table(rows: Sequence[SummaryRow]) -> list[str]:
 
 
 def notes(rows: Sequence[SummaryRow]) -> list[str]:
-    """Return what must be known about the numbers, each note once."""
+    """Return the notes on the numbers, each once."""
     return list(dict.fromkeys(note for row in rows for note in row.notes))

@@ -1,4 +1,4 @@
-"""What the summary says of one test; plain text, so that it travels between processes."""
+"""The summary row of one test, as plain text that can be sent between processes."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -7,13 +7,13 @@ from typing import Self
 
 @dataclass(frozen=True)
 class SummaryRow:
-    """One test's line in the table, and what must be said about it.
+    """One test's row in the table, with its notes and failures.
 
     Attributes:
-        test: pytest's id of it.
-        cells: the line, cell by cell.
+        test: pytest's id of the test.
+        cells: the cells of the row.
         notes: what a reader of the numbers must know.
-        failures: why the gate fails; nothing where it does not.
+        failures: why the gate fails; empty if it does not.
     """
 
     test: str

@@ -1,4 +1,4 @@
-"""Conditions under which a run of tests fails, judged test by test."""
+"""The conditions of --bsrbench-fail-if, evaluated for each test."""
 
 from collections.abc import Iterable
 
@@ -8,9 +8,9 @@ from bsrbench.reports.compare.gate import Condition
 
 
 def failures(conditions: Iterable[Condition], result: Result) -> list[str]:
-    """Return why a result fails, a sentence a condition; what has no value cannot pass."""
-    said = (_failure(condition, result) for condition in conditions)
-    return [sentence for sentence in said if sentence]
+    """Return one sentence for each condition that fails; a missing value also fails."""
+    sentences = (_failure(condition, result) for condition in conditions)
+    return [sentence for sentence in sentences if sentence]
 
 
 def _failure(condition: Condition, result: Result) -> str:
@@ -18,7 +18,7 @@ def _failure(condition: Condition, result: Result) -> str:
         number = _number(condition, result)
     except Unreadable as reason:
         return f"{condition} cannot be decided: {reason}"
-    return f"{condition}, for it is {number}" if condition.holds(number) else ""
+    return f"{condition}: the value is {number}" if condition.holds(number) else ""
 
 
 def _number(condition: Condition, result: Result) -> float:

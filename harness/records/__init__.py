@@ -1,1 +1,1 @@
-"""What trials leave behind: records, how they are stored, read and looked after."""
+"""The records of trials: how they are written, read, checked and maintained."""

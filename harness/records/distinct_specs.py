@@ -1,4 +1,4 @@
-"""Tell equal specs from others without hashing the whole of each."""
+"""Find equal specs quickly, without hashing each of them completely."""
 
 import json
 from collections.abc import Hashable
@@ -7,24 +7,24 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 
 
 class DistinctSpecs:
-    """Tells whether specs are the same, or of one row, and hashes each of their parts once.
+    """Gives keys that are equal for equal specs, or rows; each part of a spec is hashed once.
 
-    A report over a hundred thousand records asks for that several times a record, and their
-    parts are few.
+    A report needs such keys several times for each of up to a hundred thousand records, and these
+    share few different parts.
     """
 
     def __init__(self) -> None:
         self._of_object: dict[int, int] = {}
         self._of_value: dict[Hashable, int] = {}
-        self._kept: list[Hashable] = []  # as long as an object lives nobody else has its id
+        self._kept: list[Hashable] = []  # keeps the objects alive, so that their ids stay unique
 
     def of_row(self, spec: TrialSpec) -> Hashable:
-        """Return what specs have in common that differ only in seed or in what was measured."""
+        """Return a key that is equal for specs of the same row."""
         options = json.dumps(spec.options, sort_keys=True) if spec.options else ""
         return spec.method, options, self._number(spec.workload)
 
     def of_trial(self, spec: TrialSpec) -> Hashable:
-        """Return what two specs have in common only if they are the same."""
+        """Return a key that is equal only for equal specs."""
         parts = self._number(spec.training), self._number(spec.profile)
         return self.of_row(spec), parts, spec.seed
 

@@ -1,4 +1,4 @@
-"""What a run happened on: machine, versions, commit, circumstances. Loads without torch."""
+"""Describe where a run happens: machine, versions, commit. Does not import torch."""
 
 import hashlib
 import importlib.metadata
@@ -21,7 +21,7 @@ SOURCES = (".py", ".txt")
 
 
 def describe_run() -> Environment:
-    """Return what is the same for all trials of a run; read once, before the first."""
+    """Return the environment that all trials of a run share; read once, before the first trial."""
     commit, dirty = commit_and_dirty(ROOT)
     return Environment(
         machine_id=machine_id(),
@@ -33,13 +33,13 @@ def describe_run() -> Environment:
 
 
 def circumstances_of_run() -> Circumstances:
-    """Return the circumstances that are the same for all trials of a run."""
+    """Return the circumstances that all trials of a run share."""
     command = shlex.join(["bsrbench", *map(without_place, sys.argv[1:])])
     return Circumstances(command=command, variables=that_disturb_times())
 
 
 def without_place(argument: str) -> str:
-    """Return an argument as it may stand in a record: of an absolute path only the last name."""
+    """Return a command-line argument for a record; an absolute path is reduced to its last name."""
     option, sign, value = argument.partition("=")
     if sign and value.startswith("/"):
         return f"{option}=.../{Path(value).name}"
@@ -58,7 +58,7 @@ def describe_machine() -> Machine:
 
 
 def machine_id() -> str:
-    """Return a hash that tells this machine from another without naming it."""
+    """Return a hash that identifies this machine without naming it."""
     try:
         own = Path("/etc/machine-id").read_text(encoding="utf-8").strip()
     except OSError:
@@ -69,7 +69,7 @@ def machine_id() -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Return Python's version and those of the packages a number can depend on."""
+    """Return the versions of Python and of the packages that numbers can depend on."""
     found = {"python": platform.python_version()}
     for name in VERSIONS:
         try:
@@ -80,7 +80,7 @@ def installed_versions() -> dict[str, str]:
 
 
 def source_hash() -> str:
-    """Return 8 hex digits of a hash of the program's own source, apart from its methods."""
+    """Return 8 hex digits of a hash of the harness's source, without the methods."""
     files = sorted(path for path in (PACKAGE / "harness").rglob("*") if path.suffix in SOURCES)
     text = b"\0".join(file.read_bytes() for file in files)
     return hashlib.sha256(text).hexdigest()[:8]
@@ -123,6 +123,6 @@ def _processor() -> str:
 
 
 def _instruction_sets() -> tuple[str, ...]:
-    """Return the vector extensions that decide how fast fp32 and bf16 run."""
+    """Return the CPU's vector extensions that affect the speed of fp32 and bf16."""
     known = {"avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16"}
     return tuple(sorted(known & set((_cpuinfo("flags") or _cpuinfo("Features")).split())))

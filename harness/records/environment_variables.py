@@ -1,4 +1,4 @@
-"""Which environment variables decide numbers, and which only disturb times."""
+"""The environment variables that affect numbers, and those that affect only times."""
 
 import os
 import re
@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 
 from bsrbench.harness.errors import BadInput
 
-# Looked at first: libraries read these, and they decide where files lie, what is printed, or how
-# several machines speak to each other.
+# Checked first. Libraries read these variables, but they affect only the places of files, the
+# printed output, or the communication between machines.
 DECIDE_NOTHING = (
     *("TORCH_HOME", "TORCH_HUB*", "TORCH_MODEL_ZOO", "TORCH_EXTENSIONS_DIR", "TORCH_TRACE"),
     *("TORCH_LOGS*", "TORCH_CPP_LOG_LEVEL", "TORCH_SHOW_*", "TORCH_*ADDR2LINE*"),
@@ -68,11 +68,11 @@ FOLDERS = re.compile(r"[^\s:;,=]*/")
 
 
 def that_decide(device: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables that are set and decide which kernels run or how many bytes they take.
+    """Return the variables that are set and affect which kernels run or how much memory they take.
 
     Args:
-        device: type of device, as torch calls it.
-        environment: variable -> value; this process's unless said.
+        device: device type, as torch names it.
+        environment: variable -> value; by default those of this process.
     """
     patterns = DECIDE if device == "cpu" else (*DECIDE_ON_GPUS, *DECIDE)
     left_out = (*DECIDE_NOTHING, *DISTURB_TIMES)
@@ -85,7 +85,7 @@ def that_decide(device: str, environment: Mapping[str, str] = os.environ) -> dic
 
 
 def that_disturb_times(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the variables that are set and decide only how long something takes."""
+    """Return the variables that are set and affect only times."""
     return {
         name: without_folders(value)
         for name, value in sorted(environment.items())

@@ -1,4 +1,4 @@
-"""The source that measures: which files decide the numbers of a trial, and their hash."""
+"""The hash of the measuring code: the source files that affect the numbers of a trial."""
 
 import functools
 from pathlib import Path
@@ -7,10 +7,10 @@ from bsrbench.harness.source_files import files_behind, hash_of_files
 
 PREFIX = "bsrbench.harness."
 HARNESS = Path(__file__).absolute().parents[1]
-# A trial's passes, what is derived from them, and how visits of the clock take turns.
+# A trial's passes, what is derived from them, and the order of the visits of the clock pass.
 ROOTS = ("trial/trial_passes", "trial/record_assembly", "launch/round_group")
 MODEL = "model"  # methods may import anything in it
-# Shapes of values, messages and names of metrics: what they say stands in the record itself.
+# Not included: definitions of values, messages and metric names, which the record itself contains.
 CARRY_VALUES = frozenset(
     {
         *("errors", "files", "spec/frozen_data", "spec/multitask", "spec/recipe"),
@@ -33,14 +33,14 @@ CARRY_VALUES = frozenset(
 
 @functools.cache
 def measuring_hash() -> str:
-    """Return 8 hex digits of a hash of the text of the files that measure."""
+    """Return 8 hex digits of a hash of the measuring code."""
     return hash_of_files(measuring_files())
 
 
 def measuring_files() -> list[Path]:
-    """Return the files that decide numbers, sorted: roots, all of ``model``, what they import.
+    """Return the files that affect numbers, sorted: roots, all of ``model``, and their imports.
 
-    Files that only carry values are left out, and so is what only these import.
+    Files that only define values are left out, and so are files that only these import.
     """
     roots = [HARNESS / f"{root}.py" for root in ROOTS]
     used_by_methods = sorted((HARNESS / MODEL).glob("*.py"))
@@ -48,7 +48,7 @@ def measuring_files() -> list[Path]:
 
 
 def _measuring_file(module: str) -> Path | None:
-    """Return the file of a module of the harness that decides numbers; of others, nothing."""
+    """Return the file of a harness module that affects numbers; ``None`` for other modules."""
     if not module.startswith(PREFIX):
         return None
     name = module.removeprefix(PREFIX).replace(".", "/")

@@ -1,4 +1,4 @@
-"""Which values a metric may have."""
+"""The range of values that each metric may have."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ BOUNDS: dict[Values, tuple[int, int]] = {
     "signed": (-MOST, MOST),
     "share": (0, 1),
 }
-# A curve has a number for each reading in each of these.
+# Each of these metrics has one number per reading of the curve.
 CURVE = tuple(name for name, metric in METRICS.items() if metric.per == "reading")
 
 
 def fault_of_values(measured: Mapping[str, Any]) -> str:
-    """Return which value of known metrics cannot be reported, and why; empty if all can."""
+    """Return which value is not valid for its metric, and why; empty if all are."""
     for name, value in measured.items():
         if value is not None and (fault := fault_of_value(name, value)):
             return f"measurements.{name} {fault}"
@@ -26,22 +26,22 @@ def fault_of_values(measured: Mapping[str, Any]) -> str:
 
 
 def fault_of_curve(curve: Sequence[Any]) -> str:
-    """Return what readings of ``CURVE`` lack; empty where each has all three, or there are none."""
+    """Return the fault of a curve whose lists differ in length; empty if they do not."""
     lengths = [None if values is None else len(values) for values in curve]
     if len(set(lengths)) == 1:
         return ""
     told = ", ".join(f"{name} {n or 0}" for name, n in zip(CURVE, lengths, strict=True))
-    return f"the curve's readings are not as many each: {told}"
+    return f"the lists of the curve differ in length: {told}"
 
 
 def fault_of_value(name: str, value: Any) -> str:
-    """Return why a metric's value cannot be reported; empty if it can."""
+    """Return why a value is not valid for a metric; empty if it is."""
     sampled = METRICS[name].samples
     if sampled != isinstance(value, list | tuple):
         return f"is {value!r:.40}, expected {'a list of samples' if sampled else 'a number'}"
     values = value if sampled else [value]
     if not values:
-        return "has no samples: a metric without a value is null"
+        return "has no samples; a metric without a value must be null"
     low, high = bounds_of(name)
     wrong = next((v for v in values if not low <= v <= high), None)
     if wrong is None:
@@ -52,5 +52,5 @@ def fault_of_value(name: str, value: Any) -> str:
 
 
 def bounds_of(name: str) -> tuple[int, int]:
-    """Return the least and the largest value of a metric."""
+    """Return the smallest and the largest value that a metric may have."""
     return BOUNDS[METRICS[name].values]

@@ -1,4 +1,4 @@
-"""What one pass read, as values that never change."""
+"""The immutable result of one pass: measurements, reasons, notes and details."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ Measured = int | float | Sequence[int | float] | None  # samples are a sequence
 
 
 class WorkloadFacts(msgspec.Struct, frozen=True):
-    """What a record's environment says of the workload that was trained.
+    """Facts about the trained workload, for the record's environment.
 
     Attributes:
-        weights: of those that the model began with.
-        data: of the images; of several tasks, by their names.
+        weights: facts about the initial weights of the model.
+        data: facts about the images; with several tasks, by task name.
     """
 
     weights: Mapping[str, Any]
@@ -24,23 +24,23 @@ class WorkloadFacts(msgspec.Struct, frozen=True):
 
 
 class DeviceSpeed(msgspec.Struct, frozen=True):
-    """How fast a device is, and how much of its memory is free; ``None`` if it does not tell."""
+    """The speed of a device, and its free memory; ``None`` if the device does not report it."""
 
     flop_per_second: float
     free_bytes: int | None = None
 
 
 class PassReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What one pass read.
+    """The result of one pass.
 
     Attributes:
         measurements: metric -> value.
         missing: metric -> why there is no value.
         notes: what a reader of the numbers must know.
-        detail: what goes into the sidecar file.
-        facts: what the record's environment says of the workload; of a training pass.
-        attention_kernel: which operators computed attention; ``None`` where the pass did not look.
-        speed: of the device; of the speed pass.
+        detail: the part for the sidecar file.
+        facts: facts about the workload; only from a training pass.
+        attention_kernel: the operators that computed attention; ``None`` if not recorded.
+        speed: speed of the device; only from the speed pass.
     """
 
     measurements: Mapping[str, Measured]
@@ -56,7 +56,7 @@ NOTHING = PassReadings({})
 
 
 def joined_readings(parts: Iterable[PassReadings]) -> PassReadings:
-    """Return several readings as one: all notes in order; of two values of one name the later."""
+    """Join several readings: notes in order; if a metric has two values, the later one."""
     readings = list(parts)
     kernels = [part.attention_kernel for part in readings if part.attention_kernel is not None]
     facts = [part.facts for part in readings if part.facts is not None]
@@ -71,7 +71,7 @@ def joined_readings(parts: Iterable[PassReadings]) -> PassReadings:
 
 
 def absent(kind: AbsenceKind, text: str, *metrics: str) -> PassReadings:
-    """Return a reading that has none of some metrics, for one reason."""
+    """Return a reading in which some metrics are missing, all for the same reason."""
     return PassReadings({}, dict.fromkeys(metrics, Absence(kind, text)))
 
 

@@ -1,6 +1,6 @@
-"""The hash of a record's own content, by which a number that was changed later is noticed.
+"""The hash of a record's content, which detects a number that was changed later.
 
-It detects accidents: whoever changes a record on purpose can compute it anew.
+It detects accidents only: somebody who changes a record on purpose can also change the hash.
 """
 
 import hashlib
@@ -12,24 +12,24 @@ BEFORE_HASH = f',\n "{HASH}": '.encode()
 END = b"\n}\n"
 TAIL_LENGTH = len(BEFORE_HASH) + len('""') + hashlib.sha256().digest_size * 2 + len(END)
 CHANGED = (
-    "changed after it was stored: its content is not that of its content_sha256 (an accident, or "
-    "somebody's hand)"
+    "changed after it was stored: its content does not match its content_sha256 (by accident or "
+    "by hand)"
 )
 
 
 def text_of(data: dict[str, Any]) -> str:
-    """Return a record as a file holds it: its JSON, and last the hash of all before it."""
+    """Return the text of a record's file: its JSON, with the hash of all before it at the end."""
     start = _start(data)
     return f'{start.decode()}{BEFORE_HASH.decode()}"{_hash(start)}"{END.decode()}'
 
 
 def hash_of(data: dict[str, Any]) -> str:
-    """Return the hash of a record's JSON as it was parsed; indentation changes nothing."""
+    """Return the hash of a record's parsed JSON; it does not depend on indentation."""
     return _hash(_start(data))
 
 
 def hash_fits(text: bytes) -> bool:
-    """Tell whether a file is as ``text_of`` wrote it, without making its text anew."""
+    """Return whether a file is as ``text_of`` wrote it, without writing the text again."""
     start, tail = memoryview(text)[:-TAIL_LENGTH], text[-TAIL_LENGTH:]
     digest = hashlib.sha256(start, usedforsecurity=False).hexdigest()
     return tail == b'%b"%b"%b' % (BEFORE_HASH, digest.encode(), END)

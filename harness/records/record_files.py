@@ -1,4 +1,4 @@
-"""Read records from their files: one, or a folder of very many."""
+"""Read records from their files, one or a whole folder."""
 
 import gc
 import os
@@ -11,7 +11,7 @@ from bsrbench.harness.files import read_bytes
 from bsrbench.harness.records.record_validation import named, validated
 from bsrbench.harness.records.trial_record import TrialRecord
 
-MANY = 5000  # records, beyond which looking for garbage among them costs more than it frees
+MANY = 5000  # records; with more, garbage collection costs more than it frees
 
 
 def record_names(folder: Path) -> list[str]:
@@ -41,7 +41,7 @@ def read_folder(folder: Path) -> tuple[list[TrialRecord], list[str]]:
         else:
             read.append((record.finished_at, name, record))
     if len(names) > MANY:
-        gc.freeze()  # they live to the end
+        gc.freeze()  # they are used until the process ends
     read.sort(key=lambda each: each[:2])
     return [record for _, _, record in read], aside
 
@@ -50,7 +50,7 @@ def read_record(path: Path) -> TrialRecord:
     """Read one record.
 
     Raises:
-        BadInput: the file is not a whole record of a schema version known here.
+        BadInput: the file is not a complete record of a known schema version.
     """
     return _read(str(path))
 
@@ -69,7 +69,7 @@ def _read(path: str) -> TrialRecord:
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """Let nobody look for garbage among a hundred thousand records while they are being made."""
+    """Disable garbage collection, which is slow while very many records are created."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""The key of a record: made here, read here, in every form it has had."""
+"""The key of a record: create it, and read it in every form that it has had."""
 
 import re
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.visible_text import visible
 
-# Packages whose code computes every trial's numbers, and those that read and resize images, which
-# only a training does. Python and the rest are recorded, and decide no number.
+# Packages that compute the numbers of every trial, and packages that read and resize images, which
+# only trainings do. The versions of Python and others are recorded, but do not affect numbers.
 COMPUTING = ("torch", "timm", "peft")
 READING_IMAGES = ("numpy", "scikit-learn", "pillow", "torchvision")
 NOT_INSTALLED = "none"
@@ -30,12 +30,12 @@ FORM = re.compile(
     rf"(?:-(?P<measuring>{PART})-(?P<settings>{PART}))?-(?P<machine>{PART})"
 )
 NO_KEY = "expected METHOD-TRIAL-SOURCE-MEASURING-SETTINGS-MACHINE, a name and hashes"
-OTHER_SPEC = "its key is not that of its spec: one of them was changed"
+OTHER_SPEC = "its key does not match its spec: one of them was changed"
 
 
 @dataclass(frozen=True)
 class RecordKey:
-    """What a record is known by; its text is the name of the record's file.
+    """The key of a record; its text is the name of the record's file.
 
     Attributes:
         method: its name, as far as a file's name can hold it.
@@ -65,7 +65,7 @@ class RecordKey:
 
 
 def read_key(text: str) -> RecordKey | None:
-    """Return a key from its text; ``None`` where no record was ever named so."""
+    """Return a key from its text; ``None`` if it is not the key of a record."""
     found = FORM.fullmatch(text) if len(text.encode(errors="replace")) <= MOST_BYTES else None
     return RecordKey(**found.groupdict()) if found else None
 
@@ -81,31 +81,31 @@ def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
     key = read_key(text)
     if key is None:
         shown = visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
-        return f"its key '{shown}' is none: {NO_KEY}"
+        return f"its key '{shown}' is not valid: {NO_KEY}"
     return "" if key.trial in (spec.trial_id(), digest(stored)) else OTHER_SPEC
 
 
 def is_name(text: str) -> bool:
-    """Tell whether files of a results folder may be called so, apart from their endings."""
+    """Return whether a text can be the name of a file in a results folder, without its ending."""
     return NAME.fullmatch(text) is not None and len(text.encode("utf-8", "replace")) <= MOST_BYTES
 
 
 def require_name(text: str) -> str:
-    """Return a key, or another name of files in a results folder, if it may be one.
+    """Return a key or another file name in a results folder, after checking it.
 
     Raises:
-        BadInput: it would lead elsewhere, or is too long.
+        BadInput: it could lead out of the folder, or is too long.
     """
     if is_name(text):
         return text
     raise BadInput(
-        f"no file of a results folder is called {visible(text[:SHOWN])!r}: expected letters, "
+        f"{visible(text[:SHOWN])!r} cannot be a file name in a results folder: expected letters, "
         f"digits, '-', '_', '+' and '.', at most {MOST_BYTES} bytes"
     )
 
 
 def in_file_name(method: str) -> str:
-    """Return a method's name as it may stand in a file's name."""
+    """Return a method's name in a form that a file name can contain."""
     kept = "".join(c if c.isalnum() or c in "+-_" else "_" for c in method)[-NAME_LENGTH:]
     while len(kept.encode()) > NAME_BYTES:
         kept = kept[1:]
@@ -113,13 +113,13 @@ def in_file_name(method: str) -> str:
 
 
 def deciding_versions(spec: TrialSpec, versions: Mapping[str, str]) -> dict[str, str]:
-    """Return the versions, of those installed, of the packages that decide a trial's numbers."""
+    """Return the installed versions of the packages that affect a trial's numbers."""
     names = (*COMPUTING, *(READING_IMAGES if spec.training else ()))
     return {name: versions.get(name, NOT_INSTALLED) for name in names}
 
 
 def settings_hash(spec: TrialSpec, versions: Mapping[str, str], settings: Mapping[str, str]) -> str:
-    """Return the hash of what decides a trial's numbers beside spec and source.
+    """Return the hash of the versions and settings that affect a trial's numbers.
 
     Args:
         spec: the trial.

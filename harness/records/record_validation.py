@@ -1,4 +1,4 @@
-"""Read a record from the text of its file: say what is wrong with it, or upgrade it and take it."""
+"""Read a record from the text of its file: validate it and upgrade it to the present schema."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from bsrbench.harness.records.schema_upgrade import upgrade
 from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord, decode_record
 from bsrbench.harness.visible_text import visible, visible_in
 
-# The store writes ASCII. In such text a character that acts (``visible_text``) is an escape.
+# The store writes ASCII, in which a control character (``visible_text``) is an escape sequence.
 ESCAPED = re.compile(rb"\\(?:[bfr]|u(?:00[01789]|061|20[026]|d[89a-f]|fe|ff))", re.IGNORECASE)
 PRESENT = b'{\n "schema_version": %d,' % SCHEMA_VERSION  # begins what the store writes
 HASHED_SINCE = 7  # the first schema whose records state a hash of their content
@@ -29,7 +29,7 @@ ALTERED = Note(NoteKind.INTEGRITY, CHANGED)
 
 
 def plainly_text(text: bytes) -> bool:
-    """Tell whether no text of a record can hold a character that acts; cheap, and may doubt."""
+    """Return whether a text certainly has no control characters; fast, may return ``False``."""
     if not text.isascii() or b"\x7f" in text:
         return False
     return b"\\" not in text or ESCAPED.search(text) is None
@@ -38,11 +38,11 @@ def plainly_text(text: bytes) -> bool:
 def validated(text: bytes) -> TrialRecord:
     """Return a record of the present schema from the text of its file.
 
-    Text but for the spec's is made visible; a record whose content is not as it was stored has a
-    note that says so. A metric that the record does not know has the reason that it is new.
+    Control characters are escaped, except in the spec. A record that was changed after it was
+    stored gets a note. A metric that is newer than the record gets this as its reason.
 
     Raises:
-        BadInput: it is none; the message does not name the file.
+        BadInput: it is not a record; the message does not name the file.
     """
     try:
         return _record(text)
@@ -77,9 +77,9 @@ def _record(text: bytes) -> TrialRecord:
 
 
 def _as_stored(text: bytes) -> TrialRecord | None:
-    """Return a record whose file is as the store wrote it; ``None`` where it may not be.
+    """Return a record whose file is as the store wrote it; ``None`` if it may not be.
 
-    Most are; the others need more steps, and so does saying what is wrong with one.
+    This is the fast way for most records. The others need more steps, as do error messages.
     """
     if not (text.startswith(PRESENT) and plainly_text(text) and hash_fits(text)):
         return None
@@ -90,17 +90,17 @@ def _as_stored(text: bytes) -> TrialRecord | None:
 
 
 def _upgraded(text: bytes) -> tuple[TrialRecord, Any, bool]:
-    """Read a record of any schema, or one that somebody else has written or changed.
+    """Read a record of any schema, or one that was written or changed by other means.
 
     Returns:
-        The record, its spec as the file has it, and whether its content is not what was stored.
+        The record, its spec as in the file, and whether it was changed after it was stored.
     """
     try:
         data: Any = orjson.loads(text)
     except ValueError as error:
         raise BadInput(f"not a readable record ({error})") from error
     if not isinstance(data, dict):
-        raise BadInput("not a record (a JSON object was expected)")
+        raise BadInput("not a record (expected a JSON object)")
     if fault := fault_in(data):
         raise BadInput(f"not a valid record ({fault})")
     hashed = type(version := data.get("schema_version")) is int and version >= HASHED_SINCE
@@ -119,5 +119,5 @@ def _with_new_metrics(record: TrialRecord) -> TrialRecord:
 
 
 def named(path: str, error: BadInput) -> BadInput:
-    """Return an error about a file with the name of the file."""
+    """Return an error with the name of its file."""
     return BadInput(visible(f"{path}: {error!s:.{LONGEST}}"))

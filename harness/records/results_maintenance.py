@@ -1,4 +1,4 @@
-"""Find the files of a results folder that are not as they should be, and move them aside.
+"""Find the damaged files of a results folder, and move them aside.
 
 No record is ever deleted.
 """
@@ -19,17 +19,17 @@ from bsrbench.harness.records.stored_json import read_sidecar
 from bsrbench.harness.records.trial_record import TrialRecord
 
 ASIDE = "aside"
-IN_FLIGHT_SECONDS = 60  # a younger temporary file may still be somebody's
+IN_FLIGHT_SECONDS = 60  # a younger temporary file may still be in use
 
 
 @dataclass(frozen=True)
 class FileTrouble:
-    """A file that is not as it should be.
+    """A damaged file.
 
     Attributes:
-        path: which.
+        path: the file.
         what: what is wrong with it.
-        target: where ``repair`` moves it; ``None`` removes it, for it holds nothing.
+        target: where ``repair`` moves it; ``None`` removes it, because it contains no result.
     """
 
     path: Path
@@ -39,12 +39,12 @@ class FileTrouble:
 
 @dataclass
 class Survey:
-    """What was found in a results folder.
+    """The result of checking a results folder.
 
     Attributes:
-        troubles: every file that is not as it should be.
-        unhashed: how many records have no hash of their content: those of schema 6 and before.
-        made_by: how many records there are of each method and source.
+        troubles: every damaged file.
+        unhashed: number of records without a hash of their content (schema 6 and older).
+        made_by: number of records of each method and source.
     """
 
     troubles: list[FileTrouble] = field(default_factory=list)
@@ -53,19 +53,19 @@ class Survey:
 
 
 def examine(folder: Path) -> list[FileTrouble]:
-    """Return every file of a results folder that is not as it should be.
+    """Return every damaged file of a results folder.
 
     Raises:
-        BadInput: it is no results folder.
+        BadInput: it is not a results folder.
     """
     return survey(folder).troubles
 
 
 def survey(folder: Path) -> Survey:
-    """Look at every file of a results folder.
+    """Check every file of a results folder.
 
     Raises:
-        BadInput: it is no results folder.
+        BadInput: it is not a results folder.
     """
     require_records(folder)
     whole = Survey()
@@ -76,10 +76,10 @@ def survey(folder: Path) -> Survey:
     for path in files_in(details) if details.is_dir() else ():
         what = sidecar_fault(path)
         if not what and path.name in bad:
-            what = "the sidecar of such a record"
+            what = "the sidecar of a damaged record"
         there = path.name in renamed or (folder / RECORDS / path.name).exists()
         if not what and not there:
-            what = "a sidecar without its record: a run was killed between the two"
+            what = "a sidecar without a record: a run was killed between writing the two"
         if what:
             found.append(FileTrouble(path, what, folder / ASIDE / f"sidecar-{path.name}"))
     whole.troubles = [*found, *_of_staged(folder), *_leftovers(folder)]
@@ -87,10 +87,10 @@ def survey(folder: Path) -> Survey:
 
 
 def repair(folder: Path) -> list[FileTrouble]:
-    """Move what is not as it should be out of the way, and return what that was.
+    """Move the damaged files aside, and return what was wrong with them.
 
     Raises:
-        BadInput: it is no results folder, or cannot be written.
+        BadInput: it is not a results folder, or cannot be written.
     """
     found = examine(folder)
     try:
@@ -114,12 +114,11 @@ def require_records(folder: Path) -> None:
     """Check that a folder is a results folder.
 
     Raises:
-        BadInput: it holds no folder of records.
+        BadInput: it has no folder of records.
     """
     if not (folder / RECORDS).is_dir():
         raise BadInput(
-            f"no folder {str(folder / RECORDS)!r}; expected a results folder that "
-            "'bsrbench run' made"
+            f"no folder {str(folder / RECORDS)!r}; expected a results folder of 'bsrbench run'"
         )
 
 
@@ -136,24 +135,24 @@ def _of_records(folder: Path, whole: Survey) -> Iterator[FileTrouble]:
             whole.made_by[MadeBy.of(record.spec.method, key)] += 1
         right = path.with_name(f"{record.key}.json")
         if right != path:
-            what = f"its name is not its key {record.key}"
+            what = f"the file's name differs from the record's key {record.key}"
             yield FileTrouble(path, what, aside if right.exists() else right)
         elif what := CHANGED if record.changed() else _fault_of_key(record):
             yield FileTrouble(path, what, aside)
 
 
 def _fault_of_key(record: TrialRecord) -> str:
-    """Return in what a record's key does not fit what the record states; empty if it does."""
+    """Return how a record's key does not match its content; empty if it does."""
     key, environment = read_key(record.key), record.environment
     if key is None:
         return OTHER_SPEC
     if key.machine != environment.machine_id:
-        return "its key is not that of its machine: one of them was changed"
+        return "its key does not match its machine: one of them was changed"
     if key.settings is None:  # a record of schema 5 or before states no settings
         return ""
     stated = settings_hash(record.spec, environment.versions, environment.settings or {})
     if key.settings != stated:
-        return "its key is not that of its settings and versions: one of them was changed"
+        return "its key does not match its settings and versions: one of them was changed"
     return ""
 
 
@@ -167,7 +166,7 @@ def sidecar_fault(path: Path) -> str:
 
 
 def _of_staged(folder: Path) -> Iterator[FileTrouble]:
-    """Yield what a run has kept and none could use; it would be named and made anew each time."""
+    """Yield staged files that no run can use; a run would report and ignore them each time."""
     store = Store(folder)
     for path in sorted((folder / STAGED).glob("[!.]*")):
         if what := _fault_of_staged(store, path):
@@ -197,4 +196,4 @@ def _leftovers(folder: Path) -> Iterator[FileTrouble]:
             except FileNotFoundError:
                 continue
             if age > IN_FLIGHT_SECONDS:
-                yield FileTrouble(path, "half a file of a process that was killed", None)
+                yield FileTrouble(path, "an incomplete file of a killed process", None)

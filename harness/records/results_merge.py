@@ -21,13 +21,13 @@ from bsrbench.harness.records.trial_record import TrialRecord
 
 @dataclass
 class Merged:
-    """What a merge did.
+    """The result of a merge.
 
     Attributes:
-        copied: keys of the records that were new.
-        same: how many were there already.
-        conflicts: in words, the records whose key is there with another content.
-        unreadable: why files were left out.
+        copied: keys of the copied records.
+        same: number of records that were there already.
+        conflicts: messages about records whose key exists with different content.
+        unreadable: why files were not copied.
     """
 
     copied: list[str] = field(default_factory=list)
@@ -39,10 +39,10 @@ class Merged:
 def merge(into: Path, others: Iterable[Path]) -> Merged:
     """Copy the records of other folders, with their sidecars, into one.
 
-    A record whose key is there with another content is left where it is, and named.
+    A record whose key exists there with different content is not copied; it is a conflict.
 
     Raises:
-        BadInput: a folder is no results folder, or the target cannot be written.
+        BadInput: a folder is not a results folder, or the target cannot be written.
     """
     done = Merged()
     sources = list(others)
@@ -81,11 +81,11 @@ def _merge_one(path: Path, into: Path, done: Merged) -> None:
 
 
 def _put_against(target: Path, path: Path, record: TrialRecord, done: Merged) -> None:
-    """Say whether a record is the one that is there."""
+    """Compare a record with the existing one of the same key, and note the result."""
     try:
         there = read_record(target)
     except BadInput as error:
-        done.conflicts.append(f"{record.key}: what is there cannot be read ({error})")
+        done.conflicts.append(f"{record.key}: the existing record cannot be read ({error})")
         return
     if there == record:
         done.same += 1

@@ -1,4 +1,4 @@
-"""How long a run took, from what its records say of when their trials began and ended."""
+"""Compute how long a run took, from the times in its records."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -8,24 +8,23 @@ from datetime import UTC, datetime
 from bsrbench.harness.records.trial_record import TrialRecord
 
 HOUR, MINUTE = 3600, 60
-GRAIN_SECONDS = 1.0  # how far a clock that is steered may lag behind one that nobody sets
-NEVER = "at no time that can be read"
-SET_BACK = "the clock was set back while they ran"
+GRAIN_SECONDS = 1.0  # allowed difference between the system clock and the monotonic clock
+NEVER = "at an unknown time"
+SET_BACK = "the system clock was set back during the run"
 
 
 @dataclass(frozen=True)
 class RunLength:
-    """From the beginning of the first trial of a machine to the end of its last.
+    """The time from the beginning of a machine's first trial to the end of its last one.
 
     Attributes:
-        machine: id of the machine; clocks of two machines are never put together.
-        trials: how many records there are.
-        began_at: when the first trial began, UTC, ISO 8601; ``None`` where that is not known.
-        finished_at: when the last one ended.
-        seconds: from the one to the other, pauses between runs included; ``None`` where that is
-            not known.
-        passes_seconds: what the passes took together, by a clock that nobody sets.
-        why_unknown: why there is no length; empty where there is one.
+        machine: id of the machine; times of different machines are not combined.
+        trials: number of records.
+        began_at: when the first trial began, UTC, ISO 8601; ``None`` if not known.
+        finished_at: when the last trial ended.
+        seconds: time between the two, including pauses between runs; ``None`` if not known.
+        passes_seconds: total time of the passes, by a monotonic clock.
+        why_unknown: why ``seconds`` is not known; empty if it is.
     """
 
     machine: str
@@ -37,14 +36,15 @@ class RunLength:
     why_unknown: str = ""
 
     def in_words(self) -> str:
-        """Return it as a line."""
+        """Return the times as one line of text."""
         if self.seconds is None:
-            return f"last trial finished {self.finished_at}; how long all took is not known: " + (
-                self.why_unknown
+            return (
+                f"last trial finished {self.finished_at}; the total time is not known: "
+                f"{self.why_unknown}"
             )
         return (
             f"first trial began {self.began_at}, last finished {self.finished_at}, "
-            f"{_clock(self.seconds)} in all; the passes took {_clock(self.passes_seconds)}"
+            f"total time {_clock(self.seconds)}; the passes took {_clock(self.passes_seconds)}"
         )
 
 
@@ -58,14 +58,14 @@ def run_lengths(records: Iterable[TrialRecord]) -> list[RunLength]:
 
 @dataclass(frozen=True)
 class _Times:
-    """When a trial began and ended, and how long its passes took by a clock that nobody sets."""
+    """When a trial began and ended, and how long its passes took by a monotonic clock."""
 
     began: datetime | None
     ended: datetime | None
     passes_seconds: float
 
     def backwards(self) -> bool:
-        """Return whether the clock says less than the passes took, which follow each other."""
+        """Return whether the system clock shows less time than the passes took one by one."""
         if self.began is None or self.ended is None:
             return False
         return (self.ended - self.began).total_seconds() + GRAIN_SECONDS < self.passes_seconds
@@ -79,7 +79,7 @@ def _length(machine: str, records: Sequence[TrialRecord]) -> RunLength:
     began = [t.began for t in times if t.began and t.ended]
     if ended is None or len(began) < len(times):
         unknown = len(times) - len(began)
-        why = f"{unknown} of {len(times)} records do not say when their trial began"
+        why = f"{unknown} of {len(times)} records do not state when their trial began"
         return replace(found, why_unknown=why)
     seconds = (ended - min(began)).total_seconds()
     least = passes / _at_a_time(records)
@@ -94,12 +94,12 @@ def _times(record: TrialRecord) -> _Times:
 
 
 def _at_a_time(records: Iterable[TrialRecord]) -> int:
-    """Return the most trials that ran at a time."""
+    """Return the largest number of trials that ran at the same time."""
     return max((record.circumstances.jobs or 1 for record in records), default=1)
 
 
 def _read(at: str | None) -> datetime | None:
-    """Return a time that a record keeps; nothing where it keeps none that can be read."""
+    """Return a time stored in a record; ``None`` if it is missing or cannot be read."""
     try:
         found = datetime.fromisoformat(at or "")
         return None if found.tzinfo is None else found.astimezone(UTC)
@@ -112,7 +112,7 @@ def _said(at: datetime) -> str:
 
 
 def _clock(seconds: float) -> str:
-    """Return a time as hours and minutes, ``1:02``; what is below a minute as seconds."""
+    """Return a time as hours and minutes, ``1:02``; below one minute in seconds."""
     if seconds < MINUTE:
         return f"{seconds:.0f} s"
     minutes = round(seconds / MINUTE)

@@ -1,4 +1,4 @@
-"""How far a run has come, as it keeps it for 'bsrbench status': read with the types it has."""
+"""Read the progress file of a run, which 'bsrbench status' shows."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,19 +10,19 @@ from bsrbench.harness.plain_data import LARGEST
 from bsrbench.harness.spec.frozen_data import FromFile, NotNegative, Whole
 from bsrbench.harness.visible_text import visible, visible_in
 
-MOST_PROCESSES = 2**31  # the system's ids are below it
+MOST_PROCESSES = 2**31  # process ids are smaller
 
 
 class RunState(FromFile):
-    """What ``launch.progress`` writes; of a run that has not begun there is no count.
+    """What ``launch.progress`` writes; a run that has not begun has no counts.
 
     Attributes:
-        state: what the run says of itself.
-        pid: id of its process, on ``host``.
-        at: when that was, seconds since 1970.
+        state: state of the run.
+        pid: id of its process on ``host``.
+        at: time of writing, in seconds since 1970.
     """
 
-    model_config = ConfigDict(extra="ignore")  # a newer program may say more
+    model_config = ConfigDict(extra="ignore")  # a newer program may write more keys
 
     state: Literal["running", "finished", "stopped"]
     pid: Annotated[int, Field(ge=1, lt=MOST_PROCESSES)]
@@ -40,10 +40,10 @@ class RunState(FromFile):
 
     @classmethod
     def read(cls, path: Path, data: dict[str, Any]) -> dict[str, Any]:
-        """Return what a file says of a run, text made visible.
+        """Return the content of a progress file, with control characters escaped.
 
         Raises:
-            BadInput: it is none that a run writes.
+            BadInput: a run does not write such a file.
         """
         try:
             found = cls.model_validate(visible_in(data))

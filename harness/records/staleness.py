@@ -1,4 +1,4 @@
-"""Which records were made by sources that have changed since, and which of the sources it was."""
+"""Find the records whose source code has changed since they were made."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -12,9 +12,9 @@ from bsrbench.harness.source_files import hash_of_files, method_files
 LISTED = 12  # methods in a line
 METHODS = PACKAGE / "methods"
 METHOD_CHANGED = "the method's source has changed"
-MEASURING_CHANGED = "the source that measures has changed"
-NOT_SHIPPED = "their methods do not come with bsrbench: not checked"
-NOT_STATED = "made before records stated the source that measures, and the settings"
+MEASURING_CHANGED = "the measuring code has changed"
+NOT_SHIPPED = "not checked: their methods do not come with bsrbench"
+NOT_STATED = "older than the hashes of measuring code and settings in record keys"
 
 
 class MadeBy(NamedTuple):
@@ -26,11 +26,11 @@ class MadeBy(NamedTuple):
 
     @classmethod
     def of(cls, method: str, key: RecordKey) -> "MadeBy":
-        """Return what a key states.
+        """Return the method and the sources that a key states.
 
         Args:
-            method: as the spec names it; the key may hold it shortened.
-            key: of a record.
+            method: the method in the spec; the key may contain a shortened name.
+            key: key of a record.
         """
         return cls(method, key.source, key.measuring)
 
@@ -51,9 +51,9 @@ def changed_sources(old: MadeBy, source: str, measuring: str) -> list[str]:
     """Return which sources have changed since a record was made; empty if none has.
 
     Args:
-        old: what the record's key states.
-        source: hash of the method's source now.
-        measuring: hash of the source that measures now.
+        old: the sources that the record's key states.
+        source: current hash of the method's source.
+        measuring: current hash of the measuring code.
     """
     found = [METHOD_CHANGED] if old.source != source else []
     if old.measuring is None:
@@ -66,12 +66,12 @@ def changed_sources(old: MadeBy, source: str, measuring: str) -> list[str]:
 def stale_records(
     made_by: Mapping[MadeBy, int], fingerprint: Callable[[str], str], measuring: str
 ) -> list[str]:
-    """Return a line for each reason why records are stale: how many, and of which methods.
+    """Return one line for each reason why records are stale, with their number and methods.
 
     Args:
-        made_by: how many records there are of each method and source.
-        fingerprint: method name -> hash of its source; raises ``BadInput`` for one that is unknown.
-        measuring: hash of the source that measures now.
+        made_by: number of records of each method and source.
+        fingerprint: method name -> hash of its source; raises ``BadInput`` for an unknown method.
+        measuring: current hash of the measuring code.
     """
     reasons: dict[str, Counter[str]] = defaultdict(Counter)
     for old, count in made_by.items():

@@ -56,7 +56,7 @@ class Store:
         """Store a record and its sidecar, drop its staged passes, return the record's path.
 
         Raises:
-            BadInput: the disk is full, or the folder gone or closed.
+            BadInput: the disk is full, or the folder is missing or not writable.
         """
         path = self._path(RECORDS, record.key, "json")
         if kept := visible_in(msgspec.to_builtins(sidecar)):
@@ -78,14 +78,14 @@ class Store:
                 write_whole(self._path(folder, key, "json"), content)
 
     def set_aside(self, path: Path, target: Path | None) -> None:
-        """Move a file of this folder to a name that nobody has, or remove it.
+        """Move a file of this folder to an unused name, or remove it.
 
         Args:
             path: the file.
-            target: where it goes, or beside which if that is taken; ``None`` removes it.
+            target: the new path; a number is added if it exists. ``None`` removes the file.
 
         Raises:
-            OSError: it cannot be moved, or a folder is a link to somewhere else.
+            OSError: the file cannot be moved, or a folder is a link.
         """
         for name in (RECORDS, DETAILS, STAGED):
             refuse_link(self.folder / name)  # nobody else's files are moved
@@ -101,10 +101,10 @@ class Store:
         return read_record(path) if path.exists() else None
 
     def detail(self, key: str) -> Sidecar:
-        """Return a record's sidecar; ``NO_SIDECAR`` where there is none.
+        """Return a record's sidecar; ``NO_SIDECAR`` if there is none.
 
         Raises:
-            BadInput: it cannot be read, or holds what no pass writes.
+            BadInput: it cannot be read, or contains something that no pass writes.
         """
         path = self._path(DETAILS, key, "json")
         return read_sidecar(path) if is_there(path) else NO_SIDECAR
@@ -140,32 +140,32 @@ class Store:
         return [key for key in keys if is_name(key)]
 
     def checkpoint(self, key: str) -> Path:
-        """Return where the training pass of a trial that is not complete yet keeps itself."""
-        # The folder may be a link of its owner's; nothing in it may.
+        """Return the checkpoint file of the training pass of an incomplete trial."""
+        # The results folder itself may be a link; nothing in it may.
         return self.folder.resolve() / STAGED / f"{require_name(key)}.checkpoint.pt"
 
     def log(self, key: str, pass_name: str) -> Path:
-        """Return where what a pass prints is kept."""
+        """Return the log file of a pass."""
         return self._path(LOGS, key, f"{pass_name}.log")
 
     def note_progress(self, count: dict[str, Any]) -> None:
-        """Keep how far a run has come; a reader sees all of it or what was there before."""
+        """Write the progress of a run atomically."""
         path = self.folder / STAGED / PROGRESS
         with suppress(OSError):  # a full disk must not end a run for its progress
             refuse_link(path.parent)
             write_whole(path, json.dumps(count), synced=False)
 
     def progress(self) -> dict[str, Any] | None:
-        """Return how far the latest run has come; nothing where none has begun.
+        """Return the progress of the latest run; ``None`` if no run has begun.
 
         Raises:
-            BadInput: the file is none that a run writes.
+            BadInput: the file is not one that a run writes.
         """
         path = self.folder / STAGED / PROGRESS
         return RunState.read(path, json_object(path)) if is_there(path) else None
 
     def unstage(self, key: str) -> None:
-        """Drop what was staged under a key."""
+        """Delete the staged files of a key."""
         for staged in (self.folder / STAGED).glob(f"{require_name(key)}.*"):
             with suppress(OSError):  # a folder in the place of a file, which nobody reads
                 staged.unlink(missing_ok=True)
@@ -194,8 +194,8 @@ class Gathered:
         records: each key once, oldest first.
         aside: why files were left out.
         stores: the folders they come from.
-        doubts: what must be known about what is in: records that were changed after they were
-            stored, and sidecars that were asked for and cannot be read.
+        doubts: what a reader must know about the records: which were changed after they were
+            stored, and whose requested sidecars cannot be read.
     """
 
     records: list[TrialRecord]
@@ -206,7 +206,7 @@ class Gathered:
     def detail(self, key: str) -> Sidecar:
         """Return a record's sidecar from the first folder that has one; ``NO_SIDECAR`` without.
 
-        One that cannot be read is as good as none, and named in ``doubts``.
+        A sidecar that cannot be read is ignored and listed in ``doubts``.
         """
         for store in self.stores:
             try:
@@ -223,10 +223,10 @@ class Gathered:
 def gather(folders: Iterable[Path]) -> Gathered:
     """Read the records of results folders together.
 
-    Of records with one key and different content nobody can say which is true: both are left out.
+    If two records have the same key and different content, both are left out.
 
     Raises:
-        BadInput: a folder holds no records.
+        BadInput: a folder is not a results folder.
     """
     stores = tuple(Store(folder) for folder in folders)
     by_key: dict[str, TrialRecord] = {}
@@ -235,8 +235,8 @@ def gather(folders: Iterable[Path]) -> Gathered:
     for store in stores:
         if not (store.folder / RECORDS).is_dir():
             raise BadInput(
-                f"no folder {str(store.folder / RECORDS)!r}; expected a results folder that "
-                "'bsrbench run' made"
+                f"no folder {str(store.folder / RECORDS)!r}; expected a results folder of "
+                "'bsrbench run'"
             )
         found, unreadable = store.records()
         aside += unreadable
@@ -278,6 +278,6 @@ def _write(path: Path, text: str) -> None:
         write_whole(path, text)
     except OSError as error:
         raise BadInput(
-            f"cannot write {path}: {error.strerror}; what was stored before is whole: once the "
-            "folder can be written again, run the same command to go on"
+            f"cannot write {path}: {error.strerror}; everything stored before is intact: make the "
+            "folder writable, then run the same command to resume"
         ) from error

@@ -1,4 +1,4 @@
-"""Read the JSON beside the records of a results folder: sidecars, staged passes, progress."""
+"""Read the other JSON files of a results folder: sidecars, staged passes, progress."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ from bsrbench.harness.records.record_validation import plainly_text
 from bsrbench.harness.records.sidecar import Sidecar, sidecar_from
 from bsrbench.harness.visible_text import visible, visible_in
 
-MOST_KEPT = 64 * 2**20  # bytes of a sidecar, or of a staged pass
+MOST_KEPT = 64 * 2**20  # size limit of a sidecar or a staged pass
 
 
 def read_sidecar(path: Path) -> Sidecar:
-    """Return what a sidecar holds, its text made visible.
+    """Return the content of a sidecar, with control characters escaped.
 
     Raises:
-        BadInput: it cannot be read, or holds what no pass writes.
+        BadInput: it cannot be read, or contains something that no pass writes.
     """
     text = _text(path)
     loaded = _parsed(path, text)
@@ -32,10 +32,10 @@ def read_sidecar(path: Path) -> Sidecar:
 
 
 def json_object(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file, whose numbers and nesting are bounded.
+    """Return the JSON object in a file, after checking its numbers and nesting.
 
     Raises:
-        BadInput: the file cannot be read, or holds something else.
+        BadInput: the file cannot be read, or contains something else.
     """
     loaded = _parsed(path, _text(path))
     if fault := fault_in(loaded):
@@ -56,12 +56,12 @@ def _parsed(path: Path, text: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise BadInput(visible(f"{path}: not readable ({error})")) from error
     if not isinstance(loaded, dict):
-        raise BadInput(visible(f"{path}: not readable (a JSON object was expected)"))
+        raise BadInput(visible(f"{path}: not readable (expected a JSON object)"))
     return loaded
 
 
 def is_there(path: Path) -> bool:
-    """Tell whether there is anything under a name, a link that leads nowhere included."""
+    """Return whether a path exists, including a broken link."""
     try:
         path.lstat()
     except FileNotFoundError:

@@ -1,1 +1,1 @@
-"""Look for the settings of a method that serve a device best: costs first, then training."""
+"""Search for the best settings of a method on a device: predict costs, then train."""

@@ -1,4 +1,4 @@
-"""Memory and FLOPs of every candidate, predicted once and kept."""
+"""Predict memory and FLOPs of every candidate once, and store the predictions."""
 
 import json
 from collections import Counter
@@ -16,10 +16,10 @@ from bsrbench.harness.search.search_question import SearchQuestion
 from bsrbench.harness.search.search_space import Candidate
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-AT_A_TIME = 16  # candidates a process predicts: starting one takes as long as predicting one
+AT_A_TIME = 16  # candidates per process: starting a process takes as long as one prediction
 
-MOST_KEPT = 2**28  # bytes of a file of predictions: about two million
-# Named with their types, since whoever sends a folder may have written the file.
+MOST_KEPT = 2**28  # size limit of a file of predictions: about two million
+# Validated strictly, because the file may come from somebody else.
 KEPT = TypeAdapter(dict[str, StepCost])
 
 Ask = Callable[[list[TrialSpec]], list[StepCost]]
@@ -34,16 +34,16 @@ def predict_all(
     jobs: int,
     tell: Callable[[int, int], object],
 ) -> dict[str, StepCost]:
-    """Return what each candidate takes, by its row's id.
+    """Return row id -> predicted cost, for every candidate.
 
     Args:
-        candidates: all of them.
-        ask: predicts some, in a process of its own.
-        decides: method name -> hashes of all that decides its predictions; what was predicted
-            under others is predicted again.
-        path: where predictions are kept, so that none is made twice.
-        jobs: processes at a time.
-        tell: is told how many of how many are done.
+        candidates: all candidates.
+        ask: predicts several candidates in a separate process.
+        decides: method name -> hashes of everything its predictions depend on; a prediction with
+            other hashes is made again.
+        path: the file of stored predictions.
+        jobs: number of processes that run at the same time.
+        tell: called with the numbers of finished and of all predictions.
     """
     names = {candidate.row_id: _name(candidate.spec, decides) for candidate in candidates}
     kept = _read(path)
@@ -64,7 +64,7 @@ def _name(spec: TrialSpec, decides: Callable[[str], str]) -> str:
 
 
 def _read(path: Path) -> dict[str, StepCost]:
-    """Return what is kept; a file that cannot be used is as good as none."""
+    """Return the stored predictions; empty if the file cannot be used."""
     try:
         return KEPT.validate_json(read_bytes(path, MOST_KEPT), strict=True)
     except (OSError, ValueError):
@@ -79,10 +79,10 @@ def _write(path: Path, kept: dict[str, StepCost]) -> None:
 def require_one_that_fits(
     candidates: Sequence[Candidate], costs: dict[str, StepCost], goal: SearchQuestion
 ) -> None:
-    """Check that the budget is enough for something.
+    """Check that at least one candidate fits in the budget.
 
     Raises:
-        BadInput: it is not; the smallest candidate is named.
+        BadInput: none fits; the message names the smallest candidate.
     """
     known = [c for c in candidates if not costs[c.row_id].reason]
     if not known:
@@ -92,14 +92,14 @@ def require_one_that_fits(
     least = costs[smallest.row_id].peak_bytes
     if least > goal.memory_bytes:
         raise BadInput(
-            f"nothing fits into {goal.memory_bytes} bytes: of {len(candidates)} candidates the "
-            f"smallest needs {least} ({smallest.spec.label()}); allow that much, or take smaller "
-            "images, a smaller batch or model"
+            f"no candidate fits in {goal.memory_bytes} bytes: the smallest of {len(candidates)} "
+            f"needs {least} ({smallest.spec.label()}); raise --memory, or use smaller images, a "
+            "smaller batch or a smaller model"
         )
 
 
 def refusals(costs: Collection[StepCost]) -> list[str]:
-    """Return for each reason, in words, how many candidates it keeps from being predicted."""
+    """Return one line for each reason why candidates cannot be predicted, with their number."""
     counts = Counter(cost.reason for cost in costs if cost.reason)
     return [
         f"{count} of {len(costs)} candidates cannot be predicted: {reason}"

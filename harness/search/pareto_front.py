@@ -1,18 +1,18 @@
-"""Which points no other beats in everything."""
+"""The Pareto front of a set of points."""
 
 from collections.abc import Sequence
 
-Point = tuple[float, ...]  # smaller is better, each number
+Point = tuple[float, ...]  # smaller is better for every number
 
 
-def dominates(one: Point, other: Point) -> bool:
-    """Return whether a point is nowhere worse than another, and somewhere better."""
-    pairs = list(zip(one, other, strict=True))
+def dominates(point: Point, other: Point) -> bool:
+    """Return whether a point is nowhere worse than another, and better in at least one number."""
+    pairs = list(zip(point, other, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def front(points: Sequence[Point]) -> list[int]:
-    """Return the places of the points that none dominates; of equal points all."""
+    """Return the indices of the points that no other point dominates; equal points all count."""
     return [
         place
         for place, point in enumerate(points)

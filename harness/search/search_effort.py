@@ -1,4 +1,4 @@
-"""How many settings a search trains, so that it takes about as long as it may."""
+"""Choose how many settings a search trains, from the time that it may take."""
 
 import json
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from bsrbench.harness.search.search_question import SHORT, SearchQuestion
 from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.spec.trial_spec import Workload
 
-LEAST = 4  # settings, however little time there is
-MOST = 2**32  # settings; no search has as many
-GENERATIONS = 2  # of short trainings: the first, and neighbours
-MEASURED_STEPS = 60  # as long as what measures a row takes
-FORWARD = 0.4  # of a step's work, or less: what reading an image's accuracy takes
+LEAST = 4  # minimum number of settings
+MOST = 2**32  # exclusive bound for a stored number of settings
+GENERATIONS = 2  # generations of short trainings: the first settings, and neighbours
+MEASURED_STEPS = 60  # time to measure a row, in steps
+FORWARD = 0.4  # time to evaluate an image, at most, as a fraction of its training step
 
 
 def first_settings(
@@ -27,15 +27,15 @@ def first_settings(
     flop_per_second: float,
     seconds: float,
 ) -> int:
-    """Return how many settings a generation of short trainings may have.
+    """Return the number of settings in each generation of short trainings.
 
     Args:
-        goal: with what else is to be trained.
-        workload: on which.
-        costs: what settings take.
-        images: of the validation split, which each training reads once.
-        flop_per_second: the device's speed.
-        seconds: that the search may take.
+        goal: the question of the search, with the numbers of its other trainings.
+        workload: the workload.
+        costs: predicted costs of the settings.
+        images: images in the validation split, which each training evaluates once.
+        flop_per_second: speed of the device.
+        seconds: time for the whole search.
     """
     step = sorted(cost.step_flop for cost in costs)[len(costs) // 2] / flop_per_second
     reading = images / workload.batch * FORWARD * step
@@ -50,10 +50,10 @@ def first_settings(
 
 
 def remembered(path: Path, question: dict[str, Any], decide: Callable[[], int]) -> int:
-    """Return what was decided for the same question before, or decide and keep it.
+    """Return the stored decision for the same question, or decide and store it.
 
-    A search that is asked again must train the settings it trained before, on whatever a shared
-    machine's speed is then.
+    A search that is run again must train the same settings, even if the speed of a shared machine
+    has changed.
     """
     name = digest(question)
     try:

@@ -1,4 +1,4 @@
-"""What a search leaves behind: its account, and a suite that does its rows again."""
+"""The results of a search: its report data, and a suite that runs its rows again."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow, T
 def account(
     space: Space, costs: dict[str, StepCost], goal: SearchQuestion, tried: TriedSettings
 ) -> SearchResult:
-    """Return a search's account."""
+    """Return the result of a search."""
     numbers = list(tried.short)
     known = [costs[candidate.row_id] for candidate in space.candidates]
     return SearchResult(
@@ -71,9 +71,9 @@ def _row(
 
 
 def write_suite(found: SearchResult, path: Path) -> None:
-    """Write a suite of the published setting and every row that was trained with all seeds.
+    """Write a suite with the published setting and every row that was trained with all seeds.
 
-    Running it reads the test split, which a search never does.
+    Running this suite reads the test split, which a search never does.
     """
     document: dict[str, Any] = {
         "description": f"What a search over {found.method} found, beside the published setting",
@@ -99,5 +99,5 @@ def _suite_row(row: SearchResultRow, found: SearchResult) -> dict[str, Any]:
         table["micro_batch"] = row.micro_batch
     return table | {
         "learning_rate": tried.learning_rate,
-        "tries": [one.model_dump(exclude_none=True) for one in tried.tries],
+        "tries": [rate_try.model_dump(exclude_none=True) for rate_try in tried.tries],
     }

@@ -1,4 +1,4 @@
-"""The question a search answers, and the trials it may ask for."""
+"""The question that a search answers, and its training trials."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.harness.spec.recipe import LearningRateTry, Recipe, Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-TUNING_SEED = 1000  # as 'bsrbench tune' has it: no seed of a result
+TUNING_SEED = 1000  # the default of 'bsrbench tune'; results use other seeds
 SHORT = 4  # a short training has a quarter of the steps
 
 Do = Callable[[list[TrialSpec]], list[TrialRecord]]
@@ -16,18 +16,18 @@ Do = Callable[[list[TrialSpec]], list[TrialRecord]]
 
 @dataclass(frozen=True)
 class SearchQuestion:
-    """What is looked for, and with how much effort.
+    """The goal of a search, and its effort.
 
     Attributes:
-        recipe: how candidates are trained.
-        rates: learning rates, the same for every setting.
-        seeds: of the last trainings.
-        memory_bytes: the budget.
-        first: settings to train at first, and again among the neighbours of the best.
-        whole: settings to train for all steps.
-        finalists: settings to measure.
-        rows: rows to train with every seed.
-        seed: draws which settings come first.
+        recipe: the training recipe of candidates.
+        rates: learning rates to try, the same for every setting.
+        seeds: seeds of the last trainings.
+        memory_bytes: the memory budget.
+        first: number of settings that are trained first, and of neighbours trained next.
+        whole: number of settings that are trained for all steps.
+        finalists: number of settings that are measured.
+        rows: number of rows that are trained with every seed.
+        seed: seed of the choice of the first settings.
     """
 
     recipe: Recipe
@@ -41,7 +41,7 @@ class SearchQuestion:
     seed: int = 0
 
     def fits(self, cost: StepCost) -> bool:
-        """Return whether a candidate is predicted to stay within the budget."""
+        """Return whether a candidate is predicted to fit in the budget."""
         return not cost.reason and cost.peak_bytes <= self.memory_bytes
 
     def short(self) -> Recipe:
@@ -54,7 +54,7 @@ class SearchQuestion:
 
 
 def training_of(row: TrialSpec, recipe: Recipe, rate: float, seed: int) -> TrialSpec:
-    """Return the trial that trains a row by a recipe and reads the validation split at its end."""
+    """Return the trial that trains a row and evaluates it on the validation split."""
     settings = recipe.model_dump() | {"learning_rate": rate, "evaluate_every": None}
     final = min(settings["final_learning_rate"], rate)
     training = Training(
@@ -64,12 +64,12 @@ def training_of(row: TrialSpec, recipe: Recipe, rate: float, seed: int) -> Trial
 
 
 def accuracy_of(record: TrialRecord) -> float | None:
-    """Return the validation accuracy a training reached; ``None`` if it did not complete."""
+    """Return the validation accuracy of a training; ``None`` if it did not complete."""
     value = record.measurements.get("validation_accuracy_top1")
     return value if isinstance(value, float) else None
 
 
 def best_of(tries: tuple[LearningRateTry, ...]) -> LearningRateTry | None:
-    """Return the try of highest accuracy, of equals that of the smallest rate."""
-    done = [one for one in tries if one.validation_accuracy is not None]
+    """Return the try with the highest accuracy; if several have it, the smallest rate."""
+    done = [rate_try for rate_try in tries if rate_try.validation_accuracy is not None]
     return max(done, key=lambda t: (t.validation_accuracy, -t.learning_rate), default=None)

@@ -1,4 +1,4 @@
-"""What a search chooses from: a method's settings, companions for it, and micro-batches."""
+"""The candidates of a search: a method's settings, companions and micro-batches."""
 
 import random
 from collections.abc import Iterable, Sequence
@@ -12,16 +12,16 @@ from bsrbench.harness.method import Method
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 PUBLISHED = 0  # the number of the published setting
-PARTS_OF_A_BATCH = (1, 4)  # whole, and a quarter at a time
+PARTS_OF_A_BATCH = (1, 4)  # the whole batch, and micro-batches of a quarter
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to do the workload.
+    """One row that the search considers.
 
     Attributes:
-        setting: which of the space's settings decides what is trained, by its number.
-        companion: a method composed with it; empty where there is none.
+        setting: index of its setting in the space.
+        companion: the method composed with it; empty if there is none.
         spec: the row: method, options, workload.
     """
 
@@ -31,21 +31,21 @@ class Candidate:
 
     @cached_property
     def row_id(self) -> str:
-        """Its row's id, asked for often and slow to make."""
+        """The id of its row; stored, because computing it is slow."""
         return self.spec.row_id()
 
     def is_plain(self) -> bool:
-        """Return whether it is its setting and nothing else, on whole batches."""
+        """Return whether it has no companion and whole batches."""
         return not self.companion and self.spec.workload.micro_batch is None
 
 
 @dataclass(frozen=True)
 class Space:
-    """All there is to choose from.
+    """All settings and candidates of a search.
 
     Attributes:
-        method: the method searched.
-        settings: its options, each setting in full; the first is the published one.
+        method: the method that is searched.
+        settings: the values of its options in each setting; the first is the published setting.
         candidates: every setting with every companion and micro-batch.
     """
 
@@ -54,7 +54,7 @@ class Space:
     candidates: tuple[Candidate, ...]
 
     def plain(self, setting: int) -> Candidate:
-        """Return the setting alone, on whole batches."""
+        """Return the candidate of a setting without companion and with whole batches."""
         return self._plain[setting]
 
     @cached_property
@@ -62,11 +62,11 @@ class Space:
         return {c.setting: c for c in self.candidates if c.is_plain()}
 
     def published(self, specs: Sequence[TrialSpec]) -> list[TrialSpec]:
-        """Return, of specs, that of the published setting, which every row is compared with."""
+        """Return the spec of the published setting, with which every other row is compared."""
         return [spec for spec in specs if spec.row_id() == self.plain(PUBLISHED).row_id]
 
     def neighbours(self, setting: int) -> list[int]:
-        """Return the settings that differ from one in a single option."""
+        """Return the settings that differ from the given one in exactly one option."""
         own = self.settings[setting]
         return [
             number
@@ -86,21 +86,21 @@ def make_space(
     """Return the space of a method on a workload.
 
     Args:
-        name: of the method, as it is loaded.
-        method: with its default options, which are the published setting.
-        workload: what every candidate is given; its micro-batch is replaced.
-        depth: blocks of the model.
-        companions: methods to compose it with, beside none.
+        name: name of the method.
+        method: the method with its default options, which are the published setting.
+        workload: the workload of every candidate; its micro-batch is replaced.
+        depth: number of blocks of the model.
+        companions: methods to compose it with; the method alone is always a candidate.
         profile: how candidates are measured.
 
     Raises:
-        BadInput: the method says nothing about what might be varied.
+        BadInput: the method has no variants.
     """
     variants = method.variants(depth)
     if not variants:
         raise BadInput(
-            f"{name!r} names no variants, so there is nothing to search; a method does so by "
-            "variants(depth), as 'bsr' does"
+            f"{name!r} has no variants, so there is nothing to search: use a method that defines "
+            "variants(depth), such as 'bsr'"
         )
     keys = list(dict.fromkeys(key for variant in variants for key in variant))
     published = {key: _listed(getattr(method, key)) for key in keys}
@@ -126,7 +126,7 @@ def micro_batches(batch: int) -> list[int | None]:
 
 
 def _listed(value: object) -> object:
-    """Return a value as JSON has it, so that a spec equals its copy from a file."""
+    """Return a value in its JSON form, so that a spec equals its copy from a file."""
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -150,7 +150,7 @@ def _spec(
 def spread_over(
     numbers: Sequence[int], values: Sequence[float], count: int, seed: int
 ) -> list[int]:
-    """Return some of ``numbers``, one drawn from each of ``count`` equal shares by value."""
+    """Sort ``numbers`` by value, split them into ``count`` equal parts and draw one from each."""
     ordered = [number for _, number in sorted(zip(values, numbers, strict=True))]
     if len(ordered) <= count:
         return ordered

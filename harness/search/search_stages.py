@@ -1,9 +1,9 @@
-"""The stages of a search: short trainings, neighbours, whole trainings, measuring, every seed.
+"""The stages of a search: short trainings, neighbours, full trainings, measuring, every seed.
 
-Memory and FLOPs are known of every candidate beforehand, exactly and for little. Accuracy is not,
-so training is spent on settings that nobody beats in memory, FLOPs and accuracy so far. This is
-successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) with a front in the place of the
-better half, and one generation of neighbours.
+Memory and FLOPs of every candidate are predicted exactly and quickly before the search. Accuracy
+is not known, so only settings on the Pareto front of memory, FLOPs and accuracy are trained
+further. This is successive halving (Jamieson and Talwalkar 2016, arXiv:1502.07943) with a Pareto
+front instead of the better half, and with one generation of neighbours.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,14 +29,14 @@ Tries = dict[int, tuple[LearningRateTry, ...]]
 
 @dataclass(frozen=True)
 class TriedSettings:
-    """All that a search has tried.
+    """All settings that a search has tried.
 
     Attributes:
-        short: by setting, what its learning rates reached in short trainings.
-        whole: the same in whole ones.
-        rows: what was measured.
-        profiles: the records of that.
-        trained: by a row's id, the keys of its trainings' records, a seed each.
+        short: setting -> the accuracies of its learning rates in short trainings.
+        whole: setting -> the accuracies of its learning rates in full trainings.
+        rows: the rows that were measured.
+        profiles: the profile records of these rows.
+        trained: row id -> the keys of its training records, one per seed.
     """
 
     short: Tries
@@ -47,14 +47,14 @@ class TriedSettings:
 
 
 class Search:
-    """Goes through the stages; every trial it asks for is stored, so it can be asked again.
+    """Runs the stages of a search; every trial is stored, so a search can be resumed.
 
     Args:
-        space: what there is to choose from.
-        costs: what each candidate takes, by its row's id.
-        goal: what is looked for.
-        do: runs trials that have no record yet, and returns the records of all.
-        tell: is told what comes next.
+        space: the candidates.
+        costs: row id -> predicted cost.
+        goal: the question of the search.
+        do: runs the trials that have no record, and returns the records of all.
+        tell: called with a line that says what comes next.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Search:
         self._whole: Tries = {}
 
     def run(self) -> TriedSettings:
-        """Do what is missing of the search and return all that was tried."""
+        """Run the search, reusing stored trials, and return all tried settings."""
         first = self._first()
         self._tell(f"training {len(first)} settings for a quarter of the steps")
         self._short |= self._tune(first, self._goal.short())
         near = self._neighbours()
-        self._tell(f"training {len(near)} neighbours of the best so far as long")
+        self._tell(f"training {len(near)} neighbours of the best settings for as many steps")
         self._short |= self._tune(near, self._goal.short())
         kept = self._thinned(self._best(self._short), self._short, self._goal.whole)
         self._tell(f"training {len(kept)} settings for all steps")
@@ -92,7 +92,7 @@ class Search:
         )
 
     def _first(self) -> list[int]:
-        """Return the settings to begin with: some of every amount of work that fits."""
+        """Return the first settings, spread over the FLOPs of the settings that fit."""
         fitting = sorted(
             {c.setting for c in self._space.candidates if self._goal.fits(self._cost(c))}
             - {PUBLISHED}
@@ -104,7 +104,7 @@ class Search:
         ]
 
     def _neighbours(self) -> list[int]:
-        """Return settings a step away from the best, those of each in turn."""
+        """Return neighbours of the best settings, taking one neighbour of each in turn."""
         fitting = {c.setting for c in self._space.candidates if self._goal.fits(self._cost(c))}
         queues = [
             [near for near in self._space.neighbours(best) if near in fitting]
@@ -120,7 +120,7 @@ class Search:
         return [near for near in found if near not in self._short][: self._goal.first]
 
     def _tune(self, settings: Sequence[int], recipe: Recipe) -> Tries:
-        """Train each setting with every rate, and return what they reached."""
+        """Train each setting with every learning rate, and return the accuracies."""
         plain = {number: self._space.plain(number).spec for number in settings}
         trials = {
             (number, rate): training_of(spec, recipe, rate, TUNING_SEED)
@@ -141,7 +141,7 @@ class Search:
         }
 
     def _best(self, tried: Tries) -> list[int]:
-        """Return the settings that no other beats in memory, work and accuracy, best first."""
+        """Return the settings on the Pareto front of memory, FLOPs and accuracy, best first."""
         reached = {number: best_of(tries) for number, tries in tried.items()}
         numbers = [number for number, best in reached.items() if best is not None]
         points = []
@@ -153,7 +153,7 @@ class Search:
         return [number for _, number in kept]
 
     def _thinned(self, best: list[int], tried: Tries, most: int) -> list[int]:
-        """Return at most so many of the best: those that reach as much as the published, first."""
+        """Return at most ``most`` settings; those as accurate as the published one come first."""
         published = best_of(tried[PUBLISHED])
         bar = 0.0 if published is None else published.validation_accuracy or 0.0
         others = [number for number in best if number != PUBLISHED]
@@ -166,7 +166,7 @@ class Search:
             return accuracy < bar, cost if accuracy >= bar else -accuracy
 
         cheapest = sorted(others, key=shortfall)
-        # Half for what is cheap at no loss, half for what is most accurate.
+        # Half are the cheapest without loss of accuracy, half are the most accurate.
         chosen = dict.fromkeys([*cheapest[: (most + 1) // 2], *others[: most // 2], *cheapest])
         return list(chosen)[:most]
 
@@ -181,7 +181,7 @@ class Search:
     def _worth_training(
         self, rows: Sequence[Candidate], profiles: Sequence[TrialRecord]
     ) -> list[Candidate]:
-        """Return the published row, and of the others those that none beats when measured."""
+        """Return the published row, and the other rows on the Pareto front of the measurements."""
         measured = []
         for row, record in zip(rows[1:], profiles[1:], strict=True):
             peak, time = record.measurements.get("peak_counted_bytes"), _time(record, profiles[0])
@@ -196,7 +196,7 @@ class Search:
         return [rows[0], *(measured[place][0] for place in kept)][: self._goal.rows + 1]
 
     def _trained(self, chosen: Sequence[Candidate]) -> dict[str, tuple[str, ...]]:
-        """Train rows with every seed; return the keys of the records by the row's id."""
+        """Train rows with every seed; return row id -> keys of the records."""
         trials = {}
         for row in chosen:
             best = best_of(self._whole[row.setting])
@@ -217,7 +217,7 @@ class Search:
 
 
 def _time(record: TrialRecord, published: TrialRecord) -> float | None:
-    """Return a row's time over the published one's, in a round group in which both were timed."""
+    """Return the ratio of a row's time to the published row's, timed in one round group."""
     own = record.measurements.get("step_seconds")
     theirs: Value = record.beside.get(published.key, {}).get("step_seconds")
     if record.circumstances.round_group == published.circumstances.round_group:

@@ -1,4 +1,4 @@
-"""Data that validates once and never changes, and its hash."""
+"""Immutable, validated data models, and their hash."""
 
 import functools
 import hashlib
@@ -12,12 +12,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from bsrbench.harness.plain_data import LARGEST
 from bsrbench.harness.visible_text import acting
 
-MOST = 2**31 - 1  # of what is counted: images, steps, pixels, threads
+MOST = 2**31 - 1  # largest count of images, steps, pixels or threads
 Count = Annotated[int, Field(ge=1, le=MOST)]
 Several = Annotated[int, Field(ge=2, le=MOST)]
 Whole = Annotated[int, Field(ge=0, le=MOST)]
 Place = Annotated[int, Field(ge=0, le=MOST)]  # counted from 0
-# A record holds no larger number (bsrbench.harness.plain_data), so none may be asked for.
+# A record cannot contain a larger number (bsrbench.harness.plain_data), so a spec cannot either.
 Rate = Annotated[float, Field(gt=0, lt=LARGEST)]
 NotNegative = Annotated[float, Field(ge=0, lt=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -30,20 +30,20 @@ MOST_SEEDS = 10_000
 
 
 def named_twice(values: Sequence[Named]) -> list[Named]:
-    """Return the values that stand more than once among some, in their order."""
+    """Return the values that occur more than once, in their order."""
     counts = Counter(values)
     return [value for value, count in counts.items() if count > 1]
 
 
 def _each_once(seeds: tuple[int, ...]) -> tuple[int, ...]:
-    """Refuse a seed that is there twice: it is one training, and no second observation."""
+    """Refuse a repeated seed: it would be the same training, not a second observation."""
     if twice := sorted(named_twice(seeds)):
         listed = ", ".join(map(str, twice[:LISTED])) + (", ..." if len(twice) > LISTED else "")
         raise ValueError(f"names {listed} twice: expected each seed once")
     return seeds
 
 
-Seed = Annotated[int, Field(ge=0, lt=LARGEST)]  # torch's generators take no more
+Seed = Annotated[int, Field(ge=0, lt=LARGEST)]  # limit of torch's generators
 Seeds = Annotated[
     tuple[Seed, ...],
     Field(strict=False, min_length=1, max_length=MOST_SEEDS),
@@ -52,9 +52,9 @@ Seeds = Annotated[
 
 
 def _shows(text: str) -> str:
-    """Refuse text that would act on whatever it is shown in."""
+    """Refuse text with control characters."""
     if code := acting(text, also="\t\n"):
-        raise ValueError(f"has the character {code}, expected text without control characters")
+        raise ValueError(f"contains the character {code}, expected text without control characters")
     return text
 
 
@@ -62,16 +62,16 @@ Name = Annotated[str, AfterValidator(_shows)]
 
 
 class Frozen(BaseModel):
-    """Data that validates once and never changes; an unknown key is an error.
+    """Immutable data, validated on construction; an unknown key is an error.
 
-    Numbers are finite: JSON has no infinity, so a setting that is one would be stored as null.
+    Numbers are finite, because JSON has no infinity and would store it as null.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class FromFile(Frozen):
-    """Data in a file that a program has written and anybody may have changed: nobody sets them."""
+    """Data from a file that a program writes, and that anybody may have changed since."""
 
 
 Made = TypeVar("Made", bound=Frozen)
@@ -83,11 +83,11 @@ def _fields_of(kind: type[Frozen]) -> set[str]:
 
 
 def made_of(kind: type[Made], fields: dict[str, Any]) -> Made:
-    """Return a model of fields that were validated before; five times as fast as pydantic's own.
+    """Return a model made of validated fields; five times as fast as pydantic's own way.
 
     Args:
-        kind: of model.
-        fields: all of them, each in its final form.
+        kind: the class of the model.
+        fields: all fields, each in its final form.
     """
     made: Made = object.__new__(kind)
     put = object.__setattr__
@@ -98,9 +98,9 @@ def made_of(kind: type[Made], fields: dict[str, Any]) -> Made:
     return made
 
 
-@functools.lru_cache(maxsize=4096)  # a report asks for thousands of records, of few workloads
+@functools.lru_cache(maxsize=4096)  # a report calls it for thousands of records with few workloads
 def digest_without(model: Frozen, keys: tuple[str, ...]) -> str:
-    """Return the ``digest`` of a model's fields but for some."""
+    """Return the ``digest`` of a model without some of its fields."""
     return digest(model.model_dump(mode="json", exclude=set(keys)))
 
 
@@ -110,5 +110,5 @@ def digest(data: object) -> str:
 
 
 def canonical_json(data: object) -> str:
-    """Return data as JSON that is the same for equal data."""
+    """Return data as JSON text that is identical for equal data."""
     return json.dumps(data, sort_keys=True, separators=(",", ":"))

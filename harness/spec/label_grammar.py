@@ -1,4 +1,4 @@
-"""The grammar of labels: commas, brackets and quotes, as they are printed and typed."""
+"""The grammar of row labels: commas, brackets and quotes."""
 
 import functools
 import json
@@ -8,18 +8,18 @@ from bsrbench.harness.errors import BadInput, shortened
 
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 QUOTE, ESCAPE = '"', "\\"
-# They have a meaning of their own in what a person types; a name that holds one is quoted.
+# These have a meaning in a label, so a name that contains one is quoted.
 MEANINGFUL = (QUOTE, " (", " [", "*", "…")
 
-READABLE = json.JSONEncoder(ensure_ascii=False, default=str)  # what is no JSON, loading refuses
-ADVICE = "a name that holds brackets or commas stands in double quotes, as JSON has them"
+READABLE = json.JSONEncoder(ensure_ascii=False, default=str)  # loading rejects other values
+ADVICE = "put a name that contains brackets or commas in double quotes, as in JSON"
 
 
 def split_at_commas(text: str) -> list[str]:
-    """Return the parts between commas that stand in no bracket and in no double quotes.
+    """Split a text at its commas, except those inside brackets or double quotes.
 
     Raises:
-        BadInput: a bracket or a quote is not closed, or closes nothing.
+        BadInput: an opening bracket or quote is not closed, or a closing bracket is not opened.
     """
     parts, start, place = [], 0, 0
     while place < len(text):
@@ -34,7 +34,7 @@ def end_of_token(text: str, place: int) -> int:
     """Return where the character, the bracket or the quoted text that begins at ``place`` ends.
 
     Raises:
-        BadInput: it is a bracket or a quote that is not closed, or a bracket that closes nothing.
+        BadInput: an opening bracket or quote is not closed, or a closing bracket is not opened.
     """
     expected: list[str] = []  # closing brackets, the innermost last
     begin = place
@@ -44,7 +44,7 @@ def end_of_token(text: str, place: int) -> int:
         if sign in CLOSING:
             expected.append(CLOSING[sign])
         elif sign in CLOSING.values() and (not expected or expected.pop() != sign):
-            raise BadInput(f"{shortened(text)!r}: {sign!r} closes nothing; {ADVICE}")
+            raise BadInput(f"{shortened(text)!r}: {sign!r} has no opening bracket; {ADVICE}")
         if not expected:
             return place
     raise BadInput(f"{shortened(text)!r}: {text[begin]!r} is not closed; {ADVICE}")
@@ -59,9 +59,9 @@ def _end_of_quote(text: str, place: int) -> int:
     raise BadInput(f"{shortened(text)!r}: a double quote is not closed; {ADVICE}")
 
 
-@functools.lru_cache(maxsize=4096)  # a report prints thousands of labels, of few methods
+@functools.lru_cache(maxsize=4096)  # a report prints thousands of labels of few methods
 def in_label(name: str) -> str:
-    """Return a name as labels have it: as it is, or quoted where it would be read otherwise."""
+    """Return a name as labels contain it; it is quoted if it could be misread."""
     return name if _is_plain(name) else as_json(name)
 
 
@@ -77,15 +77,15 @@ def _is_plain(name: str) -> bool:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as JSON that stands on one line, in which no blank follows another.
+    """Return a value as JSON on one line, without two spaces in a row.
 
-    Documents draw several blanks as one and leave out what cannot be seen, and no label may change
-    on its way there and back.
+    Documents show several spaces as one and do not show invisible characters. A label that is
+    copied from a document must not change.
     """
     text = READABLE.encode(value)
     if not text.isprintable():
         text = json.dumps(value, default=str)
-    while "  " in text:  # only in a string: between values stands one blank
+    while "  " in text:  # occurs only inside strings
         text = text.replace("  ", " \\u0020")
     return text
 
@@ -94,7 +94,7 @@ def leading_name(text: str) -> tuple[str, str]:
     """Return the name that a text begins with, quoted or not, and the rest.
 
     Raises:
-        BadInput: it is quoted, and not as JSON has it.
+        BadInput: it is quoted, but is not a JSON string.
     """
     if text.startswith(QUOTE):
         end = _end_of_quote(text, 0)
@@ -108,10 +108,10 @@ def json_of(text: str) -> Any:
     """Return the value of a JSON text.
 
     Raises:
-        BadInput: it is none.
+        BadInput: it is not JSON.
     """
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
-        said = shortened(str(error))
-        raise BadInput(f"{shortened(text)!r} is no JSON value ({said})") from error
+        fault = shortened(str(error))
+        raise BadInput(f"{shortened(text)!r} is not a JSON value ({fault})") from error

@@ -1,4 +1,4 @@
-"""Several data sets that are trained at once on one model."""
+"""Several data sets that one model is trained on at once."""
 
 from typing import Annotated
 
@@ -8,17 +8,17 @@ from bsrbench.harness.spec.frozen_data import Count, Frozen, Name, Place, Severa
 
 
 class MultiTask(Frozen):
-    """Several data sets trained at once on one model, with experts in the place of some MLPs.
+    """Several data sets that one model is trained on at once, with experts instead of some MLPs.
 
-    A step gives every task its turn, with an optimizer step after each.
+    In each step every task has its turn, and each turn ends with an optimizer step.
 
     Attributes:
-        tasks: their data, named as ``data`` is, in the order of their turns.
-        classes: widths of the tasks' heads; ``None`` takes the data sets' own.
-        expert_blocks: blocks whose MLP becomes a mixture of experts, counted from 0; none leaves
+        tasks: the data sets, named like ``data``, in the order of their turns.
+        classes: widths of the tasks' heads; ``None`` takes the classes of the data sets.
+        expert_blocks: blocks whose MLP becomes a mixture of experts, counted from 0; empty leaves
             the model dense.
-        experts: MLPs in each of them, all copies of the block's own at first.
-        top_k: of them, those that each token goes to.
+        experts: experts per block; all begin as copies of the block's MLP.
+        top_k: number of experts that each token is sent to.
     """
 
     tasks: Annotated[tuple[Name, ...], Field(strict=False, min_length=2)]
@@ -41,7 +41,8 @@ class MultiTask(Frozen):
             more = "tasks than heads" if len(self.tasks) > len(self.classes) else "heads than tasks"
             raise ValueError(
                 f"multitask has more {more}: {len(self.tasks)} tasks ({', '.join(self.tasks)}) and "
-                f"{len(self.classes)} heads (classes = {list(self.classes)}); each task has one"
+                f"{len(self.classes)} heads (classes = {list(self.classes)}); expected one head "
+                "per task"
             )
         return self
 

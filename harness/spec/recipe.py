@@ -1,4 +1,4 @@
-"""How a model is trained, whatever the method."""
+"""The training recipe, which is the same for every method."""
 
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from bsrbench.harness.spec.frozen_data import (
     digest_without,
 )
 
-RATES = ("learning_rate", "final_learning_rate", "tries")  # each row's own
+RATES = ("learning_rate", "final_learning_rate", "tries")  # can differ between rows
 
 
 class LearningRateTry(Frozen):
@@ -26,25 +26,26 @@ class LearningRateTry(Frozen):
 
 
 class Recipe(Frozen):
-    """How a model is trained, whatever the method.
+    """The training recipe, which is the same for every method.
 
     Attributes:
-        steps: optimizer steps; the schedule is half a cosine after a linear warm-up.
-        learning_rate: its peak.
-        final_learning_rate: its end.
+        steps: optimizer steps; the schedule is a cosine decay after a linear warm-up.
+        learning_rate: peak learning rate.
+        final_learning_rate: learning rate at the end.
         warmup_steps: steps of the warm-up.
         clip_norm: bound on the norm of all gradients; ``None`` does not clip.
-        label_smoothing: share of the target spread over all classes.
-        augmentation: of training images: ``none`` resizes them, ``crop`` takes a random part
-            (torchvision's RandomResizedCrop), ``crop-flip`` mirrors half of these, too.
-        crop_scale: least and largest area of that part.
-        evaluation_crop: of other images: ``resize`` squeezes them, ``centre`` resizes the shorter
-            side and cuts out the centre.
-        interpolation: of resizing, with antialiasing.
-        head: ``drawn`` is the model's own initialisation, ``zero``, or ``tiny``, a normal
-            distribution of deviation 2e-5; weights and biases alike but for ``tiny``'s biases, 0.
-        evaluate_every: steps after which the validation split is read for a curve; the clock
-            stands still meanwhile.
+        label_smoothing: share of the target that is spread over all classes.
+        augmentation: for training images. ``none`` only resizes, ``crop`` takes a random crop
+            (torchvision's RandomResizedCrop), ``crop-flip`` also flips half of the crops.
+        crop_scale: smallest and largest area of the crop, as fractions of the image.
+        evaluation_crop: for evaluation images. ``resize`` resizes to a square, ``centre`` resizes
+            the shorter side and takes the centre crop.
+        interpolation: for resizing, always with antialiasing.
+        head: initialisation of the head. ``drawn`` is the model's own, ``zero`` sets weights and
+            biases to 0, ``tiny`` draws weights from a normal distribution with standard deviation
+            2e-5 and sets biases to 0.
+        evaluate_every: evaluate the validation split after every so many steps, for a curve; the
+            training time does not include this.
     """
 
     steps: Count
@@ -73,16 +74,16 @@ class Recipe(Frozen):
 
 
 class Training(Recipe):
-    """A recipe as one trial follows it, and on which split to read the accuracy.
+    """The recipe of one trial, and the split on which its accuracy is evaluated.
 
     Attributes:
-        tries: how the learning rate was chosen; empty when nobody tuned it.
-        evaluate: ``test`` for a result, ``validation`` for a try.
+        tries: the learning rates from which this one was chosen; empty if it was not tuned.
+        evaluate: ``test`` for a result, ``validation`` for choosing a learning rate.
     """
 
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
     evaluate: Literal["test", "validation"] = "test"
 
     def question(self) -> str:
-        """Return what trainings share whose rows answer one question: all but the rates."""
+        """Return a hash of the recipe without its rates; rows of one question share it."""
         return digest_without(self, RATES)

@@ -1,4 +1,4 @@
-"""Which rows a person means by a name that was typed: one rule for every command."""
+"""Find the rows that the user means by a name; every command uses this rule."""
 
 import difflib
 import re
@@ -9,20 +9,20 @@ from bsrbench.harness.errors import BadInput, shortened
 from bsrbench.harness.spec.row_name import Apart, RowLabel, RowName
 from bsrbench.harness.spec.workload_axes import AxisValue
 
-ANYTHING = re.compile("[*…]+")  # the second is where a table has cut a label
+ANYTHING = re.compile("[*…]+")  # a table puts "…" where it truncates a label
 CUT = "…"
 LISTED, NEAREST = 20, 3
 
 
 @dataclass(frozen=True)
 class ListedRow:
-    """A row that may be asked for.
+    """A row that the user can name.
 
     Attributes:
-        label: as it is printed.
-        name: what it is known by.
-        beside: the axes that go without saying where it stands.
-        apart: whatever may tell it from others of its name.
+        label: its printed label.
+        name: its identity.
+        beside: the usual axes, which labels leave out.
+        apart: what distinguishes it from other rows with the same name.
     """
 
     label: RowLabel
@@ -35,7 +35,7 @@ class ListedRow:
         return self.name == label.name(self.beside) and self.has(label.apart)
 
     def has(self, apart: Apart) -> bool:
-        """Return whether all of what tells rows apart is so of this row."""
+        """Return whether this row has all the given distinguishing values."""
         return all(kind in self.apart and self.apart[kind] == apart[kind] for kind in apart)
 
 
@@ -44,8 +44,8 @@ class Picked:
     """The rows that a name means.
 
     Attributes:
-        places: of the rows, among those that were there; none where the name is unknown.
-        said: what a person must be told, where the rows are not those the name prints.
+        places: indices of the rows; empty if the name is unknown.
+        said: message for the user, if the name was not exactly the label of a row.
     """
 
     places: tuple[int, ...] = ()
@@ -55,15 +55,16 @@ class Picked:
 def pick(text: str, rows: Sequence[ListedRow]) -> Picked:
     """Return the rows that a name means.
 
-    A label means the row it prints; a method alone is the label of its plain row, without options
-    and axes. ``*`` stands for anything (``full*``), and so does ``…`` where a table has cut a
-    label, of one row only. Where the method named has no plain row, its only row is meant.
+    A label means the row with this label; a method alone is the label of its plain row, without
+    options and axes. ``*`` matches any text (``full*``). So does ``…``, which a table puts where it
+    truncates a label, but it must match one row only. If a method has no plain row, its name means
+    its only row.
 
     Raises:
         BadInput: several rows could be meant.
     """
     wanted = label_of(text)
-    for label in (wanted, RowLabel(text)):  # the second: a method whose name reads like a label
+    for label in (wanted, RowLabel(text)):  # the second for a method whose name looks like a label
         places = _places(rows, (label is not None and row.is_meant_by(label) for row in rows))
         if places:
             return Picked(places)
@@ -73,7 +74,7 @@ def pick(text: str, rows: Sequence[ListedRow]) -> Picked:
 
 
 def label_of(text: str) -> RowLabel | None:
-    """Return the label that was typed; nothing where it is none."""
+    """Return the label that was typed; ``None`` if the text is not a label."""
     try:
         return RowLabel.parse(text)
     except BadInput:
@@ -93,7 +94,7 @@ def _matching(text: str, rows: Sequence[ListedRow]) -> Picked:
 
 
 def _only_row(text: str, wanted: RowLabel, rows: Sequence[ListedRow]) -> Picked:
-    """Return the only row of a method that was named and has no plain row."""
+    """Return the only row of a method that has no plain row."""
     if not wanted.is_plain():
         return Picked()
     places = _places(
@@ -103,30 +104,28 @@ def _only_row(text: str, wanted: RowLabel, rows: Sequence[ListedRow]) -> Picked:
         return Picked()
     _require_one(text, rows, places)
     label = rows[places[0]].label
-    return Picked(
-        places, f"{shortened(text)!r} is taken as {typed(label)}, the only row of this method"
-    )
+    return Picked(places, f"{shortened(text)!r} means {typed(label)}, the only row of this method")
 
 
 def _require_one(text: str, rows: Sequence[ListedRow], places: Sequence[int]) -> None:
     if len({rows[place].name for place in places}) > 1:
         labels = dict.fromkeys(typed(rows[place].label) for place in places)
         raise BadInput(
-            f"{shortened(text)!r} could mean {', '.join(list(labels)[:LISTED])}: name one of them, "
-            "or all by a pattern with *"
+            f"{shortened(text)!r} could mean {', '.join(list(labels)[:LISTED])}: give one of these "
+            "labels, or a pattern with * for all of them"
         )
 
 
 def typed(label: RowLabel) -> str:
-    """Return a label as a shell takes it."""
+    """Return a label quoted for the shell."""
     quoted = str(label).replace("'", "'\\''")
     return f"'{quoted}'"
 
 
 def unknown_row(text: str, rows: Iterable[ListedRow], where: str) -> BadInput:
-    """Return the error for a name that means none of the rows, with those that are near to it."""
+    """Return the error for a name that means no row; it suggests the nearest labels."""
     labels = {str(row.label): typed(row.label) for row in rows}
-    text = shortened(text)  # to compare long texts takes minutes
+    text = shortened(text)  # comparing long texts takes minutes
     near = difflib.get_close_matches(text, labels, n=NEAREST, cutoff=0.5)
     hint = f"; did you mean {' or '.join(labels[label] for label in near)}?" if near else ""
     there = sorted(labels.values())

@@ -1,4 +1,4 @@
-"""Which row: its method, options and axes; and the label it is printed and typed by."""
+"""The name of a row (method, options and axes), and the label that is printed and typed for it."""
 
 import json
 from collections.abc import Mapping
@@ -27,12 +27,12 @@ Apart = dict[str, str | Rates | None]
 
 @dataclass(frozen=True)
 class RowName:
-    """What a row is known by, in every folder and comparison.
+    """The identity of a row, in every folder and comparison.
 
     Attributes:
-        method: the string as it was written, ``"bsr+int8"`` say.
-        options: as JSON, keys sorted.
-        axes: a value for each of ``AXES``.
+        method: the method as the user wrote it, for example ``"bsr+int8"``.
+        options: the options as JSON with sorted keys.
+        axes: one value for each of ``AXES``.
     """
 
     method: str
@@ -48,17 +48,17 @@ class RowName:
 
 @dataclass(frozen=True)
 class RowLabel:
-    """A row as it is printed and typed: what goes without saying is left out.
+    """The label of a row, as it is printed and typed; it leaves out the usual axes.
 
-    ``str`` prints it and ``parse`` reads it again:
+    ``str`` prints a label and ``parse`` reads it, for example
     ``bsr+int8 (bsr={"trained_blocks": [11]}, bf16) [learning rate 0.001]``.
 
     Attributes:
-        method: as it was written.
-        options: of the method, in the order in which they were written.
-        axes: those that do not go without saying.
-        apart: what tells rows of one name apart: the machine, or the learning rate at its peak
-            and at its end (``None`` is not trained).
+        method: the method as the user wrote it.
+        options: options of the method, in the order in which they were written.
+        axes: the axes that differ from the usual values.
+        apart: what distinguishes rows with the same name: the machine, or the learning rate at its
+            peak and at its end (``None`` means not trained).
     """
 
     method: str
@@ -81,8 +81,7 @@ class RowLabel:
         """Return the label that a text prints.
 
         Raises:
-            BadInput: an option is not ``key=JSON``, or words are neither an axis nor what tells
-                rows apart.
+            BadInput: an option is not ``key=JSON``, or the text in square brackets is not known.
         """
         method, rest = leading_name(text)
         items, rest = _group(rest, " (")
@@ -100,16 +99,16 @@ class RowLabel:
         return cls(method, options, axes, dict(_apart_of_words(text, words) for words in told))
 
     def is_plain(self) -> bool:
-        """Return whether it states neither options nor axes."""
+        """Return whether the label has neither options nor axes."""
         return not (self.options or self.axes)
 
     def name(self, beside: Mapping[str, AxisValue]) -> RowName:
-        """Return the row that is meant where these axes go without saying."""
+        """Return the row that the label means, if it leaves out these usual axes."""
         return RowName.of(self.method, self.options, {**beside, **self.axes})
 
 
 def _group(rest: str, opening: str) -> tuple[list[str], str]:
-    """Return what stands in a bracket that the rest may begin with, and what follows it."""
+    """Return the items of the bracket at the beginning of a text, if any, and the rest."""
     if not rest.startswith(opening):
         return [], rest
     end = end_of_token(rest, len(opening) - 1)
@@ -148,7 +147,7 @@ def _apart_in_words(kind: str, value: str | Rates | None) -> str:
 
 
 def _rate_in_words(rate: float) -> str:
-    """Return a learning rate with as many digits as it takes to tell it from every other."""
+    """Return a learning rate with enough digits to distinguish it from every other one."""
     short = f"{rate:g}"
     return short if float(short) == rate else repr(rate)
 
@@ -163,6 +162,6 @@ def _apart_of_words(text: str, words: str) -> tuple[str, str | Rates | None]:
         if words.startswith(RATE):
             return LEARNING_RATE, (float(peak), float(end or 0))
     raise BadInput(
-        f"{shortened(text)!r}: {shortened(words)!r} tells no rows apart; expected 'learning rate "
-        "NUMBER', 'not trained' or 'machine ID'"
+        f"{shortened(text)!r}: {shortened(words)!r} is not known in square brackets; expected "
+        "'learning rate NUMBER', 'not trained' or 'machine ID'"
     )

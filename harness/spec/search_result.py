@@ -1,4 +1,4 @@
-"""What a search leaves behind: what was tried, and the rows it measured."""
+"""The result of a search: the settings that it trained, and the rows that it measured."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from bsrbench.harness.spec.trial_spec import Workload
 
 
 class TriedSetting(Frozen):
-    """A setting that was trained; its accuracies are of the validation split.
+    """A setting that was trained; its accuracies are on the validation split.
 
     Attributes:
-        options: of the method, all that are searched.
-        peak_bytes: predicted counted peak on whole batches, nothing composed with it.
+        options: the values of all searched options of the method.
+        peak_bytes: predicted counted peak on whole batches, without other methods.
         step_flop: predicted FLOPs of a step.
-        short_accuracy: the best of its learning rates after a short training.
-        accuracy: the best of its learning rates after a whole one, if it came so far.
-        learning_rate: which that was.
-        tries: all of them.
+        short_accuracy: best accuracy over all learning rates after a short training.
+        accuracy: best accuracy over all learning rates after a full training, if there was one.
+        learning_rate: the learning rate with this accuracy.
+        tries: all learning rates and accuracies of the full trainings.
     """
 
     options: dict[str, Any]
@@ -30,17 +30,17 @@ class TriedSetting(Frozen):
 
 
 class SearchResultRow(Frozen):
-    """A way to do the workload that was measured; the numbers are in its records.
+    """A row that was measured; the numbers are in its records.
 
     Attributes:
-        setting: its place among what was tried.
-        label: how reports call it.
-        method: with what is composed with it.
-        options: as a suite holds them.
-        micro_batch: images a forward pass; ``None`` is the whole batch.
-        predicted_bytes: counted peak as it was predicted.
-        profile: key of the record of its profile.
-        trainings: keys of its trainings' records, a seed each; none where it was not on the front.
+        setting: index of its setting in ``SearchResult.tried``.
+        label: its label in reports.
+        method: the method, with the methods composed with it.
+        options: the options, as in a suite.
+        micro_batch: images per forward pass; ``None`` is the whole batch.
+        predicted_bytes: predicted counted peak.
+        profile: key of its profile record.
+        trainings: keys of its training records, one per seed; empty if not on the Pareto front.
     """
 
     setting: int
@@ -54,20 +54,20 @@ class SearchResultRow(Frozen):
 
 
 class SearchResult(Frozen):
-    """A search and what came of it.
+    """A search and its result.
 
     Attributes:
-        method: what was searched.
-        workload: on which.
-        training: by which recipe.
-        memory_bytes: the budget, for tensors and workspaces.
-        seeds: of the last trainings.
-        settings: how many there are.
-        candidates: settings with companions and micro-batches.
-        fitting: how many of those fit by prediction.
-        refused: how many could not be predicted.
-        tried: settings that were trained; the first is the published one.
-        rows: what was measured; the first is the published setting.
+        method: the method whose settings were searched.
+        workload: the workload.
+        training: the recipe.
+        memory_bytes: the budget for tensors and workspaces.
+        seeds: seeds of the last trainings.
+        settings: number of settings.
+        candidates: number of settings, times the companions and micro-batches.
+        fitting: number of candidates that are predicted to fit.
+        refused: number of candidates that could not be predicted.
+        tried: settings that were trained; the first is the published setting.
+        rows: rows that were measured; the first is the published setting.
     """
 
     method: str

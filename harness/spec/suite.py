@@ -1,4 +1,4 @@
-"""What a suite compares, and the trials that answer it."""
+"""A suite: what it compares, and its trials."""
 
 import functools
 import itertools
@@ -22,18 +22,18 @@ HUGE = 10**12
 
 
 class Suite(Frozen):
-    """What to compare.
+    """The methods to compare, and the workloads on which to compare them.
 
     Attributes:
         description: one sentence for the report.
-        seeds: training seeds, each once; the profile is taken once, with the first.
-        workload: what every method is given.
-        vary: keys of the workload with several values each; every combination is a question of
-            its own, with its own comparison.
-        questions: other workloads with recipes of their own; none is the one above.
-        training: how to train; its learning rate serves rows without their own. ``None`` only
-            profiles.
-        profile: how to time; ``None`` only trains.
+        seeds: training seeds, each once; the profile is measured once, with the first seed.
+        workload: the workload of every method.
+        vary: keys of the workload with several values each; every combination is a separate
+            question with its own comparison.
+        questions: several workloads with their own recipes; by default, the one above.
+        training: the recipe; its learning rate is used for rows without their own. ``None``
+            trains nothing.
+        profile: how to time; ``None`` profiles nothing.
         methods: the rows.
     """
 
@@ -48,7 +48,7 @@ class Suite(Frozen):
 
     @model_validator(mode="after")
     def _can_be_run(self) -> "Suite":
-        """Refuse more trials than anybody runs, before they are made: that would take hours."""
+        """Refuse a suite with too many trials, before they are created."""
         rows, seeds = len(self.methods), len(self.seeds)
         workloads = len(self.questions) * math.prod(map(len, self.vary.values()))
         trials = workloads * rows * max(1, bool(self.profile) + bool(self.training) * seeds)
@@ -57,14 +57,14 @@ class Suite(Frozen):
         for count, what in ((trials, "trials"), (tries, "learning rates to try")):
             if count > MOST_TRIALS:
                 raise ValueError(
-                    f"the suite asks for {_in_digits(count)} {what} ({rows:,} methods, {seeds:,} "
-                    f"seeds, {_in_digits(workloads)} workloads), expected {MOST_TRIALS:,} at most: "
-                    "make several suites of it"
+                    f"the suite has {_in_digits(count)} {what} ({rows:,} methods, {seeds:,} "
+                    f"seeds, {_in_digits(workloads)} workloads), expected at most "
+                    f"{MOST_TRIALS:,}: split it into several suites"
                 )
         if long := [question for question in self.questions if len(question.chosen) > rows]:
             raise ValueError(
-                f"chosen names {len(long[0].chosen):,} rows, and there are {rows:,} methods: "
-                "expected each once"
+                f"chosen names {len(long[0].chosen):,} rows, but there are {rows:,} methods: "
+                "expected each row at most once"
             )
         return self
 
@@ -75,11 +75,11 @@ class Suite(Frozen):
             meant = self._keys(question)
             strange = [key for name, key in meant.items() if name not in rows]
             if strange:
-                raise ValueError(f"chosen names {', '.join(strange)}, and there is no such row")
+                raise ValueError(f"chosen names {', '.join(strange)}, but there is no such row")
         return self
 
     def _keys(self, question: Question) -> dict[RowName, str]:
-        """Return the rows that are meant by the labels in ``chosen``, and these."""
+        """Return row -> label, for the labels in ``chosen``."""
         return _rows_meant(tuple(question.chosen), tuple(self.workload.axis_values().items()))
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class Suite(Frozen):
         return self
 
     def workloads(self, question: Question) -> list[Workload]:
-        """Return a question's workload, or every combination of what varies."""
+        """Return the workloads of a question: one for each combination of the varied values."""
         combinations = itertools.product(*self.vary.values())
         fixed = self.workload.model_dump() | question.workload
         return [
@@ -100,10 +100,10 @@ class Suite(Frozen):
         ]
 
     def trials(self) -> list[TrialSpec]:
-        """Return, for each workload, a profile trial a method and a training trial a seed.
+        """Return, for each workload, one profile trial per row and one training trial per seed.
 
-        Where a row overrides what varies, or questions differ in training alone, several workloads
-        ask for the same trial: it is one.
+        If a row overrides a varied key, or if questions differ only in training, several workloads
+        give the same trial; it is returned once.
         """
         found = [
             trial
@@ -124,12 +124,15 @@ class Suite(Frozen):
         return profiles + trained
 
     def tuning_trials(self, question: Question, row: SuiteMethod, seed: int) -> list[TrialSpec]:
-        """Return a training trial for each rate to try, read on the validation split."""
+        """Return one training trial per learning rate to try, evaluated on the validation split."""
         rates = question.to_try or row.to_try
         if self.training is None or not rates:
             raise BadInput("nothing to tune: a suite needs [training], and its rows to_try = [...]")
         if self.vary:
-            raise BadInput("learning rates are chosen for one workload: this suite varies several")
+            raise BadInput(
+                "a suite with [vary] cannot be tuned, because learning rates are chosen for one "
+                "workload: use a suite without [vary]"
+            )
         settings = self.recipe(question) | {"evaluate": "validation", "evaluate_every": None}
         label = str(row.label(self.workload))
         suite_contradictions.require_rates_above(settings["final_learning_rate"], rates, label)
@@ -140,11 +143,11 @@ class Suite(Frozen):
         ]
 
     def recipe(self, question: Question) -> dict[str, Any]:
-        """Return the keys of a question's recipe; empty where the suite trains nothing."""
+        """Return the keys of a question's recipe; empty if the suite trains nothing."""
         return (self.training.model_dump() if self.training else {}) | question.training
 
     def _training(self, question: Question, row: SuiteMethod) -> Training:
-        """Return how a row is trained: with the rate chosen for it, else the question's."""
+        """Return the training of a row, with the rate chosen for it, or else the question's."""
         settings = self.recipe(question)
         key = self.chosen_key(question, row) if question.chosen else ""
         if choice := question.chosen.get(key):
@@ -154,7 +157,7 @@ class Suite(Frozen):
         return Training(**settings)
 
     def chosen_key(self, question: Question, row: SuiteMethod) -> str:
-        """Return the key of ``chosen`` under which a row stands, or is to be put."""
+        """Return the key of a row in ``chosen``; for a new row, its label."""
         key = self._keys(question).get(row.name(self.workload))
         return str(row.label(self.workload)) if key is None else key
 
@@ -180,14 +183,14 @@ class Suite(Frozen):
 
 
 def _in_digits(count: int) -> str:
-    return f"{count:,}" if count < HUGE else "more than a million million"
+    return f"{count:,}" if count < HUGE else f"more than {HUGE:,}"
 
 
-@functools.lru_cache(maxsize=64)  # asked for every row and seed, and there may be thousands
+@functools.lru_cache(maxsize=64)  # called for every row and seed, possibly thousands of times
 def _rows_meant(
     labels: tuple[str, ...], axes: tuple[tuple[str, AxisValue], ...]
 ) -> dict[RowName, str]:
-    """Return the rows that labels mean where axes go without saying, each with its first label."""
+    """Return row -> its first label, for labels that leave out the given axes."""
     rows: dict[RowName, str] = {}
     for label in labels:
         rows.setdefault(RowLabel.parse(label).name(dict(axes)), label)

@@ -1,4 +1,4 @@
-"""The rows of a suite that a person asks for by name."""
+"""Select the rows of a suite that the user names."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ Axes = Mapping[str, AxisValue]
 
 @dataclass(frozen=True)
 class SuiteSelection:
-    """The part of a suite that was asked for.
+    """The selected trials of a suite.
 
     Attributes:
-        trials: in the order in which their rows were named.
-        said: what a person must be told, where rows are not those the names print.
+        trials: the trials, in the order in which their rows were named.
+        said: messages for the user, if a name was not exactly the label of a row.
     """
 
     trials: tuple[TrialSpec, ...]
@@ -28,13 +28,13 @@ class SuiteSelection:
 
 
 def choose(suite: Suite, names: Sequence[str]) -> SuiteSelection:
-    """Return the trials of the rows named, by the rule of ``pick``.
+    """Return the trials of the named rows, which ``pick`` finds.
 
-    A method that the suite lacks gets a row by its name alone: its defaults, on the suite's
-    workload, with the suite's learning rate.
+    A method that is not in the suite gets a row with its default options, the suite's workload and
+    the suite's learning rate.
 
     Raises:
-        BadInput: a name means none of the rows, or could mean several.
+        BadInput: a name means no row, or could mean several.
     """
     rows = _rows(suite)
     listed = [row for row, _ in rows]
@@ -58,7 +58,7 @@ def choose(suite: Suite, names: Sequence[str]) -> SuiteSelection:
 
 
 def _rows(suite: Suite) -> list[tuple[ListedRow, SuiteMethod]]:
-    """Return every row of a suite; one that goes through several axes is a row for each."""
+    """Return every row of a suite; a row with several axis values is returned once for each."""
     beside = suite.workload.axis_values()
     workloads = [w for question in suite.questions for w in suite.workloads(question)]
     found = [
@@ -77,7 +77,7 @@ def _label(row: SuiteMethod, axes: Axes, beside: Axes) -> RowLabel:
 
 
 def _apart(suite: Suite, row: SuiteMethod) -> Apart:
-    """Return the learning rate of a row, by which two of one name can be told apart."""
+    """Return the learning rate of a row, which distinguishes rows with the same name."""
     recipe = suite.training
     if recipe is None:
         return {}
@@ -90,7 +90,7 @@ def _told_apart(row: ListedRow) -> ListedRow:
 
 
 def _made(name: str, listed: Sequence[ListedRow]) -> SuiteMethod:
-    """Return the row of a method that the suite lacks."""
+    """Return a row for a method that is not in the suite."""
     label = label_of(name)
     if label is None or not label.is_plain() or label.apart or ANYTHING.search(name):
         raise unknown_row(name, listed, "in the suite")
@@ -100,4 +100,4 @@ def _made(name: str, listed: Sequence[ListedRow]) -> SuiteMethod:
 def _not_in(suite: Suite, method: str) -> str:
     rate = suite.training and suite.training.learning_rate
     untuned = f" and learning rate {rate:g}, which was not tuned for it" if rate else ""
-    return f"{method!r} has no row in the suite: it runs with its defaults{untuned}"
+    return f"{method!r} has no row in the suite: it runs with its default options{untuned}"

@@ -1,4 +1,4 @@
-"""Say which settings of a suite contradict each other, and what to set instead."""
+"""Find contradicting settings in a suite, and say what to set instead."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -9,20 +9,20 @@ from bsrbench.harness.spec.suite_method import SuiteMethod
 from bsrbench.harness.spec.suite_question import Question
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-Rows = Sequence[tuple[str, SuiteMethod]]  # with their labels, or their keys of ``chosen``
+Rows = Sequence[tuple[str, SuiteMethod]]  # (label or key in ``chosen``, row)
 
 
 def require_equal_tries(rows: Rows) -> None:
-    """Check that every row has as many learning rates to try, and as many tried, as the others.
+    """Check that all rows have the same number of learning rates to try, and of tried ones.
 
     Raises:
-        ValueError: a row has more than another, names a rate twice, or has tries and no choice.
+        ValueError: the numbers differ, a rate is listed twice, or a row has tries but no choice.
     """
     for label, row in rows:
         _require_once(f"to_try of {label}", row.to_try)
         if row.tries and row.learning_rate is None:
             raise ValueError(
-                f"{label} has tries, and no learning_rate that was chosen from them: set "
+                f"{label} has tries but no learning_rate that was chosen from them: set "
                 "learning_rate, or leave out tries"
             )
     for what in ("to_try", "tries"):
@@ -30,10 +30,10 @@ def require_equal_tries(rows: Rows) -> None:
 
 
 def require_equal_choices(rows: Rows, question: Question) -> None:
-    """Check that a question's own learning rates come from as many tries for every row.
+    """Check that a question's chosen learning rates come from equally many tries for every row.
 
     Raises:
-        ValueError: they do not, or a rate to try is named twice.
+        ValueError: the numbers differ, or a rate to try is listed twice.
     """
     _require_once("to_try of a question", question.to_try)
     tries = [(label, question.chosen.get(label, row).tries) for label, row in rows]
@@ -43,22 +43,22 @@ def require_equal_choices(rows: Rows, question: Question) -> None:
 def _require_equal(what: str, counts: Sequence[tuple[str, int]]) -> None:
     if len({count for _, count in counts}) > 1:
         listed = ", ".join(f"{label} {count}" for label, count in counts)
-        raise ValueError(f"every row gets the same number of {what}, got {listed}")
+        raise ValueError(f"every row must have the same number of {what}, got {listed}")
 
 
 def _require_once(what: str, rates: Sequence[float]) -> None:
-    """Check that no learning rate is named twice: it is tried once, and would count as two."""
+    """Check that no learning rate is listed twice: it would count as two tries."""
     if twice := [f"{rate:g}" for rate in named_twice(rates)]:
         raise ValueError(f"{what} names {', '.join(twice)} more than once")
 
 
 def require_effect(trials: Iterable[TrialSpec]) -> None:
-    """Check that each training is long enough for what its recipe does at certain steps.
+    """Check that each training is long enough for the warm-up and the curve of its recipe.
 
-    Not a rule of the recipe itself: records of such trainings may exist, and stay readable.
+    The recipe itself does not check this, so that existing records of such trainings can be read.
 
     Raises:
-        BadInput: one is not; the message says what to set.
+        BadInput: a training is too short; the message says what to set.
     """
     for trial in trials:
         if trial.training is not None:
@@ -82,43 +82,42 @@ def _require_long_enough(recipe: Recipe) -> None:
 
 
 def require_rates_above(final: float, rates: Sequence[float], label: str) -> None:
-    """Check that no learning rate to try lies below the one that trainings end with.
+    """Check that no learning rate to try is below the final learning rate.
 
     Raises:
-        BadInput: one does.
+        BadInput: one is.
     """
     if low := [f"{rate:g}" for rate in rates if rate < final]:
         raise BadInput(
-            f"to_try of {label} names {', '.join(low)}, below training.final_learning_rate = "
-            f"{final:g}: leave out these rates, or set final_learning_rate to less"
+            f"to_try of {label} lists {', '.join(low)}, below training.final_learning_rate = "
+            f"{final:g}: remove these rates, or lower final_learning_rate"
         )
 
 
 def require_reach(
     settings: Mapping[str, object], vary: Mapping[str, object], questions: Sequence[Question]
 ) -> None:
-    """Check that nothing in a suite replaces what a person has set for the whole of it.
+    """Check that no part of a suite overrides a value that the user has set for all of it.
 
     Args:
-        settings: dotted keys and the values they were set to.
-        vary: what the suite varies.
-        questions: what it asks.
+        settings: the dotted keys and values that the user has set.
+        vary: the keys that the suite varies.
+        questions: the questions of the suite.
 
     Raises:
-        BadInput: some trials would have another value all the same.
+        BadInput: some trials would have another value.
     """
     for key, value in settings.items():
         table, _, name = key.partition(".")
         if table == "workload" and name in vary:
             raise BadInput(
-                f"{key} was set, and [vary] gives {name} its values: set vary.{name} instead"
+                f"{key} was set, but [vary] sets the values of {name}: set vary.{name} instead"
             )
         own = [_replaced(question, table).get(name, value) for question in questions]
         if other := [str(number) for number, kept in enumerate(own, 1) if kept != value]:
             raise BadInput(
-                f"{key} was set for all questions, but in [[questions]] number {', '.join(other)} "
-                f"of {len(questions)} {name} has a value of its own: change it in a copy of the "
-                "file"
+                f"{key} was set for all questions, but [[questions]] number {', '.join(other)} "
+                f"of {len(questions)} sets {name} itself: change it in a copy of the file"
             )
 
 

@@ -1,4 +1,4 @@
-"""Suite files: found, read, and written with the learning rates that were chosen."""
+"""Find and read suite files, and write the chosen learning rates into them."""
 
 import os
 from pathlib import Path
@@ -18,12 +18,12 @@ from bsrbench.harness.spec.suite_question import LearningRateChoice, Question
 from bsrbench.harness.spec.toml_text import DEEPEST, is_deep, parse_toml
 from bsrbench.harness.spec.trial_spec import Profile, Workload
 
-MOST_BYTES = MIB  # of a suite file; a thousand rows with ten tries each have half of it
+MOST_BYTES = MIB  # size limit of a suite file; a thousand rows with ten tries each take half of it
 SHIPPED = Path(__file__).absolute().parents[2] / "suites"
 
 
 def names() -> list[str]:
-    """Return the suites that ship with the program."""
+    """Return the names of the suites that ship with the program."""
     return sorted(path.stem for path in SHIPPED.glob("*.toml"))
 
 
@@ -36,7 +36,7 @@ def find(name: str) -> Path:
     if name in names():
         return SHIPPED / f"{name}.toml"
     path = Path(name)
-    # Of os.path, since pathlib's raise where a name is too long or has a zero byte.
+    # os.path, because pathlib raises an error if a name is too long or contains a zero byte.
     if path.suffix != ".toml" and not os.path.exists(path):  # noqa: PTH110
         raise unknown("suite", name, names())
     if not os.path.isfile(path):  # noqa: PTH113
@@ -53,8 +53,8 @@ def read(
 
     Args:
         path: the file.
-        overrides: what is set beside it.
-        first_question: leave out all questions but the first, whose own keys give way, too.
+        overrides: dotted keys and the values that replace those of the file.
+        first_question: use only the first question; overrides replace its own keys, too.
 
     Raises:
         BadInput: the file is not TOML, or a key or value cannot be used.
@@ -85,10 +85,10 @@ def read(
 
 
 def _first_question(data: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the first question without the keys that are set; nothing where there is none."""
+    """Return the first question without the keys that are set; empty if there is no question."""
     questions = data.get("questions")
     if not (isinstance(questions, list) and questions and isinstance(questions[0], dict)):
-        return {}  # there are none, or pydantic says what is wrong
+        return {}  # there are none, or pydantic reports the error
     first = {
         table: {name: v for name, v in value.items() if f"{table}.{name}" not in settings}
         if table in {"workload", "training"} and isinstance(value, dict)
@@ -116,16 +116,16 @@ def _keys() -> set[str]:
 
 
 def best_try(tries: list[LearningRateTry]) -> float:
-    """Return the learning rate that reached the highest accuracy; of equals, the smallest."""
+    """Return the learning rate with the highest accuracy; if several have it, the smallest."""
     best = max(tries, key=lambda tried: (tried.validation_accuracy or 0.0, -tried.learning_rate))
     return best.learning_rate
 
 
 def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTry]]]) -> None:
-    """Write what was tried for every question and row, and the best, into the suite file at once.
+    """Write the tries and the best learning rate of every question and row into the suite file.
 
-    The file keeps its comments and its order. With one question a row keeps its own; with several
-    each question keeps them under ``chosen``.
+    The file keeps its comments and its order. If the suite has no questions, the values go into
+    the row; otherwise they go into ``chosen`` of the question.
     """
     document: Any = tomlkit.parse(read_text(path, MOST_BYTES))
     for index, of_question in enumerate(tries):
@@ -136,9 +136,9 @@ def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTr
                 table = chosen.setdefault(key, tomlkit.table())  # noqa: PLW2901 - there
             table["learning_rate"] = best_try(tried)
             listed = tomlkit.array()
-            for one in tried:
+            for rate_try in tried:
                 entry = tomlkit.inline_table()
-                entry.update(one.model_dump(exclude_none=True))
+                entry.update(rate_try.model_dump(exclude_none=True))
                 listed.append(entry)
             table["tries"] = listed.multiline(multiline=True)
     write_whole(path, tomlkit.dumps(document))

@@ -1,4 +1,4 @@
-"""One row of a suite: a method, its options and axes, and how it was tuned."""
+"""One row of a suite: a method, its options and axes, and its learning rate."""
 
 from typing import Annotated, Any, Literal
 
@@ -12,16 +12,16 @@ from bsrbench.harness.spec.workload_axes import AXES, AxisValue, stated
 
 
 class SuiteMethod(Frozen):
-    """One row of the comparison: a method, its options, and how it was tuned.
+    """One row of the comparison: a method, its options and axes, and its learning rate.
 
     Attributes:
         method: a method, or several joined by ``+``.
-        options: its options; of a composition, a table a part.
-        micro_batch: overrides the workload's, as do precision, compiled_step and
+        options: its options; for a composition, one table per part.
+        micro_batch: overrides the workload's value, as do precision, compiled_step and
             optimizer_in_backward.
-        learning_rate: the choice; ``None`` takes the suite's, and reports say "not tuned".
+        learning_rate: the chosen rate; ``None`` takes the suite's, and reports say "not tuned".
         to_try: learning rates that ``bsrbench tune`` tries.
-        tries: what it found.
+        tries: the learning rates that ``bsrbench tune`` has tried, with their accuracies.
     """
 
     method: str
@@ -35,19 +35,19 @@ class SuiteMethod(Frozen):
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()
 
     def axes_on(self, workload: Workload) -> dict[str, AxisValue]:
-        """Return the axes of the row on a workload: the row's own, else the workload's."""
+        """Return the axes of the row on a workload: the row's values, or else the workload's."""
         own = {axis: value for axis in AXES if (value := getattr(self, axis)) is not None}
         return workload.axis_values() | own
 
     def on(self, workload: Workload) -> Workload:
-        """Return the workload with what this row overrides."""
+        """Return the workload with the axes that this row overrides."""
         return Workload(**workload.model_dump() | self.axes_on(workload))
 
     def name(self, workload: Workload) -> RowName:
-        """Return what the row is known by on a workload."""
+        """Return the name that identifies the row on a workload."""
         return RowName.of(self.method, self.options, self.axes_on(workload))
 
     def label(self, workload: Workload) -> RowLabel:
-        """Return how the row is printed where the axes of a workload go without saying."""
+        """Return the row's label, which leaves out the axes that are as in the workload."""
         axes = stated(self.axes_on(workload), workload.axis_values())
         return RowLabel(self.method, self.options, axes)

@@ -9,11 +9,11 @@ from bsrbench.harness.spec.recipe import LearningRateTry
 
 
 class LearningRateChoice(Frozen):
-    """A learning rate that was chosen for one row of one question, and how.
+    """The learning rate chosen for one row of one question, and the rates that were tried.
 
     Attributes:
-        learning_rate: the choice.
-        tries: what it was chosen from.
+        learning_rate: the chosen rate.
+        tries: the rates that were tried.
     """
 
     learning_rate: Rate
@@ -21,14 +21,14 @@ class LearningRateChoice(Frozen):
 
 
 class Question(Frozen):
-    """One workload with its recipe, among several of a suite.
+    """One of a suite's workloads with its recipe.
 
     Attributes:
-        workload: keys that replace the suite's.
-        training: keys that replace the suite's.
+        workload: keys that replace those of the suite's workload.
+        training: keys that replace those of the suite's recipe.
         to_try: learning rates that ``bsrbench tune`` tries for every row, instead of the rows' own.
-        chosen: what it found, by the rows' labels, in which the axes of the suite's workload go
-            without saying.
+        chosen: row label -> the learning rate that ``bsrbench tune`` chose. Labels leave out the
+            axes that are as in the suite's workload.
     """
 
     workload: dict[str, Any] = {}

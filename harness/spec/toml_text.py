@@ -3,29 +3,29 @@
 import tomllib
 from typing import Any
 
-DEEPEST = 50  # levels; pydantic and json give up a little later, with errors of their own
-LONGEST_NUMBER = 4300  # digits that Python reads
-MOST_DOTS = 300  # in a line; tomllib takes seconds for a key of thousands of parts
+DEEPEST = 50  # levels of nesting; pydantic and json fail at a larger depth, with other errors
+LONGEST_NUMBER = 4300  # Python's limit of digits in an integer
+MOST_DOTS = 300  # in one line; tomllib takes seconds for a key of thousands of parts
 
 
 def parse_toml(text: str) -> dict[str, Any]:
     """Return the tables of TOML text.
 
     Raises:
-        ValueError: it is no TOML, or nobody means it; the message is one clause.
+        ValueError: it is not TOML, or exceeds a limit; the message is one clause.
     """
     too_deep = f"tables and lists are nested more than {DEEPEST} levels deep"
     if any(line.count(".") > MOST_DOTS for line in text.split("\n")):
-        raise ValueError(f"a line has more than {MOST_DOTS} dots, which no key and no list needs")
+        raise ValueError(f"a line has more than {MOST_DOTS} dots: use shorter keys and lines")
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError("a character of it is half of a pair, which no text has") from error
+        raise ValueError("it contains an unpaired surrogate, which is not valid text") from error
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"not valid TOML: {error}") from error
-    except ValueError as error:  # the one other that int() raises
+    except ValueError as error:  # from int(), for a number with too many digits
         raise ValueError(f"a number has more than {LONGEST_NUMBER} digits") from error
     except RecursionError as error:
         raise ValueError(too_deep) from error
@@ -35,7 +35,7 @@ def parse_toml(text: str) -> dict[str, Any]:
 
 
 def is_deep(data: dict[str, Any]) -> bool:
-    """Return whether tables and lists are nested deeper than anybody means them."""
+    """Return whether tables and lists are nested more than ``DEEPEST`` levels deep."""
     level: list[Any] = [data]
     for _ in range(DEEPEST):
         level = [inner for value in level for inner in _inside(value)]

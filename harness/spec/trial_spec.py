@@ -1,4 +1,4 @@
-"""Everything that defines a trial, frozen before it runs."""
+"""The spec of a trial: everything that defines it, fixed before it runs."""
 
 from typing import Annotated, Any, Literal
 
@@ -23,8 +23,9 @@ from bsrbench.harness.spec.row_name import RowLabel, RowName
 from bsrbench.harness.spec.workload_axes import AXES, AxisValue, axis_in_words, stated
 from bsrbench.harness.visible_text import acting_in
 
-MOST_PASSES = 10_000  # of a step; each is run, and predicted, by itself
-# Left out of a trial's id where they are so: trials from before these keys existed keep theirs.
+MOST_PASSES = 10_000  # forward passes of one step; each is run and predicted separately
+# Keys added later, with their defaults. A trial's id does not include a key at this value, so that
+# the ids of older trials do not change.
 LATER_KEYS: dict[str, dict[str, Any]] = {
     "workload": {
         "compiled_step": False,
@@ -48,26 +49,26 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
 
 
 class Workload(Frozen):
-    """What every method is given: model, weights, data, shape of a step, optimizer.
+    """What all methods share: model, weights, data, batch and precision of a step, optimizer.
 
     Attributes:
         model: a timm model name.
-        weights: ``random`` (seeded), ``timm`` (its pretrained ones), a packaged set's name, or
-            ``file:NAME`` below the data root.
-        data: a data set's name, ``pack:FILE.npz`` or ``folder:FOLDER`` below the data root.
-        multitask: several data sets instead of one; ``data`` and ``classes`` are then left out.
-        classes: width of the head; ``None`` takes the data set's.
-        image_size: side of the square input in pixels; ``None`` takes the model's own.
-        batch: images an optimizer step; of several tasks each has so many in its turn.
-        micro_batch: images a forward pass (gradients accumulate); ``None`` is the whole batch.
+        weights: ``random`` (seeded), ``timm`` (timm's pretrained weights), the name of a packaged
+            set, or ``file:NAME`` in the data root.
+        data: name of a data set, or ``pack:FILE.npz`` or ``folder:FOLDER`` in the data root.
+        multitask: several data sets instead of one; ``data`` and ``classes`` are then not given.
+        classes: width of the head; ``None`` is the number of classes of the data set.
+        image_size: side of the square input in pixels; ``None`` is the model's default.
+        batch: images per optimizer step; with several tasks, images per task.
+        micro_batch: images per forward pass (gradients accumulate); ``None`` is the whole batch.
         precision: ``fp32``, or ``bf16`` autocast with fp32 weights.
-        compiled_step: ``torch.compile`` of the model's forward pass, in one graph, and with it of
-            the backward pass; the loss and the optimizer's fused kernel stay as they are.
-        optimizer_in_backward: each trained parameter is stepped, and its gradient freed, as soon
-            as the backward pass has made that gradient.
-        layer_decay: the learning rate of a layer over that of the next, as BEiT has it.
-        decay_vectors: weight decay of biases, norms and whatever has one dimension, of class
-            token and positions too.
+        compiled_step: ``torch.compile`` of the model's forward pass as one graph, and therefore of
+            its backward pass; the loss and the optimizer's fused kernel are not compiled.
+        optimizer_in_backward: update each trained parameter, and free its gradient, as soon as the
+            backward pass has computed that gradient.
+        layer_decay: ratio of the learning rate of a layer to that of the next layer, as in BEiT.
+        decay_vectors: whether weight decay applies to biases, norms and other one-dimensional
+            parameters, and to the class token and the position embedding.
         threads: CPU threads of one trial.
     """
 
@@ -97,14 +98,14 @@ class Workload(Frozen):
         passes = self.batch // (self.micro_batch or self.batch)
         if passes > MOST_PASSES:
             raise ValueError(
-                f"batch {self.batch} in micro-batches of {self.micro_batch} is {passes:,} passes a "
-                f"step, expected at most {MOST_PASSES:,}"
+                f"batch {self.batch} in micro-batches of {self.micro_batch} is {passes:,} forward "
+                f"passes per step, expected at most {MOST_PASSES:,}"
             )
         if self.optimizer_in_backward and (self.micro_batch or self.batch) < self.batch:
             raise ValueError(
-                "optimizer_in_backward steps in the one backward pass of a step, got micro_batch "
-                f"{self.micro_batch} of batch {self.batch}, whose gradients add up over several: "
-                "leave out one of the two"
+                "optimizer_in_backward needs one backward pass per step, but micro_batch "
+                f"{self.micro_batch} splits batch {self.batch} into several: leave out one of the "
+                "two"
             )
         return self
 
@@ -119,29 +120,29 @@ class Workload(Frozen):
             )
         if self.compiled_step:
             raise ValueError(
-                "compiled_step is one graph, and with multitask each task has a head and gates of "
-                "its own: leave out one of the two"
+                "compiled_step compiles one graph, but with multitask each task has its own head "
+                "and gates: leave out one of the two"
             )
         return self
 
     def tasks(self) -> tuple[str, ...]:
-        """Return the names of all data the model is trained on at once."""
+        """Return the names of all data sets that the model is trained on."""
         return self.multitask.tasks if self.multitask else (self.data,)
 
     def step_images(self) -> int:
-        """Return the images of a step: the batch, of several tasks one each."""
+        """Return the images per step: the batch, times the number of tasks."""
         return self.batch * len(self.tasks())
 
     def data_name(self) -> str:
-        """Return the data in a few words."""
+        """Return the names of the data sets as one text."""
         return " + ".join(self.tasks())
 
     def question(self) -> str:
-        """Return what workloads share whose rows answer one question: all but the axes."""
+        """Return a hash of the workload without its axes; rows of one question share it."""
         return digest_without(self, AXES)
 
     def axes(self, beside: "Workload | None" = None) -> list[str]:
-        """Return in words the axes that are not as in ``beside``, or else not at their default."""
+        """Return, in words, the axes that differ from ``beside``, or else from their defaults."""
         return [axis_in_words(*axis) for axis in self.stated_axes(beside).items()]
 
     def axis_values(self) -> dict[str, AxisValue]:
@@ -159,20 +160,20 @@ class Workload(Frozen):
 
 
 class Profile(Frozen):
-    """How the clock pass samples; memory and FLOPs need no setting.
+    """How the clock pass samples step times; memory and FLOPs need no settings.
 
-    Rounds go on until the 95 % interval of every median lies within ``within`` of it, or the
-    budget is spent.
+    Rounds are repeated until the 95 % confidence interval of every median is within ``within`` of
+    the median, or until the budget is used up.
 
     Attributes:
-        rounds: fresh processes a method is timed in at least, in turns with the others; 0 times
-            nothing.
-        steps: timed steps a round.
-        warmup_steps: untimed steps before them, at least; more while steps still get faster.
-        within: the interval asked for, as a share of the median.
+        rounds: minimum number of fresh processes in which a method is timed, in turns with the
+            others; 0 disables timing.
+        steps: timed steps per round.
+        warmup_steps: minimum number of untimed steps before them; more while steps get faster.
+        within: the required interval, as a fraction of the median.
         budget_seconds: time for all rounds of one method.
-        only_predict: execute nothing: memory and FLOPs are predicted, for batches that would not
-            fit here; with ``rounds`` 0.
+        only_predict: execute nothing and only predict memory and FLOPs, for example for batches
+            that do not fit here; needs ``rounds`` = 0.
     """
 
     rounds: Whole = 5
@@ -186,7 +187,8 @@ class Profile(Frozen):
     def _times_nothing_it_only_predicts(self) -> "Profile":
         if self.only_predict and self.rounds:
             raise ValueError(
-                f"only_predict executes nothing to time: set rounds = 0, not {self.rounds}"
+                f"only_predict executes nothing, so nothing can be timed: set rounds = 0, not "
+                f"{self.rounds}"
             )
         return self
 
@@ -195,9 +197,9 @@ class TrialSpec(Frozen):
     """One method on one workload, one seed, one device: to train, to profile, or both.
 
     Attributes:
-        method: the string as it was written, ``"bsr+int8"`` say.
-        options: the method's options; of a composition, one table a part.
-        seed: draws the head, the order of the images and every random choice of the method.
+        method: the method as the user wrote it, for example ``"bsr+int8"``.
+        options: the method's options; for a composition, one table per part.
+        seed: seed of the head, the order of the images and every random choice of the method.
     """
 
     method: Name
@@ -213,7 +215,7 @@ class TrialSpec(Frozen):
             raise ValueError(fault)
         if code := acting_in(self.options):
             raise ValueError(
-                f"options have the character {code}, expected text without control characters"
+                f"options contain the character {code}, expected text without control characters"
             )
         return self
 
@@ -228,8 +230,9 @@ class TrialSpec(Frozen):
         clip = self.training.clip_norm if self.training else None
         if clip is not None and self.workload.optimizer_in_backward:
             raise ValueError(
-                f"clip_norm {clip:g} needs the norm of all gradients before any step, and "
-                "optimizer_in_backward steps as each gradient comes: leave out one of the two"
+                f"clip_norm {clip:g} needs the norm of all gradients before any update, but "
+                "optimizer_in_backward updates as each gradient is computed: leave out one of the "
+                "two"
             )
         return self
 
@@ -238,7 +241,7 @@ class TrialSpec(Frozen):
         return digest(self.identifying())
 
     def identifying(self) -> dict[str, Any]:
-        """Return what the trial's id is a hash of."""
+        """Return the data that the trial's id is a hash of."""
         data = self.model_dump(mode="json")
         for part, usual in LATER_KEYS.items():
             if data[part] is not None:
@@ -250,7 +253,7 @@ class TrialSpec(Frozen):
         return data
 
     def row_id(self) -> str:
-        """Return 16 hex digits of what trials share that differ in seed or in what is measured."""
+        """Return a hash of method, options and workload: trials of one row share it."""
         return digest(self.model_dump(mode="json", include={"method", "options", "workload"}))
 
     def rates(self) -> tuple[float, float] | None:
@@ -264,17 +267,17 @@ class TrialSpec(Frozen):
         return self.model_copy(update={"workload": workload})
 
     def label(self, beside: Workload | None = None) -> str:
-        """Return how reports call this row: the method, its options, and its axes.
+        """Return the label of this row in reports: the method, its options, and its axes.
 
         Args:
-            beside: a workload whose axes go without saying; the defaults where there is none.
+            beside: a workload whose axes the label leaves out; by default the default values.
         """
         return str(self.row_label(beside))
 
     def row_label(self, beside: Workload | None = None) -> RowLabel:
-        """Return what ``label`` prints."""
+        """Return the label of this row as data; ``label`` returns it as text."""
         return RowLabel(self.method, self.options, self.workload.stated_axes(beside))
 
     def row_name(self) -> RowName:
-        """Return what the row of this trial is known by."""
+        """Return the name that identifies the row of this trial."""
         return RowName.of(self.method, self.options, self.workload.axis_values())

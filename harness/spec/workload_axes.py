@@ -1,9 +1,9 @@
-"""The axes of a workload (how a step is done, whatever the method), as values and as words."""
+"""The axes of a workload (how a step is executed), as values and as words in labels."""
 
 import re
 from collections.abc import Mapping
 
-# Rows that differ in these answer one question.
+# Rows that differ only in these belong to the same question.
 AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
 PRECISIONS = ("fp32", "bf16")
 AxisValue = int | str | bool | None
@@ -16,7 +16,7 @@ MICRO_BATCH = re.compile(r"micro-batch ([1-9][0-9]*)")
 
 
 def axis_in_words(axis: str, value: AxisValue) -> str:
-    """Return the words for one value of an axis, as labels have them."""
+    """Return the words for one value of an axis in a label."""
     if axis == "micro_batch":
         return f"micro-batch {value}" if value else WHOLE_BATCH
     if axis in SWITCHES:
@@ -25,7 +25,7 @@ def axis_in_words(axis: str, value: AxisValue) -> str:
 
 
 def axis_of_words(words: str) -> tuple[str, AxisValue] | None:
-    """Return the axis and the value that words stand for; nothing where they are no axis."""
+    """Return the axis and the value that words mean; ``None`` if they are not an axis."""
     if words == WHOLE_BATCH:
         return "micro_batch", None
     if number := MICRO_BATCH.fullmatch(words):
@@ -41,5 +41,5 @@ def axis_of_words(words: str) -> tuple[str, AxisValue] | None:
 def stated(
     values: Mapping[str, AxisValue], beside: Mapping[str, AxisValue]
 ) -> dict[str, AxisValue]:
-    """Return the axes whose values are not as in ``beside``, in the order of ``AXES``."""
+    """Return the axes whose values differ from ``beside``, in the order of ``AXES``."""
     return {axis: values[axis] for axis in AXES if values[axis] != beside[axis]}

@@ -1,1 +1,1 @@
-"""One trial: its passes, and the record that they make together."""
+"""One trial: its passes, and the record that is assembled from them."""

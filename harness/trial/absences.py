@@ -9,8 +9,10 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.visible_text import visible
 
 NOT_REQUESTED, NOT_AVAILABLE = AbsenceKind.NOT_REQUESTED, AbsenceKind.NOT_AVAILABLE
-ONE_SPLIT = Absence(AbsenceKind.NOT_READ, "a trial evaluates one split, and this one the other")
-# How to tell whether a trial has what a metric needs, and what its record says where it has not.
+ONE_SPLIT = Absence(
+    AbsenceKind.NOT_READ, "a trial evaluates one split, and this trial evaluates the other one"
+)
+# For each need of a metric: whether a trial meets it, and the reason for no value if it does not.
 NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], Absence]] = {
     "uncompiled step": (
         lambda spec: not spec.workload.compiled_step,
@@ -48,10 +50,10 @@ NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], Absence]] = {
 
 
 def why_empty(metric: Metric, spec: TrialSpec, failure: str) -> Absence:
-    """Return why a trial's record has no value of a metric, and no pass gave a reason.
+    """Return why a metric has no value in a trial's record, if no pass gave a reason.
 
     Args:
-        metric: which.
+        metric: the metric.
         spec: the trial.
         failure: why the trial did not complete; empty if it did.
     """
@@ -64,7 +66,7 @@ def why_empty(metric: Metric, spec: TrialSpec, failure: str) -> Absence:
 
 
 def _why_not_requested(metric: Metric, spec: TrialSpec) -> Absence | None:
-    """Return why a trial is not one that has a value of a metric; nothing where it is."""
+    """Return why the spec of a trial does not request a metric; ``None`` if it does."""
     if metric.is_by_seed() and spec.training is None:
         return Absence(NOT_REQUESTED, "this trial only profiles")
     if not metric.is_by_seed() and spec.profile is None:

@@ -1,4 +1,4 @@
-"""What a process answers, and the plain values and JSON that carry it."""
+"""The results that a pass's process returns, and their JSON form."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -14,13 +14,13 @@ from bsrbench.harness.visible_text import visible_in
 
 
 class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a process ended; each thing that one is asked for has an answer that adds what was found.
+    """How a process ended. Each kind of request has a subclass that adds its result.
 
     Attributes:
-        status: how.
+        status: how it ended.
         reason: why, if it did not complete.
-        bad_input: the reason is a message for the person at the keyboard.
-        start_seconds: from asking for the process to its first line running.
+        bad_input: the reason is a message about the user's input.
+        start_seconds: time from the request to the first line of code in the process.
     """
 
     status: Status = Status.COMPLETED
@@ -30,16 +30,16 @@ class Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PassResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """How one pass ended and what it read.
+    """How one pass ended and what it measured.
 
     Attributes:
-        reading: what it read; there where it completed.
-        device: what the device says of itself.
-        method: what the method says its numbers depend on (``Method.environment``).
-        set_by_method: settings that decide numbers and are not as they were before the method was
-            loaded, as they are at the end of the pass.
-        began_at: when it was asked for, UTC, ISO 8601; ``None`` where nobody looked at the clock.
-        seconds: from then to its answer, by a clock that nobody sets.
+        reading: what it measured; always present if the pass completed.
+        device: description of the device.
+        method: facts that the method's numbers depend on (``Method.environment``).
+        set_by_method: settings that affect numbers and that the method has changed, with their
+            values at the end of the pass.
+        began_at: when the pass was requested, UTC, ISO 8601; ``None`` if not recorded.
+        seconds: time from the request to the result, by a monotonic clock.
     """
 
     reading: PassReadings | None = None
@@ -51,26 +51,26 @@ class PassResult(Answer, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         if self.reading is None and self.status is Status.COMPLETED:
-            raise ValueError("it completed, and has no reading")
+            raise ValueError("it completed but has no reading")
         measured = {} if self.reading is None else self.reading.measurements
         if strange := measured.keys() - METRICS.keys():
-            raise ValueError(f"no metric is called {min(strange)!r}")
+            raise ValueError(f"unknown metric {min(strange)!r}")
         if fault := fault_in(measured):
             raise ValueError(fault)
 
     def readings(self) -> PassReadings:
-        """Return what the pass read: nothing where it did not complete."""
+        """Return what the pass measured; an empty reading if it did not complete."""
         return NOTHING if self.reading is None else self.reading
 
 
 class CheckResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """Whether a trial can be started, and how many images each split of its data has."""
+    """Whether a trial can be started, and the number of images in each split of its data."""
 
     images: Mapping[str, int] = {}
 
 
 class SettingsResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """The settings that decide numbers in a process, before any method is loaded."""
+    """The settings of a process that affect numbers, before any method is loaded."""
 
     settings: Mapping[str, str] = {}
 
@@ -79,21 +79,21 @@ Kind = TypeVar("Kind", bound=Answer)
 
 
 def plain(answer: Answer) -> dict[str, Any]:
-    """Return an answer as values for JSON, its text visible."""
+    """Return an answer as JSON data, with control characters escaped."""
     found: dict[str, Any] = visible_in(msgspec.to_builtins(answer))
     return found
 
 
 def encoded(answer: Answer) -> bytes:
-    """Return an answer as one line of JSON, its text visible."""
+    """Return an answer as one line of JSON, with control characters escaped."""
     return msgspec.json.encode(plain(answer))
 
 
 def decoded(kind: type[Kind], line: bytes) -> Kind:
-    """Return the answer that a line of JSON holds.
+    """Return the answer in a line of JSON.
 
     Raises:
-        ValueError: it holds none of this kind; where, and why.
+        ValueError: it is not an answer of this kind; the message names the place and the fault.
         RecursionError: it is nested too deep.
     """
     try:
@@ -103,12 +103,12 @@ def decoded(kind: type[Kind], line: bytes) -> Kind:
 
 
 def read_pass(kept: Mapping[str, Any]) -> PassResult:
-    """Return what a pass has answered from the values that it was kept as.
+    """Return the result of a pass from its stored JSON data.
 
     Raises:
-        BadInput: they are none of a pass; which, and why.
+        BadInput: the data are not the result of a pass; the message names the fault.
     """
     try:
         return msgspec.convert(visible_in(dict(kept)), PassResult)
     except msgspec.MsgspecError as error:
-        raise BadInput(f"no result of a pass ({fault_and_place(error)})") from error
+        raise BadInput(f"not the result of a pass ({fault_and_place(error)})") from error

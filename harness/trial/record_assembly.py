@@ -1,4 +1,4 @@
-"""What the passes of a trial read, put together into its record."""
+"""Assemble the record of a trial from the results of its passes."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -35,10 +35,10 @@ from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.visible_text import visible
 
 TIMED = frozenset(name for name, metric in METRICS.items() if metric.is_timed())
-# What a CPU process needed beyond its tensors was 8 to 27 MiB over all methods and models tried
-# (results/); more than this has a reason that somebody should look for.
+# Over all methods and models tried (results/), a CPU process needed 8 to 27 MiB beyond its
+# tensors. A larger residual gets a note, because it has a cause that is worth finding.
 RESIDUAL_BYTES, RESIDUAL_SHARE = 32 * 2**20, 0.02
-KERNEL_GRAIN_BYTES = 2**20  # what the kernel's mark may miss: pages, small blocks
+KERNEL_GRAIN_BYTES = 2**20  # tolerance of the kernel's high-water mark: pages, small blocks
 
 
 def make_record(
@@ -48,15 +48,16 @@ def make_record(
     ran_in: RanIn,
     beside: TimesByKey | None = None,
 ) -> tuple[TrialRecord, Sidecar]:
-    """Put the passes of a trial together into its record and its sidecar.
+    """Assemble the record and the sidecar of a trial from its passes.
 
-    The outcome is that of the first pass that did not complete. What the others measured is kept.
+    The trial has the outcome of the first pass that did not complete. The measurements of the
+    other passes are kept.
 
     Args:
-        key: of the record.
+        key: key of the record.
         spec: the trial.
-        results: of its passes, by their names.
-        ran_in: where they ran, and under which circumstances.
+        results: pass name -> result.
+        ran_in: the environment and circumstances of the run.
         beside: times of stored trials that took turns with this one, by the key of their record.
     """
     status, reason = _outcome(results)
@@ -92,7 +93,7 @@ def _in_a_record(value: Measured) -> Value:
 
 
 def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
-    """Return how the first pass that did not complete ended, and why; or that all completed."""
+    """Return the outcome of the first pass that did not complete; else ``completed``."""
     for name, result in results.items():
         if result.status != Status.COMPLETED:
             return Status(result.status), f"{name} pass: {result.reason}"
@@ -100,7 +101,7 @@ def _outcome(results: dict[str, PassResult]) -> tuple[Status, str]:
 
 
 def _refused(measured: Mapping[str, Measured]) -> dict[str, Absence]:
-    """Return which values no record may hold, and why."""
+    """Return the values that a record must not contain, and why."""
     faults = {
         name: fault
         for name, value in measured.items()
@@ -116,7 +117,7 @@ def _refused(measured: Mapping[str, Measured]) -> dict[str, Absence]:
 
 
 def _where(ran_in: RanIn, results: Sequence[PassResult], together: PassReadings) -> RanIn:
-    """Return where a trial ran, with what its passes say of that."""
+    """Return where a trial ran, completed with what its passes reported."""
     device = next((result.device for result in results if result.device), {})
     return RanIn(
         replace(
@@ -145,7 +146,7 @@ def _set_by_method(results: Iterable[PassResult]) -> dict[str, str]:
 
 
 def _began_at(results: list[PassResult]) -> str | None:
-    """Return when the first pass began; nothing where that was not kept of each."""
+    """Return when the first pass began; ``None`` if any pass did not record it."""
     began = [result.began_at for result in results]
     known = [at for at in began if at is not None]
     if not known or len(known) < len(began):
@@ -155,7 +156,7 @@ def _began_at(results: list[PassResult]) -> str | None:
 
 
 def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
-    """Return what the method said, of each thing what the first pass to mention it said."""
+    """Return the method's facts; of each fact, the value from the first pass that states it."""
     facts: dict[str, Any] = {}
     for result in results:
         facts = {**result.method, **facts}
@@ -163,29 +164,30 @@ def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
 
 
 def _fallback(method: Mapping[str, Any]) -> tuple[Note, ...]:
-    """Return what a method says of running otherwise than it would."""
+    """Return a note if the method ran a fallback."""
     return notes_of(NoteKind.METHOD, [str(method["fallback"])] if "fallback" in method else [])
 
 
 def _doubts(measured: Mapping[str, Measured], spec: TrialSpec) -> tuple[Note, ...]:
-    """Return what the passes' numbers together give reason to doubt."""
+    """Return notes on numbers of different passes that do not agree."""
     names = ("residual_bytes", "peak_allocated_bytes", "workspace_bytes")
     residual, allocated, workspace = (measured.get(name) for name in names)
     if spec.workload.device != "cpu" or not isinstance(residual, int):
         return ()
-    said = ""
+    cause = ""
     if residual > RESIDUAL_BYTES + RESIDUAL_SHARE * _number(allocated):
-        said = (
+        cause = (
             "the process took more than its tensors and libraries explain (another thread's "
             "tensors, or memory that torch's allocator does not see)"
         )
-    # oneDNN takes more for a convolution's backward than it touches: the kernel never gives it.
+    # oneDNN allocates more for a convolution's backward pass than it touches; the kernel does not
+    # provide untouched pages.
     elif residual < -_number(workspace) - KERNEL_GRAIN_BYTES:
-        said = (
+        cause = (
             "the process took less than was allocated, and workspaces that were never touched do "
             "not explain it"
         )
-    doubts = [f"residual of {residual} bytes: {said}"] if said else []
+    doubts = [f"residual of {residual} bytes: {cause}"] if cause else []
     return notes_of(NoteKind.MEMORY, doubts)
 
 
@@ -196,7 +198,7 @@ def _number(value: Measured) -> int:
 def _derived(measured: Mapping[str, Measured], spec: TrialSpec) -> dict[str, Measured]:
     derived: dict[str, Measured] = {}
     spent = measured.get(COMPILE_SECONDS)
-    if isinstance(spent, Sequence) and spent:  # one per visit: later ones find the first's code
+    if isinstance(spent, Sequence) and spent:  # one per visit; later visits reuse the compiled code
         derived[COMPILE_SECONDS] = max(spent)
     for seconds, rate in (
         ("step_seconds", "images_per_second"),
@@ -222,6 +224,6 @@ def _unexplained(
     spec: TrialSpec,
     failure: str,
 ) -> dict[str, Absence]:
-    """Say of every metric that has no value, and no reason yet, why it has none."""
+    """Return the reason of every metric that has neither a value nor a reason yet."""
     empty = [n for n in METRICS if measured.get(n) is None and n not in explained]
     return {name: why_empty(METRICS[name], spec, failure) for name in empty}

@@ -1,4 +1,4 @@
-"""One trial: its passes, what can happen to each, and the record they make together."""
+"""The passes of a trial, and how each of them can end."""
 
 import time
 import traceback
@@ -59,20 +59,20 @@ OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of 
 
 
 class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """What a step of each of several trials takes."""
+    """The predicted cost of one step for each of several trials."""
 
     costs: tuple[StepCost, ...] = ()
 
 
 def timed(run: Callable[[], PassResult]) -> PassResult:
-    """Run a pass, and return its result with when that began and how long it took."""
+    """Run a pass, and return its result with its start time and its duration."""
     began_at, began = utc_now(), time.monotonic()
     result = run()
     return replace(result, began_at=began_at, seconds=time.monotonic() - began)
 
 
 def passes_of(spec: TrialSpec) -> list[str]:
-    """Return the passes a trial consists of, in the order they run."""
+    """Return the names of a trial's passes, in the order in which they run."""
     if spec.profile and spec.profile.only_predict:
         return [ESTIMATE, *([TRAINING] if spec.training else [])]
     timed = [CLOCK] if spec.profile and spec.profile.rounds else []
@@ -88,8 +88,8 @@ def perform(
     Args:
         pass_name: one of ``PASSES``.
         spec: the trial.
-        checkpoint: what a training pass is to keep.
-        load: turns a method's name into a method.
+        checkpoint: where and how often a training pass saves a checkpoint.
+        load: returns the method of a name.
     """
     torch.set_num_threads(spec.workload.threads)
     before = decided(spec.workload.device)
@@ -112,13 +112,13 @@ def perform(
         after = decided(spec.workload.device)
         own = {name: value for name, value in after.items() if value != before[name]}
         return PassResult(reading=reading, device=device, method=facts, set_by_method=own)
-    except Exception as error:  # noqa: BLE001 - every way to fail becomes an outcome here
+    except Exception as error:  # noqa: BLE001 - every error becomes an outcome here
         traceback.print_exc()  # into the pass's log
         return failed(PassResult, error)
 
 
 def _without_what_no_file_holds(reading: PassReadings) -> PassReadings:
-    """Return a reading in which values that are infinite, or no number, are rejected."""
+    """Return a reading without values that are infinite or NaN; these become rejected."""
     faults = {
         name: fault_of_value(name, value)
         for name, value in reading.measurements.items()
@@ -133,56 +133,56 @@ def _without_what_no_file_holds(reading: PassReadings) -> PassReadings:
 
 
 def read_settings(device: str, load: Loader) -> SettingsResult:  # noqa: ARG001 - a child's function
-    """Return the settings that decide numbers in this process, before any method is loaded."""
+    """Return the settings of this process that affect numbers, before any method is loaded."""
     return SettingsResult(settings=settings(device))
 
 
 def predict_costs(specs: Sequence[TrialSpec], load: Loader) -> CostsResult:
-    """Predict what a step of each trial takes, with nothing executed."""
+    """Predict the cost of one step of each trial without executing it."""
     return CostsResult(costs=step_costs(specs, load))
 
 
 def failed(kind: type[Kind], error: BaseException) -> Kind:
-    """Return the answer that an error means, as one of some kind."""
-    found = failure(error)
-    return kind(found.status, found.reason, found.bad_input)
+    """Return the outcome that an error means, as an answer of the given kind."""
+    answer = failure(error)
+    return kind(answer.status, answer.reason, answer.bad_input)
 
 
 def failure(error: BaseException) -> Answer:
-    """Return the outcome that an error means, its text visible and not too long."""
-    said = plain_text(error)
+    """Return the outcome that an error means; its text is escaped and truncated."""
+    text = plain_text(error)
     if isinstance(error, BadInput):
-        return Answer(Status.CRASHED, said, bad_input=True)
+        return Answer(Status.CRASHED, text, bad_input=True)
     if isinstance(error, Unsupported):
-        return Answer(Status.UNSUPPORTED, said)
+        return Answer(Status.UNSUPPORTED, text)
     if isinstance(error, Exception) and (reason := why_not_compiled(error)) is not None:
         return Answer(Status.UNSUPPORTED, plain_text(reason))
     if isinstance(error, Diverged):
-        return Answer(Status.DIVERGED, said)
-    if _is_out_of_memory(error, said):
-        return Answer(Status.OUT_OF_MEMORY, (said.splitlines() or [type(error).__name__])[0])
+        return Answer(Status.DIVERGED, text)
+    if _is_out_of_memory(error, text):
+        return Answer(Status.OUT_OF_MEMORY, (text.splitlines() or [type(error).__name__])[0])
     kind = plain_text(type(error).__name__)
-    return Answer(Status.CRASHED, f"{kind}: {said}{_place(error)}")
+    return Answer(Status.CRASHED, f"{kind}: {text}{_place(error)}")
 
 
 def _place(error: BaseException) -> str:
-    """Return where an error was raised, in brackets; empty where that is not known."""
+    """Return where an error was raised, in brackets; empty if that is not known."""
     frames = traceback.extract_tb(error.__traceback__)
     if not frames:
         return ""
     return f" (at {plain_text(frames[-1].filename.rpartition('/')[2])}:{frames[-1].lineno})"
 
 
-def _is_out_of_memory(error: BaseException, said: str) -> bool:
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(part in said for part in OUT_OF_MEMORY_MESSAGES)
+    return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY_MESSAGES)
 
 
 def check(spec: TrialSpec, load: Loader) -> CheckResult:
-    """Look for what would make every pass of a trial fail; fetch its weights.
+    """Check for errors that would make every pass of a trial fail, and fetch its weights.
 
-    Runs in a process of its own before anything is measured.
+    Runs in a separate process before anything is measured.
     """
     workload = spec.workload
     try:
@@ -192,7 +192,7 @@ def check(spec: TrialSpec, load: Loader) -> CheckResult:
         if spec.training is not None:
             tasks.fetch(workload)
         classes = tasks.classes(workload)
-        models.outline(workload, classes)  # most of the errors, and no numbers to draw
+        models.outline(workload, classes)  # finds most errors, without drawing weights
         if workload.weights != "random":
             models.build(workload, classes, spec.seed)
         images = {}

@@ -1,1 +1,1 @@
-"""From a workload spec to a model with its weights, and images."""
+"""Make the model, weights and images of a workload."""

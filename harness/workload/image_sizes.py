@@ -1,4 +1,4 @@
-"""Whether images of a size really go through a timm model, and which size is its own."""
+"""Check that a timm model can process images of a size, and find its default size."""
 
 import traceback
 from collections.abc import Callable
@@ -15,7 +15,7 @@ ARGUMENT = "img_size"
 
 
 class DoesNotFit(ValueError):  # noqa: N818 - it names what was wrong, for a person
-    """Images of the size asked for cannot go through the model; the message says why."""
+    """The model cannot process images of the requested size; the message says why."""
 
 
 def own_size(model: nn.Module) -> int:
@@ -73,8 +73,8 @@ def _watch_for_losses(model: nn.Module) -> list[str]:
         square, sides = _pair(module.kernel_size), tuple(maps[0].shape[-2:])
         if any(side % own for side, own in zip(sides, square, strict=True)):
             lost.append(
-                f"{name} cuts a map of {sides[0]} x {sides[1]} into squares of "
-                f"{square[0]} x {square[1]}, and would leave out what is left at its edge"
+                f"{name} splits a map of {sides[0]} x {sides[1]} into squares of "
+                f"{square[0]} x {square[1]}, and would ignore the rest at the edge"
             )
 
     for name, module in model.named_modules():

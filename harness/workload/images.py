@@ -1,4 +1,4 @@
-"""Stored images become a model's input: augmented for training, plain for evaluation."""
+"""Turn stored images into a model's input: augmented for training, plain for evaluation."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.workload.data import Split
 
-SEED_BYTES = 4  # torch's generator on the CPU takes no more
+SEED_BYTES = 4  # limit of torch's CPU generator
 WORKERS = "BSRBENCH_WORKERS"
 Image = tuple[Tensor, Tensor]
 
@@ -44,7 +44,7 @@ class Preprocess:
         crop = v2.RandomResizedCrop(
             self.side, settings.crop_scale, interpolation=self._interpolation(), antialias=True
         )
-        # torchvision draws from the global generator, which is not ours to move.
+        # torchvision draws from the global generator, whose state must not change here.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             cropped: Tensor = crop(image)
@@ -77,9 +77,9 @@ class Preprocess:
 
 
 class ImageOrder:
-    """Which image stands at each position of training: every epoch a new order, without end.
+    """The image at each position of training, with a new order in every epoch, without end.
 
-    A position's image depends on the seed alone, so training can go on from any step.
+    A position's image depends only on the seed, so training can be resumed from any step.
 
     Args:
         count: of images.
@@ -178,10 +178,10 @@ def _loader(images: Dataset[Image], numbers: range, batch: int, workers: int) ->
 
 
 def workers() -> int:
-    """Return how many processes prepare images: ``BSRBENCH_WORKERS``, else none beside this one.
+    """Return how many processes prepare images: ``BSRBENCH_WORKERS``, or 0 for only this process.
 
     Raises:
-        BadInput: it is not a number of processes.
+        BadInput: the variable is not a number of processes.
     """
     asked = os.environ.get(WORKERS) or "0"
     if not asked.isdecimal():

@@ -119,8 +119,8 @@ def _require_image_size(workload: Workload) -> None:
         image_sizes.require_goes_through(make, size)
     except image_sizes.DoesNotFit as reason:
         raise BadInput(
-            f"image_size {size}: images of {size} px do not go through {name!r}: {reason}; leave "
-            f"image_size out for the model's own {_own_size(name)} px, or choose another"
+            f"image_size {size}: {name!r} cannot process images of {size} px: {reason}; leave "
+            f"image_size out to use the model's {_own_size(name)} px, or choose another size"
         ) from reason
 
 
@@ -162,7 +162,7 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
 
 
 def _check_patches(model: nn.Module, workload: Workload) -> None:
-    """Refuse a size whose last pixels no patch would see: timm leaves them out in silence."""
+    """Refuse a size that is not a multiple of the patch size: timm silently ignores the rest."""
     size = workload.image_size
     if size is None or not _is_plain(workload.model):
         return

@@ -1,4 +1,4 @@
-"""Read the arrays of a stranger's ``.npz`` file: no pickles, and no more bytes than it may take."""
+"""Read the arrays of an untrusted ``.npz`` file: no pickles, and a limit on unpacked bytes."""
 
 import math
 import os

@@ -1,4 +1,4 @@
-"""Which weights come packed in a Python package, and what reports say of them."""
+"""The weights that are packed in a Python package, and their description for reports."""
 
 from dataclasses import dataclass
 

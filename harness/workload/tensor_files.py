@@ -1,4 +1,4 @@
-"""Read the tensors of a stranger's checkpoint: nothing but tensors, and within bounds."""
+"""Read the tensors of an untrusted checkpoint: only tensors, with size limits."""
 
 import pickle
 import re

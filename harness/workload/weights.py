@@ -1,4 +1,4 @@
-"""Pretrained weights: packaged ones, and files of one's own."""
+"""Pretrained weights: packaged sets, and the user's own files."""
 
 import hashlib
 import os
@@ -134,16 +134,16 @@ def _require_size(file: Path, most: int) -> None:
 
 
 def _require_finite(model: nn.Module, name: str) -> None:
-    """Check that every weight is a number: of others a model learns and predicts nothing.
+    """Check that every weight is finite.
 
     Raises:
-        BadInput: a parameter has infinite numbers or none.
+        BadInput: a parameter has infinite or NaN values.
     """
     wrong = [key for key, value in model.named_parameters() if not bool(value.isfinite().all())]
     if wrong:
         raise BadInput(
-            f"weights {name!r} are not finite: infinite numbers, or none (NaN), in {len(wrong)} "
-            f"tensors ({_some(wrong)})"
+            f"weights {name!r} are not finite: infinite or NaN values in {len(wrong)} tensors "
+            f"({_some(wrong)})"
         )
 
 

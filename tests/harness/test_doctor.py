@@ -41,8 +41,8 @@ def test_a_meter_that_is_a_byte_off_is_found(monkeypatch):
     monkeypatch.setattr(doctor, "allocator_rise", lambda action: allocator_rise(action) + 1)
 
     assert list(doctor._known_bytes()) == [
-        MeterCheck("counted memory", f"{12 * MIB} of {12 * MIB} bytes known", good=True),
-        MeterCheck("allocated memory", f"{12 * MIB + 1} of {12 * MIB} bytes known", good=False),
+        MeterCheck("counted memory", f"{12 * MIB}, expected {12 * MIB} bytes", good=True),
+        MeterCheck("allocated memory", f"{12 * MIB + 1}, expected {12 * MIB} bytes", good=False),
     ]
 
 
@@ -149,8 +149,8 @@ def test_a_pair_is_printed_with_its_interval():
 @pytest.mark.parametrize(
     ("rise", "code", "last"),
     [
-        (0, 0, "everything that can be measured here reads as it should"),
-        (1, 1, "off: allocated memory"),
+        (0, 0, "every meter on this machine reads the expected value"),
+        (1, 1, "wrong readings: allocated memory"),
     ],
 )
 def test_the_command_ends_with_1_if_a_meter_is_off(rise, code, last, typed, monkeypatch):
@@ -161,7 +161,7 @@ def test_the_command_ends_with_1_if_a_meter_is_off(rise, code, last, typed, monk
     lines = printed.splitlines()
 
     assert found == code
-    assert lines[0] == f"ok  counted memory: {12 * MIB} of {12 * MIB} bytes known"
+    assert lines[0] == f"ok  counted memory: {12 * MIB}, expected {12 * MIB} bytes"
     assert lines[1].startswith("ok " if rise == 0 else "OFF")
     assert lines[-1] == last
 

@@ -122,7 +122,7 @@ def strange(tmp_path):
         ("socket", "No such device or address"),
         ("loop", "Too many levels of symbolic links"),
         ("gone", "No such file or directory"),
-        ("a\0b", "its name has a zero byte"),
+        ("a\0b", "its name contains a zero byte"),
         ("n" * 300, "File name too long"),
         ("large", "it has 16,777,217 bytes, more than 16,777,216"),
     ],

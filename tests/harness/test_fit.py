@@ -128,7 +128,7 @@ def test_a_memory_too_small_for_one_image_says_what_one_needs(make_spec):
 
     assert found == Fit("head", found.smallest_bytes, reason=found.reason)
     assert found.reason == (
-        f"one image needs {found.smallest_bytes} bytes, more than the {MIB} there are"
+        f"one image needs {found.smallest_bytes} bytes, more than the available {MIB}"
     )
 
 
@@ -262,7 +262,7 @@ def test_the_command_prints_a_table(typed):
         (("--memory", "1GiB", "--methods", "head", "--micro-batch", "0"), "micro_batch = 0"),
         (
             ("--memory", "1GiB", "--micro-batch", "2", "--optimizer-in-backward"),
-            "--optimizer-in-backward needs a batch in one piece",
+            "--optimizer-in-backward needs the whole batch in one backward pass",
         ),
     ],
     ids=str,

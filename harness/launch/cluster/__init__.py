@@ -1,1 +1,1 @@
-"""Trials on the nodes of a Ray cluster."""
+"""Run trials on the nodes of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""Hands units out to the nodes of a cluster, and stores what comes back."""
+"""Assign units to the nodes of a cluster, and store their records."""
 
 import time
 from typing import Any, Protocol
@@ -29,7 +29,7 @@ from bsrbench.harness.records.trial_environment import ClusterNode
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 
 LOOK_AGAIN_SECONDS = 2.0
-MOST_TRIES = 3  # of a unit whose worker died while its node lived
+MOST_TRIES = 3  # for a unit whose worker dies while its node stays alive
 LOST = (
     ray.exceptions.NodeDiedError,
     ray.exceptions.TaskUnschedulableError,
@@ -38,40 +38,40 @@ LOST = (
 
 
 class ClusterProtocol(Protocol):
-    """What is asked of a cluster; see ``bsrbench.harness.launch.cluster.ray_cluster.Cluster``."""
+    """The attributes of ``bsrbench.harness.launch.cluster.ray_cluster.Cluster`` used here."""
 
     @property
     def methods(self) -> MethodLoaders:
-        """How methods are found."""
+        """Loads methods."""
 
     @property
     def store(self) -> Store:
-        """Where records go."""
+        """Stores the records."""
 
     @property
     def watcher(self) -> Watcher:
-        """Who is told."""
+        """Receives the progress."""
 
     @property
     def label(self) -> str:
-        """A resource that a node must have."""
+        """The resource that a node must have."""
 
     @property
     def limits(self) -> Limits:
-        """What a pass may take."""
+        """The time and memory limits of a pass."""
 
     @property
     def run_settings(self) -> RunSettings:
-        """How a unit's trials are done."""
+        """The settings of the run."""
 
 
 def _living() -> list[dict[str, Any]]:
-    """Return what Ray says of every node that is there now."""
+    """Return Ray's description of every node that is alive."""
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def _machine(node: str) -> str:
-    """Return the id of the machine that a node is; empty where the node does not answer."""
+    """Return the machine id of a node; empty if the node does not answer."""
     where = NodeAffinitySchedulingStrategy(node, soft=False)
     try:
         found = ray.get(machine_of_node.options(num_cpus=0, scheduling_strategy=where).remote())
@@ -81,12 +81,12 @@ def _machine(node: str) -> str:
 
 
 class Driver:
-    """Hands units out to nodes until all are done.
+    """Assigns units to nodes until all are done.
 
     Args:
-        cluster: where, and what is asked of it.
-        units: what is to be done.
-        present: what decides numbers here, and has to on every node.
+        cluster: the cluster and its settings.
+        units: the units to run.
+        present: the current conditions here, which every node must have.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Driver:
         self._lost = self._told_waiting = False
 
     def drive(self) -> None:
-        """Do all units.
+        """Run all units.
 
         Raises:
-            BadInput: no node can take what is left.
-            KeyboardInterrupt: the run was asked to stop, and what ran has ended.
+            BadInput: no node can run the remaining units.
+            KeyboardInterrupt: the user has stopped the run, and the running units have ended.
         """
         try:
             while self._waiting or self._running:
@@ -119,7 +119,7 @@ class Driver:
             raise
 
     def _hand_out(self) -> None:
-        """Give every free node the first unit it can take; none where the run is to stop."""
+        """Assign to every free node the first unit that it can run, unless the run must stop."""
         if self._cluster.run_settings.stopping():
             if not self._running:
                 raise KeyboardInterrupt
@@ -138,7 +138,7 @@ class Driver:
             self._cannot_go_on()
 
     def _fits(self, unit: ClusterUnit, node: dict[str, Any]) -> bool:
-        """Return whether a node has our code, the label, and a GPU if the unit asks for one."""
+        """Return whether a node can run a unit: code, label, machine, and GPU if needed."""
         needed = [self._cluster.label] if self._cluster.label else []
         needed += ["GPU"] if unit.on_gpu() else []
         resources = node["Resources"]
@@ -150,7 +150,7 @@ class Driver:
         )
 
     def _stay_where_they_were(self) -> None:
-        """Give up timing stored rows again whose machine is not among the nodes that are there."""
+        """Stop waiting for the machines of stored rows that are not among the nodes."""
         bound = [unit for unit in self._waiting if unit.machine]
         if not bound:
             return
@@ -162,16 +162,16 @@ class Driver:
             if unit.machine not in machines:
                 rows = ", ".join(record.label() for record in unit.beside.records)
                 self._cluster.watcher.say(
-                    f"{unit.label()}: no ratio of times to {rows}, stored by machine "
-                    f"{unit.machine}, which no node is"
+                    f"{unit.label()}: no ratio of times to {rows}, because these rows were "
+                    f"measured on machine {unit.machine}, which is not among the nodes"
                 )
                 unit.machine, unit.beside = "", NOBODY
 
     def _cannot_go_on(self) -> None:
-        """Say why no node takes what is left; nodes that were lost may come back.
+        """Report why no node can run the remaining units, or wait for lost nodes to return.
 
         Raises:
-            BadInput: nodes refuse, or none has what is needed and none was lost.
+            BadInput: nodes refuse, or no node has the needed resources and none was lost.
         """
         label = self._cluster.label
         if self._refused:
@@ -183,11 +183,11 @@ class Driver:
             wanted = " and ".join([*([repr(label)] if label else []), *(["'GPU'"] if gpu else [])])
             raise BadInput(f"no node has the resource {wanted}; there are: {', '.join(named)}")
         if not self._told_waiting:
-            self._cluster.watcher.say("every node that could go on is lost; waiting for one")
+            self._cluster.watcher.say("every usable node is lost; waiting for one to return")
             self._told_waiting = True
 
     def _start(self, unit: ClusterUnit, node: str) -> "ray.ObjectRef[UnitAnswer]":
-        # Ray ends a worker after a task on a GPU: the next unit may be given another one.
+        # Ray ends a worker after a task on a GPU, so the next unit may get another worker.
         task = run_unit.options(
             num_cpus=0,
             num_gpus=1 if unit.on_gpu() else 0,
@@ -202,7 +202,7 @@ class Driver:
         return task.remote(unit, cluster.methods, cluster.limits, self._of_a_node(), conditions)
 
     def _of_a_node(self) -> RunSettings:
-        """Return how a node does a unit: whether to stop and what to announce is said here."""
+        """Return the settings for a node; only the driver announces the plan and stops the run."""
         asked = self._cluster.run_settings
         return RunSettings(
             checkpoint_seconds=asked.checkpoint_seconds,
@@ -213,7 +213,7 @@ class Driver:
         )
 
     def _collect(self) -> None:
-        """Store what has come back, and let what was lost go again."""
+        """Store the records of finished units, and queue lost units again."""
         if not self._running:
             time.sleep(LOOK_AGAIN_SECONDS)
             return
@@ -227,9 +227,9 @@ class Driver:
                 if any(found["NodeID"] == node for found in _living()):
                     self._again(unit, node, error)
                     continue
-                self._cluster.watcher.say(f"node {node[:8]} is lost: {unit.label()} goes again")
+                self._cluster.watcher.say(f"node {node[:8]} is lost: {unit.label()} runs again")
                 self._waiting.insert(0, unit)
-            except ray.exceptions.RayError as error:  # killed, by Ray for its memory say, or raised
+            except ray.exceptions.RayError as error:  # raised, or killed (by Ray, for memory)
                 self._again(unit, node, error)
             else:
                 self._take(unit, node, found)
@@ -238,19 +238,19 @@ class Driver:
         unit.tries += 1
         why = str(error).strip().splitlines()[-1]
         if unit.tries >= MOST_TRIES:
-            raise BadInput(f"{unit.label()} ended its worker {unit.tries} times: {why}")
-        self._cluster.watcher.say(f"a worker on node {node[:8]} died ({why}): its unit goes again")
+            raise BadInput(f"{unit.label()}: its worker died {unit.tries} times: {why}")
+        self._cluster.watcher.say(f"a worker on node {node[:8]} died ({why}): its unit runs again")
         self._waiting.append(unit)
 
     def _take(self, unit: ClusterUnit, node: str, answer: UnitAnswer) -> None:
         if answer.refused:
             self._refused[node] = f"node {node[:8]} {answer.refused}"
-            self._cluster.watcher.say(f"{self._refused[node]}: nothing runs there")
+            self._cluster.watcher.say(f"{self._refused[node]}: this node is not used")
             self._waiting.insert(0, unit)
             return
         if other := self._other_data([record for record, _ in answer.stored]):
             self._refused[node] = f"node {node[:8]} {other}"
-            self._cluster.watcher.say(f"{self._refused[node]}: nothing it measured is stored")
+            self._cluster.watcher.say(f"{self._refused[node]}: its measurements are not stored")
             self._waiting.insert(0, unit)
             return
         for record, sidecar in answer.stored:
@@ -259,7 +259,7 @@ class Driver:
         self._cluster.watcher.show(self._tally)
 
     def _other_data(self, records: list[TrialRecord]) -> str:
-        """Return why a node's data are not those of the nodes before; empty if they are."""
+        """Return how a node's data differ from those of the other nodes; empty if they do not."""
         for record in records:
             facts = record.environment.workload.get("data")
             name = record.spec.workload.data_name()

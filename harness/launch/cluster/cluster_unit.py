@@ -1,4 +1,4 @@
-"""Trials that must run on one node of a cluster, and the task that runs them there."""
+"""A unit: trials that must run on one node of a cluster, and the task that runs them."""
 
 import functools
 import tempfile
@@ -31,10 +31,10 @@ NOBODY = Companions()
 
 @dataclass(frozen=True)
 class MethodLoaders:
-    """How methods are found; functions that another process can import by name.
+    """Functions that load methods; other processes can import them by name.
 
     Attributes:
-        load: turns a name and options into a method.
+        load: returns the method of a name and options.
         fingerprint: name -> hash of the method's source.
     """
 
@@ -44,11 +44,11 @@ class MethodLoaders:
 
 @dataclass(frozen=True)
 class UnitAnswer:
-    """What a node made of a unit.
+    """A node's answer to a unit.
 
     Attributes:
-        refused: why it ran nothing; empty where it did.
-        stored: records, with their sidecars.
+        refused: why the node did not run the unit; empty if it did.
+        stored: the records with their sidecars.
     """
 
     refused: str = ""
@@ -57,11 +57,11 @@ class UnitAnswer:
 
 @dataclass(frozen=True)
 class NodeConditions:
-    """What must be the same on every node.
+    """Conditions that must be the same on every node.
 
     Attributes:
-        code: our source, the methods', the libraries: name -> hash or version.
-        settings: that decide numbers.
+        code: bsrbench, methods and libraries: name -> hash or version.
+        settings: settings that affect numbers.
     """
 
     code: dict[str, str] = field(default_factory=dict)
@@ -70,13 +70,13 @@ class NodeConditions:
 
 @dataclass
 class ClusterUnit:
-    """Trials that must run on one node: those of a round group, or one alone.
+    """Trials that must run on one node: those of a round group, or a single trial.
 
     Attributes:
         specs: the trials.
         beside: the stored trials that are timed again in turns with them.
-        machine: where those were measured, and are to be measured again; empty without any.
-        tries: how often a worker died over it.
+        machine: the machine of the stored trials, on which the unit must run; empty without any.
+        tries: how often a worker has died while running the unit.
     """
 
     specs: list[TrialSpec]
@@ -85,15 +85,15 @@ class ClusterUnit:
     tries: int = 0
 
     def methods(self) -> list[str]:
-        """Return the methods of all its trials, those that are timed again among them."""
-        return [spec.method for spec in (*self.specs, *(one.spec for one in self.beside.records))]
+        """Return the methods of all its trials, including those that are timed again."""
+        return [spec.method for spec in (*self.specs, *(r.spec for r in self.beside.records))]
 
     def on_gpu(self) -> bool:
         """Return whether it needs one of the node's GPUs."""
         return self.specs[0].workload.device.startswith("cuda")
 
     def label(self) -> str:
-        """Return the unit in words."""
+        """Return a short description of the unit."""
         first = self.specs[0]
         more = f" and {len(self.specs) - 1} more" if len(self.specs) > 1 else ""
         return f"{first.label()}, seed {first.seed}{more}"
@@ -102,11 +102,11 @@ class ClusterUnit:
 def units(
     specs: Sequence[TrialSpec], companions: Callable[[Sequence[TrialSpec]], Companions]
 ) -> list[ClusterUnit]:
-    """Return timed trials of one question together, and every other trial alone.
+    """Return one unit for the timed trials of each question, and one for every other trial.
 
     Args:
         specs: the trials.
-        companions: returns the stored trials of one machine that are timed again beside some.
+        companions: returns the stored trials of one machine that are timed again with new trials.
     """
     planned = [PlannedTrial(spec, spec.trial_id()) for spec in specs]
     groups = [[trial.spec for trial in group] for group in by_question(planned).values()]
@@ -123,7 +123,7 @@ def _timed(group: list[TrialSpec], chosen: Companions) -> ClusterUnit:
 
 
 def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str, str]:
-    """Return what must be the same on every node: our source, the methods', the libraries."""
+    """Return hashes and versions of bsrbench, methods and libraries, to compare with a node's."""
     versions = installed_versions()
     return (
         {"bsrbench": source_hash()}
@@ -133,9 +133,11 @@ def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str
 
 
 def _other(what: str, here: dict[str, str], wanted: dict[str, str]) -> str:
-    """Return in words what a node has otherwise than it should; empty where it has nothing."""
+    """Return in words how a node differs from what is required; empty if it does not."""
     names = [name for name in {**wanted, **here} if here.get(name) != wanted.get(name)]
-    told = [f"{name} {here.get(name, NOT_SET)} for {wanted.get(name, NOT_SET)}" for name in names]
+    told = [
+        f"{name} {here.get(name, NOT_SET)}, expected {wanted.get(name, NOT_SET)}" for name in names
+    ]
     return f"has other {what} ({', '.join(told)})" if told else ""
 
 
@@ -147,7 +149,7 @@ def _launcher(load: Loader, limits: Limits) -> LocalLauncher:
 
 @ray.remote
 def machine_of_node() -> str:
-    """Return the id of the machine that this node is."""
+    """Return the machine id of this node."""
     return machine_id()
 
 
@@ -159,14 +161,14 @@ def run_unit(
     run_settings: RunSettings,
     conditions: NodeConditions,
 ) -> UnitAnswer:
-    """Run a unit on this node, in processes of its own, and return its records and sidecars.
+    """Run a unit on this node, in separate processes, and return its records and sidecars.
 
     Args:
         unit: the trials, and the stored ones that are timed again in turns with them.
-        methods: how methods are found.
-        limits: what a pass may take.
-        run_settings: how it is done.
-        conditions: what must be the same here.
+        methods: loads methods.
+        limits: time and memory limits of a pass.
+        run_settings: the settings of the run.
+        conditions: the conditions that this node must meet.
     """
     launcher = _launcher(methods.load, limits)
     try:

@@ -1,7 +1,7 @@
-"""Run trials on the nodes of a Ray cluster: one unit at a time on each, records streaming back.
+"""Run trials on the nodes of a Ray cluster, one unit at a time per node.
 
-The driver hands out units itself, so that it alone decides what runs where: a measured trial has
-its node to itself, a unit whose node is lost goes to another, and a record is stored once.
+The driver assigns units to nodes itself, and does not leave this to Ray. So a measured trial has
+its node to itself, a unit of a lost node runs on another node, and a record is stored once.
 """
 
 import functools
@@ -34,16 +34,16 @@ LISTENER_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where trials run.
+    """Runs trials on a Ray cluster.
 
     Attributes:
-        methods: how they are found.
-        store: where records go.
-        watcher: who is told.
-        address: of the cluster; ``None`` is one on this machine alone.
-        label: a resource that a node must have, ``jetson`` say; any node if empty.
-        limits: what a pass may take.
-        run_settings: how a unit's trials are done.
+        methods: loads methods.
+        store: stores the records.
+        watcher: receives the progress.
+        address: address of the cluster; ``None`` starts one on this machine.
+        label: resource that a node must have, for example ``jetson``; empty allows any node.
+        limits: time and memory limits of a pass.
+        run_settings: the settings of the run.
     """
 
     methods: MethodLoaders
@@ -55,10 +55,11 @@ class Cluster:
     run_settings: RunSettings = field(default_factory=RunSettings)
 
     def run(self, specs: Iterable[TrialSpec], *, again: bool = False) -> list[TrialRecord]:
-        """Run what has no record from such a node yet, and return the records of all trials.
+        """Run the trials without a record from such a node, and return the records of all trials.
 
         Raises:
-            BadInput: no cluster at the address, no node with the label, or none with our code.
+            BadInput: no cluster at the address, no node with the label, or no node with the same
+                code as here.
         """
         self.store.open_for_writing()
         present = CurrentConditions.asked(LocalLauncher(self.methods.load, self.limits).settings)
@@ -69,7 +70,7 @@ class Cluster:
         missing = {key: spec for key, spec in wanted.items() if key not in stored}
         if len(missing) < len(wanted):
             self.watcher.say(
-                f"{len(wanted) - len(missing)} of {len(wanted)} trials are stored already"
+                f"{len(wanted) - len(missing)} of {len(wanted)} trials are already stored"
             )
         for line in stale(missing.items(), there, present):
             self.watcher.say(line)
@@ -86,7 +87,7 @@ class Cluster:
         ours: Sequence[TrialRecord],
         present: CurrentConditions,
     ) -> list[ClusterUnit]:
-        """Return what is to be handed out, and say which stored rows are timed again."""
+        """Return the units to run, and print which stored rows are timed again."""
         named = {spec.method for spec in wanted.values()} | set(self.run_settings.trusted)
 
         why_not = why_not_timed_again(named, self.methods.fingerprint, present)
@@ -102,7 +103,7 @@ class Cluster:
                 )
                 for machine in machines
             ]
-            # Of machines with as many, the one that was used last.
+            # If several machines have the same number, the one that was used last.
             return max(each, key=lambda found: len(found.records), default=Companions())
 
         found = units(list(missing.values()), companions)
@@ -111,7 +112,7 @@ class Cluster:
         return found
 
     def _of_this_label(self) -> list[TrialRecord]:
-        """Return the newest records of trials on nodes of this label, whichever these were."""
+        """Return the newest records of trials on any node of this label."""
         return [
             record
             for record in latest(self.store.records()[0])
@@ -122,7 +123,7 @@ class Cluster:
 
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    """Join a cluster, or start one here."""
+    """Connect to a cluster, or start one here."""
     ours = not ray.is_initialized()
     if ours:
         _require_listener(address)
@@ -139,10 +140,10 @@ def _connected(address: str | None) -> Iterator[None]:
 
 
 def _require_listener(address: str | None) -> None:
-    """Look whether anything listens there; Ray itself would try for minutes.
+    """Check that a server listens at the address; Ray itself would try for minutes.
 
     Raises:
-        BadInput: nothing does.
+        BadInput: no server listens there.
     """
     host, _, port = (address or "").rpartition(":")
     if not port.isdecimal() or "://" in host:
@@ -151,6 +152,6 @@ def _require_listener(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=LISTENER_SECONDS).close()
     except OSError as error:
         raise BadInput(
-            f"no Ray cluster at {address!r} ({error.strerror or error}): expected what 'ray start "
-            "--head' printed, as 192.0.2.7:6379"
+            f"no Ray cluster at {address!r} ({error.strerror or error}): expected the address that "
+            "'ray start --head' printed, for example 192.0.2.7:6379"
         ) from error

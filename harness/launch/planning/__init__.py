@@ -1,1 +1,1 @@
-"""What a run will do, decided and told before it begins."""
+"""Plan a run: decide what it will do, and report it before the run begins."""

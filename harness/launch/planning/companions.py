@@ -1,4 +1,4 @@
-"""Which stored rows are timed again beside new ones, so that ratios of times to them exist."""
+"""Choose the stored rows to time again in turns with new ones, so that their times compare."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,22 +7,22 @@ from bsrbench.harness.launch.round_group import TIMED
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-# Of the specs of one question, returns those that every other is compared with.
+# Returns, from the specs of one question, those that every other one is compared with.
 ComparedWith = Callable[[Sequence[TrialSpec]], Sequence[TrialSpec]]
 
 
 def none_in_particular(_: Sequence[TrialSpec]) -> Sequence[TrialSpec]:
-    """Return no spec: no row is compared with another more than with the rest."""
+    """Return no spec: there is no row that all others are compared with."""
     return ()
 
 
 @dataclass(frozen=True)
 class Companions:
-    """The stored rows of a question that are timed again beside its new trials.
+    """The stored rows of a question that are timed again in turns with its new trials.
 
     Attributes:
-        records: theirs.
-        left_out: by the reason, labels of rows that should be among them and cannot.
+        records: the records of these rows.
+        left_out: reason -> labels of the rows that cannot be timed again for this reason.
     """
 
     records: tuple[TrialRecord, ...] = ()
@@ -35,16 +35,17 @@ def companions_of(
     why_not: Callable[[TrialRecord], str],
     compared_with: ComparedWith,
 ) -> Companions:
-    """Return the stored rows that are timed again beside new trials of one question.
+    """Return the stored rows to time again in turns with new trials of one question.
 
-    They are the rows that every other is compared with. Where such a row is itself new, or none
-    can be timed, they are all stored rows of the question: else a ratio would be missing.
+    These are the rows that every other row is compared with. If such a row is itself new, or none
+    of them can be timed, all stored rows of the question are timed again; otherwise a ratio would
+    be missing.
 
     Args:
-        new: the trials that will be timed, of one question.
-        stored: all records there are, oldest first.
+        new: the new trials of one question that will be timed.
+        stored: all stored records, oldest first.
         why_not: returns why a record's trial cannot be timed again here; empty if it can.
-        compared_with: knows the rows that every other is compared with.
+        compared_with: chooses the rows that every other row is compared with.
     """
     fresh = {spec.row_id() for spec in new}
     rows = {row: asked for row, asked in _asked_alike(new[0], stored).items() if row not in fresh}
@@ -63,7 +64,7 @@ def companions_of(
 
 
 def _asked_alike(spec: TrialSpec, stored: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
-    """Return by row the records of trials of the same question that were to be timed."""
+    """Return, by row, the records of timed trials of the same question."""
     question = spec.workload.question()
     rows: dict[str, list[TrialRecord]] = {}
     for record in stored:
@@ -79,8 +80,8 @@ def _was_timed(record: TrialRecord) -> bool:
 
 
 def _as_reports_take(records: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the record of a row that reports show: the one that measured most, newest of equals.
+    """Return the record of a row that reports show: the one with the most values, then the newest.
 
-    A row has several where it was profiled at several settings.
+    A row has several records if it was profiled with several settings.
     """
     return max(reversed(records), key=TrialRecord.measured)

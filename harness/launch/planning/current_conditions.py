@@ -1,4 +1,4 @@
-"""What decides numbers here and now, and why a stored record was made under something else."""
+"""The current conditions that affect numbers, and how a stored record's conditions differ."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -26,12 +26,12 @@ def _nothing_asked(device: str) -> dict[str, str]:  # noqa: ARG001 - for tests o
 
 @dataclass(frozen=True)
 class CurrentConditions:
-    """What decides the numbers of a trial beside its spec, its method's source and the machine.
+    """Everything that affects a trial's numbers beside its spec, method source and machine.
 
     Attributes:
-        settings: type of device -> settings of the processes that passes run in.
-        versions: of the packages that are installed.
-        measuring: hash of the source that measures.
+        settings: device type -> settings of the processes in which passes run.
+        versions: installed package -> version.
+        measuring: hash of the measuring code.
     """
 
     settings: Callable[[str], dict[str, str]] = _nothing_asked
@@ -40,16 +40,16 @@ class CurrentConditions:
 
     @classmethod
     def asked(cls, settings: Callable[[str], dict[str, str]]) -> "CurrentConditions":
-        """Return the present of a launcher, which is asked once for each device."""
+        """Return the current conditions; ``settings`` is called once for each device."""
         return cls(functools.cache(settings))
 
     def key(self, spec: TrialSpec, source: str, machine: str) -> RecordKey:
-        """Return the key of the record that a trial would have.
+        """Return the key that the record of a trial would get now.
 
         Args:
             spec: the trial.
             source: hash of its method's source.
-            machine: id of the machine that it runs on.
+            machine: id of the machine on which it runs.
         """
         how = settings_hash(spec, self.versions, self.settings(spec.workload.device))
         name = in_file_name(spec.method)
@@ -58,26 +58,26 @@ class CurrentConditions:
     def why_again(
         self, spec: TrialSpec, key: RecordKey, old: RecordKey, record: TrialRecord
     ) -> str:
-        """Return why a record of a trial cannot stand for the one that would be made now.
+        """Return why a stored record of a trial is not valid under the current conditions.
 
         Args:
             spec: the trial.
-            key: of the record that would be made.
-            old: of the one that there is.
-            record: that one.
+            key: the key that a new record would get.
+            old: the key of the stored record.
+            record: the stored record.
         """
         sources = changed_sources(MadeBy.of(spec.method, old), key.source, self.measuring)
         reasons = [*sources, *self._settings(spec, old, record)]
         if key.machine not in (ANY_MACHINE, old.machine):
             reasons = ["measured on another machine", *reasons]
-        return "; ".join(reasons) or "its key does not fit what it states"
+        return "; ".join(reasons) or "its key does not match its content"
 
     def _settings(self, spec: TrialSpec, old: RecordKey, record: TrialRecord) -> list[str]:
         then, now = (
             deciding_versions(spec, versions)
             for versions in (record.environment.versions, self.versions)
         )
-        if old.settings is None:  # it knew fewer packages, and stated no settings
+        if old.settings is None:  # an old record, with fewer packages and no settings
             stated = record.environment.versions
             then = {name: version for name, version in then.items() if name in stated}
             now = {name: now[name] for name in then}
@@ -91,7 +91,7 @@ class CurrentConditions:
 
 
 def _differing(what: str, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
-    """Return in a phrase what is other now; nothing where all is the same."""
+    """Return a phrase that lists the differences; empty if there are none."""
     names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
     told = [f"{n} {then.get(n, NOT_SET)}, now {now.get(n, NOT_SET)}" for n in names]
     return [f"{what}: {' and '.join(told)}"] if told else []

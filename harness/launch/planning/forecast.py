@@ -1,4 +1,4 @@
-"""How long a run will take and what it will write, told before it begins."""
+"""Predict how long a run will take and how much it will write."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from bsrbench.harness.profiler.clock_pass import PHASE_STEPS
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
 
-PASS_SECONDS = 0.7  # a process, a model, an optimizer: what no FLOP counts
-# How many plain steps the passes of a profile take as long as: they repeat and watch theirs.
+PASS_SECONDS = 0.7  # to start a process and build model and optimizer
+# Duration of each profile pass, in plain steps: passes repeat their step, and meters slow it down.
 STEPS_OF = {"memory": 9.0, "process": 3.5, "flops": 5.0, ESTIMATE: 0.0}
 RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # the means of those in results/
-STATES = {"sgd": 1, "adamw": 2}  # numbers an optimizer keeps of each trained weight
+STATES = {"sgd": 1, "adamw": 2}  # values that the optimizer stores per trained weight
 FP32_BYTES = 4
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What was predicted of a row with nothing executed.
+    """The predicted cost of a row.
 
     Attributes:
-        step_flop: of an optimizer step.
-        forward_flop: of a batch's forward pass.
-        trained_parameters: those with a gradient.
-        total_parameters: all.
+        step_flop: FLOPs of an optimizer step.
+        forward_flop: FLOPs of a batch's forward pass.
+        trained_parameters: number of parameters with a gradient.
+        total_parameters: number of all parameters.
     """
 
     step_flop: float
@@ -36,7 +36,7 @@ class Cost:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "Cost | None":
-        """Take it from values by their metrics; nothing where one is not known."""
+        """Return the cost from values by metric; ``None`` if a value is missing."""
         try:
             return msgspec.convert(values, cls)
         except msgspec.ValidationError:
@@ -45,12 +45,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class ForecastInputs:
-    """What a forecast is made from.
+    """The inputs of a forecast.
 
     Attributes:
-        speed: FLOPs a second.
-        costs: row id -> what was predicted of it; rows of which nothing could be are left out.
-        images: data set -> images of its splits.
+        speed: FLOP per second.
+        costs: row id -> predicted cost; rows that cannot be predicted are not included.
+        images: data set -> split -> number of images.
     """
 
     speed: float
@@ -67,7 +67,7 @@ class ForecastInputs:
         return PASS_SECONDS + flop / self.speed
 
     def _work(self, pass_name: str, spec: TrialSpec) -> tuple[float, float]:
-        """Return the optimizer steps of a pass, and the forward passes beside them."""
+        """Return the number of optimizer steps and of additional forward passes in a pass."""
         if pass_name == TRAINING and spec.training:
             splits = self.images.get(spec.workload.data_name(), {})
             curve = spec.training.steps // (spec.training.evaluate_every or spec.training.steps + 1)
@@ -81,14 +81,14 @@ class ForecastInputs:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run will take.
+    """The predicted time and disk space of a run.
 
     Attributes:
-        least_seconds: where all times settle in the fewest rounds.
-        most_seconds: where none does, and the rounds use up their budget.
-        written_bytes: records and sidecars.
-        checkpoint_bytes: kept while a long training runs.
-        unknown: labels of rows whose FLOPs could not be predicted; their steps are not in it.
+        least_seconds: time if all medians settle in the minimum number of rounds.
+        most_seconds: time if no median settles and the rounds use up their budget.
+        written_bytes: size of records and sidecars.
+        checkpoint_bytes: size of the checkpoint while a long training runs.
+        unknown: labels of rows whose FLOPs could not be predicted; their steps are not included.
     """
 
     least_seconds: float
@@ -101,12 +101,12 @@ class Forecast:
 def forecast(
     groups: Iterable[Group], missing: Sequence[TrialSpec], known: ForecastInputs
 ) -> Forecast:
-    """Add up what the passes of a run will take.
+    """Return the total predicted time and disk space of a run's passes.
 
     Args:
-        groups: the trials that are timed in turns, stored ones that are timed again among them.
-        missing: the trials to be done, whose other passes run one by one.
-        known: of the rows, the data and the machine.
+        groups: the trials that are timed in turns, including stored ones that are timed again.
+        missing: the trials to run; their other passes run one by one.
+        known: costs of the rows, sizes of the data, speed of the machine.
     """
     least = most = 0.0
     for group in groups:
@@ -127,7 +127,7 @@ def forecast(
 
 
 def _checkpoint(spec: TrialSpec, known: ForecastInputs) -> int:
-    """Return the bytes of all parameters and the optimizer's state, if there is a training."""
+    """Return the bytes of all parameters and the optimizer's state; 0 if nothing is trained."""
     cost = known.costs.get(spec.row_id())
     if cost is None or spec.training is None:
         return 0

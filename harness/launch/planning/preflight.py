@@ -1,4 +1,4 @@
-"""What is found out before anything is measured: mistakes, costs, speed, what cannot fit."""
+"""Check and predict the trials of a run before anything is measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,9 +24,9 @@ class Preflight:
     """What is known of a run before it begins.
 
     Attributes:
-        known: what a forecast is made from; ``None`` where the device could not be tried.
-        doomed: by key, the outcome of trials that cannot fit.
-        why_unknown: why the device could not be tried.
+        known: the inputs of the forecast; ``None`` if the speed of the device is not known.
+        doomed: key -> outcome, for trials that are predicted not to fit.
+        why_unknown: why the speed of the device could not be measured.
     """
 
     known: ForecastInputs | None = None
@@ -34,7 +34,7 @@ class Preflight:
     why_unknown: str = ""
 
     def forecast(self, plan: Plan) -> Forecast | None:
-        """Return what the run will take; nothing where that is not known."""
+        """Return the forecast of the run; ``None`` if it cannot be made."""
         if self.known is None:
             return None
         missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
@@ -44,16 +44,16 @@ class Preflight:
 
 @dataclass(frozen=True)
 class PreflightChecks:
-    """Finds out beforehand what can be.
+    """Checks and predicts trials before they run.
 
     Attributes:
-        check: looks for what would make every pass of a trial fail.
+        check: looks for errors that would make every pass of a trial fail.
         perform: runs a pass.
-        store: where estimates are kept for their turn.
-        tell: is told what goes on; raises ``KeyboardInterrupt`` where the run is to stop.
-        memory_bytes: what a pass's process may take; ``None`` is what the device has.
-        force: let trials run that are predicted not to fit.
-        jobs: how many trials that only train share the device's memory.
+        store: stores estimates until their pass is due.
+        tell: called with what is done now; raises ``KeyboardInterrupt`` if the run must stop.
+        memory_bytes: memory limit of a pass's process; ``None`` is the device's memory.
+        force: also run trials that are predicted not to fit.
+        jobs: number of trainings that share the device's memory.
     """
 
     check: Callable[[TrialSpec], CheckResult]
@@ -68,7 +68,7 @@ class PreflightChecks:
         """Check each row once; return the number of images of every data set's splits.
 
         Raises:
-            BadInput: a trial can never work as it is written.
+            BadInput: the spec of a trial cannot work.
         """
         images: dict[str, Mapping[str, int]] = {}
         rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
@@ -82,7 +82,7 @@ class PreflightChecks:
         return images
 
     def predict(self, plan: Plan, images: Mapping[str, Mapping[str, int]]) -> Preflight:
-        """Predict every row, try the device, and find the trials that cannot fit."""
+        """Predict every row, measure the device's speed, and find the trials that do not fit."""
         estimates = self._estimates(plan)
         costs = self._stored_costs(plan)
         for row, (_, result) in estimates.items():
@@ -92,8 +92,8 @@ class PreflightChecks:
                 costs[row] = cost
         specs = [trial.spec for trial in plan.missing.values()]
         if all(spec.profile and spec.profile.only_predict for spec in specs):
-            return Preflight()  # all of it is done but for writing it down
-        self.tell("trying the device's speed")
+            return Preflight()  # everything is predicted and only has to be stored
+        self.tell("measuring the device's speed")
         tried = self.perform(SPEED, specs[0])
         speed = tried.readings().speed
         if speed is None:
@@ -106,7 +106,7 @@ class PreflightChecks:
     def _doomed(
         self, plan: Plan, estimates: dict[str, tuple[PlannedTrial, PassResult]], free: int | None
     ) -> dict[str, PassResult]:
-        """Return the outcome of every trial whose predicted peak is more than it can have."""
+        """Return the outcome of every trial whose predicted peak exceeds the available memory."""
         found = {}
         trainings = sum(trial.spec.profile is None for trial in plan.missing.values())
         for key, trial in plan.missing.items():
@@ -122,8 +122,8 @@ class PreflightChecks:
                 continue
             share = f" for each of {sharing} jobs" if sharing > 1 else ""
             reason = (
-                f"a peak of {peak / GIB:.2f} GiB is predicted, and there are {there / GIB:.2f} "
-                f"GiB{share}; --force runs it all the same"
+                f"a peak of {peak / GIB:.2f} GiB is predicted, but {there / GIB:.2f} GiB are "
+                f"available{share}; --force runs it anyway"
             )
             found[key] = replace(result, status=Status.OUT_OF_MEMORY, reason=reason)
         return found
@@ -150,7 +150,7 @@ class PreflightChecks:
         return found
 
     def _estimate(self, trial: PlannedTrial) -> PassResult:
-        """Predict a trial; where that is one of its passes, the result is kept for its turn."""
+        """Predict a trial; if the prediction is one of its passes, store the result for it."""
         kept = kept_pass(self.store, trial.key, ESTIMATE, self.tell)
         if kept is not None:
             return kept

@@ -1,4 +1,4 @@
-"""A run's configuration in words, and its forecast, as they are shown before it begins."""
+"""Describe a run's configuration and forecast, as printed before it begins."""
 
 import shutil
 from collections.abc import Iterable, Sequence
@@ -11,15 +11,15 @@ from bsrbench.harness.spec.frozen_data import Frozen
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.spec.workload_axes import AXES
 
-SHOWN = 6  # values of one setting; more are counted
+SHOWN = 6  # values of one setting that are listed; the rest is counted
 UNSHOWN = {"tries"}
 MB, GB = 1e6, 1e9
 
 
 def outline(specs: Sequence[TrialSpec]) -> list[str]:
-    """Return what is to be done: the rows, the seeds, and every setting that is not the default.
+    """Return the rows, the seeds, and every setting that is not the default.
 
-    A setting in which the trials differ shows each of its values.
+    If the trials differ in a setting, all its values are listed.
     """
     rows = dict.fromkeys(spec.label() for spec in specs)
     seeds = dict.fromkeys(str(spec.seed) for spec in specs)
@@ -29,14 +29,14 @@ def outline(specs: Sequence[TrialSpec]) -> list[str]:
         ("training", [spec.training for spec in specs if spec.training]),
         ("profile", [spec.profile for spec in specs if spec.profile]),
     )
-    return lines + [f"  {name}: {_settings(found)}" for name, found in parts if found]
+    return lines + [f"  {name}: {_settings(part)}" for name, part in parts if part]
 
 
 def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> list[str]:
-    """Return which stored rows are timed again, beside which, and why; each case once.
+    """Return which stored rows are timed again with which new rows, and why; each case once.
 
     Args:
-        groups: the new trials of each round group, and the stored ones beside them.
+        groups: the new trials of each round group, and its stored trials.
     """
     lines = []
     for specs, beside in groups:
@@ -45,8 +45,8 @@ def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> lis
             again = {record.label() for record in beside.records}
             lines.append(
                 f"  {_listed(again)} {'is' if len(again) == 1 else 'are'} stored and will be timed "
-                f"again, in turns with {new}: only times taken in turns have a ratio; what is "
-                "stored stays as it is"
+                f"again, in turns with {new}: only times measured in turns can be compared; the "
+                "stored records do not change"
             )
         lines += [
             f"  no ratio of times between {new} and {_listed(labels)}: {why}"
@@ -56,23 +56,23 @@ def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> lis
 
 
 def _listed(labels: Iterable[str]) -> str:
-    """Return names in their order, each once; many are counted."""
+    """Return names sorted, each once; after the first few the rest is counted."""
     names = sorted(set(labels))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def _settings(parts: Sequence[Frozen]) -> str:
-    """Return the settings of trials as ``name value``, without those that are all at default."""
-    said = []
+    """Return the settings of trials as ``name value``, without those at their default."""
+    items = []
     for name, about in type(parts[0]).model_fields.items():
         values = dict.fromkeys(_plain(getattr(part, name)) for part in parts)
         if name in AXES or name in UNSHOWN or list(values) == [_plain(about.default)]:
-            continue  # the axes stand in the rows' labels
+            continue  # the row labels contain the axes
         shown = " | ".join(list(values)[:SHOWN])
         more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-        said.append(f"{name} {shown}{more}")
-    return ", ".join(said) or "as by default"
+        items.append(f"{name} {shown}{more}")
+    return ", ".join(items) or "all defaults"
 
 
 def _plain(value: object) -> str:
@@ -90,21 +90,24 @@ def outlook(found: Forecast, speed: float, folder: Path) -> list[str]:
 
     Args:
         found: the forecast.
-        speed: FLOPs a second that it reckons with.
-        folder: where records go.
+        speed: the measured speed in FLOP per second.
+        folder: the results folder.
     """
     least, most = duration(found.least_seconds), duration(found.most_seconds)
     took = least if least == most else f"{least} to {most}"
     writes = f"writes about {found.written_bytes / MB:.1f} MB"
     if found.checkpoint_bytes:
-        writes += f", and up to {found.checkpoint_bytes / MB:,.0f} MB while a training runs"
+        writes += f", and up to {found.checkpoint_bytes / MB:,.0f} MB during a training"
     free = shutil.disk_usage(folder).free
-    lines = [f"  takes about {took} (predicted FLOPs, {speed / GB:,.0f} GFLOP/s as just tried)"]
+    lines = [f"  takes about {took} (predicted FLOPs at the measured {speed / GB:,.0f} GFLOP/s)"]
     lines.append(f"  {writes}; {free / GB:,.1f} GB are free")
     if found.unknown:
-        lines.append(f"  not in it, for nobody can predict them: {', '.join(found.unknown)}")
+        lines.append(
+            "  not included in the estimate, because they cannot be predicted: "
+            f"{', '.join(found.unknown)}"
+        )
     if free < found.written_bytes + found.checkpoint_bytes:
-        lines.append(f"  the disk of {folder} is too full for that: make room, or use --results")
+        lines.append(f"  the disk of {folder} is too full: free some space, or use --results")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Which trials of a suite are to be run, under which keys, in which order."""
+"""Plan which trials of a suite run, under which keys and in which order."""
 
 import functools
 import random
@@ -25,7 +25,7 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A trial, the key its record will have as text and in parts, and its place in the suite."""
+    """A trial, the key of its record as text and in parts, and its place in the suite."""
 
     spec: TrialSpec
     key: str
@@ -38,9 +38,9 @@ class Group:
     """Trials of one question that are timed in turns with each other.
 
     Attributes:
-        new: those whose records the times are for.
-        beside: the stored ones that are timed again; their records stay as they are.
-        order_seed: draws the order of the turns.
+        new: the new trials, whose records get the times.
+        beside: the stored trials that are timed again; their records do not change.
+        order_seed: seed of the order of the turns.
     """
 
     new: tuple[PlannedTrial, ...]
@@ -52,11 +52,11 @@ class Group:
         return [PlannedTrial(record.spec, record.key) for record in self.beside.records]
 
     def members(self) -> list[PlannedTrial]:
-        """Return all that are timed, in the order of their turns."""
+        """Return all trials of the group, in the order of their turns."""
         return shuffled([*self.new, *self.companions()], self.order_seed)
 
     def rounds(self) -> int:
-        """Return how many rounds there are at least."""
+        """Return the minimum number of rounds."""
         return rounds_of(self.new)
 
     def budget_seconds(self) -> float:
@@ -64,11 +64,11 @@ class Group:
         return budget_of(self.new, len(self.new) + len(self.beside.records))
 
     def key(self) -> str:
-        """Return the name under which the group's times are staged, whatever its order."""
+        """Return the name under which the group's times are staged; it ignores the order."""
         return f"group-{digest(sorted(trial.key for trial in self.members()))}"
 
     def without(self, keys: Iterable[str]) -> "Group | None":
-        """Return the group without some new trials; ``None`` where no other is new."""
+        """Return the group without some new trials; ``None`` if no new trial is left."""
         left = tuple(trial for trial in self.new if trial.key not in set(keys))
         return replace(self, new=left) if left else None
 
@@ -78,11 +78,11 @@ class Plan:
     """The trials of a run.
 
     Attributes:
-        trials: all, in the suite's order.
-        missing: by key, those to be run.
-        order_seed: draws the order in which they run.
-        timed: keys of missing trials whose times an interrupted run has left.
-        beside: by question, the stored trials that are timed again beside missing ones.
+        trials: all trials, in the suite's order.
+        missing: key -> trial, for the trials to run.
+        order_seed: seed of the order in which they run.
+        timed: keys of missing trials whose times an interrupted run has stored.
+        beside: question -> the stored trials that are timed again with its missing ones.
     """
 
     trials: list[PlannedTrial]
@@ -104,7 +104,7 @@ class Plan:
 
     @functools.cached_property
     def alone(self) -> list[PlannedTrial]:
-        """Return the missing trials that are in no group, for they need no timing."""
+        """Return the missing trials that are in no group, because they are not timed."""
         timed = {trial.key for trial in self.missing.values() if is_timed(trial.spec)}
         return shuffled([t for k, t in self.missing.items() if k not in timed], self.order_seed)
 
@@ -115,7 +115,7 @@ def is_timed(spec: TrialSpec) -> bool:
 
 
 def by_question(trials: Iterable[PlannedTrial]) -> dict[str, list[PlannedTrial]]:
-    """Return the trials that are timed, those of one question together."""
+    """Return the timed trials, grouped by question."""
     groups: dict[str, list[PlannedTrial]] = {}
     for trial in trials:
         if is_timed(trial.spec):
@@ -124,25 +124,25 @@ def by_question(trials: Iterable[PlannedTrial]) -> dict[str, list[PlannedTrial]]
 
 
 def shuffled(trials: Sequence[PlannedTrial], order_seed: int) -> list[PlannedTrial]:
-    """Return trials in a drawn order."""
-    found = list(trials)
-    random.Random(order_seed).shuffle(found)  # noqa: S311 - no secret
-    return found
+    """Return trials in a random order that depends only on the seed."""
+    ordered = list(trials)
+    random.Random(order_seed).shuffle(ordered)  # noqa: S311 - no secret
+    return ordered
 
 
 @dataclass(frozen=True)
 class Planner:
-    """What decides which trials are missing.
+    """Decides which trials are missing.
 
     Attributes:
-        store: what there is.
+        store: the stored records.
         fingerprint: method name -> hash of its source.
-        machine: its id.
-        limits: what passes may take now, as records hold it.
-        order_seed: draws the order.
-        compared_with: knows the rows that every other is compared with.
-        trusted: files that the command names beside those of the trials.
-        present: what else decides numbers here and now.
+        machine: id of this machine.
+        limits: the current limits of passes, as records state them.
+        order_seed: seed of the order of the trials.
+        compared_with: chooses the rows that every other row is compared with.
+        trusted: method files that the user allows to run, beside those of the trials.
+        present: the current conditions that affect numbers.
     """
 
     store: Store
@@ -155,13 +155,14 @@ class Planner:
     present: CurrentConditions = field(default_factory=CurrentConditions)
 
     def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
-        """Return what is to be run: all, or what has no current record, or failed by other limits.
+        """Return the plan: run the trials without a current record, or all if ``again``.
 
-        A record is current while it is the newest of its trial on its machine, which is what
-        reports show, and has the key that the trial would have now.
+        A record is current if it is the newest of its trial on its machine, which is the one that
+        reports show, and if its key is the one that the trial would get now. A trial that failed
+        under other limits also runs again.
         """
         trials: dict[str, PlannedTrial] = {}
-        fingerprint = functools.cache(self.fingerprint)  # of a suite with thousands of seeds
+        fingerprint = functools.cache(self.fingerprint)  # a suite can have thousands of seeds
         for place, spec in enumerate(specs):
             parts = self.present.key(spec, fingerprint(spec.method), self.machine)
             trials.setdefault(str(parts), PlannedTrial(spec, str(parts), place, parts))
@@ -183,7 +184,7 @@ class Planner:
         named: Collection[str],
         fingerprint: Callable[[str], str],
     ) -> dict[str, Companions]:
-        """Return by question the stored trials that are timed again beside missing ones."""
+        """Return, by question, the stored trials that are timed again with the missing ones."""
         why_not = why_not_timed_again(named, fingerprint, self.present)
         return {
             question: companions_of(

@@ -1,4 +1,4 @@
-"""Trials that have records, and are run again because none of these stands for them any more."""
+"""List the trials that run again because their stored records are stale."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ def stale(
     records: Iterable[TrialRecord],
     present: CurrentConditions,
 ) -> list[str]:
-    """Return a line for each reason why rows that are stored are run all the same.
+    """Return one line for each reason why stored rows run again.
 
     Args:
-        missing: keys and specs of the trials that are to be run.
-        records: all that are stored, oldest first; of each trial the newest of the machine is
-            spoken of, which is the one that reports show.
-        present: what decides numbers here and now.
+        missing: keys and specs of the trials to run.
+        records: all stored records, oldest first. The newest record of each trial on this machine
+            is the one that counts, because reports show it.
+        present: the current conditions that affect numbers.
     """
     return [
         f"stale, run again: {', '.join(labels)} ({why})"

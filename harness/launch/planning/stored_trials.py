@@ -1,4 +1,4 @@
-"""Which stored records stand for trials, so that these need not run: the one place that decides."""
+"""Decide which stored records are valid for a trial, so that it does not run again."""
 
 from collections.abc import Callable, Collection, Iterable
 
@@ -8,21 +8,21 @@ from bsrbench.harness.records.record_key import ANY_MACHINE, RecordKey, read_key
 from bsrbench.harness.records.trial_environment import RecordedLimits
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 
-# Outcomes that may differ under other limits.
+# Outcomes that may change under other limits.
 LIMITED = (Status.TIMEOUT, Status.OUT_OF_MEMORY)
-STALE = "stale (a source or a setting has changed since), to be run again"
+STALE = "its record is stale (source code or a setting has changed since): run it again"
 
 
 def standing(
     wanted: Collection[RecordKey], newest: Iterable[TrialRecord], limits: RecordedLimits
 ) -> dict[RecordKey, TrialRecord]:
-    """Return by their keys the trials that a stored record stands for; all others are missing.
+    """Return, by key, the trials that have a valid stored record; all others are missing.
 
     Args:
-        wanted: keys of trials; one whose machine is ``ANY_MACHINE`` takes the record of any.
-        newest: the newest record of each trial and machine: an older one stands for nothing, even
-            if its key is the one that the trial would have now.
-        limits: what passes may take now.
+        wanted: keys of trials; a key with ``ANY_MACHINE`` accepts a record of any machine.
+        newest: the newest record of each trial and machine. An older record is never valid, even
+            if its key matches.
+        limits: the current limits of passes.
     """
     found: dict[RecordKey, TrialRecord] = {}
     for record in newest:
@@ -34,32 +34,32 @@ def standing(
 
 
 def _stands(record: TrialRecord, limits: RecordedLimits) -> bool:
-    """Return whether a record with the right key need not be made again."""
-    if record.circumstances.not_started:  # predicted only, from the memory that was free then
+    """Return whether a record with a matching key is valid."""
+    if record.circumstances.not_started:  # only predicted, from the memory that was free then
         return False
     before = record.circumstances.limits
     return record.outcome.status not in LIMITED or before in (None, limits)
 
 
 def why_not_run(method: str, named: Collection[str]) -> str:
-    """Return why a method may not be run for the sake of others; empty if it may.
+    """Return why a method must not run for the comparison with others; empty if it may.
 
-    A file that a stored record names may be somebody else's, and so may a suite's.
+    A file that a stored record or a suite names may come from somebody else.
     """
     if ".py" in method and method not in named:
-        return "a file is run only where --methods or --trust names it"
+        return "a method file runs only if --methods or --trust names it"
     return ""
 
 
 def why_not_timed_again(
     named: Collection[str], fingerprint: Callable[[str], str], present: CurrentConditions
 ) -> Callable[[TrialRecord], str]:
-    """Return what tells why a stored trial is not timed again beside new ones; empty if it is.
+    """Return a function that says why a stored trial is not timed again; empty if it is.
 
     Args:
         named: methods that the command or its suite names.
         fingerprint: method name -> hash of its source.
-        present: what else decides numbers here and now.
+        present: the current conditions that affect numbers.
     """
 
     def why_not(record: TrialRecord) -> str:

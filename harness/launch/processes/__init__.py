@@ -1,1 +1,1 @@
-"""The processes that passes run in: how they start, answer and end."""
+"""The processes in which passes run: how they start, answer and end."""

@@ -1,4 +1,4 @@
-"""Which cores a timed process is bound to."""
+"""Choose the cores to which a timed process is bound."""
 
 import os
 from collections.abc import Iterable
@@ -8,14 +8,15 @@ CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 
 def choose(threads: int, taken: Iterable[int] = ()) -> list[int]:
-    """Return as many of this process's cores as there are threads, whole ones before halves.
+    """Return one usable core per thread; different physical cores first.
 
-    Two hardware threads of one core share its arithmetic: the second is chosen only when every
-    core has given its first. Where there are fewer than asked for, all are returned.
+    Two hardware threads of one core share its arithmetic units. So the second hardware thread of a
+    core is chosen only if every core already has its first one in use. If there are too few cores,
+    all of them are returned.
 
     Args:
-        threads: how many.
-        taken: cores that others are bound to.
+        threads: number of threads.
+        taken: cores that other processes are bound to.
     """
     free = sorted(os.sched_getaffinity(0) - set(taken))
     turns: dict[str, int] = {}
@@ -28,7 +29,7 @@ def choose(threads: int, taken: Iterable[int] = ()) -> list[int]:
 
 
 def _siblings(core: int) -> str:
-    """Return what the hardware threads of one core have in common; each its own if untold."""
+    """Return a text that the hardware threads of one core share; unique if it is not known."""
     try:
         path = CPU_FOLDER / f"cpu{core}" / "topology" / "thread_siblings_list"
         return path.read_text(encoding="ascii").strip()

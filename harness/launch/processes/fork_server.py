@@ -1,6 +1,6 @@
-"""The fork server that every pass is forked from: its start, its end, and what it leaves behind.
+"""Start, watch and end the fork server, from which every pass is forked.
 
-Loads nothing itself, so that a command can start the server and load torch meanwhile.
+This module imports little, so that a command can start the server before it loads torch itself.
 """
 
 import atexit
@@ -32,20 +32,20 @@ PRELOADED = (
     "bsrbench.harness.launch.processes.pass_process",
     *("torch._dynamo", "timm", "peft"),
 )
-START_SECONDS = 600.0  # for a server that loads torch from a slow disk
-COLLECT_SECONDS = 60.0  # for a killed process to be gone, and its server to say so
+START_SECONDS = 600.0  # enough for a server that loads torch from a slow disk
+COLLECT_SECONDS = 60.0  # until a killed process has ended and its server has reported it
 LOOK_SECONDS = 0.25
-STOPPED_LOOKS = 20  # a server that is stopped as often as that in turn will not go on by itself
+STOPPED_LOOKS = 20  # a server found stopped this many times in a row does not continue by itself
 LEAVE_SECONDS = 30.0
-UNSAID = 255  # multiprocessing's exit code where the server's pipe closed and nothing was said
-ENDING_SECONDS = 5.0  # a server that is killed closes its pipes before it can be waited for
+UNSAID = 255  # multiprocessing's exit code if the server closed its pipe without reporting one
+ENDING_SECONDS = 5.0  # a killed server closes its pipes before its exit code is available
 
 
 class Server:
-    """The fork server of this process, and all that is forked from it.
+    """The fork server of this process, and all processes forked from it.
 
     Attributes:
-        folder: where everything temporary of the run is made; it goes when this process ends.
+        folder: the folder of the run's temporary files; it is removed when this process ends.
     """
 
     def __init__(self) -> None:
@@ -53,27 +53,27 @@ class Server:
         self._mark = secrets.token_hex(16)
         self._group = sweeper.make_group(f"{PREFIX}{self._mark}")
         self._owner = os.getpid()
-        self._lock = threading.RLock()  # nobody sweeps while a process is being started
-        self._forked: dict[BaseProcess, int | None] = {}  # and from which server
-        self._loaders: list[str] = []  # the packages that find methods
+        self._lock = threading.RLock()  # no sweep while a process is being started
+        self._forked: dict[BaseProcess, int | None] = {}  # process -> id of its server
+        self._loaders: list[str] = []  # the packages that load methods
         self._sweeper, self._held = self._start_sweeper()
         atexit.register(self._end)
 
     def start(self) -> None:
-        """Start the server, unless it runs already; it loads what is slow beside this process."""
+        """Start the server, unless it runs already; it imports large packages in the background."""
         with self._lock, server_environment(self._mark, self.folder):
             self._ensure()
 
     def preload(self, package: str) -> None:
-        """Have the package that finds methods loaded by the server, if that is not running yet."""
+        """Let the server import the package that loads methods, when the server starts."""
         if package not in self._loaders:
             self._loaders.append(package)
 
     def begin(self, child: BaseProcess) -> None:
-        """Start a process of the server; a server that dies of it or does not answer is replaced.
+        """Start a process of the server; a server that dies or does not answer is replaced.
 
         Raises:
-            BadInput: two servers in turn could not start it.
+            BadInput: two servers in a row could not start it.
         """
         for last in (False, True):
             with (
@@ -93,18 +93,18 @@ class Server:
                     return
 
     def finish(self, child: BaseProcess) -> None:
-        """Kill a process, wait until it is gone, and kill all that it has started."""
+        """Kill a process, wait until it has ended, and kill all processes that it has started."""
         child.kill()
         self.collect(child)
         with self._lock:
             self._forked.pop(child, None)
             if child.pid is not None:
-                with suppress(OSError):  # there are none, as a rule
+                with suppress(OSError):  # usually there are none
                     os.killpg(child.pid, signal.SIGKILL)
             self._sweep()
 
     def collect(self, child: BaseProcess) -> None:
-        """Wait until a process is gone; a server that does not say so is killed."""
+        """Wait until a process has ended; a server that does not report this is killed."""
         with self._watched(COLLECT_SECONDS):
             child.join()
 
@@ -121,18 +121,18 @@ class Server:
         return over
 
     def end_passes(self) -> None:
-        """Kill what runs, at once; may be called while a signal is handled."""
+        """Kill the running processes at once; this is safe in a signal handler."""
         for child in list(self._forked):
             child.kill()
 
     def _ensure(self) -> None:
-        """Start the server if none runs; first, kill all that is left of one that ended."""
+        """Start the server if none runs; first, kill all remaining processes of an earlier one."""
         before = forkserver_pid()
         if before is not None and _has_ended(before):
             sweeper.end_all(self._mark, self._group)
         multiprocessing.forkserver.set_forkserver_preload([*PRELOADED, *self._loaders])
         make_sockets_in(str(self.folder))
-        # Python's own start would end with a traceback on Ctrl-C; the server ignores it later.
+        # A starting Python would print a traceback on Ctrl-C; later the server ignores it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             multiprocessing.forkserver.ensure_running()
@@ -141,12 +141,12 @@ class Server:
         now = forkserver_pid()
         if now != before and now is not None:
             sweeper.join_group(self._group, now)
-        if self._sweeper.poll() is not None:  # somebody has killed it
+        if self._sweeper.poll() is not None:  # it was killed
             os.close(self._held)
             self._sweeper, self._held = self._start_sweeper()
 
     def _start_sweeper(self) -> tuple["subprocess.Popen[bytes]", int]:
-        """Start what outlives this process; return it, and the end of a pipe that it waits for."""
+        """Start the sweeper, which outlives this process; return it and the pipe it watches."""
         waits, held = os.pipe()
         given = [str(os.getpid()), self._mark, self._group, str(self.folder)]
         try:
@@ -169,7 +169,7 @@ class Server:
 
     @contextmanager
     def _watched(self, seconds: float) -> Iterator[None]:
-        """Kill the server if what waits for it is not done in time, or if the server is stopped."""
+        """Kill the server if the body takes too long, or if the server is stopped."""
         done = threading.Event()
         watching = threading.Thread(target=self._watch, args=(done, seconds), daemon=True)
         watching.start()
@@ -190,7 +190,7 @@ class Server:
                 sweeper.kill(pid)
 
     def _kill(self) -> None:
-        """Kill the server and wait until it is gone, without collecting what it ended with."""
+        """Kill the server and wait until it has ended, without collecting its exit code."""
         pid = forkserver_pid()
         if pid is not None:
             sweeper.kill(pid)
@@ -199,7 +199,7 @@ class Server:
                 time.sleep(sweeper.PAUSE_SECONDS)
 
     def _sweep(self) -> None:
-        """Kill what passes that have ended have left; nothing may run beside the next pass."""
+        """Kill processes that ended passes have left, so that nothing runs beside the next pass."""
         root = forkserver_pid()
         ends = time.monotonic() + COLLECT_SECONDS
         while root is not None and time.monotonic() < ends:
@@ -212,8 +212,8 @@ class Server:
             time.sleep(sweeper.PAUSE_SECONDS)
 
     def _end(self) -> None:
-        """Let the sweeper end all that is left, and wait for it."""
-        if os.getpid() != self._owner:  # a fork of ours ends
+        """Let the sweeper end all remaining processes, and wait for it."""
+        if os.getpid() != self._owner:  # this is a forked copy of the process
             return
         with suppress(ValueError):  # not the main thread
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -224,10 +224,10 @@ class Server:
 
 @cache
 def server() -> Server:
-    """Return the server of this process, which has one at most.
+    """Return the only server of this process; the first call creates it.
 
     Raises:
-        BadInput: there is no place for temporary files, or no process can be started.
+        BadInput: no temporary folder can be made, or no process can be started.
     """
     return Server()
 
@@ -236,14 +236,14 @@ def start(package: str) -> None:
     """Start the server, unless it runs already.
 
     Args:
-        package: the one that finds methods, which the server loads as well.
+        package: the package that loads methods; the server imports it, too.
     """
     server().preload(package)
     server().start()
 
 
 def _has_ended(pid: int) -> bool:
-    """Return whether a child of ours has ended; what it ended with stays to be collected."""
+    """Return whether a child process has ended, without collecting its exit code."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:
@@ -251,8 +251,8 @@ def _has_ended(pid: int) -> bool:
 
 
 def _why_not_started(error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error) or "it ended as it was started"
+    reason = getattr(error, "strerror", None) or str(error) or "it ended while starting"
     return (
-        f"the server that passes are forked from does not start them ({type(error).__name__}: "
-        f"{reason}): look at what it printed above, at free memory and at the limits of ulimit"
+        f"the fork server cannot start the processes of passes ({type(error).__name__}: {reason}): "
+        "check its output above, the free memory and the limits of ulimit"
     )

@@ -1,7 +1,7 @@
-"""The unpublished parts of Python's multiprocessing that this project relies on, under our names.
+"""Wrappers of the private parts of Python's multiprocessing that this project uses.
 
-Loads the standard library only: a server is started before anything else is loaded.
-``tests/harness/launch/test_multiprocessing_internals.py`` holds each to what is relied on.
+This module imports the standard library only, because the fork server starts before anything else
+is loaded. ``tests/harness/launch/test_multiprocessing_internals.py`` tests each assumption.
 """
 
 import multiprocessing.forkserver
@@ -12,9 +12,9 @@ from typing import Any
 
 
 def forkserver_pid() -> int | None:
-    """Return the process number of the fork server that was started last, which may have ended.
+    """Return the process id of the last fork server, which may have ended; ``None`` if none yet.
 
-    ``None`` before the first. multiprocessing starts it out of sight and publishes no number.
+    multiprocessing starts the server itself and has no public function for its id.
     """
     server: Any = multiprocessing.forkserver._forkserver
     number: int | None = server._forkserver_pid
@@ -22,7 +22,7 @@ def forkserver_pid() -> int | None:
 
 
 def make_sockets_in(folder: str) -> None:
-    """Let multiprocessing make its sockets in a folder; it offers no choice, and makes its own."""
+    """Make multiprocessing create its sockets in a folder; it has no public option for this."""
     process: Any = multiprocessing.process.current_process()
     process._config["tempdir"] = folder
 
@@ -30,7 +30,7 @@ def make_sockets_in(folder: str) -> None:
 def close_inherited_pipes() -> None:
     """Close the pipes that keep fork server and resource tracker alive, in a child of the server.
 
-    multiprocessing hands every child one end of each, and offers no way to close them.
+    multiprocessing passes one end of each pipe to every child and has no public way to close it.
     """
     server: Any = multiprocessing.forkserver._forkserver
     tracker: Any = multiprocessing.resource_tracker._resource_tracker

@@ -1,4 +1,4 @@
-"""What a pass's process sends: read as long as it lives, within bounds, believed only if ours."""
+"""Read the answers of a pass's process, with limits on time and size, and check their token."""
 
 import math
 import os
@@ -14,14 +14,14 @@ from bsrbench.harness.plain_data import plain_text
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import Kind, decoded
 
-LONGEST_WAIT = 5.0  # seconds at once; then a log that grows without end is noticed
+LONGEST_WAIT = 5.0  # seconds between checks of the size of the log
 PIPE_BYTES = 1 << 16
-MOST_BYTES = 64 << 20  # of an answer; the longest, a timeline's, are below a mebibyte
+MOST_BYTES = 64 << 20  # size limit of an answer; the longest, with a timeline, are below 1 MiB
 MOST_SHOWN = 60
 
 
 class AnswerRefused(Exception):  # noqa: N818 - it becomes the outcome of a pass
-    """What a process sends or prints cannot be taken; the message says why."""
+    """The answer or the output of a process is not acceptable; the message says why."""
 
 
 def wait_for(
@@ -33,18 +33,18 @@ def wait_for(
     token: str = "",
     look: Callable[[], None] = lambda: None,
 ) -> Kind | None:
-    """Return what a child answers; nothing where it dies before, or closes its end of the pipe.
+    """Return a child's answer; ``None`` if it dies before, or closes its end of the pipe.
 
-    Its time begins when it does: a server that still loads torch takes none of it.
+    The time limit starts when the child starts, so it does not include loading torch in the server.
 
     Args:
         child: the process.
-        receiver: what its answers come through.
-        kind: of answer that is expected.
-        asked: when it was asked for, by the monotonic clock.
-        timeout: seconds it may take; ``None`` waits as long as it lives.
-        token: begins every line that is its own.
-        look: is called every few seconds; raises ``AnswerRefused`` to end the waiting.
+        receiver: the pipe for its answers.
+        kind: the expected type of the answer.
+        asked: when the process was requested, by the monotonic clock.
+        timeout: time limit in seconds; ``None`` is no limit.
+        token: prefix of every line that the child itself sends.
+        look: called every few seconds; raises ``AnswerRefused`` to stop waiting.
     """
     answers = _Answers(child, receiver, token, look)
     limit = START_SECONDS
@@ -54,7 +54,7 @@ def wait_for(
         result = read_answer(answers.next(began + limit), kind)
         return replace(result, start_seconds=began - asked)
     except TimeoutError:
-        return kind(Status.TIMEOUT, f"not done after {limit:g} s")
+        return kind(Status.TIMEOUT, f"not finished after {limit:g} s")
     except (AnswerRefused, ValueError) as error:
         return kind(Status.CRASHED, plain_text(error))
     except EOFError:
@@ -62,10 +62,10 @@ def wait_for(
 
 
 class _Answers:
-    """What a child sends, a line at a time, as long as it lives.
+    """The lines that a child sends while it lives.
 
-    Whoever else holds its end of the pipe, a process that it started say, can neither keep a dead
-    child alive nor make anybody wait beyond the time.
+    Another process that holds the child's end of the pipe, for example one that the child has
+    started, cannot make the reader wait after the child's death or beyond the time limit.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class _Answers:
         """Return the next line, without its token.
 
         Args:
-            ends: until when to wait, by the monotonic clock.
+            ends: when to stop waiting, by the monotonic clock.
 
         Raises:
-            TimeoutError: it did not come in time.
-            EOFError: the child is dead or has closed its end, and had not sent all of it.
-            AnswerRefused: it is too long, or somebody else's.
+            TimeoutError: the line did not arrive in time.
+            EOFError: the child died or closed its end before it sent the whole line.
+            AnswerRefused: the line is too long, or does not begin with the token.
         """
         parts, size = [], 0
         more = self._rest or self._more(ends)
@@ -99,8 +99,7 @@ class _Answers:
         if not line.startswith(self._token):
             shown = line[:MOST_SHOWN].decode("ascii", "replace")
             raise AnswerRefused(
-                "the method wrote into the pipe that the answer of its process goes through: "
-                f"{shown!r}"
+                f"the method wrote into the pipe for the answer of its process: {shown!r}"
             )
         return line[len(self._token) :]
 
@@ -122,16 +121,16 @@ class _Answers:
 
 
 def read_answer(line: bytes, kind: type[Kind]) -> Kind:
-    """Return what a line says of a process.
+    """Return the answer in a line.
 
     Args:
-        line: as the process sent it.
-        kind: of answer that is expected.
+        line: the line that the process sent.
+        kind: the expected type of the answer.
 
     Raises:
-        AnswerRefused: it is no such answer, or holds what no record can.
+        AnswerRefused: it is not such an answer, or contains a value that no record may contain.
     """
     try:
         return decoded(kind, line)
     except (ValueError, RecursionError) as error:
-        raise AnswerRefused(f"its answer is no result of a pass ({error})") from error
+        raise AnswerRefused(f"its answer is not the result of a pass ({error})") from error

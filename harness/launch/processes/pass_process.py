@@ -1,4 +1,4 @@
-"""What runs in a pass's process, around the pass."""
+"""The code that runs around a pass in its process."""
 
 import os
 import signal
@@ -22,14 +22,14 @@ NONE = Limits()
 
 @dataclass(frozen=True)
 class PassSettings:
-    """What holds inside a pass's process.
+    """Settings of a pass's process.
 
     Attributes:
-        settings: of its environment.
-        limits: what it may take.
-        cores: what it is bound to; every usable core where none is named.
-        log: the file that it prints into.
-        token: begins every line that it sends; what its method writes has no such beginning.
+        settings: environment variables.
+        limits: time and memory limits.
+        cores: the cores that it is bound to; empty means all usable cores.
+        log: the file for its output.
+        token: prefix of every line that it sends, to tell them from what a method writes.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -40,16 +40,16 @@ class PassSettings:
 
 
 def present_settings() -> dict[str, str]:
-    """Return our settings as they are now: the server has those of when it started."""
+    """Return our environment variables of now; the server has those of the time it started."""
     return {
         name: value for name, value in os.environ.items() if name.startswith(OURS) and name != MARK
     }
 
 
 def run(sender: Connection, inside: PassSettings, function: Callable[[], Answer]) -> None:
-    """Call a function; what is printed goes to the log, its answer through the pipe.
+    """Call a function, write its output into the log and send its answer through the pipe.
 
-    Whatever it raises becomes an answer, too.
+    An exception also becomes an answer.
     """
     _belong_to_the_server()
     own = os.getpid()
@@ -61,7 +61,7 @@ def run(sender: Connection, inside: PassSettings, function: Callable[[], Answer]
     if inside.cores:
         os.sched_setaffinity(0, inside.cores)
     inside.limits.impose()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides what Ctrl-C ends
     send(sender, f"{inside.token}{time.monotonic()}")
     try:
         answer = encoded(function())
@@ -69,16 +69,16 @@ def run(sender: Connection, inside: PassSettings, function: Callable[[], Answer]
         with suppress(BaseException):
             traceback.print_exc()
         answer = encoded(failure(error))
-    if os.getpid() != own:  # the method has forked, and its other half goes on, too
+    if os.getpid() != own:  # this is a child that the method has forked
         os._exit(0)
     try:
         send(sender, f"{inside.token}{answer.decode()}")
     except OSError:
-        os.write(1, b"the pipe that the answer goes through was closed\n")  # into the log
+        os.write(1, b"the pipe for the answer was closed\n")  # into the log
 
 
 def _opened(log: str) -> int:
-    """Return a handle of the log; of nothing where it was made and cannot be written any more."""
+    """Return a handle of the log, or of the null device if the log cannot be written any more."""
     try:
         return os.open(log, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     except OSError:
@@ -86,20 +86,21 @@ def _opened(log: str) -> int:
 
 
 def send(sender: Connection, line: str) -> None:
-    """Send a line, however long."""
+    """Send a line of any length."""
     left = memoryview(f"{line}\n".encode())
     while left:
         left = left[os.write(sender.fileno(), left) :]
 
 
 def _belong_to_the_server() -> None:
-    """Be killed when the fork server ends, which it does when the parent does, however that dies.
+    """Let the kernel kill this process when the fork server ends.
 
-    Else a trial that nobody waits for would go on beside the next run's. The server ends when
-    nobody holds the pipe any more that it was given; multiprocessing hands every child one end.
-    It hands on one of the tracker's, too, which would print a traceback of what a method writes.
+    The server ends when the main process ends, for whatever reason. Without this, an abandoned
+    trial would run beside the next run's trials. The server ends when no process holds the other
+    end of its pipe, and multiprocessing passes that end to every child. It also passes on the pipe
+    of the resource tracker, which prints a traceback if a method writes into it.
     """
     close_inherited_pipes()
     die_with_parent()
-    os.setsid()  # so that what it starts can be found when it is dead
-    adopt_orphans()  # also where that moves to a session of its own
+    os.setsid()  # so that its children can be found after its death
+    adopt_orphans()  # also children that start a session of their own

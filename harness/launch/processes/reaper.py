@@ -1,4 +1,4 @@
-"""What the kernel is asked about parents and children; Linux answers, others need not."""
+"""Kernel settings for parent and child processes; they have an effect on Linux only."""
 
 import ctypes
 import signal
@@ -8,12 +8,12 @@ DIE_WITH_PARENT, ADOPT = 1, 36  # PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER
 
 
 def die_with_parent() -> None:
-    """Have this process killed when the thread that started it ends."""
+    """Let the kernel kill this process when the thread that started it ends."""
     _ask(DIE_WITH_PARENT, signal.SIGKILL)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every process below this one whose own parent ends."""
+    """Become the parent of every descendant process whose own parent ends."""
     _ask(ADOPT, 1)
 
 

@@ -1,4 +1,4 @@
-"""The one folder that everything temporary of a run is made in."""
+"""The folder of all temporary files of a run."""
 
 import tempfile
 from pathlib import Path
@@ -6,16 +6,16 @@ from pathlib import Path
 from bsrbench.harness.errors import BadInput
 
 PREFIX = "bsrbench-"
-# A socket lies in it, whose whole path may have 107 bytes: "/listener-" and eight letters.
+# The folder contains a socket, "/listener-" and eight letters, whose path may have 107 bytes.
 LONGEST_PATH = 107 - len("/listener-12345678")
 OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own there
 
 
 def make_run_folder() -> Path:
-    """Make a folder where temporary files go, or where its name is short enough for a socket.
+    """Make the folder in the default place for temporary files, or where its path is short enough.
 
     Raises:
-        BadInput: none can be made anywhere.
+        BadInput: no such folder can be made.
     """
     refused = "its path is too long for a socket"
     for place in (None, *OTHERS):
@@ -28,6 +28,6 @@ def make_run_folder() -> Path:
             return folder
         folder.rmdir()
     raise BadInput(
-        f"no folder for temporary files can be made ({refused}): set TMPDIR to a folder that can "
-        f"be written and whose path has at most {LONGEST_PATH - len(PREFIX) - 10} bytes"
+        f"no folder for temporary files can be made ({refused}): set TMPDIR to a writable folder "
+        f"whose path has at most {LONGEST_PATH - len(PREFIX) - 10} bytes"
     )

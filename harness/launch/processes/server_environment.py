@@ -1,4 +1,4 @@
-"""The environment variables that the fork server is started with."""
+"""The environment variables of the fork server."""
 
 import multiprocessing.resource_tracker
 import os
@@ -14,21 +14,21 @@ KEPT_KERNELS = "TORCHINDUCTOR_CACHE_DIR"
 
 @contextmanager
 def server_environment(mark: str, folder: Path) -> Iterator[None]:
-    """Set the environment variables that a server is started with, and restore them.
+    """Set the environment variables for starting the server, and restore them afterwards.
 
     Args:
-        mark: by which what is forked from the server is told.
-        folder: for all temporary files.
+        mark: value of the variable that identifies the processes forked from the server.
+        folder: folder of all temporary files.
     """
     changed = {
-        # numpy's BLAS would start threads in the server: a fork would lose them.
+        # numpy's BLAS would start threads in the server, and a forked process has no threads.
         "OPENBLAS_NUM_THREADS": "1",
         sweeper.MARK: mark,
         "TMPDIR": str(folder),
     }
     if KEPT_KERNELS not in os.environ and (kept := _inductors_own_cache()):
-        changed[KEPT_KERNELS] = kept  # torch keeps compiled kernels from run to run
-    # Without the mark: it ends by itself, when it has removed what the others forgot.
+        changed[KEPT_KERNELS] = kept  # torch reuses compiled kernels in later runs
+    # The resource tracker starts without the mark: it cleans up and ends by itself.
     multiprocessing.resource_tracker.ensure_running()
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
@@ -43,7 +43,7 @@ def server_environment(mark: str, folder: Path) -> Iterator[None]:
 
 
 def _inductors_own_cache() -> str:
-    """Return where torch keeps compiled kernels in this process; empty if it has no place."""
+    """Return torch's folder of compiled kernels in this process; empty if there is none."""
     user = "".join("_" if letter in '\\/:*?"<>|' else letter for letter in _user())
     try:
         return f"{tempfile.gettempdir()}/torchinductor_{user}"
@@ -52,7 +52,7 @@ def _inductors_own_cache() -> str:
 
 
 def _user() -> str:
-    import getpass  # noqa: PLC0415 - it reads the list of users
+    import getpass  # noqa: PLC0415 - importing it reads the list of users
 
     try:
         return getpass.getuser()

@@ -1,6 +1,6 @@
-"""Makes the fork server what its passes need; the server loads it first of all.
+"""Prepare the fork server; it imports this module before all others.
 
-Where the mark of a run is missing, in a test that imports every module say, nothing is changed.
+Nothing changes in a process without the mark of a run, for example in a test.
 """
 
 import os
@@ -11,9 +11,9 @@ from bsrbench.harness.launch.processes.reaper import adopt_orphans
 from bsrbench.harness.launch.processes.sweeper import MARK
 
 if MARK in os.environ:
-    # Ctrl-C in a terminal goes to every process there; the run decides what it ends.
+    # Ctrl-C in a terminal goes to every process there; the main process decides what to end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     adopt_orphans()
-    # What a pass lost becomes the server's, which had not started it.
+    # The server adopts the orphans of passes, and warns about them because it did not start them.
     warnings.filterwarnings("ignore", message="forkserver: waitpid returned unexpected pid")

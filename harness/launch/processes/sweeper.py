@@ -1,11 +1,11 @@
-"""What belongs to a run is found and ended: by the run itself, and by a process that outlives it.
+"""Find and kill the processes of a run; as a program, clean up after the run's process has ended.
 
-Run as a program it waits until the run's process has ended, however that happened, then kills all
-that is left of it and removes its temporary folder. It is started without site packages, so it
-imports the standard library alone.
+The program waits until the run's process has ended, for whatever reason. It then kills all
+remaining processes of the run and removes its temporary folder. It starts without site packages,
+so it imports the standard library only.
 
-A process belongs to a run if it is in the run's control group, or has the run's mark in the
-environment that it was started with; no session or process group that it moves to changes either.
+A process belongs to a run if it is in the run's control group, or if it was started with the run's
+mark in its environment. Both stay the same if a process changes its session or process group.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ import time
 from pathlib import Path
 
 MARK = "BSRBENCH_RUN"  # the variable that holds a run's mark
-PATIENCE_SECONDS = 60.0  # for processes that the kernel does not let go, those of a dead disk say
+PATIENCE_SECONDS = 60.0  # for processes that the kernel cannot end, for example on a dead disk
 PAUSE_SECONDS = 0.01
 PROC = Path("/proc")
 ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # of control groups, version 2
-PARENT, STATE, DEAD = 1, 0, "ZX"  # places in what /proc says of a process, after its name; letters
+PARENT, STATE, DEAD = 1, 0, "ZX"  # fields after the name in /proc/PID/stat; states of the dead
 
 
 def table() -> dict[int, tuple[int, str]]:
-    """Return the parent and the state of every process; empty where there is no ``/proc``."""
+    """Return process id -> (parent, state); empty if there is no ``/proc``."""
     found = {}
     for place in PROC.iterdir() if PROC.is_dir() else ():
         if place.name.isdigit() and (fields := _fields(place)):
@@ -35,7 +35,7 @@ def table() -> dict[int, tuple[int, str]]:
 
 
 def state(pid: int) -> str:
-    """Return the letter of a process's state: ``T`` is stopped; empty if it is gone."""
+    """Return the letter of a process's state (``T`` is stopped); empty if it has ended."""
     fields = _fields(PROC / str(pid))
     return fields[STATE].decode() if fields else ""
 
@@ -48,14 +48,14 @@ def _fields(place: Path) -> list[bytes]:
 
 
 def strays(root: int, running: set[int]) -> dict[int, str]:
-    """Return the processes below one, but for some of its children and what is below those.
+    """Return the descendants of a process, except some of its children and their descendants.
 
     Args:
-        root: the process; orphans below it come to it.
-        running: children of it that are to go on.
+        root: the process; it adopts the orphans among its descendants.
+        running: its children to leave out.
 
     Returns:
-        Their states, by their numbers.
+        Process id -> state.
     """
     known = table()
     below: dict[int, list[int]] = {}
@@ -68,16 +68,16 @@ def strays(root: int, running: set[int]) -> dict[int, str]:
 
 
 def kill(pid: int) -> None:
-    """Kill a process, if it is there and may be killed."""
+    """Kill a process, if it exists and this user may kill it."""
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
 
 
 def make_group(name: str) -> str:
-    """Make a control group below this process's own; return its folder, empty if none can be had.
+    """Make a control group inside this process's own; return its folder, empty if not possible.
 
-    None is made where controllers are at work: a group of its own would be given another share of
-    the machine, and what is measured in it would change.
+    No group is made if controllers are enabled: a separate group would get a different share of the
+    machine, which would change the measurements.
     """
     try:
         lines = (PROC / "self" / "cgroup").read_text(encoding="utf-8").splitlines()
@@ -96,9 +96,9 @@ def make_group(name: str) -> str:
 
 
 def join_group(folder: str, pid: int) -> None:
-    """Put a process, and what it will start, into a group; if that fails the mark alone tells it.
+    """Put a process and its future children into a group.
 
-    A group that was removed meanwhile is not made again.
+    If this fails, only the mark identifies them. A group that was removed is not made again.
     """
     if folder:
         with contextlib.suppress(OSError):
@@ -106,14 +106,14 @@ def join_group(folder: str, pid: int) -> None:
 
 
 def remove_group(folder: str) -> None:
-    """Remove a group that nobody is in, and groups that somebody has made in it."""
+    """Remove an empty group, and the groups inside it."""
     for place, _, _ in os.walk(folder, topdown=False) if folder else ():
         with contextlib.suppress(OSError):
             Path(place).rmdir()
 
 
 def _kill_group(folder: str) -> bool:
-    """Kill all in a group; return whether there was anybody."""
+    """Kill all processes in a group; return whether there were any."""
     if not folder:
         return False
     try:
@@ -126,7 +126,7 @@ def _kill_group(folder: str) -> bool:
 
 
 def _kill_marked(mark: str) -> bool:
-    """Kill all that has a mark in its environment; return whether there was anybody."""
+    """Kill all processes with a mark in their environment; return whether there were any."""
     wanted, found = f"{MARK}={mark}".encode(), False
     for pid in table():
         with contextlib.suppress(OSError):  # it has ended, or is another user's
@@ -137,7 +137,7 @@ def _kill_marked(mark: str) -> bool:
 
 
 def end_all(mark: str, group: str) -> bool:
-    """Kill all that belongs to a run until nothing is left of it, and return whether that is so."""
+    """Kill all processes of a run until none is left; return whether that succeeded."""
     ends = time.monotonic() + PATIENCE_SECONDS
     while _kill_group(group) | _kill_marked(mark):
         if time.monotonic() > ends:
@@ -147,11 +147,11 @@ def end_all(mark: str, group: str) -> bool:
 
 
 def remove_folder(folder: str) -> None:
-    """Remove a folder, though something may have been made in it that nobody may enter."""
+    """Remove a folder, even if it contains folders without access permission."""
     shutil.rmtree(folder, ignore_errors=True)
     if not Path(folder).is_dir():
         return
-    for place, folders, _ in os.walk(folder):  # from above: each is opened before it is entered
+    for place, folders, _ in os.walk(folder):  # top down: make accessible, then enter
         for path in (Path(place) / name for name in folders):
             if not path.is_symlink():
                 path.chmod(0o700)
@@ -159,7 +159,7 @@ def remove_folder(folder: str) -> None:
 
 
 def _wait_for_the_end(parent: int, pipe: int) -> None:
-    """Return when a process has ended, or has closed its end of a pipe."""
+    """Wait until a process has ended, or has closed its end of a pipe."""
     ready = [pipe]
     with contextlib.suppress(OSError):
         ready.append(os.pidfd_open(parent))  # its children may hold the pipe open
@@ -168,7 +168,7 @@ def _wait_for_the_end(parent: int, pipe: int) -> None:
 
 
 def main() -> None:
-    """Wait for the end of a run, then end what is left of it."""
+    """Wait for the end of a run, then kill its remaining processes and remove its folder."""
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(ignored, signal.SIG_IGN)
     parent, mark, group, folder = sys.argv[1:]

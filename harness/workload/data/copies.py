@@ -1,4 +1,4 @@
-"""Images that are copies of each other, which must not lie in a training and in a test split."""
+"""Find copies of images, because a copy of a training image must not be in the test split."""
 
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Where data sets lie on this machine."""
+"""The folder of data sets on this machine."""
 
 import os
 from pathlib import Path, PurePath
@@ -9,12 +9,12 @@ SETTING = "BSRBENCH_DATA"
 
 
 def data_root() -> Path:
-    """Return the folder data sets are looked for in: ``BSRBENCH_DATA``, else ``data``."""
+    """Return the folder that contains data sets: ``BSRBENCH_DATA``, or else ``data``."""
     return Path(os.environ.get(SETTING) or "data")
 
 
 def how_to_choose() -> str:
-    """Return how a person says where the data are."""
+    """Return a sentence that says where the data root is and how to change it."""
     return f"the data root is {data_root().resolve()}; choose it with --data-root or {SETTING}"
 
 
@@ -29,10 +29,10 @@ def below_root(name: str) -> Path:
     """
     parts = PurePath(name).parts
     if "\0" in name:
-        raise BadInput(f"{shortened(name)!r} has a zero byte, which no file's name has")
+        raise BadInput(f"{shortened(name)!r} contains a zero byte, which no file name can contain")
     if not parts or ".." in parts or PurePath(name).is_absolute():
         raise BadInput(
-            f"{shortened(name)!r} leads out of the data root, and names stay below it: put the "
-            f"file or folder there, or a link to it; {how_to_choose()}"
+            f"{shortened(name)!r} leads out of the data root: put the file or folder, or a link to "
+            f"it, into the data root; {how_to_choose()}"
         )
     return data_root() / name

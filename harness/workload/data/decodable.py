@@ -1,4 +1,4 @@
-"""What each image file of a data set is: found out once, before a training meets it."""
+"""Decode each image file of a data set once before training, and store what was found."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Data sets in folders, one a class: torchvision's ``ImageFolder`` layout."""
+"""Data sets with one folder per class: torchvision's ``ImageFolder`` layout."""
 
 import os
 from dataclasses import dataclass

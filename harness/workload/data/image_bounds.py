@@ -1,4 +1,4 @@
-"""Open an image file of a stranger within bounds of format, bytes, pixels and scans."""
+"""Open an untrusted image file, with limits on format, bytes, pixels and scans."""
 
 import io
 import re

@@ -1,4 +1,4 @@
-"""Which files of a folder are images of a data set, and which ones lie there for other reasons."""
+"""Find the image files of a data set in a folder, and the files that do not belong to it."""
 
 import os
 from collections.abc import Iterable

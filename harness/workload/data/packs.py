@@ -90,7 +90,7 @@ def _require_memory(file: Path) -> None:
 
 
 def _require_images(images: NDArray[Any], where: str) -> None:
-    """Check that an array holds images of eight bits: of others nobody says what is white.
+    """Check that an array contains 8-bit images; other types do not define the value of white.
 
     Raises:
         BadInput: it does not.
@@ -112,7 +112,7 @@ def _split(file: Path, arrays: dict[str, NDArray[Any]], part: str, classes: list
     if labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise BadInput(
             f"{where}: labels are {labels.dtype} {list(labels.shape)}, "
-            f"expected integers [{len(images)}], one an image"
+            f"expected integers [{len(images)}], one per image"
         )
     targets = torch.from_numpy(labels.astype(np.int64))
     require_labels(targets, classes, where)

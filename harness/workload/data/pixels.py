@@ -1,4 +1,4 @@
-"""Turn the pixels of an image file into eight bits of red, green and blue, whatever its mode."""
+"""Convert an image file of any mode to 8-bit RGB."""
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Treatment(StrEnum):
 
 
 class UnknownPixels(BadInput):
-    """Nobody can say which colours an image's numbers are."""
+    """The mode of an image does not define the colours of its numbers."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ def _eight_bits(image: Image.Image, stored: PixelStorage) -> Image.Image:
         return Image.fromarray(turned.astype(np.uint8)).convert("RGB")
     if image.mode in UNKNOWN:
         raise UnknownPixels(
-            f"mode {image.mode!r}, {UNKNOWN[image.mode]}, of which nobody says what is black and "
-            f"what is white: {WHAT_TO_DO}"
+            f"mode {image.mode!r}, {UNKNOWN[image.mode]}, which does not define black and white: "
+            f"{WHAT_TO_DO}"
         )
     if image.mode == "La":  # PIL knows no direct way
         return image.convert("LA").convert("RGBA")
@@ -160,8 +160,8 @@ def _without_colour(image: Image.Image, seen: Image.Image, stored: PixelStorage)
     """
     if stored.wide and image.mode not in GREY_SIXTEEN:
         raise UnknownPixels(
-            f"mode {image.mode!r} of 16 bits per channel with one transparent colour, which 8 of "
-            f"them do not tell from its neighbours: {WHAT_TO_DO}"
+            f"mode {image.mode!r} with 16 bits per channel and one transparent colour, which "
+            f"8 bits cannot represent exactly: {WHAT_TO_DO}"
         )
     numbers = np.asarray(image.convert("L") if image.mode == "1" else image)
     colour = np.asarray(stored.transparent).reshape(-1)

@@ -1,4 +1,4 @@
-"""The data sets of the papers, through torchvision's loaders and with their published splits."""
+"""The data sets of the papers, read by torchvision, with their published splits."""
 
 import tarfile
 from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ def _damaged(name: str, published: Published, root: Path, error: Exception) -> B
 
 def _how_to_mend(published: Published, root: Path) -> str:
     folder = root.resolve() / published.folder
-    return f"remove {folder}, and it is unpacked or downloaded again"
+    return f"remove {folder}, so that it is unpacked or downloaded again"
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def test_a_new_method_keeps_every_promise(like, typed, tmp_path, monkeypatch):
     ("arguments", "said"),
     [
         (("new-method", "My-Idea"), "cannot be a method's name"),
-        (("new-method", "idea", "--folder", "there"), "is there already"),
+        (("new-method", "idea", "--folder", "there"), "already exists"),
         (("check", "bsrr"), "did you mean 'bsr'"),
         (("check", "none.py:Mine"), "no file 'none.py'"),
     ],
@@ -168,7 +168,7 @@ def test_a_suite_alone_runs_no_file(typed, tmp_path):
         trusted = typed(command, suite, "--trust", f"{path}:Theirs", *where)
 
         assert code == 2
-        assert f"look into the file, then add --trust {path}:Theirs" in said
+        assert f"read the file, then add --trust {path}:Theirs" in said
         assert trusted == (2, f"error: {path}:1: RuntimeError: read\n")
     assert typed("run", suite, "--methods", f"{path}:Theirs", *where) == trusted
     code, said = typed("run", suite, "--methods", "*Theirs", *where)
@@ -211,8 +211,8 @@ def test_check_says_that_it_does_not_see_which_tokens_are_dropped(typed, monkeyp
     code, printed = typed("check", "bsr")
 
     assert (code, "BROKEN" in printed) == (0, False)
-    assert "bsr keeps every promise that can be examined without knowing what it is for" in printed
-    assert "left to tests of its own" in printed
+    assert "bsr keeps every promise that can be checked without knowing its purpose" in printed
+    assert "left to its own tests" in printed
     assert "- which tokens are dropped: it is seen how many go" in printed
     assert "- which parameters train" in printed
 

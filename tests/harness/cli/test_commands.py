@@ -65,7 +65,7 @@ def test_a_suite_runs_reports_and_is_not_run_twice(tiny, tmp_path, typed):
     assert len(records) == 4
     assert records == sorted((results / "records").glob("*.json"))
     assert "report.html" in first
-    assert "4 of 4 trials are stored already" in second
+    assert "4 of 4 trials are already stored" in second
     for name in ("report.md", "report.html", "comparison.csv", "memory.png", "memory.svg"):
         assert (results / name).stat().st_size > 0
     _check_records([decode_record(path.read_bytes()) for path in records])

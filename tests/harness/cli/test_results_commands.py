@@ -203,7 +203,7 @@ def test_other_models_are_not_compared_silently(typed):
     ("arguments", "said"),
     [
         (("compare", "bsrr", "--results", FLOWERS), "did you mean 'bsr'"),
-        (("compare", "bsr", "full"), "no results below"),
+        (("compare", "bsr", "full"), "no results in"),
         (("compare", "bsr", "bsr", "--results", FLOWERS), "nothing to compare"),
         (("compare", "bsr", "--results", "nowhere"), "expected a results folder"),
         (("compare", "commit:123", "--results", FLOWERS), "no commit '123'"),
@@ -212,7 +212,7 @@ def test_other_models_are_not_compared_silently(typed):
             ("compare", "bsr", "--results", FLOWERS, "--fail-if", "ratio(step_flop) > inf"),
             "inf bounds nothing",
         ),
-        (("export", FLOWERS), "nothing to write"),
+        (("export", FLOWERS), "no output file"),
         (("export", "nowhere", "--csv", "x.csv"), "expected a results folder"),
         (("export", FLOWERS, "--csv", "no/such/folder/x.csv"), "cannot write"),
     ],

@@ -110,8 +110,8 @@ def compared(results, new, baseline):
 
 def test_the_plan_says_what_will_be_timed_again(added, mine):
     said = (
-        f"  bsr, full are stored and will be timed again, in turns with {mine}: only times taken "
-        "in turns have a ratio; what is stored stays as it is\n"
+        f"  bsr, full are stored and will be timed again, in turns with {mine}: only times "
+        "measured in turns can be compared; the stored records do not change\n"
     )
 
     assert all(said in printed for printed in added)
@@ -127,13 +127,13 @@ def test_no_stored_file_changes(grown, finished, mine):
 
     assert code == 0
     assert said.splitlines() == [
-        f"1 records (their methods do not come with bsrbench: not checked): {mine} 1",
-        "5 records, all as they should be",
+        f"1 records (not checked: their methods do not come with bsrbench): {mine} 1",
+        "5 records, no damaged files",
     ]
 
 
 def test_a_row_that_the_suite_has_got_takes_turns_as_well(grown, finished):
-    assert "3 of 4 trials are stored already" in grown
+    assert "3 of 4 trials are already stored" in grown
     assert "bsr, full are stored and will be timed again, in turns with norm" in grown
     records = {record.spec.method: record for record in Store(finished[0]).records()[0]}
 

@@ -141,8 +141,8 @@ def test_a_companion_that_fails_costs_its_ratio_and_nothing_else(make_runner, ro
     runner = make_runner(Counting(failing=["full"]))
     (new,) = runner.run(rows("lora"))
     said = (
-        "full, which is stored, was timed again in turns with the new rows and did not complete "
-        "(crashed: broken): there is no ratio of their times to it"
+        "the stored row full was timed again in turns with the new rows and did not complete "
+        "(crashed: broken): there is no ratio of times to this row"
     )
 
     assert new.outcome.status is Status.COMPLETED
@@ -156,7 +156,7 @@ def test_a_disturbed_companion_is_noted_as_a_disturbed_time(make_runner, rows):
     make_runner(Counting()).run(rows("full", "bsr"))
     (new,) = make_runner(Counting(noisy=["bsr"])).run(rows("lora"))
 
-    said = "of bsr, timed again in turns with it, 2 of 2 visits were disturbed; loud"
+    said = "bsr, timed again in turns with this row: 2 of 2 visits were disturbed; loud"
     assert new.notes == (Note(NoteKind.TIMING, said),)
 
 

@@ -45,7 +45,7 @@ def make(make_spec, present):
     return make
 
 
-STATES_NOTHING = "made before records stated the source that measures, and the settings"
+STATES_NOTHING = "older than the hashes of measuring code and settings in record keys"
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ STATES_NOTHING = "made before records stated the source that measures, and the s
             {"versions": VERSIONS | {"torch": "2.9"}},
             "measured with other versions: torch 2.9, now 2.14.1",
         ),
-        ({"measuring": "other"}, "the source that measures has changed"),
+        ({"measuring": "other"}, "the measuring code has changed"),
         ({"source": "other"}, "the method's source has changed"),
         ({"machine": "there"}, "measured on another machine"),
         (

@@ -66,7 +66,7 @@ def files_of(store):
 
 
 def test_a_full_disk_ends_a_run_and_keeps_what_was_stored(store, specs, no_more_room):
-    with pytest.raises(BadInput, match=r"cannot write .*; what was stored before is whole"):
+    with pytest.raises(BadInput, match=r"cannot write .*; everything stored before is intact"):
         runner(store, Then(lambda: no_more_room(100))).run(specs)
     no_more_room()
     (kept,) = files_of(store).items()
@@ -198,7 +198,7 @@ def test_a_disk_that_is_really_full_keeps_whole_records(tmp_path):
     found = in_a_namespace(f"mount -t tmpfs -o size=100k none {tmp_path}", SAVE, tmp_path, source)
 
     assert found.stdout.startswith("True [] cannot write"), found.stderr
-    assert "No space left on device; what was stored before is whole" in found.stdout
+    assert "No space left on device; everything stored before is intact" in found.stdout
 
 
 def test_a_folder_that_may_only_be_read_is_said_before_anything_runs(tmp_path):

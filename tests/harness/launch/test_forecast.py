@@ -153,7 +153,7 @@ def test_a_plan_says_each_thing_about_rows_timed_again_once(make_spec, record_of
     many = Companions(tuple(record_of(make_spec(name)) for name in "abcdefgh"))
     lines = timed_again([([make_spec("head")], beside)] * 2 + [([make_spec("lora")], many)])
     again = "stored and will be timed again, in turns with"
-    because = "only times taken in turns have a ratio; what is stored stays as it is"
+    because = "only times measured in turns can be compared; the stored records do not change"
 
     assert lines == [
         f"  bsr is {again} head: {because}",

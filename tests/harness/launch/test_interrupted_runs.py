@@ -143,7 +143,7 @@ def test_ctrl_c_once_ends_cleanly_and_twice_at_once(times, gated_run, tmp_path):
     run, gate = gated_run
     _wait_for(run, ": training")
     run.send_signal(signal.SIGINT)
-    _wait_for(run, "ending after the pass that runs; Ctrl-C again ends it at once")
+    _wait_for(run, "stopping after the current pass; press Ctrl-C again to stop now")
     if times == 1:
         gate.touch()
     else:
@@ -152,6 +152,6 @@ def test_ctrl_c_once_ends_cleanly_and_twice_at_once(times, gated_run, tmp_path):
     stored = list((tmp_path / "results" / "records").glob("*.json"))
 
     assert run.wait() == 130
-    assert "what was measured so far is stored" in said
+    assert "everything measured so far is stored" in said
     assert len(stored) == (1 if times == 1 else 0)
     assert Store(tmp_path / "results").progress()["state"] == "stopped"

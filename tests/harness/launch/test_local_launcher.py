@@ -25,7 +25,7 @@ from bsrbench.harness.trial.pass_result import Answer, encoded
         ("raise", Status.CRASHED, "RuntimeError: broken on purpose (at broken.py:"),
         ("unsupported", Status.UNSUPPORTED, "not this one"),
         ("memory", Status.OUT_OF_MEMORY, "allocate"),
-        ("die", Status.CRASHED, "exit code 7; it said last: last words"),
+        ("die", Status.CRASHED, "exit code 7; last output: last words"),
         ("killed", Status.CRASHED, "exit code -9"),
         ("backward", Status.CRASHED, "ZeroDivisionError"),
         ("nan", Status.DIVERGED, "the loss became nan"),
@@ -56,7 +56,7 @@ def test_a_pass_that_hangs_is_ended(broken, make_spec):
     launcher = LocalLauncher(methods.load, Limits(timeout_seconds=3))
     result = launcher.perform("memory", make_spec(broken, options={"how": "hang"}))
 
-    assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 3 s")
+    assert (result.status, result.reason) == (Status.TIMEOUT, "not finished after 3 s")
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_the_time_of_a_pass_ends_when_it_is_spent(answering):
     send(str(time.monotonic() - 3600))
     result = pass_answers.wait_for(process, receiver, Answer, time.monotonic() - 3600, 600.0)
 
-    assert (result.status, result.reason) == (Status.TIMEOUT, "not done after 600 s")
+    assert (result.status, result.reason) == (Status.TIMEOUT, "not finished after 600 s")
 
 
 def test_what_is_checked_beforehand_has_no_limit(make_spec):

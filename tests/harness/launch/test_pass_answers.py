@@ -81,21 +81,27 @@ def test_an_answer_without_end_is_given_up(heard, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("[]", "no result of a pass"),
-        ("{}}", "no result of a pass"),
-        ('{"status": "splendid"}', "no result of a pass (status: Invalid enum value 'splendid')"),
-        ('{"reason": 7}', "no result of a pass (reason: "),
+        ("[]", "not the result of a pass"),
+        ("{}}", "not the result of a pass"),
+        (
+            '{"status": "splendid"}',
+            "not the result of a pass (status: Invalid enum value 'splendid')",
+        ),
+        ('{"reason": 7}', "not the result of a pass (reason: "),
         (
             '{"reading": {"measurements": {"step_flop": "7"}}}',
-            "no result of a pass (reading.measurements",
+            "not the result of a pass (reading.measurements",
         ),
         (
             '{"reading": {"measurements": {"step_flop": 1e1}, "x": ' + "[" * 999,
-            "no result of a pass",
+            "not the result of a pass",
         ),
-        (f'{{"reading": {{"measurements": {{"step_flop": {10**30}}}}}}}', "no result of a pass"),
-        ('{"reading": {"measurements": {"speed": 1}}}', "no metric is called 'speed'"),
-        ('{"reading": {"measurements": 1}}', "no result of a pass"),
+        (
+            f'{{"reading": {{"measurements": {{"step_flop": {10**30}}}}}}}',
+            "not the result of a pass",
+        ),
+        ('{"reading": {"measurements": {"speed": 1}}}', "unknown metric 'speed'"),
+        ('{"reading": {"measurements": 1}}', "not the result of a pass"),
     ],
 )
 def test_an_answer_that_is_none_is_an_outcome(line, why, heard):

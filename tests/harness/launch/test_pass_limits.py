@@ -71,7 +71,7 @@ def test_a_pass_within_its_memory_runs(greedy, make_spec):
 
 
 def test_what_a_library_could_not_get_is_told_from_a_crash_only_under_a_limit():
-    crash = PassResult(Status.CRASHED, "exit code -6; it said last: std::bad_alloc")
+    crash = PassResult(Status.CRASHED, "exit code -6; last output: std::bad_alloc")
 
     assert Limits().explained(crash) == crash
     assert Limits(memory_bytes=1 << 30).explained(crash).status == Status.OUT_OF_MEMORY

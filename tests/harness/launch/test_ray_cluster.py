@@ -95,7 +95,7 @@ def test_what_is_stored_is_not_run_again(make_cluster, trainings):
     again = make_cluster()
     records = again.run(trainings[:1])
 
-    assert again.watcher.said == ["1 of 1 trials are stored already"]
+    assert again.watcher.said == ["1 of 1 trials are already stored"]
     assert len(records) == 1
 
 
@@ -132,7 +132,8 @@ def test_a_stored_row_of_a_machine_that_no_node_is_takes_no_turns(make_cluster, 
 
     assert new.beside == {}
     assert later.watcher.said[-1] == (
-        "norm, seed 0: no ratio of times to full, stored by machine elsewhere, which no node is"
+        "norm, seed 0: no ratio of times to full, because these rows were measured on "
+        "machine elsewhere, which is not among the nodes"
     )
 
 
@@ -156,7 +157,7 @@ def test_a_node_without_a_gpu_is_given_no_unit_that_needs_one(make_cluster, make
 
 def test_a_node_with_other_code_is_refused(make_cluster, trainings, monkeypatch):
     monkeypatch.setattr(module, "source_hash", lambda: "other")
-    with pytest.raises(BadInput, match=r"has other code \(bsrbench \w+ for other\)"):
+    with pytest.raises(BadInput, match=r"has other code \(bsrbench \w+, expected other\)"):
         make_cluster().run(trainings)
 
 
@@ -166,7 +167,7 @@ def test_a_node_with_other_settings_is_refused(make_cluster, trainings, monkeypa
     monkeypatch.setattr(
         LocalLauncher, "settings", lambda *given: asked(*given) | {"TIMM_FUSED_ATTN": "0"}
     )
-    with pytest.raises(BadInput, match=r"has other settings \(TIMM_FUSED_ATTN 1 for 0\)"):
+    with pytest.raises(BadInput, match=r"has other settings \(TIMM_FUSED_ATTN 1, expected 0\)"):
         make_cluster().run(trainings)
 
 
@@ -240,7 +241,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(make_cluster, make_spec, kill
     (record,) = one.run([make_spec(method, training=Training(steps=1, learning_rate=0.01))])
 
     assert killed
-    assert any(line.endswith("its unit goes again") for line in one.watcher.said)
+    assert any(line.endswith("its unit runs again") for line in one.watcher.said)
     assert record.outcome.status is Status.COMPLETED
     assert one.store.records() == ([record], [])
 
@@ -263,7 +264,7 @@ def test_a_lost_node_loses_and_doubles_nothing(make_cluster, make_spec, nodes):
     stored, aside = one.store.records()
 
     assert killed
-    assert any("goes again" in line for line in one.watcher.said)
+    assert any("runs again" in line for line in one.watcher.said)
     assert [record.spec.seed for record in records] == list(range(4))
     assert len(stored) == 4
     assert aside == []

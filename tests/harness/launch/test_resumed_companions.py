@@ -18,10 +18,10 @@ def test_the_plan_says_what_will_be_timed_again_and_why(make_runner, rows):
     runner.run(rows("full", "bsr", "head", "lora"), dry=True)
 
     said = (
-        "  bsr, full are stored and will be timed again, in turns with lora: only times taken in "
-        "turns have a ratio; what is stored stays as it is"
+        "  bsr, full are stored and will be timed again, in turns with lora: only times measured "
+        "in turns can be compared; the stored records do not change"
     )
-    assert runner.watcher.said[0] == "3 of 4 trials are stored already"
+    assert runner.watcher.said[0] == "3 of 4 trials are already stored"
     assert said_of(runner) == [said]
     assert launcher.timed() == []
 
@@ -45,8 +45,8 @@ def test_a_stale_baseline_is_not_timed_under_its_old_record(make_runner, rows):
 
     assert set(new.beside) == {stored["full"].key}
     assert (
-        "  no ratio of times between lora and bsr: stale (a source or a setting has changed "
-        "since), to be run again"
+        "  no ratio of times between lora and bsr: its record is stale (source code or a "
+        "setting has changed since): run it again"
     ) in said_of(runner)
 
 
@@ -67,7 +67,7 @@ def test_a_file_is_run_for_others_only_where_the_command_names_it(
     (new,) = runner.run(rows("bsr"))
 
     assert set(new.beside) == ({mine.key} if named else set())
-    assert any("a file is run only where" in line for line in said_of(runner)) != named
+    assert any("a method file runs only if" in line for line in said_of(runner)) != named
 
 
 @pytest.mark.parametrize("stop_at", range(11))

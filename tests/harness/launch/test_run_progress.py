@@ -66,7 +66,7 @@ def test_another_terminal_learns_how_a_run_goes_on(pid, state, said, store, type
 
 
 def test_a_folder_nobody_writes_into_says_so(typed):
-    assert "no run is known" in typed("status", ROOT / "results" / "quick")[1]
+    assert "no run has written its progress here" in typed("status", ROOT / "results" / "quick")[1]
     assert typed("status", ROOT / "docs")[0] == 2
 
 

@@ -85,10 +85,10 @@ def test_what_cannot_fit_is_recorded_as_such_and_not_started(store, make_spec, s
 
     assert small.asked == ["estimate", "speed"]
     assert record.outcome.status is Status.OUT_OF_MEMORY
-    assert "is predicted, and there are 0.00 GiB; --force runs it" in record.outcome.reason
+    assert "is predicted, but 0.00 GiB are available; --force runs it" in record.outcome.reason
     assert record.measurements["peak_estimated_bytes"] > 1 << 20
     assert record.measurements["peak_counted_bytes"] is None
-    assert any(line.startswith("  cannot fit: full, a peak of") for line in watcher.said)
+    assert any(line.startswith("  does not fit: full, a peak of") for line in watcher.said)
     assert watcher.total == watcher.done == 0
 
 
@@ -119,7 +119,7 @@ def test_jobs_share_the_memory(store, make_spec):
     assert not doomed(1, profiled, trained, another)
     assert not doomed(2, profiled, trained)
     assert set(both := doomed(2, profiled, trained, another)) == {0, 1}
-    assert "and there are 0.00 GiB for each of 2 jobs" in both[0]
+    assert "but 0.00 GiB are available for each of 2 jobs" in both[0]
 
 
 def test_force_runs_it_all_the_same(make_runner, make_spec, small):
@@ -151,7 +151,7 @@ class Slow:
 
     def perform(self, name, spec, **_):
         """Take too long."""
-        return PassResult(Status.TIMEOUT, "not done after 3 s")
+        return PassResult(Status.TIMEOUT, "not finished after 3 s")
 
 
 def test_what_failed_by_a_limit_is_run_again_under_another(make_runner, make_spec, store):
@@ -205,7 +205,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
 def test_jobs_without_cores_of_their_own_are_an_error(make_runner, make_spec, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2})
     recipe = Training(steps=1, learning_rate=0.1)
-    with pytest.raises(BadInput, match="--jobs 2 of 2 threads each need 4 cores, and 3 are usable"):
+    with pytest.raises(BadInput, match="2 threads each needs 4 cores, but 3 are usable"):
         make_runner(RunSettings(jobs=2)).run([make_spec(training=recipe, threads=2)])
 
 

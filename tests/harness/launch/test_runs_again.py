@@ -89,7 +89,7 @@ def test_what_is_stored_is_not_run_again(make_runner, specs):
     runner.run(specs)
 
     assert launcher.asked == []
-    assert runner.watcher.said == ["4 of 4 trials are stored already"]
+    assert runner.watcher.said == ["4 of 4 trials are already stored"]
 
 
 def test_again_runs_everything_again(make_runner, specs):
@@ -124,7 +124,7 @@ def test_what_was_measured_under_other_settings_is_run_again(make_runner, specs)
     records = runner.run(specs)
 
     assert f"stale, run again: full, bsr ({UNDER_OTHERS})" in runner.watcher.said
-    assert not [line for line in runner.watcher.said if "stored already" in line]
+    assert not [line for line in runner.watcher.said if "already stored" in line]
     assert len([name for name, _, _ in launcher.asked if name != "clock"]) == 2 * 4 + 2
     assert [record.environment.settings for record in records] == [ON] * 4
     assert len(list((runner.store.folder / "records").iterdir())) == 8  # the old ones are history

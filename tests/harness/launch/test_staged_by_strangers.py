@@ -186,7 +186,7 @@ def test_a_file_of_progress_that_no_run_writes_is_named_by_status(text, folder, 
 
     assert code == 0
     assert "progress.run: " in said
-    assert "no run is known to write here" in said
+    assert "no run has written its progress here" in said
     assert "\x1b" not in said
     assert typed("status", folder, "--json")[0] == 0
 

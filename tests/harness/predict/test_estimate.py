@@ -259,5 +259,5 @@ def test_a_trial_that_only_predicts_executes_nothing(make_spec):
 
 
 def test_what_only_predicts_cannot_be_timed():
-    with pytest.raises(ValidationError, match="only_predict executes nothing to time: set rounds"):
+    with pytest.raises(ValidationError, match="so nothing can be timed: set rounds = 0, not 5"):
         Profile(only_predict=True)

@@ -131,11 +131,11 @@ FAILURES = {
     "model": "BadInput: no timm model 'test_vitt'; did you mean 'test_vit'?",
     "option": "BadInput: no option of './mine.py:Mine' named 'nrom'; did you mean 'norm'?",
     "batch": "BadInput: bsrbench: batch = 0: ",
-    "rounds": "BadInput: bsrbench: rounds = 0: expected a number from 1 on",
+    "rounds": "BadInput: bsrbench: rounds = 0: expected 1 or more",
     "baseline": "BadInput: no key of baseline 'batch'",
     "unsupported": "Unsupported: bsr: ",
     "crash": "crashed (memory pass: RuntimeError: broken on purpose (at mine.py:",
-    "second_call": "BadInput: bsrbench was called before in this test",
+    "second_call": "BadInput: bsrbench was already called in this test",
 }
 ONE_TEST = f"""
 def test_head(bsrbench):

@@ -13,8 +13,8 @@ from tests.harness.pytest_plugin.authors_repository import (
     run_pytest,
 )
 
-DISABLED = "benchmarks are disabled here (--benchmark-disable, or pytest-xdist)"
-NOT_ASKED = "the fixture bsrbench does not measure it; 'bsrbench profile' may"
+DISABLED = "benchmarks are disabled (--benchmark-disable, or pytest-xdist)"
+NOT_ASKED = "the fixture bsrbench does not measure it; try 'bsrbench profile'"
 
 
 def test_a_gate_that_passes_lets_the_run_pass(tmp_path):
@@ -47,7 +47,7 @@ def test_a_gate_that_holds_fails_the_run_from_another_process_too(tmp_path):
     assert done.returncode == 1, done.stdout
     assert "1 passed" in done.stdout
     assert [line.removeprefix(begin) for line in said] == [
-        "value(trained_parameters) >= 325, for it is 325",
+        "value(trained_parameters) >= 325: the value is 325",
         "value(step_seconds) > 60 cannot be decided: no step_seconds: " + DISABLED,
         "value(accuracy_top1) < 0.5 cannot be decided: no accuracy_top1: " + NOT_ASKED,
     ]

@@ -42,10 +42,10 @@ def test_a_number_that_is_not_there_is_an_error_with_its_reason(result):
     ("condition", "said"),
     [
         ("ratio(step_flop) > 0.5", []),
-        ("ratio(step_flop) >= 0.5", ["ratio(step_flop) >= 0.5, for it is 0.5"]),
-        ("difference(step_flop) < 0", ["difference(step_flop) < 0, for it is -5"]),
-        ("baseline(step_flop) > 9", ["baseline(step_flop) > 9, for it is 10"]),
-        ("value(step_seconds) > 2", ["value(step_seconds) > 2, for it is 3.0"]),
+        ("ratio(step_flop) >= 0.5", ["ratio(step_flop) >= 0.5: the value is 0.5"]),
+        ("difference(step_flop) < 0", ["difference(step_flop) < 0: the value is -5"]),
+        ("baseline(step_flop) > 9", ["baseline(step_flop) > 9: the value is 10"]),
+        ("value(step_seconds) > 2", ["value(step_seconds) > 2: the value is 3.0"]),
     ],
 )
 def test_a_gate_fails_where_its_condition_holds(condition, said, result):

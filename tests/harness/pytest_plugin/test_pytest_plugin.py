@@ -126,7 +126,7 @@ def test_a_gate_without_a_baseline_fails_and_says_so(timed):
         re.search(r"::(\w+):", line)[1] for line in alone
     ]
     same = "test_mine.py::test_each_step_follows_one_of_the_baseline: "
-    held = "ratio(peak_counted_bytes) > 0.9999, for it is 1.0"
+    held = "ratio(peak_counted_bytes) > 0.9999: the value is 1.0"
     assert [line for line in failed if line not in alone] == [FAILED + same + held]
 
 
@@ -135,7 +135,7 @@ def test_without_pytest_benchmark_only_tests_that_need_it_fail(tmp_path):
     done = run_pytest(tmp_path, test_head=ONE_TEST, test_nothing=PLAIN_TEST, conftest=SHOW_IMPORTS)
 
     assert "1 passed, 1 error" in done.stdout, done.stdout + done.stderr
-    assert "the fixture bsrbench times steps by pytest-benchmark, which is not" in done.stdout
+    assert "the fixture bsrbench needs pytest-benchmark, which is not" in done.stdout
     assert "imported: []" in done.stdout
 
 

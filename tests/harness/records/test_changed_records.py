@@ -21,12 +21,12 @@ def test_a_changed_number_is_noticed_by_check_merge_and_report(folder, typed):
     assert said.startswith(f"{path}: {CHANGED}\n")
     code, said = typed("results", "merge", folder.parent / "into", folder)
     assert code == 1
-    assert f"left out: {path}: {CHANGED}" in said
+    assert f"not copied: {path}: {CHANGED}" in said
     assert len(gather([folder.parent / "into"]).records) == 1
     (folder / "details" / PROFILE_NAME).write_text("5")
     code, said = typed("report", folder)
     assert code == 0
-    assert f"details/{PROFILE_NAME}: not readable (a JSON object was expected)" in said
+    assert f"details/{PROFILE_NAME}: not readable (expected a JSON object)" in said
     assert f"note: {path.stem}: {CHANGED}" in said
     assert "changed after it was stored" in (folder / "report.md").read_text()
 
@@ -54,5 +54,5 @@ def test_check_says_how_many_records_have_no_hash(folder, typed):
     assert code == 0
     assert said.splitlines()[-2:] == [
         "1 records have no hash of their content (schema 6 and before)",
-        "3 records, all as they should be",
+        "3 records, no damaged files",
     ]

@@ -53,17 +53,17 @@ def nested(depth):
 
 # Content of a file in records/, and a part of the reason why it is set aside.
 BAD = {
-    "slash": (changed("key", "../x"), "its key '../x' is none"),
-    "absolute": (changed("key", "/srv/x"), "its key '/srv/x' is none"),
+    "slash": (changed("key", "../x"), "its key '../x' is not valid"),
+    "absolute": (changed("key", "/srv/x"), "its key '/srv/x' is not valid"),
     "up": (changed("key", "../../../pwned/evil"), "is none"),
-    "empty": (changed("key", ""), "its key '' is none"),
+    "empty": (changed("key", ""), "its key '' is not valid"),
     "long": (changed("key", "a" * 300), "is none"),
-    "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is none"),
+    "nul": (changed("key", "a\0b"), r"its key 'a\x00b' is not valid"),
     "glob": (changed("key", "[a-z]*"), "is none"),
-    "spec": (changed("spec.workload.batch", 7), "its key is not that of its spec"),
-    "method": (changed("spec.method", "a\x1b[31mb"), r"has the character \x1b"),
-    "model": (changed("spec.workload.model", "vit\u202e"), r"has the character \u202e"),
-    "option": (changed("spec.options", {"a\x07": 1}), r"options have the character \x07"),
+    "spec": (changed("spec.workload.batch", 7), "its key does not match its spec"),
+    "method": (changed("spec.method", "a\x1b[31mb"), r"contains the character \x1b"),
+    "model": (changed("spec.workload.model", "vit\u202e"), r"contains the character \u202e"),
+    "option": (changed("spec.options", {"a\x07": 1}), r"options contain the character \x07"),
     "integer": (
         changed("measurements.peak_counted_bytes", 10**25),
         "expected a number below 2**63",
@@ -88,10 +88,13 @@ BAD = {
         curve(curve_steps=[1, 2, 3], curve_accuracies=[0.1], curve_seconds=[0.1, 9]),
         "curve_steps 3, curve_seconds 2, curve_accuracies 1",
     ),
-    "deep": (changed("circumstances.command", nested(DEEPEST + 1)), f"more than {DEEPEST} deep"),
+    "deep": (
+        changed("circumstances.command", nested(DEEPEST + 1)),
+        f"{DEEPEST} levels deep",
+    ),
     "endless": (DEEP, "not a readable record"),
     "surrogate": ('{"key": "\\ud800"}', "not a readable record"),
-    "list": ("[]", "a JSON object was expected"),
+    "list": ("[]", "expected a JSON object"),
     "unknown": (changed("environment.mood", "good"), "unknown field `mood`"),
     "version": ('{"schema_version": [7]}', "schema version [7]"),
 }

@@ -80,5 +80,5 @@ def test_no_key_becomes_a_path_unchecked(key, folder):
         lambda key: store.stage(key, "clock", {}),
     )
     for ask in asked:
-        with pytest.raises(ValueError, match="no file of a results folder is called"):
+        with pytest.raises(ValueError, match="cannot be a file name in a results folder"):
             ask(key)

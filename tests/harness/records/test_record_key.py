@@ -128,7 +128,7 @@ def test_committed_records_are_read_with_the_keys_they_have():
 )
 def test_what_would_be_another_path_is_no_key(text):
     assert read_key(text) is None
-    with pytest.raises(BadInput, match=r"no file of a results folder is called"):
+    with pytest.raises(BadInput, match=r"cannot be a file name in a results folder"):
         require_name(text)
 
 

@@ -62,8 +62,8 @@ def misname(path):
         (halve, "not a readable record"),
         (lambda path: path.write_text("[]"), "not a record"),
         (lambda path: path.write_text("{}"), "schema version None"),
-        (change_spec, "its key is not that of its spec"),
-        (misname, "its name is not its key"),
+        (change_spec, "its key does not match its spec"),
+        (misname, "the file's name differs from the record's key"),
     ],
     ids=["half", "no object", "empty", "spec changed", "misnamed"],
 )
@@ -102,7 +102,7 @@ def test_a_sidecar_that_is_damaged_or_alone_is_put_aside(folder):
     found = [trouble.what for trouble in examine(folder)]
 
     assert "not readable (unexpected end" in found[0]
-    assert "without its record" in found[1]
+    assert "without a record" in found[1]
     repair(folder)
     assert examine(folder) == []
     assert len(list((folder / "aside").glob("sidecar-*"))) == 2
@@ -161,7 +161,7 @@ def test_what_cannot_be_read_is_left_out_of_a_merge(folder, tmp_path, typed):
     code, said = typed("results", "merge", tmp_path / "all", folder)
 
     assert code == 1
-    assert "left out: " in said
+    assert "not copied: " in said
     assert len(gather([tmp_path / "all"]).records) == len(Store(folder).records()[0])
 
 
@@ -214,7 +214,7 @@ def test_a_key_that_does_not_fit_what_its_record_states_is_found(
     put(first(measured), table, name, value)
 
     assert examine(measured)[0].what == (
-        f"its key is not that of its {what}: one of them was changed"
+        f"its key does not match its {what}: one of them was changed"
     )
 
 

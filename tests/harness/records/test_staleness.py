@@ -117,7 +117,7 @@ def test_it_is_said_which_source_has_changed():
 
     assert changed_sources(old, "s1", "m1") == []
     assert changed_sources(old, "s2", "m1") == [METHOD_CHANGED]
-    assert changed_sources(old, "s1", "m2") == ["the source that measures has changed"]
+    assert changed_sources(old, "s1", "m2") == ["the measuring code has changed"]
     assert len(changed_sources(MadeBy("bsr", "s1", None), "s2", "m2")) == 2
 
 
@@ -136,7 +136,7 @@ def test_records_are_counted_by_reason_and_method():
     }
 
     assert stale_records(made_by, fingerprint, "m") == [
-        "3 records (stale: the source that measures has changed): full 2, head 1",
+        "3 records (stale: the measuring code has changed): full 2, head 1",
         "4 records (stale: the method's source has changed): lora 4",
-        "3 records (their methods do not come with bsrbench: not checked): mine.py 3",
+        "3 records (not checked: their methods do not come with bsrbench): mine.py 3",
     ]

@@ -137,7 +137,7 @@ def test_a_write_that_fails_leaves_the_old_file(store, make_record, monkeypatch)
     before = path.read_text()
     monkeypatch.setattr("os.fsync", _disk_full)
 
-    with pytest.raises(BadInput, match="No space left on device; what was stored before is whole"):
+    with pytest.raises(BadInput, match="left on device; everything stored before is intact"):
         store.save(make_record(finished_at="2026-02-02T00:00:00+00:00"))
     assert before == path.read_text()
     assert [path.name] == [p.name for p in path.parent.iterdir()]

@@ -196,7 +196,7 @@ def test_a_runs_length_is_from_the_first_beginning_to_the_last_end(made):
     assert (found.seconds, found.passes_seconds, found.trials) == (3720.0, 3300.0, 2)
     assert found.in_words() == (
         "first trial began 2026-11-26T12:00:00+00:00, last finished 2026-11-26T13:02:00+00:00, "
-        "1:02 in all; the passes took 0:55"
+        "total time 1:02; the passes took 0:55"
     )
 
 
@@ -205,7 +205,7 @@ def test_one_record_that_does_not_know_leaves_no_length(made):
 
     assert (found.seconds, found.began_at) == (None, None)
     assert found.finished_at == "2026-11-26T12:02:00+00:00"
-    assert found.in_words().endswith("1 of 2 records do not say when their trial began")
+    assert found.in_words().endswith("1 of 2 records do not state when their trial began")
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_a_clock_that_was_set_back_leaves_no_length(times, made):
     (found,) = run_lengths([made(*each) for each in times])
 
     assert (found.seconds, found.began_at) == (None, None)
-    assert found.in_words().endswith("is not known: the clock was set back while they ran")
+    assert found.in_words().endswith("is not known: the system clock was set back during the run")
 
 
 def test_trials_that_ran_at_a_time_are_no_sign_of_a_clock_set_back(made):
@@ -249,7 +249,7 @@ def test_status_says_it(made, tmp_path, typed):
     code, said = typed("status", tmp_path)
 
     assert code == 0
-    assert "1:02 in all; the passes took 1:00" in said
+    assert "total time 1:02; the passes took 1:00" in said
     assert json.loads(typed("status", tmp_path, "--json")[1])["lengths"][0]["seconds"] == 3720.0
 
 

@@ -77,7 +77,7 @@ def test_a_budget_that_nothing_fits_names_the_smallest(world):
     costs = {c.row_id: world.cost(c.spec) for c in space.candidates}
     goal = SearchQuestion(RECIPE, RATES, (0,), memory_bytes=107, first=4)
 
-    with pytest.raises(BadInput, match=r"nothing fits into 107 bytes.* smallest needs 108 \(bsr\+"):
+    with pytest.raises(BadInput, match=r"no candidate fits in 107 bytes.* needs 108 \(bsr\+"):
         require_one_that_fits(space.candidates, costs, goal)
 
 

@@ -62,7 +62,7 @@ def test_the_only_row_of_a_method_is_meant_and_said(rows):
     found = pick("lora", rows)
 
     assert found.places == (2,)
-    assert found.said == "'lora' is taken as 'lora (rank=4)', the only row of this method"
+    assert found.said == "'lora' means 'lora (rank=4)', the only row of this method"
 
 
 @pytest.mark.parametrize("text", ["bsr+int8", "bsr+int8…[]})"])
@@ -70,7 +70,7 @@ def test_a_name_for_several_rows_lists_them(rows, text):
     with pytest.raises(BadInput) as caught:
         pick(text, rows)
 
-    assert f"{text!r} could mean '{LABELS[3]}', '{LABELS[4]}': name one" in str(caught.value)
+    assert f"{text!r} could mean '{LABELS[3]}', '{LABELS[4]}': give one" in str(caught.value)
 
 
 def test_an_unknown_name_lists_those_that_are_near(rows):
@@ -161,10 +161,10 @@ def test_the_rows_of_a_suite_that_were_named_run_in_that_order(small, names, lab
 def test_what_is_not_as_named_is_said(small):
     taken, made = choose(small(), ["full", "lora", "head"]).said
 
-    assert taken == "'lora' is taken as 'lora (rank=4)', the only row of this method"
+    assert taken == "'lora' means 'lora (rank=4)', the only row of this method"
     assert made == (
-        "'head' has no row in the suite: it runs with its defaults and learning rate 0.1, which "
-        "was not tuned for it"
+        "'head' has no row in the suite: it runs with its default options and learning rate "
+        "0.1, which was not tuned for it"
     )
 
 

@@ -100,12 +100,12 @@ def test_any_label_comes_back_as_it_was_from_any_document(label):
     [
         ("full (micro-batch 0)", "'micro-batch 0' is neither an option .* nor an axis"),
         ("full (bf17)", "'bf17' is neither"),
-        ("lora (rank=four)", "option 'rank': 'four' is no JSON value"),
+        ("lora (rank=four)", "option 'rank': 'four' is not a JSON value"),
         ("lora (rank=4) (alpha=2)", "expected METHOD"),
-        ("lora [rank 4]", "'rank 4' tells no rows apart"),
-        ("lora [learning rate much]", "tells no rows apart"),
-        ("lora [learning rate 0.1 to little]", "tells no rows apart"),
-        ("lora (rank=[4)", "closes nothing"),
+        ("lora [rank 4]", "'rank 4' is not known in square brackets"),
+        ("lora [learning rate much]", "is not known in square brackets"),
+        ("lora [learning rate 0.1 to little]", "is not known in square brackets"),
+        ("lora (rank=[4)", "has no opening bracket"),
         ("(rank=4)", None),  # a method of this name, for no blank stands before the bracket
         ("", "expected METHOD"),
     ],
@@ -129,7 +129,7 @@ def test_names_are_split_at_commas_outside_brackets_and_quotes():
 
 @pytest.mark.parametrize("text", ["bsr (x=[1],full", "bsr)", 'a",b', "a (x=[1})", '"\\'])
 def test_a_bracket_or_quote_without_its_other_half_is_refused(text):
-    with pytest.raises(BadInput, match="stands in double quotes"):
+    with pytest.raises(BadInput, match="in double quotes, as in JSON"):
         split_at_commas(text)
 
 

@@ -38,12 +38,12 @@ VARY = "[vary]\n" + "".join(f"{key} = {list(range(2, 200))}\n" for key in VARIED
     [
         (text_of(list(range(200_000))), r"it has 1,[0-9,]+ bytes, more than 1,048,576"),
         (text_of(list(range(10_001))), "at most 10000 items"),
-        (text_of(list(range(9_000)), rows=2), "asks for 18,000 trials"),
+        (text_of(list(range(9_000)), rows=2), "has 18,000 trials"),
         (text_of([7] * 9_000), "names 7 twice"),
         (text_of("[" + "9" * 5000 + "]"), "a number has more than 4300 digits"),
         (text_of("[" * 5000), "nested more than 50 levels deep"),
-        (text_of(more=VARY), "asks for more than a million million trials"),
-        (text_of(more="[[questions]]\n" * 10_001), "asks for 10,001 trials"),
+        (text_of(more=VARY), "has more than 1,000,000,000,000 trials"),
+        (text_of(more="[[questions]]\n" * 10_001), "has 10,001 trials"),
         (text_of() + "to_try = [\n" + "".join(f"{n}.5,\n" for n in range(10_001)) + "]", "to try"),
         (text_of() + 'options = {"a" = ' + "{a = " * 60 + "1" + "}" * 61, "levels deep"),
         (text_of(more="a" + ".a" * 100_000 + " = 1\n"), "more than 300 dots"),
@@ -54,7 +54,7 @@ VARY = "[vary]\n" + "".join(f"{key} = {list(range(2, 200))}\n" for key in VARIED
         (
             text_of(more="[[questions]]\n" + "".join(f'[questions.chosen."full{" " * n}"]\n'
                     "learning_rate = 1.0\n" for n in range(2))),
-            "chosen names 2 rows, and there are 1 methods",
+            "chosen names 2 rows, but there are 1 methods",
         ),
     ],
     ids=lambda value: value[:24].replace("\n", " ") if isinstance(value, str) else None,
@@ -103,7 +103,7 @@ def test_a_path_that_no_system_takes_is_said(command, path, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("text", ["9" * 5000, "[" * 100_000, "x" * 100_000, '"\\ud800'])
 def test_json_that_nobody_means_is_said_in_short(text):
-    with pytest.raises(BadInput, match="is no JSON value") as refused:
+    with pytest.raises(BadInput, match="is not a JSON value") as refused:
         json_of(text)
     with pytest.raises(BadInput):
         RowLabel.parse(f"bsr (a={text})")
@@ -112,7 +112,7 @@ def test_json_that_nobody_means_is_said_in_short(text):
 
 
 def test_text_that_no_file_can_hold_is_no_toml():
-    with pytest.raises(ValueError, match="half of a pair"):
+    with pytest.raises(ValueError, match="an unpaired surrogate"):
         parse_toml('a = "\udcff"')
 
 

@@ -47,7 +47,7 @@ def read(folder, *parts, **changes):
             "same number of to_try, got full 4, lora 0, lora (rank=4) 4",
         ),
         (FULL + CHOICE + FULL + "micro_batch = 1\n", "number of tries, got full 2, full (micro"),
-        (FULL + TRIED, "full has tries, and no learning_rate that was chosen from them"),
+        (FULL + TRIED, "full has tries but no learning_rate that was chosen from them"),
         (FULL + "to_try = [1e-3, 1e-2, 1e-3]\n", "to_try of full names 0.001 more than once"),
         (
             FULL + "[[questions]]\nto_try = [1e-3, 1e-3]\n",
@@ -84,7 +84,7 @@ def test_rows_with_equal_tries_are_read(rows, tmp_path):
 def test_a_rate_to_try_below_the_final_one_is_refused(tmp_path):
     found = read(tmp_path, FULL + FOUR, training__final_learning_rate=5e-4)
 
-    with pytest.raises(BadInput, match=r"to_try of full names 0\.0001, below training\.final_"):
+    with pytest.raises(BadInput, match=r"to_try of full lists 0\.0001, below training\.final_"):
         found.tuning_trials(found.questions[0], found.methods[0], 0)
 
 
@@ -138,16 +138,20 @@ def test_what_comes_about_at_the_last_step_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("more", "key", "said"),
     [
-        ("[vary]\nbatch = [1, 8]\n", "workload__batch", r"\[vary\] gives batch its .* vary\.batch"),
+        (
+            "[vary]\nbatch = [1, 8]\n",
+            "workload__batch",
+            r"\sets the values of batch: set vary\.batch",
+        ),
         (
             "[[questions]]\n[[questions]]\ntraining = { steps = 30 }\n",
             "training__steps",
-            r"training\.steps was set .* number 2 of 2 steps has a value of its own",
+            r"training\.steps was set .* number 2 of 2 sets steps itself",
         ),
         (
             "[[questions]]\nworkload = { batch = 2 }\n",
             "workload__batch",
-            r"number 1 of 1 batch has a value of its own: change it in a copy of the file",
+            r"number 1 of 1 sets batch itself: change it in a copy of the file",
         ),
     ],
 )
@@ -200,7 +204,7 @@ def test_a_key_is_set_once():
     [
         (("rank=4", "rank=8"), "--option rank is set twice"),
         (("int8.bits=4", "int8.bits=8"), r"--option int8\.bits is set twice"),
-        (("int8=4", "int8.bits=8"), r"--option int8\.bits: int8 was set to 4 before, and is no"),
+        (("int8=4", "int8.bits=8"), r"int8 is already set to 4, which is not a table"),
         (("int8.bits=8", "int8=4"), "--option int8 is set twice"),
     ],
 )

@@ -78,7 +78,7 @@ def test_a_suite_in_another_encoding_is_refused_in_a_sentence(encoding, mark, tm
     path = tmp_path / "mine.toml"
     path.write_bytes((ENCODINGS[encoding] if mark else b"") + SUITE.encode(encoding))
     said = (
-        f"is {encoding[:6].upper()} text, expected UTF-8" if mark else "has zero bytes, as UTF-16"
+        f"is {encoding[:6].upper()} text, expected UTF-8" if mark else "contains zero bytes, as UTF"
     )
 
     with pytest.raises(BadInput, match=rf"mine\.toml {said}.*: save it as UTF-8"):

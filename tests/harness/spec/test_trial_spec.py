@@ -96,12 +96,12 @@ def test_seeds_and_measured_parts_share_a_row(small):
         (
             "micro_batch = 2",
             "micro_batch = 2\noptimizer_in_backward = true",
-            "got micro_batch 2 of batch 4, whose gradients add up over several: leave out one",
+            "but micro_batch 2 splits batch 4 into several: leave out one",
         ),
         (
             "learning_rate = 0.1",
             CLIPPED,
-            "clip_norm 1 needs the norm of all gradients before any step",
+            "clip_norm 1 needs the norm of all gradients before any update",
         ),
         ("[workload]", "[workload", "not valid TOML"),
     ],
@@ -274,5 +274,5 @@ def test_a_choice_for_no_row_is_refused(small):
         )
     )
 
-    with pytest.raises(BadInput, match="chosen names nothing, and there is no such row"):
+    with pytest.raises(BadInput, match="chosen names nothing, but there is no such row"):
         suite_file.read(small)

@@ -37,7 +37,7 @@ def test_what_cannot_be_several_tasks_is_refused(changes, said):
     [
         ({"data": "digits"}, r"multitask names its own data \(digits, noise\) and classes: leave"),
         ({"classes": 5}, "leave data and classes out"),
-        ({"compiled_step": True}, "compiled_step is one graph, and with multitask each task"),
+        ({"compiled_step": True}, "compiled_step compiles one graph, but with multitask each task"),
     ],
     ids=str,
 )

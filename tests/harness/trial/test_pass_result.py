@@ -47,14 +47,14 @@ def test_a_failure_is_an_answer_of_every_kind():
 
 
 def test_what_completed_has_a_reading():
-    with pytest.raises(ValueError, match="it completed, and has no reading"):
+    with pytest.raises(ValueError, match="it completed but has no reading"):
         PassResult()
 
 
 @pytest.mark.parametrize(
     ("measured", "fault"),
     [
-        ({"speed": 1}, "no metric is called 'speed'"),
+        ({"speed": 1}, "unknown metric 'speed'"),
         ({"step_flop": 2**63}, "step_flop is a whole number of 64 bits"),
         ({"step_seconds": [float("nan")]}, "step_seconds.0 is nan"),
     ],

@@ -62,7 +62,7 @@ def test_what_no_record_can_hold_is_an_outcome(make_spec):
     result = launcher.perform("estimate", make_spec("saying"))
 
     assert result.status == Status.CRASHED
-    assert "holds something without a form in JSON (object)" in result.reason
+    assert "contains a value that JSON cannot represent (object)" in result.reason
 
 
 @pytest.fixture

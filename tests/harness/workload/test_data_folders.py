@@ -245,8 +245,8 @@ def test_an_image_whose_colours_nobody_knows_is_named(photos):
     for number in range(2):
         Image.new("F", (SIDE, SIDE), 0.5).save(photos / "a" / f"x{number}.tif")
     said = (
-        r"photos/a/x0\.tif has mode 'F', 32-bit floating-point numbers, of which nobody says what "
-        r"is black and what is white: save it with 8 bits per channel, or take it out "
+        r"photos/a/x0\.tif has mode 'F', 32-bit floating-point numbers, which does not define "
+        r"black and white: save it with 8 bits per channel, or take it out "
         r"\(so have 1 others\)"
     )
 

@@ -160,7 +160,7 @@ def test_a_transparent_colour_that_cannot_be_told_is_a_message(tmp_path):
     row = struct.pack(">6H", *OF_SIX)
     path.write_bytes(png(2, 16, 2, row, chunk(b"tRNS", struct.pack(">3H", *OF_SIX[:3]))))
 
-    with pytest.raises(UnknownPixels, match=r"x\.png: mode 'RGB' of 16 bits per channel with one"):
+    with pytest.raises(UnknownPixels, match=r"x\.png: mode 'RGB' with 16 bits per channel and one"):
         read(path)
 
 

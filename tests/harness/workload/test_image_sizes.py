@@ -42,7 +42,7 @@ REFUSED = {
     "crossvit_tiny_240": "its layers do not fit together .*length 107",  # 128 * 224 / 240 = 119.5
     "deepseek_vit_412m": "should be divisible by patch size .14",
     "efficientformer_l1": "its layers do not fit together .*length 49",  # 7 * 7, of 224 px alone
-    "eva02_tiny_patch14_224": "patch_embed.proj cuts a map of 128 x 128 into squares of 14 x 14",
+    "eva02_tiny_patch14_224": "patch_embed.proj splits a map of 128 x 128 into squares of 14 x 14",
 }
 FAMILIES = list(families())
 
@@ -112,9 +112,9 @@ def test_a_size_that_does_not_fit_is_one_line_and_exit_code_2(command, typed):
     said = printed.strip()  # rich 13 ends the line of its progress
     assert len(said.splitlines()) == 1
     assert said.startswith(
-        "error: image_size 96: images of 96 px do not go through 'crossvit_tiny_240': its layers "
+        "error: image_size 96: 'crossvit_tiny_240' cannot process images of 96 px: its layers "
     )
-    assert "leave image_size out for the model's own 240 px, or choose another" in said
+    assert "leave image_size out to use the model's 240 px, or choose another size" in said
 
 
 @pytest.mark.parametrize("size", [8, 90, 100])
@@ -149,10 +149,10 @@ def small(*layers):
 @pytest.mark.parametrize(
     ("layers", "size", "cut"),
     [
-        ((nn.Conv2d(3, 2, 4, 4),), 18, "0 cuts a map of 18 x 18 into squares of 4 x 4"),
-        ((nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(2, 2, 2, 2)), 9, "1 cuts a map of 9 x 9"),
-        ((nn.MaxPool2d(2),), 9, "0 cuts a map of 9 x 9 into squares of 2 x 2"),
-        ((nn.AvgPool2d(3),), 10, "0 cuts a map of 10 x 10 into squares of 3 x 3"),
+        ((nn.Conv2d(3, 2, 4, 4),), 18, "0 splits a map of 18 x 18 into squares of 4 x 4"),
+        ((nn.Conv2d(3, 2, 3, padding=1), nn.Conv2d(2, 2, 2, 2)), 9, "1 splits a map of 9 x 9"),
+        ((nn.MaxPool2d(2),), 9, "0 splits a map of 9 x 9 into squares of 2 x 2"),
+        ((nn.AvgPool2d(3),), 10, "0 splits a map of 10 x 10 into squares of 3 x 3"),
         # Nothing is lost at a whole number of squares, by squares that overlap, or by padding.
         ((nn.Conv2d(3, 2, 4, 4),), 16, ""),
         ((nn.Conv2d(3, 2, 3, 2, 1),), 9, ""),
@@ -166,7 +166,7 @@ def test_pixels_at_the_edge_are_not_left_out_in_silence(layers, size, cut):
         image_sizes.require_goes_through(small(*layers), size)
         return
 
-    with pytest.raises(image_sizes.DoesNotFit, match=f"{re.escape(cut)}.*would leave out"):
+    with pytest.raises(image_sizes.DoesNotFit, match=f"{re.escape(cut)}.*would ignore"):
         image_sizes.require_goes_through(small(*layers), size)
 
 

@@ -99,7 +99,7 @@ def test_images_that_are_listed_and_not_there_are_named(name, data_root, monkeyp
     write, _ = SETS[name]
     write(monkeypatch, data_root)
     (data_root / IMAGES[name]).unlink()
-    said = rf"lacks 1 of \d+ images: .*{IMAGES[name].rpartition('/')[2]}; remove .* and it is"
+    said = rf"lacks 1 of \d+ images: .*{IMAGES[name].rpartition('/')[2]}; remove .* so that it is"
 
     with pytest.raises(BadInput, match=said):
         data.load(name, None, 0)
