@@ -174,7 +174,7 @@ def test_an_opened_row_shows_its_trials_whole(page):
         opened.get_by_text(fold, exact=True).click()
     text = opened.inner_text()
 
-    assert "Peak of the bytes of the tensor storages that are alive at once" in text
+    assert "Peak of the bytes of all tensor storages alive on the trial" in text
     assert "0.2, 0.2, 0.9, 0.2, 0.2, 0.9, 0.4, 0.4, 0.4" in text
     assert "workload.model\ntest_vit" in text
     assert "1 (training, seed 1)" in text
