@@ -15,7 +15,7 @@ from bsrbench.reports.compare.record_numbers import as_numbers, numbers
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes, turns_of
 from bsrbench.reports.compare.statistics import Summary, mean, mean_and_range, median_and_quartiles
 
-NOT_TUNED = "the learning rate was not tuned"
+NOT_TUNED = "its learning rate was not tuned"
 
 
 @dataclass(frozen=True)
@@ -280,7 +280,7 @@ class ComparisonRow:
         if min(rates) < own < max(rates) or len(rates) == 1:
             return []
         which, other = ("largest", "larger") if own == max(rates) else ("smallest", "smaller")
-        return [f"the learning rate {own:g} is the {which} tried; a {other} one may be better"]
+        return [f"its learning rate {own:g} is the {which} tried; a {other} one may be better"]
 
     def trained(self) -> TrialSpec | None:
         """Return the spec of a training trial, if there is one."""

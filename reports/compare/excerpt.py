@@ -35,8 +35,8 @@ def left_out(comparison: Comparison, shown: Comparison) -> list[str]:
     missing = len(comparison.rows) - len(shown.rows)
     if not missing:
         return []
-    said = (
+    note = (
         f"{missing:,} of {len(comparison.rows):,} rows are not shown here; comparison.csv has "
-        "them all"
+        "all rows"
     )
-    return [said]
+    return [note]

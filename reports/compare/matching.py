@@ -114,9 +114,9 @@ def _unlike(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pairing]:
     harmless = [(one, other) for one, other in every if not _guarded(one.row, other.row)]
     if not harmless and not even_unlike:
         raise BadInput(
-            f"{ours.name!r} and {theirs.name!r} were not asked the same: "
+            f"{ours.name!r} and {theirs.name!r} do not have the same workload: "
             f"{'; '.join(_guarded(every[0][0].row, every[0][1].row))}. Run both in one suite, or "
-            "compare all the same with --unlike"
+            "compare them anyway with --unlike"
         )
     return harmless or every
 

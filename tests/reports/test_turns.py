@@ -127,8 +127,8 @@ def test_a_comparison_shows_the_seconds_that_its_ratio_is_of(records):
     assert times.difference == pytest.approx(-3.6)
     assert times.verdict.word is VerdictWord.BETTER
     assert found.remarks[-1] == (
-        "full: its times here were taken again on 2026-02-02, in turns with new rows; its own "
-        "record has 4,000 ms a step"
+        "full: its times here were measured again on 2026-02-02, in turns with new rows; its own "
+        "record has 4,000 ms per step"
     )
 
 
