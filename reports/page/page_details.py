@@ -1,4 +1,4 @@
-"""What the page shows of a row once it is opened: its trials whole, its memory by place."""
+"""The details of an opened row on the page: complete trials, and memory per block."""
 
 import json
 import re
@@ -12,21 +12,21 @@ BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 
 
 class SharedValues:
-    """Values that many trials have alike: each stands once in the page and is named by place."""
+    """Values that many trials share: the page has each once, and trials refer to its index."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
 
     def place(self, value: Any) -> int:
-        """Return the place of a JSON value among ``values``."""
+        """Return the index of a JSON value in ``values``."""
         return self._places.setdefault(json.dumps(value), len(self._places))
 
     def places(self, values: dict[str, Any]) -> dict[str, int]:
-        """Return the place of each value."""
+        """Return the index of each value."""
         return {name: self.place(value) for name, value in values.items()}
 
     def values(self) -> list[Any]:
-        """Return the values that have a place."""
+        """Return the values in the order of their indices."""
         return [json.loads(text) for text in self._places]
 
 
@@ -51,10 +51,10 @@ def _trial(record: TrialRecord, shared: SharedValues) -> dict[str, Any]:
 
 
 def blocks(detail: dict[str, Any]) -> dict[str, list[int]] | None:
-    """Return the bytes at the counted peak by category: of each block, and of all else at the end.
+    """Return the bytes at the counted peak by category: per block, then outside of blocks.
 
     Args:
-        detail: a sidecar, whose ``counted.modules_at_peak`` gives bytes by module and category.
+        detail: a sidecar; its ``counted.modules_at_peak`` has bytes by module and category.
     """
     modules = detail.get("counted", {}).get("modules_at_peak", {})
     numbered = {name: BLOCK.search(name) for name in modules}
@@ -71,14 +71,14 @@ def blocks(detail: dict[str, Any]) -> dict[str, list[int]] | None:
 
 
 def peak_place(detail: dict[str, Any]) -> str:
-    """Return in words where in a step the counted peak lies."""
+    """Return in words at which point of a step the counted peak occurs."""
     place = detail.get("counted", {}).get("peak_place") or {}
     parts = (place.get("phase"), place.get("module"), place.get("operator"))
     return ", ".join(part for part in parts if part)
 
 
 def timeline(detail: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the bytes alive through a step, and where its phases begin."""
+    """Return the bytes alive during a step, and where its phases begin."""
     found = detail.get("counted", {}).get("timeline")
     if not found or not found["index"]:
         return None

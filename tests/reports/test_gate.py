@@ -27,7 +27,7 @@ def test_a_condition_is_read_and_written():
         ("__import__('os').system('true') > 1", "expected FUNCTION"),
         ("ratios(peak_counted_bytes) > 1", "did you mean 'ratio'"),
         ("ratio(peak_counted_byte) > 1", "did you mean 'peak_counted_bytes'"),
-        ("ratio(peak_counted_bytes) > much", "no number"),
+        ("ratio(peak_counted_bytes) > much", "not a number"),
         *(
             (f"ratio(peak_counted_bytes) > {bound}", f"{bound} is not a finite number")
             for bound in ("nan", "inf", "-inf", "1e999", "-1e999", "Infinity")

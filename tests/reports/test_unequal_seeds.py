@@ -133,8 +133,8 @@ def test_without_a_common_seed_nothing_stands_side_by_side_and_no_gate_passes(ma
     assert (accuracy.new, accuracy.baseline, accuracy.difference, accuracy.ratio) == (None,) * 4
     assert accuracy.verdict.word is VerdictWord.NONE
     assert (
-        "accuracies are not compared, because no seed is in both: head was tested with seed 1 (mean "
-        "0.900); full was tested with seeds 2 and 3 (mean 0.700)"
+        "accuracies are not compared, because no seed is in both: head was tested with seed 1 "
+        "(mean 0.900); full was tested with seeds 2 and 3 (mean 0.700)"
     ) in found.remarks
     lines = gate.failures([found], conditions)
     assert len(lines) == 4

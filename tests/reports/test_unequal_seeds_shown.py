@@ -67,7 +67,7 @@ def test_documents_say_which_row_had_which_seeds(comparison, tmp_path):
     with (tmp_path / "t.csv").open() as file:
         lines = {line["row"]: line for line in csv_reader.DictReader(file)}
 
-    assert "for 40 steps with seeds of its own (head: seeds 0 to 5; full: seeds 0 and 1)" in text
+    assert "for 40 steps with its own seeds (head: seeds 0 to 5; full: seeds 0 and 1)" in text
     assert "with 6 seeds" not in text
     assert r"| head | 0.767 \[0.500, 0.900\] | 6 (0 to 5) |" in text
     assert "- tested with seeds 0 and 1: full" in text
@@ -133,7 +133,7 @@ def test_figures_name_the_seeds_and_draw_no_front(records, make, no_details, tmp
         (tmp_path / f"{name}.svg").read_text() for name in ("accuracy-memory", "curve-steps")
     )
 
-    assert "2 to 6 seeds from row to row (so no Pareto front)" in drawn["accuracy-memory"]
+    assert "2 to 6 seeds per row (so no Pareto front)" in drawn["accuracy-memory"]
     for text in (points, lines):
         assert "head (seeds 0 to 5)" in text
         assert "full (seeds 0 and 1)" in text
