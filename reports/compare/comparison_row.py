@@ -280,7 +280,7 @@ class ComparisonRow:
         if min(rates) < own < max(rates) or len(rates) == 1:
             return []
         which, other = ("largest", "larger") if own == max(rates) else ("smallest", "smaller")
-        return [f"its learning rate {own:g} is the {which} tried; a {other} one may be better"]
+        return [f"its learning rate {own:g} is the {which} tried; a {other} one may do better"]
 
     def trained(self) -> TrialSpec | None:
         """Return the spec of a training trial, if there is one."""

@@ -4,8 +4,8 @@ const CURVES = 40; // lines that a chart can hold
 const CHOICES = 60;
 const TALL = 12; // bars above which their figure is as high as two others
 const HOW_TO_READ =
-  "The figures show the rows that pass the filter. To see values, point at a mark, or press Tab " +
-  "to enter a figure and use the arrow keys.";
+  "Only rows that pass the filter are drawn. To see values, point at a mark, or press Tab to enter " +
+  "a chart and use the arrow keys.";
 const NOTHING_TO_DRAW = "No row shown has the data for this figure.";
 const PAUSE = 150; // ms without a change before figures follow
 

@@ -16,10 +16,7 @@ from bsrbench.harness.trial.trial_passes import perform
 from bsrbench.methods import offload
 from bsrbench.methods.parts.extend_module import extend
 
-REASON = (
-    "offload is made for cuda or xpu, not for cpu: what it would move is in the host's memory "
-    "already"
-)
+REASON = "offload is made for cuda or xpu, not for cpu: the tensors that it would move are already"
 
 
 def gradients(model, batch):
