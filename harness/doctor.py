@@ -1,4 +1,4 @@
-"""What can be measured on this machine, and how well: every meter against something known."""
+"""Check every meter on this machine against known quantities."""
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -37,12 +37,12 @@ KNOWN_FORWARD_FLOP = (
 
 @dataclass(frozen=True)
 class MeterCheck:
-    """One thing looked at.
+    """The result of one check.
 
     Attributes:
-        what: in a few words.
-        said: what was found.
-        good: whether it is as it should be; ``None`` where there is nothing to judge.
+        what: the name of the check.
+        said: the result as text.
+        good: whether the result is as expected; ``None`` if there is nothing to judge.
     """
 
     what: str
@@ -51,7 +51,7 @@ class MeterCheck:
 
 
 def examine(launcher: Launcher, pairs: int) -> Iterator[MeterCheck]:
-    """Yield findings as they are made; ``pairs`` identical pairs are timed."""
+    """Yield results as they are available; ``pairs`` identical pairs are timed."""
     yield from _known_bytes()
     yield from _known_trial(launcher)
     yield _resolution()
@@ -138,7 +138,7 @@ def _attention() -> MeterCheck:
     with LiveBytes() as live:
         scaled_dot_product_attention(x, x, x)
     ran = [name for name in live.timeline.operator if "attention" in name]
-    said = ran[0] if ran else "in parts: the matrix of scores is kept"
+    said = ran[0] if ran else "not fused: the attention matrix is stored"
     return MeterCheck("cpu attention", said, good=bool(ran))
 
 

@@ -15,15 +15,15 @@ MOST_TRIES = 3
 
 @dataclass(frozen=True)
 class Fit:
-    """What fits for one method.
+    """The largest batch that fits for one method.
 
     Attributes:
-        method: as it was written.
-        smallest_bytes: predicted peak with a single image: no batch needs less.
-        batch: the largest that fits; ``None`` if not even one image does, or nothing is known.
+        method: the name of the method as typed.
+        smallest_bytes: predicted peak with a single image, the minimum of all batches.
+        batch: the largest batch that fits; ``None`` if one image does not fit or on failure.
         predicted_bytes: predicted peak at that batch.
         next_bytes: predicted peak with one image more.
-        allocated_bytes: the allocator's peak at that batch, where it was tried.
+        allocated_bytes: the allocator's peak at that batch, if it was run.
         reason: why there is no batch.
     """
 
@@ -36,7 +36,7 @@ class Fit:
     reason: str = ""
 
     def peak_bytes(self) -> int | None:
-        """Return the best known peak: tried, else predicted."""
+        """Return the measured peak if the batch was run, otherwise the predicted peak."""
         return self.allocated_bytes or self.predicted_bytes
 
 
@@ -45,9 +45,9 @@ def fit(spec: TrialSpec, memory_bytes: int, launcher: Launcher, *, check: bool) 
 
     Args:
         spec: the trial; its batch is not used.
-        memory_bytes: for tensors and workspaces; code, libraries and a CUDA context come on top.
-        launcher: predicts, and runs the step to check.
-        check: run a step at the batch found and go lower if its workspaces do not fit.
+        memory_bytes: memory for tensors and workspaces, without code, libraries and CUDA context.
+        launcher: runs the prediction and the step that checks it.
+        check: run a step with the batch found, and reduce the batch if workspaces do not fit.
     """
     peaks: dict[int, int] = {}
 
@@ -118,7 +118,7 @@ def _guess(
 
 
 class _Failed(Exception):  # noqa: N818 - becomes the reason of a fit without a batch
-    """A pass did not give what was asked."""
+    """A pass did not return the metric."""
 
 
 def _with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
@@ -150,4 +150,4 @@ def _ask(launcher: Launcher, pass_name: str, spec: TrialSpec, metric: str) -> in
 
 
 def _too_small(smallest: int, memory_bytes: int) -> str:
-    return f"one image needs {smallest} bytes, more than the {memory_bytes} there are"
+    return f"one image needs {smallest} bytes, more than the available {memory_bytes}"

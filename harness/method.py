@@ -1,4 +1,4 @@
-"""The contract of a fine-tuning method, and methods prepared one after the other."""
+"""The contract of a fine-tuning method, and compositions of methods."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -30,26 +30,26 @@ CHANGES_TOKENS = frozenset({Kind.DROPS_TOKENS, Kind.ADDS_TOKENS})
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """How a pretrained vision transformer is made ready for cheap fine-tuning.
+    """A fine-tuning method: it prepares a pretrained vision transformer for training.
 
-    A method is one frozen dataclass in one file. Its fields are the options a suite may set;
+    A method is one frozen dataclass in one file. Its fields are the options that a suite may set;
     ``__post_init__`` checks their values and raises ``ValueError``.
 
     Attributes:
         source: paper and section, or "baseline".
-        exact_forward: logits equal those of the untouched model.
-        gradient_error: bound on ``|g - g'| / |g'|`` over the trained parameters together, g' by
-            exact autograd of the method's own forward; 0.0 is exact.
-        error_growth: factor by which the bound of a method composed with this one grows, because
-            the error is larger in what this one trains.
-        kinds: what it changes.
+        exact_forward: whether the logits equal those of the untouched model.
+        gradient_error: bound on ``|g - g'| / |g'|`` over all trained parameters, where g' is the
+            exact gradient of the method's own forward pass; 0.0 means exact.
+        error_growth: factor by which the bound of another method grows in a composition with this
+            one, because the error is larger in the parameters that this one trains.
+        kinds: what the method changes.
         compiles: whether ``torch.compile`` of the step is tested.
-        saves_over_full: holds fewer bytes after the forward pass than full fine-tuning, on a device
-            it is made for.
-        devices: types of device it is made for, as torch calls them; empty is any.
-        elsewhere: why it is of no use on others, where there are such.
-        refines: names of methods of a kind it shares that it can follow in a composition, by
-            ``refine`` in the place of ``prepare``; the card says what the pair means.
+        saves_over_full: whether it holds fewer bytes after the forward pass than full fine-tuning,
+            on a supported device.
+        devices: the supported device types in torch's notation; empty means all.
+        elsewhere: why it has no use on other devices, if ``devices`` is not empty.
+        refines: names of methods of the same kind that it can follow in a composition, with
+            ``refine`` instead of ``prepare``; the card says what the pair means.
     """
 
     source: ClassVar[str]
@@ -65,22 +65,22 @@ class Method(ABC):
 
     @classmethod
     def name(cls) -> str:
-        """Return the method's name, which is its file's."""
+        """Return the method's name: the name of its file."""
         return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return the model to train; may change ``model`` in place.
 
-        The harness gives the optimizer exactly the parameters that ask for a gradient.
-        Parameter objects are kept: wrapping modules is fine, copying parameters is not.
+        The optimizer gets exactly the parameters that require a gradient. Wrapping modules is
+        allowed, but parameter objects must stay the same: do not copy them.
 
         Raises:
             Unsupported: the model lacks what the method needs.
         """
 
     def refine(self, model: nn.Module) -> nn.Module:
-        """Return a model prepared by a method that ``refines`` names, prepared further.
+        """Return the model to train, given one prepared by a method that ``refines`` names.
 
         Raises:
             Unsupported: the model lacks what the pair needs.
@@ -89,14 +89,14 @@ class Method(ABC):
         raise Unsupported(f"{self.name()} does not refine a {kind} that others have prepared")
 
     def made_for(self, device: str) -> bool:
-        """Tell whether it does on a type of device what its card says."""
+        """Tell whether the method supports a device type."""
         return not self.devices or device in self.devices
 
     def require_device(self, device: str) -> None:
-        """Check that it is made for a type of device.
+        """Check that the method supports a device type.
 
         Raises:
-            Unsupported: it is not; ``elsewhere`` says why.
+            Unsupported: it does not; ``elsewhere`` says why.
         """
         if not self.made_for(device):
             known = " or ".join(sorted(self.devices))
@@ -105,49 +105,50 @@ class Method(ABC):
             )
 
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
-        """Be told that an optimizer step is done."""
+        """Update the state of the method after an optimizer step."""
 
     def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - for those who override it
-        """Return what its numbers on a type of device depend on beside versions.
+        """Return what its numbers on a device type depend on, besides versions.
 
-        Asked for at the end of a pass.
+        It is called at the end of a pass.
 
-        ``fallback``, a sentence, says that something slower or larger ran than the method's
-        best, and becomes a note of the record; ``kernel_compile_seconds`` is what its own
-        kernels took to be compiled in this process.
+        ``fallback`` is a sentence that says that a slower or larger implementation than the best
+        one ran; it becomes a note of the record. ``kernel_compile_seconds`` is the time for
+        compiling the method's own kernels in this process.
         """
         return {}
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each of ``depth`` blocks passes on, ``entering`` at the start."""
+        """Return the tokens after each of ``depth`` blocks, if ``entering`` tokens enter."""
         return (entering,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:  # noqa: ARG002 - for those who override it
-        """Return the multiply-adds of one image's forward pass that the model alone has not.
+        """Return the multiply-adds that the method adds to the forward pass of one image.
 
         Args:
-            tokens: those each block passes on.
+            tokens: the tokens in the output of each block.
             width: the model's embedding dimension.
         """
         return 0
 
     @classmethod
     def variants(cls, depth: int) -> tuple[dict[str, Any], ...]:  # noqa: ARG003 - for those who override it
-        """Return settings of its options, beside the default, that ``bsrbench search`` may try.
+        """Return settings of its options, besides the default, that ``bsrbench search`` may try.
 
-        A setting leaves out options that stay as they are. None means there is nothing to search.
+        A setting contains only the options that it changes. An empty result means that there is
+        nothing to search.
 
         Args:
-            depth: blocks of the model.
+            depth: number of blocks of the model.
         """
         return ()
 
 
 def apply(method: Method, model: nn.Module) -> nn.Module:
-    """Return what a method makes of a model.
+    """Return the model that a method has prepared.
 
     Raises:
-        TypeError: that is no model.
+        TypeError: the method returned something else.
         Unsupported: the method cannot be applied to it.
     """
     made: object = method.prepare(model)
@@ -160,10 +161,10 @@ def apply(method: Method, model: nn.Module) -> nn.Module:
 
 @dataclass(frozen=True)
 class Composed(Method):
-    """Methods prepared in order, each on what the one before returned.
+    """A composition: each method prepares the model that the previous one returned.
 
     Attributes:
-        parts: the methods, first prepared first.
+        parts: the methods, in the order of preparation.
     """
 
     parts: tuple[Method, ...]
@@ -196,7 +197,7 @@ class Composed(Method):
         return model
 
     def made_for(self, device: str) -> bool:
-        """Tell whether every part is."""
+        """Tell whether every part supports a device type."""
         return all(part.made_for(device) for part in self.parts)
 
     def require_device(self, device: str) -> None:
@@ -209,12 +210,12 @@ class Composed(Method):
             part.require_device(device)
 
     def step_done(self) -> None:
-        """Tell every part."""
+        """Update the state of every part after an optimizer step."""
         for part in self.parts:
             part.step_done()
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return what the parts say: fallbacks one after the other, seconds added up."""
+        """Return the facts of all parts: fallbacks joined, seconds summed."""
         found = [part.environment(device) for part in self.parts]
         merged = {key: value for facts in found for key, value in facts.items()}
         said = [facts["fallback"] for facts in found if "fallback" in facts]
@@ -226,12 +227,12 @@ class Composed(Method):
         return merged
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return what the part that drops or adds tokens passes on; of several, the fewest."""
+        """Return the tokens after each block; if several parts change them, the smallest number."""
         each = [part.tokens(entering, depth) for part in self.parts if part.kinds & CHANGES_TOKENS]
         return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return what the parts add, together."""
+        """Return the sum of the multiply-adds that the parts add."""
         return sum(part.added_macs(tokens, width) for part in self.parts)
 
 
@@ -247,8 +248,8 @@ def _require_pair(earlier: Method, later: Method) -> None:
         return
     if not shared and earlier.kinds & CHANGES_TOKENS and later.kinds & CHANGES_TOKENS:
         raise Unsupported(
-            f"{first}+{second} is not defined, because one adds tokens and the other drops some: "
-            "which of the added ones may be dropped, neither says"
+            f"{first}+{second} is not defined, because one adds tokens and the other drops tokens: "
+            "neither defines which of the added tokens may be dropped"
         )
     if not shared:
         return

@@ -167,7 +167,7 @@ class ReadsLadder(Branched):
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim], of leading tokens only if the head needs no others."""
+        """Return features [batch, tokens, dim], or only leading ones if the head reads these."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(with_positions(vit, vit.patch_embed(images)))

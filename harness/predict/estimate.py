@@ -1,4 +1,4 @@
-"""Memory and FLOPs of a trial with nothing executed: a step over tensors without numbers."""
+"""Predict memory and FLOPs of a trial without execution: a step over tensors without values."""
 
 from collections.abc import Mapping
 
@@ -60,7 +60,7 @@ PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in 
 
 
 def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Predict what the other passes of a profile measure; keep apart what only an estimate has."""
+    """Predict what the other passes of a profile measure, and what only an estimate provides."""
     try:
         found = predict(spec, load)
     except (Unsupported, BadInput):

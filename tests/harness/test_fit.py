@@ -128,7 +128,7 @@ def test_a_memory_too_small_for_one_image_says_what_one_needs(make_spec):
 
     assert found == Fit("head", found.smallest_bytes, reason=found.reason)
     assert found.reason == (
-        f"one image needs {found.smallest_bytes} bytes, more than the {MIB} there are"
+        f"one image needs {found.smallest_bytes} bytes, more than the available {MIB}"
     )
 
 

@@ -16,7 +16,10 @@ from bsrbench.harness.trial.trial_passes import perform
 from bsrbench.methods import offload
 from bsrbench.methods.parts.extend_module import extend
 
-REASON = "offload is made for cuda or xpu, not for cpu: the tensors that it would move are already"
+REASON = (
+    "offload is made for cuda or xpu, not for cpu: the tensors that it would move are already in "
+    "host memory"
+)
 
 
 def gradients(model, batch):
