@@ -83,8 +83,8 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
         reason = "the driver stopped reporting the memory of this process"
         return absent(AbsenceKind.UNREADABLE, reason, METRIC)
     label = (
-        f"{METRIC} is the device's use minus the level before: the driver does not tell "
-        "what each process takes here, and other processes would be in it"
+        f"{METRIC} is the rise of the device's total use: the driver does not report the "
+        "memory of each process here, and other processes would be included"
     )
     return PassReadings(
         {METRIC: after.bytes - before.bytes},
