@@ -1,4 +1,4 @@
-"""AdaptFormer: a bottleneck trains beside each MLP."""
+"""AdaptFormer: train a bottleneck in parallel to each MLP."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,25 +15,25 @@ from bsrbench.methods.parts.trained_parameters import require_all_train, train_o
 
 @dataclass(frozen=True)
 class AdaptFormer(Method):
-    """Train a bottleneck beside the MLP of each block, and the head; all else is frozen.
+    """Train a bottleneck in parallel to the MLP of each block, and the head; freeze all else.
 
-    The bottleneck goes down to ``bottleneck``, through ReLU, up again, and is added to the MLP's
-    output times ``scale``. Stores the bottleneck's input (the normalised tokens, one
-    [batch, tokens, dim] a block) and its inner activation, once for ReLU and the layer above, and
-    what lies on the gradient's way to the first block, as BitFit does. Approximates nothing: the
-    up-projection starts at zero, so training starts from the pretrained model. Does not save the
-    backward pass through all blocks; it adds FLOPs, in evaluation too. The input is the MLP's own,
-    as we read the paper's formula; its image code takes the tokens before their norm. Where
-    blocks have LayerScale or stochastic depth, which the paper's models lack, both act on the sum,
-    since AdaptFormer puts the sum in the MLP's place. The code's BatchNorm before the head is not
-    here: no other row has one. The down-projection is drawn as torch draws Linear layers, its bias
-    starts at 0.
+    The bottleneck is a down-projection to ``bottleneck`` channels, a ReLU and an up-projection.
+    Its output, times ``scale``, is added to the output of the MLP. Stores the bottleneck's input
+    (the normalised tokens, one [batch, tokens, dim] per block), its inner activation (once, for
+    the ReLU and the up-projection), and, as BitFit does, all that the gradient needs to reach the
+    first block. Approximates nothing: the up-projection starts at zero, so training starts from
+    the pretrained model. Does not save the backward pass through all blocks; it adds FLOPs, also
+    in evaluation. The bottleneck has the same input as the MLP, as we read the paper's formula;
+    the official image code uses the tokens before the norm. If blocks have LayerScale or
+    stochastic depth, which the paper's models lack, both act on the sum of MLP and bottleneck. The
+    BatchNorm before the head of the official code is omitted, because no other method here has
+    one. The down-projection is initialised like torch's Linear layers, with bias 0.
 
     Attributes:
-        bottleneck: width in the middle; the paper: 1 to 256, mostly 64.
+        bottleneck: inner width; the paper: 1 to 256, mostly 64.
         scale: factor of the branch; the paper: 0.1 for images.
-        dropout: share of the inner activations dropped in training; official code: 0.1; here 0, so
-            that nothing random stands beside methods without it.
+        dropout: share of the inner activations dropped in training; official code: 0.1; here 0,
+            because the other methods have no dropout either.
     """
 
     bottleneck: int = 64
@@ -53,7 +53,7 @@ class AdaptFormer(Method):
             raise ValueError("scale 0 leaves the bottleneck without effect")
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but the head; put a bottleneck beside each MLP."""
+        """Freeze everything except the head; add a bottleneck to each MLP."""
         chain = blocks(model)
         require_all_train(model)
         train_only(model, [head(model)])
@@ -63,12 +63,12 @@ class AdaptFormer(Method):
         return model
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return those of both projections, on every token."""
+        """Return the multiply-adds of both projections, on every token."""
         return sum(tokens) * 2 * width * self.bottleneck
 
 
 class Bottleneck(nn.Module):
-    """Down, ReLU, up, and a factor."""
+    """Down-projection, ReLU, up-projection, and a factor."""
 
     def __init__(self, dim: int, options: AdaptFormer, where: dict[str, Any]) -> None:
         super().__init__()
@@ -86,11 +86,11 @@ class Bottleneck(nn.Module):
 
 
 class WithBottleneck(nn.Module):
-    """An MLP beside which a bottleneck works."""
+    """An MLP with a parallel bottleneck."""
 
     adapter: Bottleneck
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] as the MLP does, and add what the bottleneck says."""
+        """Map [batch, tokens, dim] as the MLP does, and add the output of the bottleneck."""
         output: Tensor = super().forward(x) + self.adapter(x)
         return output

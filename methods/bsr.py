@@ -1,4 +1,4 @@
-"""BSR, block selective reprogramming: few trained blocks, fewer and fewer tokens."""
+"""BSR, block selective reprogramming: train a few blocks, and drop tokens."""
 
 from dataclasses import dataclass
 from itertools import product
@@ -15,8 +15,8 @@ from bsrbench.methods.parts.trained_parameters import require_all_train, train_o
 
 TRAINED_BLOCKS = (3, 7, 11)
 DROP_AT = (3, 6, 9)
-# What a search may try: how many blocks train, the last ones or evenly spread; after which share of
-# the depth tokens are dropped; and how many are kept.
+# The search space: how many blocks train, last or evenly spaced; at which share of the depth tokens
+# are dropped; and which share of them is kept.
 LAST, SPREAD = (1, 2, 3, 4), (2, 3, 4)
 DROPS = ((0.25, 0.5, 0.75), (0.1, 0.35, 0.6), (0.5, 0.67, 0.84), (0.17,))
 KEEP_RATES = (0.3, 0.5, 0.7)
@@ -24,30 +24,30 @@ KEEP_RATES = (0.3, 0.5, 0.7)
 
 @dataclass(frozen=True)
 class BlockSelectiveReprogramming(Method):
-    """Train a few whole blocks, the final norm and the head; drop half the tokens thrice.
+    """Train a few blocks, the final norm and the head; drop half of the tokens three times.
 
-    Stores the activations of trained blocks, and of frozen blocks above the first trained one what
-    the gradient needs to pass; tokens that were dropped cost nothing afterwards, but the fusing
-    keeps a copy of them. In trained blocks GELU's output is computed again from its input instead
-    of being stored: that changes no number; gated MLPs store what they store. Mixtures of experts
-    in trained blocks train with their gates, and store neither that nor what the experts make.
-    Approximates nothing in the backward pass, but the function trained is another one, in
-    evaluation too. Does not save the forward pass before the first dropping. Follows the official
-    code: dropping happens after the attention and its residual addition, the extra token carries
-    the raw attention as weights with their gradient, and takes part in later ranking. Tokens of
-    equal attention stay in their order, which the paper leaves open. The last block never drops,
-    even if it is named.
+    Stores the activations of the trained blocks and, for frozen blocks above the first trained
+    block, what the gradient needs to pass through them. Dropped tokens cost nothing in later
+    blocks, but fusing keeps a copy of them. In trained blocks the output of GELU is recomputed
+    from its input instead of stored, with identical results; gated MLPs are unchanged. Mixtures of
+    experts in trained blocks train with their gates, and store neither GELU's output nor the
+    outputs of experts. Approximates nothing in the backward pass, but the model computes a
+    different function, also in evaluation. Does not save the forward pass before the first
+    dropping. As in the official code, tokens are dropped after the attention and its residual
+    addition; the extra token is weighted by the raw attention, with its gradient, and takes part
+    in later rankings. Tokens with equal attention keep their order, which the paper leaves open.
+    The last block never drops tokens, even if it is named.
 
     Attributes:
-        trained_blocks: blocks that train whole, counted from 0; the paper: (3, 7, 11) of 12.
+        trained_blocks: blocks that train, counted from 0; the paper: (3, 7, 11) of 12.
         drop_at: blocks that drop tokens; the paper: (3, 6, 9) of 12.
         keep_rate: share of the tokens kept, in (0, 1], rounded up; the paper's scripts: 0.5,
-            but 0.7 in the one of several tasks.
+            and 0.7 in the script for several tasks.
         fuse: sum the dropped tokens into one extra token; the paper's scripts: yes,
-            but not for several tasks.
+            except for several tasks.
         exact_attention: hold the whole attention matrix of the blocks that drop, as the official
-            code does; else only the class token's row is computed, beside fused attention. The
-            logits are the same.
+            code does; otherwise use fused attention and compute only the class token's row in
+            addition. The logits are the same.
     """
 
     trained_blocks: tuple[int, ...] = TRAINED_BLOCKS
@@ -67,7 +67,7 @@ class BlockSelectiveReprogramming(Method):
         check_share("keep_rate", self.keep_rate)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but the chosen blocks, final norm and head; make blocks drop tokens."""
+        """Freeze all except the chosen blocks, final norm and head; make blocks drop tokens."""
         require_class_token(model)
         require_blocks(model, "trained_blocks", self.trained_blocks, TRAINED_BLOCKS)
         require_blocks(model, "drop_at", self.drop_at, DROP_AT)
@@ -86,12 +86,12 @@ class BlockSelectiveReprogramming(Method):
         return model
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each block passes on."""
+        """Return the number of tokens in the output of each block."""
         return tokens_passed_on(entering, depth, self.drop_at, self.keep_rate, fuse=self.fuse)
 
     @classmethod
     def variants(cls, depth: int) -> tuple[dict[str, Any], ...]:
-        """Return choices of trained blocks with choices of places, keep rate and fusing."""
+        """Return combinations of trained blocks, dropping blocks, keep rate and fusing."""
         trained = [tuple(range(depth - count, depth)) for count in LAST if count <= depth]
         trained += [_spread(count, depth) for count in SPREAD if count <= depth]
         dropping = [
@@ -105,11 +105,11 @@ class BlockSelectiveReprogramming(Method):
 
 
 def _spread(count: int, depth: int) -> tuple[int, ...]:
-    """Return so many blocks, evenly spread and with the last one, as the paper chose its three."""
+    """Return evenly spaced blocks that include the last one, as in the paper's choice of three."""
     return tuple((number + 1) * depth // count - 1 for number in range(count))
 
 
 def _places(depth: int) -> list[tuple[int, ...]]:
-    """Return places to drop tokens at; for twelve blocks the paper's are the first."""
+    """Return choices of blocks that drop tokens; for twelve blocks the paper's choice is first."""
     found = [tuple(dict.fromkeys(int(share * depth) for share in shares)) for shares in DROPS]
     return list(dict.fromkeys(found))

@@ -14,10 +14,10 @@ from bsrbench.methods.parts.rerun_block import contexts
 
 
 class Checkpointed(nn.Module):
-    """A block that is run again in the backward pass."""
+    """A block that is recomputed in the backward pass."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] as the block does, storing its input only."""
+        """Map [batch, tokens, dim] as the block does, storing only its input."""
         output: Tensor = checkpoint(
             super().forward,
             x,
@@ -32,14 +32,14 @@ class Checkpointed(nn.Module):
 class BlockCheckpointing(Method):
     """Recompute the blocks in the backward pass instead of storing their activations.
 
-    Stores one [batch, tokens, dim] tensor a block and the activations of one block at a time. Where
-    something in a block draws random numbers by torch's generators, it draws the same ones again,
-    and the generator's state before the block is stored, too (5 kB on a CPU). Approximates nothing.
-    Costs most of one more forward pass: the last block, whose backward follows at once, keeps what
-    it computed; a block is recomputed as far as the last tensor that is needed, so not its second
-    MLP layer; and blocks below the first trained weight have no backward at all. Does not save
-    weights, gradients or optimizer state. The paper keeps every so-manieth layer; one segment a
-    block is the usual choice for transformers.
+    Stores one [batch, tokens, dim] tensor per block and the activations of one block at a time. If
+    a block draws random numbers from torch's generators, the recomputation draws the same numbers,
+    and the state of the generator before the block is stored too (5 kB on a CPU). Approximates
+    nothing. Costs most of one additional forward pass, with three savings: the last block is not
+    recomputed, because its backward pass follows directly; recomputation stops at the last tensor
+    needed, so the second MLP layer is not recomputed; blocks below the first trained weight have
+    no backward pass. Does not save weights, gradients or optimizer state. The paper divides the
+    network into segments; one segment per block is the usual choice for transformers.
     """
 
     source = "Chen et al. 2016, arXiv:1604.06174, section 4"
@@ -47,7 +47,7 @@ class BlockCheckpointing(Method):
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make every block but the last recompute itself."""
+        """Make every block except the last recompute itself."""
         for block in stored_blocks(model)[:-1]:
             extend(block, Checkpointed)
         return model

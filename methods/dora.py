@@ -1,4 +1,4 @@
-"""DoRA: LoRA with the magnitude of the adapted weights learned apart, by the peft library."""
+"""DoRA: LoRA with a separately learned magnitude of the adapted weights, by the peft library."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -13,20 +13,20 @@ from bsrbench.methods.parts.trained_parameters import require_all_train
 
 @dataclass(frozen=True)
 class WeightDecomposedAdaptation(Method):
-    """Train a low-rank update of the direction of frozen attention weights, their norms, the head.
+    """Train low-rank updates of frozen attention weights, the norms of these weights, and the head.
 
-    Stores the adapted layers' inputs, their outputs twice more (those of the frozen weights and
-    those of the update, for the gradient of the norms) and all that lies on the gradient's way to
-    the first block: more than full fine-tuning holds between forward and backward. Approximates
-    the gradient as the paper does, which takes the norm of the updated weights for a constant: a
-    few hundredths off at the start, up to 0.3 later, as the update grows. Does not save
-    activations or the backward pass, only gradients and optimizer state. timm keeps q, k and v in
-    one layer: one update of rank ``rank`` serves the three, each output with a norm of its own,
-    where the paper adapts them apart. peft asks for parameters' types in a way that torch.compile
-    cannot follow, so it is not compiled in one piece.
+    Stores the inputs of the adapted layers, two additional copies of their outputs (from the
+    frozen weights and from the update, for the gradient of the norms), and all that the gradient
+    needs to reach the first block: more than full fine-tuning holds between forward and backward.
+    Approximates the gradient as the paper does, which treats the norm of the updated weights as a
+    constant: the relative error is a few hundredths at the start and up to 0.3 later, as the
+    update grows. Does not save activations or the backward pass, only gradients and optimizer
+    state. timm has q, k and v in one layer, so one update of rank ``rank`` is shared by the three,
+    with one norm per output; the paper adapts them separately. peft reads the types of parameters
+    in a way that torch.compile cannot trace, so the model does not compile into one graph.
 
     Attributes:
-        targets: Linear layers of a block to adapt, some of qkv, proj, fc1, fc2; the paper: q, k, v
+        targets: Linear layers of a block to adapt, from qkv, proj, fc1, fc2; the paper: q, k, v
             and both layers of the MLP of language models.
         rank: inner dimension of the update; the paper: 4 to 64.
         alpha: the update is scaled by alpha / rank; the paper: twice the rank.
@@ -46,10 +46,10 @@ class WeightDecomposedAdaptation(Method):
         check_adapters(self.targets, self.rank, self.alpha)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Put peft's layers around the targets of every block; freeze all else but the head.
+        """Adapt the targets of every block with peft; freeze everything else except the head.
 
         Raises:
-            Unsupported: peft cannot be loaded, or the model is prepared already.
+            Unsupported: peft cannot be loaded, or the model is already prepared.
         """
         chain = blocks(model)
         require_all_train(model)

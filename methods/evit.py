@@ -1,4 +1,4 @@
-"""EViT: every weight trains, on fewer and fewer tokens."""
+"""EViT: train every weight, and drop tokens."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,26 +18,26 @@ DROP_AT = (3, 6, 9)
 
 @dataclass(frozen=True)
 class ExpeditedTransformer(Method):
-    """Train every parameter; drop tokens that the class token attends to least, thrice.
+    """Train every parameter; drop the tokens with the least class-token attention three times.
 
-    Stores every activation autograd asks for, of the tokens that are left, and a copy of those
-    that were fused. Approximates nothing in the backward pass, but the function trained is another
-    one, in evaluation too. Does not save weights, gradients, optimizer state or anything before
-    the first dropping; while the keep rate still shrinks, it saves less than later. Tokens are
-    dropped as ``bsr`` drops them, which took it from here. The default rate is the one that
-    the paper's abstract speaks of (DeiT-S half as fast again at 0.3 % less accuracy); compare at
-    ``keep_rate`` 0.5 to see what BSR's choice of blocks alone brings. The official schedule counts
-    epochs, this one optimizer steps; the count is part of the state dict where there is a schedule.
+    Stores all activations that autograd saves, for the remaining tokens, and a copy of the fused
+    tokens. Approximates nothing in the backward pass, but the model computes a different function,
+    also in evaluation. Does not save weights, gradients, optimizer state or anything before the
+    first dropping; while the keep rate still falls, it saves less than later. Tokens are dropped
+    as in ``bsr``, which took the mechanism from EViT. The default rate is that of the paper's
+    abstract (DeiT-S is 50 % faster at 0.3 % lower accuracy); compare at ``keep_rate`` 0.5 to see
+    the effect of BSR's choice of blocks alone. The official schedule counts epochs, this one
+    counts optimizer steps; if there is a schedule, the count is part of the state dict.
 
     Attributes:
         drop_at: blocks that drop tokens; the paper: (3, 6, 9) of 12.
         keep_rate: share of the tokens kept, in (0, 1], rounded up; the paper: 0.5 to 0.9.
-        fuse: sum the dropped tokens into one extra token; the paper has both.
-        shrink_start: optimizer steps that keep all tokens; the paper's training: 10 epochs, its
-            fine-tuning: 0.
-        shrink_steps: steps over which the rate then falls along half a cosine to ``keep_rate``;
-            the paper's training: 100 epochs, its fine-tuning: 0. Evaluation has the rate in force.
-            The FLOPs and tokens of a record are those of the first step, where the rate is 1.
+        fuse: sum the dropped tokens into one extra token; the paper has both variants.
+        shrink_start: number of first optimizer steps that keep all tokens; the paper's training:
+            10 epochs, its fine-tuning: 0.
+        shrink_steps: number of steps in which the rate then falls along half a cosine to
+            ``keep_rate``; the paper's training: 100 epochs, its fine-tuning: 0. Evaluation uses
+            the current rate. FLOPs and tokens of a record are those of the first step, at rate 1.
     """
 
     drop_at: tuple[int, ...] = DROP_AT
@@ -59,7 +59,7 @@ class ExpeditedTransformer(Method):
 
     @cached_property
     def _rate(self) -> KeepRate:
-        """The rate in force: the one thing that changes, shared with the prepared model."""
+        """The current keep rate: the only mutable state, shared with the prepared model."""
         return KeepRate(self.keep_rate, self.shrink_start, self.shrink_steps)
 
     def prepare(self, model: nn.Module) -> nn.Module:
@@ -77,19 +77,19 @@ class ExpeditedTransformer(Method):
         self._rate.done += 1
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each block passes on at the final rate."""
+        """Return the number of tokens in the output of each block, at the final rate."""
         return tokens_passed_on(entering, depth, self.drop_at, self.keep_rate, fuse=self.fuse)
 
 
 class RemembersSteps(nn.Module):
-    """A model whose state dict holds how many optimizer steps its keep rate has seen."""
+    """A model whose state dict contains the number of optimizer steps of its keep rate."""
 
     keep_rate: KeepRate
 
     def get_extra_state(self) -> int:
-        """Return the steps done."""
+        """Return the number of completed steps."""
         return self.keep_rate.done
 
     def set_extra_state(self, state: int) -> None:
-        """Go on from so many steps."""
+        """Continue from a number of completed steps."""
         self.keep_rate.done = state

@@ -13,8 +13,8 @@ from bsrbench.methods.parts.trained_parameters import require_all_train
 class FullFineTuning(Method):
     """Train every parameter with plain autograd.
 
-    Stores every activation autograd asks for; approximates nothing. Does not save anything: it is
-    the reference that savings are given against.
+    Stores every activation that autograd saves; approximates nothing. Does not save anything: it
+    is the reference for all savings.
     """
 
     source = "baseline"
@@ -24,7 +24,7 @@ class FullFineTuning(Method):
     compiles = True
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Check that every parameter trains, as all do in a model that nothing has touched.
+        """Check that every parameter trains, as in an untouched model.
 
         Raises:
             Unsupported: something is frozen.

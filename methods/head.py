@@ -1,4 +1,4 @@
-"""Linear probe: only the classification head trains."""
+"""Linear probing: train only the classification head."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,7 +14,7 @@ from bsrbench.methods.parts.trained_parameters import train_only
 class LinearProbe(Method):
     """Train the classification head on frozen features.
 
-    Stores the head's input alone; approximates nothing. Does not save the forward pass, and the
+    Stores only the head's input; approximates nothing. Does not save the forward pass. The
     features cannot adapt.
     """
 
@@ -24,6 +24,6 @@ class LinearProbe(Method):
     compiles = True
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but the head."""
+        """Freeze everything except the head."""
         train_only(model, [head(model)])
         return model

@@ -1,4 +1,4 @@
-"""2-bit saved activations: whatever an operator saves is kept in 2 bits."""
+"""2-bit saved activations: store what operators save in 2 bits."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,24 +13,24 @@ from bsrbench.methods.parts.saved_codes import save_codes
 
 @dataclass(frozen=True)
 class TwoBitActivations(Method):
-    """Keep every activation that an operator saves in 2 bits; the forward pass is exact.
+    """Store every saved activation in 2 bits; the forward pass is exact.
 
-    Stores 2-bit codes of each floating-point activation that is saved in a block or the final norm,
-    whatever operator saves it, and for groups of 256 neighbours (one token, where a token has
-    fewer) a minimum and a step in fp32: 2.25 bits a number. Attention holds its softmax whole in
-    the forward pass and keeps codes of it, as in the paper's models. All is as in ``int4``, with
-    four levels in the place of sixteen. Approximates gradients by stochastic rounding of what they
-    are computed from, and coarsely: a number of a group that has an outlier is hardly more than
-    noise, and each norm hands its error on. On a pretrained ViT-S (DINOv2 trained further, eight
-    photographs at 112 px; seen once, no record is kept) the gradient of ``full`` was off by 44 to
-    96 times its length and that of ``lora`` by 3, where ``int4`` was off by 0.6 and 0.08: at a
-    fixed width of 2 bits such a network can hardly train. Does not save weights, gradients,
-    optimizer state, statistics of LayerNorm, integers, or what lies outside blocks and final norm.
-    This is level L1.2 of GACT's code; its L2.2 gives layers different widths, 2 bits on average,
-    and is not here.
+    Stores 2-bit codes of each floating-point activation that an operator saves in a block or the
+    final norm. Each group of 256 neighbours (one token if a token has fewer numbers) also has a
+    minimum and a step in fp32: 2.25 bits per number in total. Attention computes its softmax
+    explicitly in the forward pass and stores codes of it, as in the paper's models. Everything is
+    as in ``int4``, with four levels instead of sixteen. Approximates gradients, because their
+    inputs are rounded stochastically and coarsely: in a group with an outlier the other numbers
+    are little more than noise, and each norm propagates its error. On a pretrained ViT-S (DINOv2,
+    fine-tuned; eight photographs at 112 px; one observation, not recorded) the error of the
+    gradient was 44 to 96 times its length for ``full`` and 3 times for ``lora``; with ``int4`` it
+    was 0.6 and 0.08. At a fixed width of 2 bits such a network can hardly train. Does not save
+    weights, gradients, optimizer state, statistics of LayerNorm, integers, or anything outside
+    blocks and final norm. This is level L1.2 of GACT's code; level L2.2, which gives layers
+    different widths with a mean of 2 bits, is not implemented.
 
     Attributes:
-        stochastic: round stochastically, as the paper; else to the nearest level.
+        stochastic: round stochastically, as in the paper; otherwise to the nearest level.
     """
 
     stochastic: bool = True
@@ -46,5 +46,5 @@ class TwoBitActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how codes are made and read."""
+        """Return how codes are written and read."""
         return kernels.facts(TWO_BITS.kernels, device)

@@ -1,4 +1,4 @@
-"""4-bit saved activations: whatever an operator saves is kept in 4 bits."""
+"""4-bit saved activations: store what operators save in 4 bits."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,23 +13,23 @@ from bsrbench.methods.parts.saved_codes import save_codes
 
 @dataclass(frozen=True)
 class FourBitActivations(Method):
-    """Keep every activation that an operator saves in 4 bits; the forward pass is exact.
+    """Store every saved activation in 4 bits; the forward pass is exact.
 
-    Stores 4-bit codes of each floating-point activation that is saved in a block or the final
-    norm, whatever operator saves it: hooks on saved tensors see them all.
-    Groups of 256 neighbours have a minimum and a step in fp32 (0.25 bits a number); where a token
-    has fewer numbers, a group is one token, since a class token can be much smaller than its
-    neighbours. One copy where several operators save the same tensor. Attention holds its softmax
-    whole in the forward pass and keeps codes of it, as in the paper's models; fused attention would
-    keep sums that codes of queries and keys no longer have, and gradients of pretrained weights
-    grew without bound. Approximates gradients by stochastic rounding of what they are computed
-    from. Does not save weights, gradients, optimizer state, the statistics of LayerNorm, integers,
-    or what lies outside blocks and final norm. This is GACT's level L1: its adaptive levels, which
-    give layers different widths, and its swapping are not here.
+    Stores 4-bit codes of each floating-point activation that an operator saves in a block or the
+    final norm; hooks on saved tensors see all of them. Each group of 256 neighbours also has a
+    minimum and a step in fp32 (0.25 bits per number). If a token has fewer numbers, a group is one
+    token, because a class token can be much smaller than its neighbours. A tensor that several
+    operators save is stored once. Attention computes its softmax explicitly in the forward pass
+    and stores codes of it, as in the paper's models. Fused attention would store row sums that do
+    not match the coded queries and keys, and gradients of pretrained weights would grow without
+    bound. Approximates gradients, because their inputs are rounded stochastically. Does not save
+    weights, gradients, optimizer state, the statistics of LayerNorm, integers, or anything outside
+    blocks and final norm. This is GACT's level L1; its adaptive levels, which give layers
+    different widths, and its swapping are not implemented.
 
     Attributes:
         bits: width of a code; only 4 is implemented, as in the paper's L1.
-        stochastic: round stochastically, as the paper; else to the nearest level.
+        stochastic: round stochastically, as in the paper; otherwise to the nearest level.
     """
 
     bits: int = FOUR_BITS.bits
@@ -42,7 +42,7 @@ class FourBitActivations(Method):
 
     def __post_init__(self) -> None:
         if self.bits != FOUR_BITS.bits:
-            raise ValueError(f"bits {self.bits} is not implemented; int4 keeps {FOUR_BITS.bits}")
+            raise ValueError(f"bits {self.bits} is not implemented; int4 has {FOUR_BITS.bits}")
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Make blocks and final norm save codes."""
@@ -50,5 +50,5 @@ class FourBitActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how codes are made and read."""
+        """Return how codes are written and read."""
         return kernels.facts(FOUR_BITS.kernels, device)

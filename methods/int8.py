@@ -1,4 +1,4 @@
-"""8-bit saved activations: what the backward pass reads is kept in 8 bits."""
+"""8-bit saved activations: store what the backward pass reads in 8 bits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,28 +24,29 @@ CODES_A_WORD = 4
 
 @dataclass(frozen=True)
 class EightBitActivations(Method):
-    """Keep the activations saved for the backward pass in 8 bits; the forward pass is exact.
+    """Store the activations saved for the backward pass in 8 bits; the forward pass is exact.
 
-    Stores 8-bit codes of the inputs of Linear (whose weight trains), LayerNorm, GELU and
-    LayerScale, and of queries, keys and values. The backward pass computes fused attention again
-    from these codes, for the sums of its rows, which it reads, must fit them. A place has one range
-    per group of channels, one group a head: as in Mesa a running one, minimum and width decaying by
-    0.9, updated before it is used; the first is the first tensor's own. What lies outside is
-    clamped at both ends (Mesa's kernel lets it wrap at the upper). A group with a number that is
-    not finite is read as NaN, as a step that a gradient scaler skips, and leaves its range as it
-    was. Ranges are part of the state dict. A mixture of experts keeps its input once and GELU's
-    input, by one range a group for all experts. Approximates gradients by stochastic rounding of
-    what they are computed from; noise is the fraction of a sum of one number a token and one a
-    channel, drawn at every call. Does not save weights, gradients, optimizer state, the statistics
-    of LayerNorm, the head or the patch embedding; what RMSNorm and the product in a gated MLP save
-    stays whole. The paper's models have explicit attention and keep the softmax's input, too,
-    though no formula needs it; here it is not kept.
+    Stores 8-bit codes of the inputs of Linear (if its weight trains), LayerNorm, GELU and
+    LayerScale, and of queries, keys and values. The backward pass recomputes fused attention from
+    these codes, because the row sums that it reads must match them. Each saved tensor has one
+    range per group of channels, with one group per head. As in Mesa it is a running range: minimum
+    and width decay by 0.9 and are updated before use; the first range is that of the first tensor.
+    Numbers outside the range are clamped at both ends (Mesa's kernel wraps at the upper end). A
+    group with a number that is not finite is read as NaN, like a step that a gradient scaler
+    skips, and its range is not updated. Ranges are part of the state dict. A mixture of experts
+    stores its input once and the input of GELU, with ranges shared by all experts. Approximates
+    gradients, because their inputs are rounded stochastically; the noise is the fractional part of
+    one random number per token plus one per channel, drawn at every call. Does not save weights,
+    gradients, optimizer state, the statistics of LayerNorm, the head or the patch embedding; what
+    RMSNorm and the product in a gated MLP save is not compressed. The paper's models have explicit
+    attention and also store the input of the softmax, although no formula needs it; here it is not
+    stored.
 
     Attributes:
         bits: width of a code; only 8 is implemented, as in the paper.
-        stochastic: round stochastically, as the paper; else to the nearest level.
-        materialise: hold softmax and both products of attention, as the paper's models do, and
-            keep the softmax's output in 8 bits; else attention stays fused.
+        stochastic: round stochastically, as in the paper; otherwise to the nearest level.
+        materialise: compute attention explicitly, as in the paper's models, and store the output
+            of the softmax in 8 bits; otherwise attention is fused.
     """
 
     bits: int = BITS
@@ -59,10 +60,10 @@ class EightBitActivations(Method):
 
     def __post_init__(self) -> None:
         if self.bits != BITS:
-            raise ValueError(f"bits {self.bits} is not implemented; int8 keeps {BITS}")
+            raise ValueError(f"bits {self.bits} is not implemented; int8 has {BITS}")
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make blocks and final norm keep codes."""
+        """Make blocks and final norm store codes."""
         make = partial(EightBits, stochastic=self.stochastic)
         by_head = partial(EightBits, stochastic=self.stochastic, channels=1)
         compress(
@@ -81,17 +82,17 @@ class EightBitActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how codes are made and read."""
+        """Return how codes are written and read."""
         return kernels.facts([MOVE8, PACK8, UNPACK8], device)
 
 
 class EightBits(nn.Module):
-    """The codec of one place: packs tensors as 8-bit codes by a running range a group.
+    """The codec of one saved tensor: packs it as 8-bit codes with one running range per group.
 
     Args:
-        groups: of channels; where they do not divide the channels, there is one.
-        stochastic: how codes are rounded.
-        channels: dimension that holds the channels; 1 for a softmax [batch, heads, ...].
+        groups: number of groups of channels; one group if the number does not divide the channels.
+        stochastic: whether codes are rounded stochastically.
+        channels: the dimension of the channels; 1 for a softmax [batch, heads, ...].
     """
 
     low: Tensor
@@ -108,7 +109,7 @@ class EightBits(nn.Module):
         self._last: tuple[Any, ...] | None = None
 
     def __call__(self, x: Tensor) -> Packed:
-        """Pack x [batch, ..., channels], or hand out what was packed of the same tensor."""
+        """Pack x [batch, ..., channels], or return the existing copy of the same tensor."""
         storage = x.untyped_storage()
         place = x.storage_offset(), x.shape, x.stride(), count_of_writes(x)
         if self._last and self._last[0]() is storage and self._last[1] == place:
@@ -135,7 +136,7 @@ class EightBits(nn.Module):
         return Packed((words.view(x.shape[0], -1, words.shape[1]), low, step), restore)
 
     def _range(self, rows: Tensor) -> list[Tensor]:
-        """Move the running range towards that of rows [n, c]; return by channel what packs it."""
+        """Update the running range with rows [n, c]; return the packing constants per channel."""
         groups = self._groups if rows.shape[1] % self._groups == 0 else 1
         lows, highs = rows.amin(0).view(groups, -1), rows.amax(0).view(groups, -1)
         low, width, *by_channel = move8(lows, highs, self.low[:groups], self.width[:groups])
@@ -152,7 +153,7 @@ def _restore(
     channels: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return some images of what was packed; ``shape`` is one image's, channels last."""
+    """Return some of the packed images; ``shape`` is that of one image, channels last."""
     words, low, step = kept
     some = words[images]
     rows = unpack8(some.flatten(0, 1), low, step)[:, : shape[-1]]

@@ -1,4 +1,4 @@
-"""LST, ladder side-tuning: a narrow network reads a frozen one, and only the narrow one trains."""
+"""LST, ladder side-tuning: train a narrow network that reads the features of a frozen one."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -21,33 +21,34 @@ TEMPERATURE = 0.1  # of the gates; the paper, section 3.2, and the official code
 
 @dataclass(frozen=True)
 class LadderSideTuning(Method):
-    """Train a narrow network beside the frozen one, which feeds it through gates, and the head.
+    """Train a narrow side network, which reads the frozen model through gates, and the head.
 
-    Beside each block stands one of 1 / ``reduction`` of its width. It gets
-    g s + (1 - g) d(x): s of the narrow block before, x of the frozen block, d a Linear layer down
-    to the narrow width, g = sigmoid(a / 0.1) with a learned and 0 at the start. The first s is the
-    embedded tokens through a layer of its own; after the last narrow block come a norm, a Linear
-    layer back up and the head. Stores the narrow blocks' activations and, since the layers down
-    train, the frozen block's output for each, one [batch, tokens, dim] a rung. Approximates
-    nothing in the backward pass, but the function trained is another one: what the model's own
-    last norm says is not used. Does not save the forward pass, to which the side adds its own;
-    the frozen blocks have no backward pass at all.
+    Each block has a narrow counterpart of 1 / ``reduction`` of its width. The input of the narrow
+    block is g s + (1 - g) d(x): s is the output of the previous narrow block, x the output of the
+    frozen block, d a Linear layer down to the narrow width, and g = sigmoid(a / 0.1) with a
+    learned a that starts at 0. The first s is a projection of the embedded tokens. After the last
+    narrow block follow a norm, a Linear layer back up and the head. Stores the activations of the
+    narrow blocks and, because the down-projections train, the output of each frozen block, one
+    [batch, tokens, dim] per block. Approximates nothing in the backward pass, but the model
+    computes a different function: the output of the model's own final norm is not used. Does not
+    save the forward pass, to which the side network adds its own; the frozen blocks have no
+    backward pass.
 
-    The paper tunes language models and CLIP with one; for a plain vision transformer we chose:
-    as many heads as the model has; the head trains and reads the class token alone; no dropout
-    (the models' own, 0.1, in the paper); layers down, up and of narrow blocks that are not filled
-    are drawn with standard deviation 0.02. ``prune`` fills narrow blocks with the frozen ones'
-    strongest weights as "v2" of the official code does, by their magnitude; the paper's runs weigh
-    them by Fisher information instead, which takes gradients on data before training. GELU's
-    output is computed again instead of being stored. ``ladder+checkpoint``, ``ladder+int8`` and
-    others that store activations act on the narrow blocks and the layers down to them, for nothing
-    else is stored.
+    The paper tunes language models and CLIP with a language model. For a plain vision transformer
+    we chose: as many heads as the model has; a trained head that reads only the class token; no
+    dropout (the paper: the 0.1 of its models); projections, and narrow blocks that are not filled,
+    are initialised with standard deviation 0.02. ``prune`` fills narrow blocks with the frozen
+    weights of largest magnitude, as "v2" of the official code does; the paper's experiments rank
+    weights by Fisher information, which needs gradients on data before training. The output of
+    GELU is recomputed instead of stored. ``ladder+checkpoint``, ``ladder+int8`` and other
+    compositions that change stored activations act on the narrow blocks and the down-projections,
+    because nothing else is stored.
 
     Attributes:
-        reduction: the model's width divided by the narrow one's; the paper: 8, or 4 with CLIP.
-        skip: blocks without a narrow one, as the paper's layer dropping; the paper: none, or of 12
-            (0, 4, 8) and more.
-        prune: start narrow blocks from the model's weights; the paper: yes.
+        reduction: the model's width divided by the narrow width; the paper: 8, or 4 with CLIP.
+        skip: blocks without a narrow block, as in the paper's layer dropping; the paper: none, or
+            of 12 blocks (0, 4, 8) and more.
+        prune: initialise narrow blocks from the model's weights; the paper: yes.
     """
 
     reduction: int = 8
@@ -66,10 +67,10 @@ class LadderSideTuning(Method):
         check_blocks("skip", self.skip)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but the head; put the narrow network beside it.
+        """Freeze everything except the head; add the narrow network.
 
         Raises:
-            Unsupported: the width cannot be divided so, or no block would be left.
+            Unsupported: the reduction does not fit the width, or no block is left.
         """
         require_all_train(model)
         self._require_fit(model)
@@ -84,22 +85,22 @@ class LadderSideTuning(Method):
         if dim % (self.reduction * heads):
             fitting = [n for n in range(1, dim // heads + 1) if dim % (n * heads) == 0]
             raise Unsupported(
-                f"a width of {dim} over reduction {self.reduction} cannot be shared by {heads} "
-                f"heads; a reduction of {', '.join(map(str, fitting))} can"
+                f"width {dim} / reduction {self.reduction} is not divisible by {heads} heads; "
+                f"possible reductions: {', '.join(map(str, fitting))}"
             )
         if set(self.skip) >= set(range(len(chain))):
-            raise Unsupported(f"skip {self.skip} leaves none of the model's {len(chain)} blocks")
+            raise Unsupported(f"skip {self.skip} leaves no block of the model's {len(chain)}")
         if any(not isinstance(norm, nn.Identity) for norm in _norms_of_keys(chain)):
-            raise Unsupported("norms of queries and keys are not known to this method")
+            raise Unsupported("this method does not support norms of queries and keys")
         require_plain(chain, "narrow blocks are made after plain ones, not after experts or others")
         if self.prune and isinstance(_entry(model), nn.Identity):
             raise Unsupported(
-                "the model's patches come out of its convolutions without a projection, by whose "
-                "weights prune begins; set prune to false"
+                "prune needs a linear patch projection, and this model's convolutions have none; "
+                "set prune to false"
             )
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return those of narrow blocks, of the layers down to them, and of the one back up."""
+        """Return the multiply-adds of the narrow blocks and of the projections down and up."""
         narrow = width // self.reduction
         counts = [count for index, count in enumerate(tokens) if index not in self.skip]
         down = (tokens[0] + sum(counts)) * width * narrow
@@ -108,7 +109,7 @@ class LadderSideTuning(Method):
 
 
 def _entry(model: Any) -> Any:
-    """Return the projection that makes patches tokens."""
+    """Return the projection of patches to tokens."""
     return model.patch_embed.proj
 
 
@@ -120,8 +121,8 @@ class Ladder(nn.Module):
     """The narrow network.
 
     Attributes:
-        blocks: narrow blocks, in order.
-        norm: after the last of them.
+        blocks: the narrow blocks, in order.
+        norm: the norm after the last of them.
     """
 
     def __init__(self, model: Any, options: LadderSideTuning) -> None:
@@ -147,13 +148,13 @@ class Ladder(nn.Module):
 
 
 class Rung(nn.Module):
-    """A narrow block that mixes what the narrow network has with what the frozen block says."""
+    """A narrow block that mixes the narrow features with the output of the frozen block."""
 
     down: nn.Linear
     gate: nn.Parameter
 
     def forward(self, both: tuple[Tensor, Tensor]) -> Tensor:
-        """Map narrow [batch, tokens, narrow dim] and wide [batch, tokens, dim] to narrow ones."""
+        """Map narrow [batch, tokens, narrow dim] and wide [batch, tokens, dim] to narrow tokens."""
         narrow, wide = both
         share = (self.gate / TEMPERATURE).sigmoid()
         output: Tensor = super().forward(share * narrow + (1 - share) * self.down(wide))
@@ -161,12 +162,12 @@ class Rung(nn.Module):
 
 
 class ReadsLadder(Branched):
-    """A vision transformer that runs without gradient and whose ladder's output goes on."""
+    """A vision transformer that runs without gradient and returns the ladder's features."""
 
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim]; of leading tokens alone if the head reads those."""
+        """Return features [batch, tokens, dim], or only leading ones if the head reads these."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(with_positions(vit, vit.patch_embed(images)))

@@ -1,4 +1,4 @@
-"""Late reprogramming: BSR's two means, moved to the end of the chain of blocks."""
+"""Late reprogramming: block selection and token dropping as in BSR, only in the last blocks."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,20 +15,20 @@ from bsrbench.methods.parts.trained_parameters import require_all_train, train_o
 
 @dataclass(frozen=True)
 class LateReprogramming(Method):
-    """Train the last blocks whole, the final norm and the head; drop tokens only there.
+    """Train the last blocks, the final norm and the head; drop tokens only there.
 
-    An idea of this project, to be measured against BSR. BSR's first trained block is the fourth of
-    twelve, so every frozen block above it keeps what the gradient needs to pass, and its first
-    dropping disturbs features that stay frozen. Here nothing is kept below the trained blocks, for
-    no gradient goes there, and the frozen features are those of all tokens. Stores the activations
-    of the trained blocks, most of them of few tokens, and the dropped tokens, which the fusing
-    needs. Approximates nothing in the backward pass, but the function trained is another one, in
-    evaluation too. Does not save the forward pass of the frozen blocks: in FLOPs and time of
-    evaluation BSR is cheaper.
+    An idea of this project, for comparison with BSR. BSR's first trained block is the fourth of
+    twelve, so every frozen block above it stores what the gradient needs to pass, and its first
+    dropping changes the input of frozen blocks. Here nothing is stored below the trained blocks,
+    because no gradient goes there, and the frozen blocks see all tokens. Stores the activations of
+    the trained blocks, most of which have few tokens, and the dropped tokens for fusing.
+    Approximates nothing in the backward pass, but the model computes a different function, also in
+    evaluation. Does not save the forward pass of the frozen blocks: BSR has fewer FLOPs and is
+    faster in evaluation.
 
     Attributes:
-        trained: how many of the last blocks train whole.
-        keep_rate: share of the tokens kept by each trained block but the last, in (0, 1].
+        trained: number of last blocks that train.
+        keep_rate: share of the tokens kept by each trained block except the last, in (0, 1].
         fuse: sum the dropped tokens into one extra token, as BSR does.
     """
 
@@ -46,7 +46,7 @@ class LateReprogramming(Method):
         check_share("keep_rate", self.keep_rate)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but the last blocks, final norm and head; make those blocks drop tokens."""
+        """Freeze all except the last blocks, final norm and head; these blocks drop tokens."""
         require_class_token(model)
         require_all_train(model)
         chain = blocks(model)
@@ -62,6 +62,6 @@ class LateReprogramming(Method):
         return tuple(range(depth - self.trained, depth))
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each block passes on."""
+        """Return the number of tokens in the output of each block."""
         chosen = self._chosen(depth)
         return tokens_passed_on(entering, depth, chosen, self.keep_rate, fuse=self.fuse)

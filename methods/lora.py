@@ -13,23 +13,23 @@ from bsrbench.methods.parts.trained_parameters import require_all_train
 
 @dataclass(frozen=True)
 class LowRankAdaptation(Method):
-    """Train a low-rank update beside frozen attention weights, and the head.
+    """Train low-rank updates of frozen attention weights, and the head.
 
-    Stores the adapted layers' inputs and all that lies on the gradient's way to the first block,
-    as BitFit does, so it saves parameters and optimizer state rather than activations.
-    Approximates nothing. Does not save the backward pass through all blocks. timm keeps q, k and v
-    in one layer: one update of rank ``rank`` serves the three, where the paper adapts q and v
-    apart, so k is adapted too and the three share A. No dropout before A.
+    Stores the inputs of the adapted layers and, as BitFit does, all that the gradient needs to
+    reach the first block; it saves gradients and optimizer state rather than activations.
+    Approximates nothing. Does not save the backward pass through all blocks. timm has q, k and v
+    in one layer, so one update of rank ``rank`` is shared by the three: k is adapted too, and the
+    three share A; the paper adapts q and v separately. There is no dropout before A.
 
-    ``bsr+lora`` is defined: adapters in the blocks that BSR would train, whose own weights stay
-    frozen; final norm and head train and tokens are dropped as in BSR.
+    ``bsr+lora`` means: adapters in the blocks that BSR would train, while their own weights are
+    frozen; final norm and head train, and tokens are dropped as in BSR.
 
     Attributes:
-        targets: Linear layers of a block to adapt, some of qkv, proj, fc1, fc2; the paper: q and
+        targets: Linear layers of a block to adapt, from qkv, proj, fc1, fc2; the paper: q and
             v of the attention.
         rank: inner dimension of the update; the paper: 1 to 64, vision papers 4 to 16.
-        alpha: the update is scaled by alpha / rank; the paper: the first rank that was tried; here
-            twice the default rank, as is usual with peft.
+        alpha: the update is scaled by alpha / rank; the paper: the first rank tried; here twice
+            the default rank, as is usual with peft.
     """
 
     targets: tuple[str, ...] = ("qkv",)
@@ -46,10 +46,10 @@ class LowRankAdaptation(Method):
         check_adapters(self.targets, self.rank, self.alpha)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Put peft's layers around the targets of every block; freeze all else but the head.
+        """Adapt the targets of every block with peft; freeze everything else except the head.
 
         Raises:
-            Unsupported: peft cannot be loaded, or the model is prepared already.
+            Unsupported: peft cannot be loaded, or the model is already prepared.
         """
         chain = blocks(model)
         require_all_train(model)
@@ -58,7 +58,7 @@ class LowRankAdaptation(Method):
         return model
 
     def refine(self, model: nn.Module) -> nn.Module:
-        """Put peft's layers into the blocks that train, and freeze those blocks' own weights.
+        """Adapt the blocks that train with peft, and freeze their own weights.
 
         Raises:
             Unsupported: no block trains.
@@ -66,7 +66,7 @@ class LowRankAdaptation(Method):
         chain = blocks(model)
         chosen = [i for i, block in enumerate(chain) if _trained(block)]
         if not chosen:
-            raise Unsupported("no block trains, so there is none to adapt")
+            raise Unsupported("no block trains, so there is no block to adapt")
         in_blocks = {parameter for block in chain for parameter in block.parameters()}
         beside = [parameter for parameter in _trained(model) if parameter not in in_blocks]
         adapt(model, chosen, self.targets, rank=self.rank, alpha=self.alpha)

@@ -1,4 +1,4 @@
-"""LayerNorm tuning: the norms' scales and shifts and the head train."""
+"""LayerNorm tuning: train the scales and shifts of the norms, and the head."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -11,7 +11,7 @@ from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.vit import head
 from bsrbench.methods.parts.trained_parameters import train_only
 
-# RMSNorm stands where LayerNorm did in later models; timm's are not torch's.
+# RMSNorm replaces LayerNorm in later models; timm has its own classes.
 NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNormFp32, RmsNorm2d, RmsNorm2dFp32)
 
 
@@ -19,11 +19,11 @@ NORMS = (nn.LayerNorm, nn.RMSNorm, RmsNorm, RmsNormFp32, RmsNorm2d, RmsNorm2dFp3
 class NormTuning(Method):
     """Train the scale and shift of every LayerNorm, and the classification head.
 
-    Stores what the gradient needs on its way to the first block: q, k, v and the attention's
-    output, inputs of GELU and LayerNorm; not the inputs of Linear layers. Approximates nothing.
-    Does not save the backward pass through all blocks. The norms are all of the model's, the one
-    after the last block too, and RMSNorm, which has a scale alone, is one of them. BatchNorm and
-    GroupNorm, which the convolutions below some transformers have, stay frozen.
+    Stores what the gradient needs to reach the first block: q, k, v and the attention's output, and
+    the inputs of GELU and LayerNorm; not the inputs of Linear layers. Approximates nothing. Does
+    not save the backward pass through all blocks. All LayerNorms of the model train, including the
+    final norm, and also RMSNorm, which has only a scale. BatchNorm and GroupNorm in the
+    convolutional stems of some transformers stay frozen.
     """
 
     source = "Basu et al. 2023 (LN-Tune), arXiv:2304.01917, abstract"
@@ -32,10 +32,10 @@ class NormTuning(Method):
     compiles = True
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but norms and head.
+        """Freeze everything except norms and head.
 
         Raises:
-            Unsupported: no LayerNorm and no RMSNorm has anything to train.
+            Unsupported: no LayerNorm or RMSNorm has parameters.
         """
         norms = [module for module in model.modules() if isinstance(module, NORMS)]
         if not any(list(norm.parameters()) for norm in norms):

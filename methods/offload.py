@@ -1,4 +1,4 @@
-"""Offloading: saved activations wait in the host's memory for the backward pass."""
+"""Offloading: move saved activations to host memory until the backward pass."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -23,26 +23,25 @@ LEAST_BYTES = 4096  # moving fewer costs more time than they are worth: statisti
 class ActivationOffloading(Method):
     """Move every activation that an operator saves to the host; copy it back when it is read.
 
-    Stores on the device nothing that an operator saves in a block or the final norm but the
-    parameters (they stay there anyway) and what is smaller than 4 KiB; copies that autocast makes
-    of weights are moved, too. They lie in pinned memory of the host, one copy where several
-    operators save the same tensor. Approximates nothing. Costs the way there and back: copies run
-    in the order of the computation, on its stream, so the host does not wait for them, but what
-    is computed after them does. Does not save weights, gradients, optimizer state, or what lies
-    outside blocks and final norm; nor does it save anything in all, for what leaves the device the
-    host must have, which no column of a report shows. The paper moves the inputs of layers it
-    chooses, by a stream of its own, and fetches them ahead of time; here torch's hooks move
-    whatever is saved (as its ``save_on_cpu``, which moves parameters, too), and nothing is fetched
-    ahead. On a CPU hooks leave tensors where they are, and a trial says Unsupported. No GPU was at
-    hand: what this does on one is written down in tests marked ``cuda``, and none of them has been
-    run.
+    Stores no saved activation of blocks and final norm on the device, except tensors smaller than
+    4 KiB; parameters stay on the device, but copies of weights made by autocast are moved. The
+    moved tensors are in pinned host memory; a tensor that several operators save is stored once.
+    Approximates nothing. Costs the transfers in both directions: copies run on the stream of the
+    computation, so the host does not wait for them, but later computation does. Does not save
+    weights, gradients, optimizer state, or anything outside blocks and final norm. It also does
+    not save memory in total: the host must hold what leaves the device, and no column of a report
+    shows host memory. The paper moves the inputs of selected layers on a separate stream and
+    prefetches them; here torch's hooks move everything that is saved (like ``save_on_cpu``, which
+    also moves parameters), without prefetching. On a CPU there is nothing to move, and the trial
+    is Unsupported. Not verified on a GPU: the tests marked ``cuda`` describe its behaviour there,
+    and they have not been run.
     """
 
     source = "Rhu et al. 2016 (vDNN), arXiv:1602.08124, abstract; by torch's hooks on saved tensors"
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
     devices: ClassVar = APART
-    elsewhere = "what it would move is in the host's memory already"
+    elsewhere = "the tensors that it would move are already in host memory"
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Make blocks and final norm save on the host."""
@@ -52,10 +51,10 @@ class ActivationOffloading(Method):
 
 
 class SavesOnHost(nn.Module):
-    """A module whose saved activations wait in the host's memory."""
+    """A module whose saved activations are moved to host memory."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Do what the module does with [batch, tokens, dim]."""
+        """Map [batch, tokens, dim] as the module does."""
         stays = {storage_identity(parameter.untyped_storage()) for parameter in self.parameters()}
         packing = Packing(partial(_leaves, stays=stays), _to_host)
         with saved_tensors_hooks(packing, unpacking(_to_device)):
@@ -65,14 +64,14 @@ class SavesOnHost(nn.Module):
 
 @dataclass(frozen=True)
 class OnHost:
-    """A tensor that was moved, and where it came from."""
+    """A moved tensor and its original device."""
 
     tensor: Tensor
     device: torch.device
 
 
 def _leaves(saved: Tensor, *, stays: AbstractSet[int]) -> bool:
-    """Tell whether a saved tensor is to be moved."""
+    """Tell whether to move a saved tensor."""
     if saved.device.type not in APART or saved.nbytes < LEAST_BYTES:
         return False
     return storage_identity(saved.untyped_storage()) not in stays
@@ -83,7 +82,7 @@ def _to_host(x: Tensor) -> OnHost:
 
 
 def _room(x: Tensor) -> Tensor:
-    """Return pinned memory of the host for a tensor: from other memory it would be copied twice."""
+    """Return pinned host memory for a tensor; other host memory would need a second copy."""
     return torch.empty_like(x, device="cpu", pin_memory=True)
 
 

@@ -1,4 +1,4 @@
-"""VPT: learned tokens train, before the first block or before every block."""
+"""VPT: train prompt tokens, added before the first block or before every block."""
 
 import math
 from dataclasses import dataclass
@@ -17,22 +17,23 @@ from bsrbench.methods.parts.trained_parameters import require_all_train, train_o
 
 @dataclass(frozen=True)
 class VisualPromptTuning(Method):
-    """Train a few tokens that stand after the class token, and the head; all else is frozen.
+    """Train a few prompt tokens after the class token, and the head; freeze all else.
 
-    Shallow: the prompts enter the first block and are changed by the blocks like other tokens.
-    Deep: what a block made of them is thrown away, and the next one gets prompts of its own. They
-    are part of the model in evaluation, too. Stores what lies on the gradient's way to the first
-    block, as BitFit does, of the prompts as well; no inputs of Linear layers. Approximates nothing,
-    but the function trained is another one from the start. Does not save the backward pass through
-    all blocks; attention, memory and FLOPs grow with the prompts. Prompts have no position. They
-    are drawn uniformly within the square root of 6 / (3 patch area + dim), as in the official
-    code. The code's projection of prompts, and those from class tokens, are not here.
+    Shallow: the prompts enter the first block and pass through the blocks like other tokens. Deep:
+    the prompts in the output of a block are discarded, and the next block gets its own prompts.
+    Prompts are also used in evaluation. Stores, as BitFit does, what the gradient needs to reach
+    the first block, for the prompts too; no inputs of Linear layers. Approximates nothing, but the
+    model computes a different function from the start. Does not save the backward pass through all
+    blocks; memory and FLOPs grow with the number of prompts. Prompts have no position embedding.
+    They are drawn uniformly between plus and minus the square root of 6 / (3 patch area + dim), as
+    in the official code. The official code's projection of prompts, and its initialisation from
+    class tokens, are not implemented.
 
     Attributes:
-        length: prompts before a block; the paper chooses on validation data, 1 to 200; official
+        length: number of prompts per block; the paper chooses 1 to 200 on validation data; official
             code's default: 5.
-        deep: new prompts before every block; the paper has both, and deep is the better.
-        dropout: share of the prompts' numbers dropped in training; official code's default: 0.
+        deep: new prompts before every block; the paper has both variants, and deep is better.
+        dropout: share of the prompts' elements dropped in training; official code's default: 0.
     """
 
     length: int = 5
@@ -50,7 +51,7 @@ class VisualPromptTuning(Method):
             raise ValueError(f"dropout {self.dropout} must lie in [0, 1)")
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but the head; give prompts to the first block or to all.
+        """Freeze everything except the head; give prompts to the first block or to all blocks.
 
         Raises:
             Unsupported: the head reads more than the class token.
@@ -58,8 +59,8 @@ class VisualPromptTuning(Method):
         vit = vision_transformer(model)
         if vit.cls_token is None or vit.global_pool != "token":
             raise Unsupported(
-                f"the head reads {vit.global_pool!r}, not the class token: the prompts would be "
-                "part of what it averages"
+                f"the head reads {vit.global_pool!r}, not the class token: its average would "
+                "include the prompts"
             )
         chain = blocks(model)
         require_all_train(model)
@@ -82,18 +83,18 @@ class VisualPromptTuning(Method):
         return nn.Parameter(prompts.uniform_(-most, most))
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each block passes on, its prompts included."""
+        """Return the number of tokens in the output of each block, prompts included."""
         return (entering + self.length,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return what attention of the first block does more than on the tokens that enter."""
+        """Return the additional multiply-adds of the first block's attention with prompts."""
         after = tokens[0]
         before = after - self.length
         return self.length * 4 * width**2 + 2 * (after**2 - before**2) * width
 
 
 class TakesPrompts(nn.Module):
-    """A block that puts prompts after the class token, in the place of those before."""
+    """A block that inserts prompts after the class token, replacing earlier prompts."""
 
     prompts: nn.Parameter
     prompt_drop: nn.Dropout
@@ -101,7 +102,7 @@ class TakesPrompts(nn.Module):
     replaced: int
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] to as many tokens, or to more where none are replaced."""
+        """Map [batch, tokens, dim] to the same number of tokens, or to more if none is replaced."""
         prompts = self.prompt_drop(self.prompts.expand(x.shape[0], -1, -1)).to(x.dtype)
         others = x[:, self.leading + self.replaced :]
         output: Tensor = super().forward(torch.cat([x[:, : self.leading], prompts, others], dim=1))

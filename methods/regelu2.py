@@ -1,4 +1,4 @@
-"""ReGELU2: the backward pass of GELU reads 2 bits a number."""
+"""ReGELU2: the backward pass of GELU reads 2 bits per number."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,25 +19,26 @@ from bsrbench.methods.parts.packed_operators import ELEMENT_BYTES, chunks
 
 @dataclass(frozen=True)
 class TwoBitGeluDerivative(Method):
-    """Keep which of four levels GELU's derivative has, in 2 bits; the forward pass is exact.
+    """Store one of four levels of GELU's derivative in 2 bits; the forward pass is exact.
 
-    Stores 2 bits for each number that enters a block's GELU: which of four levels stands for the
-    derivative there. What the second Linear layer reads, GELU's output, is kept whole beside it by
-    that layer if its weight trains, as ever. In a block whose GELU is computed again from its input
-    (the trained ones of ``bsr``) that input is kept whole anyway and serves both: there the
-    derivative stays exact, and nothing is added. So the more is frozen, the more is saved.
+    Stores 2 bits for each input element of a block's GELU: the level that replaces the derivative
+    there. The output of GELU is still stored in full by the second Linear layer if its weight
+    trains. If a block recomputes GELU from its input (the trained blocks of ``bsr``), the input is
+    stored in full anyway; there the derivative is exact, and nothing is added. The more is frozen,
+    the more memory is saved.
 
-    Approximates the derivative by steps: 0, -0.0492, 1.0487 and 1, from -3.1859, -0.0012 and 3.1908
-    on. The steps' integral is meant to be nearest to GELU in the mean square. A search of ours for
-    the least integral of squares found 0.0095069 at -3.1714, 0 and 3.1695 with levels -0.0496 and
-    1.0496; the published numbers, which are used here, have 0.0095095. Around 0 the derivative is a
-    half and no level is near: of random weights, which keep all numbers there, the gradient is off
-    by 1.4 times its length. On a pretrained ViT-S (DINOv2 trained further, eight photographs at 112
-    px; seen once, no record is kept) it was 0.97 for ``full``, 0.50 for ``bsr``, 0.15 for ``lora``.
+    Approximates the derivative by a step function with the levels 0, -0.0492, 1.0487 and 1 and the
+    thresholds -3.1859, -0.0012 and 3.1908. The integral of the steps should have the least squared
+    distance to GELU. Our own search found 0.0095069 with the thresholds -3.1714, 0 and 3.1695 and
+    the levels -0.0496 and 1.0496; the published numbers, which are used here, have 0.0095095. Near
+    0 the derivative is one half, and no level is near: with random weights, where all inputs are
+    near 0, the error of the gradient is 1.4 times its length. On a pretrained ViT-S (DINOv2,
+    fine-tuned; eight photographs at 112 px; one observation, not recorded) the error was 0.97 for
+    ``full``, 0.50 for ``bsr`` and 0.15 for ``lora``.
 
-    Does not save anything but that: inputs of Linear and LayerNorm and what attention keeps stay.
-    MS-LN, the paper's other half, is left out: it merges the norms' weights into the layers that
-    follow, and here a model's parameters stay the ones they are.
+    Does not save anything else: the inputs of Linear and LayerNorm and what attention saves are
+    unchanged. MS-LN, the other half of the paper, is omitted: it merges the weights of the norms
+    into the following layers, and here the parameters of a model are not changed.
     """
 
     source = "Yang et al. 2024 (Approx-BP), arXiv:2406.16282; official code d35b090"
@@ -49,7 +50,7 @@ class TwoBitGeluDerivative(Method):
         """Make the blocks' GELU keep levels.
 
         Raises:
-            Unsupported: a block has another activation, for which there are no levels here.
+            Unsupported: a block has an activation without known levels.
         """
         found: list[Any] = [getattr(block.mlp, "act", None) for block in stored_blocks(model)]
         for activation in found:
@@ -59,7 +60,7 @@ class TwoBitGeluDerivative(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how levels are found and read."""
+        """Return how levels are written and read."""
         return kernels.facts([FIND, READ], device)
 
 
@@ -67,9 +68,13 @@ def _require_gelu(activation: Any) -> None:
     form = gelu_form(activation)
     if form is None:
         kind = type(activation).__name__
-        raise Unsupported(f"the activation {kind} is not GELU, whose derivative has known levels")
+        raise Unsupported(
+            f"the activation {kind} is not GELU; levels are known only for the derivative of GELU"
+        )
     if form != "none":
-        raise Unsupported(f"GELU by {form!r} is not known: the levels fit the exact one")
+        raise Unsupported(
+            f"GELU with the approximation {form!r} is not supported: the levels are for exact GELU"
+        )
 
 
 class KeepsLevels(nn.Module):

@@ -1,4 +1,4 @@
-"""Side-branch reprogramming: new blocks beside frozen ones, as BSR's official code could."""
+"""Side-branch reprogramming: new blocks in parallel to frozen ones, an option of BSR's code."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,29 +20,29 @@ MLP_RATIO = 4
 
 @dataclass(frozen=True)
 class SideReprogramming(Method):
-    """Train new blocks beside a few frozen ones, the final norm and the head.
+    """Train new blocks in parallel to a few frozen ones, the final norm and the head.
 
-    A new block of full width gets what enters the frozen block, and its output is added to the
-    frozen one's. BSR's official code has this (``reprogram_index``); no published script uses it,
-    so there is no result to compare with. Stores the activations of the new blocks, as of blocks
-    that train, and of frozen blocks above the first of them what the gradient needs to pass;
-    nothing below. Approximates nothing in the backward pass, but the function trained is another
-    one: the new blocks start at random, and a sum of two blocks' outputs carries the tokens twice.
-    Does not save the forward pass: it adds that of the new blocks. In new blocks GELU's output is
-    computed again, as in ``bsr``. Weights of new blocks are drawn with standard deviation 0.02.
+    A new block of full width has the same input as the frozen block, and its output is added to
+    the output of the frozen block. BSR's official code has this option (``reprogram_index``); no
+    published script uses it, so there is no published result. Stores the activations of the new
+    blocks and, for frozen blocks above the first of them, what the gradient needs to pass; nothing
+    below. Approximates nothing in the backward pass, but the model computes a different function:
+    the new blocks start at random, and the sum of two block outputs contains the tokens twice.
+    Does not save the forward pass: the new blocks add to it. In new blocks the output of GELU is
+    recomputed, as in ``bsr``. The weights of new blocks are drawn with standard deviation 0.02.
 
-    With one block alone the official code feeds the new block not from the backbone but from a
-    patch embedding of its own of the raw image, which makes it another method, the only one in
-    which the side does not read what the backbone saw; that is left out, and one block is refused.
-    Unused patch embeddings, which the code trains without a gradient, are not made.
+    With a single new block the official code computes its input from the raw image by a separate
+    patch embedding instead of the backbone. That is a different method; it is not implemented, and
+    a single block is refused. The unused patch embeddings of the official code, which get no
+    gradient, are not created.
 
     Attributes:
-        side_blocks: frozen blocks that get a new one beside them, two at least; the code has no
+        side_blocks: frozen blocks that get a parallel new block, at least two; the code has no
             default, its comments name (2, 5, 8, 11) of 12.
-        drop_at: blocks that drop tokens as in ``bsr``, in the code by an option of its own; what
-            enters a new block then loses the same tokens. None by default.
+        drop_at: blocks that drop tokens as in ``bsr`` (a separate option in the code); the input
+            of a new block loses the same tokens. None by default.
         keep_rate: share of the tokens kept there, in (0, 1]; the code's default: 0.5.
-        fuse: sum the dropped tokens into one extra token; the code has both.
+        fuse: sum the dropped tokens into one extra token; the code has both variants.
     """
 
     side_blocks: tuple[int, ...] = SIDE_BLOCKS
@@ -61,12 +61,12 @@ class SideReprogramming(Method):
         check_share("keep_rate", self.keep_rate)
         if len(self.side_blocks) < 2:  # noqa: PLR2004 - see the card
             raise ValueError(
-                f"side_blocks {self.side_blocks} must be two blocks at least; with one, the "
-                "official code reads the raw image, which is another method and not implemented"
+                f"side_blocks {self.side_blocks} must be at least two blocks; with one block the "
+                "official code reads the raw image, which is a different method, not implemented"
             )
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Freeze all but final norm and head; put new blocks beside the chosen ones."""
+        """Freeze all except final norm and head; add new blocks to the chosen ones."""
         require_class_token(model)
         require_blocks(model, "side_blocks", self.side_blocks, SIDE_BLOCKS)
         require_blocks(model, "drop_at", self.drop_at)
@@ -85,22 +85,22 @@ class SideReprogramming(Method):
         return model
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each block passes on."""
+        """Return the number of tokens in the output of each block."""
         return tokens_passed_on(entering, depth, self.drop_at, self.keep_rate, fuse=self.fuse)
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return those of the new blocks, which see the tokens that are left."""
+        """Return the multiply-adds of the new blocks, on the remaining tokens."""
         counts = [tokens[index] for index in self.side_blocks]
         return sum(12 * width**2 * count + 2 * width * count**2 for count in counts)
 
 
 class AddsSideBlock(nn.Module):
-    """A block to whose output a new block's is added, which has the same input."""
+    """A block with a parallel new block: same input, and the outputs are added."""
 
     side: nn.Module
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] to as many tokens, or to fewer where the block drops some."""
+        """Map [batch, tokens, dim] to as many tokens, or to fewer if the block drops some."""
         own: Any = self
         if isinstance(own, DropsTokens):
             main, same = own.choose(x)

@@ -1,4 +1,4 @@
-"""Sparse saved activations: the largest tenth of what the backward pass reads."""
+"""Sparse saved activations: store the largest tenth of what the backward pass reads."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,22 +17,23 @@ from bsrbench.methods.parts.pruned_tensors import NATIVE, keep_largest, spread
 
 @dataclass(frozen=True)
 class SparseActivations(Method):
-    """Keep the largest of the activations saved for the backward pass; the forward pass is exact.
+    """Store only the largest activations for the backward pass; the forward pass is exact.
 
-    Stores, of each saved tensor and image, the 1 - ``ratio`` numbers of largest magnitude in fp16
-    with one bit a number that says where they are: inputs of Linear (whose weight trains), of the
-    blocks' LayerNorm and of LayerScale, queries, keys and values each, and the output of softmax,
-    for which attention is held whole in the forward pass. GELU's input is kept dense in fp16, since
-    zeros would lie where its derivative is steepest. Approximates gradients by those of the pruned
-    copies, which are biased; gradients of a Linear layer's input stay exact. Does not save weights,
-    gradients, optimizer state, the final norm, the head, the patch embedding, or what RMSNorm and
-    the product in a gated MLP save, and costs time to find the largest. The official code keeps at
-    least so many (ties on top) and the LayerNorms' values in fp32; here the number is fixed, of
-    equals the first stay, and all are fp16.
+    Stores, per saved tensor and image, the share 1 - ``ratio`` of the numbers with the largest
+    magnitude in fp16, and one bit per number that marks their positions. Pruned are the inputs of
+    Linear (if its weight trains), of the blocks' LayerNorm and of LayerScale, queries, keys and
+    values separately, and the output of the softmax, for which attention is computed explicitly.
+    The input of GELU is stored dense in fp16, because its derivative changes most near zero.
+    Approximates gradients by those of the pruned copies, which are biased; gradients of the input
+    of a Linear layer are exact. Does not save weights, gradients, optimizer state, the final norm,
+    the head, the patch embedding, or what RMSNorm and the product in a gated MLP save. Finding the
+    largest numbers costs time. The official code also keeps ties with the smallest kept number,
+    and stores values of LayerNorm in fp32; here the count is fixed, the first of equal numbers are
+    kept, and all values are fp16.
 
     Attributes:
-        ratio: share of the numbers left out, in [0, 1); the paper: 0.9 for CIFAR, Pets and CUB,
-            0.8 for Flowers, Food, Aircraft and Cars.
+        ratio: share of the numbers that is dropped, in [0, 1); the paper: 0.9 for CIFAR, Pets and
+            CUB, 0.8 for Flowers, Food, Aircraft and Cars.
     """
 
     ratio: float = 0.9
@@ -47,7 +48,7 @@ class SparseActivations(Method):
             raise ValueError(f"ratio {self.ratio} must lie in [0, 1)")
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make blocks keep the largest activations."""
+        """Make blocks store the largest activations."""
         prune = Prunes(self.ratio)
         compress(
             model,
@@ -65,7 +66,7 @@ class SparseActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how the largest are found."""
+        """Return how the largest numbers are found."""
         return kernels.facts([NATIVE] if device == "cpu" else [], device)
 
 
@@ -74,8 +75,8 @@ class Prunes:
     """The codec: the largest numbers of each image's tensor.
 
     Attributes:
-        ratio: share left out.
-        parts: the last dimension is cut into so many, each pruned on its own.
+        ratio: share of the numbers that is dropped.
+        parts: number of parts of the last dimension, each pruned separately.
     """
 
     ratio: float
@@ -95,7 +96,7 @@ class Prunes:
 def _restore(
     kept: Sequence[Tensor], images: slice, *, shape: torch.Size, dtype: torch.dtype
 ) -> Tensor:
-    """Return some images; ``shape`` is one image's, with its parts first."""
+    """Return some images; ``shape`` is that of one image, with its parts first."""
     values, bits = (tensor[images] for tensor in kept)
     rows = spread(values.flatten(0, 1), bits.flatten(0, 1), shape[1:].numel())
     whole: Tensor = rows.view(-1, *shape).movedim(1, -2).flatten(-2).to(dtype)

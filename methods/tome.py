@@ -1,4 +1,4 @@
-"""ToMe: tokens that are alike are merged, a few in every block."""
+"""ToMe: merge similar tokens, a few in every block."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,26 +15,26 @@ from bsrbench.methods.parts.token_merging import merge_in, merged_tokens
 class TokenMerging(Method):
     """Merge the most similar tokens in every block, between its attention and its MLP.
 
-    Chooses nothing to train: alone every weight trains, and ``tome+lora``, ``tome+head`` and the
-    like train what the other says. Stores every activation autograd asks for, of the tokens that
-    are left; of a merging only who went where, and weights. Approximates nothing in the backward
-    pass, but the function trained is another one, in evaluation too. Does not save weights,
-    gradients, optimizer state, or much in the first blocks. Follows the official code: tokens are
-    dealt in turn to two sets, each of the first finds the most similar of the second by the cosine
-    of their keys in this block, mean over heads, and the ``merged`` best pairs become averages
-    weighted by how many patches each token stands for. The class token is never merged, and at
-    most half of the others go in one block. The choice carries no gradient, the averages do. Pairs
-    equally similar are taken in their order, which the paper leaves open, and similarity is
-    computed in fp32 under bf16, too. The last block merges as the others do, though its MLP alone
-    profits.
+    Does not select weights: alone, every weight trains; in ``tome+lora``, ``tome+head`` and others
+    the second method selects. Stores every activation that autograd saves, for the remaining
+    tokens; for a merging only indices and weights. Approximates nothing in the backward pass, but
+    the model computes a different function, also in evaluation. Does not save weights, gradients,
+    optimizer state, or much in the first blocks. As in the official code, tokens are divided
+    alternately into two sets. Each token of the first set is matched with the most similar token of
+    the second, by the cosine similarity of their keys in this block (mean over heads). The
+    ``merged`` most similar pairs are averaged, weighted by the number of patches that each token
+    represents. The class token is never merged, and at most half of the other tokens are merged in
+    one block. The choice has no gradient, the averages have. Equally similar pairs are taken in
+    order, which the paper leaves open; similarity is computed in fp32, also under bf16. The last
+    block merges like the others, although only its MLP becomes cheaper.
 
     Attributes:
-        merged: tokens merged away in each block; the official code: 13 with DeiT-S and ViT-B.
-        decreasing: merge twice as many in the first block, none in the last, in even steps; the
-            paper has both.
-        proportional: add the logarithm of a token's size to the scores it is attended with, as if
-            its patches were still there; the paper: for models that are not trained with merging,
-            so not here.
+        merged: tokens merged in each block; the official code: 13 with DeiT-S and ViT-B.
+        decreasing: merge twice as many tokens in the first block and none in the last, decreasing
+            linearly; the paper has both variants.
+        proportional: add the logarithm of a token's size to its attention scores as a key, as if
+            its patches were still separate; the paper: for models not trained with merging, so
+            off here.
     """
 
     merged: int = 13
@@ -53,7 +53,7 @@ class TokenMerging(Method):
         """Make blocks merge tokens.
 
         Raises:
-            Unsupported: tokens beside one class token lead the sequence.
+            Unsupported: the sequence has leading tokens other than one class token.
         """
         leading = vision_transformer(model).num_prefix_tokens
         if leading > 1:
@@ -76,7 +76,7 @@ class TokenMerging(Method):
         return tuple(2 * self.merged * (depth - 1 - index) // steps for index in range(depth))
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
-        """Return how many tokens each block passes on."""
+        """Return the number of tokens in the output of each block."""
         counts = []
         for wanted in self._wanted(depth):
             entering -= merged_tokens(entering, wanted)

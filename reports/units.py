@@ -1,4 +1,4 @@
-"""The only place that scales and rounds numbers for people."""
+"""The display units; only this file scales and rounds numbers for readers."""
 
 from dataclasses import dataclass, replace
 
@@ -14,15 +14,15 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class DisplayUnit:
-    """How numbers of a kind are printed; called with a number, or ``None``, it prints it.
+    """How numbers are printed in a unit; call it with a number or ``None`` to get the text.
 
     Attributes:
-        name: as it stands in a heading.
-        scale: what a number is divided by.
-        digits: behind the point.
-        before: stands right before the number.
-        behind: stands right behind it.
-        signed: whether a number above 0 gets its sign.
+        name: the unit in a heading.
+        scale: the divisor.
+        digits: digits after the decimal point.
+        before: text directly before the number.
+        behind: text directly after the number.
+        signed: whether positive numbers get a plus sign.
     """
 
     name: str
@@ -33,7 +33,7 @@ class DisplayUnit:
     signed: bool = False
 
     def __call__(self, value: float | None) -> str:
-        """Return a number scaled and rounded; a dash for none."""
+        """Return a number scaled and rounded; a dash for ``None``."""
         if value is None:
             return NOTHING
         sign = "+" if self.signed else "-"
@@ -69,28 +69,28 @@ BY_NAME: dict[UnitName, DisplayUnit] = {
     "plain": plain,
     "percent": percent,
 }
-# How the name of a metric ends that is stored in a unit.
+# The ending of a metric's name, by the unit in which it is stored.
 ENDINGS = {"B": "_bytes", "FLOP": "_flop", "MAC": "_macs", "s": "_seconds"}
 
 
 def of_metric(metric: str) -> DisplayUnit:
-    """Return the unit a metric is printed in."""
+    """Return the unit in which a metric is printed."""
     return BY_NAME[METRICS[metric].display]
 
 
 def heading(metric: str) -> str:
-    """Return a metric's name with the unit it is printed in instead of its own."""
+    """Return a metric's name with its display unit instead of its stored unit."""
     name = metric.removesuffix(ENDINGS.get(METRICS[metric].unit, ""))
     return f"{name.replace('_', ' ')} {of_metric(metric).name}".rstrip()
 
 
 def signed(unit: DisplayUnit, value: float | None) -> str:
-    """Return a number in a unit, with its sign even where it is above 0."""
+    """Return a number in a unit, with a plus sign if it is positive."""
     return replace(unit, signed=True)(value)
 
 
 def learning_rate(value: float | None) -> str:
-    """Return a learning rate as it would be written in a suite."""
+    """Return a learning rate as it is written in a suite."""
     return NOTHING if value is None else f"{value:g}"
 
 

@@ -15,9 +15,9 @@ class Check:
     """A promise and how it is examined.
 
     Attributes:
-        examine: raises ``BrokenPromise`` in words; any other exception is the method's own.
-        composed: whether compositions are held to it, too.
-        first: the other promises mean nothing until this one is kept.
+        examine: raises ``BrokenPromise`` with a message; other exceptions come from the method.
+        composed: whether compositions must keep the promise too.
+        first: whether the other promises are examined only if this one is kept.
     """
 
     examine: Callable[[Subject], None]
@@ -25,11 +25,11 @@ class Check:
     first: bool = False
 
     def name(self) -> str:
-        """Return the check's name, as pytest and people see it."""
+        """Return the check's name."""
         return self.examine.__name__
 
     def promise(self) -> str:
-        """Return in a line what is promised."""
+        """Return the promise as one line."""
         return str(inspect.getdoc(self.examine)).splitlines()[0]
 
     def place(self) -> str:
@@ -60,12 +60,12 @@ CHECKS = (
 
 @dataclass(frozen=True)
 class Examined:
-    """What came of one check.
+    """The result of one check.
 
     Attributes:
-        check: which.
-        broken: what was not kept, in words; empty where it was.
-        where: file and line of the method at which it went wrong, if it did there.
+        check: the check.
+        broken: a message if the promise was broken; otherwise empty.
+        where: file and line in the method that caused the failure, if known.
     """
 
     check: Check
@@ -74,7 +74,7 @@ class Examined:
 
 
 def examine(subject: Subject) -> Iterator[Examined]:
-    """Examine every promise of a method; only one that the others need stops them by breaking."""
+    """Examine every promise of a method; stop early only if a required first promise is broken."""
     for check in CHECKS:
         if not check.composed and "+" in subject.name:
             continue

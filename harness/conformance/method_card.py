@@ -1,4 +1,4 @@
-"""What a method says of itself: its card, its options, its pairs."""
+"""Checks of a method's declarations: its card, its options, its pairs."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""What a method declares of its forward pass, its gradient, its tokens and its memory."""
+"""Checks of declared facts: forward pass, gradient, tokens and memory."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""What happens when a prepared model is trained, saved, run in bf16 and compiled."""
+"""Checks of a prepared model in training, saving, bf16 and compilation."""
 
 import io
 from typing import cast

@@ -1,4 +1,4 @@
-"""What a promise is checked on: a method, a tiny real model and a batch for it."""
+"""The subject of a check: a method, a tiny real model and a batch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ TOKENS = (SIDE // PATCH) ** 2 + 1
 
 
 class BrokenPromise(Exception):  # noqa: N818 - says what a method did not keep
-    """A method does not keep a promise; the message says what was seen and where to look."""
+    """A method breaks a promise; the message says what was observed and what to change."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,11 @@ class Subject:
     """A method under examination.
 
     Attributes:
-        name: of the method, or of several joined by ``+``.
-        find: gives the class of one method.
-        load: gives a method, options set.
-        options: of the method; its defaults unless said.
-        changes: of the tiny model's settings, for blocks of another kind.
+        name: the name of the method, or of several joined by ``+``.
+        find: returns the class of one method.
+        load: returns a method with its options set.
+        options: options of the method; by default its defaults.
+        changes: changes to the settings of the tiny model, for other kinds of blocks.
     """
 
     name: str
@@ -85,7 +85,7 @@ def tiny_batch() -> tuple[Tensor, Tensor]:
 
 
 def trained(model: nn.Module) -> list[nn.Parameter]:
-    """Return the parameters that ask for a gradient."""
+    """Return the parameters that require a gradient."""
     return [p for p in model.parameters() if p.requires_grad]
 
 
@@ -96,13 +96,13 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def require(kept: bool, said: str) -> None:
-    """Say that a promise is broken, unless it is kept."""
+    """Raise ``BrokenPromise`` unless the promise is kept."""
     if not kept:
         raise BrokenPromise(said)
 
 
 def names_of(model: nn.Module, wanted: list[nn.Parameter]) -> str:
-    """Return the names of parameters, the first few of many."""
+    """Return the names of parameters, shortened to the first few."""
     named = {id(parameter): name for name, parameter in model.named_parameters()}
     found = [named.get(id(parameter), "one that is not in the model") for parameter in wanted]
     most = 4

@@ -1,4 +1,4 @@
-"""What no promise shows of a method: whether it does what its source says."""
+"""What the conformance checks cannot show: whether a method does what its source says."""
 
 from bsrbench.harness.method import Kind
 

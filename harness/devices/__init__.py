@@ -1,4 +1,4 @@
-"""One file per family of devices, all with the same few verbs."""
+"""One file per device family, all with the same interface."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -11,16 +11,16 @@ from bsrbench.harness.errors import BadInput
 
 
 class Device(Protocol):
-    """What the profiler asks of a device family.
+    """The interface of a device family for the profiler.
 
     Attributes:
-        torch_device: where tensors go.
+        torch_device: the device of the tensors.
     """
 
     torch_device: torch.device
 
     def synchronise(self) -> None:
-        """Wait until everything asked for is done."""
+        """Wait until all queued work is done."""
 
     def reset_peak(self) -> None:
         """Forget earlier allocator peaks."""
@@ -29,14 +29,14 @@ class Device(Protocol):
         """Return the allocator's peaks since the reset, by metric name; may be empty."""
 
     def used_bytes(self) -> MemoryUse:
-        """Return what the machine gives now.
+        """Return the device memory in use now.
 
         Raises:
-            Unreadable: the device does not say.
+            Unreadable: the device does not report it.
         """
 
     def free_bytes(self) -> int | None:
-        """Return what a new process could be given now; ``None`` where the device won't say."""
+        """Return the memory free for a new process; ``None`` if the device does not report it."""
 
     def energy_counter(self) -> Callable[[], float]:
         """Return a reader of the joules used since now; it never falls.
@@ -46,7 +46,7 @@ class Device(Protocol):
         """
 
     def slowdowns(self) -> list[str]:
-        """Return in words what slows the device down now; empty also where nothing tells."""
+        """Return in words what slows the device down now; also empty if it cannot be read."""
 
     def describe(self) -> dict[str, object]:
         """Return name, driver and versions for the record."""
@@ -64,7 +64,7 @@ def open_device(name: str) -> Device:
 
 
 def torch_device(name: str) -> torch.device:
-    """Return torch's word for the device called ``name``, be it here or not.
+    """Return torch's device called ``name``, whether or not this machine has it.
 
     Raises:
         BadInput: torch does not know the name.

@@ -1,4 +1,4 @@
-"""Any other accelerator, through torch's generic interface; what it cannot tell stays unknown."""
+"""Any other accelerator, through torch's generic interface; other facts stay unknown."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""How much of a device's memory is taken."""
+"""The memory of a device that is in use."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class MemoryUse:
-    """What the machine gives, and to whom.
+    """The device memory in use, and by whom.
 
     Attributes:
-        bytes: what is taken now.
-        of: ``process``: by this process alone; ``device``: by all that use the device, so only a
-            difference of two readings says something. One ``of`` never goes with the other.
+        bytes: bytes in use now.
+        of: ``process``: by this process only; ``device``: by all processes on the device, so only
+            a difference of two readings has a meaning. Never mix the two.
     """
 
     bytes: int

@@ -1,4 +1,4 @@
-"""What NVIDIA's driver knows of one GPU, through its management library."""
+"""The state of one GPU from NVIDIA's driver, through its management library (NVML)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Peak of the CPU allocator and what operators took for themselves, from the allocator's events."""
+"""Peak of the CPU allocator and workspaces of operators, from the events of the allocator."""
 
 import itertools
 import weakref
@@ -23,12 +23,12 @@ MARK, FREED = "bsrbench operator ", "bsrbench freed "
 
 
 class Frees:
-    """Announces in a profile that storages die which were there before it.
+    """Marks in a profile when storages are freed that were allocated before it.
 
-    The allocator has no event when a block is freed that it took while no profile was made.
+    The allocator has no event for freeing a block that was allocated outside a profile.
 
     Args:
-        found: what may be freed; nothing of it is held on to.
+        found: storages that may be freed; held weakly.
     """
 
     def __init__(self, found: Iterable[torch.UntypedStorage] = ()) -> None:
@@ -56,8 +56,8 @@ def allocator_rise(action: Callable[[], object], frees: Frees | None = None) -> 
     Allocations of other threads are not seen.
 
     Args:
-        action: may free nothing that it did not allocate, but for what ``frees`` announces.
-        frees: as above; none by default.
+        action: must not free memory that it did not allocate, except what ``frees`` marks.
+        frees: marks freed storages; none by default.
     """
     with (
         frees or Frees(),
@@ -69,17 +69,17 @@ def allocator_rise(action: Callable[[], object], frees: Frees | None = None) -> 
 
 @dataclass(frozen=True)
 class Workspaces:
-    """What operators allocate inside themselves and is none of their outputs.
+    """Workspaces: memory that operators use internally, without their outputs.
 
     Attributes:
         rise: the allocator's peak above its level at the start, in bytes.
         at_peak: bytes of workspaces at that peak.
-        hidden_at_peak: bytes at that peak of blocks that outlive their operator though they are
-            none of its outputs, or were taken outside any operator.
-        operator_at_peak: which operator ran at the peak, counted from 0; ``None`` between two.
+        hidden_at_peak: bytes at that peak of blocks that outlive their operator but are not its
+            outputs, or that were allocated outside operators.
+        operator_at_peak: index of the operator that ran at the peak; ``None`` between operators.
         name_at_peak: its name.
-        outputs_to_come: bytes of outputs which that operator allocated only after the peak.
-        largest: operator -> the most its workspaces took in any one call.
+        outputs_to_come: bytes of outputs that this operator allocated only after the peak.
+        largest: operator -> the largest size of its workspaces in one call.
     """
 
     rise: int
@@ -111,9 +111,9 @@ class _Event:
 
 
 def workspaces(action: Callable[[], object], frees: Frees | None = None) -> Workspaces:
-    """Run ``action`` with every operator marked and tell its outputs from its workspaces.
+    """Run ``action`` with every operator marked, and separate outputs from workspaces.
 
-    The same holds for arguments as in ``allocator_rise``.
+    The arguments are those of ``allocator_rise``.
     """
     with (
         frees or Frees(),

@@ -12,10 +12,10 @@ SCORES = 4  # dimensions: [batch, heads, queries, keys]
 
 
 def attention_kernel(forward: Callable[[], object]) -> str:
-    """Return which operators compute attention in a forward pass.
+    """Return the operators that compute attention in a forward pass.
 
-    A compiled step is seen uncompiled, as the meter of FLOPs sees it. To be called when all else
-    is read: the pass draws what a method draws.
+    A compiled step runs uncompiled here, as under the FLOP meter. Call it after all other
+    measurements, because the pass consumes random numbers of the method.
 
     Args:
         forward: runs the pass.

@@ -13,7 +13,7 @@ def joules(action: Callable[[], object], counter: Callable[[], float]) -> float:
         counter: reads joules since some moment; a device's ``energy_counter()``.
 
     Raises:
-        Unreadable: the counter did not move, which is never 0 joules; or it cannot be read.
+        Unreadable: the counter cannot be read, or did not change; no change never means 0 joules.
     """
     before = counter()
     action()

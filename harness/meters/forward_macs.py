@@ -23,11 +23,11 @@ class Macs:
 
     Attributes:
         total: of the whole model, in all passes.
-        by_module: by dotted name, with what the modules inside did; ``""`` is the model. Modules
-            that did none are left out.
+        by_module: by dotted name, including submodules; ``""`` is the model. Modules without
+            multiply-adds are left out.
         by_operator: by fvcore's name of the operator.
-        uncounted: calls of operators that were counted as nothing, but for those that fvcore
-            knows to only move data; in one pass. ``prim::PythonOp`` is a custom autograd function.
+        uncounted: calls of operators without a formula in one pass, except those that fvcore knows
+            to only move data. ``prim::PythonOp`` is a custom autograd function.
     """
 
     total: int
@@ -39,9 +39,9 @@ class Macs:
 def forward_macs(model: nn.Module, image: Tensor, passes: Sequence[int] = (1,)) -> Macs:
     """Count the multiply-adds of products, convolutions and attention, in evaluation mode.
 
-    Twice the total is what ``StepFlops`` counts for the same forward passes. Traced are a pass of
-    one image and, where others are asked for, one of two: what they differ by is an image's, and
-    the rest runs once a pass, such as a network that makes position biases.
+    Twice the total is what ``StepFlops`` counts for the same forward passes. A pass of one image
+    is traced and, if passes have more images, also a pass of two. The difference is the work per
+    image; the rest runs once per pass, such as a network that computes position biases.
 
     Args:
         model: as a method prepared it; it may be on device ``meta``.

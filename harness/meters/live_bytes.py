@@ -1,4 +1,4 @@
-"""Bytes of live tensors, from watching storages being made and freed."""
+"""Bytes of live tensors, by observing when storages are created and freed."""
 
 import weakref
 from collections import Counter, defaultdict
@@ -24,7 +24,7 @@ WRAPS = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.defau
 
 
 class Category(StrEnum):
-    """What a storage is for. Each has one, given by whoever watches it or found from its life."""
+    """The category of a storage, given by the observer or derived from its lifetime."""
 
     WEIGHTS = "weights"
     BUFFERS = "buffers"
@@ -38,7 +38,7 @@ class Category(StrEnum):
 
 @dataclass
 class Life:
-    """A storage from its making to its end, in moments of one count of makings and endings."""
+    """The lifetime of a storage; moments are counted in creations and frees."""
 
     size: int
     born: int
@@ -67,11 +67,10 @@ class Timeline:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Adds up the storages that exist, each once however many views it has.
+    """Adds up the bytes of the storages that exist; each counts once, regardless of views.
 
     Frozen parameters, in-place operators, saved-tensor hooks and custom autograd functions need
-    no special case: whatever makes a tensor goes through an operator, and whatever frees it lets
-    its storage die.
+    no special case: every tensor is created by an operator, and freeing it frees its storage.
 
     Args:
         owner: says which module an operator belongs to.
@@ -83,8 +82,8 @@ class LiveBytes(TorchDispatchMode):
 
     Attributes:
         now: bytes alive.
-        peak: the most there were since ``watch`` was first called.
-        peak_operator: the operator that made the peak, as an index of ``timeline``.
+        peak: the largest number of bytes since ``watch`` was first called.
+        peak_operator: the operator at which the peak occurred, as an index of ``timeline``.
         timeline: bytes after each operator.
     """
 

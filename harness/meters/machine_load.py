@@ -1,4 +1,4 @@
-"""What disturbed a timing from outside: other processes, the hypervisor, throttling."""
+"""Disturbances of a timing: other processes, the hypervisor, throttling."""
 
 import os
 import time
@@ -24,14 +24,14 @@ STOLEN_LIMIT = 0.02
 
 @dataclass(frozen=True)
 class Disturbance:
-    """What was seen while something was timed; None is what this system does not show.
+    """The disturbances during a timing; ``None`` means that this system does not report it.
 
     Attributes:
-        outside_share: CPU time that other processes took, over usable cores times wall
-            time; None also for what was too short to tell.
-        stolen_share: CPU time the hypervisor gave to other machines, over the same.
+        outside_share: CPU time of other processes, divided by usable cores times wall time;
+            also ``None`` if the timing was too short.
+        stolen_share: CPU time that the hypervisor gave to other machines, divided by the same.
         throttled: in words what stopped or slowed the cores, with counts.
-        governor: what sets the clock frequency, such as ``performance``.
+        governor: the frequency governor, such as ``performance``.
     """
 
     outside_share: float | None

@@ -1,4 +1,4 @@
-"""Which module of a model the operator that runs now belongs to, forward and backward."""
+"""The module of a model to which the running operator belongs, forward and backward."""
 
 from bisect import bisect_right
 from types import TracebackType

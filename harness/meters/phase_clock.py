@@ -32,10 +32,10 @@ def seconds_each(
 def warm_up(
     action: Callable[[], object], synchronise: Callable[[], None], least: int
 ) -> list[float]:
-    """Run ``action`` until it gets no faster, and return the seconds of each run.
+    """Run ``action`` until it does not get faster, and return the seconds of each run.
 
-    It runs at least ``least`` times and at most ``MOST_WARM_UP_RUNS``, and stops when a run is
-    not more than a twentieth faster than the one before. ``least`` 0 does not run it.
+    It runs at least ``least`` and at most ``MOST_WARM_UP_RUNS`` times, and stops when a run is at
+    most 5 % faster than the previous one. With ``least`` 0 it does not run.
     """
     samples: list[float] = []
     while len(samples) < least or (
@@ -76,10 +76,9 @@ class PhaseClock:
 def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
     """Return a distribution-free 95 % interval of the median, or ``None`` below six samples.
 
-    Its ends are order statistics: as many samples are cut off at each end as a fair coin, tossed
-    once a sample, shows heads at most so often with probability 2.5 % (Hoefler and Belli 2015,
-    section 3.1.2). Samples of one process are not independent, so the interval is a lower bound
-    of what is not known.
+    Its ends are order statistics from the binomial distribution with probability 1/2: each end is
+    outside with probability 2.5 % at most (Hoefler and Belli 2015, section 3.1.2). Samples of one
+    process are not independent, so the true uncertainty may be larger.
     """
     count, ordered = len(samples), sorted(samples)
     cut, tail = 0, 0.0

@@ -1,4 +1,4 @@
-"""What the kernel gave this process: resident size and its high-water mark."""
+"""Memory of this process from the kernel: resident size and its high-water mark."""
 
 import ctypes
 from pathlib import Path

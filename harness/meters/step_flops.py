@@ -78,11 +78,11 @@ class StepFlops(TorchDispatchMode):
         owner: says which module an operator belongs to.
 
     Attributes:
-        by_phase: FLOPs by the phase that was named when they ran.
+        by_phase: FLOPs by phase.
         by_operator: FLOPs by operator.
         by_module: FLOPs by phase and module.
-        uncounted: calls of operators that worked on tensors and were counted as 0.
-        uncounted_bytes: bytes those read and wrote.
+        uncounted: calls of operators on tensors that were counted as 0.
+        uncounted_bytes: bytes that these calls read and wrote.
     """
 
     def __init__(self, owner: Callable[[], str] = str) -> None:

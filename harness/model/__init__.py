@@ -1,1 +1,1 @@
-"""Vision transformers: what may be asked of one, mixtures of experts, heads of tasks."""
+"""Vision transformers: access to their parts, mixtures of experts, heads of tasks."""

@@ -1,4 +1,4 @@
-"""What timm's attention does, in the parts that a method may do in a way of its own."""
+"""timm's attention, divided into parts that a method can replace."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Mixtures of experts in the place of MLPs, with a gate for each of several tasks.
+"""Mixtures of experts that replace MLPs, with one gate per task.
 
 The shape is that of M3ViT's multi-gate experts (NeurIPS 2022), as BSR's official code uses it
 (f3a8595, models/moe.py); products are grouped by expert, and nothing loops over samples.

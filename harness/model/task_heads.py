@@ -1,4 +1,4 @@
-"""Tasks that take turns on one model, each with a head of its own."""
+"""Tasks that take turns on one model, each with its own head."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

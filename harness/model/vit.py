@@ -1,4 +1,4 @@
-"""What may be asked of a vision transformer; Unsupported where a model cannot answer."""
+"""Access to the parts of a vision transformer; Unsupported if a model lacks one."""
 
 from typing import Any
 

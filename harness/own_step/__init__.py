@@ -1,1 +1,1 @@
-"""The meters around a training step that is not one of a trial."""
+"""The meters for a user's own training step, outside of trials."""

@@ -1,4 +1,4 @@
-"""What the tensors are for that are there as a step of one's own begins."""
+"""The categories of the tensors that exist when a user's own step begins."""
 
 from collections.abc import Callable, Iterator
 

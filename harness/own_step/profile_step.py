@@ -1,4 +1,4 @@
-"""The meters around a training step of one's own: any model, any loop, nothing else needed."""
+"""The meters for a user's own training step: any model and any loop."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from bsrbench.harness.training.kept_storages import KeptStorages, census
 
 REPEATS = 5
 NOT_COUNTED = (
-    "some of the step is compiled, and under the meters it runs uncompiled: its memory cannot be "
+    "a part of the step is compiled, and under the meters it runs uncompiled: its memory cannot be "
     "counted, and FLOPs are those of the uncompiled step"
 )
 Step = Callable[[], object]
@@ -38,18 +38,18 @@ def profile_step(
 ) -> StepProfile:
     """Count the memory and FLOPs of a training step, and time it.
 
-    The step really runs, ``repeats`` + 4 times: once so that the optimizer has its state, once
-    under each meter, once to warm up and then against the clock, with nothing attached.
+    The step is executed ``repeats`` + 4 times: once to create the optimizer state, once under each
+    of two meters, once as warm-up, and then for timing without meters.
 
     Args:
-        model: whose modules are told apart.
-        step: does one whole step: forward; and, if it trains, backward and optimizer.
-        optimizer: one whose state counts though no step of it is seen to run; those that run are
-            found.
-        repeats: timed runs.
+        model: the model whose modules are distinguished.
+        step: runs one whole step: forward and, if it trains, backward and optimizer.
+        optimizer: an optimizer whose state counts although its step is not observed; optimizers
+            that run in the step are found automatically.
+        repeats: number of timed runs.
 
     Raises:
-        BadInput: the model is none, the step is not to be called, or there are no repetitions.
+        BadInput: the model is not a module, the step cannot be called, or ``repeats`` is below 1.
     """
     _check(model, step, repeats)
     with census() as kept:

@@ -1,4 +1,4 @@
-"""What a step of one's own costs, in words, and how a notebook draws it."""
+"""The cost of a user's own step, as text and as a drawing in notebooks."""
 
 import html
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ SHOWN = 5  # modules in a drawing
 
 @dataclass(frozen=True)
 class StepProfile:
-    """What a step of one's own costs; draws itself in a notebook.
+    """The cost of a user's own step; it draws itself in a notebook.
 
     Attributes:
-        peak_counted_bytes: the most bytes of tensors alive at once on the model's device, as in
-            ``METRICS``; ``None`` of a step of which something is compiled.
-        held_after_forward_bytes: saved activations when a backward pass began, the most of any;
-            ``None`` likewise, and so the next two are empty.
+        peak_counted_bytes: peak bytes of live tensors on the model's device, as in ``METRICS``;
+            ``None`` if a part of the step is compiled.
+        held_after_forward_bytes: saved activations when a backward pass began; with several
+            passes, the largest. ``None`` if a part of the step is compiled; then the next two
+            fields are empty.
         at_peak_bytes: the peak by category.
-        by_module_bytes: saved activations when that backward pass began by module, largest first.
-        forward_flop: FLOPs of all that is neither in a backward pass nor in an optimizer, 2 per
-            multiply-add.
+        by_module_bytes: saved activations when that backward pass began, by module, largest first.
+        forward_flop: FLOPs outside of backward passes and optimizers, 2 per multiply-add.
         step_flop: FLOPs of the whole step.
-        step_seconds: of each timed repetition, with no meter attached.
+        step_seconds: seconds of each timed repetition, without meters.
         notes: what a reader of the numbers must know.
     """
 
@@ -39,7 +39,7 @@ class StepProfile:
     notes: tuple[str, ...] = ()
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return what there is to say in words, scaled and rounded."""
+        """Return names and values as text, scaled and rounded."""
         seconds = self.step_seconds
         spread = f"{units.milliseconds(min(seconds))} to {units.milliseconds(max(seconds))}"
         rows = [
@@ -60,7 +60,7 @@ class StepProfile:
         return rows + [("note", note) for note in self.notes]
 
     def __str__(self) -> str:
-        """Return a line for each number."""
+        """Return one line per number."""
         return "\n".join(f"{name}: {what}" for name, what in self.rows())
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # noqa: ARG002 - IPython's protocol
@@ -68,7 +68,7 @@ class StepProfile:
         printer.text(str(self))
 
     def _repr_html_(self) -> str:
-        """Return a bar of the peak's categories and its legend over a table, for notebooks."""
+        """Return a bar of the peak by category, its legend and a table, for notebooks."""
         total = max(1, self.peak_counted_bytes or 0)
         parts = legend = ""
         for category, size in self.at_peak_bytes.items():

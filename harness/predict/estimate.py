@@ -1,4 +1,4 @@
-"""Memory and FLOPs of a trial with nothing executed: a step over tensors without numbers."""
+"""Predict memory and FLOPs of a trial without execution: a step over tensors without values."""
 
 from collections.abc import Mapping
 
@@ -41,16 +41,16 @@ from bsrbench.harness.workload import models, tasks
 
 CUDA_ASSUMES = (
     "predicted for CUDA on a CPU: every storage is rounded up to blocks of 512 bytes, and "
-    "attention is taken to run a fused kernel that keeps its output and one number a row; "
+    "attention is assumed to run a fused kernel that saves its output and one number per row; "
     "workspaces (cuBLAS 8 to 32 MiB, cuDNN for the patch convolution), the allocator's reserve "
-    "and the CUDA context come on top"
+    "and the CUDA context are not included"
 )
 NOT_OF_COMPILED = (
-    "predicted only for a step that is not compiled: what a compiled one keeps and recomputes is "
-    "the compiler's choice; FLOPs are those of the uncompiled step"
+    "predicted only for a step that is not compiled, because the compiler chooses what a compiled "
+    "step saves and recomputes; FLOPs are those of the uncompiled step"
 )
 ONLY_PREDICTED = (
-    "nothing was executed: memory is predicted, and FLOPs are counted over tensors without numbers"
+    "nothing was executed: memory is predicted, and FLOPs are counted over tensors without values"
 )
 # What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
 ESTIMATED_ALONE = frozenset(
@@ -60,7 +60,7 @@ PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in 
 
 
 def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Predict what the other passes of a profile measure; keep apart what only an estimate has."""
+    """Predict what the other passes of a profile measure, and what only an estimate provides."""
     try:
         found = predict(spec, load)
     except (Unsupported, BadInput):

@@ -1,4 +1,4 @@
-"""A training step over tensors that have shapes and no numbers."""
+"""A training step over tensors that have shapes but no values."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,10 +33,10 @@ NOT_OF_ITS_DEVICE = (
 
 @contextmanager
 def fake_numbers(*roots: object) -> Iterator[list[Tensor]]:
-    """Let tensors have shapes and no numbers, those of a model and its method among them.
+    """Replace all tensors, including those of a model and its method, by tensors without values.
 
     Yields:
-        The tensors, of any shape, in whose place others stand meanwhile.
+        The replaced tensors, of any shape.
     """
     _teach_fused_sgd()
     # No fallback: it would run the real kernel over as much real memory.
@@ -48,7 +48,7 @@ def fake_numbers(*roots: object) -> Iterator[list[Tensor]]:
 def fake_job(
     spec: TrialSpec, method: Method, prepared: nn.Module, preprocess: Preprocess, kept: KeptStorages
 ) -> Iterator[Job]:
-    """Make a trial ready whose tensors have shapes and no numbers, while this is open."""
+    """Prepare a trial whose tensors have shapes but no values, while this context is open."""
     with fake_numbers(method, prepared) as originals:
         kept.disregard(originals)
         job = make_ready(spec, method, prepared, Cpu(torch.device("cpu")), preprocess)
@@ -56,12 +56,12 @@ def fake_job(
 
 
 def on_cuda(workload: Workload) -> bool:
-    """Return whether the step predicted is one of an NVIDIA GPU."""
+    """Return whether the predicted step is for an NVIDIA GPU."""
     return torch_device(workload.device).type == "cuda"
 
 
 def grain_of(workload: Workload) -> int:
-    """Return what every storage's size is rounded up to."""
+    """Return the block size to which storage sizes are rounded up."""
     return CUDA_BLOCK_BYTES if on_cuda(workload) else 1
 
 
@@ -78,7 +78,7 @@ def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
 
 
 def why_unpredictable(error: Exception) -> str:
-    """Return why a fake step ended; an error that is no fault of faking is raised again."""
+    """Return why a fake step failed; an error with another cause is raised again."""
     said = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, NEEDS_NUMBERS):
         return f"the step's shapes or values depend on data: {said}"

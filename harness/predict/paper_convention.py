@@ -1,4 +1,4 @@
-"""The paper convention: training memory by the rules of TinyTL's profiler, nothing executed."""
+"""The paper convention: training memory computed by the rules of TinyTL's profiler."""
 
 import re
 from dataclasses import dataclass
@@ -62,20 +62,20 @@ class Undefined(Exception):  # noqa: N818 - becomes the reason of a missing valu
 
 
 def paper_convention_bytes(model: nn.Module, method: Method, images: int) -> int:
-    """Return the bytes training needs as the line of papers from TinyTL to BSR counts them.
+    """Return the training memory in bytes by the convention of the papers from TinyTL to BSR.
 
-    ``images`` times the peak activation of one image in fp32, plus 4 B a trained and 1 B a frozen
-    parameter. Gradients and optimizer state are left out; attention matrices are in, whatever
-    kernel runs. The rules are those of the memory profiler in BSR's official code, which has them
-    from TinyTL.
+    It is ``images`` times the peak activations of one image in fp32, plus 4 B per trained and 1 B
+    per frozen parameter. Gradients and optimizer state are not included; attention matrices are,
+    whichever kernel runs. The rules are those of the memory profiler in BSR's official code, which
+    come from TinyTL.
 
     Args:
-        model: as the method prepared it; only shapes and ``requires_grad`` are read.
+        model: the prepared model; only shapes and ``requires_grad`` are read.
         method: the method that prepared it.
-        images: how many are in flight in one forward pass.
+        images: number of images in one forward pass.
 
     Raises:
-        Undefined: the rules say nothing about the model or the method.
+        Undefined: the convention has no rule for the model or the method.
     """
     vit = _defined(model, method)
     return images * ACTIVATION_BYTES * _peak_elements(vit, method) + sum(
@@ -86,10 +86,10 @@ def paper_convention_bytes(model: nn.Module, method: Method, images: int) -> int
 
 
 def _defined(model: nn.Module, method: Method) -> Any:
-    """Return the model if the rules have a line for all of it.
+    """Return the model if there is a rule for all its parts.
 
     Raises:
-        Undefined: they have not.
+        Undefined: a part has no rule.
     """
     if Kind.STORES_ACTIVATIONS in method.kinds:
         raise Undefined("the convention knows no compressed or recomputed activations")
@@ -110,7 +110,7 @@ def _require_one_class_token(vit: Any) -> None:
 
 
 def _require_lines_for_all(vit: nn.Module) -> None:
-    """Check that the rules have a line for every module and parameter."""
+    """Check that there is a rule for every module and parameter."""
     for name, module in vit.named_modules():
         if not isinstance(module, PLACES.get(_place(name), ())):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"

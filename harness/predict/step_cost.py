@@ -27,13 +27,13 @@ FEW = 2  # micro-batches that show what all of them need
 
 @dataclass(frozen=True)
 class StepCost:
-    """What a step takes, or why that cannot be said.
+    """The predicted cost of a step, or why there is no prediction.
 
     Attributes:
-        peak_bytes: counted peak memory of a steady step.
+        peak_bytes: counted peak memory of a steady-state step.
         step_flop: FLOPs of the whole step.
-        trained_parameters: how many numbers train.
-        reason: why there is nothing; empty where there is.
+        trained_parameters: number of trained parameter elements.
+        reason: why there is no prediction; otherwise empty.
     """
 
     peak_bytes: int = 0
@@ -43,7 +43,7 @@ class StepCost:
 
 
 def step_costs(specs: Sequence[TrialSpec], load: Loader) -> tuple[StepCost, ...]:
-    """Predict trials in this process; return a cost for each, or why there is none."""
+    """Predict trials in this process; return the cost of each, or why there is none."""
     with census() as kept:
         return tuple(_cost_or_reason(spec, load, kept.fresh()) for spec in specs)
 
@@ -58,9 +58,9 @@ def _cost_or_reason(spec: TrialSpec, load: Loader, kept: KeptStorages) -> StepCo
 def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -> StepCost:
     """Predict memory and FLOPs of a step; its numbers are those of ``predict.estimate``.
 
-    Of many equal micro-batches two are run: the first makes the gradients that the others find,
-    and these are all alike. The rest of the batch is then so many more bytes of input throughout,
-    and so many times the work. One step is enough, unless it leaves something behind.
+    Of many equal micro-batches only two are run: the first creates the gradients, and all others
+    are equal. The bytes of the remaining inputs are added to the peak, and the FLOPs are scaled.
+    One step is enough, unless it leaves tensors behind.
 
     Args:
         spec: the trial.

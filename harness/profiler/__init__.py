@@ -1,1 +1,1 @@
-"""Every meter in a pass of its own over the same optimizer step."""
+"""The passes: each runs one meter over the same optimizer step."""

@@ -1,4 +1,4 @@
-"""The clock pass: one visit of a round group, with no meter attached to what is timed."""
+"""The clock pass: one visit of a round group, timed without any other meter."""
 
 import os
 
@@ -28,7 +28,7 @@ PHASE_STEPS = 2  # timed by phase in each visit; synchronising within a step may
 
 
 def clock_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Time whole steps, then steps by phase, then evaluation, each in a loop of its own."""
+    """Time whole steps, then steps by phase, then evaluation, each in a separate loop."""
     if spec.profile is None:
         raise ValueError("a trial without a profile part has no clock pass")
     job, batch = job_and_batch(spec, load)

@@ -1,4 +1,4 @@
-"""One optimizer step under the counting meter, with what each tensor is for and whose it is."""
+"""One optimizer step under the counting meter, with the category and module of each tensor."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -21,20 +21,20 @@ from bsrbench.harness.training.training_step import optimizer_step
 
 @dataclass(frozen=True)
 class CountedStep:
-    """What the counting meter saw of one step.
+    """The result of the counting meter for one step.
 
     Attributes:
-        peak: the most bytes alive at once.
+        peak: the largest number of bytes alive at once.
         categories: bytes by category at the peak; their sum is the peak.
-        modules: the same by module.
-        peak_place: phase, module and operator that made the peak.
-        peak_operator: that operator, as an index of the timeline.
+        modules: bytes by module at the peak.
+        peak_place: phase, module and operator at the peak.
+        peak_operator: this operator, as an index of the timeline.
         held_after_forward: bytes of saved activations when a backward pass began.
-        held_by_module: the same by the module that made them.
-        left_behind: bytes alive after the step less those alive before it.
-        leaves: whether the step made something that is kept after it.
+        held_by_module: these bytes by the module that created them.
+        left_behind: bytes alive after the step minus bytes alive before it.
+        leaves: whether the step created something that is kept after it.
         timeline: bytes after each operator.
-        loss: of the step; ``None`` of one without numbers.
+        loss: the loss of the step; ``None`` for tensors without values.
     """
 
     peak: int

@@ -1,4 +1,4 @@
-"""The FLOP pass: what one step computes, by two counters."""
+"""The FLOP pass: the operations of one step, by two counters."""
 
 from typing import Any
 

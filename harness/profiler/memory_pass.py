@@ -1,4 +1,4 @@
-"""The memory pass: bytes counted, bytes allocated, and whether the two explain each other."""
+"""The memory pass: counted bytes, allocated bytes, and whether the two agree."""
 
 from torch import Tensor
 
@@ -29,7 +29,7 @@ UNEXPLAINED_SHARE = 0.01  # of the allocated peak; more is noted
 SCALARS_BYTES = 1024  # numbers that marks, autograd and optimizers turn into tensors
 COMPILING_STEPS = 2  # the first compiles and makes the optimizer's state
 NOT_COUNTED = (
-    "the step is compiled, and under the meter that watches operators it would run uncompiled"
+    "the step is compiled, and under the meter that observes operators it would run uncompiled"
 )
 COUNTED = tuple(name for name, metric in METRICS.items() if "uncompiled step" in metric.needs)
 
@@ -173,7 +173,7 @@ def _by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> list[PassReadings]
     """Read the peaks a caching allocator keeps of itself, and count by its blocks."""
     rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES).peak
     peaks = _peaks_by_statistics(job, batch)
-    reason = "only the CPU allocator's events tell them apart"
+    reason = "only the events of the CPU allocator identify workspaces"
     read = [PassReadings(peaks), absent(AbsenceKind.NOT_AVAILABLE, reason, "workspace_bytes")]
     allocated = peaks.get("peak_allocated_bytes")
     return read if allocated is None else [*read, _explained(allocated, rounded)]
@@ -184,7 +184,7 @@ def _explained(allocated: int, rounded: int) -> PassReadings:
     rest = allocated - rounded
     doubt = (
         f"{rest} bytes of the allocated peak are not tensors: workspaces of cuBLAS and cuDNN, "
-        "which this device's allocator does not tell apart, or something unexplained"
+        "which this device's allocator does not distinguish, or unexplained memory"
     )
     doubts = [doubt] if abs(rest) > UNEXPLAINED_SHARE * allocated else []
     detail = AllocatedDetail(counted_in_blocks_bytes=rounded, rest_bytes=rest)

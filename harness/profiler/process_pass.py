@@ -1,4 +1,4 @@
-"""The process pass: what the machine had to give."""
+"""The process pass: the peak memory of the process."""
 
 import gc
 
@@ -23,7 +23,7 @@ WARMUP_STEPS = 2  # the first makes the optimizer's state and the libraries' ker
 
 
 def process_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Read what the process takes at the peak of a steady step above its level before the model."""
+    """Read the peak memory of the process in a steady step, minus its level before the model."""
     on_cpu = open_device(spec.workload.device).torch_device.type == "cpu"
     try:
         return _from_kernel(spec, load) if on_cpu else _from_driver(spec, load)
@@ -80,11 +80,11 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
         source = Sidecar(process_read_from="driver, this process")
         return PassReadings({METRIC: after.bytes}, detail=source)
     if before.of != "device":
-        reason = "the driver stopped telling this process's memory"
+        reason = "the driver stopped reporting the memory of this process"
         return absent(AbsenceKind.UNREADABLE, reason, METRIC)
     label = (
-        f"{METRIC} is the device's use minus the level before: the driver does not tell "
-        "what each process takes here, and other processes would be in it"
+        f"{METRIC} is the rise of the device's total use: the driver does not report the "
+        "memory of each process here, and other processes would be included"
     )
     return PassReadings(
         {METRIC: after.bytes - before.bytes},

@@ -1,4 +1,4 @@
-"""The step that every pass is taken over: a trial's job and a batch of seeded noise."""
+"""The step that every pass measures: a trial's job and a batch of seeded noise."""
 
 import math
 

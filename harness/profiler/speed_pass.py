@@ -1,4 +1,4 @@
-"""The speed pass: how fast a device is and what memory is free, for what is told beforehand."""
+"""The speed pass: a device's speed and free memory, for the forecast before a run."""
 
 from collections.abc import Callable
 

@@ -9,19 +9,21 @@ from bsrbench.harness.records.metric import (
     TableColumn,
 )
 
-MEASURED_AT = "a steady optimizer step (one that makes no optimizer state)"
+MEASURED_AT = "a steady-state optimizer step (one that creates no optimizer state)"
 AT_PEAK = {
     "weights": "the model's parameters",
     "buffers": "the model's buffers",
     "optimizer": "the optimizer's state",
     "inputs": "the batch's images and labels",
     "kept": (
-        "all other tensors that the method, the model or a module keeps from step to step, in "
-        "whatever attribute, container, closure or cache"
+        "all other tensors that the method, the model or a module keeps between steps, in an "
+        "attribute, container, closure or cache"
     ),
     "gradients": "gradients of parameters",
-    "saved_activations": "tensors made in a forward pass and alive when its backward pass begins",
-    "temporaries": "everything else, what a backward pass recomputes among it",
+    "saved_activations": (
+        "tensors created in a forward pass that are still alive when its backward pass begins"
+    ),
+    "temporaries": "all other tensors, including those that a backward pass recomputes",
 }
 FIRST_PART = 310  # the place of the first part of the peak on the page
 
@@ -29,11 +31,12 @@ MEMORY: dict[str, Metric] = {
     "peak_counted_bytes": Metric(
         "B",
         "lower",
-        "Peak of the bytes of the tensor storages that are alive at once on the trial's device "
-        f"during {MEASURED_AT}, each storage once: weights, buffers, the optimizer's state, the "
-        "batch, what the method, the model or a module keeps from step to step, and whatever "
-        "operators make, as they make and free it. Not in it: what an operator takes inside itself "
-        "and gives back, what other threads make, and what is no tensor of torch's.",
+        "Peak of the bytes of all tensor storages alive on the trial's device during "
+        f"{MEASURED_AT}. Each storage counts once. Included: weights, buffers, optimizer state, "
+        "the batch, tensors that the method, the model or a module keeps between steps, and the "
+        "outputs of operators from their creation until they are freed. Not included: memory "
+        "that one operator allocates and frees internally, tensors created by other threads, and "
+        "memory outside torch tensors.",
         display="mebibytes",
         measured_by=("memory",),
         needs=("uncompiled step",),
@@ -74,7 +77,8 @@ MEMORY: dict[str, Metric] = {
     "held_after_forward_bytes": Metric(
         "B",
         "lower",
-        "Saved activations alive when a backward pass begins, the most of any micro-batch.",
+        "Saved activations alive when a backward pass begins; with micro-batches, the largest of "
+        "them.",
         display="mebibytes",
         measured_by=("memory",),
         needs=("uncompiled step",),
@@ -85,7 +89,8 @@ MEMORY: dict[str, Metric] = {
     "peak_first_step_bytes": Metric(
         "B",
         "lower",
-        "peak_counted_bytes of the first step instead, in which the optimizer makes its state.",
+        "The same as peak_counted_bytes, but for the first step, in which the optimizer creates "
+        "its state.",
         display="mebibytes",
         measured_by=("memory",),
         needs=("uncompiled step",),
@@ -96,8 +101,9 @@ MEMORY: dict[str, Metric] = {
     "workspace_bytes": Metric(
         "B",
         "lower",
-        "Bytes that the running operator has taken for itself, none of them its outputs, at the "
-        "moment of the allocated peak, from the CPU allocator's events with every operator marked.",
+        "Memory that the running operator uses internally, without its outputs, at the moment of "
+        "the allocated peak. It is read from the events of the CPU allocator, assigned to "
+        "operators.",
         display="mebibytes",
         measured_by=("memory",),
         needs=("uncompiled step",),
@@ -107,12 +113,13 @@ MEMORY: dict[str, Metric] = {
     "peak_allocated_bytes": Metric(
         "B",
         "lower",
-        "Peak of the device allocator: on the CPU the rise shown by the allocator's own events "
-        "on top of the tensors alive before the step, those that are counted, on CUDA "
-        f"max_memory_allocated, during {MEASURED_AT}. Operators' inner workspaces are in it; on "
-        "the CPU what other threads allocate is not. It may be reached at another moment than the "
-        "counted peak: on the CPU the tensors counted at its own moment and workspace_bytes make "
-        "it up but for 1 % (more is noted), and peak_counted_bytes and workspace_bytes need not.",
+        f"Peak memory of the device allocator during {MEASURED_AT}. On CUDA: "
+        "max_memory_allocated. On the CPU: the counted tensors alive before the step plus the "
+        "rise given by the allocator's events. Internal workspaces of operators are included; on "
+        "the CPU, allocations of other threads are not. On the CPU this peak equals, within 1 %, "
+        "workspace_bytes plus the tensors counted at the same moment; a larger difference is "
+        "noted. The counted peak may occur at another moment, so peak_counted_bytes plus "
+        "workspace_bytes can differ from it.",
         display="mebibytes",
         measured_by=("memory", "allocated"),
         judged=Judgement("exact", 30),
@@ -128,8 +135,8 @@ MEMORY: dict[str, Metric] = {
     "peak_reserved_bytes": Metric(
         "B",
         "lower",
-        "Peak of what a caching allocator took from the device (CUDA: max_memory_reserved), its "
-        "cache emptied before the step. The CPU's allocator does not cache.",
+        "Peak memory that a caching allocator reserved on the device (CUDA: max_memory_reserved). "
+        "Its cache is emptied before the step. The CPU allocator has no cache.",
         display="mebibytes",
         measured_by=("memory", "allocated"),
         needs=("caching allocator",),
@@ -139,13 +146,13 @@ MEMORY: dict[str, Metric] = {
     "peak_process_bytes": Metric(
         "B",
         "lower",
-        "What the machine had to give the process: on the CPU the kernel's high-water mark "
-        "(VmHWM, reset before the step, glibc's mmap threshold pinned) above the resident size "
-        "before the model was built, or for a compiled step above the level just before it less "
-        "the tensors alive there, so that what the compiler left is not in it; on CUDA what NVML "
-        "says this process uses after the step, the CUDA context included, or where it does not "
-        f"say, the device's use above the level before (then noted). During {MEASURED_AT}, after "
-        "two others.",
+        f"Peak memory of the process during {MEASURED_AT}, after two earlier steps. On the CPU: "
+        "the kernel's high-water mark (VmHWM, reset before the step; glibc's mmap threshold is "
+        "fixed) minus the resident size before the model was built. For a compiled step the "
+        "subtracted level is the resident size just before the step without the live tensors, so "
+        "that memory left by the compiler is not included. On CUDA: the memory that NVML reports "
+        "for this process after the step, CUDA context included; if NVML does not report it, the "
+        "rise of the device's total use (then noted).",
         display="mebibytes",
         measured_by=("process",),
         judged=Judgement("read once", 40),
@@ -160,8 +167,8 @@ MEMORY: dict[str, Metric] = {
         "B",
         "none",
         "peak_process_bytes minus peak_allocated_bytes: code and small objects that became "
-        "resident, buffers of libraries, and what other threads allocated. It is negative where a "
-        "workspace was allocated and not all of it touched (oneDNN's convolution backward).",
+        "resident, buffers of libraries, and allocations of other threads. It is negative if an "
+        "allocated workspace was not fully touched (oneDNN's convolution backward).",
         display="mebibytes",
         values="signed",
         tables=(TableColumn("memory", 50, "residual MiB"),),
@@ -170,8 +177,8 @@ MEMORY: dict[str, Metric] = {
     "peak_estimated_bytes": Metric(
         "B",
         "lower",
-        "peak_counted_bytes predicted with nothing executed: the same meter over the same step of "
-        "tensors that have shapes and no numbers. Workspaces come on top.",
+        "Prediction of peak_counted_bytes without executing the step: the same meter runs over "
+        "the same step with tensors that have shapes but no values. Workspaces are not included.",
         display="mebibytes",
         measured_by=("estimate",),
         stands_in_for="peak_counted_bytes",
@@ -188,8 +195,9 @@ MEMORY: dict[str, Metric] = {
     "estimate_error": Metric(
         "",
         "none",
-        "peak_estimated_bytes over what it predicts, minus 1: peak_counted_bytes on the CPU, "
-        "peak_allocated_bytes elsewhere.",
+        "Relative error of the prediction: peak_estimated_bytes divided by the measured peak, "
+        "minus 1. The measured peak is peak_counted_bytes on the CPU and peak_allocated_bytes on "
+        "other devices.",
         display="percent",
         needs=("uncompiled step",),
         values="signed",
@@ -199,10 +207,11 @@ MEMORY: dict[str, Metric] = {
     "paper_convention_bytes": Metric(
         "B",
         "lower",
-        "Estimated from the model by the convention of TinyTL, Rep-Net, Back Razor and BSR: fp32 "
-        "activations of one image by a fixed rule a layer, times the images of a forward pass, "
-        "plus 4 bytes a trained and 1 byte a frozen parameter; no gradients, no optimizer state, "
-        "no real allocation. Not to be mixed with measured bytes.",
+        "Computed from the model by the convention of TinyTL, Rep-Net, Back Razor and BSR: the "
+        "fp32 activations of one image by one fixed rule per layer type, times the images per "
+        "forward pass, plus 4 bytes per trained parameter and 1 byte per frozen parameter. "
+        "Gradients, optimizer state and real allocations are not included. Do not compare it with "
+        "measured bytes.",
         display="mebibytes",
         measured_by=("estimate",),
         judged=Judgement("exact", 90),

@@ -1,4 +1,4 @@
-"""What the table of metrics says of each number: its meaning, its source, where it is shown."""
+"""The description of a metric: its meaning, its source and where it is shown."""
 
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
@@ -51,15 +51,15 @@ class TableColumn:
     """A column that a metric has in a table of the documents.
 
     Attributes:
-        table: which table. ``stand-in`` has what the main table shows in the place of another
-            metric (``Metric.stands_in_for``), ``paper`` what LaTeX has room for.
-        place: columns stand in ascending order of their places.
-        title: its heading, unit included.
-        form: what its cells show: the value; its spread beside it; ``~`` before a noisy value; a
-            list with equal neighbours written once.
-        short: its heading on a terminal; empty leaves it out there.
-        ratio: whether a column of ratios to the reference stands behind it.
-        ranked: whether the best value is marked, where the table marks any.
+        table: the table. ``stand-in`` has the columns that the main table shows instead of an
+            absent metric (``Metric.stands_in_for``); ``paper`` has the columns of the LaTeX table.
+        place: the sort key; columns are shown in ascending order.
+        title: the heading, with the unit.
+        form: what a cell shows: the value; the value and its spread; the value, with ``~`` if it
+            is noisy; or a list in which equal neighbours are written once.
+        short: the heading on a terminal; if empty, the terminal does not show the column.
+        ratio: whether a column of ratios to the reference follows.
+        ranked: whether the best value is marked, in tables that mark best values.
     """
 
     table: TableName
@@ -77,12 +77,12 @@ class PageColumn:
     """A metric's column on the interactive page.
 
     Attributes:
-        group: under which the column's switch stands.
-        place: columns stand in ascending order of their places.
-        title: its heading, unit included.
-        shown: whether it is switched on at first.
-        over: the heading of the column of its ratio; empty where none is offered.
-        over_shown: whether that one is switched on at first.
+        group: the group of the column's switch.
+        place: the sort key; columns are shown in ascending order.
+        title: the heading, with the unit.
+        shown: whether the column is shown when the page opens.
+        over: the heading of the column of ratios; empty if there is no such column.
+        over_shown: whether the column of ratios is shown when the page opens.
         ranked: whether the best value is marked.
     """
 
@@ -101,12 +101,12 @@ class FigurePart:
     """How a figure shows a metric.
 
     Attributes:
-        figure: its name. ``accuracy`` and ``batch`` are drawn once for each metric that names
-            them; each other figure is drawn once and shows all metrics that name it.
-        axis: what the axis or the legend calls the metric.
-        file: ends the name of the figure's files, where the metric has a figure of its own.
-        caption: what the caption calls the metric; as the axis does where empty.
-        place: metrics of one figure stand in ascending order of their places.
+        figure: the figure's name. ``accuracy`` and ``batch`` are drawn once for each metric that
+            names them; every other figure is drawn once and shows all metrics that name it.
+        axis: the metric's name on the axis or in the legend.
+        file: the last part of the figure's file name, if the metric has its own figure.
+        caption: the metric's name in the caption; if empty, ``axis`` is used.
+        place: the sort key of the metrics in one figure, in ascending order.
     """
 
     figure: FigureName
@@ -122,10 +122,10 @@ class Judgement:
     """How 'compare' judges a metric of two rows.
 
     Attributes:
-        kind: ``by seed``: by the difference, seed by seed (the test accuracy alone); ``in turns``:
-            by the ratio, round by round; ``exact``: by the ratio of two numbers without spread;
-            ``read once``: the same, of a number that does not come again to the byte.
-        place: metrics stand in ascending order of their places.
+        kind: ``by seed``: by the difference per seed (only the test accuracy); ``in turns``: by
+            the ratio per round; ``exact``: by the ratio of two numbers without spread;
+            ``read once``: by the ratio of two numbers that vary slightly from run to run.
+        place: the sort key; metrics are shown in ascending order.
     """
 
     kind: JudgementKind
@@ -137,9 +137,9 @@ class ClaimLine:
     """How the page of BSR's claims uses a metric.
 
     Attributes:
-        claim: which claim is tested in it.
-        words: what the page calls it.
-        place: lines stand in ascending order of their places.
+        claim: the claim that the metric tests.
+        words: the metric's name on the page.
+        place: the sort key; lines are shown in ascending order.
     """
 
     claim: Literal["memory", "compute"]
@@ -152,24 +152,24 @@ class Metric:
     """What a number means, where it comes from and where it is shown.
 
     Attributes:
-        unit: of the number as it is stored.
-        direction: which way is better.
-        definition: one sentence a reader of the report can check us by.
-        display: the unit that documents print it in.
-        measured_by: the passes that measure it, first the one that does so in a whole trial;
-            none where it is derived from other metrics.
+        unit: the unit in which records store the number.
+        direction: whether lower or higher values are better.
+        definition: the definition that reports print.
+        display: the unit in which documents print the number.
+        measured_by: the passes that can measure it; the first one measures it in a complete trial.
+            Empty if the metric is derived from other metrics.
         samples: whether the value is a list of numbers.
-        per: what each number of the list belongs to; empty where all are samples of one quantity.
-        values: which values it may have; a share is at most 1 and not negative.
-        needs: what a trial must have for it to be measured.
-        rate_of: the metric of seconds that it is derived from, where it is images per second.
-        stands_in_for: the metric in whose place documents show this one where that has no value.
-        part: which part of the counted peak it is; empty for no part.
-        words: what the sentences of a summary call it; empty leaves it out.
-        judged: how two rows are compared in it; ``None`` where they are not.
+        per: what each number of the list belongs to; empty if all are samples of one quantity.
+        values: the valid values; a share lies between 0 and 1.
+        needs: what a trial must have so that the metric can be measured.
+        rate_of: for images per second: the metric in seconds from which it is derived.
+        stands_in_for: documents show this metric if that metric has no value.
+        part: the category of the counted peak that it measures; empty for other metrics.
+        words: the metric's name in the sentences of a summary; if empty, summaries omit it.
+        judged: how the metric compares two rows; ``None`` if it does not.
         tables: its columns in documents.
         page: its column on the interactive page.
-        figures: where it is drawn.
+        figures: the figures that show it.
         claim: its line on the page of claims.
         csv_ratio: whether ``comparison.csv`` has its ratios to the reference and the baseline.
     """
@@ -196,17 +196,17 @@ class Metric:
     csv_ratio: bool = False
 
     def is_timed(self) -> bool:
-        """Tell whether the clock of a round group gives it, or the seconds that it is made of."""
+        """Tell whether it is measured, or derived from times measured, in a round group."""
         return self.measured_by[:1] == ("clock",) or bool(self.rate_of)
 
     def is_by_seed(self) -> bool:
-        """Tell whether a training gives it, so that there is a value for each seed."""
+        """Tell whether a training run measures it, so that it has one value per seed."""
         return self.measured_by[:1] == ("training",)
 
     def is_judged(self, kind: JudgementKind) -> bool:
-        """Tell whether two rows are compared in it in this way."""
+        """Tell whether it compares two rows in this way."""
         return self.judged is not None and self.judged.kind == kind
 
     def column(self, table: TableName) -> TableColumn | None:
-        """Return its column in a table."""
+        """Return its column in a table; ``None`` if it has none there."""
         return next((column for column in self.tables if column.table == table), None)

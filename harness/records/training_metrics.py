@@ -1,4 +1,4 @@
-"""The metrics that a training gives."""
+"""The metrics of a training run."""
 
 from bsrbench.harness.records.metric import FigurePart, Judgement, Metric, PageColumn, TableColumn
 
@@ -8,8 +8,8 @@ TRAINING: dict[str, Metric] = {
     "accuracy_top1": Metric(
         "",
         "higher",
-        "Share of the test split whose highest logit is the label; the split is read once, "
-        "after the last step. Of several tasks, the mean over tasks.",
+        "Top-1 accuracy on the test split, which is read once, after the last step. With several "
+        "tasks: the mean over tasks.",
         display="share",
         measured_by=("training",),
         values="share",
@@ -25,7 +25,8 @@ TRAINING: dict[str, Metric] = {
     "validation_accuracy_top1": Metric(
         "",
         "higher",
-        "The same on the validation split; only tries of learning rates have it.",
+        "Top-1 accuracy on the validation split after the last step. Only the trials of a "
+        "learning-rate search have it.",
         display="share",
         measured_by=("training",),
         values="share",
@@ -34,8 +35,8 @@ TRAINING: dict[str, Metric] = {
     "accuracy_by_task": Metric(
         "",
         "higher",
-        "The accuracy of each of several tasks, in the order of the workload's tasks, on the split "
-        "that was read after the last step; accuracy_top1 is their mean.",
+        "Top-1 accuracy of each task, in the order of the workload's tasks, on the split that was "
+        "read after the last step. accuracy_top1 is their mean.",
         display="share",
         measured_by=("training",),
         samples=True,
@@ -47,8 +48,8 @@ TRAINING: dict[str, Metric] = {
         "",
         "none",
         "Share of the tokens that a gate sends to its top_k busiest experts, over the split that "
-        "was read after the last step, the most of any gate: top_k over the number of experts "
-        "where all are equally busy, 1 where every token goes to the same ones.",
+        "was read after the last step; the largest value of all gates. It is top_k divided by the "
+        "number of experts if all are equally busy, and 1 if every token goes to the same experts.",
         display="share",
         measured_by=("training",),
         values="share",
@@ -58,16 +59,17 @@ TRAINING: dict[str, Metric] = {
     "training_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of all training steps of the trial, data and compilation included.",
+        "Wall-clock time of all training steps of the trial, data loading and compilation "
+        "included.",
         display="seconds",
         measured_by=("training",),
-        # Trainings are not timed in turns: none is called the fastest.
+        # Training runs are not timed in turns, so none is marked as the fastest.
         page=PageColumn(RESULT, 40, "training s", ranked=False),
     ),
     "curve_steps": Metric(
         "",
         "none",
-        "Steps after which the validation split was read during training.",
+        "Numbers of completed training steps at which the validation split was read.",
         display="count",
         measured_by=("training",),
         samples=True,
@@ -78,7 +80,8 @@ TRAINING: dict[str, Metric] = {
     "curve_seconds": Metric(
         "s",
         "none",
-        "training_seconds until each of curve_steps; what reading took is not in it.",
+        "Training time until each of curve_steps, without the time for reading the validation "
+        "split.",
         display="seconds",
         measured_by=("training",),
         samples=True,
@@ -89,7 +92,7 @@ TRAINING: dict[str, Metric] = {
     "curve_accuracies": Metric(
         "",
         "higher",
-        "Validation accuracy after each of curve_steps.",
+        "Validation accuracy at each of curve_steps.",
         display="share",
         measured_by=("training",),
         samples=True,

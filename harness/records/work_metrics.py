@@ -1,4 +1,4 @@
-"""The metrics of work and time: operations, seconds, energy, and what a step is made of."""
+"""The metrics of work and time: operations, seconds, energy, parameters and tokens."""
 
 from bsrbench.harness.records.metric import (
     ClaimLine,
@@ -17,11 +17,11 @@ WORK: dict[str, Metric] = {
     "forward_flop": Metric(
         "FLOP",
         "lower",
-        "Floating-point operations of the forward passes of the first training step of a trial, "
-        "of one batch, of several tasks one batch each, 2 per multiply-add, of matrix products, "
-        "convolutions and attention, fused kernels included, of experts those that run; "
-        "element-wise work is not counted. A method that changes from step to step is where its "
-        "schedule starts.",
+        "Floating-point operations of the forward passes of the first training step, for one "
+        "batch (with several tasks: one batch per task), 2 per multiply-add. Counted: matrix "
+        "products, convolutions and attention, fused kernels included; of the experts, those that "
+        "run. Element-wise operations are not counted. If a method has a schedule, this is its "
+        "state at the start.",
         display="gigaflop",
         measured_by=("flops", "estimate"),
         judged=Judgement("exact", 100),
@@ -31,10 +31,11 @@ WORK: dict[str, Metric] = {
     "forward_macs": Metric(
         "MAC",
         "lower",
-        "Multiply-adds of the forward passes of one batch (in micro-batches, if the step has "
-        "them), of several tasks of one each, in evaluation mode, of matrix products, convolutions "
-        "and attention, counted by fvcore from traces of one image and of two with our handlers "
-        "for attention and experts; what runs once a pass counts once a pass. 1 MAC is 2 FLOP.",
+        "Multiply-adds of the forward passes of one batch (with several tasks: one batch per "
+        "task) in evaluation mode, in micro-batches if the step has them. Counted: matrix "
+        "products, convolutions and attention. fvcore counts them, with our handlers for "
+        "attention and experts, in traces of one image and of two images, so that operations "
+        "independent of the batch size count once per pass. 1 MAC is 2 FLOP.",
         display="gigamacs",
         measured_by=("flops", "estimate"),
         judged=Judgement("exact", 110),
@@ -45,8 +46,9 @@ WORK: dict[str, Metric] = {
     "step_flop": Metric(
         "FLOP",
         "lower",
-        "The same for the whole of that first step as it ran: forward, backward with what it "
-        "recomputes, optimizer. Both are those of the uncompiled step where it is compiled.",
+        "Floating-point operations of the whole first training step, counted as in forward_flop: "
+        "forward, backward (recomputation included) and optimizer. If the step is compiled, both "
+        "metrics are those of the uncompiled step.",
         display="gigaflop",
         measured_by=("flops", "estimate"),
         words="FLOPs of a step",
@@ -72,8 +74,9 @@ WORK: dict[str, Metric] = {
     "step_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of one optimizer step of one batch, of several tasks of all their turns, "
-        "with no meter attached, every sample of every round; data loading is not in it.",
+        "Wall-clock time of one optimizer step on one batch (with several tasks: of one step for "
+        "every task), without any other meter. All samples of all rounds are stored. Data loading "
+        "is not included.",
         display="milliseconds",
         measured_by=("clock",),
         samples=True,
@@ -100,9 +103,9 @@ WORK: dict[str, Metric] = {
         f"{phase}_seconds": Metric(
             "s",
             "lower",
-            f"Wall-clock time of the {phase} part of a step, synchronised at both ends, in a loop "
-            "apart from step_seconds; micro-batches added up. An optimizer in the backward pass is "
-            "backward.",
+            f"Wall-clock time of the {phase} part of a step, the sum over micro-batches. The "
+            "device is synchronised at both ends, and the loop is separate from that of "
+            "step_seconds. An optimizer that runs during the backward pass counts as backward.",
             display="milliseconds",
             measured_by=("clock",),
             samples=True,
@@ -117,10 +120,10 @@ WORK: dict[str, Metric] = {
     "compile_seconds": Metric(
         "s",
         "lower",
-        "Time torch.compile took, by its own clock, for the forward and backward pass of a "
-        "training step, before the first timed step; evaluation's compilation is not in it. One "
-        "thread compiles, and with an empty cache: later visits reuse the first one's code, so "
-        "it is the most any visit took.",
+        "Time that torch.compile reports for the forward and backward pass of a training step, "
+        "before the first timed step. Compilation for evaluation is not included. One thread "
+        "compiles, starting with an empty cache. Later visits reuse the compiled code, so this is "
+        "the longest time of any visit.",
         display="seconds",
         measured_by=("clock",),
         needs=("compiled step",),
@@ -130,8 +133,9 @@ WORK: dict[str, Metric] = {
     "joules_per_image": Metric(
         "J",
         "lower",
-        "Energy by the device's own counter (NVML; RAPL's processor packages) over the timed "
-        "steps of a visit, over the images in them; what else the device did is in it.",
+        "Energy during the timed steps of a visit, divided by the number of images, from the "
+        "device's own counter (NVML; RAPL of the processor packages). Other work of the device is "
+        "included.",
         display="joules",
         measured_by=("clock",),
         samples=True,
@@ -142,7 +146,7 @@ WORK: dict[str, Metric] = {
     "images_per_second": Metric(
         "1/s",
         "higher",
-        "Images of a step over the median of step_seconds.",
+        "Images per step, divided by the median of step_seconds.",
         display="rate",
         rate_of="step_seconds",
         tables=(TableColumn("main", 70, "img/s"),),
@@ -151,8 +155,8 @@ WORK: dict[str, Metric] = {
     "evaluation_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of one forward pass of one batch, of several tasks of one each, in "
-        "evaluation mode without gradients, every sample of every round.",
+        "Wall-clock time of one forward pass of one batch (with several tasks: one batch per "
+        "task) in evaluation mode without gradients. All samples of all rounds are stored.",
         display="milliseconds",
         measured_by=("clock",),
         samples=True,
@@ -163,7 +167,7 @@ WORK: dict[str, Metric] = {
     "evaluation_images_per_second": Metric(
         "1/s",
         "higher",
-        "Images of a step over the median of evaluation_seconds.",
+        "Images per step, divided by the median of evaluation_seconds.",
         display="rate",
         rate_of="evaluation_seconds",
         tables=(TableColumn("main", 80, "eval img/s"),),
@@ -172,7 +176,7 @@ WORK: dict[str, Metric] = {
     "trained_parameters": Metric(
         "",
         "lower",
-        "Elements of the parameters the optimizer is given.",
+        "Number of parameter elements that the optimizer updates.",
         display="millions",
         measured_by=("flops", "estimate", "training"),
         judged=Judgement("exact", 190),
@@ -182,7 +186,7 @@ WORK: dict[str, Metric] = {
     "total_parameters": Metric(
         "",
         "none",
-        "Elements of all parameters of the prepared model.",
+        "Number of elements of all parameters of the prepared model.",
         display="millions",
         measured_by=("flops", "estimate"),
         page=PageColumn("Work", 450, "all parameters M"),
@@ -190,8 +194,8 @@ WORK: dict[str, Metric] = {
     "tokens_after_block": Metric(
         "tokens",
         "none",
-        "Tokens each block passes on, class token included, as observed in the first training "
-        "step, where a schedule of tokens starts.",
+        "Tokens in the output of each block, class token included, observed in the first training "
+        "step (at the start of a token schedule).",
         display="count",
         measured_by=("flops",),
         samples=True,

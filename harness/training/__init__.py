@@ -1,1 +1,1 @@
-"""The training step, the training loop, evaluation, and what a killed training resumes from."""
+"""The training step, the training loop, evaluation, and checkpoints of long trainings."""

@@ -1,4 +1,4 @@
-"""The compiled forward pass of a trial, never eager in silence, and what compiling it took."""
+"""The compiled forward pass of a trial (never silently eager), and its compilation time."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ GraphBreak, FailOnRecompileLimitHit = tracing_errors()
 
 
 def require_compiles(method: Method) -> None:
-    """Check that a method says it compiles.
+    """Check that a method declares that it compiles.
 
     Raises:
         Unsupported: it does not.

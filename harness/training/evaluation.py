@@ -1,4 +1,4 @@
-"""Evaluation: the logits of a model without gradients, and how often they are right."""
+"""Evaluation: the logits of a model without gradients, and its accuracy."""
 
 from collections.abc import Sequence
 

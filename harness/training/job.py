@@ -1,4 +1,4 @@
-"""What a trial trains: the model as its method has prepared it, its optimizers, its device."""
+"""The job of a trial: the prepared model, its optimizers and its device."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,16 +24,16 @@ Loader = Callable[..., Method]
 
 @dataclass(frozen=True)
 class Job:
-    """A trial made ready: everything a step needs, on its device.
+    """A prepared trial: everything that a step needs, on its device.
 
     Attributes:
-        model: as its method has prepared it; never a compiled one.
+        model: the prepared model; never a compiled one.
         forward: calls the model, compiled if the workload says so.
-        optimizers: one, or one a trained parameter that steps inside the backward pass.
-        classes: of each task.
-        turn: says whose turn it is; ``None`` where there is one task.
-        weights: what a record says of those the model began with, if it is to be trained.
-        kept: finds what else lives between steps.
+        optimizers: one optimizer, or one per trained parameter if it steps in the backward pass.
+        classes: number of classes of each task.
+        turn: the task whose turn it is; ``None`` if there is one task.
+        weights: the description of the initial weights for the record, if the model is trained.
+        kept: finds other storages that live between steps.
     """
 
     spec: TrialSpec

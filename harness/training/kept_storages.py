@@ -1,4 +1,4 @@
-"""Storages that live between steps because somebody keeps a tensor: found by walk and census."""
+"""Storages that live between steps because something holds a tensor: found by walk and census."""
 
 import functools
 import gc

@@ -1,4 +1,4 @@
-"""What a long training run keeps from time to time, so that it can go on where it was killed."""
+"""Checkpoints of a long training run, from which it resumes after it was killed."""
 
 import os
 import stat
@@ -23,16 +23,16 @@ LONGEST = 300  # characters of a reason
 
 
 class UnusableError(Exception):
-    """A checkpoint cannot be read, or is of another trial; the message names the file."""
+    """A checkpoint cannot be read or belongs to another trial; the message names the file."""
 
 
 @dataclass(frozen=True)
 class CheckpointRequest:
-    """What a training pass is to keep.
+    """The settings of a training pass's checkpoints.
 
     Attributes:
-        file: where; what an interrupted run left there is resumed.
-        every_seconds: how much of the training a kill may lose.
+        file: the file; a checkpoint of an interrupted run is resumed from it.
+        every_seconds: the interval between checkpoints: what a kill may lose.
     """
 
     file: Path
@@ -41,17 +41,16 @@ class CheckpointRequest:
 
 @dataclass
 class Progress:
-    """How far a training run has come.
+    """The progress of a training run.
 
     Attributes:
-        step: steps done.
-        seconds: spent on them.
-        losses: one a step.
-        curve_steps: after how many steps the validation split was read.
-        curve_seconds: spent on steps until then.
-        curve_accuracies: what was read.
-        began_at: when the first step began, UTC, ISO 8601; of a run that was interrupted, when
-            the run before did.
+        step: number of completed steps.
+        seconds: seconds spent on them.
+        losses: one loss per step.
+        curve_steps: numbers of steps after which the validation split was read.
+        curve_seconds: seconds spent on steps until each reading.
+        curve_accuracies: the accuracies read.
+        began_at: time of the first step, UTC, ISO 8601; for a resumed run, of the original run.
     """
 
     step: int = 0
@@ -167,7 +166,7 @@ class Checkpoint:
 
     def forget(self, why: str) -> None:
         """Do not look at the file again; what is saved later takes its place."""
-        self.notes.append(f"a checkpoint was there, and the training began anew: {why}")
+        self.notes.append(f"there was a checkpoint, but training started from the beginning: {why}")
         self._ignored = True
 
 

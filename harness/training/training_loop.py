@@ -27,17 +27,17 @@ def train(
     training: Training,
     checkpoint: Checkpoint | None = None,
 ) -> Progress:
-    """Train for the number of steps asked for, going on from a checkpoint where there is one.
+    """Train for the requested number of steps, resuming from a checkpoint if there is one.
 
     Args:
         job: the trial.
-        images: of each task.
-        training: how.
-        checkpoint: where to go on from, and what to keep.
+        images: the images of each task.
+        training: the training settings.
+        checkpoint: the checkpoint to resume from and to write.
 
     Raises:
-        Diverged: the loss became infinite or not a number, at which step.
-        UnusableError: the checkpoint is damaged, or of another trial.
+        Diverged: the loss became infinite or not a number; the message names the step.
+        UnusableError: the checkpoint is damaged or belongs to another trial.
     """
     keeper = checkpoint or Checkpoint()
     progress = keeper.restore(job.model, job.optimizers, training.steps)

@@ -59,10 +59,10 @@ def optimizer_step(
 ) -> Tensor:
     """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
 
-    Of several tasks each has its turn, with an optimizer step of its own; heads and gates of the
-    others have no gradient in it, and the optimizer passes them over. Reads no value back, so it
-    runs over fake tensors and lets a GPU run ahead. Gradients are freed at the end, so that a step
-    starts and ends with the same tensors alive.
+    With several tasks, each takes its turn with its own optimizer step; heads and gates of the
+    other tasks have no gradient, so the optimizer skips them. The step reads no value back to the
+    host, so it runs over fake tensors and does not block a GPU. Gradients are freed at the end, so
+    that a step starts and ends with the same live tensors.
 
     Args:
         job: the trial.

@@ -1,1 +1,1 @@
-"""Rows of a comparison, and what can be said of two of them."""
+"""Rows of a comparison, and the verdicts on two of them."""

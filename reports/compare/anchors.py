@@ -1,4 +1,4 @@
-"""The rows that every other is compared with: the reference and the baseline."""
+"""The two rows with which every other row is compared: the reference and the baseline."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ BASELINE = "bsr"
 
 
 def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
-    """Return, of the specs of one question, those of the reference and of the baseline.
+    """Return the specs of the reference and of the baseline among the specs of one question.
 
     Each is the plain row of its method; where there is none, the method's only row, as wherever a
     row is asked for by its method's name (``bsrbench.harness.spec.row_choice``).
@@ -19,7 +19,7 @@ def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
 
 
 def reference_workload(specs: Sequence[TrialSpec]) -> Workload:
-    """Return the workload of the plain reference row; without one, of the first row.
+    """Return the workload of the plain reference row, or of the first row if there is none.
 
     Of several rows of the reference method the one with the fewest axes set counts, whatever the
     order in which they were measured.

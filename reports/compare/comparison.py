@@ -1,4 +1,4 @@
-"""Records put side by side: one row a method, with ratios that may be taken."""
+"""Comparisons made from records: one row per method, and the ratios that are valid."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -33,14 +33,14 @@ Details = Callable[[str], Sidecar]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows that were given the same workload, and what they are compared with.
+    """Rows of the same workload, and what they are compared with.
 
     Attributes:
-        rows: in the order of their records, but the reference first.
-        reference: the workload whose axes go without saying in the rows' labels.
-        details: gives the sidecars of their records.
-        same_seeds: whether all rows that were tested were tested with the same seeds; else no
-            accuracy is called the best, for means over different seeds are not compared.
+        rows: the reference first, then in the order of their records.
+        reference: the workload whose axes the rows' labels do not mention.
+        details: returns the sidecars of their records.
+        same_seeds: whether all tested rows were tested with the same seeds. If not, no accuracy
+            is marked as the best, because means over different seeds are not comparable.
     """
 
     rows: tuple[ComparisonRow, ...]
@@ -49,12 +49,12 @@ class Comparison:
     same_seeds: bool = True
 
     def question(self) -> tuple[str, str | None]:
-        """Return what all rows were asked: the workload but for its axes, and the training."""
+        """Return what all rows have in common: the workload without its axes, and the training."""
         trained = self.training()
         return self.reference.question(), trained.question() if trained else None
 
     def training(self) -> Training | None:
-        """Return how rows were trained but for the learning rate, if any was."""
+        """Return how rows were trained, without the learning rate; ``None`` if none was trained."""
         return next((spec.training for row in self.rows if (spec := row.trained())), None)
 
     def detail(self, row: ComparisonRow) -> Sidecar:
@@ -79,7 +79,7 @@ class Comparison:
         return {}
 
     def place(self, method: str) -> int | None:
-        """Return at which place among the rows the plain row of a method stands."""
+        """Return the index of the plain row of a method among the rows."""
         found = self.find(method)
         return next((place for place, row in enumerate(self.rows) if row is found), None)
 
@@ -100,7 +100,7 @@ class Comparison:
     def time_ratio(
         self, row: ComparisonRow, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
-        """Return the ratio of times, round by round, with its interval."""
+        """Return the ratio of times, from the ratios per round, with its interval."""
         asked = (row.identity(), metric, to)
         if asked not in self._time_ratios:
             other = self.find(to)
@@ -114,10 +114,10 @@ class Comparison:
         return {}
 
     def ranked(self, metric: str, rows: Sequence[ComparisonRow]) -> list[float | None]:
-        """Return for each of some rows the number by which they are ranked in a metric.
+        """Return, for each of some rows, the number by which it is ranked in a metric.
 
-        It is the row's value. Times of several round groups cannot be ranked: in their place are
-        ratios to the reference, of times taken in turns; ``None`` where a row has none.
+        It is the row's value. Times of several round groups cannot be ranked: they are replaced by
+        ratios to the reference of times measured in turns; ``None`` if a row has no such ratio.
         """
         values = [row.value_of(metric) for row in rows]
         seconds = TIMED_BY.get(metric)
@@ -128,7 +128,7 @@ class Comparison:
         return ratios if seconds == metric else [1 / ratio if ratio else None for ratio in ratios]
 
     def title(self) -> str:
-        """Return the workload in a line."""
+        """Return the workload as one line of text."""
         workload = self.rows[0].spec.workload
         size = f" at {workload.image_size} px" if workload.image_size else ""
         trained = self.training()
@@ -140,15 +140,15 @@ class Comparison:
         return ", ".join(parts)
 
     def axes(self) -> str:
-        """Return how the steps of rows are done whose labels say nothing else."""
+        """Return the axes of the rows whose labels mention no axes."""
         workload = self.reference
         others = [word for word in workload.axes() if word != workload.precision]
         return ", ".join([workload.precision, *others])
 
     def pareto_front(self, cost: str = "peak_counted_bytes") -> list[ComparisonRow]:
-        """Return the rows that no other row beats in both accuracy and cost, cheapest first.
+        """Return the Pareto front of accuracy and cost, cheapest row first.
 
-        There is none where rows were tested with different seeds.
+        It is empty if rows were tested with different seeds.
         """
         if not self.same_seeds:
             return []
@@ -177,7 +177,7 @@ class Comparison:
         return front
 
     def seeds(self) -> int:
-        """Return the most seeds any row was trained with."""
+        """Return the largest number of seeds with which a row was trained."""
         return self._seeds
 
     @cached_property
@@ -185,21 +185,21 @@ class Comparison:
         return max((len(row.accuracies()) for row in self.rows), default=0)
 
     def machines(self) -> list[Environment]:
-        """Return each machine the records come from, once."""
+        """Return the machines on which the records were made, without duplicates."""
         return list({row.machine(): row.records[-1].environment for row in self.rows}.values())
 
     def differences(self) -> list[str]:
-        """Return every setting in which the rows differ, apart from the methods."""
+        """Return every setting, except the methods, in which the rows differ."""
         records = [record for row in self.rows for record in row.records]
         return [*_differences([record.spec for record in records]), *mixed_settings(records)]
 
 
 def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison]:
-    """Put the newest record of every trial into rows, and rows of one question together.
+    """Make rows of the newest record of every trial, and one comparison per question.
 
-    Workloads ask one question if they differ at most in their axes, trainings if they differ at
-    most in the learning rate. What was only profiled stands beside every training of its workload.
-    Tries of learning rates are left out.
+    Two rows belong to one question if their workloads differ only in axes and their trainings only
+    in the learning rate. A row that was only profiled belongs to every training of its workload.
+    Trials of a learning-rate search are left out.
     """
     every = list(records)
     again = timed_again(every)
@@ -225,13 +225,13 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
 
 
 def _place(record: TrialRecord) -> int:
-    """Return a trial's place in its suite; those that do not know theirs stay in order, first."""
+    """Return a trial's place in its suite; trials without a place come first, in order."""
     place = record.circumstances.suite_place
     return -1 if place is None else place
 
 
 def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[list[TrialRecord]]:
-    """Return the records of each recipe, the profiles first; the profiles alone without one."""
+    """Return the records per recipe, profiles first; without a recipe, only the profiles."""
     profiles = of_workload.pop(None, [])
     return [[*profiles, *trained] for trained in of_workload.values()] or [profiles]
 
@@ -261,7 +261,7 @@ def _comparison(
 
 
 def _told_apart(rows: list[ComparisonRow]) -> list[ComparisonRow]:
-    """Return the rows; where several have one name, what tells them apart is in their labels."""
+    """Return the rows; labels of rows with the same name also give what distinguishes them."""
     places: dict[RowName, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         places[row.name].append(place)

@@ -23,9 +23,10 @@ class ComparisonRow:
     """All trials that differ only in seed or in what was measured, on one machine.
 
     Attributes:
-        printed: how reports call it; no other row of a comparison is called so.
-        records: the newest record of each trial, results only; of several profiles the fullest.
-        again: the turns that its timed trial took beside new rows after it had been stored.
+        printed: its name in reports, unique in a comparison.
+        records: the newest record of each trial, results only; of several profiles the one with
+            the most measurements.
+        again: the times of its trial when it was timed again, in turns with rows added later.
     """
 
     printed: RowLabel
@@ -34,21 +35,21 @@ class ComparisonRow:
 
     @cached_property
     def label(self) -> str:
-        """Return how reports call it, as text: to be read by people, never compared."""
+        """Return its name in reports: text for readers, never to be compared."""
         return str(self.printed)
 
     @cached_property
     def name(self) -> RowName:
-        """Return what the row is known by in every comparison: method, options and axes."""
+        """Return the row's name in every comparison: method, options and axes."""
         return self.spec.row_name()
 
     def apart(self) -> Apart:
-        """Return what may tell the row from others of its name."""
+        """Return what can distinguish the row from others of the same name."""
         spec = self.trained()
         return {MACHINE: self.machine(), LEARNING_RATE: spec.rates() if spec else None}
 
     def identity(self) -> Hashable:
-        """Return what no two rows of a comparison have in common."""
+        """Return an identifier that is unique in a comparison."""
         return (self.name, *self.apart().values())
 
     @property
@@ -61,7 +62,7 @@ class ComparisonRow:
         return self._values.get(metric)
 
     def value_of(self, metric: str) -> float | None:
-        """Return the same without looking at other metrics, for those who ask for one or two."""
+        """Return the same value without computing other metrics: faster for one or two metrics."""
         found = self._numbers(metric)
         return _centre(metric, found) if found else None
 
@@ -109,7 +110,7 @@ class ComparisonRow:
 
     @cached_property
     def tested_seeds(self) -> tuple[int, ...]:
-        """The seeds whose training was tested, in order; a failed one is not among them."""
+        """The seeds whose training was tested, in order, without failed ones."""
         return tuple(sorted(self.by_seed("accuracy_top1")))
 
     def accuracy(self) -> Summary | None:
@@ -121,7 +122,7 @@ class ComparisonRow:
         return self._numbers("accuracy_top1")
 
     def by_task(self) -> dict[str, dict[int, float]]:
-        """Return the test accuracy of each of several tasks by seed; nothing where there is one."""
+        """Return the test accuracy by task and seed; empty if there is only one task."""
         if self.spec.workload.multitask is None:
             return {}
         read = {
@@ -160,7 +161,7 @@ class ComparisonRow:
         return [n for r in self.records for n in map(int, numbers(r, metric))]
 
     def is_superseded(self, metric: str) -> bool:
-        """Tell whether a metric stands in for another one that the row has."""
+        """Tell whether a metric stands in for another metric, of which the row has a value."""
         return self.value(METRICS[metric].stands_in_for) is not None
 
     def round_group(self) -> str | None:
@@ -182,7 +183,7 @@ class ComparisonRow:
         return found if found and found.measurements.get("step_seconds") else None
 
     def rounds(self) -> int:
-        """Return how many visits the clock made; 0 where nothing was timed."""
+        """Return the number of timing visits; 0 if nothing was timed."""
         record = self.timed()
         if record is None or record.spec.profile is None:
             return 0
@@ -193,7 +194,7 @@ class ComparisonRow:
         return self.records[0].environment.machine_id
 
     def why_missing(self, metric: str) -> str:
-        """Return why a metric has no value, in the words of the record that should have it."""
+        """Return why a metric has no value, as stated by the record that should have it."""
         fitting = self.profiled() or self.records[0]
         if METRICS[metric].is_by_seed():
             fitting = next((r for r in self.records if r.spec.training), fitting)
@@ -201,7 +202,7 @@ class ComparisonRow:
         return absence.in_words() if absence else "not measured"
 
     def turns(self, other: "ComparisonRow | None" = None) -> dict[str, RepeatedTimes]:
-        """Return the times that the row has in each round group, by the group's name.
+        """Return the row's times in each round group, by the name of the group.
 
         Args:
             other: a row whose record may hold times of this one; the two may come from different
@@ -220,7 +221,7 @@ class ComparisonRow:
         return {turns.group: turns for turns in found if turns}
 
     def visits(self, metric: str, turns: RepeatedTimes | None = None) -> list[float]:
-        """Return the median of each visit of the clock; nothing where the metric was not timed.
+        """Return the median of each timing visit; empty if the metric was not timed.
 
         A visit's samples share a process, so they are one observation. It gives
         ``spec.profile.steps`` samples of the step and, of other metrics, as many as any other
@@ -253,7 +254,7 @@ class ComparisonRow:
         return [median(found[start : start + size]) for start in range(0, len(found), size)]
 
     def failures(self) -> list[str]:
-        """Return how trials ended that did not complete."""
+        """Return the outcome of each trial that did not complete."""
         return [
             f"seed {record.spec.seed}: {record.outcome.status} ({record.outcome.reason})"
             for record in self.records
@@ -261,7 +262,7 @@ class ComparisonRow:
         ]
 
     def statuses(self) -> list[str]:
-        """Return how trials ended, each way once."""
+        """Return the outcomes of the trials, without duplicates."""
         return list(dict.fromkeys(str(record.outcome.status) for record in self.records))
 
     def notes(self) -> list[Note]:
@@ -269,7 +270,7 @@ class ComparisonRow:
         return list(dict.fromkeys(note for record in self.records for note in record.notes))
 
     def doubts_about_its_rate(self) -> list[str]:
-        """Return what must be known about how the row's learning rate was chosen."""
+        """Return the reservations about the choice of the row's learning rate."""
         spec = self.trained()
         if spec is None or spec.training is None:
             return []

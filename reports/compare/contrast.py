@@ -1,4 +1,4 @@
-"""A new row put against a baseline row: findings, what is unlike, what to know."""
+"""A new row compared with a baseline row: findings, differing settings and remarks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ STEP = "step_seconds"
 
 @dataclass(frozen=True)
 class Spread:
-    """How far accuracies of a row lie apart, by what was changed.
+    """The spread of a row's accuracies over seeds and over learning rates.
 
     Attributes:
         label: the row's.
@@ -37,18 +37,18 @@ class Spread:
 
 @dataclass(frozen=True)
 class Contrast:
-    """Two rows side by side.
+    """The comparison of two rows.
 
     Attributes:
         new: the row in question.
         baseline: the row compared with.
-        seeds: those each was tested with.
-        findings: a metric each, those that either row has.
-        tasks: the accuracies of each of several tasks.
+        seeds: the seeds with which each was tested.
+        findings: one per metric of which either row has a value.
+        tasks: the accuracies per task, if there are several tasks.
         unlike: settings and circumstances in which the two differ.
-        spreads: of both rows.
+        spreads: the spreads of both rows.
         remarks: what else a reader must know.
-        setting: what both were measured on, in a line.
+        setting: the workload of both, as one line.
     """
 
     new: ComparisonRow
@@ -62,20 +62,20 @@ class Contrast:
     setting: str
 
     def find(self, metric: str) -> MetricFinding | None:
-        """Return what was found of a metric, if either row has it."""
+        """Return the finding for a metric; ``None`` if neither row has a value."""
         return next((found for found in self.findings if found.metric == metric), None)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two rows to be put against each other, and the question both answer.
+    """Two rows to be compared, and their common question.
 
     Attributes:
         new: the row in question.
         baseline: the row compared with.
-        setting: what both were measured on, in a line.
-        details: give the sidecars of either row's records, which may lie in two folders under one
-            name; ``None`` where the two rows come from one pool.
+        setting: the workload of both, as one line.
+        details: return the sidecars of each row's records, which may be in two folders under the
+            same name; ``None`` if both rows come from one pool.
     """
 
     new: ComparisonRow
@@ -85,7 +85,7 @@ class Pair:
 
 
 def contrast(pairs: Sequence[Pair], details: Details) -> list[Contrast]:
-    """Put new rows against baseline rows; tests of accuracy are corrected for their number.
+    """Compare new rows with baseline rows; tests of accuracy are corrected for their number.
 
     Args:
         pairs: what to compare.
@@ -153,7 +153,7 @@ def _remarks(
 
 
 def _seeds_needed(apart: Difference, differences: list[float], comparisons: int) -> Iterator[str]:
-    """Say how many seeds would show a difference as large as the one seen.
+    """Say how many seeds are needed to detect a difference as large as the observed one.
 
     Args:
         apart: the difference.
@@ -162,25 +162,25 @@ def _seeds_needed(apart: Difference, differences: list[float], comparisons: int)
     """
     if apart.pairs < FEWEST_FOR_SPREAD:
         yield (
-            f"{apart.pairs} pairs of seeds tell too little of their spread to say how many would "
-            "find a difference like the one seen"
+            f"{apart.pairs} pairs of seeds are too few to estimate their spread, so it is not "
+            "known how many seeds would detect the observed difference"
         )
     elif apart.centre and fewest_pairs(comparisons) is not None:
         needed = pairs_to_show(apart.centre / stdev(differences), comparisons)
         many = f"more than {MOST_PAIRS:,}" if needed is None else str(needed)
         yield (
-            f"were the true difference in accuracy and its spread those seen, {many} seeds would "
-            f"find it in four repetitions of five{with_others(comparisons)}; {apart.pairs} were "
-            "compared"
+            "if the true difference in accuracy and its spread are as observed, "
+            f"{many} seeds detect it with 80 % power{with_others(comparisons)}; "
+            f"{apart.pairs} were compared"
         )
 
 
 def _taken_again(new: ComparisonRow, baseline: ComparisonRow) -> list[str]:
-    """Say where times are not those of a row's own record."""
+    """Say for which rows the times are not those of the row's own record."""
     turns = in_turns(new, baseline) or ()
     return [
-        f"{row.label}: its times here were taken again on {taken.finished_at[:10]}, in turns with "
-        f"new rows; its own record has {units.milliseconds(row.value(STEP))} ms a step"
+        f"{row.label}: its times here were measured again on {taken.finished_at[:10]}, in turns "
+        f"with new rows; its own record has {units.milliseconds(row.value(STEP))} ms per step"
         for row, taken in zip((new, baseline), turns, strict=False)
         if taken.group != row.round_group()
     ]

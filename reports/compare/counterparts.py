@@ -1,4 +1,4 @@
-"""Rows of two sides that have no counterpart on the other."""
+"""Rows of either side that have no counterpart on the other side."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ class UnpairedRow:
 
     Attributes:
         row: the row.
-        setting: what it was measured on, in a line.
-        of_baseline: whether it is a row of the baseline; else it is a new one.
-        lost: whether it must have a counterpart: the baseline is a folder or a commit, and every
-            row of it that was asked for belongs to the new results, too.
-        said: which row lacks what, in a sentence.
+        setting: its workload, as one line.
+        of_baseline: whether it is a row of the baseline; otherwise it is a new row.
+        lost: whether it must have a counterpart: if the baseline is a folder or a commit, the new
+            results must contain each of its rows that was selected.
+        said: the message: which row has no counterpart.
     """
 
     row: ComparisonRow
@@ -30,7 +30,7 @@ class UnpairedRow:
 def without_counterpart(
     ours: Side, theirs: Side, paired: Iterable[ComparisonRow]
 ) -> list[UnpairedRow]:
-    """Return the rows that are in no pair: those of the baseline, then the new ones."""
+    """Return the rows without a pair: first those of the baseline, then the new ones."""
     used = set(map(id, paired))
     new, old = ({id(placed.row) for placed in side.rows} for side in (ours, theirs))
     found = [
@@ -50,7 +50,7 @@ def without_counterpart(
 
 
 def _asked_for(theirs: Side, ours: Side) -> Sequence[PlacedRow]:
-    """Return the rows of the baseline that the new ones were to be put against."""
+    """Return the rows of the baseline with which the new ones were to be compared."""
     if SideKind.RECORD in {ours.kind, theirs.kind}:
         return ()
     if theirs.kind is SideKind.METHOD or ours.kind is SideKind.SET:
@@ -67,9 +67,9 @@ def _alone(placed: PlacedRow, side: Side, other: Side, *, of_baseline: bool) -> 
     )
     lost = of_baseline and side.kind is SideKind.SET
     if SideKind.SET not in {side.kind, other.kind}:
-        said = f"{row.label} ({setting}): no row of {there} answers its question"
-        return UnpairedRow(row, setting, of_baseline, lost, said)
+        message = f"{row.label} ({setting}): no row of {there} has the same workload"
+        return UnpairedRow(row, setting, of_baseline, lost, message)
     elsewhere = any(row.name == one.row.name for one in other.rows)
-    more = ", where the row of this name answers another question" if elsewhere else ""
-    said = f"{row.label} ({setting}) of {here} has no counterpart in {there}{more}"
-    return UnpairedRow(row, setting, of_baseline, lost, said)
+    more = ", where the row of this name has another workload" if elsewhere else ""
+    message = f"{row.label} ({setting}) of {here} has no counterpart in {there}{more}"
+    return UnpairedRow(row, setting, of_baseline, lost, message)

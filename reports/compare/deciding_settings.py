@@ -1,4 +1,4 @@
-"""What decided a record's numbers beside its spec: settings, and the kernel of attention."""
+"""What affects a record's numbers besides its spec: settings and the attention kernel."""
 
 from collections.abc import Callable, Iterable
 
@@ -8,14 +8,14 @@ from bsrbench.harness.records.trial_record import TrialRecord
 
 
 def effective_settings(record: TrialRecord) -> dict[str, str]:
-    """Return the settings a trial ran under, with those that its method changed."""
+    """Return the settings under which a trial ran, including those that its method changed."""
     return {**(record.environment.settings or {}), **record.environment.set_by_method}
 
 
 def attention_kernel(record: TrialRecord, details: Callable[[str], Sidecar]) -> str | None:
     """Return which operators computed a trial's attention; ``None`` where nothing states it.
 
-    Records of schema 5 and before state it in their sidecars alone, and only those of profiles.
+    Up to schema 5 only the sidecars of profiles record them.
     """
     stated = record.environment.attention_kernel
     if stated is not None or not record.spec.profile:
@@ -26,9 +26,9 @@ def attention_kernel(record: TrialRecord, details: Callable[[str], Sidecar]) -> 
 
 
 def mixed_settings(records: Iterable[TrialRecord]) -> list[str]:
-    """Return the settings that are not the same in all records that state them, with their values.
+    """Return the settings that differ among the records that state them, with their values.
 
-    A method's own changes are left out: they are what the method is.
+    Settings that the method itself changes are left out: they are part of the method.
     """
     tables: dict[int, dict[str, str]] = {}  # records share them: a few of very many
     for record in records:

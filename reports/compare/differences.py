@@ -1,4 +1,4 @@
-"""In what two rows' specs and environments differ, so that unlike is never compared silently."""
+"""The differences between the specs and environments of two rows, which reports must show."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -31,8 +31,8 @@ class RowDifference:
     """A setting or circumstance in which two rows differ.
 
     Attributes:
-        name: dotted, as in the record.
-        new: value of the new row; several where its records differ among themselves.
+        name: dotted name, as in the record.
+        new: value of the new row; several values if its records differ among themselves.
         baseline: value of the baseline row.
     """
 
@@ -44,10 +44,10 @@ class RowDifference:
 def unlike(
     new: ComparisonRow, baseline: ComparisonRow, details: tuple[Details, Details]
 ) -> list[RowDifference]:
-    """Return everything but the seed in which two rows' records differ, settings first.
+    """Return every difference between two rows' records except the seed, settings first.
 
-    Of trainings those of the seeds that both rows have count, where there are any: the others
-    enter no comparison, and what is drawn with a seed (random weights) differs with it.
+    If the rows have seeds in common, only trainings with these seeds are read: the others are not
+    compared, and whatever is drawn with a seed (random weights) differs with it.
 
     Args:
         new: the row in question.
@@ -66,7 +66,7 @@ def unlike(
 
 
 def _alike(ours: Said, theirs: Said) -> tuple[Said, Said]:
-    """Return what two rows say, without single settings where only one of them states any."""
+    """Return the values of two rows; without settings if only one row states its settings."""
     if _states_settings(ours) == _states_settings(theirs):
         return ours, theirs
     return _in_a_word(ours), _in_a_word(theirs)
@@ -77,7 +77,7 @@ def _states_settings(said: Said) -> bool:
 
 
 def _in_a_word(said: Said) -> Said:
-    """Return what a row says, in the place of its settings only whether it states them."""
+    """Return the values of a row, with its settings replaced by whether it states them."""
     word = "stated" if _states_settings(said) else NOT_STATED
     rest = {name: values for name, values in said.items() if not name.startswith(ONE_SETTING)}
     return rest | {STATED: (word,)}
@@ -97,12 +97,12 @@ def _shown(name: str, row: ComparisonRow, said: Said) -> str:
 
 
 def _compared(row: ComparisonRow, both: Seeds) -> Sequence[TrialRecord]:
-    """Return a row's records without the trainings of seeds that the other row has not."""
+    """Return a row's records without trainings with seeds that the other row does not have."""
     return [r for r in row.records if not both or r.spec.training is None or r.spec.seed in both]
 
 
 def _said(records: Sequence[TrialRecord], details: Details) -> Said:
-    """Return each name's values over some records, each value once."""
+    """Return the values of each name over some records, without duplicates."""
     values: dict[str, dict[str, None]] = {}
     for record in records:
         for name, value in _of_record(record, details):

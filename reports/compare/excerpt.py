@@ -1,4 +1,4 @@
-"""The rows that matter most of a comparison with more rows than people read."""
+"""The most important rows of a comparison that has too many rows to read."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,19 +8,19 @@ from bsrbench.reports.compare.comparison import Comparison
 
 # Over all comparisons of a document; each has a share, but no fewer than ``FEWEST``.
 IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN, ON_PAGE = 40, 60, 100, 500, 2500
-LINES = 16  # of one figure: more colours nobody tells apart
+LINES = 16  # of one figure: more colours cannot be told apart
 FEWEST = 20
 
 
 def share(most: int, comparisons: Sequence[Comparison]) -> int:
-    """Return how many rows of each comparison a document of so many rows shows."""
+    """Return how many rows of each comparison a document with this row limit shows."""
     return max(FEWEST, most // max(1, len(comparisons)))
 
 
 def excerpt(comparison: Comparison, most: int) -> Comparison:
-    """Return a comparison of at most so many rows.
+    """Return a comparison with at most this number of rows.
 
-    Kept are the reference, the baseline, the Pareto front and then the others in their order.
+    It keeps the reference, the baseline and the Pareto front, then other rows in order.
     """
     if len(comparison.rows) <= most:
         return comparison
@@ -31,12 +31,12 @@ def excerpt(comparison: Comparison, most: int) -> Comparison:
 
 
 def left_out(comparison: Comparison, shown: Comparison) -> list[str]:
-    """Return what to say of the rows that an excerpt leaves out; nothing where it has all."""
+    """Return a note about the rows that an excerpt leaves out; empty if it has all rows."""
     missing = len(comparison.rows) - len(shown.rows)
     if not missing:
         return []
-    said = (
+    note = (
         f"{missing:,} of {len(comparison.rows):,} rows are not shown here; comparison.csv has "
-        "them all"
+        "all rows"
     )
-    return [said]
+    return [note]

@@ -25,14 +25,14 @@ SHAPE = re.compile(r"\s*(\w+)\s*\(\s*(\w+)\s*\)\s*(<=|>=|<|>)\s*(\S+)\s*")
 
 @dataclass(frozen=True)
 class Condition:
-    """What must not be so.
+    """A condition under which a comparison fails.
 
     Attributes:
-        function: of ``FUNCTIONS``: new over baseline, new minus baseline, the new value, the
-            baseline's. Of the test accuracy all four are taken over the seeds that both rows have.
-        metric: a name in ``METRICS``, in its own unit.
-        operator: of ``OPERATORS``.
-        bound: the number compared with.
+        function: one of ``FUNCTIONS``: new divided by baseline, new minus baseline, the new value,
+            the baseline's value. For the test accuracy all four use the seeds that both rows have.
+        metric: a name in ``METRICS``, in its stored unit.
+        operator: one of ``OPERATORS``.
+        bound: the number with which the value is compared.
     """
 
     function: str
@@ -41,7 +41,7 @@ class Condition:
     bound: float
 
     def holds(self, number: float) -> bool:
-        """Tell whether a number is what it must not be."""
+        """Tell whether the condition holds for a number, so that the comparison fails."""
         return OPERATORS[self.operator](number, self.bound)
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ def parse(text: str) -> Condition:
     """Read a condition such as ``ratio(peak_counted_bytes) > 1.02``.
 
     Raises:
-        BadInput: it is none, or names a function or metric that is not there.
+        BadInput: the text is no condition, or names an unknown function or metric.
     """
     found = SHAPE.fullmatch(text)
     if found is None:
@@ -70,26 +70,23 @@ def parse(text: str) -> Condition:
     try:
         number = float(bound)
     except ValueError:
-        raise BadInput(f"{text!r}: {bound!r} is no number") from None
+        raise BadInput(f"{text!r}: {bound!r} is not a number") from None
     if not math.isfinite(number):
-        raise BadInput(
-            f"{text!r}: {bound} bounds nothing, so the condition would decide nothing; expected a "
-            "finite number, as 1.02"
-        )
+        raise BadInput(f"{text!r}: {bound} is not a finite number; expected one such as 1.02")
     return Condition(function, metric, sign, number)
 
 
 def parse_judged(text: str) -> Condition:
-    """Read a condition on what ``compare`` puts side by side.
+    """Read a condition on a comparison of two rows.
 
     Raises:
-        BadInput: as ``parse``, or it asks how a metric compares that is not judged.
+        BadInput: as in ``parse``, or it compares a metric that ``compare`` does not judge.
     """
     condition = parse(text)
     if condition.function in {"ratio", "difference"} and condition.metric not in JUDGED:
         raise BadInput(
             f"{text!r}: compare does not judge {condition.metric}; it judges "
-            f"{', '.join(sorted(JUDGED))}. Of others value(...) and baseline(...) can be taken"
+            f"{', '.join(sorted(JUDGED))}. For other metrics use value(...) or baseline(...)"
         )
     return condition
 
@@ -99,25 +96,25 @@ def failures(
     conditions: Iterable[Condition],
     alone: Iterable[UnpairedRow] = (),
 ) -> list[str]:
-    """Return why comparisons fail, a line each; what has no value cannot pass.
+    """Return why comparisons fail, one line per reason; a missing value is a failure.
 
     Args:
-        contrasts: what was compared.
-        conditions: what must not be so; without any nothing fails.
-        alone: rows that could not be compared. One that the new results have lost fails; of a new
-            one its own values are judged.
+        contrasts: the comparisons.
+        conditions: the conditions under which they fail; without any, nothing fails.
+        alone: rows without a counterpart. A row that the new results lack is a failure; a new row
+            is judged by its own values.
     """
-    wanted = list(conditions)
-    found = list(alone)
-    said = [f"{one.said}: what is gone cannot pass" for one in found if one.lost and wanted]
-    said += [
-        _failure_alone(one, condition)
-        for one in found
-        for condition in wanted
-        if condition.function == "value" and not one.of_baseline
+    checked = list(conditions)
+    unpaired = list(alone)
+    lines = [f"{row.said}: a missing row cannot pass" for row in unpaired if row.lost and checked]
+    lines += [
+        _failure_alone(row, condition)
+        for row in unpaired
+        for condition in checked
+        if condition.function == "value" and not row.of_baseline
     ]
-    said += [_failure(contrast, condition) for contrast in contrasts for condition in wanted]
-    return [line for line in said if line]
+    lines += [_failure(contrast, condition) for contrast in contrasts for condition in checked]
+    return [line for line in lines if line]
 
 
 def _failure_alone(alone: UnpairedRow, condition: Condition) -> str:
@@ -125,7 +122,7 @@ def _failure_alone(alone: UnpairedRow, condition: Condition) -> str:
     number = alone.row.value(metric)
     if number is None:
         return f"{where}: {condition} cannot be decided: {alone.row.why_missing(metric)}"
-    return f"{where}: {condition}, for it is {number:g}" if condition.holds(number) else ""
+    return f"{where}: {condition}: the value is {number:g}" if condition.holds(number) else ""
 
 
 def _failure(contrast: Contrast, condition: Condition) -> str:
@@ -134,8 +131,8 @@ def _failure(contrast: Contrast, condition: Condition) -> str:
     if number is None:
         return f"{where}: {condition} cannot be decided: {_why(contrast, condition.metric)}"
     over = contrast.seeds.over() if condition.metric == ACCURACY else ""
-    said = f"{where}: {condition}, for it is {number:g} {over}".rstrip()
-    return said if condition.holds(number) else ""
+    line = f"{where}: {condition}: the value is {number:g} {over}".rstrip()
+    return line if condition.holds(number) else ""
 
 
 def _number(contrast: Contrast, condition: Condition) -> float | None:
@@ -153,7 +150,7 @@ def _number(contrast: Contrast, condition: Condition) -> float | None:
 
 
 def _why(contrast: Contrast, metric: str) -> str:
-    """Return why a metric has no such number: what its finding says, else its records."""
+    """Return why a metric has no number, from its finding or from its records."""
     found = contrast.find(metric)
     if found and found.verdict.why:
         return found.verdict.why

@@ -1,4 +1,4 @@
-"""Rows of two sides put against each other, and those that have no counterpart."""
+"""Pairs of rows of two sides, and the rows that have no counterpart."""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
@@ -12,19 +12,19 @@ from bsrbench.reports.compare.contrast import Pair
 from bsrbench.reports.compare.counterparts import UnpairedRow, without_counterpart
 from bsrbench.reports.compare.selection import PlacedRow, Side, goes_by_name, sides
 
-# Rows that differ in these were asked different things, whatever else is the same.
+# Rows that differ in one of these do not answer the same question.
 GUARDED = ("model", "data", "image_size", "classes", "batch")
 Pairing = tuple[PlacedRow, PlacedRow]
 
 
 @dataclass(frozen=True)
 class Matching:
-    """What two names put against each other.
+    """The rows that two names select, in pairs.
 
     Attributes:
         pairs: rows that answer one question, in the order of the new ones.
-        alone: rows of either side that are in no pair.
-        said: what a person must be told of how the names were understood.
+        alone: rows of either side without a pair.
+        said: notes for the user about how the names were understood.
     """
 
     pairs: tuple[Pair, ...]
@@ -33,21 +33,20 @@ class Matching:
 
 
 def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False) -> Matching:
-    """Put the rows of one name against those of another.
+    """Pair the rows of one name with those of another.
 
-    Rows of folders, commits and records are matched by what they are known by: method, options and
-    axes; of several of one name those of one machine and one learning rate, as far as there are
-    such. Rows that are named themselves are put against each other as they are.
+    Rows of folders, commits and records are matched by method, options and axes. If several rows
+    match, those with the same machine and learning rate are preferred. Rows that are named
+    directly are paired as they are.
 
     Args:
-        new: a row, a record's file, a results folder or a commit, as ``sides`` takes it.
+        new: a row, a record's file, a results folder or a commit, as in ``sides``.
         baseline: the same.
-        pool: where rows and commits are looked for.
-        even_unlike: pair rows of another model, data set, image size or batch, and of other axes,
-            too.
+        pool: the results in which rows and commits are looked up.
+        even_unlike: also pair rows that differ in model, data set, image size, batch or axes.
 
     Raises:
-        BadInput: a side means nothing, or could mean several rows, or the two share no question.
+        BadInput: a side selects nothing, or is ambiguous, or the two have no common question.
     """
     ours, theirs = sides(new, baseline, pool)
     if {id(placed.row) for placed in ours.rows} == {id(placed.row) for placed in theirs.rows}:
@@ -80,7 +79,7 @@ def _paired(ours: Side, theirs: Side) -> list[Pairing]:
 
 
 def _of_one_question(new: Sequence[PlacedRow], old: Sequence[PlacedRow]) -> list[Pairing]:
-    """Return every new row with every old one, of its own machine if there is any."""
+    """Return every new row with every old one, if possible of the same machine."""
     found = []
     for one in new:
         near = [other for other in old if other.row.machine() == one.row.machine()]
@@ -89,7 +88,7 @@ def _of_one_question(new: Sequence[PlacedRow], old: Sequence[PlacedRow]) -> list
 
 
 def _of_one_name(new: Sequence[PlacedRow], old: Sequence[PlacedRow]) -> list[Pairing]:
-    """Return the pairs that are most alike; a row that has found one is in no other."""
+    """Return the most similar pairs; each row is in at most one pair."""
     found: list[Pairing] = []
     for alike in ((MACHINE, LEARNING_RATE), (MACHINE,), (LEARNING_RATE,), ()):
         used = {id(placed.row) for pairing in found for placed in pairing}
@@ -108,16 +107,16 @@ def _are_alike(row: ComparisonRow, other: ComparisonRow, kinds: Iterable[str]) -
 
 
 def _unlike(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pairing]:
-    """Return pairs of rows that were asked different things, if that is wanted or harmless."""
+    """Return pairs of rows with different questions, if this is requested or harmless."""
     every = [(one, other) for one in ours.rows for other in theirs.rows if one.row is not other.row]
     if goes_by_name(ours, theirs):
         every = _of_one_method(ours, theirs, every, even_unlike=even_unlike)
     harmless = [(one, other) for one, other in every if not _guarded(one.row, other.row)]
     if not harmless and not even_unlike:
         raise BadInput(
-            f"{ours.name!r} and {theirs.name!r} were not asked the same: "
+            f"{ours.name!r} and {theirs.name!r} do not have the same workload: "
             f"{'; '.join(_guarded(every[0][0].row, every[0][1].row))}. Run both in one suite, or "
-            "compare all the same with --unlike"
+            "compare them anyway with --unlike"
         )
     return harmless or every
 
@@ -125,7 +124,7 @@ def _unlike(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pairing]:
 def _of_one_method(
     ours: Side, theirs: Side, every: list[Pairing], *, even_unlike: bool
 ) -> list[Pairing]:
-    """Return the pairs of rows of one name; of one method and options, if that is wanted."""
+    """Return the pairs of rows of the same name, or on request of the same method and options."""
     named = [(one, other) for one, other in every if one.row.name == other.row.name]
     if named:
         return named
@@ -138,7 +137,7 @@ def _of_one_method(
     (one, other), *_ = alike
     raise BadInput(
         f"{none}: {one.row.label} has other axes there "
-        f"({', '.join(other.row.spec.workload.axes(one.row.spec.workload))}); compare all the same "
+        f"({', '.join(other.row.spec.workload.axes(one.row.spec.workload))}); compare them anyway "
         "with --unlike"
     )
 

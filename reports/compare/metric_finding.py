@@ -23,17 +23,17 @@ class MetricFinding:
 
     Attributes:
         metric: its name in ``METRICS``.
-        new: value of the new row, of accuracies the mean over the seeds that both rows have;
-            ``None`` has its reason in the verdict. A time that has a ratio is of the round group
-            which that is taken from, whatever else the row was timed in.
-        baseline: value of the baseline row, over the same seeds and of the same round group.
+        new: value of the new row; for accuracies the mean over the seeds that both rows have. If
+            it is ``None``, the verdict gives the reason. If there is a ratio of times, the value
+            comes from the same round group as the ratio.
+        baseline: value of the baseline row, from the same seeds and the same round group.
         difference: new minus baseline.
-        ratio: new over baseline; of times the geometric mean over rounds.
-        low: lower end of the interval, of the difference where the metric is an accuracy, else of
-            the ratio; ``None`` where the numbers are exact or show no spread.
-        high: upper end.
-        pairs: seeds or rounds that both have; 1 where a number is exact, 0 without a comparison.
-        verdict: what it amounts to.
+        ratio: new divided by baseline; for times the geometric mean over rounds.
+        low: lower end of the interval: of the difference for accuracies, otherwise of the ratio;
+            ``None`` if the numbers are exact or have no spread.
+        high: upper end of the interval.
+        pairs: number of seeds or rounds that both have; 1 for exact numbers, 0 if not compared.
+        verdict: the verdict.
     """
 
     metric: str
@@ -49,22 +49,22 @@ class MetricFinding:
 
 @dataclass(frozen=True)
 class TaskFinding:
-    """The accuracy of one of several tasks, of two rows.
+    """The accuracies of two rows on one of several tasks.
 
     Attributes:
-        task: its name.
-        accuracy: what was found; only the mean over tasks is judged.
+        task: the name of the task.
+        accuracy: the finding; only the mean over tasks is judged.
     """
 
     task: str
     accuracy: MetricFinding
 
 
-NOT_PAIRED = Verdict(VerdictWord.NONE, "no seed was trained with both")
+NOT_PAIRED = Verdict(VerdictWord.NONE, "the rows have no seed in common")
 
 
 def of_metric(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Compare two rows in a metric that is no accuracy."""
+    """Compare two rows in a metric that is not an accuracy."""
     found = _values(metric, new, baseline)
     if found.new is None or found.baseline is None:
         return found
@@ -73,18 +73,18 @@ def of_metric(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> Metri
 
 
 def accuracies_apart(new: ComparisonRow, baseline: ComparisonRow) -> Difference | None:
-    """Return the difference of the accuracies, seed by seed."""
+    """Return the mean difference of the accuracies, paired by seed."""
     return paired_difference(differences(new, baseline))
 
 
 def differences(new: ComparisonRow, baseline: ComparisonRow) -> list[float]:
-    """Return what the new row's accuracy has more, for each seed tested with both."""
+    """Return the new accuracy minus the baseline's, for each seed that both rows have."""
     ours, theirs = new.by_seed(ACCURACY), baseline.by_seed(ACCURACY)
     return [ours[seed] - theirs[seed] for seed in Pairing.of(new, baseline).both]
 
 
 def of_tasks(new: ComparisonRow, baseline: ComparisonRow) -> list[TaskFinding]:
-    """Compare the accuracies of two rows task by task; only their mean is judged."""
+    """Compare the accuracies of two rows per task; only their mean is judged."""
     ours, theirs = new.by_task(), baseline.by_task()
     return [
         TaskFinding(task, _of_task(ours[task], theirs[task]))
@@ -114,14 +114,14 @@ def of_accuracy(
     p: float | None,
     comparisons: int,
 ) -> MetricFinding:
-    """Judge the accuracies of two rows by the seeds that both have, and by nothing else.
+    """Judge the accuracies of two rows, using only the seeds that both have.
 
     Args:
         new: the row in question.
         baseline: the row compared with.
-        apart: what ``accuracies_apart`` found.
-        p: of its test, corrected for the number of comparisons.
-        comparisons: how many were made at once.
+        apart: the result of ``accuracies_apart``.
+        p: p value of its test, corrected for the number of comparisons.
+        comparisons: the number of simultaneous comparisons.
     """
     found = _values(ACCURACY, new, baseline)
     if found.new is None or found.baseline is None:
@@ -144,7 +144,7 @@ def of_accuracy(
 
 
 def _values(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Return both values; where one is missing, the verdict says why."""
+    """Return both values; if one is missing, the verdict says why."""
     missing = [
         f"{row.label}: {row.why_missing(metric)}"
         for row in (new, baseline)
@@ -163,17 +163,17 @@ def _of_exact(found: MetricFinding, _: ComparisonRow, baseline: ComparisonRow) -
         return replace(apart, ratio=ratio, verdict=verdict.of_exact(found.metric, ratio))
     if not found.new:
         return replace(apart, verdict=Verdict(VerdictWord.SAME, "at 0"))
-    why = f"{baseline.label} has 0, of which there is no ratio"
+    why = f"no ratio: {baseline.label} has 0"
     return replace(apart, verdict=Verdict(VerdictWord.NONE, why))
 
 
 def _of_time(found: MetricFinding, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Compare samples only where both were timed in turns with each other."""
+    """Compare times only if both rows were timed in turns with each other."""
     if new.machine() != baseline.machine():
-        why = "measured on two machines, whose times are not compared"
+        why = "times of two machines are not compared"
         return MetricFinding(found.metric, None, None, verdict=Verdict(VerdictWord.NONE, why))
     if not found.new or not found.baseline:  # head's backward pass takes no time
-        return replace(found, verdict=Verdict(VerdictWord.NONE, "of 0 there is no ratio"))
+        return replace(found, verdict=Verdict(VerdictWord.NONE, "no ratio: a time is 0"))
     turns, ratio = in_turns(new, baseline), ratio_of_times(found.metric, new, baseline)
     if turns is None or ratio is None:
         return replace(

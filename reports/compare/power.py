@@ -1,4 +1,4 @@
-"""How many pairs of seeds would decide, under the whole rule by which accuracies are judged."""
+"""The power of the rule that judges accuracies: how many pairs of seeds it needs."""
 
 import functools
 import math
@@ -26,17 +26,17 @@ Floats = npt.NDArray[np.float64]
 
 
 def power(effect: float, pairs: int, comparisons: int = 1) -> float:
-    """Return how often a true difference is called better or worse.
+    """Return the power: the share of repetitions in which a true difference is detected.
 
-    The rule is that of ``verdict.of_pairs``: the t interval leaves out 0 and the sign-flip test
-    passes, Holm's correction at its strictest, as if nothing else among the comparisons passed. Up
-    to 13 pairs the rule is simulated, always with the same draws; beyond, the sign-flip test is as
-    good as a t test at its corrected level, which is stricter than the interval.
+    The rule is that of ``verdict.of_pairs``: the t interval excludes 0 and the sign-flip test
+    passes with the strictest correction of Holm, as if no other comparison passed. Up to 13 pairs
+    the rule is simulated, always with the same draws. With more pairs the sign-flip test is
+    approximated by a t test at the corrected level, which is stricter than the interval.
 
     Args:
         effect: the true mean difference, in standard deviations of a pair's difference.
         pairs: at least 2.
-        comparisons: how many are made at once.
+        comparisons: the number of simultaneous comparisons.
     """
     if not can_be_significant(pairs, comparisons):
         return 0.0
@@ -51,9 +51,9 @@ def power(effect: float, pairs: int, comparisons: int = 1) -> float:
 
 
 def pairs_to_show(effect: float, comparisons: int = 1) -> int | None:
-    """Return the fewest pairs that find a true difference in ``POWER`` of repetitions.
+    """Return the smallest number of pairs that detect a true difference with ``POWER``.
 
-    ``None`` stands for more than ``MOST_PAIRS``.
+    ``None`` means more than ``MOST_PAIRS``.
 
     Args:
         effect: the true mean difference, in standard deviations of a pair's difference.
@@ -70,7 +70,7 @@ def pairs_to_show(effect: float, comparisons: int = 1) -> int | None:
 
 
 def t_test_power(effect: float, pairs: int, level: float) -> float:
-    """Return how often a t test finds a true mean difference.
+    """Return the power of a t test for a true mean difference.
 
     Args:
         effect: in standard deviations of a pair's difference.
@@ -86,13 +86,13 @@ def t_test_power(effect: float, pairs: int, level: float) -> float:
 
 
 def _first(start: int, power_of: Callable[[int], float]) -> int:
-    """Return from how many pairs on a power that grows is enough."""
+    """Return the smallest number of pairs whose power is sufficient; power grows with pairs."""
     return bisect_left(range(MOST_PAIRS + 1), POWER, lo=start, key=power_of)
 
 
 @functools.lru_cache(maxsize=MOST_SIMULATED)
 def _noise(pairs: int) -> Floats:
-    """Return draws of pairs' differences without a true one, [draws, pairs]."""
+    """Return draws of pairs' differences whose true mean is 0, [draws, pairs]."""
     draws = min(MOST_DRAWS, MOST_FLIPS // 2**pairs)
     return np.random.default_rng(pairs).standard_normal((draws, pairs))
 
@@ -104,7 +104,7 @@ def _t_interval_leaves_out_zero(draws: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _sign_flip_p(draws: Floats) -> Floats:
-    """Return the p of each draw: the share of all sign flips whose sum lies as far from 0."""
+    """Return the p of each draw: the share of sign flips whose sum is at least as far from 0."""
     sums = draws[:, :1]  # the first sign stays: all flipped at once lie as far away
     for column in draws.T[1:]:
         sums = np.concatenate([sums + column[:, None], sums - column[:, None]], axis=1)

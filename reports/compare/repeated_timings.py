@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord, Value
 
-# By what a number that the clock gives is compared: rates by the seconds they come of.
+# The times by which a timed metric is compared: rates by the seconds of which they are computed.
 TIMED_BY = {
     name: metric.rate_of or name
     for name, metric in METRICS.items()
@@ -15,7 +15,7 @@ TIMED_BY = {
 
 
 def has_rounds(metric: str) -> bool:
-    """Tell whether the clock samples a metric in every round, so that rounds have ratios of it."""
+    """Tell whether a metric is timed in every round, so that there are ratios per round."""
     return TIMED_BY.get(metric) == metric
 
 
@@ -24,9 +24,9 @@ class RepeatedTimes:
     """The times of a row in one round group.
 
     Attributes:
-        group: its name.
+        group: the name of the group.
         finished_at: when the last of its new rows was finished.
-        times: samples by metric, those of a visit together.
+        times: samples by metric; samples of one visit are adjacent.
     """
 
     group: str
@@ -35,7 +35,7 @@ class RepeatedTimes:
 
 
 def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes, ...]]:
-    """Return by the key of their record the turns that stored trials took beside new ones."""
+    """Return the times of stored trials that were timed again with new ones, by record key."""
     found: dict[str, dict[str, RepeatedTimes]] = {}
     for record in records:
         for key, times in record.beside.items():
@@ -49,6 +49,6 @@ def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes
 
 
 def turns_of(record: TrialRecord, times: Mapping[str, Value]) -> RepeatedTimes | None:
-    """Return times that were taken in a record's round group; ``None`` where it has none."""
+    """Return times measured in a record's round group; ``None`` if it has no group."""
     group = record.circumstances.round_group
     return None if group is None else RepeatedTimes(group, record.finished_at, times)

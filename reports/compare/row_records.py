@@ -1,20 +1,20 @@
-"""Which of the trials of one method, its options and its workload make a row."""
+"""Which trials of a method, its options and its workload form one row."""
 
 from bsrbench.harness.records.trial_record import TrialRecord
 
 
 def rows_among(records: list[TrialRecord]) -> list[list[TrialRecord]]:
-    """Return the records of each row: a row a learning rate, in it one profile and one of a seed.
+    """Return the records of each row: one row per learning rate, with one record per seed.
 
     Args:
-        records: of one machine, in order; they differ in seed, in what was measured, and in how
-            the learning rate was chosen.
+        records: records of one machine, in order; they differ in seed, in what was measured, and
+            in how the learning rate was chosen.
     """
     return [_one_training_a_seed(group) for group in _by_rate(_one_profile(records))]
 
 
 def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Leave out all profiles but the one that measured most, the newest of equals."""
+    """Keep only the profile with the most measurements; of equals, the newest."""
     profiles = [record for record in records if not record.spec.training]
     if len(profiles) < 2:  # noqa: PLR2004 - the usual case
         return records
@@ -23,7 +23,7 @@ def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Leave out all trainings of a seed but the newest: they may differ in what else was tried."""
+    """Keep only the newest training of each seed: they may differ in the learning rates tried."""
     newest: dict[int, TrialRecord] = {}
     for record in records:
         if record.spec.training:
@@ -33,7 +33,7 @@ def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
-    """Return records apart that were trained with different learning rates, profiles with each."""
+    """Return the records per learning rate, each with the profiles."""
     rates = dict.fromkeys(rate for r in records if (rate := r.spec.rates()))
     if len(rates) < 2:  # noqa: PLR2004 - the usual case
         return [records]

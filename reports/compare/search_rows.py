@@ -1,4 +1,4 @@
-"""The rows of a search with their numbers, which come from its records."""
+"""The rows of a search, with the numbers from its records."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,12 +19,13 @@ class MeasuredRow:
     Attributes:
         found: the row.
         profile: its measurements.
-        ratio: of its step's time to the published setting's; ``None`` for that one itself.
-        accuracies: on the validation split, a seed each.
-        lost: seeds whose training was asked for and did not complete; a row that lost one is not
-            compared with others, for they were trained with other seeds.
-        on_front: of the rows that were trained with every seed, none is as good or better in
-            memory, time and mean accuracy, and better in one.
+        ratio: its step time divided by that of the published setting; ``None`` for the published
+            setting itself.
+        accuracies: accuracies on the validation split, one per seed.
+        lost: seeds whose training did not complete. A row with such a seed is not compared with
+            others, because they were trained with other seeds.
+        on_front: whether the row is on the Pareto front of memory, time and mean accuracy, among
+            the rows trained with every seed.
     """
 
     found: SearchResultRow
@@ -43,7 +44,7 @@ class MeasuredRow:
         return mean_and_range(self.accuracies)
 
     def time(self) -> float | None:
-        """Return the time of a step over the published setting's."""
+        """Return the step time divided by that of the published setting."""
         return self.ratio.centre if self.ratio else None
 
     def is_complete(self) -> bool:
@@ -57,9 +58,9 @@ class MeasuredRow:
         return self.counted_bytes() or 0, self.time() or 0, -(accuracy.centre if accuracy else 0)
 
     def beats(self, published: "MeasuredRow") -> bool:
-        """Return whether it needs less memory and time, at no lower mean accuracy.
+        """Return whether it needs less memory and less time, at no lower mean accuracy.
 
-        Less time is said only where the interval of the ratio ends below 1.
+        Time counts as less only if the whole interval of the ratio is below 1.
         """
         if not (self.is_complete() and published.is_complete()):
             return False
@@ -70,7 +71,7 @@ class MeasuredRow:
 
 
 def measured(found: SearchResult, folder: Path) -> list[MeasuredRow]:
-    """Return the rows of a search with what their records say; the published setting is first."""
+    """Return the rows of a search with numbers from their records, published setting first."""
     store = Store(folder)
     records = [store.record(row.profile) for row in found.rows]
     again = timed_again(record for record in records if record)

@@ -1,4 +1,4 @@
-"""Which seeds rows were tested with, and what rows have in common."""
+"""The seeds with which rows were tested, and the seeds that rows have in common."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -17,23 +17,23 @@ Seeds = tuple[int, ...]
 
 
 def tested(row: ComparisonRow) -> Seeds:
-    """Return the seeds whose training was tested, in order; a failed one is not among them."""
+    """Return the seeds whose training was tested, in order, without failed ones."""
     return row.tested_seeds
 
 
 def are_alike(rows: Iterable[ComparisonRow]) -> bool:
-    """Tell whether all rows that were tested at all were tested with the same seeds."""
+    """Tell whether all tested rows were tested with the same seeds."""
     return len({seeds for row in rows if (seeds := tested(row))}) < 2  # noqa: PLR2004 - one set
 
 
 def shared(rows: Iterable[ComparisonRow]) -> Seeds:
-    """Return the seeds that all rows have which were tested at all."""
+    """Return the seeds that all tested rows have in common."""
     found = [set(seeds) for row in rows if (seeds := tested(row))]
     return tuple(sorted(set.intersection(*found))) if found else ()
 
 
 def most_shared(rows: Iterable[ComparisonRow]) -> int:
-    """Return the most seeds that two rows have in common; of one tested row alone, all its own."""
+    """Return the largest number of seeds that two rows share; of a single row, its number."""
     counts = Counter(seeds for row in rows if (seeds := tested(row)))
     if sum(counts.values()) == 1:
         return len(next(iter(counts)))
@@ -43,7 +43,7 @@ def most_shared(rows: Iterable[ComparisonRow]) -> int:
 
 
 def mean_accuracy(row: ComparisonRow, seeds: Sequence[int]) -> float | None:
-    """Return the mean test accuracy of some of a row's seeds; ``None`` of none."""
+    """Return the mean test accuracy over some of a row's seeds; ``None`` without seeds."""
     read = row.by_seed(ACCURACY)
     return mean([read[seed] for seed in seeds]) if seeds else None
 
@@ -65,23 +65,23 @@ def in_words(seeds: Sequence[int]) -> str:
 
 
 def named(seeds: Sequence[int]) -> str:
-    """Return seeds with their word: ``seeds 0 to 5``, ``seed 3``, ``no seed``."""
+    """Return seeds with a noun: ``seeds 0 to 5``, ``seed 3``, ``no seed``."""
     word = "seed" if len(seeds) == 1 else "seeds"
     return f"{word} {in_words(seeds)}" if seeds else "no seed"
 
 
 def counted(seeds: Sequence[int]) -> str:
-    """Return how many seeds and which: ``6 (0 to 5)``."""
+    """Return the number of seeds and their list: ``6 (0 to 5)``."""
     return f"{len(seeds)} ({in_words(seeds)})" if seeds else units.NOTHING
 
 
 def behind(row: ComparisonRow, *, same_seeds: bool) -> str:
-    """Return what a legend adds to a row's name: its seeds, where rows have different ones."""
+    """Return what a legend adds to a row's name: its seeds, if rows have different seeds."""
     return "" if same_seeds else f" ({named(tested(row))})"
 
 
 def groups(rows: Iterable[ComparisonRow]) -> dict[Seeds, list[str]]:
-    """Return the labels of trained rows by the seeds they were tested with, most seeds first."""
+    """Return the labels of trained rows grouped by their tested seeds, most seeds first."""
     found: dict[Seeds, list[str]] = {}
     for row in rows:
         if row.trained():
@@ -90,7 +90,7 @@ def groups(rows: Iterable[ComparisonRow]) -> dict[Seeds, list[str]]:
 
 
 def of_each(rows: Iterable[ComparisonRow]) -> list[str]:
-    """Return a line for each set of seeds with the rows tested with it; none where all have one."""
+    """Return one line per set of seeds with its rows; empty if all rows have the same seeds."""
     found = groups(rows)
     if len(found) < 2:  # noqa: PLR2004 - nothing is told apart
         return []
@@ -98,7 +98,7 @@ def of_each(rows: Iterable[ComparisonRow]) -> list[str]:
 
 
 def in_short(rows: Iterable[ComparisonRow]) -> str:
-    """Return in a few words which rows were tested with which seeds."""
+    """Return in short which rows were tested with which seeds."""
     found = list(groups(rows).items())
     parts = [
         f"{', '.join(labels[:LABELS_IN_SHORT])}{_rest(len(labels) - LABELS_IN_SHORT)}: "
@@ -132,7 +132,7 @@ class Pairing:
 
     @property
     def both(self) -> Seeds:
-        """Return those that both were tested with: the only ones that decide anything."""
+        """Return the seeds that both were tested with; only these decide the verdict."""
         return tuple(sorted(set(self.new) & set(self.baseline)))
 
     def is_unequal(self) -> bool:
@@ -140,14 +140,14 @@ class Pairing:
         return bool(self.new and self.baseline) and self.new != self.baseline
 
     def over(self) -> str:
-        """Return over which seeds numbers are, in words; empty where both have the same."""
+        """Return in words the seeds of the numbers; empty if both rows have the same seeds."""
         if not self.is_unequal() or not self.both:
             return ""
         return f"over the {units.seeds(len(self.both))} that both have ({in_words(self.both)})"
 
 
 def who_had_which(new: ComparisonRow, baseline: ComparisonRow) -> list[str]:
-    """Return a line that says which seeds two rows had; nothing where they had the same."""
+    """Return a line with the seeds of two rows; empty if they have the same seeds."""
     seeds = Pairing.of(new, baseline)
     if not seeds.is_unequal():
         return []
@@ -156,5 +156,5 @@ def who_had_which(new: ComparisonRow, baseline: ComparisonRow) -> list[str]:
         f"{units.share(mean_accuracy(row, of_row))})"
         for row, of_row in ((new, seeds.new), (baseline, seeds.baseline))
     ]
-    how = f"compared {seeds.over()}" if seeds.both else "not compared, for no seed is in both"
+    how = f"compared {seeds.over()}" if seeds.both else "not compared, because no seed is in both"
     return [f"accuracies are {how}: {'; '.join(own)}"]

@@ -1,4 +1,4 @@
-"""Which rows a person means by a method, a record, a results folder or a commit."""
+"""The rows that a name selects: a method, a record, a results folder or a commit."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ COMMIT = "commit:"
 
 
 class SideKind(Enum):
-    """What one side of a comparison was named as."""
+    """What the name of one side of a comparison is."""
 
     METHOD = "rows named by their label"
     RECORD = "one record's file"
@@ -26,7 +26,7 @@ class SideKind(Enum):
 
 @dataclass(frozen=True)
 class PlacedRow:
-    """A row, and the comparison it stands in."""
+    """A row, and the comparison that contains it."""
 
     comparison: Comparison
     row: ComparisonRow
@@ -34,15 +34,15 @@ class PlacedRow:
 
 @dataclass(frozen=True)
 class Side:
-    """The rows one side of a comparison may mean.
+    """The rows that one side of a comparison selects.
 
     Attributes:
-        name: as it was typed.
-        kind: what that names.
+        name: the name as typed.
+        kind: what the name is.
         rows: the rows.
-        details: gives the sidecars of their records.
-        said: what a person must be told: which records were set aside, which rows are meant where
-            they are not those the name prints.
+        details: returns the sidecars of their records.
+        said: notes for the user: which records were set aside, and which rows are selected if the
+            name does not show it.
     """
 
     name: str
@@ -52,15 +52,15 @@ class Side:
     said: tuple[str, ...] = ()
 
     def comparisons(self) -> list[Comparison]:
-        """Return the comparisons the rows stand in, each once."""
+        """Return the comparisons that contain the rows, without duplicates."""
         return list({id(placed.comparison): placed.comparison for placed in self.rows}.values())
 
 
 def goes_by_name(ours: Side, theirs: Side) -> bool:
-    """Return whether rows of two sides are matched by what they are known by.
+    """Return whether rows of two sides are matched by method, options and axes.
 
-    Of a folder or a commit each row has its own counterpart; rows that were named themselves, as
-    rows or by their record's file, are put against each other whatever they are.
+    Rows of a folder or a commit are matched. Rows that are named directly, by label or by the file
+    of their record, are compared with each other whatever they are.
     """
     return theirs.kind is SideKind.SET or (
         theirs.kind is SideKind.RECORD and ours.kind is SideKind.SET
@@ -68,16 +68,16 @@ def goes_by_name(ours: Side, theirs: Side) -> bool:
 
 
 def sides(new: str, baseline: str, pool: Gathered) -> tuple[Side, Side]:
-    """Return the rows that two names mean.
+    """Return the rows that two names select.
 
     Args:
         new: a row (by its label, see ``pick``), a record's file, a results folder, or
             ``commit:HASH`` of records in the pool.
-        baseline: the same; a row is looked for among the new ones' comparisons first.
-        pool: where rows and commits are looked for.
+        baseline: the same; a row is first looked up in the comparisons of the new rows.
+        pool: the results in which rows and commits are looked up.
 
     Raises:
-        BadInput: a name means nothing, or could mean several rows.
+        BadInput: a name selects nothing, or is ambiguous.
     """
     there = compare(pool.records, pool.detail)
     ours = _side(new, pool, there)
@@ -93,7 +93,7 @@ def sides(new: str, baseline: str, pool: Gathered) -> tuple[Side, Side]:
 def _side(
     name: str, pool: Gathered, there: Sequence[Comparison], first: Side | None = None
 ) -> Side:
-    """Return what a name means; a row is looked for in ``first``, and then ``there``."""
+    """Return what a name selects; a row is looked up in ``first``, then in ``there``."""
     if name.startswith(COMMIT):
         records = _of_commit(name.removeprefix(COMMIT), pool.records)
         return Side(name, SideKind.SET, _all(records, pool.detail), pool.detail)
@@ -113,7 +113,7 @@ def _side(
 
 
 def is_folder(name: str) -> bool:
-    """Return whether a name is a folder's."""
+    """Return whether a name is the name of a folder."""
     try:
         return Path(name).is_dir()
     except (OSError, ValueError):  # a label may be longer than a file's name, or hold a null byte

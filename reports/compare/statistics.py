@@ -24,10 +24,10 @@ class Summary:
     """A centre and a spread.
 
     Attributes:
-        centre: mean or median, as the maker says.
+        centre: mean or median.
         low: lower end of the spread.
         high: upper end.
-        count: samples behind it.
+        count: number of samples.
     """
 
     centre: float
@@ -41,12 +41,12 @@ class Summary:
 
 
 def mean(numbers: Sequence[float]) -> float:
-    """Return the mean, added up in order, as the page does; Python 3.12 changed its sum."""
+    """Return the mean, summed in order as the page does; Python 3.12 changed its ``sum``."""
     return functools.reduce(operator.add, numbers) / len(numbers)
 
 
 def mean_and_range(samples: Sequence[float]) -> Summary | None:
-    """Return mean, smallest and largest: all that two or three seeds can show honestly."""
+    """Return mean, smallest and largest value: two or three seeds allow no more."""
     if not samples:
         return None
     return Summary(mean(samples), min(samples), max(samples), len(samples))
@@ -80,14 +80,13 @@ def t_quantile(share: float, freedom: int) -> float:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one row took as another, with an interval.
+    """The time of one row divided by the time of another, with an interval.
 
     Attributes:
-        centre: geometric mean of the rounds' ratios.
-        low: lower end of the interval; ``None`` where fewer than three rounds show no spread
-            worth the name.
-        high: upper end.
-        rounds: how many rounds both were visited in.
+        centre: geometric mean of the ratios per round.
+        low: lower end of the interval; ``None`` with fewer than three rounds.
+        high: upper end of the interval.
+        rounds: number of rounds in which both were timed.
         least: smallest ratio of a round.
         largest: largest ratio of a round.
     """
@@ -100,7 +99,7 @@ class Ratio:
     largest: float
 
     def differs(self) -> bool:
-        """Tell whether the interval leaves out 1."""
+        """Tell whether the interval excludes 1."""
         return None not in {self.low, self.high} and not self.low <= 1 <= self.high  # type: ignore[operator]  # neither is None
 
 
@@ -110,16 +109,16 @@ def time_ratio(
     a_round: int,
     confidence: float = CONFIDENCE,
 ) -> Ratio | None:
-    """Return the ratio of two rows' times from the rounds both were visited in.
+    """Return the ratio of two rows' times from the rounds in which both were timed.
 
-    A visit's samples are one observation, their median, for they share a process. The logarithms
-    of the rounds' ratios give Student's t interval.
+    The samples of a visit share a process, so their median is one observation. The interval is
+    Student's t of the logarithms of the ratios per round.
 
     Args:
-        ours: samples in order, ``a_round`` of each visit.
-        theirs: the same of the row compared with.
-        a_round: samples of a visit.
-        confidence: of the interval.
+        ours: samples in order, ``a_round`` per visit.
+        theirs: the same for the other row.
+        a_round: number of samples per visit.
+        confidence: confidence level of the interval.
     """
     one, other = ([median(visit) for visit in _visits(all_, a_round)] for all_ in (ours, theirs))
     ratios = _logarithms(one, other)
@@ -138,13 +137,13 @@ def time_ratio(
 
 
 def centre_of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Return the centre of ``time_ratio`` alone, of the medians of visits."""
+    """Return only the centre of ``time_ratio``, from the medians of visits."""
     ratios = _logarithms(ours, theirs)
     return math.exp(fmean(ratios)) if ratios else None
 
 
 def _logarithms(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return the logarithm of the ratio in each round both were visited in, and took time."""
+    """Return the logarithm of the ratio in each round in which both have a time above 0."""
     pairs = zip(ours, theirs, strict=False)
     return [math.log(a / b) for a, b in pairs if min(a, b) >= SHORTEST_SECONDS]
 
@@ -155,10 +154,11 @@ class Difference:
 
     Attributes:
         centre: mean of the differences.
-        low: lower end of the interval at ``CONFIDENCE``; ``None`` where the pairs show no spread.
-        high: upper end.
-        pairs: how many.
-        p: of the sign-flip test that the differences lie evenly around 0; ``None`` without one.
+        low: lower end of the interval at ``CONFIDENCE``; ``None`` if the pairs have no spread.
+        high: upper end of the interval.
+        pairs: number of pairs.
+        p: p value of the sign-flip test that the differences are symmetric around 0; ``None``
+            without a test.
     """
 
     centre: float
@@ -171,10 +171,10 @@ class Difference:
 def paired_difference(differences: Sequence[float]) -> Difference | None:
     """Return the mean of paired differences with its interval and test; ``None`` without pairs.
 
-    Up to ``MOST_FOR_T`` pairs the interval is Student's t, beyond it the bootstrap's BCa (Efron
-    1987). The test flips signs: every way of doing so where there are at most ``RESAMPLES``, else
-    as many drawn from a fixed seed. Differences that are all the same show no spread: they get
-    neither interval nor test, but for zeros, whose interval is zero.
+    Up to ``MOST_FOR_T`` pairs the interval is Student's t, with more pairs the BCa bootstrap
+    (Efron 1987). The sign-flip test uses every combination of signs if there are at most
+    ``RESAMPLES``, otherwise that many drawn with a fixed seed. Differences that are all equal have
+    no spread, so there is no interval and no test; if all are 0, the interval is 0.
     """
     pairs = len(differences)
     if not pairs:
@@ -207,12 +207,12 @@ def _sign_flip(samples: Sequence[float]) -> float:
 
 
 def can_be_significant(pairs: int, comparisons: int = 1) -> bool:
-    """Tell whether so many pairs can pass the sign-flip test, Holm's correction included."""
+    """Tell whether this number of pairs can pass the sign-flip test with Holm's correction."""
     return comparisons * _least_p(pairs) <= 1 - CONFIDENCE
 
 
 def _least_p(pairs: int) -> float:
-    """Return the smallest p of the sign-flip test: all signs alike, either way."""
+    """Return the smallest possible p of the sign-flip test: all signs are equal."""
     if 2**pairs <= RESAMPLES:
         return 2.0 ** (1 - pairs)
     return 2 / (RESAMPLES + 1)  # of flips that are drawn none is as extreme
@@ -234,7 +234,7 @@ def _visits(samples: Sequence[float], size: int) -> list[Sequence[float]]:
 
 
 def time_to(seconds: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:
-    """Return when a curve's first reading reached an accuracy; ``None`` if none did."""
+    """Return the time at which a curve first reached an accuracy; ``None`` if it did not."""
     pairs = zip(seconds, accuracies, strict=True)
     return next((when for when, accuracy in pairs if accuracy >= target), None)
 
@@ -242,6 +242,6 @@ def time_to(seconds: Sequence[float], accuracies: Sequence[float], target: float
 def accuracy_within(
     seconds: Sequence[float], accuracies: Sequence[float], budget: float
 ) -> float | None:
-    """Return the last accuracy that a curve read within a time; ``None`` if that was too short."""
+    """Return the last accuracy of a curve within a time; ``None`` if the time is too short."""
     read = [a for when, a in zip(seconds, accuracies, strict=True) if when <= budget]
     return read[-1] if read else None

@@ -1,4 +1,4 @@
-"""How many times as long one row took as another, where both were timed in turns."""
+"""Ratios of two rows' times, only for rows that were timed in turns."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from bsrbench.reports.compare.statistics import Ratio, centre_of_ratio, time_rat
 
 
 def ratio_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> Ratio | None:
-    """Return how many times as long a row took as another; only within one round group."""
+    """Return the time of a row divided by that of another, within one round group."""
     return time_ratio(*_together(metric, row, other), 1)
 
 
@@ -18,7 +18,7 @@ def centre_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> fl
 
 
 def in_one_group(rows: Iterable[ComparisonRow]) -> bool:
-    """Tell whether all rows that have a time were timed in turns, so that their seconds compare."""
+    """Tell whether all timed rows were timed in turns, so that their times are comparable."""
     groups = {row.round_group() for row in rows if row.timed()}
     return None not in groups and len(groups) <= 1
 
@@ -26,10 +26,10 @@ def in_one_group(rows: Iterable[ComparisonRow]) -> bool:
 def in_turns(
     row: ComparisonRow, other: ComparisonRow
 ) -> tuple[RepeatedTimes, RepeatedTimes] | None:
-    """Return the times of two rows in a round group in which both stand; ``None`` without one.
+    """Return the times of two rows in a common round group; ``None`` if there is none.
 
-    Where there are several it is the one that both were stored with: what is timed again later, in
-    fewer rounds say, changes no ratio that was there. Else it is the newest.
+    Of several groups it is the one with which both were stored, so that a later repetition, for
+    example in fewer rounds, does not change an existing ratio. Otherwise it is the newest.
     """
     ours, theirs = row.turns(other), other.turns(row)
     shared = ours.keys() & theirs.keys()
@@ -49,7 +49,7 @@ def in_turns(
 def _together(
     metric: str, row: ComparisonRow, other: ComparisonRow
 ) -> tuple[list[float], list[float]]:
-    """Return the visits of two rows; none where they were not timed in turns."""
+    """Return the visits of two rows; empty if they were not timed in turns."""
     found = in_turns(row, other)
     if found is None:
         return [], []

@@ -1,4 +1,4 @@
-"""What a difference amounts to, in one of four words."""
+"""The verdict on a difference: one of four words, with a reason."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -16,7 +16,7 @@ from bsrbench.reports.compare.statistics import (
 
 
 class VerdictWord(StrEnum):
-    """What can be said of a new method beside the baseline in one metric."""
+    """The verdict on a new method against the baseline in one metric."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -40,23 +40,23 @@ THRESHOLDS: dict[JudgementKind, float] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """A word and what it rests on.
+    """A verdict and its reason.
 
     Attributes:
         word: the verdict.
-        why: in words; what ``same`` means, or what is missing.
+        why: the reason: the threshold for ``same``, or what is missing.
     """
 
     word: VerdictWord
     why: str = ""
 
     def __str__(self) -> str:
-        """Return the word; with ``same``, within what."""
+        """Return the word; for ``same``, with the threshold."""
         return f"{self.word} {self.why}" if self.word is VerdictWord.SAME else str(self.word)
 
 
 def threshold(metric: str) -> float:
-    """Return the difference that is too small to matter: a share, of accuracies points.
+    """Return the threshold of a relevant difference: a share, or for accuracies points.
 
     Raises:
         ValueError: the metric is not judged.
@@ -68,7 +68,7 @@ def threshold(metric: str) -> float:
 
 
 def within(metric: str) -> str:
-    """Return in words what counts as the same."""
+    """Return in words the difference up to which values count as the same."""
     if METRICS[metric].is_judged("by seed"):
         return f"within {100 * threshold(metric):g} points"
     return f"within {100 * threshold(metric):g} %"
@@ -84,13 +84,16 @@ def of_exact(metric: str, ratio: float) -> Verdict:
 def of_time(metric: str, ratio: Ratio) -> Verdict:
     """Judge a ratio of times by its interval."""
     if ratio.low is None or ratio.high is None:
-        return Verdict(VerdictWord.INCONCLUSIVE, f"{ratio.rounds} rounds show no spread; 3 would")
+        return Verdict(
+            VerdictWord.INCONCLUSIVE,
+            f"an interval needs at least 3 rounds, and there are {ratio.rounds}",
+        )
     near = threshold(metric)
     if 1 - near <= ratio.low and ratio.high <= 1 + near:
         return Verdict(VerdictWord.SAME, within(metric))
     if ratio.differs():
         return Verdict(_better(metric, more=ratio.centre > 1))
-    return Verdict(VerdictWord.INCONCLUSIVE, "the interval holds 1")
+    return Verdict(VerdictWord.INCONCLUSIVE, "the interval contains 1")
 
 
 def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int = 1) -> Verdict:
@@ -99,23 +102,23 @@ def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int =
     Args:
         metric: an accuracy.
         found: difference and interval.
-        p: of the test, corrected for the number of comparisons.
-        comparisons: how many methods are compared at once.
+        p: p value of the test, corrected for the number of comparisons.
+        comparisons: the number of simultaneous comparisons.
     """
     near = threshold(metric)
     if found.low is None or found.high is None:
-        said = "one pair shows" if found.pairs == 1 else "pairs that differ by the same show"
-        return Verdict(VerdictWord.INCONCLUSIVE, f"{said} no spread")
+        pairs = "one pair has" if found.pairs == 1 else "pairs with equal differences have"
+        return Verdict(VerdictWord.INCONCLUSIVE, f"{pairs} no spread")
     if -near <= found.low and found.high <= near:
         return Verdict(VerdictWord.SAME, within(metric))
     if not can_be_significant(found.pairs, comparisons):
-        said = f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
-        return Verdict(VerdictWord.INCONCLUSIVE, f"{said}; {enough(comparisons)}")
+        too_few = f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
+        return Verdict(VerdictWord.INCONCLUSIVE, f"{too_few}; {enough(comparisons)}")
     if p is not None and p <= 1 - CONFIDENCE and not found.low <= 0 <= found.high:
         return Verdict(_better(metric, more=found.centre > 0))
     shown = "" if p is None else f", p {units.share(p)}"
     return Verdict(
-        VerdictWord.INCONCLUSIVE, f"the interval holds 0 or the test does not pass{shown}"
+        VerdictWord.INCONCLUSIVE, f"the interval contains 0 or the test does not pass{shown}"
     )
 
 
@@ -123,17 +126,17 @@ def enough(comparisons: int) -> str:
     """Return in words how many pairs can pass the test."""
     fewest = fewest_pairs(comparisons)
     if fewest is None:
-        return f"among {comparisons:,} comparisons at once no number of pairs can"
+        return f"with {comparisons:,} simultaneous comparisons no number of pairs can"
     return f"{fewest} can{with_others(comparisons)}"
 
 
 def with_others(comparisons: int) -> str:
-    """Return how many comparisons share the test; empty for one."""
-    return f", with {comparisons:,} comparisons at once" if comparisons > 1 else ""
+    """Return the number of simultaneous comparisons in words; empty for one."""
+    return f", with {comparisons:,} simultaneous comparisons" if comparisons > 1 else ""
 
 
 def fewest_pairs(comparisons: int = 1) -> int | None:
-    """Return how many pairs can pass the test at least; ``None`` where no number can."""
+    """Return the smallest number of pairs that can pass the test; ``None`` if no number can."""
     possible = (pairs for pairs in range(2, MOST_FOR_T) if can_be_significant(pairs, comparisons))
     return next(possible, None)  # from 14 on flips are drawn, and more pairs pass no more easily
 

@@ -32,18 +32,22 @@ STYLES = {VerdictWord.BETTER: "green", VerdictWord.WORSE: "red"}
 def show(
     contrasts: Sequence[Contrast], console: Console, alone: Sequence[UnpairedRow] = ()
 ) -> None:
-    """Print each contrast: sentence, table, what differs, what to know; then rows left alone."""
+    """Print each contrast: sentence, table, differing settings, notes; then unpaired rows."""
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         _say(console, on_one_line(sentence))
         console.print(_drawn(contrast, narrow=console.width < WIDE))
         _lines(console, "no clear verdict", table.reasons(contrast))
         rows = table.task_rows(contrast)
         said = [f"{task}: {new} against {old} ({apart})" for task, new, old, apart, _ in rows]
-        _lines(console, "accuracy task by task (judged is the mean)", said)
+        _lines(console, "accuracy per task (only the mean is judged)", said)
         _lines(console, "spread of accuracies", table.spreads(contrast))
         unlike = [f"{name}: {new} | {old}" for name, new, old in table.unlike_rows(contrast)]
-        _lines(console, f"unlike ({contrast.new.label} | {contrast.baseline.label})", unlike)
-        _lines(console, "to know", contrast.remarks)
+        _lines(
+            console,
+            f"different settings ({contrast.new.label} | {contrast.baseline.label})",
+            unlike,
+        )
+        _lines(console, "notes", contrast.remarks)
     _lines(console, ALONE, [one.said for one in alone])
     _say(console, table.METHOD)
 
@@ -82,7 +86,7 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()
         parts += [f"## {markdown_syntax.escape(heading)}", markdown_syntax.escape(sentence)]
         parts.append(markdown_syntax.table_of(list(table.TITLES), table.rows(contrast)))
         if contrast.tasks:
-            parts += ["### Accuracy task by task", "Judged is their mean."]
+            parts += ["### Accuracy per task", "Only their mean is judged."]
             parts.append(
                 markdown_syntax.table_of(list(table.TASK_TITLES), table.task_rows(contrast))
             )
@@ -91,8 +95,8 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()
         unlike = table.unlike_rows(contrast)
         if unlike:
             titles = ["", contrast.new.label, contrast.baseline.label]
-            parts += ["### Unlike", markdown_syntax.table_of(titles, unlike)]
-        parts += markdown_syntax.lines("To know about the numbers", contrast.remarks)
+            parts += ["### Different settings", markdown_syntax.table_of(titles, unlike)]
+        parts += markdown_syntax.lines("Notes about the numbers", contrast.remarks)
     parts += markdown_syntax.lines(ALONE.capitalize(), [one.said for one in alone])
     parts += ["## How it was judged", markdown_syntax.escape(table.METHOD), "## Definitions"]
     definitions = table.definitions(contrasts)
@@ -101,14 +105,14 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()
 
 
 def to_latex(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
-    """Return a booktabs table a contrast, its sentence as the caption, and one of its tasks."""
+    """Return a booktabs table per contrast, captioned with its sentence, and one of its tasks."""
     drawn = []
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         drawn.append(
             latex_tables.table_of(list(table.TITLES), table.rows(contrast), caption=sentence)
         )
         if contrast.tasks:
-            said = f"Accuracy task by task. {sentence}"
+            said = f"Accuracy per task. {sentence}"
             drawn.append(
                 latex_tables.table_of(
                     list(table.TASK_TITLES), table.task_rows(contrast), caption=said
@@ -119,7 +123,7 @@ def to_latex(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -
 
 
 def to_csv(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
-    """Return a line a metric, unrounded, and one for each row without a counterpart."""
+    """Return one unrounded line per metric, and one line per row without a counterpart."""
     lines = [line for contrast in contrasts for line in _plain(contrast)]
     lines += map(_plain_alone, alone)
     text = io.StringIO()
@@ -146,12 +150,12 @@ def _plain(contrast: Contrast) -> list[dict[str, Any]]:
 
 
 def _of_task(task: TaskFinding) -> dict[str, Any]:
-    """Return the fields of what was found of one task, whose name stands behind the metric's."""
+    """Return the fields of the finding of one task, whose name follows the metric's name."""
     return asdict(task.accuracy) | {"metric": f"{task.accuracy.metric}: {task.task}"}
 
 
 def _seeds(contrast: Contrast) -> dict[str, Sequence[int]]:
-    """Return the seeds either row was tested with, and those that were compared."""
+    """Return the seeds with which each row was tested, and the seeds that were compared."""
     seeds = contrast.seeds
     return {"new": seeds.new, "baseline": seeds.baseline, "compared": seeds.both}
 
@@ -162,7 +166,7 @@ def _plain_alone(alone: UnpairedRow) -> dict[str, Any]:
 
 
 def to_json(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
-    """Return everything as JSON, numbers unrounded; of a row without a counterpart, that."""
+    """Return everything as JSON with unrounded numbers, including rows without a counterpart."""
     said = [
         {
             "setting": contrast.setting,

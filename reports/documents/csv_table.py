@@ -1,4 +1,4 @@
-"""The comparison as comma-separated values: one line a row, a column a metric, unrounded."""
+"""The comparison as comma-separated values: one line per row, one column per metric, unrounded."""
 
 import csv
 import functools
@@ -21,7 +21,7 @@ from bsrbench.reports.wording.safe_text import in_csv
 RELATIVE = tuple(metric for metric in METRICS if METRICS[metric].csv_ratio)
 COMPARED = (REFERENCE, BASELINE)
 
-# Lists whose median says nothing; they stand behind the numbers.
+# Lists whose median has no meaning; their columns follow the numbers.
 LISTS = tuple(metric for metric in METRICS if METRICS[metric].per in {"block", "task"})
 NUMBERS = tuple(metric for metric in METRICS if metric not in LISTS)
 HEADING = (
@@ -35,7 +35,7 @@ HEADING = (
 
 
 def write(comparisons: list[Comparison], path: Path) -> None:
-    """Write the file; what was not measured is an empty cell."""
+    """Write the file; a missing value is an empty cell."""
     lines = [_line(comparison, row) for comparison in comparisons for row in comparison.rows]
     write_whole(path, "".join(f"{line}\n" for line in (_texts(HEADING), *lines)))
 
@@ -68,12 +68,12 @@ def _texts(cells: Iterable[object]) -> str:
 
 
 def _numbers(cells: Sequence[float | None]) -> str:
-    """Return cells of numbers, a sixth of the time that the writer of texts takes for them."""
+    """Return cells of numbers, six times as fast as the writer of texts."""
     return orjson.dumps(cells).decode()[1:-1].replace("null", "")
 
 
 def _list(row: ComparisonRow, metric: str) -> str:
-    """Return a list as text: by block, or by task."""
+    """Return a list as text: one number per block or per task."""
     by_block = METRICS[metric].per == "block"
     return _spaced(row.by_block(metric)) if by_block else _by_task(row)
 

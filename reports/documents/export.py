@@ -1,4 +1,4 @@
-"""All records as one table: a line a record, a column a setting or metric, unrounded."""
+"""All records as one table: one line per record, one column per setting or metric, unrounded."""
 
 import csv
 import io
@@ -21,10 +21,10 @@ NO_PYARROW = (
 
 
 def frame(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """Return the table; every metric has a column, lists where it has samples.
+    """Return the table; every metric has a column, with lists for metrics that have samples.
 
-    Cells are the objects that were stored: a column of pandas' own numbers would make integers
-    beside an empty cell floats, of which large ones are other numbers.
+    Cells are the stored objects: in a numeric column of pandas, an empty cell would turn integers
+    into floats, and large integers would change.
     """
     lines = [_line(record) for record in records]
     columns = list(dict.fromkeys(name for line in lines for name in line))
@@ -106,7 +106,7 @@ def to_csv(table: pd.DataFrame, path: Path) -> None:
 
 
 def to_json(table: pd.DataFrame, path: Path) -> None:
-    """Write a JSON object a line; every number reads back as the one that was stored."""
+    """Write one JSON object per line; every number is read back exactly as stored."""
     lines = [f"{json.dumps(line)}\n" for line in table.to_dict(orient="records")]
     _explained(path, lambda: write_whole(path, "".join(lines)))
 

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file, which draws itself from the data inside it."""
+"""The report as one self-contained HTML file that draws itself from embedded data."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ SCRIPTS = (
 
 
 def write(comparisons: list[Comparison], title: str, path: Path) -> None:
-    """Write the file; everything it shows is inside it."""
+    """Write the file; it contains everything that it shows."""
     style, script = _read("page.css"), _script()
     templates = Environment(
         loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined
@@ -36,12 +36,12 @@ def write(comparisons: list[Comparison], title: str, path: Path) -> None:
 
 
 def _script() -> str:
-    """Return all scripts in one function, so that none of their names is left in the window."""
+    """Return all scripts in one function, so that they define no global names."""
     return '(() => {\n"use strict";\n' + "\n".join(map(_read, SCRIPTS)) + "})();\n"
 
 
 def _policy(style: str, script: str) -> str:
-    """Return a policy under which nothing loads and nothing but our own two texts acts."""
+    """Return a policy that loads nothing and runs only the script and style of the page."""
     return (
         "default-src 'none'; base-uri 'none'; form-action 'none'; "
         f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"

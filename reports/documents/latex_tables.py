@@ -48,7 +48,7 @@ LAST_LATIN = 0xFF  # beyond it a plain LaTeX has no glyph
 
 
 def write(comparisons: list[Comparison], title: str, path: Path) -> None:
-    """Write a table a comparison; best values bold, the baseline marked with a dagger."""
+    """Write one table per comparison; best values bold, the baseline marked with a dagger."""
     most = share(IN_LATEX, comparisons)
     name = f"tab:{re.sub('[^A-Za-z0-9]+', '-', title).strip('-')}"
     labels = [f"{name}-{n + 1}" for n in range(len(comparisons))] if comparisons[1:] else [name]
@@ -133,7 +133,7 @@ def _bold(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints as it is, on one line; what it has no glyph for by its code."""
+    """Return text that LaTeX prints literally, on one line; characters without glyph as codes."""
     line = "".join(_escaped(character) for character in " ".join(visible(text).split()))
     return MINUS.sub("$-$", line)
 

@@ -22,7 +22,7 @@ def write(comparisons: list[Comparison], figures: list[Figure], title: str, path
         parts.append(f"![{caption}]({figure.name}.png)\n\n*{caption}*")
     parts.append("## Definitions")
     parts += [f"- `{metric}`: {escape(text)}" for metric, text in notes.definitions()]
-    parts += lines("Where the numbers were made", notes.provenance(comparisons))
+    parts += lines("Machines and versions", notes.provenance(comparisons))
     write_whole(path, "\n\n".join(parts) + "\n")
 
 
@@ -34,7 +34,7 @@ def _comparison(whole: Comparison, most: int) -> list[str]:
     parts = [*map(escape, notes.summary(whole)), table_of(titles, rows)]
     parts += left_out(whole, comparison)
     parts += lines("Did not complete", notes.failures(comparison))
-    parts += lines("To know about the numbers", notes.doubts(comparison))
+    parts += lines("Notes about the numbers", notes.doubts(comparison))
     for title, titles, rows in report_tables.sections(comparison):
         parts += [f"### {escape(title)}", table_of(titles, rows)]
     parts += lines("Not measured", notes.absences(comparison))

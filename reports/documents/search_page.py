@@ -1,4 +1,4 @@
-"""What a search found, as a page and a figure."""
+"""The result of a search as a page and a figure."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ROW_TITLES = [
     *("row", "counted MiB", "× published", "step ms", "× published [95 %]", "step GFLOP"),
     *("validation accuracy [least, most]", "on the front", "beats it"),
 ]
-LOST = "A row of which a training did not complete is not compared with the others."
+LOST = "A row with a training that did not complete is not compared with the others."
 TRIED_TITLES = [
     *("options", "predicted MiB", "step GFLOP", "short", "whole", "learning rate"),
 ]
@@ -132,18 +132,18 @@ def _tried(one: TriedSetting) -> list[str]:
 def _how(found: SearchResult) -> list[str]:
     refused = f"; {found.refused} could not be" if found.refused else ""
     return [
-        f"Memory and FLOPs of all candidates were predicted with nothing executed{refused}.",
+        f"Memory and FLOPs of all candidates were predicted without execution{refused}.",
         (
-            "Settings of every amount of work were trained for a quarter of the steps, then the "
-            "neighbours of those that none beat in memory, FLOPs and accuracy, then the best for "
+            "Settings over the range of FLOPs were trained for a quarter of the steps, then the "
+            "neighbours of those on the front of memory, FLOPs and accuracy, then the best for "
             f"all {found.training.steps} steps; each with the same learning rates, on one seed."
         ),
         (
-            "The best were measured with each companion and micro-batch that fits, and those that "
-            "none beat in memory, time and accuracy were trained with every seed."
+            "The best were measured with each companion and micro-batch that fits; those on the "
+            "front of memory, time and accuracy were trained with every seed."
         ),
         (
-            "A row chosen by its validation accuracy looks better there than it is. The suite "
-            "beside this page reads the test split."
+            "The validation accuracy of a row that was chosen by it is too optimistic. The suite "
+            "next to this page reads the test split."
         ),
     ]

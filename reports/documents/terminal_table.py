@@ -18,9 +18,9 @@ BEST, MARKED = "* best", "† baseline"  # colours alone would be lost in files 
 
 
 def show(comparisons: list[Comparison], console: Console) -> None:
-    """Print each comparison: its table, what failed, what must be known about the numbers.
+    """Print each comparison: its table, the failures, the notes about the numbers.
 
-    Where the whole table does not fit, the columns that matter most are shown without spreads.
+    If the table does not fit, only the most important columns are shown, without spreads.
     """
     for comparison in comparisons:
         if len(comparisons) > 1:
@@ -38,7 +38,7 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
 
 
 def _fitting(comparison: Comparison, console: Console) -> Table:
-    """Return the whole table if it fits, else the short one, its names folded where they must."""
+    """Return the whole table if it fits, otherwise the short one with names folded if needed."""
     baseline = comparison.place(BASELINE)
     titles, rows = report_tables.cells(comparison)
     if _least_width(titles, rows) <= console.width:
@@ -58,7 +58,7 @@ def _fitting(comparison: Comparison, console: Console) -> Table:
 
 
 def _least_width(titles: list[str], rows: list[list[str]]) -> int:
-    """Return what a table needs without its names; to draw and measure it takes much longer."""
+    """Return the width of a table without its names, much faster than drawing it."""
     headed = zip(titles, *rows, strict=True)
     columns = [[*_heading(title).split("\n"), *cells] for title, *cells in headed]
     return sum(1 + max(map(cell_len, column)) for column in columns[1:])
@@ -69,7 +69,7 @@ def _heading(title: str) -> str:
 
 
 def _overflow(drawn: Table, console: Console) -> int:
-    """Return how many columns a table has more than the terminal."""
+    """Return by how many characters a table is wider than the terminal."""
     unlimited = console.options.update(max_width=UNLIMITED)
     return console.measure(drawn, options=unlimited).maximum - console.width
 

@@ -1,4 +1,4 @@
-"""Make every document of a results folder from its records."""
+"""Write every document of a results folder from its records."""
 
 import importlib
 import multiprocessing
@@ -29,11 +29,11 @@ def write(
     """Write ``report.md``, ``.html`` and ``.tex``, ``comparison.csv`` and figures into a folder.
 
     Args:
-        records: what to report on.
-        folder: where the documents go.
-        title: of the documents.
-        details: gives a record's sidecar by its key.
-        meanwhile: is given the comparisons, before all is written.
+        records: the records to report.
+        folder: the folder of the documents.
+        title: the title of the documents.
+        details: returns a record's sidecar by its key.
+        meanwhile: called with the comparisons before all documents are written.
 
     Raises:
         BadInput: there is no record to report on, or the folder cannot be written.
@@ -62,7 +62,7 @@ def _write_here(comparisons: list[Comparison], folder: Path, title: str) -> None
 
 
 def _explained(writer: Writer, folder: Path) -> Writer:
-    """Return a writer whose errors say what could not be written."""
+    """Return a writer whose errors name the folder that could not be written."""
 
     def write_or_explain() -> None:
         try:
@@ -75,7 +75,7 @@ def _explained(writer: Writer, folder: Path) -> Writer:
 
 @contextmanager
 def _beside(comparisons: list[Comparison], writers: Sequence[Writer]) -> Iterator[None]:
-    """Let writers run in processes of their own if there are very many rows, else here."""
+    """Run the writers, in separate processes if there are very many rows."""
     rows = sum(len(comparison.rows) for comparison in comparisons)
     # Where torch has been loaded its threads may run, which a fork would lose.
     if rows < MANY_ROWS or "torch" in sys.modules:

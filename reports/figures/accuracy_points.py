@@ -1,4 +1,4 @@
-"""Accuracy against what it costs: a point a row, spreads, the Pareto front."""
+"""Accuracy against a cost: one point per row, spreads, the Pareto front."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
@@ -18,10 +18,10 @@ from bsrbench.reports.wording.safe_text import in_figures
 
 
 def accuracy_against(comparison: Comparison, metric: str, part: FigurePart) -> Canvas | None:
-    """Draw test accuracy against a cost; nothing where no row has both.
+    """Draw test accuracy against a cost; nothing if no row has both.
 
-    Where rows were tested with different seeds, the legend names them and there is no front.
-    Times of several round groups are drawn as ratios to the reference, of the rows that have one.
+    If rows were tested with different seeds, the legend names the seeds and there is no front. If
+    there are several round groups, times are drawn as ratios to the reference.
     """
     unit = units.of_metric(metric)
     tested = [row for row in comparison.rows if row.accuracy()]
@@ -86,7 +86,7 @@ def _point(
 
 
 def _size(row: ComparisonRow) -> float:
-    """Return how large a row's mark is; variants are rings, for they may lie on another row."""
+    """Return the size of a row's mark; variants are rings, because they may cover another row."""
     if not row.printed.is_plain():
         return 11.0
     return 13.0 if row.spec.method == BASELINE else 7.0

@@ -1,4 +1,4 @@
-"""Draw every figure the records allow, PNG, SVG and PDF."""
+"""Draw every figure for which the records have data, as PNG, SVG and PDF."""
 
 import io
 import textwrap
@@ -45,7 +45,7 @@ def _accuracy_caption(metric: str, part: FigurePart) -> str:
 
 
 def _caption_apart(part: FigurePart) -> str:
-    """Return the caption where rows were timed in several round groups."""
+    """Return the caption for rows that were timed in several round groups."""
     return (
         f"Test accuracy and {part.caption or part.axis} relative to {REFERENCE}; rows were timed "
         "in several round groups; bars: range over seeds, interval of the ratio; line: Pareto "
@@ -65,12 +65,12 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     ),
     (
         "memory-parts",
-        "What the counted peak of a step consists of.",
+        "Composition of the counted peak of a training step.",
         memory_figures.parts_at_peak,
     ),
     (
         "memory-words",
-        "One step's peak by the paper's convention, counted, and by the allocator.",
+        "Peak of one training step: by the paper's convention, counted, and allocated.",
         memory_figures.words_of_memory,
     ),
     (
@@ -80,7 +80,7 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     ),
     (
         "activations",
-        "Activations kept from the forward pass for the backward pass, block by block.",
+        "Activations saved in the forward pass for the backward pass, per block.",
         memory_figures.activations_by_block,
     ),
     (
@@ -90,7 +90,7 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     ),
     (
         "curve-steps",
-        "Validation accuracy against training steps; mean over seeds, band: their range.",
+        "Validation accuracy against training steps; line: mean over seeds; band: range.",
         partial(training_figures.curves, parts=metrics_of("curve-steps")),
     ),
     (
@@ -113,11 +113,11 @@ TIMED_APART = {
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that was written.
+    """A figure that was written.
 
     Attributes:
-        name: of its files, without the ending.
-        caption: what it shows and from what.
+        name: name of its files, without the ending.
+        caption: what it shows, and for which setting.
     """
 
     name: str
@@ -125,10 +125,10 @@ class Figure:
 
 
 def write_all(comparisons: Sequence[Comparison], folder: Path) -> list[Figure]:
-    """Draw every figure the records allow, and return them in the order of the report.
+    """Draw every figure for which there are data; return them in the order of the report.
 
-    Several comparisons have numbered figures of their own up to ``MOST_DRAWN``; what they show
-    together, memory and time against batch size, is drawn for any number.
+    Up to ``MOST_DRAWN`` comparisons each have their own numbered figures. The figures of memory
+    and time against batch size are drawn for any number of comparisons.
     """
     made = []
     with mpl.rc_context(fname=STYLE):
@@ -153,7 +153,7 @@ def _all_of(whole: Comparison, folder: Path, prefix: str) -> list[Figure]:
 
 
 def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tuple[str, str]:
-    """Return a figure's caption and setting, which say so where rows took no turns."""
+    """Return a figure's caption and setting, which name rows that were not timed in turns."""
     tested = [row for row in comparison.rows if row.accuracy()]
     drawn = tested if name in ACCURACY_FIGURES else comparison.rows
     if name not in TIMED_APART or in_one_group(drawn):
@@ -163,7 +163,7 @@ def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tupl
 
 
 def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str) -> Figure:
-    """Write the setting under a picture and save it."""
+    """Write the setting under a figure and save it."""
     footnote = as_drawn("\n".join(textwrap.wrap(visible(setting), 100)))
     canvas.supxlabel(footnote, x=0.01, ha="left", fontsize=7)
     return save(canvas, folder, name, f"{caption} {setting}")
@@ -184,16 +184,16 @@ def _setting(comparison: Comparison, batch: str | None = None) -> str:
 
 
 def _seeds(comparison: Comparison) -> str:
-    """Return how many seeds rows were tested with; where these differ, why no front is drawn."""
+    """Return the number of tested seeds; if rows have different seeds, that there is no front."""
     if comparison.same_seeds:
         return units.seeds(comparison.seeds())
     fewest = min(found for row in comparison.rows if (found := len(tested(row))))
     span = "different" if fewest == comparison.seeds() else f"{fewest} to {comparison.seeds()}"
-    return f"{span} seeds from row to row (so no Pareto front)"
+    return f"{span} seeds per row (so no Pareto front)"
 
 
 def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
-    """Write a picture as PNG, SVG and PDF, without a date: the same records, the same bytes."""
+    """Write a figure as PNG, SVG and PDF without a date, so that files are reproducible."""
     said = visible(caption)
     with warnings.catch_warnings():
         # A name in a script the font lacks is drawn as boxes here and stands whole in the tables.
@@ -211,7 +211,7 @@ def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
 
 
 def _laid_out(canvas: Canvas) -> Bbox:
-    """Lay a picture out once for all its files, and return what is drawn of it, in inches."""
+    """Lay a figure out once for all its files, and return its drawn area in inches."""
     canvas.draw_without_rendering()
     canvas.set_layout_engine("none")
     return canvas.get_tightbbox().padded(mpl.rcParams["savefig.pad_inches"])

@@ -31,7 +31,7 @@ def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas
 
 
 def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
-    """Return comparisons together that differ in batch alone, smallest batch first."""
+    """Return groups of comparisons that differ only in batch size, smallest batch first."""
     found: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
         found[comparison.reference.model_copy(update={"batch": 1}).question()].append(comparison)
@@ -72,10 +72,10 @@ def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | Non
 
 
 def _alike_of(row: ComparisonRow) -> Hashable:
-    """Return what rows of two batches have in common that are one line."""
+    """Return what rows of different batch sizes have in common if they form one line."""
     return (row.name, *row.printed.apart.items())
 
 
 def _measured(row: ComparisonRow, metric: str) -> float | None:
-    """Return a value; a prediction only where nothing was measured."""
+    """Return a value; a prediction only if nothing was measured."""
     return None if row.is_superseded(metric) else row.value(metric)

@@ -1,4 +1,4 @@
-"""Colours that stand out from what is behind them, as WCAG 2 measures it."""
+"""Colours with sufficient contrast to their background by WCAG 2."""
 
 LEAST_OF_MARKS = 3.0  # WCAG 2.2, 1.4.11: graphical objects
 STEP = 0.05
@@ -13,7 +13,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def legible(colour: str, background: str, least: float = LEAST_OF_MARKS) -> str:
-    """Return the colour, made darker or lighter until it stands out from the background."""
+    """Return the colour, made darker or lighter until its contrast is sufficient."""
     towards = 0 if _luminance(background) > _luminance("#777777") else 255
     mixed, share = colour, 0.0
     while contrast(mixed, background) < least and share < 1:

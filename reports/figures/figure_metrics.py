@@ -1,11 +1,11 @@
-"""Which metrics a figure shows, and what it calls them."""
+"""The metrics that a figure shows, and their names in it."""
 
 from bsrbench.harness.records.metric import FigureName, FigurePart
 from bsrbench.harness.records.metrics import METRICS
 
 
 def metrics_of(figure: FigureName) -> dict[str, FigurePart]:
-    """Return how a figure shows each of its metrics, by the metrics' names, in their order."""
+    """Return, by name and in order, how a figure shows each of its metrics."""
     parts = {
         name: part
         for name, metric in METRICS.items()

@@ -1,4 +1,4 @@
-"""What memory consists of at the peak, block by block, by each meter, and through a step."""
+"""Figures of memory: by category at the peak, per block, per meter, and during a step."""
 
 import math
 import re
@@ -28,7 +28,7 @@ MOST_TIMELINES = 4  # more filled areas hide each other
 
 
 def parts_at_peak(comparison: Comparison) -> Canvas | None:
-    """Draw each row's counted peak as a bar of its categories."""
+    """Draw each row's counted peak as one bar divided into categories."""
     shown = [row for row in comparison.rows if _has_parts(row)]
     if not shown:
         return None
@@ -56,7 +56,7 @@ def _has_parts(row: ComparisonRow) -> bool:
 
 
 def words_of_memory(comparison: Comparison) -> Canvas | None:
-    """Draw what the paper's convention says beside what was counted and allocated."""
+    """Draw the peak by the paper's convention next to the counted and the allocated peak."""
     wanted = list(METERS)
     shown = [
         row for row in comparison.rows if all(row.value(metric) is not None for metric in wanted)
@@ -78,7 +78,7 @@ def words_of_memory(comparison: Comparison) -> Canvas | None:
 
 
 def activations_by_block(comparison: Comparison) -> Canvas | None:
-    """Draw what each block keeps for the backward pass, a line a row."""
+    """Draw what each block saves for the backward pass, one line per row."""
     found = [
         (row, sizes) for row in comparison.rows if (sizes := block_bytes(comparison.detail(row)))
     ]
@@ -103,7 +103,7 @@ def block_bytes(detail: Sidecar) -> dict[int, int]:
     """Return the bytes each block keeps for the backward pass; empty where a sidecar lacks them.
 
     Args:
-        detail: a record's sidecar, whose ``counted.held_by_module`` gives bytes by module.
+        detail: a record's sidecar; its ``counted.held_by_module`` has bytes by module.
     """
     sizes: dict[int, int] = {}
     for module, size in (detail.counted.held_by_module if detail.counted else {}).items():
@@ -114,9 +114,9 @@ def block_bytes(detail: Sidecar) -> dict[int, int]:
 
 
 def timeline(comparison: Comparison) -> Canvas | None:
-    """Draw the bytes alive after each operator of a step, of the reference, the baseline, and all.
+    """Draw the bytes alive after each operator of a step, for the reference and the baseline.
 
-    All rows are drawn up to ``MOST_TIMELINES``.
+    If there are at most ``MOST_TIMELINES`` rows, all rows are drawn.
     """
     few = len(comparison.rows) <= MOST_TIMELINES
     shown = [
@@ -165,9 +165,9 @@ def _draw_timeline(axes: Axes, colour: str, label: str, found: PackedTimeline) -
 
 
 def drawn_places(sizes: Sequence[float]) -> Sequence[int]:
-    """Return the places a line is drawn through: all, or as many as a picture can show.
+    """Return the points of a line: all, or as many as a figure can show.
 
-    Of each stretch of very many the first, least, largest and last stay, so no peak is cut.
+    Each interval keeps its first, smallest, largest and last point, so no peak is lost.
     """
     if len(sizes) <= MOST_POINTS:
         return range(len(sizes))

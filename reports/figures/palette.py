@@ -1,4 +1,4 @@
-"""Colours and marks of methods, the same in every figure and page."""
+"""Colours and marks of methods, the same in all figures and on the page."""
 
 import zlib
 
@@ -59,7 +59,7 @@ def colour_of(method: str) -> str:
 
 
 def mark_of(method: str) -> str:
-    """Return the mark of a method's rows as matplotlib writes it: the same everywhere."""
+    """Return the mark of a method's rows in matplotlib's notation."""
     if method == "bsr":
         return BASELINE_MARK
     known = list(COLOUR_OF)
@@ -68,5 +68,5 @@ def mark_of(method: str) -> str:
 
 
 def _number(text: str) -> int:
-    """Return a number that is the same for a text on every machine, unlike ``hash``."""
+    """Return a number for a text that is the same on every machine, unlike ``hash``."""
     return zlib.crc32(text.encode())

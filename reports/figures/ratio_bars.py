@@ -1,4 +1,4 @@
-"""Bars of ratios to the reference, a row of the comparison each."""
+"""Bars of ratios to the reference, for each row of the comparison."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a l
 
 
 def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | None:
-    """Draw each row's ratios, one bar per metric; nothing where no row has them all."""
+    """Draw each row's ratios, one bar per metric; nothing if no row has all of them."""
     metrics, names = list(parts), [part.axis for part in parts.values()]
     shown = [
         row
@@ -32,7 +32,8 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
     for place, (metric, name) in enumerate(zip(metrics, names, strict=True)):
         lengths = [comparison.ratio(row, metric) or 0 for row in shown]
         heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
-        # One bar a row has its method's colour; of several, each metric has one.
+        # A single bar per row has the colour of the method; of several bars, each metric has a
+        # colour.
         colours = (
             COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
         )
@@ -48,7 +49,7 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
 
 
 def name_bars(axes: Axes, labels: Sequence[str], along: str) -> None:
-    """Write rows beside their bars, the first on top, and what the bars' length is below."""
+    """Label the bars with row names, first row on top, and label the axis below."""
     axes.set_yticks(range(len(labels)), in_figures(labels))
     axes.set_ylim(len(labels) - 0.4, -0.6)
     axes.margins(x=0.12)

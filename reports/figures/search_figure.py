@@ -1,4 +1,4 @@
-"""The front of a search: accuracy against memory, and against time."""
+"""The figure of a search's front: accuracy against memory and against time."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ CAPTION = (
 
 
 def write(found: SearchResult, rows: list[MeasuredRow], folder: Path) -> bool:
-    """Draw the front as PNG, SVG and PDF; return whether there was anything to draw."""
+    """Draw the front as PNG, SVG and PDF; return whether there were data to draw."""
     complete = [row for row in rows if row.is_complete()]
     if complete:
         with mpl.rc_context(fname=STYLE):
@@ -42,7 +42,7 @@ def _draw(found: SearchResult, complete: list[MeasuredRow], published: MeasuredR
         axes.set_xlim(left=0)
     memory.set_xlabel("counted peak memory (MiB)")
     memory.set_ylabel("validation accuracy")
-    time.set_xlabel("time of a step over the published setting's")
+    time.set_xlabel("step time relative to the published setting")
     handles, names = memory.get_legend_handles_labels()
     once = dict(zip(names, handles, strict=True))
     canvas.legend(once.values(), once.keys(), loc="outside upper center", ncols=4, fontsize=9)

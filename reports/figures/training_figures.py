@@ -1,4 +1,4 @@
-"""How accuracy grows through training."""
+"""Figures of validation accuracy during training."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ from bsrbench.reports.wording.safe_text import in_figures
 
 
 def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | None:
-    """Draw validation accuracy against steps or seconds; nothing where no curve was read.
+    """Draw validation accuracy against steps or seconds; nothing if there are no curves.
 
-    Readings of one place in the curve are averaged over seeds, and so are their seconds.
+    Accuracies and seconds at the same point of a curve are averaged over seeds.
 
     Args:
-        comparison: whose rows are drawn.
-        parts: the one metric along which, and what the axis calls it.
+        comparison: the comparison whose rows are drawn.
+        parts: the metric of the horizontal axis, and its name on the axis.
     """
     ((along, part),) = parts.items()
     shown = [row for row in comparison.rows if row.curves()]
@@ -47,7 +47,7 @@ def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
 
 
 def _readings(row: ComparisonRow, along: str) -> list[list[tuple[float, float]]]:
-    """Return for each reading the seeds' places and accuracies, in order."""
+    """Return, for each reading, the positions and accuracies of all seeds, in order."""
     read: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for record in row.records:
         pairs = zip(numbers(record, along), numbers(record, "curve_accuracies"), strict=False)

@@ -1,1 +1,1 @@
-"""The interactive page: the data that it shows; its scripts and styles stand beside."""
+"""The interactive page: its data in Python, and its scripts and styles."""

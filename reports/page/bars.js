@@ -1,9 +1,9 @@
-/** The figure of what the counted peak consists of: a bar a row, a part a category. */
+/** The figure of the composition of the counted peak: one bar per row, one part per category. */
 
 const BARS = 40; // more cannot be taken in; the filter chooses others
 const BAR_ROW = 36;
 
-/** Return the columns of the categories that any row has bytes of. */
+/** Return the columns of the categories of which a row has bytes. */
 function categoriesOf(comparison) {
   const found = page.categories.map((category) => ({
     ...category,
@@ -14,7 +14,7 @@ function categoriesOf(comparison) {
   );
 }
 
-/** Return the chart; null where no row has a peak split by category. */
+/** Return the chart; null if no row has a peak by category. */
 function drawBars(view, rows, width) {
   const categories = categoriesOf(view.comparison);
   const bars = rows.map((row) => barOf(row, categories)).filter(({ total }) => total > 0);

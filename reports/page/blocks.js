@@ -1,15 +1,15 @@
-/** The figure of bytes block by block at the counted peak. */
+/** The figure of bytes per block at the counted peak. */
 
 const SAVED = "saved_activations";
 
-/** Return the categories that any row has bytes of, by place; saved activations first. */
+/** Return the categories of which a row has bytes per block; saved activations first. */
 function placedCategories(comparison) {
   const held = new Set(comparison.rows.flatMap((row) => Object.keys(row.blocks ?? {})));
   const found = page.categories.filter(({ name }) => held.has(name));
   return found.sort((a, b) => (b.name === SAVED) - (a.name === SAVED));
 }
 
-/** Return the chart: groups of bars, one a row; null where no row has memory by place. */
+/** Return the chart: groups of bars, one per row; null if no row has memory per block. */
 function drawBlocks(rows, category, width) {
   const shown = rows.filter((row) => row.blocks);
   if (!shown.length) return null;
@@ -24,7 +24,7 @@ function drawBlocks(rows, category, width) {
   const names = placeNames(places, (chart.right - chart.left) / places);
   const ticks = names.map((text, place) => ({ value: place + 0.5, text }));
   const { memory } = page.units;
-  axisBelow(chart, ticks, x, "block (else: outside of blocks)");
+  axisBelow(chart, ticks, x, "block (else: outside blocks)");
   axisLeft(chart, ticksOf(memory, 0, top * 1.05, 5), y, `${category.title} (${memory.name})`);
   for (let place = 0; place < places; place += 1) drawPlace(chart, bars, place, places, x, y);
   return openToKeys(chart);
@@ -35,7 +35,7 @@ function emptyLike(row) {
   return sizes.map(() => 0);
 }
 
-/** Return what stands under each group; where they are narrow, under every second or fourth. */
+/** Return the label of each group; of narrow groups, of every second or fourth. */
 function placeNames(places, room) {
   const every = room > 22 ? 1 : room > 11 ? 2 : 4;
   return Array.from({ length: places }, (_, place) => {
@@ -47,7 +47,7 @@ function placeNames(places, room) {
 function drawPlace(chart, bars, place, places, x, y) {
   const wide = ((x(1) - x(0)) * 0.8) / bars.length;
   bars.forEach(({ row, sizes }, index) => {
-    // Rows may differ in depth: what lies outside blocks is each row's last number.
+    // Rows may differ in depth: the last number of each row is for memory outside blocks.
     const last = place === places - 1;
     const size = last ? sizes[sizes.length - 1] : place < sizes.length - 1 ? sizes[place] : 0;
     const height = Math.max(1, chart.bottom - y(size));

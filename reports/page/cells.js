@@ -1,10 +1,10 @@
-/** What stands in one cell of the table. */
+/** The content of one cell of the table. */
 
-const BEST = "best of the rows shown, whether or not others differ from it significantly";
+const BEST = "best value of the rows shown; the differences to other rows may not be significant";
 
 /**
- * Return what a row has in a column: key (what it is sorted by; null for nothing), and centre, low,
- * high, count, noisy of numbers, rounds of ratios, text of words, why of nothing.
+ * Return the value of a row in a column: key (for sorting; null if absent); for numbers centre,
+ * low, high, count and noisy; for ratios rounds; for texts text; if absent why.
  */
 function reading(view, row, column) {
   if (column.kind === "text") {
@@ -21,7 +21,7 @@ function reading(view, row, column) {
   return { key: centre, centre, low, high, count, noisy };
 }
 
-/** Return the cell of a row; `best` holds the rows that have the column's best. */
+/** Return the cell of a row; `best` has the rows with the column's best value. */
 function cell(view, row, column, best) {
   const found = reading(view, row, column);
   if (column.kind === "text") return wordCell(row, column, found);
@@ -37,7 +37,7 @@ function cell(view, row, column, best) {
   );
 }
 
-/** Return a number and its spread as text, unit included. */
+/** Return a number and its spread as text, with the unit. */
 function inWords(column, found) {
   if (found.centre === null) return `${page.nothing} (${found.why})`;
   const range = spreadText(column, found);

@@ -1,4 +1,4 @@
-/** What all charts are made of: a frame, axes, points that take the focus, a legend. */
+/** The parts of all charts: a frame, axes, focusable points, a legend. */
 
 const INK_ROOM = { left: 56, right: 16, top: 12, bottom: 44 };
 const SHAPES = ["circle", "square", "diamond", "up", "down", "cross"];
@@ -10,7 +10,7 @@ function newChart(width, height, label, room = INK_ROOM) {
     class: "chart",
     viewBox: `0 0 ${width} ${height}`,
     role: "group",
-    "aria-label": `${label}. Arrow keys go from value to value.`,
+    "aria-label": `${label}. Use the arrow keys to move between values.`,
   });
   svg.addEventListener("keydown", moveFocus);
   return {
@@ -22,13 +22,13 @@ function newChart(width, height, label, room = INK_ROOM) {
   };
 }
 
-/** Return the function that takes low..high to from..to. */
+/** Return the function that maps low..high linearly to from..to. */
 function scaleOf(low, high, from, to) {
   const span = high - low || 1;
   return (value) => from + ((value - low) / span) * (to - from);
 }
 
-/** Return round values from low to high, in a unit's scale, with their texts. */
+/** Return round values from low to high, in the scale of a unit, with their texts. */
 function ticksOf(unit, low, high, wanted) {
   const [first, last] = [low / unit.scale, high / unit.scale];
   const step = roundStep((last - first || 1) / wanted);
@@ -40,7 +40,7 @@ function ticksOf(unit, low, high, wanted) {
   return found;
 }
 
-/** Return 1, 2 or 5 times a power of ten, not below a number. */
+/** Return the smallest 1, 2 or 5 times a power of ten that is not below a number. */
 function roundStep(number) {
   const power = 10 ** Math.floor(Math.log10(number));
   return [1, 2, 5, 10].find((times) => times * power >= number * (1 - 1e-9)) * power;
@@ -77,12 +77,12 @@ function line(kind, x1, y1, x2, y2) {
   return drawn("line", { class: kind, x1, y1, x2, y2 });
 }
 
-/** Return a group that a screen reader passes by: what it shows is said elsewhere. */
+/** Return a group hidden from screen readers: its content is available elsewhere as text. */
 function hidden(...children) {
   return drawn("g", { "aria-hidden": "true" }, ...children);
 }
 
-/** Return a mark that shows and says its values under the pointer and the focus. */
+/** Return a mark that shows its values on hover and on focus. */
 function point(tag, attributes, text) {
   return drawn(tag, {
     ...attributes,
@@ -94,7 +94,7 @@ function point(tag, attributes, text) {
   });
 }
 
-/** Let the first point of a finished chart take the focus; arrow keys go on from there. */
+/** Make the first point of a finished chart focusable; arrow keys move to the others. */
 function openToKeys(chart) {
   chart.svg.querySelector(".point")?.setAttribute("tabindex", 0);
   return chart.svg;
@@ -127,7 +127,7 @@ function shapePath(shape, x, y, size) {
   }[shape];
 }
 
-/** Return the shape and the dashes that tell rows of one colour apart. */
+/** Return the shape and the dashes that distinguish rows of one colour. */
 function shapeOf(row) {
   return SHAPES[row.variant % SHAPES.length];
 }
@@ -157,7 +157,7 @@ function rowLegend(rows, kind, textOf = (row) => row.label) {
   return legend(rows.map(item));
 }
 
-/** Shorten an svg text until it fits; what is cut off stands in its title. */
+/** Shorten an svg text until it fits; its title has the full text. */
 function fitText(node, width) {
   const whole = node.textContent;
   let kept = whole.length;

@@ -1,4 +1,4 @@
-/** What stands above a table: the filter, the baseline, the switches of columns. */
+/** The controls above a table: the filter, the baseline, the switches of columns. */
 
 const PRESETS = [
   ["Summary", (column) => column.shown],
@@ -15,7 +15,7 @@ function controlsOf(view) {
 function filterOf(view) {
   const input = element("input", {
     type: "search",
-    placeholder: "words of name, options, status",
+    placeholder: "words in name, options, status",
     oninput: (event) => {
       view.words = event.target.value;
       view.limit = FIRST_ROWS;
@@ -74,7 +74,7 @@ function switchOf(view, column) {
 
 function preset(view, boxes, name, wanted) {
   const choose = () => {
-    // What went wrong and in which axes rows differ stays in sight.
+    // Failures, and the axes in which rows differ, stay visible.
     const kept = (column) => wanted(column) || (column.kind === "text" && column.shown);
     view.shown = new Set([...boxes.keys()].filter(kept).map((column) => column.id));
     for (const [column, box] of boxes) box.checked = view.shown.has(column.id);

@@ -1,6 +1,6 @@
 /** The figures of validation accuracy against steps and against seconds: means over seeds. */
 
-/** Return a row's curve: at each step that a seed read, means of seconds and accuracies, range. */
+/** Return a row's curve: for each step with a reading, mean seconds, mean accuracy and range. */
 function meanCurve(row) {
   const readings = new Map();
   for (const [steps, seconds, accuracies] of row.curves) {
@@ -23,7 +23,7 @@ function meanCurve(row) {
   });
 }
 
-/** Return the chart against "steps" or "seconds"; null where no row has a curve. */
+/** Return the chart against "steps" or "seconds"; null if no row has a curve. */
 function drawCurves(rows, against, width) {
   const curves = rows
     .filter((row) => row.curves.length)

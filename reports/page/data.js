@@ -1,4 +1,4 @@
-/** The data of the page, as Python put them there. */
+/** The data of the page, as written by Python. */
 
 const page = JSON.parse(document.getElementById("data").textContent);
 
@@ -7,7 +7,7 @@ for (const comparison of page.comparisons) {
   comparison.columns = offered;
 }
 
-/** Return values by name, given their places among the shared ones. */
+/** Return values by name, given their indices in the shared values. */
 function resolved(places) {
   const pairs = Object.entries(places).map(([name, place]) => [name, page.shared[place]]);
   return Object.fromEntries(pairs);
@@ -19,7 +19,7 @@ function centreOf(row, column) {
   return value === null ? null : value[0];
 }
 
-/** Return the column with an id, or undefined where the comparison does not offer it. */
+/** Return the column with an id, or undefined if the comparison does not have it. */
 function columnOf(comparison, id) {
   return comparison.columns.find((column) => column.id === id);
 }

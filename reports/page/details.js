@@ -1,4 +1,4 @@
-/** What opens under a row: its trials whole, and what its numbers mean. */
+/** The details that open under a row: its trials, and the definitions of its numbers. */
 
 /** Return the contents of an opened row. */
 function detailOf(view, row) {
@@ -29,7 +29,7 @@ function link(href, text) {
   return element("a", { href }, text);
 }
 
-/** Return a key as a file's name in an address; it starts with no scheme and leaves no folder. */
+/** Return a key as a file name in an address that has no scheme and stays in its folder. */
 function fileName(key) {
   return `${encodeURIComponent(key)}.json`;
 }
@@ -51,13 +51,13 @@ function measurementsOf(view, row) {
     const spreadOf = found.count ? `${spreadText(column, found)} of ${found.count}` : "";
     return [column.metric, value, spreadOf, found.why ?? "", column.definition];
   });
-  const titles = ["metric", "value", "spread, of how many", "why not there", "definition"];
+  const titles = ["metric", "value", "spread of samples", "reason if missing", "definition"];
   const table = plainTable(`Measurements of ${row.label}`, titles, rows);
   table.classList.add("measurements");
   return table;
 }
 
-/** Return every list of samples as it was taken, and the step times as a strip. */
+/** Return every list of samples in the order measured, and a chart of the step times. */
 function samplesOf(row) {
   const lines = row.trials.flatMap((trial) =>
     Object.entries(trial.measurements)
@@ -73,7 +73,7 @@ function stripOf(row) {
   const trial = row.trials.find(({ measurements }) => measurements.step_seconds);
   const times = trial.measurements.step_seconds;
   const visit = Math.ceil(times.length / row.visits.step_seconds.length);
-  const chart = newChart(520, 180, `Step times of ${row.label}, in the order taken`);
+  const chart = newChart(520, 180, `Step times of ${row.label}, in the order measured`);
   const high = largest(times) * 1.05;
   const x = scaleOf(0, times.length, chart.left, chart.right);
   const y = scaleOf(0, high, chart.bottom, chart.top);
@@ -81,7 +81,7 @@ function stripOf(row) {
     value: (index + 0.5) * visit,
     text: String(index + 1),
   }));
-  axisBelow(chart, visits, x, "visit (a process of its own)");
+  axisBelow(chart, visits, x, "visit (one process each)");
   axisLeft(chart, ticksOf(page.units.time, 0, high, 4), y, `step (${page.units.time.name})`);
   times.forEach((time, index) => {
     const round = Math.floor(index / visit);
@@ -98,7 +98,7 @@ function curveOf(row) {
   return folded("Curve", {}, drawCurves([row], "steps", 520));
 }
 
-/** Return settings as a table; where the row's trials differ, each value says whose it is. */
+/** Return settings as a table; if the row's trials differ, each value names its trial. */
 function settingsTable(row, heading, placesOf) {
   const found = new Map();
   for (const trial of row.trials) {
@@ -115,7 +115,7 @@ function sameOrEach(values, trials) {
   return values.map(([role, value]) => (trials > 1 ? `${value} (${role})` : value)).join("; ");
 }
 
-/** Return [dotted name, text] of every value inside an object; parts that are null are left out. */
+/** Return [dotted name, text] of every value in an object, without null values. */
 function flattened(value, name = "") {
   if (value === null && name.split(".").length === 1) return [];
   if (value === null || typeof value !== "object") return [[name, String(value)]];

@@ -1,4 +1,4 @@
-/** Make elements. Text goes in as text and never as markup, so no name can do harm. */
+/** Create elements. Text is inserted as text, never as markup, so names cannot do harm. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,7 +12,7 @@ function drawn(tag, attributes = {}, ...children) {
   return filled(document.createElementNS(SVG, tag), attributes, children);
 }
 
-/** Return text that only a screen reader says. */
+/** Return text that only screen readers read. */
 function spoken(text) {
   return element("span", { class: "spoken" }, text);
 }
@@ -22,14 +22,14 @@ function folded(summary, attributes, ...children) {
   return element("details", attributes, element("summary", {}, summary), ...children);
 }
 
-/** Return a list of lines under a heading inside a `details`; nothing for no lines. */
+/** Return a `details` element with a list of lines under a heading; null without lines. */
 function foldedLines(heading, lines, attributes = {}) {
   if (!lines.length) return null;
   const items = lines.map((line) => element("li", {}, line));
   return folded(`${heading} (${lines.length})`, attributes, element("ul", {}, ...items));
 }
 
-/** Return a plain table in a region that scrolls by itself. */
+/** Return a plain table in its own scrolling region. */
 function plainTable(label, titles, rows) {
   const head = titles.map((title) => element("th", { scope: "col" }, title));
   const body = rows.map(([first, ...rest]) =>

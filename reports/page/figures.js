@@ -1,12 +1,12 @@
-/** The figures of a comparison: cards that draw themselves to their width and follow the table. */
+/** The figures of a comparison: cards that adapt to their width and follow the table's rows. */
 
 const CURVES = 40; // lines that a chart can hold
 const CHOICES = 60;
 const TALL = 12; // bars above which their figure is as high as two others
 const HOW_TO_READ =
-  "They show the rows that the filter leaves. For values point at a mark, or tab into a figure and " +
-  "use the arrow keys.";
-const NOTHING_TO_DRAW = "No row shown has what this figure needs.";
+  "Only rows that pass the filter are drawn. To see values, point at a mark, or press Tab to enter " +
+  "a chart and use the arrow keys.";
+const NOTHING_TO_DRAW = "No row shown has the data for this figure.";
 const PAUSE = 150; // ms without a change before figures follow
 
 /** Return the cards in a fold; null where the records allow no figure. */
@@ -20,7 +20,7 @@ function figuresOf(view, open) {
   return folded(heading, { class: "figures", open }, ...parts);
 }
 
-/** Draw a comparison's figures anew once changes have come to rest. */
+/** Redraw a comparison's figures after the last of several changes. */
 function redrawSoon(view) {
   clearTimeout(view.timer);
   view.timer = setTimeout(() => redrawAll(view), PAUSE);
@@ -40,7 +40,7 @@ function cardOf(view, heading, note, draw, ...controls) {
     holder.replaceChildren(...(draw(width) ?? [noteOf(NOTHING_TO_DRAW)]));
     for (const text of holder.querySelectorAll("[data-fit]")) fitText(text, text.dataset.fit);
   };
-  // A frame later, for drawing inside the observer's call may call it again.
+  // One frame later, because drawing inside the observer's call may call it again.
   const watch = () => requestAnimationFrame(() => holder.clientWidth !== width && redraw());
   new ResizeObserver(watch).observe(holder);
   view.redraws.push(redraw);
@@ -65,8 +65,8 @@ function scatterCard(view) {
     return chart && [chart, rowLegend(rows.slice(0, CURVES), "marker")];
   };
   const note =
-    "Bars: range over seeds, and quartiles of times (of ratios their intervals). Dashed line: " +
-    "Pareto front, where all rows shown have the same seeds.";
+    "Bars: range over seeds; for times quartiles, for ratios of times intervals. Dashed line: " +
+    "Pareto front, if all rows shown have the same seeds.";
   return cardOf(view, "Accuracy against cost", note, draw, select);
 }
 
@@ -78,8 +78,8 @@ function barsCard(view) {
     const rest = rows.length > BARS ? [tooMany(BARS)] : [];
     return chart && [categoryLegend(view.comparison), chart, ...rest];
   };
-  const note = "Counted bytes of live tensors at the moment of the peak; rows as in the table.";
-  const card = cardOf(view, "What the peak consists of", note, draw);
+  const note = "Counted bytes of live tensors at the peak; rows as in the table.";
+  const card = cardOf(view, "Composition of the peak", note, draw);
   card.classList.toggle("tall", view.comparison.rows.length > TALL);
   return card;
 }
@@ -94,7 +94,7 @@ function curveCards(view) {
       const rest = shown.length > CURVES ? [tooMany(CURVES)] : [];
       return chart && [chart, rowLegend(shown.slice(0, CURVES), "line"), ...rest];
     };
-    const note = "Mean over seeds; the range stands with each reading.";
+    const note = "Mean over seeds; each mark gives the range.";
     return cardOf(view, `Validation accuracy against ${against}`, note, draw);
   });
 }
@@ -118,12 +118,12 @@ function timelineCard(view) {
     const rows = chosenRows(view);
     const chart = drawTimeline(view, rows, width);
     const without = rows.filter((row) => !row.timeline && row.sidecar).map((row) => row.label);
-    const said = `Not in this page, but in the sidecar: ${without.join(", ")}.`;
-    const rest = without.length ? [noteOf(said)] : [];
+    const text = `Only in the sidecar, not in this page: ${without.join(", ")}.`;
+    const rest = without.length ? [noteOf(text)] : [];
     const shown = rows.filter((row) => row.timeline);
     return chart && [chart, rowLegend(shown, "line"), ...rest];
   };
-  const note = "Squares: a phase begins. Diamond: the peak.";
+  const note = "Square: a phase begins. Diamond: the peak.";
   return cardOf(view, "Memory through one step", note, draw);
 }
 
@@ -140,14 +140,14 @@ function blocksCard(view) {
   const draw = (width) => {
     const rows = chosenRows(view).filter((row) => row.blocks);
     const chart = drawBlocks(rows, category, width);
-    const text = (row) => `${row.label}: peak in ${row.peakPlace || "a place not recorded"}`;
+    const text = (row) => `${row.label}: peak in ${row.peakPlace || "an unrecorded place"}`;
     return chart && [chart, rowLegend(rows, "box", text)];
   };
-  const note = "Bytes alive at each row's own peak, by the block that made them.";
+  const note = "Bytes alive at the peak of each row, by the block that created them.";
   return cardOf(view, "Memory at the peak, block by block", note, draw, select);
 }
 
-/** Return the rows whose steps are looked into: those ticked, else baseline and reference. */
+/** Return the rows whose steps are drawn: those ticked, or else baseline and reference. */
 function chosenRows(view) {
   const { rows, reference } = view.comparison;
   const usual = new Set([view.base, reference === null ? view.base : rows[reference]]);
@@ -160,11 +160,11 @@ function looksInside(row) {
   return Boolean(row.timeline || row.blocks);
 }
 
-/** Return a fold of tick boxes, one a row, for the two figures that look into a step. */
+/** Return a fold of tick boxes, one per row, for the two figures of a single step. */
 function chooserOf(view) {
   if (!view.comparison.rows.some(looksInside)) return null;
   const list = element("div", { class: "ticks" });
-  const fold = folded("Rows drawn through one step and block by block", { class: "chooser" }, list);
+  const fold = folded("Rows in the figures of one step", { class: "chooser" }, list);
   const refill = () => {
     const chosen = new Set(chosenRows(view));
     const rows = shownRows(view).filter(looksInside);
@@ -188,7 +188,7 @@ function tickOf(view, row, checked) {
   return element("label", {}, input, ` ${row.label}`);
 }
 
-/** Draw anew, the tick boxes too, and give the focus back to the one that was used. */
+/** Redraw everything with the tick boxes, and return the focus to the box that was used. */
 function redrawKeepingFocus(view, row) {
   const boxes = () => [...view.section.querySelectorAll("[data-row]")];
   const focused = boxes().includes(document.activeElement);

@@ -1,6 +1,6 @@
-/** Print numbers as reports/units.py does: a unit tells scale, digits and what stands around. */
+/** Print numbers as reports/units.py does: a unit has scale, digits, prefix and suffix. */
 
-/** Return a number in a unit; a dash for none. */
+/** Return a number in a unit; a dash for null. */
 function format(unit, value) {
   if (value === null || value === undefined) return page.nothing;
   const scaled = value / unit.scale;
@@ -9,12 +9,12 @@ function format(unit, value) {
   return unit.before + sign + grouped(rounded(Math.abs(scaled), unit.digits)) + unit.behind;
 }
 
-/** Return a number with its unit's name behind it. */
+/** Return a number followed by the name of its unit. */
 function named(unit, value) {
   return unit.name && !unit.behind ? `${format(unit, value)} ${unit.name}` : format(unit, value);
 }
 
-/** Return a whole count with its word: "1 row", "2 rows". */
+/** Return a count with its noun: "1 row", "2 rows". */
 function counted(count, word) {
   return `${grouped(String(count))} ${word}${count === 1 ? "" : "s"}`;
 }

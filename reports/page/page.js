@@ -1,10 +1,10 @@
-/** Put the page together and start it. */
+/** Build the page and start it. */
 
 const FEW = 3; // comparisons up to which all figures stand open
 const THEMES = ["as the system", "light", "dark"];
 const views = page.comparisons.map(viewOf);
 
-/** Return what is chosen in a comparison, and the nodes that follow it. */
+/** Return the state of a comparison's controls, and the nodes that depend on it. */
 function viewOf(comparison, index) {
   const variants = new Map();
   for (const row of comparison.rows) {
@@ -87,14 +87,14 @@ function filledSection(view) {
       element("h3", {}, title),
       plainTable(title, titles, rows),
     ]),
-    foldedLines("To know about the numbers", comparison.doubts),
+    foldedLines("Notes about the numbers", comparison.doubts),
     foldedLines("Not measured", comparison.absences),
     foldedLines("Settings in which rows differ", comparison.differences),
   ];
   return parts.filter((part) => part !== null);
 }
 
-/** Return the definition of every column that any comparison offers. */
+/** Return the definition of every column that a comparison has. */
 function definitionsOf() {
   const columns = new Map();
   for (const column of page.comparisons.flatMap((comparison) => comparison.columns)) {
@@ -113,16 +113,17 @@ function definitionsOf() {
 }
 
 function betterText(column) {
-  return column.better === "none" ? null : ` The ${column.better}, the better.`;
+  if (column.better === "none") return null;
+  return column.better === "lower" ? " Lower is better." : " Higher is better.";
 }
 
 function provenanceOf() {
   const lines = page.provenance.map((text) => element("li", {}, text));
-  const heading = element("h2", {}, "Where the numbers were made");
+  const heading = element("h2", {}, "Machines and versions");
   return element("section", {}, heading, element("ul", {}, ...lines));
 }
 
-/** Paper shows every figure, folded or not. */
+/** When printing, open all folds so that every figure is shown. */
 function watchPrinting() {
   let opened = [];
   window.addEventListener("beforeprint", () => {

@@ -1,4 +1,4 @@
-"""The columns that the interactive page offers: metrics, their ratios, settings."""
+"""The columns of the interactive page: metrics, ratios and settings."""
 
 import operator
 from dataclasses import asdict, dataclass
@@ -11,7 +11,7 @@ from bsrbench.reports.compare.repeated_timings import TIMED_BY
 from bsrbench.reports.units import DisplayUnit
 from bsrbench.reports.wording.notes import UNEXPLAINED
 
-UNEXPLAINED_BYTES = "unexplained_bytes"  # from the sidecar; no metric of a record
+UNEXPLAINED_BYTES = "unexplained_bytes"  # from the sidecar; not a metric of records
 TOKENS = "tokens_after_block"
 
 
@@ -20,17 +20,17 @@ class NumberColumn:
     """A metric's column.
 
     Attributes:
-        metric: its name; ids and definitions go by it.
-        title: the heading, unit included.
+        metric: the name of the metric, used in ids and for definitions.
+        title: the heading, with the unit.
         unit: how its numbers are printed.
-        group: under which the switch of the column stands.
-        shown: whether it is on at first.
-        over: the heading of its ratio's column; empty where none is offered.
-        over_shown: whether that one is on at first.
-        timed: whether the clock of a round group took it, so that only rows of one group compare.
+        group: the group of the column's switch.
+        shown: whether it is shown when the page opens.
+        over: the heading of the column of ratios; empty if there is no such column.
+        over_shown: whether the column of ratios is shown when the page opens.
+        timed: whether it is timed in round groups, so that only rows of one group are comparable.
         ranked: whether its best value is marked.
-        by_seed: whether trainings give it, a value a seed, so that only rows of the same seeds
-            compare.
+        by_seed: whether it has one value per trained seed, so that only rows with the same seeds
+            are comparable.
     """
 
     metric: str
@@ -50,22 +50,22 @@ class NumberColumn:
         return known.definition if known else UNEXPLAINED
 
     def better(self) -> str:
-        """Return which way is better: lower, higher or none."""
+        """Return which values are better: lower, higher or none."""
         known = METRICS.get(self.metric)
         return known.direction if known and self.ranked else "none"
 
 
 @dataclass(frozen=True)
 class TextColumn:
-    """A column of words: a setting or an outcome.
+    """A column of text: a setting or an outcome.
 
     Attributes:
         name: its id.
         title: the heading.
-        definition: what stands in it.
-        axis: whether it is an axis, which is on at first where rows differ in it.
-        shown: whether it is on at first wherever it is offered.
-        if_unlike: whether it, too, is on at first where rows differ in it.
+        definition: the meaning of its cells.
+        axis: whether it is an axis, which is shown when the page opens if rows differ in it.
+        shown: whether it is always shown when the page opens.
+        if_unlike: whether it is shown when the page opens if rows differ in it.
     """
 
     name: str
@@ -92,7 +92,7 @@ def _column(metric: str, column: PageColumn) -> NumberColumn:
     )
 
 
-UNEXPLAINED_PLACE = 135  # behind what was allocated
+UNEXPLAINED_PLACE = 135  # after the allocated peak
 _PLACED = [
     *(
         (metric.page.place, _column(name, metric.page))
@@ -105,51 +105,55 @@ NUMBERS = tuple(column for _, column in sorted(_PLACED, key=operator.itemgetter(
 
 STATUS, RATE, SEEDS, OPTIONS, MACHINE = "status", "learning_rate", "seeds", "options", "machine"
 TEXTS = (
-    TextColumn(STATUS, "did not complete", "How trials ended that did not complete.", shown=True),
+    TextColumn(
+        STATUS, "did not complete", "Outcomes of the trials that did not complete.", shown=True
+    ),
     TextColumn("precision", "precision", "fp32, or bf16 autocast with fp32 weights.", axis=True),
     TextColumn(
         "micro_batch",
         "micro-batch",
-        "Images a forward pass; gradients of several add up to the step's batch.",
+        "Images per forward pass; the gradients of several micro-batches are summed to one batch.",
         axis=True,
     ),
     TextColumn(
         "compiled_step",
         "execution",
-        "Of the model: compiled by torch.compile, or eager, that is operator by operator.",
+        "How the model runs: compiled by torch.compile, or eager (operator by operator).",
         axis=True,
     ),
     TextColumn(
         "optimizer_in_backward",
         "optimizer steps",
-        "Whether parameters are stepped after the backward pass or during it.",
+        "Whether the optimizer updates parameters after the backward pass or during it.",
         axis=True,
     ),
     TextColumn(TOKENS, "tokens", METRICS[TOKENS].definition),
-    TextColumn(RATE, "learning rate", "Its peak; '(not tuned)' where no others were tried."),
+    TextColumn(
+        RATE, "learning rate", "The peak of its schedule; '(not tuned)' if no other was tried."
+    ),
     TextColumn(
         SEEDS,
         "seeds",
-        "How many trainings were tested, and their seeds. Where rows have different ones, no "
-        "accuracy is called the best and no Pareto front is drawn.",
+        "Number of tested seeds, and the seeds. If rows have different seeds, no accuracy is "
+        "marked as the best and no Pareto front is drawn.",
         if_unlike=True,
     ),
     TextColumn(OPTIONS, "options", "Options of the method that the suite set."),
-    TextColumn(MACHINE, "machine", "Where the row was measured."),
+    TextColumn(MACHINE, "machine", "The machine on which the row was measured."),
 )
 
 
 def unit_data(unit: DisplayUnit) -> dict[str, Any]:
-    """Return a unit as the page's formatter takes it."""
+    """Return a unit in the form that the page's formatter reads."""
     return asdict(unit)
 
 
 def number_data(column: NumberColumn, place: int) -> list[dict[str, Any]]:
-    """Return a metric's column, and its ratio's behind it where there is one.
+    """Return a metric's column, and after it the column of its ratio if there is one.
 
     Args:
-        column: the metric.
-        place: where the metric stands in every row's ``values``.
+        column: the column of the metric.
+        place: the index of the metric in every row's ``values``.
     """
     shared = {
         "metric": column.metric,
@@ -181,7 +185,7 @@ def number_data(column: NumberColumn, place: int) -> list[dict[str, Any]]:
 
 
 def text_data(column: TextColumn) -> dict[str, Any]:
-    """Return a column of words."""
+    """Return a column of text."""
     return {
         "id": column.name,
         "kind": "text",

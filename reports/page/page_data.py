@@ -1,4 +1,4 @@
-"""All that the interactive page shows, as one JSON document."""
+"""The content of the interactive page as one JSON document."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -30,20 +30,20 @@ from bsrbench.reports.page.page_details import SharedValues, blocks, peak_place,
 from bsrbench.reports.page.page_rows import BACKGROUNDS, missing, round_groups, row_data
 from bsrbench.reports.wording import notes, report_tables
 
-DETAILED_ROWS = 2000  # above, a page with every trial whole would be tens of megabytes
+DETAILED_ROWS = 2000  # with more rows, a page with all details would be tens of megabytes
 TIMELINES = 64  # about 10 kilobytes each
 LISTED_LINES, LINE_LENGTH, TABLE_ROWS = 100, 400, 300  # the rest stands in report.md
 
 
 @dataclass(frozen=True)
 class Extent:
-    """What of the records goes into the page.
+    """Which parts of the records the page contains.
 
     Attributes:
-        rows: of all its comparisons.
-        shown: of them, those that go in at all.
-        detailed: whether trials go in whole.
-        every_timeline: whether every row's timeline goes in; else the named rows' only.
+        rows: number of rows of all comparisons.
+        shown: number of rows that the page contains.
+        detailed: whether the page contains complete trials.
+        every_timeline: whether it has the timeline of every row, or only of the named rows.
     """
 
     rows: int
@@ -53,30 +53,30 @@ class Extent:
 
     @classmethod
     def of(cls, comparisons: list[Comparison], shown: list[Comparison]) -> "Extent":
-        """Return what goes in for that many rows."""
+        """Return the extent for the rows of these comparisons."""
         rows, there = (sum(len(c.rows) for c in found) for found in (comparisons, shown))
         return cls(rows, there, rows <= DETAILED_ROWS, rows <= TIMELINES)
 
     def said(self) -> str:
-        """Return what was left out, and where it is; empty if nothing was."""
+        """Return what the page leaves out and where it is; empty if the page has everything."""
         if self.detailed:
             return ""
         kept = (
             ""
             if self.shown == self.rows
-            else f", of {self.shown:,} rows (reference, baseline, Pareto front, then in order; all "
-            "stand in comparison.csv)"
+            else f" with {self.shown:,} rows (reference, baseline, Pareto front, then in order; "
+            "comparison.csv has all rows)"
         )
         return (
-            f"With {self.rows:,} rows (more than {DETAILED_ROWS:,}) this page holds the table "
-            f"only{kept}: raw samples, specs, environments and memory by place stand in the files "
+            f"With {self.rows:,} rows (more than {DETAILED_ROWS:,}) this page has only the table"
+            f"{kept}. Raw samples, specs, environments and memory per module are in the files "
             "of records/ and details/, to which each row links."
         )
 
 
 def page_text(comparisons: list[Comparison], title: str) -> str:
-    """Return the document as JSON that may stand inside a script element."""
-    # What is no finite number becomes null.
+    """Return the document as JSON that is safe inside a script element."""
+    # Numbers that are not finite become null.
     text = orjson.dumps(page_data(comparisons, title)).decode()
     return visible_json(text).replace("<", "\\u003c")  # no name ends the element
 
@@ -159,7 +159,7 @@ def _columns() -> dict[str, dict[str, Any]]:
 
 
 def _offered(rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """Return the columns for which any row has a value, axes always, and which are on at first."""
+    """Return the columns with any value, axes always, and which are shown when the page opens."""
     leading = [column for column in TEXTS if column.axis or column.name == STATUS]
     closing = [column for column in TEXTS if column not in leading]
     numbers = [
@@ -183,7 +183,7 @@ def _texts_offered(columns: list[TextColumn], rows: list[dict[str, Any]]) -> lis
 
 
 def _tables(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return the tables that stand as they are behind the first one."""
+    """Return the fixed tables that follow the main table."""
     found = [
         *report_tables.tasks(comparison),
         *report_tables.curves(comparison),
@@ -201,7 +201,7 @@ def _tables(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _baseline(comparison: Comparison) -> int:
-    """Return which row ratios are to at first: the baseline, the reference, or the first."""
+    """Return the first base of the ratios: the baseline, the reference, or the first row."""
     places = (comparison.place(BASELINE), comparison.place(REFERENCE))
     return next((place for place in places if place is not None), 0)
 
@@ -215,7 +215,7 @@ def _category(name: str, colour: str) -> dict[str, Any]:
 
 
 def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
-    """Return Student's t quantiles, two-sided, by degrees of freedom, as far as rounds go."""
+    """Return the two-sided quantiles of Student's t, by degrees of freedom, for all rounds."""
     rounds = (
         len(medians)
         for part in parts
@@ -229,7 +229,7 @@ def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
 
 
 def listed(lines: Iterable[str]) -> list[str]:
-    """Return lines that a page has room for; what is cut says where the whole is."""
+    """Return the lines that a page has room for; shortened lines refer to report.md."""
     every = list(lines)
     kept = [
         line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]} … (whole in report.md)"

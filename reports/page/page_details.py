@@ -1,4 +1,4 @@
-"""What the page shows of a row once it is opened: its trials whole, its memory by place."""
+"""The details of an opened row on the page: complete trials, and memory per block."""
 
 import json
 import re
@@ -13,21 +13,21 @@ BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 
 
 class SharedValues:
-    """Values that many trials have alike: each stands once in the page and is named by place."""
+    """Values that many trials share: the page has each once, and trials refer to its index."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
 
     def place(self, value: Any) -> int:
-        """Return the place of a JSON value among ``values``."""
+        """Return the index of a JSON value in ``values``."""
         return self._places.setdefault(json.dumps(value), len(self._places))
 
     def places(self, values: dict[str, Any]) -> dict[str, int]:
-        """Return the place of each value."""
+        """Return the index of each value."""
         return {name: self.place(value) for name, value in values.items()}
 
     def values(self) -> list[Any]:
-        """Return the values that have a place."""
+        """Return the values in the order of their indices."""
         return [json.loads(text) for text in self._places]
 
 
@@ -55,7 +55,7 @@ def blocks(detail: Sidecar) -> dict[str, list[int]] | None:
     """Return the bytes at the counted peak by category: of each block, and of all else at the end.
 
     Args:
-        detail: a sidecar, whose ``counted.modules_at_peak`` gives bytes by module and category.
+        detail: a sidecar; its ``counted.modules_at_peak`` has bytes by module and category.
     """
     modules = detail.counted.modules_at_peak if detail.counted else {}
     numbered = {name: BLOCK.search(name) for name in modules}

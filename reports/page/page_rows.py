@@ -1,4 +1,4 @@
-"""One row of a comparison as the interactive page takes it: values, ratios' samples, words."""
+"""The data of one row on the interactive page: values, samples for ratios, texts."""
 
 import json
 import math
@@ -33,11 +33,11 @@ from bsrbench.reports.page.page_columns import (
 from bsrbench.reports.wording.columns import tokens
 
 BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
-NOT_FINITE = "what was read is no finite number"
+NOT_FINITE = "the value is not a finite number"
 
 
 def samples(record: TrialRecord, metric: str) -> list[float]:
-    """Return a record's finite numbers for a metric: none, one, or its samples."""
+    """Return a record's finite numbers for a metric: none, one, or all samples."""
     return _finite(numbers(record, metric))
 
 
@@ -50,8 +50,8 @@ def row_data(row: ComparisonRow, detail: Sidecar, groups: Mapping[str, int]) -> 
 
     Args:
         row: the row.
-        detail: the sidecar of its profile; empty where it was left out.
-        groups: the places of the round groups of all rows, by which the page knows them.
+        detail: the sidecar of its profile; empty if it was left out.
+        groups: the indices of the round groups of all rows, as the page uses them.
     """
     return {
         "label": row.label,
@@ -73,7 +73,7 @@ def mark_colours(row: ComparisonRow) -> list[str]:
 
 
 def role(record: TrialRecord) -> str:
-    """Return what a trial of a row was for."""
+    """Return the purpose of a trial of a row."""
     parts = []
     if record.spec.profile:
         parts.append("profile")
@@ -83,7 +83,7 @@ def role(record: TrialRecord) -> str:
 
 
 def round_groups(rows: Iterable[ComparisonRow]) -> dict[str, int]:
-    """Return the places of the round groups that rows were timed in, the newest first."""
+    """Return the indices of the round groups in which rows were timed, newest first."""
     finished: dict[str, str] = {}
     for turns in (turns for row in rows for turns in row.turns().values()):
         finished[turns.group] = max(turns.finished_at, finished.get(turns.group, ""))
@@ -96,14 +96,14 @@ def visits(row: ComparisonRow, turns: RepeatedTimes | None = None) -> dict[str, 
 
     Args:
         row: the row.
-        turns: the round group that is meant; the row's own unless said.
+        turns: the round group; by default the row's own.
     """
     wanted = [column.metric for column in NUMBERS if column.timed and column.over]
     return {metric: medians for metric in wanted if (medians := row.visits(metric, turns))}
 
 
 def missing(row: ComparisonRow) -> dict[str, str]:
-    """Return why metrics have no value: of several trials the one that was asked for them."""
+    """Return why metrics have no value, from the trial that should have measured them."""
     found: dict[str, str] = {}
     for column in NUMBERS:
         if column.metric not in METRICS or _finite(row.samples().get(column.metric, ())):
@@ -137,12 +137,12 @@ def _spread(found: Summary, *, noisy: bool) -> list[float]:
 
 
 def _whole(number: float) -> float:
-    """Return whole numbers as such: they are shorter in the page."""
+    """Return whole numbers as integers, which are shorter in the page."""
     return int(number) if number == number // 1 else number
 
 
 def _texts(row: ComparisonRow) -> dict[str, list[Any]]:
-    """Return the words of each text column, with what they are sorted by."""
+    """Return the text of each text column with its sort key."""
     seeds = tested(row)
     statuses = {r.outcome.status for r in row.records} - {Status.COMPLETED}
     counts = row.by_block(TOKENS)

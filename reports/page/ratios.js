@@ -1,8 +1,8 @@
-/** Ratios between rows: exact numbers as they are, times only from rounds both were visited in. */
+/** Ratios between rows: exact numbers directly, times only from rounds in which both were timed. */
 
-const NOT_TOGETHER = "not timed in one round group with the baseline";
+const NOT_TOGETHER = "not timed in the same round group as the baseline";
 
-/** Return centre (null where there is none, then why), and low, high and rounds of a time's. */
+/** Return the centre (or null with the reason); for times also low, high and rounds. */
 function ratioTo(base, row, column) {
   return column.timed ? ratioOfTimes(base, row, column) : ratioOfNumbers(base, row, column);
 }
@@ -10,15 +10,15 @@ function ratioTo(base, row, column) {
 function ratioOfNumbers(base, row, column) {
   const [own, theirs] = [centreOf(row, column), centreOf(base, column)];
   if (own === null) return absent(reasonOf(row, column.metric));
-  if (theirs === null) return absent(`the baseline has none: ${reasonOf(base, column.metric)}`);
-  return theirs === 0 ? absent("the baseline's is 0") : { centre: own / theirs };
+  if (theirs === null) return absent(`the baseline has no value: ${reasonOf(base, column.metric)}`);
+  return theirs === 0 ? absent("no ratio: the baseline is 0") : { centre: own / theirs };
 }
 
 /** The same as reports/statistics.time_ratio, at the confidence that the page names. */
 function ratioOfTimes(base, row, column) {
   const metric = column.timedBy;
   if (!row.visits[metric]) return absent(reasonOf(row, metric));
-  if (!base.visits[metric]) return absent(`the baseline has none: ${reasonOf(base, metric)}`);
+  if (!base.visits[metric]) return absent(`the baseline has no value: ${reasonOf(base, metric)}`);
   const group = groupOfBoth(base, row);
   if (group === null) return absent(NOT_TOGETHER);
   const [ours, theirs] = [row, base].map((timed) => turnsOf(timed)[group][metric] ?? []);
@@ -28,14 +28,14 @@ function ratioOfTimes(base, row, column) {
   return interval(ours.slice(0, rounds).map((time, round) => Math.log(time / theirs[round])));
 }
 
-/** Return a row's visits by round group: its own, and those it was timed in again. */
+/** Return a row's visits by round group: its own group, and those in which it was timed again. */
 function turnsOf(row) {
   return row.group === null ? row.again : { ...row.again, [row.group]: row.visits };
 }
 
 /**
- * Return the round group in which two rows are compared: the one that both were stored with, else
- * the newest in which both stand (the first, for so they are numbered); null where there is none.
+ * Return the round group in which two rows are compared: the one with which both were stored, or
+ * else the newest that both have (the first index: groups are numbered newest first), or null.
  */
 function groupOfBoth(base, row) {
   if (row.group !== null && row.group === base.group) return row.group;
@@ -44,13 +44,13 @@ function groupOfBoth(base, row) {
   return shared.length ? least(shared.map(Number)) : null;
 }
 
-/** Return whether all rows that have a time took turns with each other, so that seconds compare. */
+/** Return whether all timed rows were timed in turns, so that their times are comparable. */
 function tookTurns(rows) {
   const timed = rows.filter((row) => row.visits.step_seconds);
   return timed.every((row) => row.group !== null && row.group === timed[0].group);
 }
 
-/** Return the geometric mean and Student's t interval of ratios whose logarithms are given. */
+/** Return the geometric mean and Student's t interval of ratios, given their logarithms. */
 function interval(logs) {
   const rounds = logs.length;
   const centre = mean(logs);
@@ -66,7 +66,7 @@ function absent(why) {
   return { centre: null, why };
 }
 
-/** Return the points ({x, y}) that no other beats in both, the lowest x first. */
+/** Return the Pareto front of points ({x, y}), lowest x first. */
 function paretoFront(points) {
   const front = [];
   for (const point of [...points].sort((a, b) => a.x - b.x || b.y - a.y)) {

@@ -1,16 +1,16 @@
-/** Which rows are shown, in which order, and which is the best of them. */
+/** Filter, sort and rank the rows. */
 
 const collator = new Intl.Collator("en", { numeric: true });
 const LABEL = { id: "label", kind: "label", title: "row", better: "none" };
 
-/** Return the text that the filter looks into. */
+/** Return the text that the filter searches. */
 function haystack(row) {
   const words = ["status", "precision", "micro_batch", "compiled_step", "optimizer_in_backward"];
   const texts = [...words, "options"].map((id) => row.texts[id][0]);
   return [row.label, ...texts, ...row.reasons].join(" ").toLowerCase();
 }
 
-/** Return the rows that hold every word of the filter, in the order asked for. */
+/** Return the rows that contain every word of the filter, in the chosen order. */
 function shownRows(view) {
   const words = view.words.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = view.comparison.rows.filter((row) =>
@@ -26,7 +26,7 @@ function sorted(view, rows) {
   return keyed.map(({ row }) => row);
 }
 
-/** Compare two keys; rows without one stand last either way. */
+/** Compare two keys; rows without a key come last in both directions. */
 function inOrder(a, b, descending) {
   if (a === null || b === null) return (a === null) - (b === null);
   const ascending = typeof a === "string" ? collator.compare(a, b) : a - b;
@@ -38,7 +38,7 @@ function sortKey(view, row, column) {
   return reading(view, row, column).key;
 }
 
-/** Return the rows that have the best of a column; none where none may be called the best. */
+/** Return the rows with the best value of a column; none if the values are not comparable. */
 function bestOf(view, rows, column) {
   if (column.better === "none") return new Set();
   const read = rows.map((row) => [row, rankOf(view, rows, row, column)]);
@@ -52,8 +52,8 @@ function bestOf(view, rows, column) {
 }
 
 /**
- * Return the number by which a row is ranked in a column; null for none. Times of rows that did not
- * take turns cannot be ranked: in their place are ratios to the reference, of times that did.
+ * Return the number by which a row is ranked in a column, or null. Times of rows that were not
+ * timed in turns cannot be ranked: ratios to the reference replace them.
  */
 function rankOf(view, rows, row, column) {
   const { key } = reading(view, row, column);
@@ -64,7 +64,7 @@ function rankOf(view, rows, row, column) {
   return centre === null || column.better === "lower" ? centre : 1 / centre;
 }
 
-/** Tell whether rows were tested with the same seeds: means over different ones do not compare. */
+/** Tell whether rows were tested with the same seeds; otherwise means are not comparable. */
 function haveSameSeeds(rows) {
   return new Set(rows.map((row) => row.texts.seeds[0])).size < 2;
 }

@@ -4,7 +4,7 @@ const MARK = 6;
 const NAMED = 24; // points up to which their names are written beside them
 const CHARACTER = 6.6; // pixels a character of a label takes, about
 
-/** Return the columns that may be the cost: of times that took no turns, ratios to the baseline. */
+/** Return the columns that may be the cost; for times not measured in turns, their ratios. */
 function costsOf(comparison) {
   const trained = trainedRows(comparison);
   const apart = !tookTurns(trained);
@@ -21,7 +21,7 @@ function trainedRows(comparison) {
   return accuracy ? comparison.rows.filter((row) => centreOf(row, accuracy) !== null) : [];
 }
 
-/** Return the chart; null where no row has both numbers. */
+/** Return the chart; null if no row has both numbers. */
 function drawScatter(view, rows, cost, width) {
   const accuracy = columnOf(view.comparison, "accuracy_top1");
   const placed = rows
@@ -51,7 +51,7 @@ function scatterPoint(view, row, cost, accuracy) {
   return { row, x: across.centre, y: up.centre, across, up, text };
 }
 
-/** Return a point that says which seeds its accuracy is the mean of. */
+/** Return a point whose text names the seeds of its mean accuracy. */
 function withSeeds(placed) {
   return { ...placed, text: `${placed.text}\nseeds: ${placed.row.texts.seeds[0]}` };
 }
@@ -95,7 +95,7 @@ function marker({ row, x, y, text }, places, base) {
   return point("path", { class: kind, colour: row.colour, d }, text);
 }
 
-/** Return the rows' names beside their points, where one of four places is free. */
+/** Return the rows' names next to their points, if one of four positions is free. */
 function labels(chart, points, places) {
   const markBox = ({ x, y }) => box(places.x(x) - MARK, places.y(y) - MARK, 2 * MARK, 2 * MARK);
   const barBox = ({ x, up }) => {

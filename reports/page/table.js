@@ -2,7 +2,7 @@
 
 const FIRST_ROWS = 300; // a browser draws so many at once; a button draws more
 
-/** Return the table with its status line above and the button for more rows below. */
+/** Return the table, with its status line above and the buttons for more rows below. */
 function tableOf(view) {
   const { title } = view.comparison;
   view.head = element("thead");
@@ -15,14 +15,14 @@ function tableOf(view) {
   return element("div", {}, view.status, element("div", region, table), view.more);
 }
 
-/** Draw heading and rows anew: after a change of columns or of the baseline. */
+/** Redraw heading and rows after a change of columns or of the baseline. */
 function refreshTable(view) {
   const cells = [LABEL, ...visibleColumns(view)].map((column) => headingOf(view, column));
   view.head.replaceChildren(element("tr", {}, ...cells));
   refreshRows(view);
 }
 
-/** Draw the rows anew and mark the heading they are sorted by; headings keep the focus. */
+/** Redraw the rows and mark the heading by which they are sorted; headings keep the focus. */
 function refreshRows(view) {
   const rows = shownRows(view);
   const columns = visibleColumns(view);
@@ -63,12 +63,12 @@ function overText(view, column) {
 }
 
 function tipText(view, column) {
-  if (column.kind === "label") return "Sort by name. The button of a row opens its details.";
+  if (column.kind === "label") return "Sort by name. The button in a row opens its details.";
   if (column.kind !== "ratio") return column.definition;
   const how = column.timed
-    ? "the geometric mean over rounds of the ratios of a round's two medians, with Student's t " +
-      `interval at ${page.confidence * 100} % where there are ${page.fewestRounds} rounds`
-    : "its number over the baseline's";
+    ? "the geometric mean over rounds of the ratio of the two medians of a round, with Student's t " +
+      `interval at ${page.confidence * 100} % if there are at least ${page.fewestRounds} rounds`
+    : "the value divided by the baseline's value";
   return `Relative to ${view.base.label}: ${how}.\n${column.definition}`;
 }
 
@@ -76,7 +76,7 @@ function definitionId(column) {
   return `definition-${column.metric ?? column.id}`;
 }
 
-/** Sort by a column; a second time the other way round; a third time as recorded. */
+/** Sort by a column: first click, second click reversed, third click in recorded order. */
 function sortBy(view, column) {
   const again = view.sort && view.sort.column.id === column.id;
   if (again && view.sort.descending) view.sort = null;

@@ -1,6 +1,6 @@
-/** The figure of the bytes alive through one training step, operator by operator. */
+/** The figure of the bytes alive during one training step, operator by operator. */
 
-/** Return the chart; null where none of the rows has its timeline in the page. */
+/** Return the chart; null if the page has no timeline of these rows. */
 function drawTimeline(view, rows, width) {
   const shown = rows.filter((row) => row.timeline);
   if (!shown.length) return null;
@@ -33,13 +33,13 @@ function drawAlive(chart, row, x, y) {
   chart.svg.append(group);
 }
 
-/** Return the path of values that hold until the next one. */
+/** Return the path of a step function: each value holds until the next one. */
 function steps(timeline, x, y) {
   const rest = timeline.x.slice(1).map((at, index) => `H${x(at)}V${y(timeline.bytes[index + 1])}`);
   return `M${x(timeline.x[0])} ${y(timeline.bytes[0])}${rest.join("")}`;
 }
 
-/** Mark where the phases first begin and where the peak is; these take the focus. */
+/** Mark where the phases begin and where the peak is; these marks can be focused. */
 function drawTurns(chart, row, x, y) {
   const { timeline } = row;
   const begins = new Map();
@@ -61,7 +61,7 @@ function momentText(timeline, at) {
   return `${bytes} after operator ${timeline.x[at]}\n${operator} in ${module}`;
 }
 
-/** Show the nearest row's values wherever the pointer is. */
+/** Show the values of the row nearest to the pointer. */
 function followPointer(chart, rows, x, y) {
   const ring = drawn("circle", { class: "ring", r: 4, visibility: "hidden" });
   chart.svg.append(ring);
@@ -83,7 +83,7 @@ function followPointer(chart, rows, x, y) {
   });
 }
 
-/** Return the row whose line at this place across is nearest up or down, and the moment there. */
+/** Return the row whose line is vertically nearest to the pointer, and the moment there. */
 function nearest(rows, across, down, x, y) {
   const found = rows.map((row) => {
     const at = momentAt(row.timeline.x, (index) => x(row.timeline.x[index]) > across);
@@ -92,7 +92,7 @@ function nearest(rows, across, down, x, y) {
   return found.reduce((best, other) => (other.away < best.away ? other : best));
 }
 
-/** Return the last index before the first that is beyond; by halving, for lists are long. */
+/** Return the last index that is not beyond a value, by bisection, because lists are long. */
 function momentAt(list, beyond) {
   let [low, high] = [0, list.length];
   while (high - low > 1) {

@@ -1,9 +1,9 @@
-/** One tooltip for the whole page: what has "data-tip" shows it under the pointer or the focus. */
+/** One tooltip for the whole page: elements with "data-tip" show it on hover and on focus. */
 
 const tip = element("div", { class: "tip", "aria-hidden": "true", hidden: true });
 const GAP = 8;
 
-/** Listen for everything that may show or hide the tooltip. */
+/** Listen for the events that show or hide the tooltip. */
 function watchTips() {
   document.body.append(tip);
   document.addEventListener("pointerover", (event) => tipOf(event.target));
@@ -18,7 +18,7 @@ function watchTips() {
   });
 }
 
-/** Show a text beside a box in the window: above it, or below where there is no room. */
+/** Show a text above a box in the window, or below it if there is no room. */
 function showTip(text, box) {
   tip.textContent = text;
   tip.hidden = false;
@@ -36,7 +36,7 @@ function hideTip() {
   tip.hidden = true;
 }
 
-/** After scrolling, which giving the focus may cause, only the focused element keeps its tip. */
+/** After scrolling, which focusing may cause, only the focused element keeps its tooltip. */
 function followFocus() {
   const focused = document.activeElement;
   if (!tip.hidden && focused?.matches("[data-tip]:focus-visible")) tipOf(focused);

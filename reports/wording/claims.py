@@ -1,4 +1,4 @@
-"""BSR's two claims, memory and compute, put against every definition and every plain baseline."""
+"""BSR's two claims, memory and compute, tested under every definition against every baseline."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,39 +26,41 @@ from bsrbench.reports.wording.notes import OWN_DATA, is_own
 
 CLAIMED = {"memory": 1.4, "compute": 2.0}
 COMPOSED = "+"  # joins the parts of a method
-# How much of a claim is reached, where not all of it is.
+# The part of a claim that is reached, if the whole claim is not.
 INCONCLUSIVE = "inconclusive against"
-LESS = "less, but something, against"
-PERHAPS = "less, if anything, against"
-NOTHING = "nothing against"
+LESS = "a smaller saving than claimed against"
+PERHAPS = "a smaller saving than claimed, perhaps none, against"
+NOTHING = "no saving against"
 SOURCE = "Sarkar et al. 2024, arXiv:2405.10951, abstract"
 INTRODUCTION = (
     "The abstract claims up to 1.4 times less training memory and up to 2 times less compute than "
-    "the alternatives, at similar accuracy. It does not say in one place which memory, which "
-    "compute and which alternatives; the official code counts memory by a convention of its own "
-    "and compute as multiply-adds of a forward pass. So each claim is put against each definition "
-    "and each row that a suite measured beside BSR. A number says how many times as much the row "
-    f"needs as BSR; times have their {100 * CONFIDENCE:g} % interval beside them (Student's t of "
-    "the logarithms of the rounds' ratios). **Bold** reaches the claim: the number, of times the "
-    "whole interval. ~ is inconclusive: the interval holds the claim, or fewer than three rounds "
-    "give none. 'full' runs fused attention, and rows are at the same batch; micro-batches and "
-    "checkpointing are plain baselines, which anybody has."
+    "the alternatives, at similar accuracy. The paper does not state in one place which memory, "
+    "which compute and which alternatives are meant. The official code computes memory by its own "
+    "convention and compute as the multiply-adds of a forward pass. Each claim is therefore tested "
+    "under each definition, against each row that was measured in the same suite as BSR. A number "
+    "is the cost of the row divided by the cost of BSR. Ratios of times have a "
+    f"{100 * CONFIDENCE:g} % interval (Student's t of the logarithms of the ratios per round). "
+    "**Bold**: the claim is reached by the number, or for times by the whole interval. ~: "
+    "inconclusive, because the interval contains the claim, or because there are fewer than three "
+    "rounds and so no interval. 'full' uses fused attention, and all rows have the same batch "
+    "size. Micro-batches and checkpointing are standard baselines."
 )
 IN_SHORT = (
-    "Against which rows each claim holds, in each of the questions below; where it is not all of "
-    "those that have a number, the shorter list is given. The claim of similar accuracy belongs to "
-    "each of the others: the last line has the means."
+    "The table lists the rows against which each claim holds, for each question below. If it holds "
+    "against some of the rows that have a number, the shorter list is given: the rows against "
+    "which it holds, or those against which it does not. Both claims are made at similar accuracy; "
+    "the last line has the mean accuracies."
 )
 
 
 @dataclass(frozen=True)
 class Definition:
-    """One way to read a claim.
+    """One definition under which a claim is tested.
 
     Attributes:
-        words: what is compared.
-        metric: whose values are.
-        claim: the factor claimed.
+        words: its name on the page.
+        metric: the metric compared.
+        claim: the claimed factor.
     """
 
     words: str
@@ -74,14 +76,14 @@ DEFINITIONS = tuple(Definition(line.words, name, CLAIMED[line.claim]) for _, nam
 
 @dataclass(frozen=True)
 class ClaimQuestion:
-    """One question: BSR and the rows it is put against."""
+    """One question: BSR and the rows that it is compared with."""
 
     comparison: Comparison
     ours: ComparisonRow
 
     @cached_property
     def others(self) -> list[ComparisonRow]:
-        """Return the rows that are alternatives to BSR: those whose method has no part of it."""
+        """Return the alternatives to BSR: the rows whose method does not contain BSR."""
         return [row for row in self.comparison.rows if BASELINE not in _parts(row)]
 
     @cached_property
@@ -100,10 +102,10 @@ def _parts(row: ComparisonRow) -> list[str]:
 
 
 def page(records: Iterable[TrialRecord], details: Details) -> str:
-    """Return the page as Markdown: all in short, then numbers and verdicts for each question."""
+    """Return the page as Markdown: a summary, then numbers and verdicts for each question."""
     found = [(comparison, comparison.find(BASELINE)) for comparison in compare(records, details)]
     asked = [ClaimQuestion(comparison, ours) for comparison, ours in found if ours is not None]
-    parts = ["# What holds of BSR's claims", f"{INTRODUCTION}\n\nClaims: {SOURCE}."]
+    parts = ["# Which of BSR's claims hold", f"{INTRODUCTION}\n\nClaims: {SOURCE}."]
     if asked:
         parts += _in_short(asked)
     for number, one in enumerate(asked, start=1):
@@ -112,7 +114,7 @@ def page(records: Iterable[TrialRecord], details: Details) -> str:
 
 
 def _in_short(asked: Sequence[ClaimQuestion]) -> list[str]:
-    """Return a table of all claims and questions: against which rows each holds."""
+    """Return the table of the rows against which each claim holds, for each question."""
     metrics = {definition for one in asked for definition in one.shown}
     rows = [
         [d.words, units.ratio(d.claim), *(holds_against(one, d) for one in asked)]
@@ -125,7 +127,7 @@ def _in_short(asked: Sequence[ClaimQuestion]) -> list[str]:
 
 
 def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
-    """Return in few words the rows against which a claim holds, of times by the whole interval."""
+    """Return the rows against which a claim holds; for times the whole interval must reach it."""
     factors = {row.label: _factor(asked.comparison, row, definition) for row in asked.others}
     known = {label: factor for label, factor in factors.items() if factor}
     if not known or definition not in asked.shown:
@@ -137,19 +139,19 @@ def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
 
 
 def _shorter(known: list[str], reached: list[str]) -> str:
-    """Return which of the known rows are reached: the shorter list of those and the others."""
+    """Return the rows against which a claim holds, or the rows against which it does not."""
     left = [label for label in known if label not in reached]
     if not left:
         return "all"
     if not reached:
         return "none"
     if len(left) <= len(reached):
-        return f"all but {', '.join(left)}"
+        return f"all except {', '.join(left)}"
     return f"only {', '.join(reached)}"
 
 
 def _accuracy_of_both(asked: ClaimQuestion) -> str:
-    """Return the mean accuracies, over the seeds that both have if both were tested."""
+    """Return the mean accuracies of BSR and of full, over the seeds that both have."""
     full = asked.comparison.find(REFERENCE)
     seeds = Pairing.of(asked.ours, full) if full else Pairing(tested(asked.ours), ())
     if not seeds.new:
@@ -175,17 +177,17 @@ def _question(number: int, asked: ClaimQuestion) -> list[str]:
         parts.append("\n".join(f"- {_verdict(comparison, others, d)}" for d in shown))
     disturbed = [escape(r.label) for r in (ours, *others) if any(map(_is_of_timing, r.notes()))]
     if disturbed:
-        parts.append(f"Times to be read with care, for notes were taken: {', '.join(disturbed)}.")
+        parts.append(f"Times have notes about disturbances: {', '.join(disturbed)}.")
     accuracies = _accuracies([ours, *others])
     if accuracies:
         parts += [
-            "Accuracy beside it (mean over each row's seeds, with the least and the largest):",
+            "Accuracy (mean over the seeds of each row, with the smallest and the largest value):",
             accuracies,
         ]
         if is_own(ours.spec.workload.data):
             parts.append(OWN_DATA)
     else:
-        parts.append("No accuracy stands beside it: nothing was trained here.")
+        parts.append("There is no accuracy: nothing was trained here.")
     return parts
 
 
@@ -195,13 +197,13 @@ def _is_of_timing(note: Note) -> bool:
 
 @dataclass(frozen=True)
 class Factor:
-    """How many times as much a row needs as BSR.
+    """The cost of a row divided by the cost of BSR.
 
     Attributes:
-        centre: of times the geometric mean of the rounds' ratios.
-        low: lower end of the interval, the number itself where it is exact; ``None`` where rounds
-            are too few for an interval.
-        high: upper end.
+        centre: the ratio; for times the geometric mean of the ratios per round.
+        low: lower end of the interval; equal to ``centre`` if the ratio is exact; ``None`` if
+            there are too few rounds for an interval.
+        high: upper end of the interval.
     """
 
     centre: float
@@ -209,15 +211,15 @@ class Factor:
     high: float | None
 
     def reaches(self, claim: float) -> bool:
-        """Tell whether it is a claim or more, with the whole interval."""
+        """Tell whether the whole interval reaches a claim."""
         return self.low is not None and self.low >= claim
 
     def misses(self, claim: float) -> bool:
-        """Tell whether it is less than a claim, with the whole interval."""
+        """Tell whether the whole interval is below a claim."""
         return self.high is not None and self.high < claim
 
     def text(self) -> str:
-        """Return the number, with its interval where it has one."""
+        """Return the number, with its interval if it has one."""
         if self.low is None or self.low == self.high:
             return units.ratio(self.centre)
         return f"{units.ratio(self.centre)} [{units.plain(self.low)}, {units.plain(self.high)}]"
@@ -242,7 +244,7 @@ def _cell(factor: Factor | None, definition: Definition) -> str:
 def _verdict(
     comparison: Comparison, others: Sequence[ComparisonRow], definition: Definition
 ) -> str:
-    """Return in a sentence against which rows a claim holds."""
+    """Return one sentence that says against which rows a claim holds."""
     claim = definition.claim
     labels: dict[str, list[str]] = {
         f"{claim:g} times or more against": [],
@@ -255,12 +257,12 @@ def _verdict(
         factor = _factor(comparison, row, definition)
         if factor is not None:
             labels[_reach(factor, claim)].append(escape(row.label))
-    said = [f"{what} {', '.join(rows)}" for what, rows in labels.items() if rows]
-    return f"{definition.words}: {'; '.join(said)}."
+    verdicts = [f"{what} {', '.join(rows)}" for what, rows in labels.items() if rows]
+    return f"{definition.words}: {'; '.join(verdicts)}."
 
 
 def _reach(factor: Factor, claim: float) -> str:
-    """Return in words how much of a claim is reached."""
+    """Return in words how far a claim is reached."""
     if factor.reaches(claim):
         return f"{claim:g} times or more against"
     if not factor.misses(claim):
@@ -284,4 +286,4 @@ def _accuracies(rows: Sequence[ComparisonRow]) -> str:
         for label, one, seeds in found
         if one is not None
     ]
-    return table_of(["method", "accuracy", "least", "largest", "seeds"], cells) if cells else ""
+    return table_of(["method", "accuracy", "smallest", "largest", "seeds"], cells) if cells else ""

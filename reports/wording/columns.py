@@ -1,4 +1,4 @@
-"""The columns that documents show, each with what stands in its cells as text."""
+"""The columns of documents, each with a function that returns the text of its cells."""
 
 import itertools
 import operator
@@ -23,13 +23,13 @@ class Column:
     """One column of the comparison.
 
     Attributes:
-        title: its heading, unit included.
-        metric: the metric it shows, whose definition belongs to it; empty for none.
-        text: what stands in a row's cell.
-        short: what stands there where there is little room; ``None`` leaves the column out.
-        short_title: its heading there.
-        relative: whether it shows the metric's ratio to the reference.
-        ranked: whether the best value is marked, where a table marks any.
+        title: the heading, with the unit.
+        metric: the metric that the column shows; empty for other columns.
+        text: returns the text of a row's cell.
+        short: returns the text on a terminal; with ``None`` a terminal does not show the column.
+        short_title: the heading on a terminal.
+        relative: whether the column shows the metric's ratio to the reference.
+        ranked: whether the best value is marked, in tables that mark best values.
     """
 
     title: str
@@ -51,7 +51,7 @@ def _value(metric: str) -> Cell:
 
 
 def _spread(metric: str) -> Cell:
-    """Return the cell of a value with its spread: quartiles of samples, else the range of seeds."""
+    """Return the cell of a value with its spread: quartiles of samples, or the range over seeds."""
     unit, sampled = units.of_metric(metric), METRICS[metric].samples
 
     def text(_: Comparison, row: ComparisonRow) -> str:
@@ -65,7 +65,7 @@ def _spread(metric: str) -> Cell:
 
 
 def _marked(metric: str) -> Cell:
-    """Return the cell of a median, marked by ``~`` where it is noisy."""
+    """Return the cell of a median, marked with ``~`` if it is noisy."""
     unit = units.of_metric(metric)
 
     def text(_: Comparison, row: ComparisonRow) -> str:
@@ -132,7 +132,7 @@ def _short_outcome(_: Comparison, row: ComparisonRow) -> str:
 
 
 def _columns_of(metric: str, column: TableColumn) -> Iterator[Column]:
-    """Yield a metric's column in a table, and that of its ratio to the reference behind it."""
+    """Yield a metric's column in a table, then the column of its ratio to the reference."""
     # A terminal has no room for quartiles.
     short = _marked if column.form == "spread" and METRICS[metric].samples else _value
     yield Column(
@@ -157,7 +157,7 @@ def _columns_of(metric: str, column: TableColumn) -> Iterator[Column]:
 
 
 def _table(name: TableName, others: Mapping[int, Column] | None = None) -> tuple[Column, ...]:
-    """Return the columns of a table: its metrics', and others by their places."""
+    """Return the columns of a table: those of its metrics, and others at their places."""
     placed = [
         (column.place, list(_columns_of(metric, column)))
         for metric, of_metric in METRICS.items()
@@ -178,23 +178,23 @@ def _unexplained(comparison: Comparison, row: ComparisonRow) -> str:
 OVER = f"× {REFERENCE}"
 METHOD = Column("method", "", _label, _label, "method")
 COLUMNS = (METHOD, *_table("main"), Column("learning rate", "", _learning_rate))
-# In the place of what was counted, where nothing was executed.
+# Columns of predictions, shown instead of counted values if nothing was executed.
 STAND_IN_COLUMNS = _table("stand-in")
-# What a paper has room for.
+# The columns of a table in a paper.
 PAPER_COLUMNS = (METHOD, *_table("paper"))
-UNEXPLAINED_PLACE = 35  # behind what was allocated
+UNEXPLAINED_PLACE = 35  # after the allocated peak
 MEMORY_COLUMNS = (
     METHOD,
     *_table("memory", {UNEXPLAINED_PLACE: Column("unexplained B", "", _unexplained)}),
 )
 WORK_COLUMNS = (METHOD, *_table("work"))
 OUTCOME = Column("outcome", "", _outcome, _short_outcome, "outcome")
-# Beside the accuracy, where rows were tested with different seeds.
+# Shown next to the accuracy if rows were tested with different seeds.
 SEEDS = Column("seeds", "", _seeds, _short_seeds, "seeds")
 
 
 def with_seeds(comparison: Comparison, columns: tuple[Column, ...]) -> tuple[Column, ...]:
-    """Return columns with the seeds behind the accuracy, where rows have different ones."""
+    """Return columns with the seeds after the accuracy, if rows have different seeds."""
     if comparison.same_seeds:
         return columns
     place = 1 + next(at for at, column in enumerate(columns) if column.metric == ACCURACY)
@@ -202,11 +202,11 @@ def with_seeds(comparison: Comparison, columns: tuple[Column, ...]) -> tuple[Col
 
 
 def paper_columns(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the columns a paper has room for."""
+    """Return the columns of a table in a paper."""
     return with_seeds(comparison, PAPER_COLUMNS)
 
 
 def tokens(counts: list[int]) -> str:
-    """Return tokens block by block, runs of one number written once: ``197 x3, 100 x3``."""
+    """Return the tokens of each block, equal neighbours written once: ``197 x3, 100 x3``."""
     runs = [(count, len(list(same))) for count, same in itertools.groupby(counts)]
     return ", ".join(f"{count} x{times}" for count, times in runs) or units.NOTHING

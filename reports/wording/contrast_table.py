@@ -1,4 +1,4 @@
-"""A contrast as the text of tables and sentences; writers only draw them."""
+"""The tables and sentences of a comparison of two rows, as text for the writers."""
 
 from collections.abc import Sequence
 
@@ -21,17 +21,17 @@ IN_WORDS = {
     if METRICS[name].words and not METRICS[name].stands_in_for
 }
 METHOD = (
-    f"Intervals are at {100 * CONFIDENCE:g} %: of accuracies Student's t of the mean difference, "
-    "seed by seed (beyond 20 pairs the bootstrap's BCa), of times Student's t of the logarithms of "
-    "the rounds' ratios. Accuracies are called better or worse only if the sign-flip test, "
-    "corrected by Holm for the number of comparisons, agrees. Accuracies, their difference and "
-    "their ratio are over the seeds that both rows have. Bytes and FLOPs of a fixed shape are "
-    "exact."
+    f"Intervals are at {100 * CONFIDENCE:g} %. For accuracies: Student's t interval of the mean "
+    "difference per seed (with more than 20 pairs: the BCa bootstrap). For times: Student's t "
+    "interval of the logarithms of the ratios per round. An accuracy is called better or worse "
+    "only if the sign-flip test, with Holm's correction for the number of comparisons, agrees. "
+    "Accuracies, their difference and their ratio use only the seeds that both rows have. Bytes "
+    "and FLOPs of fixed shapes are exact."
 )
 
 
 def rows(contrast: Contrast) -> list[list[str]]:
-    """Return a row of text for each metric, columns as ``TITLES``."""
+    """Return one row of text per metric, with the columns of ``TITLES``."""
     return [_row(found) for found in contrast.findings]
 
 
@@ -60,17 +60,17 @@ def _interval(found: MetricFinding) -> str:
 
 
 def reasons(contrast: Contrast) -> list[str]:
-    """Return why there is no clear verdict, metrics with one reason together."""
+    """Return why there is no clear verdict; metrics with the same reason share a line."""
     metrics: dict[str, list[str]] = {}
     for found in contrast.findings:
         if found.verdict.why and found.verdict.word in {VerdictWord.INCONCLUSIVE, VerdictWord.NONE}:
-            said = f"{found.verdict.word}: {found.verdict.why}"
-            metrics.setdefault(said, []).append(found.metric)
+            reason = f"{found.verdict.word}: {found.verdict.why}"
+            metrics.setdefault(reason, []).append(found.metric)
     return [f"{', '.join(names)} {why}" for why, names in metrics.items()]
 
 
 def summary(contrasts: Sequence[Contrast]) -> list[str]:
-    """Return a paragraph a contrast: who against whom, on what, and what came out."""
+    """Return one sentence per contrast: the two rows, the setting and the verdicts."""
     return [_sentence(contrast) for contrast in contrasts]
 
 
@@ -80,8 +80,11 @@ def _sentence(contrast: Contrast) -> str:
         found = contrast.find(metric)
         if found is not None:
             parts.append(f"{words} {_short(found, contrast.seeds)}")
-    said = "; ".join(parts) or "nothing was measured of either"
-    return f"{contrast.new.label} against {contrast.baseline.label} on {contrast.setting}: {said}."
+    verdicts = "; ".join(parts) or "neither row has measurements"
+    rows_and_setting = (
+        f"{contrast.new.label} against {contrast.baseline.label} on {contrast.setting}"
+    )
+    return f"{rows_and_setting}: {verdicts}."
 
 
 def _short(found: MetricFinding, seeds: Pairing) -> str:
@@ -92,12 +95,12 @@ def _short(found: MetricFinding, seeds: Pairing) -> str:
 
 
 def unlike_rows(contrast: Contrast) -> list[list[str]]:
-    """Return name, new value and baseline value of all that differs between the two rows."""
+    """Return name, new value and baseline value of every setting in which the two rows differ."""
     return [[found.name, found.new, found.baseline] for found in contrast.unlike]
 
 
 def task_rows(contrast: Contrast) -> list[list[str]]:
-    """Return a row of text for each of several tasks, columns as ``TASK_TITLES``."""
+    """Return one row of text per task, with the columns of ``TASK_TITLES``."""
     return [
         [
             task.task,
@@ -110,7 +113,7 @@ def task_rows(contrast: Contrast) -> list[list[str]]:
 
 
 def spreads(contrast: Contrast) -> list[str]:
-    """Return a line a row: how far accuracies lie apart over seeds, and over learning rates."""
+    """Return one line per row: the range of accuracies over seeds and over learning rates."""
     return [line for spread in contrast.spreads if (line := _spread(spread))]
 
 
@@ -128,6 +131,6 @@ def _range(found: Summary) -> str:
 
 
 def definitions(contrasts: Sequence[Contrast]) -> list[tuple[str, str]]:
-    """Return the definition of every metric shown, each once."""
+    """Return the definitions of the metrics shown, without duplicates."""
     shown = dict.fromkeys(found.metric for c in contrasts for found in c.findings)
     return [(metric, METRICS[metric].definition) for metric in shown]

@@ -1,4 +1,4 @@
-"""Text, tables and lists as Markdown shows them."""
+"""Text, tables and lists in Markdown syntax."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ SIGNS = ("+", "-")  # begin a list inside a list
 
 
 def escape(text: str) -> str:
-    """Return text that Markdown shows as it is, on one line."""
+    """Return text on one line that Markdown shows literally."""
     return on_one_line(text.translate(ESCAPES))
 
 
 def table_of(titles: list[str], rows: list[list[str]]) -> str:
-    """Return a table, numbers to the right; ``**`` around a cell stays."""
+    """Return a table with right-aligned numbers; ``**`` around a cell is kept."""
     drawn = [titles, ["---", *["---:"] * (len(titles) - 1)], *rows]
     body = [[_cell(cell) if row is not drawn[1] else cell for cell in row] for row in drawn]
     return "\n".join(f"| {' | '.join(row)} |" for row in body)
@@ -26,7 +26,7 @@ def _cell(text: str) -> str:
 
 
 def lines(title: str, said: Sequence[str]) -> list[str]:
-    """Return a heading and a list; nothing where there is nothing to list."""
+    """Return a heading and a list; nothing if the list is empty."""
     if not said:
         return []
     return [f"### {title}", "\n".join(f"- {_begun(escape(line))}" for line in said)]

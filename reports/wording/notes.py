@@ -1,4 +1,4 @@
-"""What a report says in sentences: what was compared, on what, and what the columns mean."""
+"""The sentences of a report: what was compared, the setting, the result, the definitions."""
 
 from collections.abc import Iterable
 
@@ -17,29 +17,29 @@ from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUM
 from bsrbench.reports.wording.timing_notes import timed_apart
 
 UNEXPLAINED = (
-    "peak_allocated_bytes less the tensors counted at that moment and less workspace_bytes: 0, "
-    "but for scalars made outside any operator; more than 1 % is noted. The counted peak itself "
-    "may lie at another moment."
+    "peak_allocated_bytes minus workspace_bytes and minus the tensors counted at that moment. It "
+    "is 0, except for scalars created outside operators; more than 1 % is noted. The counted peak "
+    "may occur at another moment."
 )
 CAPTION = (
-    "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best; "
-    "dagger: the baseline; ~: quartiles more than 10 % apart."
+    "Accuracy: mean and range over seeds. Memory: counted peak of a training step. Bold: best "
+    "value; dagger: the baseline; ~: interquartile range above 10 % of the median."
 )
-# What a summary says a method needs, relative to the reference.
+# The costs that a summary gives relative to the reference.
 COSTS = tuple(
     name for name in JUDGED if METRICS[name].words and not METRICS[name].is_judged("by seed")
 )
-OWN_DATA = "The data are a set of one's own: no accuracy compares with a published one."
+OWN_DATA = "The data set is not a published one: do not compare accuracies with published results."
 DIFFERENT_SEEDS = (
-    "rows were tested with different seeds, so no accuracy is called the best and there is no "
-    "Pareto front ('bsrbench compare' compares two rows over the seeds that both have)"
+    "rows were tested with different seeds, so no accuracy is marked as the best and no Pareto "
+    "front is given ('bsrbench compare' compares two rows over the seeds that both have)"
 )
 NOT_SHARED = "Test accuracies are not compared: no seed was tested in all rows."
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """Return paragraphs: the question, the setting, what came out, what cannot be concluded."""
+    """Return paragraphs: the setting, the result, and what cannot be concluded."""
     if not comparison.rows:
         return ["There are no records to compare."]
     missing = limits(comparison)
@@ -64,8 +64,8 @@ def _setting(comparison: Comparison) -> str:
         text += f" {OWN_DATA}"
     if trained:
         text += (
-            f" Each was trained for {trained.steps} steps with {_with_which_seeds(comparison)} and "
-            "tested once; the profile (memory, FLOPs, time) was taken once a row."
+            f" Each row was trained for {trained.steps} steps with {_with_which_seeds(comparison)} "
+            "and tested once per seed; memory, FLOPs and time were measured once per row."
         )
     return text + _rounds(comparison)
 
@@ -73,34 +73,35 @@ def _setting(comparison: Comparison) -> str:
 def _with_which_seeds(comparison: Comparison) -> str:
     if len(seed_pairing.groups(comparison.rows)) < 2:  # noqa: PLR2004 - all have the same
         return units.seeds(comparison.seeds())
-    return f"seeds of its own ({seed_pairing.in_short(comparison.rows)})"
+    return f"its own seeds ({seed_pairing.in_short(comparison.rows)})"
 
 
 def _rounds(comparison: Comparison) -> str:
-    """Return in how many visits of the clock rows were timed; nothing where none was."""
-    counts = sorted({found for row in comparison.rows if (found := row.rounds())})
+    """Return the number of timing visits per row; empty if no row was timed."""
+    counts = sorted({rounds for row in comparison.rows if (rounds := row.rounds())})
     if not counts:
         return ""
     span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f" Time was taken in {span} visits a row, each a process of its own."
+    return f" Times were measured in {span} visits per row, each in its own process."
 
 
 def is_own(data: str) -> bool:
-    """Return whether a data set is one of a person's own, of which nothing is published."""
+    """Return whether a data set is the user's own, without published results."""
     return data.startswith(("pack:", "folder:"))
 
 
 def _tasks(multitask: MultiTask) -> str:
-    said = (
-        f"The {len(multitask.tasks)} tasks take turns in a step, each with a head, a batch and an "
-        "optimizer step of its own; accuracy is the mean over tasks"
+    tasks = (
+        f"The {len(multitask.tasks)} tasks take turns in a step; each has its own head, batch and "
+        "optimizer step. Accuracy is the mean over tasks"
     )
     if not multitask.expert_blocks:
-        return f"{said}. All blocks are shared."
+        return f"{tasks}. All blocks are shared."
     blocks = ", ".join(map(str, multitask.expert_blocks))
     return (
-        f"{said}. Blocks {blocks} have {multitask.experts} experts in the place of their MLP, "
-        f"copies of it at first, and a gate a task, which sends each token to {multitask.top_k}."
+        f"{tasks}. Blocks {blocks} have {multitask.experts} experts instead of one MLP, "
+        "initialised as copies of it, and one gate per task, which sends each token to "
+        f"{multitask.top_k} experts."
     )
 
 
@@ -122,9 +123,9 @@ def _costs(comparison: Comparison) -> str:
 
 
 def _accuracies(comparison: Comparison) -> str:
-    """Return the test accuracies that matter most: reference, baseline, highest.
+    """Return the test accuracies of the reference, the baseline and the best row.
 
-    Of rows with different seeds the means are over the seeds that all of them have.
+    If rows have different seeds, the means are over the seeds that all rows have.
     """
     rows = [row for row in comparison.rows if seed_pairing.tested(row)]
     both = seed_pairing.shared(rows)
@@ -132,15 +133,15 @@ def _accuracies(comparison: Comparison) -> str:
     read = [(row, mean) for row, mean in means if mean is not None]
     if not read:
         return NOT_SHARED if rows else ""
-    said = [f"{row.label} {units.share(mean)}" for row, mean in read if comparison.leads(row)]
-    highest, most = max(read, key=lambda one: one[1])
-    said.append(f"highest {highest.label} {units.share(most)}")
+    parts = [f"{row.label} {units.share(mean)}" for row, mean in read if comparison.leads(row)]
+    highest, most = max(read, key=lambda row_and_mean: row_and_mean[1])
+    parts.append(f"highest {highest.label} {units.share(most)}")
     over = (
         "seeds"
         if comparison.same_seeds
         else f"the {units.seeds(len(both))} that all rows have ({seed_pairing.in_words(both)})"
     )
-    return f"Test accuracy, mean over {over}: {', '.join(said)}."
+    return f"Test accuracy, mean over {over}: {', '.join(parts)}."
 
 
 def _front(comparison: Comparison) -> str:
@@ -156,43 +157,48 @@ def limits(comparison: Comparison) -> list[str]:
     if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
         found.append("the CUDA meters are unverified")
     if len(comparison.machines()) > 1:
-        found.append("rows come from several machines: only ratios within one can be compared")
+        found.append(
+            "rows come from several machines: only ratios within one machine can be compared"
+        )
     return found
 
 
 def _limits_of_seeds(comparison: Comparison) -> list[str]:
-    """Return what cannot be said of accuracies: rows have too few seeds, or different ones."""
+    """Return what accuracies cannot show, because rows have too few or different seeds."""
     if not comparison.seeds():
         return []
     most = seed_pairing.most_shared(comparison.rows)
-    few = "no difference in accuracy can be called significant; ranges are shown, not intervals"
+    few = "no difference in accuracy can be significant; ranges are shown instead of intervals"
     if comparison.same_seeds:
         return [] if can_be_significant(most) else [f"with {units.seeds(most)} {few}"]
-    said = [DIFFERENT_SEEDS]
+    lines = [DIFFERENT_SEEDS]
     if not can_be_significant(most):
-        said.append(f"no two rows have more than {units.seeds(most)} in common, so {few}")
-    return said
+        lines.append(f"no two rows have more than {units.seeds(most)} in common, so {few}")
+    return lines
 
 
 def _limits_of_rows(comparison: Comparison) -> list[str]:
-    """Return what cannot be said of some rows; how many of them, for they may be thousands."""
+    """Return what some rows cannot show, with the number of rows: there may be thousands."""
     total = len(comparison.rows)
     failed = sum(bool(row.failures()) for row in comparison.rows)
     times = [row.step_seconds() for row in comparison.rows]
     noisy = sum(time is not None and time.noisy() for time in times)
     doubts = [set(row.doubts_about_its_rate()) - {NOT_TUNED} for row in comparison.rows]
-    said = (
-        (failed, "did not complete and lack numbers"),
-        (noisy, "have noisy times (quartiles more than 10 % apart): trust ratios within rounds"),
-        (sum(map(bool, doubts)), "might do better with a learning rate beyond those tried"),
+    counts = (
+        (failed, "did not complete, so numbers are missing"),
+        (
+            noisy,
+            "have noisy times (quartiles more than 10 % apart): trust ratios within rounds",
+        ),
+        (sum(map(bool, doubts)), "might do better with a learning rate outside the range tried"),
     )
-    return [f"{count} of {total} rows {what}" for count, what in said if count]
+    return [f"{count} of {total} rows {what}" for count, what in counts if count]
 
 
 def provenance(comparisons: list[Comparison]) -> list[str]:
-    """Return where the numbers were made, each machine once: machine, versions, commit."""
-    found = {e.machine_id: e for c in comparisons for e in c.machines()}
-    return [*(_made_on(environment) for environment in found.values()), CUDA_UNVERIFIED]
+    """Return one line per machine on which numbers were measured: machine, versions, commit."""
+    machines = {e.machine_id: e for c in comparisons for e in c.machines()}
+    return [*(_made_on(environment) for environment in machines.values()), CUDA_UNVERIFIED]
 
 
 def _made_on(environment: Environment) -> str:
@@ -208,19 +214,19 @@ def _made_on(environment: Environment) -> str:
 
 
 def definitions() -> list[tuple[str, str]]:
-    """Return the definition of every metric the tables show, in the order of their columns."""
+    """Return the definition of every metric in the tables, in the order of the columns."""
     columns = (*COLUMNS, *MEMORY_COLUMNS, *WORK_COLUMNS)
     shown = [(metric, METRICS[metric].definition) for metric in _shown(columns)]
     return [*shown, ("unexplained", UNEXPLAINED)]
 
 
 def failures(comparison: Comparison) -> list[str]:
-    """Return a line for each trial that did not complete."""
+    """Return one line for each trial that did not complete."""
     return [f"{row.label}, {line}" for row in comparison.rows for line in row.failures()]
 
 
 def absences(comparison: Comparison) -> list[str]:
-    """Return why values of the profiles' tables are not there, each reason once."""
+    """Return why values are missing in the tables of the profiles, each reason once."""
     profiles = [(row, record) for row in comparison.rows if (record := row.profiled())]
     labels: dict[tuple[str, str], list[str]] = {}
     for metric in _shown((*MEMORY_COLUMNS, *WORK_COLUMNS)):
@@ -234,12 +240,12 @@ def absences(comparison: Comparison) -> list[str]:
 
 
 def _shown(columns: Iterable[Column]) -> list[str]:
-    """Return the metrics of columns, each once, in their order."""
+    """Return the metrics of columns, in order and without duplicates."""
     return list(dict.fromkeys(column.metric for column in columns if column.metric))
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return the records' notes; what all rows have in common once."""
+    """Return the records' notes; a note that all rows share is given once."""
     of_rows = [row.notes() for row in comparison.rows]
     common = [
         note for note in (of_rows[0] if of_rows[1:] else []) if all(note in n for n in of_rows)
@@ -253,16 +259,16 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _different_seeds(comparison: Comparison) -> list[str]:
-    """Return which rows were tested with which seeds, where they differ."""
-    no_best = "seeds differ from row to row, so no accuracy is called the best"
+    """Return which rows were tested with which seeds, if seeds differ."""
+    no_best = "seeds differ from row to row, so no accuracy is marked as the best"
     return [*([] if comparison.same_seeds else [no_best]), *seed_pairing.of_each(comparison.rows)]
 
 
 def doubts(comparison: Comparison) -> list[str]:
-    """Return what a reader of the numbers must know, a line each."""
+    """Return what a reader of the numbers must know, one line per item."""
     noted = [*_different_seeds(comparison), *timed_apart(comparison), *_notes(comparison)]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:
-        return noted  # no row was tuned: alike for all, and the table says so
+        return noted  # no row was tuned: the table already says so
     return noted + [f"{label}: {doubt}" for label, doubt in rates]

@@ -1,4 +1,4 @@
-"""The tables that documents show, as text: headings and rows."""
+"""The tables of documents, as text: headings and rows."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
@@ -26,7 +26,7 @@ TARGET_SHARE = 0.95
 
 
 def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return title, headings and rows of the tables that stand behind the first one."""
+    """Return title, headings and rows of the tables that follow the first one."""
     named = [
         ("Memory of a step, meter by meter", MEMORY_COLUMNS),
         ("Work of a step", WORK_COLUMNS),
@@ -45,10 +45,10 @@ def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str
 
 
 def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return the table of accuracies task by task; none where there is one task.
+    """Return the table of accuracies per task; no table if there is only one task.
 
-    Means over each row's own seeds, with their ranges where there are several; where rows have
-    different seeds a column names them.
+    Cells are means over the row's own seeds, with the range if there are several. If rows have
+    different seeds, a column lists them.
     """
     rows = [(row, row.by_task()) for row in comparison.rows]
     read = [(row, by_task) for row, by_task in rows if any(by_task.values())]
@@ -81,10 +81,10 @@ def _of_seeds(values: Iterable[float]) -> str:
 
 
 def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return the table of accuracy over time; none where no curve was read.
+    """Return the table of accuracy over time; no table if there are no curves.
 
-    The accuracy asked for is a share of what the reference (else the best row) read last, the time
-    is the shortest training of any row.
+    The target accuracy is a share of the last accuracy of the reference (without a reference: of
+    the best row). The time limit is the shortest training time of any row.
     """
     rows = [(row, curves) for row in comparison.rows if (curves := row.curves())]
     if not rows:
@@ -122,14 +122,14 @@ def _curve_cells(read: list[Curve], target: float, budget: float) -> list[str]:
 
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of all columns."""
+    """Return the headings and rows of the main table."""
     return _cells(comparison, shown(comparison))
 
 
 def shown(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the columns, how trials ended among them where one did not complete.
+    """Return the columns of the main table; with outcomes, if a trial did not complete.
 
-    Memory is what was counted, or where no row was executed what was predicted.
+    Memory is the counted peak, or the predicted peak if no row was executed.
     """
     columns: tuple[Column, ...] = with_seeds(comparison, COLUMNS)
     for metric in dict.fromkeys(column.metric for column in STAND_IN_COLUMNS):
@@ -140,7 +140,7 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
 def _with_stand_in(
     comparison: Comparison, columns: tuple[Column, ...], metric: str
 ) -> tuple[Column, ...]:
-    """Return columns with those of a metric in the place of the one it stands in for."""
+    """Return columns in which a metric replaces the absent metric that it stands in for."""
     absent = METRICS[metric].stands_in_for
     if not _has(comparison, metric) or _has(comparison, absent):
         return columns
@@ -155,7 +155,7 @@ def _has(comparison: Comparison, metric: str) -> bool:
 
 
 def paper_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of the columns a paper has room for; ~ marks noisy times."""
+    """Return headings and rows of the table for a paper; ~ marks noisy times."""
     return _cells(comparison, paper_columns(comparison))
 
 
@@ -178,10 +178,10 @@ def short_columns(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:
-    """Return row and column of the best values, where one can be better than another.
+    """Return row and column of the best values in ranked columns whose values differ.
 
-    Nothing missing is the best, no accuracy where rows were tested with different seeds, and no
-    time of those it was not timed in turns with.
+    A missing value is never the best. No accuracy is the best if rows were tested with different
+    seeds. Times are ranked only against times that were measured in turns with them.
     """
     found = set()
     for place, column in enumerate(columns):
@@ -200,14 +200,14 @@ def _is_comparable(comparison: Comparison, metric: str) -> bool:
 
 
 def _ranked(comparison: Comparison, column: Column) -> list[float | None]:
-    """Return for each row the number that its cell in a column is ranked by."""
+    """Return, for each row, the number by which its cell in a column is ranked."""
     if column.relative:
         return [comparison.ratio(row, column.metric) for row in comparison.rows]
     return comparison.ranked(column.metric, comparison.rows)
 
 
 def tries(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of the learning rates tried; no rows where none were."""
+    """Return headings and rows of the learning rates tried; no rows if none were tried."""
     specs = [(row.label, row.trained()) for row in comparison.rows]
     rows = []
     for label, spec in specs:

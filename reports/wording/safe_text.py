@@ -1,4 +1,4 @@
-"""Text from records where characters act or room is short."""
+"""Text from records, made safe or short for CSV cells, Markdown and figures."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
 
 
 def on_one_line(text: str) -> str:
-    """Return text without line breaks, what would act in it as its code."""
+    """Return text on one line, with control characters replaced by their codes."""
     return visible(" ".join(text.split()))
 
 
 def shortened(text: str, most: int) -> str:
-    """Return text on one line, its middle cut out where it is longer than so many characters."""
+    """Return text on one line; if it is longer than ``most`` characters, its middle is cut out."""
     line = on_one_line(text)
     if len(line) <= most:
         return line
@@ -27,14 +27,14 @@ def shortened(text: str, most: int) -> str:
 
 
 def shortened_apart(texts: Sequence[str], most: int) -> list[str]:
-    """Return texts shortened; those that would then be equal show where they differ instead."""
+    """Return shortened texts; texts that would become equal show the part in which they differ."""
     lines = list(map(on_one_line, texts))
     short = _told_apart({line: shortened(line, most) for line in lines}, most)
     return [short[line] for line in lines]
 
 
 def _told_apart(short: dict[str, str], most: int) -> dict[str, str]:
-    """Return what each line is shortened to, with no two alike."""
+    """Return the shortened form of each line; no two are equal."""
     found = dict(short)
     for same in _alike(short):
         signs = enumerate(zip_longest(*same))
@@ -44,7 +44,7 @@ def _told_apart(short: dict[str, str], most: int) -> dict[str, str]:
 
 
 def _alike(short: dict[str, str]) -> list[list[str]]:
-    """Return lines together that are shortened to the same, where they are several."""
+    """Return groups of two or more lines that have the same shortened form."""
     groups: dict[str, list[str]] = {}
     for line, text in short.items():
         groups.setdefault(text, []).append(line)
@@ -52,7 +52,7 @@ def _alike(short: dict[str, str]) -> list[list[str]]:
 
 
 def _around(line: str, place: int, most: int) -> str:
-    """Return a line's beginning, and what stands around a place in it."""
+    """Return the beginning of a line, and the text around a position in it."""
     start = max(HEAD, place - BEFORE)
     room = most - HEAD - 2 * len(CUT)
     behind = CUT if len(line) > start + room else ""
@@ -60,7 +60,7 @@ def _around(line: str, place: int, most: int) -> str:
 
 
 def in_csv(value: object) -> object:
-    """Return what stands in a cell; no spreadsheet may take a name for a formula or a new line."""
+    """Return the content of a CSV cell, such that no spreadsheet reads it as a formula."""
     if isinstance(value, str):
         text = visible(value)
         return f"'{text}" if text.startswith(FORMULA) else text
@@ -68,16 +68,16 @@ def in_csv(value: object) -> object:
 
 
 def in_figure(text: str) -> str:
-    """Return text that matplotlib draws as it is: ``$`` would begin a formula, ``_`` hide a row."""
+    """Return text that matplotlib draws literally: ``$`` begins a formula, ``_`` hides a row."""
     return in_figures([text])[0]
 
 
 def as_drawn(text: str) -> str:
-    """Return text in which matplotlib finds no formula."""
+    """Return text that matplotlib does not read as a formula."""
     return text.replace("$", r"\$")
 
 
 def in_figures(texts: Sequence[str]) -> list[str]:
-    """Return the texts of one figure as ``in_figure`` does, no two different ones alike."""
+    """Return the texts of one figure as ``in_figure`` does; different texts stay different."""
     lines = [as_drawn(line) for line in shortened_apart(texts, IN_FIGURE)]
     return [f" {line}" if line.startswith("_") else line for line in lines]

@@ -1,4 +1,4 @@
-"""What a report says of rows that were not all timed in turns with each other."""
+"""The notes of a report about rows that were not timed in turns with each other."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ STEP_SECONDS = "step_seconds"
 
 
 def timed_apart(comparison: Comparison) -> list[str]:
-    """Return which rows were timed in which round groups; nothing where all were in one."""
+    """Return which rows were timed in which round groups; empty if there is only one group."""
     if in_one_group(comparison.rows):
         return []
     groups: dict[str | None, list[str]] = {}
@@ -20,12 +20,17 @@ def timed_apart(comparison: Comparison) -> list[str]:
             groups.setdefault(row.round_group(), []).append(row.label)
     each = _some([_some(labels, ", ") for labels in groups.values()], " | ")
     has_reference = comparison.find(REFERENCE) is not None
-    best = f"the best is the smallest ratio to {REFERENCE}" if has_reference else "none is the best"
-    said = (
-        f"rows were timed in {len(groups)} round groups ({each}), and seconds of two groups cannot "
-        f"be compared: every ratio of times is of rounds in which both rows took turns, and {best}"
+    best = (
+        f"the best time is the smallest ratio to {REFERENCE}"
+        if has_reference
+        else "no time is marked as the best"
     )
-    return [said, *without_ratio(comparison)]
+    note = (
+        f"rows were timed in {len(groups)} round groups ({each}), and times from different groups "
+        "cannot be compared: every ratio of times uses only rounds in which both rows were timed "
+        f"in turns, and {best}"
+    )
+    return [note, *without_ratio(comparison)]
 
 
 def without_ratio(comparison: Comparison) -> list[str]:
@@ -38,8 +43,8 @@ def without_ratio(comparison: Comparison) -> list[str]:
         for row in comparison.rows
         if row.timed() and comparison.ratio(row, STEP_SECONDS) is None
     ]
-    said = f"no ratio of times to {REFERENCE}, for they were not timed in turns with it: "
-    return [said + _some(labels, ", ")] if labels else []
+    note = f"no ratio of times to {REFERENCE}, because not timed in turns with it: "
+    return [note + _some(labels, ", ")] if labels else []
 
 
 def _some(names: Sequence[str], between: str) -> str:

@@ -46,7 +46,7 @@ def test_bsr_with_lora_starts_from_bsrs_logits(make_vit, batch):
 def test_bsr_with_lora_needs_a_block_to_adapt(make_vit):
     method = methods.load("bsr+lora", bsr={"trained_blocks": []})
 
-    with pytest.raises(Unsupported, match="no block trains, so there is none to adapt"):
+    with pytest.raises(Unsupported, match="no block trains, so there is no block to adapt"):
         method.prepare(make_vit())
 
 

@@ -17,8 +17,8 @@ from bsrbench.methods import offload
 from bsrbench.methods.parts.extend_module import extend
 
 REASON = (
-    "offload is made for cuda or xpu, not for cpu: what it would move is in the host's memory "
-    "already"
+    "offload is made for cuda or xpu, not for cpu: the tensors that it would move are already in "
+    "host memory"
 )
 
 

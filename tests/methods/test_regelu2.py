@@ -170,7 +170,10 @@ def test_nothing_is_kept_where_no_gradient_passes(make_vit, batch):
     ("activation", "said"),
     [
         (nn.ReLU, "the activation ReLU is not GELU"),
-        (lambda: nn.GELU(approximate="tanh"), "GELU by 'tanh' is not known"),
+        (
+            lambda: nn.GELU(approximate="tanh"),
+            "GELU with the approximation 'tanh' is not supported",
+        ),
     ],
 )
 def test_other_activations_are_refused_before_the_model_changes(activation, said, make_vit):

@@ -198,8 +198,8 @@ def test_blocks_that_were_named_are_no_default(make_vit):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"side_blocks": [3]}, "with one, the official code reads the raw image"),
-        ({"side_blocks": []}, "must be two blocks at least"),
+        ({"side_blocks": [3]}, "with one block the official code reads the raw image"),
+        ({"side_blocks": []}, "must be at least two blocks"),
         ({"side_blocks": [3, 3]}, "must be different blocks"),
         ({"drop_at": [-1]}, "must be different blocks"),
         ({"keep_rate": 0.0}, r"keep_rate 0.0 must lie in \(0, 1\]"),

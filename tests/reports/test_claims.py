@@ -68,13 +68,13 @@ def test_each_definition_is_put_against_each_row(make_record):
     assert lines(text, "- memory, counted") == [
         (
             "- memory, counted: 1.4 times or more against full; "
-            "less, but something, against checkpoint; nothing against head."
+            "a smaller saving than claimed against checkpoint; no saving against head."
         )
     ]
     assert lines(text, "- compute, FLOPs") == [
         (
             "- compute, FLOPs of a training step: 2 times or more against full, checkpoint; "
-            "nothing against head."
+            "no saving against head."
         )
     ]
     assert lines(text, "| time of a training step") == [
@@ -158,8 +158,8 @@ def test_a_time_reaches_a_claim_only_with_its_whole_interval(make_record):
     assert lines(text, "- time of a training step") == [
         (
             "- time of a training step: 2 times or more against full; inconclusive against bias, "
-            "prompt; less, but something, against lora; less, if anything, against head; nothing "
-            "against norm."
+            "prompt; a smaller saving than claimed against lora; a smaller saving than claimed, "
+            "perhaps none, against head; no saving against norm."
         )
     ]
     assert in_short(text, "| time") == [
@@ -223,7 +223,7 @@ def test_rows_that_were_disturbed_while_timed_are_named(make_record):
     disturbed = altered(disturbed, notes=[noted])
     text = page([make_record("bsr", step_seconds=[1.0]), disturbed], no_details)
 
-    assert "for notes were taken: head." in text
+    assert "Times have notes about disturbances: head." in text
 
 
 def test_accuracy_stands_beside(make_record):

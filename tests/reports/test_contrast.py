@@ -114,7 +114,7 @@ def test_without_a_common_seed_there_is_no_verdict(make, no_details):
     found = put(records, no_details).find("accuracy_top1")
 
     assert found.verdict.word is VerdictWord.NONE
-    assert found.verdict.why == "no seed was trained with both"
+    assert found.verdict.why == "the rows have no seed in common"
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_a_row_that_is_lost_is_named_and_fails_a_gate(of_commit, no_details):
     )
     assert gate.failures(contrasts, conditions) == []
     assert gate.failures(contrasts, conditions, found.alone) == [
-        f"{alone.said}: what is gone cannot pass"
+        f"{alone.said}: a missing row cannot pass"
     ]
     assert gate.failures(contrasts, [], found.alone) == []  # no gate, no failure
 
@@ -163,7 +163,7 @@ def test_a_question_that_is_lost_whole_is_a_loss_of_its_rows(of_commit):
 
     assert ["full (test_vit" in said[0], "bsr (test_vit" in said[1]] == [True, True]
     assert "batch 8" in said[0]
-    assert said[0].endswith(", where the row of this name answers another question")
+    assert said[0].endswith(", where the row of this name has another workload")
     assert said[1].endswith(f"no counterpart in 'commit:{NEW}'")
 
 
@@ -181,7 +181,7 @@ def test_a_new_row_is_named_and_its_own_values_are_judged(of_commit, no_details)
     )
     assert failures("ratio(peak_counted_bytes) > 1", "value(peak_counted_bytes) > 9") == []
     (line,) = failures("value(peak_counted_bytes) >= 9")
-    assert line.endswith("value(peak_counted_bytes) >= 9, for it is 9")
+    assert line.endswith("value(peak_counted_bytes) >= 9: the value is 9")
     (line,) = failures("value(step_flop) > 1")
     assert line.endswith("value(step_flop) > 1 cannot be decided: a test")
 
@@ -233,10 +233,10 @@ def test_of_two_named_rows_questions_with_one_of_them_are_said_and_fail_nothing(
     assert [pair.new.spec.workload.batch for pair in found.pairs] == [4]
     assert [(one.of_baseline, one.lost) for one in found.alone] == [(True, False), (False, False)]
     assert found.alone[0].said.endswith(
-        "batch 2, fp32, sgd, cpu): no row of 'bsr' answers its question"
+        "batch 2, fp32, sgd, cpu): no row of 'bsr' has the same workload"
     )
     assert found.alone[1].said.endswith(
-        "batch 8, fp32, sgd, cpu): no row of the baseline 'full' answers its question"
+        "batch 8, fp32, sgd, cpu): no row of the baseline 'full' has the same workload"
     )
 
 

@@ -72,7 +72,7 @@ def test_times_of_other_round_groups_have_no_ratio_and_say_why(page):
     cell = page.locator("tr.row", has_text="head").locator('td[title*="round group"]')
 
     assert cell.count() == 1
-    assert cell.get_attribute("title").startswith("not timed in one round group")
+    assert cell.get_attribute("title").startswith("not timed in the same round group")
     assert cell.inner_text().startswith("–")
 
 
@@ -106,7 +106,7 @@ def test_a_row_that_was_added_has_the_ratios_of_its_own_turns(page_of_an_added_r
     assert found["bsr"]["mine"] == "1.50×"
     assert found["bsr"]["full"] == "2.52× [0.93, 6.81]"
     assert found["full"]["mine"] == "0.75×"
-    assert found["head"]["mine"].startswith("– not timed in one round group")
+    assert found["head"]["mine"].startswith("– not timed in the same round group")
     assert "rows were timed in 3 round groups" in page.locator("main").text_content()  # folded
 
 
@@ -174,7 +174,7 @@ def test_an_opened_row_shows_its_trials_whole(page):
         opened.get_by_text(fold, exact=True).click()
     text = opened.inner_text()
 
-    assert "Peak of the bytes of the tensor storages that are alive at once" in text
+    assert "Peak of the bytes of all tensor storages alive on the trial" in text
     assert "0.2, 0.2, 0.9, 0.2, 0.2, 0.9, 0.4, 0.4, 0.4" in text
     assert "workload.model\ntest_vit" in text
     assert "1 (training, seed 1)" in text

@@ -250,8 +250,8 @@ def test_a_page_of_too_many_rows_keeps_the_named_ones_and_says_so(make_trial, mo
 
     assert len(rows_of(data)) == 20  # no comparison shows fewer
     assert {"full", "bsr"} <= set(rows_of(data))
-    assert "With 32 rows (more than 10) this page holds the table only, of 20" in data["leftOut"]
-    assert "all stand in comparison.csv" in data["leftOut"]
+    assert "With 32 rows (more than 10) this page has only the table with 20" in data["leftOut"]
+    assert "comparison.csv has all rows" in data["leftOut"]
 
 
 def test_quartiles_are_those_of_numpy():

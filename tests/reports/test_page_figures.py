@@ -40,7 +40,7 @@ def test_every_figure_of_the_records_is_there(page):
 
     assert headings == [
         "Accuracy against cost",
-        "What the peak consists of",
+        "Composition of the peak",
         "Validation accuracy against steps",
         "Validation accuracy against seconds",
         "Memory through one step",
@@ -61,7 +61,7 @@ def test_every_figure_of_the_records_is_there(page):
 def test_rows_are_chosen_for_the_figures_that_look_inside(page):
     legend = page.locator("figure", has_text="Memory through one step").locator(".legend")
     assert legend.inner_text().split() == ["full", "bsr"]
-    page.get_by_text("Rows drawn through one step").click()
+    page.get_by_text("Rows in the figures of one step").click()
     page.locator(".chooser").get_by_label("full").uncheck()
 
     assert legend.inner_text().split() == ["bsr"]

@@ -131,7 +131,7 @@ BSR = ("bsr", [0.5] * 6)
 def test_two_or_three_pairs_do_not_say_how_many_would_do(make, count):
     said = remarks(make, ("mine", [0.60, 0.61, 0.63][:count]), ("bsr", [0.5] * count))
 
-    assert f"{count} pairs of seeds tell too little of their spread" in said
+    assert f"{count} pairs of seeds are too few to estimate their spread" in said
     assert "seeds would find" not in said
 
 
@@ -144,8 +144,8 @@ def test_the_sentence_follows_the_rule_and_the_number_of_comparisons(make):
     alone = remarks(make, ("mine", mine), BSR)
     two = remarks(make, ("mine", mine), ("other", mine), BSR)
 
-    assert "6 seeds would find it in four repetitions of five; 6 were compared" in alone
-    assert "7 seeds would find it in four repetitions of five, with 2 comparisons at once" in two
+    assert "6 seeds detect it with 80 % power; 6 were compared" in alone
+    assert "7 seeds detect it with 80 % power, with 2 simultaneous comparisons" in two
 
 
 def test_a_small_difference_needs_more_than_were_looked_at(make):

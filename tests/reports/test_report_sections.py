@@ -19,9 +19,9 @@ def test_the_first_paragraphs_say_what_came_out_and_what_cannot_be_concluded(mak
     ]
     setting, finding, cannot = notes.summary(only(rows))
 
-    assert setting.endswith("Time was taken in 3 visits a row, each a process of its own.")
+    assert setting.endswith("Times were measured in 3 visits per row, each in its own process.")
     assert finding == "Test accuracy, mean over seeds: full 0.750, highest mine 0.875."
-    assert "1 of 3 rows did not complete and lack numbers" in cannot
+    assert "1 of 3 rows did not complete, so numbers are missing" in cannot
     assert "1 of 3 rows have noisy times" in cannot
 
 

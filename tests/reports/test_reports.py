@@ -221,7 +221,7 @@ def test_the_report_says_where_weights_come_from(records):
 
 
 def test_two_seeds_conclude_nothing_about_accuracy(records):
-    assert "no difference in accuracy can be called significant" in notes.summary(only(records))[-1]
+    assert "no difference in accuracy can be significant" in notes.summary(only(records))[-1]
 
 
 def test_the_same_records_give_the_same_files(records, tmp_path):

@@ -103,7 +103,7 @@ def test_a_row_that_lost_its_worst_seed_beats_nothing(search, tmp_path):
     assert (mine.accuracies, mine.lost) == ((0.5, 0.5), (0,))
     assert (mine.is_complete(), mine.on_front, mine.beats(published)) == (False, False, False)
     assert "2 rows measured in turns, and 1 of them trained with 3 seeds" in said[0]
-    assert "A row of which a training did not complete is not compared" in text
+    assert "A row with a training that did not complete is not compared" in text
     assert r"0.500 \[0.500, 0.500\] without seed 0 |" in text
 
 

@@ -69,7 +69,7 @@ def test_markdown_and_latex_show_it(comparison, tmp_path):
     assert f"### {TITLE}" in text
     assert "| bsr | 1 (1) | 0.900 | 0.600 | 0.750 |" in text
     assert "The 2 tasks take turns in a step" in text
-    assert "Blocks 3, 7, 11 have 16 experts in the place of their MLP" in text
+    assert "Blocks 3, 7, 11 have 16 experts instead of one MLP" in text
     assert TITLE in tex
     assert "bsr & 1 (1) & 0.900 & 0.600 & 0.750" in tex
 

@@ -127,8 +127,8 @@ def test_a_comparison_shows_the_seconds_that_its_ratio_is_of(records):
     assert times.difference == pytest.approx(-3.6)
     assert times.verdict.word is VerdictWord.BETTER
     assert found.remarks[-1] == (
-        "full: its times here were taken again on 2026-02-02, in turns with new rows; its own "
-        "record has 4,000 ms a step"
+        "full: its times here were measured again on 2026-02-02, in turns with new rows; its own "
+        "record has 4,000 ms per step"
     )
 
 
@@ -180,7 +180,7 @@ def test_a_missing_ratio_is_marked_in_no_document(records, make, tmp_path):
     assert "*–" not in console.export_text()
 
 
-NOTE = "rows were timed in 2 round groups (full, bsr, head | mine), and seconds of two groups "
+NOTE = "rows were timed in 2 round groups (full, bsr, head | mine), and times from different "
 
 
 def test_every_document_says_that_rows_come_from_several_groups(records, tmp_path):
@@ -203,7 +203,7 @@ def test_rows_without_a_ratio_to_the_reference_are_named(stored, make):
     comparison = only([*stored, make("mine", step_seconds=[0.1] * 3, group="alone")])
 
     assert timing_notes.timed_apart(comparison)[1] == (
-        "no ratio of times to full, for they were not timed in turns with it: mine"
+        "no ratio of times to full, because not timed in turns with it: mine"
     )
 
 
@@ -243,7 +243,7 @@ def test_the_figures_of_time_are_of_ratios_where_seconds_do_not_compare(records,
 
     assert "step relative to full; rows were timed in several" in drawn["accuracy-time"]
     assert drawn["accuracy-time"].endswith(
-        "Not drawn: no ratio of times to full, for they were not timed in turns with it: alone."
+        "Not drawn: no ratio of times to full, because not timed in turns with it: alone."
     )
     assert "relative to full" in (tmp_path / "accuracy-time.svg").read_text()
 

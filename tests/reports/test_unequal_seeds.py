@@ -73,7 +73,7 @@ def test_a_gate_judges_the_same_seeds(found, condition, fails):
 def test_a_gate_says_over_which_seeds_its_number_is(found):
     (line,) = gate.failures([found], [gate.parse_judged("ratio(accuracy_top1) < 0.98")])
 
-    assert line.endswith("for it is 0.900901 over the 2 seeds that both have (0 and 1)")
+    assert line.endswith("the value is 0.900901 over the 2 seeds that both have (0 and 1)")
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "json", "csv"])
@@ -133,12 +133,12 @@ def test_without_a_common_seed_nothing_stands_side_by_side_and_no_gate_passes(ma
     assert (accuracy.new, accuracy.baseline, accuracy.difference, accuracy.ratio) == (None,) * 4
     assert accuracy.verdict.word is VerdictWord.NONE
     assert (
-        "accuracies are not compared, for no seed is in both: head was tested with seed 1 (mean "
-        "0.900); full was tested with seeds 2 and 3 (mean 0.700)"
+        "accuracies are not compared, because no seed is in both: head was tested with seed 1 "
+        "(mean 0.900); full was tested with seeds 2 and 3 (mean 0.700)"
     ) in found.remarks
     lines = gate.failures([found], conditions)
     assert len(lines) == 4
-    assert all(line.endswith("no seed was trained with both") for line in lines)
+    assert all(line.endswith("the rows have no seed in common") for line in lines)
 
 
 def test_seeds_that_diverged_are_in_no_pair_and_are_named(make, no_details):

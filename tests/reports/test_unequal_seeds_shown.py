@@ -67,13 +67,13 @@ def test_documents_say_which_row_had_which_seeds(comparison, tmp_path):
     with (tmp_path / "t.csv").open() as file:
         lines = {line["row"]: line for line in csv_reader.DictReader(file)}
 
-    assert "for 40 steps with seeds of its own (head: seeds 0 to 5; full: seeds 0 and 1)" in text
+    assert "for 40 steps with its own seeds (head: seeds 0 to 5; full: seeds 0 and 1)" in text
     assert "with 6 seeds" not in text
     assert r"| head | 0.767 \[0.500, 0.900\] | 6 (0 to 5) |" in text
     assert "- tested with seeds 0 and 1: full" in text
     assert "head & 0.767 [0.500, 0.900] & 6 (0 to 5) &" in tex
     assert r"\textbf{0.767" not in tex
-    assert "no accuracy is called the best" in tex
+    assert "no accuracy is marked as the best" in tex
     assert lines["head"]["tested_seeds"] == "0 1 2 3 4 5"
     assert (lines["full"]["seeds"], lines["full"]["tested_seeds"]) == ("2", "0 1")
 
@@ -86,7 +86,7 @@ def test_the_sentence_of_a_report_compares_the_seeds_that_all_rows_have(comparis
         "Test accuracy, mean over the 2 seeds that all rows have (0 and 1): full 0.555, highest "
         "full 0.555."
     )
-    assert "rows were tested with different seeds, so no accuracy is called the best" in cannot
+    assert "rows were tested with different seeds, so no accuracy is marked as the best" in cannot
     assert "no two rows have more than 2 seeds in common" in cannot
 
 
@@ -114,7 +114,7 @@ def test_the_terminal_shows_seeds_and_no_best(comparison, width):
 
     assert "*0.767" not in printed
     assert "tested with seeds 0 to 5: head" in printed
-    assert "seeds differ from row to row, so no accuracy is called the best" in printed
+    assert "seeds differ from row to row, so no accuracy is marked as the best" in printed
     assert ("6 (0 to 5)" in printed) == (width == 300)
 
 
@@ -133,7 +133,7 @@ def test_figures_name_the_seeds_and_draw_no_front(records, make, no_details, tmp
         (tmp_path / f"{name}.svg").read_text() for name in ("accuracy-memory", "curve-steps")
     )
 
-    assert "2 to 6 seeds from row to row (so no Pareto front)" in drawn["accuracy-memory"]
+    assert "2 to 6 seeds per row (so no Pareto front)" in drawn["accuracy-memory"]
     for text in (points, lines):
         assert "head (seeds 0 to 5)" in text
         assert "full (seeds 0 and 1)" in text

@@ -138,7 +138,7 @@ REASONS = (
     ),
     Reason(
         "tanh",
-        r"GELU by 'tanh' is not known",
+        r"GELU with the approximation 'tanh' is not supported",
         _tanh,
         "its GELU is the one by tanh, and the method's levels fit the exact one",
     ),
@@ -150,14 +150,14 @@ REASONS = (
     ),
     Reason(
         "stem",
-        r"patches come out of its convolutions without a projection",
+        r"prune needs a linear patch projection",
         lambda model, _: not list(model.patch_embed.proj.parameters()),
         "no projection follows its convolutions, by whose weights narrow blocks would be filled; "
         "without `prune` it works",
     ),
     Reason(
         "width",
-        r"a width of (\d+) over reduction 8 cannot be shared by (\d+) heads",
+        r"width (\d+) / reduction 8 is not divisible by (\d+) heads",
         _indivisible,
         "an eighth of its width cannot be shared by its heads; another `reduction` can",
     ),

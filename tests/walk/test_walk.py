@@ -179,11 +179,11 @@ def test_multiply_adds_that_two_counters_see_otherwise_are_wrong(monkeypatch):
         "the model has 5 leading tokens (registers)",
         "the head reads 'avg', not the class token",
         "the activation GELU is not known",
-        "GELU by 'tanh' is not known",
+        "GELU with the approximation 'tanh' is not supported",
         "the MLP of block 0 is a GluMlp, not timm's plain Mlp",
         "block 0 is a ParallelScalingBlock, which is not known",
         "VisionTransformer is not one of timm's VisionTransformer models",
-        "a width of 192 over reduction 8 cannot be shared by 3 heads",
+        "width 192 / reduction 8 is not divisible by 3 heads",
     ],
 )
 def test_a_reason_that_is_not_true_is_wrong(said, monkeypatch):

@@ -266,7 +266,7 @@ def test_a_compiled_step_has_no_eager_bytes(compiled, own, batch):
     assert found.at_peak_bytes == found.by_module_bytes == {}
     assert (found.forward_flop, found.step_flop) == (plain.forward_flop, plain.step_flop)
     assert "peak memory (counted): not counted" in str(found)
-    assert "note: some of the step is compiled" in str(found)
+    assert "note: a part of the step is compiled" in str(found)
     assert "<table>" in found._repr_html_()
 
 

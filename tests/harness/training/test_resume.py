@@ -148,7 +148,7 @@ def test_a_checkpoint_that_cannot_be_used_is_named_and_training_begins_anew(
     undisturbed = training_pass(spec, load)
 
     (note,) = found.notes
-    assert "the training began anew: run.pt cannot be used" in note.text
+    assert "training started from the beginning: run.pt cannot be used" in note.text
     assert said in note.text
     for name in ("accuracy_top1", "final_loss"):
         assert found.measurements[name] == undisturbed.measurements[name]
