@@ -48,7 +48,7 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """One trial, whole: nothing in it depends on another file.
 
     Attributes:
-        key: method, trial id, hash of the method's source, hash of the source that measures, hash
+        key: method, trial id, hash of the method's source, hash of the measuring code, hash
             of settings and versions that decide numbers, and machine id, joined
             (``bsrbench.harness.records.record_key``); the file's name.
         measurements: a value for every name in ``METRICS``; ``None`` has its reason in ``missing``.

@@ -127,7 +127,7 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
     state = {True: "changed since its commit", False: "clean", None: "unknown"}
     yield "environment.tree", state[record.environment.tree_dirty]
     if (key := read_key(record.key)) is not None and key.measuring is not None:
-        yield "source that measures", key.measuring
+        yield "measuring code", key.measuring
     if (kernel := attention_kernel(record, details)) is not None:
         yield KERNEL, kernel
 

@@ -99,7 +99,7 @@ def test_another_source_that_measures_is_listed(make, no_details):
     (found,) = contrast([Pair(*comparison.rows, "")], no_details)
 
     assert [(u.name, u.new, u.baseline) for u in found.unlike][1:] == [
-        ("source that measures", "older", "newer")
+        ("measuring code", "older", "newer")
     ]
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from bsrbench.harness.meters.live_bytes import Category
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.trial.record_assembly import NEEDS
+from bsrbench.harness.trial.absences import NEEDS
 from bsrbench.harness.trial.trial_passes import PASSES
 from bsrbench.reports import units
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS

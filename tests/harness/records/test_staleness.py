@@ -1,4 +1,4 @@
-"""A record is stale if the source of its method, or the source that measures, has changed."""
+"""A record is stale if the source of its method, or the measuring code, has changed."""
 
 import shutil
 

@@ -12,7 +12,6 @@ from bsrbench.harness.spec.row_name import RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.spec.workload_axes import AXES, axis_in_words, axis_of_words
 from bsrbench.reports.wording.safe_text import on_one_line
-from tests.trial_records import altered
 
 VALUES = {
     "micro_batch": [None, 1, 128],
@@ -143,7 +142,7 @@ def test_every_value_of_every_axis_has_words_of_its_own():
 
 
 def name_of(options, **axes):
-    workload = altered(PLAIN, **axes)
+    workload = PLAIN.model_copy(update=axes)
     return TrialSpec(method="m", options=options, workload=workload, profile=Profile()).row_name()
 
 
