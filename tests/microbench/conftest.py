@@ -27,7 +27,7 @@ HEADING = (
 def pytest_benchmark_update_machine_info(config, machine_info):
     """Describe machine and versions as records do, without its name."""
     machine_info.clear()
-    machine_info.update(describe_run())
+    machine_info.update(describe_run().plain())
 
 
 def pytest_terminal_summary(terminalreporter, config):
