@@ -102,7 +102,7 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             of_run,
             round_group=self.name,
             round_position=self.order.index(key),
-            timing={} if clock is None else msgspec.to_builtins(clock),
+            timing=clock,
         )
 
 

@@ -21,6 +21,7 @@ CARRY_VALUES = frozenset(
             "records/metric_bounds",
             "records/pass_readings",
             "records/record_key",
+            "records/record_decoder",
             "records/remarks",
             "records/trial_environment",
             "records/sidecar",

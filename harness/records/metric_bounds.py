@@ -13,6 +13,8 @@ BOUNDS: dict[Values, tuple[int, int]] = {
     "signed": (-MOST, MOST),
     "share": (0, 1),
 }
+NUMBERS = (int, float)
+RANGES = {name: (*BOUNDS[m.values], m.samples) for name, m in METRICS.items()}
 # Each of these metrics has one number per reading of the curve.
 CURVE = tuple(name for name, metric in METRICS.items() if metric.per == "reading")
 
@@ -20,9 +22,20 @@ CURVE = tuple(name for name, metric in METRICS.items() if metric.per == "reading
 def fault_of_values(measured: Mapping[str, Any]) -> str:
     """Return which value is not valid for its metric, and why; empty if all are."""
     for name, value in measured.items():
-        if value is not None and (fault := fault_of_value(name, value)):
+        if value is None or _plainly_fits(value, *RANGES[name]):
+            continue
+        if fault := fault_of_value(name, value):
             return f"measurements.{name} {fault}"
     return fault_of_curve([measured.get(name) for name in CURVE])
+
+
+def _plainly_fits(value: Any, low: int, high: int, sampled: bool) -> bool:
+    """Return whether a value is clearly valid; it may be valid if not."""
+    if not sampled:
+        return type(value) in NUMBERS and low <= value <= high
+    if type(value) is not list or not value:
+        return False
+    return low <= min(value) and max(value) <= high and sum(value) == sum(value)  # not NaN
 
 
 def fault_of_curve(curve: Sequence[Any]) -> str:

@@ -12,10 +12,11 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.plain_data import fault_in
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.record_content import CHANGED, HASH, hash_fits, hash_of
+from bsrbench.harness.records.record_decoder import decode_record
 from bsrbench.harness.records.record_key import fault_of_key
 from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
 from bsrbench.harness.records.schema_upgrade import upgrade
-from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord, decode_record
+from bsrbench.harness.records.trial_record import SCHEMA_VERSION, TrialRecord
 from bsrbench.harness.visible_text import visible, visible_in
 
 # The store writes ASCII, in which a control character (``visible_text``) is an escape sequence.

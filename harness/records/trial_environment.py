@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from bsrbench.harness.plain_data import fault_in
+from bsrbench.harness.records.sidecar import ClockDetail
 
 Stated = dict[str, str]
 
@@ -110,7 +111,7 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     order_seed: int | None = None
     round_group: str | None = None
     round_position: int | None = None
-    timing: dict[str, Any] = {}
+    timing: ClockDetail | None = None
     jobs: int | None = None
     cores: tuple[int, ...] = ()
     pass_start_seconds: tuple[float, ...] = ()
@@ -119,8 +120,11 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     cluster: ClusterNode | None = None
 
     def __post_init__(self) -> None:
-        own = msgspec.structs.asdict(self) | {"limits": None, "variables": None}
-        _require_storable(own, "circumstances")
+        seconds = {
+            "passes_seconds": self.passes_seconds,
+            "pass_start_seconds": self.pass_start_seconds,
+        }
+        _require_storable(seconds, "circumstances")
 
     def plain(self) -> dict[str, Any]:
         """Return them as JSON data; what is not known is left out."""

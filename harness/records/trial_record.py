@@ -12,7 +12,6 @@ from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import Absence, Note, NoteKind
 from bsrbench.harness.records.trial_environment import Circumstances, Environment
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.visible_text import visible_in
 
 SCHEMA_VERSION: Final = 8
 
@@ -118,27 +117,6 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 SAID = tuple(name for name in TrialRecord.__struct_fields__ if name != "content_sha256")
 
 
-def decode_record(text: bytes) -> TrialRecord:
-    """Return a record of the present schema from its JSON.
-
-    Raises:
-        msgspec.ValidationError: a value is not as it should be; the message names its place.
-        msgspec.DecodeError: it is not JSON.
-    """
-    return DECODER.decode(text)
-
-
-def as_stored(record: TrialRecord) -> TrialRecord:
-    """Return a record as it will be read: text visible, and checked as what is read.
-
-    Raises:
-        msgspec.ValidationError: a value is not as it should be; the message names its place.
-    """
-    data = plain_record(record)
-    shown = {name: data[name] if name == "spec" else visible_in(data[name]) for name in data}
-    return decode_record(msgspec.json.encode(shown))
-
-
 def plain_record(record: TrialRecord) -> dict[str, Any]:
     """Return a record as JSON data, in the order of its fields."""
     data: dict[str, Any] = msgspec.to_builtins(record, enc_hook=_plain_spec)
@@ -165,12 +143,3 @@ def _plain_spec(value: Any) -> Any:
     if isinstance(value, TrialSpec):
         return value.model_dump(mode="json")
     raise NotImplementedError(type(value).__name__)
-
-
-def _spec_from(kind: type, value: Any) -> Any:
-    if kind is not TrialSpec:
-        raise NotImplementedError(kind.__name__)
-    return TrialSpec.model_validate_json(msgspec.json.encode(value))
-
-
-DECODER = msgspec.json.Decoder(TrialRecord, dec_hook=_spec_from)

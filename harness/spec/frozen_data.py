@@ -106,7 +106,12 @@ def digest_without(model: Frozen, keys: tuple[str, ...]) -> str:
 
 def digest(data: object) -> str:
     """Return the first 16 hex digits of the SHA-256 of ``data`` as canonical JSON."""
-    return hashlib.sha256(canonical_json(data).encode()).hexdigest()[:16]
+    return digest_of_text(canonical_json(data))
+
+
+def digest_of_text(text: str) -> str:
+    """Return the first 16 hex digits of the SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def canonical_json(data: object) -> str:

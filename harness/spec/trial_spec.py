@@ -1,5 +1,6 @@
 """The spec of a trial: everything that defines it, fixed before it runs."""
 
+import functools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -14,7 +15,9 @@ from bsrbench.harness.spec.frozen_data import (
     Seed,
     Several,
     Whole,
+    canonical_json,
     digest,
+    digest_of_text,
     digest_without,
 )
 from bsrbench.harness.spec.multitask import MultiTask
@@ -193,6 +196,23 @@ class Profile(Frozen):
         return self
 
 
+@functools.lru_cache(maxsize=4096)  # thousands of records have few different parts
+def _identity(part: Frozen | None, name: str) -> str:
+    """Return the canonical JSON of a part of a spec, as the trial's id is a hash of it.
+
+    Args:
+        part: the part; ``None`` if the spec has none.
+        name: of the part: keys that it got later are left out while they have their usual value.
+    """
+    if part is None:
+        return canonical_json(None)
+    usual = LATER_KEYS[name]
+    data = part.model_dump(mode="json")
+    return canonical_json(
+        {key: value for key, value in data.items() if key not in usual or value != usual[key]}
+    )
+
+
 class TrialSpec(Frozen):
     """One method on one workload, one seed, one device: to train, to profile, or both.
 
@@ -238,19 +258,16 @@ class TrialSpec(Frozen):
 
     def trial_id(self) -> str:
         """Return the first 16 hex digits of the SHA-256 of the spec's canonical JSON."""
-        return digest(self.identifying())
-
-    def identifying(self) -> dict[str, Any]:
-        """Return the data that the trial's id is a hash of."""
-        data = self.model_dump(mode="json")
-        for part, usual in LATER_KEYS.items():
-            if data[part] is not None:
-                data[part] = {
-                    name: value
-                    for name, value in data[part].items()
-                    if name not in usual or value != usual[name]
-                }
-        return data
+        parts = {
+            "method": canonical_json(self.method),
+            "options": canonical_json(self.options),
+            "profile": _identity(self.profile, "profile"),
+            "seed": str(self.seed),
+            "training": _identity(self.training, "training"),
+            "workload": _identity(self.workload, "workload"),
+        }
+        listed = ",".join(f'"{name}":{text}' for name, text in parts.items())
+        return digest_of_text(f"{{{listed}}}")
 
     def row_id(self) -> str:
         """Return a hash of method, options and workload: trials of one row share it."""

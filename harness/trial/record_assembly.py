@@ -17,6 +17,7 @@ from bsrbench.harness.records.pass_readings import (
     joined_readings,
     notes_of,
 )
+from bsrbench.harness.records.record_decoder import as_stored
 from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
 from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.trial_environment import RanIn
@@ -26,7 +27,6 @@ from bsrbench.harness.records.trial_record import (
     TimesByKey,
     TrialRecord,
     Value,
-    as_stored,
     utc_now,
 )
 from bsrbench.harness.spec.trial_spec import TrialSpec

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from bsrbench.harness.records.record_content import text_of
+from bsrbench.harness.records.record_decoder import decode_record
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_key import read_key
-from bsrbench.harness.records.trial_record import decode_record, plain_record
+from bsrbench.harness.records.trial_record import plain_record
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "results" / "flowers-small" / "records"

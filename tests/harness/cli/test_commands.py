@@ -10,7 +10,8 @@ import pytest
 
 from bsrbench.harness.records.environment import without_place
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import decode_record, plain_record
+from bsrbench.harness.records.record_decoder import decode_record
+from bsrbench.harness.records.trial_record import plain_record
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = """

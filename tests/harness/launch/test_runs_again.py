@@ -8,6 +8,7 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings, notes_of
 from bsrbench.harness.records.remarks import NoteKind
+from bsrbench.harness.records.sidecar import ClockDetail
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
@@ -79,7 +80,7 @@ def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
     assert [r.measurements["step_seconds"] for r in records[:2]] == [[3.0, 6.0], [4.0, 5.0]]
     assert records[0].circumstances.round_group == records[1].circumstances.round_group
     assert [r.circumstances.round_position for r in records[:2]] == [0, 1]
-    assert records[0].circumstances.timing == {"rounds": 2, "stopped_by": "budget"}
+    assert records[0].circumstances.timing == ClockDetail(rounds=2, stopped_by="budget")
 
 
 def test_what_is_stored_is_not_run_again(make_runner, specs):

@@ -10,7 +10,7 @@ import pytest
 
 from bsrbench.harness.pytest_plugin import summary
 from bsrbench.harness.pytest_plugin.counters import Counters
-from bsrbench.harness.records.trial_record import decode_record
+from bsrbench.harness.records.record_decoder import decode_record
 from tests.harness.pytest_plugin.authors_repository import (
     BENCHMARK,
     FAILED,

@@ -10,6 +10,7 @@ import pytest
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.record_decoder import decode_record
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.record_validation import NEW_METRIC
 from bsrbench.harness.records.schema_upgrade import upgrade
@@ -19,7 +20,6 @@ from bsrbench.harness.records.trial_record import (
     SCHEMA_VERSION,
     Outcome,
     Status,
-    decode_record,
     plain_record,
 )
 from tests.trial_records import trial_record
@@ -70,6 +70,7 @@ def test_a_metric_without_value_needs_a_reason(make_record):
 MANY_AT_ONCE = """
 import sys
 from pathlib import Path
+from bsrbench.harness.records.record_decoder import decode_record
 from bsrbench.harness.records.record_files import read_record
 from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.records.store import Store

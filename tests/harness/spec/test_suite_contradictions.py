@@ -141,7 +141,7 @@ def test_what_comes_about_at_the_last_step_is_read(tmp_path):
         (
             "[vary]\nbatch = [1, 8]\n",
             "workload__batch",
-            r"\sets the values of batch: set vary\.batch",
+            r"sets the values of batch: set vary\.batch",
         ),
         (
             "[[questions]]\n[[questions]]\ntraining = { steps = 30 }\n",
