@@ -4,7 +4,6 @@ import functools
 from typing import Any, Literal
 
 import msgspec
-from pydantic import ValidationError
 
 from bsrbench.harness.records.remarks import Absence, Note
 from bsrbench.harness.records.trial_environment import Circumstances, Environment
@@ -35,7 +34,7 @@ def decode_record(text: bytes) -> TrialRecord:
     """
     try:
         return _by_parts(text)
-    except (msgspec.ValidationError, ValidationError):
+    except (msgspec.ValidationError, ValueError):  # pydantic's errors are of the second kind
         return WHOLE.decode(text)  # its error names the place in the record
 
 

@@ -152,4 +152,4 @@ def test_a_small_difference_needs_more_than_were_looked_at(make):
     """0.001 with a deviation of 0.1 is a hundredth: about (2.8 / 0.01)^2 = 78,000 pairs."""
     said = remarks(make, ("mine", [0.601, 0.401, 0.601, 0.401, 0.601, 0.401]), BSR)
 
-    assert "more than 1,000 seeds would find it" in said
+    assert "more than 1,000 seeds detect it with 80 % power" in said

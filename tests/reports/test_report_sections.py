@@ -1,5 +1,6 @@
 """What sections, notes and doubts of a report say."""
 
+from bsrbench.harness.records.sidecar import sidecar_from
 from bsrbench.harness.spec.recipe import LearningRateTry
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.documents import write_report
@@ -40,7 +41,8 @@ TIMELINE = {
 def test_the_parts_of_the_peak_and_its_timeline_are_drawn(make_record, tmp_path):
     parts = {"weights_at_peak_bytes": 10 * MIB, "saved_activations_at_peak_bytes": 30 * MIB}
     records = [make_record(name, peak_counted_bytes=40 * MIB, **parts) for name in ("full", "bsr")]
-    write_report.write(records, tmp_path, "t", lambda _: {"counted": {"timeline": TIMELINE}})
+    sidecar = sidecar_from({"counted": {"timeline": TIMELINE}})
+    write_report.write(records, tmp_path, "t", lambda _: sidecar)
     drawn = {name: (tmp_path / f"memory-{name}.svg").read_text() for name in ("parts", "timeline")}
 
     assert "saved activations" in drawn["parts"]
@@ -56,7 +58,8 @@ def test_equal_tokens_of_neighbouring_blocks_are_written_once(make_record):
 
 def test_what_nothing_explains_stands_beside_the_meters(make_record):
     record = make_record("bsr", peak_allocated_bytes=MIB)
-    (comparison,) = compare([record], lambda _: {"allocated": {"unexplained_bytes": 96}})
+    sidecar = sidecar_from({"allocated": {"unexplained_bytes": 96}})
+    (comparison,) = compare([record], lambda _: sidecar)
     (_, titles, rows), _ = report_tables.sections(comparison)
 
     assert rows[0][titles.index("unexplained B")] == "96"
