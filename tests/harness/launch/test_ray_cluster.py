@@ -31,6 +31,8 @@ from tests.harness.launch.ray_worker import GATED, worker_of  # noqa: E402
 from tests.trial_records import altered  # noqa: E402
 
 HERE = "127.0.0.1"
+# Ray 2.40 leaves the log files of its processes to be closed by the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 FOUND = MethodLoaders(methods.load, methods.fingerprint)
 
 
