@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bsrbench.harness.errors import BadInput
@@ -63,7 +64,9 @@ def test_a_metric_without_value_needs_a_reason(make_record):
     data["measurements"]["accuracy_top1"] = None
     del data["missing"]["accuracy_top1"]
 
-    with pytest.raises(ValueError, match=r"no value and no reason for .*accuracy_top1"):
+    with pytest.raises(
+        msgspec.ValidationError, match=r"no value and no reason for .*accuracy_top1"
+    ):
         decode_record(json.dumps(data).encode())
 
 
