@@ -81,7 +81,8 @@ def test_a_staged_pass_that_cannot_be_used_is_run_again_and_named(kind, run, mak
     record, told = run(spec)
 
     assert record.measurements == undisturbed.measurements
-    assert [f"{undisturbed.key} (estimate) cannot be used" in line for line in told] == [True]
+    said = f"the stored estimate of {undisturbed.key} cannot be used"
+    assert [said in line for line in told] == [True]
     assert not staged.exists()
 
 
