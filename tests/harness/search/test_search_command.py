@@ -74,7 +74,7 @@ def test_a_small_search_leaves_page_figure_and_suite(typed, tmp_path):
         (("--method", "bsr+int8"), "give one method"),
         (("--method", "head"), "has no variants"),
         (("--with", "int9"), "did you mean 'int8'"),
-        (("--like", "memory"), "trains nothing"),
+        (("--like", "memory"), "has no [training] table"),
         (("--model", "test_vit_"), "no timm model"),
     ],
 )

@@ -130,7 +130,8 @@ def test_a_damaged_list_is_no_reason_to_download(data_root, monkeypatch):
     write_aircraft(monkeypatch, data_root)
     (data_root / "fgvc-aircraft-2013b" / "data" / "variants.txt").unlink()
 
-    with pytest.raises(BadInput, match=r"aircraft cannot be read below .*; remove .*2013b, so that it"):
+    said = r"aircraft cannot be read below .*; remove .*2013b, so that it"
+    with pytest.raises(BadInput, match=said):
         data.fetch("aircraft")
 
 
