@@ -21,7 +21,7 @@ from bsrbench.harness.records.sidecar import (
     PackedTimeline,
     PeakPlace,
     Sidecar,
-    fault_of_sidecar,
+    sidecar_from,
 )
 
 LINE = PackedTimeline(
@@ -107,6 +107,15 @@ def test_an_old_sidecar_is_read_and_its_unknown_keys_are_ignored():
     old = {"counted": {"peak_place": None, "of_old": 1}, "more": [1], "flops": {"by_operator": {}}}
 
     assert fault_of_sidecar(old) == ""
+
+
+def fault_of_sidecar(data):
+    """Return why data are no sidecar; empty where they are one."""
+    try:
+        sidecar_from(data)
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 LISTS = {name: list(getattr(LINE, name)) for name in LINE.__struct_fields__}
