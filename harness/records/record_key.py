@@ -82,7 +82,8 @@ def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
     if key is None:
         shown = visible(text if len(text) <= SHOWN else f"{text[:SHOWN]}...")
         return f"its key '{shown}' is not valid: {NO_KEY}"
-    return "" if key.trial in (spec.trial_id(), digest(stored)) else OTHER_SPEC
+    fits = key.trial == spec.trial_id() or key.trial == digest(stored)
+    return "" if fits else OTHER_SPEC
 
 
 def is_name(text: str) -> bool:

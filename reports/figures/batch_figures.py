@@ -1,7 +1,7 @@
 """Memory and time against batch size, over comparisons that differ in nothing else."""
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from matplotlib.figure import Figure as Canvas
 
@@ -40,27 +40,20 @@ def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
 
 def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | None:
     unit = units.of_metric(metric)
-    kept = [row for c in comparisons for row in excerpt(c, LINES).rows]
-    first = {_alike_of(row): row for row in reversed(kept)}
+    first = _first_rows(comparisons)
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
     # Seconds of rows that did not take turns cannot stand side by side; their ratios can.
     apart = metric in TIMED_BY and not all(in_one_group(c.rows) for c in comparisons)
+    scale = 1 if apart else unit.scale
     drawn = False
-    keys = list(dict.fromkeys(map(_alike_of, kept)))[:LINES]
-    labels = in_figures([first[key].label for key in keys])
-    for key, label in zip(keys, labels, strict=True):
-        values = [
-            (c.reference.batch, c.ratio(row, metric) if apart else _measured(row, metric))
-            for c in comparisons
-            for row in c.rows
-            if _alike_of(row) == key
-        ]
-        scale = 1 if apart else unit.scale
-        points = [(batch, value / scale) for batch, value in values if value is not None]
+    labels = in_figures([row.label for row in first.values()])
+    lines = _lines(comparisons, first, metric, as_ratio=apart)
+    for row, label, line in zip(first.values(), labels, lines, strict=True):
+        points = [(batch, value / scale) for batch, value in line if value is not None]
         if len({batch for batch, _ in points}) > 1:
             drawn = True
-            draw_line(axes, first[key], label, *zip(*points, strict=True))
+            draw_line(axes, row, label, *zip(*points, strict=True))
     if not drawn:
         return None
     axes.set_xlim(left=0)
@@ -69,6 +62,32 @@ def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | Non
     axes.set_ylabel(f"{name} relative to {REFERENCE}" if apart else f"{name} ({unit.name})")
     canvas.legend(loc="outside right upper", fontsize=9)
     return canvas
+
+
+def _first_rows(comparisons: list[Comparison]) -> dict[Hashable, ComparisonRow]:
+    """Return the first row of each line that the figure has room for."""
+    first: dict[Hashable, ComparisonRow] = {}
+    for comparison in comparisons:
+        for row in excerpt(comparison, LINES).rows:
+            first.setdefault(_alike_of(row), row)
+    return {key: first[key] for key in [*first][:LINES]}
+
+
+def _lines(
+    comparisons: list[Comparison],
+    keys: Iterable[Hashable],
+    metric: str,
+    *,
+    as_ratio: bool,
+) -> list[list[tuple[int, float | None]]]:
+    """Return batch sizes and values of each line."""
+    lines: dict[Hashable, list[tuple[int, float | None]]] = {key: [] for key in keys}
+    for comparison in comparisons:
+        for row in comparison.rows:
+            if (line := lines.get(_alike_of(row))) is not None:
+                value = comparison.ratio(row, metric) if as_ratio else _measured(row, metric)
+                line.append((comparison.reference.batch, value))
+    return list(lines.values())
 
 
 def _alike_of(row: ComparisonRow) -> Hashable:

@@ -10,8 +10,8 @@ from bsrbench.harness.records.environment import describe_run
 OF_RECORDS = (
     "# Commands over very many records",
     "",
-    "Each run is a process of its own, on two cores, with the files in the page cache. *First*: no",
-    "index of the folder yet. Median [least, most]. Memory: of the process itself.",
+    "Each run is its own process, with the files in the page cache. Median [least, most] of its time,",
+    "and the peak of its resident memory.",
     "",
 )
 HEADING = (
@@ -52,16 +52,14 @@ def pytest_terminal_summary(terminalreporter, config):
 def table_of_records(found):
     """Return the rows of a Markdown table: how commands grow with the number of records."""
     lines = [
-        "| command | records | first | later | memory |",
-        "| --- | ---: | ---: | ---: | ---: |",
+        "| command | records | time | memory |",
+        "| --- | ---: | ---: | ---: |",
     ]
     by_command = sorted(found, key=lambda b: (b.params["command"], b.extra_info["records"]))
     for bench in by_command:
         seconds, info = bench.stats, bench.extra_info
-        first, firsts = statistics.median(info["first_seconds"]), info["first_seconds"]
         lines.append(
             f"| {bench.params['command']} | {info['records']:,} | "
-            f"{first:.1f} s [{min(firsts):.1f}, {max(firsts):.1f}] | "
             f"{seconds.median:.1f} s [{seconds.min:.1f}, {seconds.max:.1f}] | "
             f"{info['peak_resident_bytes'] / 2**20:.0f} MiB |"
         )
