@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 
 from bsrbench.harness.cli import main
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.trial_record import TrialRecord
+from bsrbench.harness.records.trial_record import TrialRecord, record_schema
 from bsrbench.harness.spec.suite import Suite
 from docs import models
 
@@ -59,8 +59,18 @@ def on_files(files: Files, config: Any) -> Files:
         "methods": methods(),
         "models": models.page(),
         "metrics": metrics(),
-        "suites": schema("Suites", "A suite is a TOML file that says what to compare.", Suite),
-        "records": schema("Records", "A record is a JSON file about one trial.", TrialRecord),
+        "suites": schema(
+            "Suites",
+            "A suite is a TOML file that says what to compare.",
+            Suite.__name__,
+            Suite.model_json_schema(),
+        ),
+        "records": schema(
+            "Records",
+            "A record is a JSON file about one trial.",
+            TrialRecord.__name__,
+            record_schema(),
+        ),
         "python": python(),
     }
     for name, text in pages.items():
@@ -128,18 +138,18 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
-def schema(title: str, sentence: str, described: Any) -> str:
+def schema(title: str, sentence: str, of_file: str, described: dict[str, Any]) -> str:
     """Return the keys of a file, object by object, from its JSON Schema."""
-    found = described.model_json_schema()
-    parts = [f"# {title}", sentence, *_object(described.__name__, found)]
-    for name, definition in found.get("$defs", {}).items():
+    parts = [f"# {title}", sentence, *_object(of_file, described)]
+    for name, definition in described.get("$defs", {}).items():
         if "properties" in definition:
             parts += _object(name, definition)
     return "\n\n".join(parts) + "\n"
 
 
 def _object(name: str, definition: dict[str, Any]) -> list[str]:
-    sentence, _, attributes = definition.get("description", "").partition("\n\nAttributes:\n")
+    described = inspect.cleandoc(definition.get("description", ""))
+    sentence, _, attributes = described.partition("\n\nAttributes:\n")
     meanings = dict(_items(attributes.splitlines()))
     needed = set(definition.get("required", ()))
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]

@@ -12,6 +12,7 @@ from bsrbench.harness.visible_text import visible
 # sums and ratios of floats stay finite. No measured value is as large.
 LARGEST = 2**63
 RANGE = "a number below 2**63"
+WITHOUT_BOUNDS = (str, bool, type(None))
 DEEPEST = 50  # levels of nesting; far deeper data would exceed Python's recursion limit
 SAID_CHARACTERS = 4_000  # of one text that foreign code returns
 SAID_ITEMS = 10_000  # of all lists and tables together that foreign code returns
@@ -34,6 +35,8 @@ def fault_in(data: Any, place: str = "", depth: int = DEEPEST) -> str:
         return f"it is nested more than {DEEPEST} levels deep"
     inner = data.items() if isinstance(data, dict) else enumerate(data)
     for name, value in inner:
+        if type(value) in WITHOUT_BOUNDS or (type(value) is float and -LARGEST < value < LARGEST):
+            continue
         if fault := fault_in(value, f"{place}.{name}" if place else str(name), depth - 1):
             return fault
     return ""

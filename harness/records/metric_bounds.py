@@ -22,17 +22,23 @@ CURVE = tuple(name for name, metric in METRICS.items() if metric.per == "reading
 def fault_of_values(measured: Mapping[str, Any]) -> str:
     """Return which value is not valid for its metric, and why; empty if all are."""
     for name, value in measured.items():
-        if value is None or _plainly_fits(value, *RANGES[name]):
+        if value is None:
+            continue
+        low, high, sampled = RANGES[name]
+        if _plainly_fits(value, low, high) if not sampled else _samples_fit(value, low, high):
             continue
         if fault := fault_of_value(name, value):
             return f"measurements.{name} {fault}"
     return fault_of_curve([measured.get(name) for name in CURVE])
 
 
-def _plainly_fits(value: Any, low: int, high: int, sampled: bool) -> bool:
-    """Return whether a value is clearly valid; it may be valid if not."""
-    if not sampled:
-        return type(value) in NUMBERS and low <= value <= high
+def _plainly_fits(value: Any, low: int, high: int) -> bool:
+    """Return whether a number is clearly valid; it may be valid if not."""
+    return type(value) in NUMBERS and low <= value <= high
+
+
+def _samples_fit(value: Any, low: int, high: int) -> bool:
+    """Return whether samples are clearly valid; they may be valid if not."""
     if type(value) is not list or not value:
         return False
     return low <= min(value) and max(value) <= high and sum(value) == sum(value)  # not NaN

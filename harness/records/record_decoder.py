@@ -21,6 +21,11 @@ from bsrbench.harness.visible_text import visible_in
 
 MOST_KEPT = 8192  # decoded parts of one kind
 NULL = b"null"
+MODELS: dict[str, type[Frozen]] = {
+    "workload": Workload,
+    "training": Training,
+    "profile": Profile,
+}
 
 
 def decode_record(text: bytes) -> TrialRecord:
@@ -92,16 +97,16 @@ def _part(kind: Any, text: bytes) -> Any:
 
 def _spec(text: msgspec.Raw) -> TrialSpec:
     """Return a spec; specs share the parts that they have in common."""
-    data = msgspec.json.decode(text, type=dict[str, Any])
-    kinds = {"workload": Workload, "training": Training, "profile": Profile}
-    for name in kinds.keys() & data.keys():
-        data[name] = _model(kinds[name], msgspec.json.encode(data[name]))
-    return TrialSpec.model_validate(data)
+    parts: dict[str, msgspec.Raw] = SPEC.decode(text)
+    return TrialSpec.model_validate({n: _of_spec(n, bytes(part)) for n, part in parts.items()})
 
 
 @functools.lru_cache(maxsize=MOST_KEPT)
-def _model(kind: type[Frozen], text: bytes) -> Frozen | None:
-    return None if text == NULL else kind.model_validate_json(text)
+def _of_spec(name: str, text: bytes) -> Any:
+    kind = MODELS.get(name)
+    if kind is None or text == NULL:
+        return msgspec.json.decode(text)
+    return kind.model_validate_json(text)
 
 
 def _whole_spec(kind: type, value: Any) -> Any:
@@ -110,5 +115,6 @@ def _whole_spec(kind: type, value: Any) -> Any:
     return TrialSpec.model_validate_json(msgspec.json.encode(value))
 
 
+SPEC = msgspec.json.Decoder(dict[str, msgspec.Raw])
 PARTS = msgspec.json.Decoder(_Parts)
 WHOLE = msgspec.json.Decoder(TrialRecord, dec_hook=_whole_spec)

@@ -23,6 +23,7 @@ NotNegative = Annotated[float, Field(ge=0, lt=LARGEST)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Named = TypeVar("Named", int, float, str)
 LISTED = 5
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 PositiveShare = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -92,4 +93,4 @@ def digest_of_text(text: str) -> str:
 
 def canonical_json(data: object) -> str:
     """Return data as JSON text that is identical for equal data."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return CANONICAL.encode(data)
