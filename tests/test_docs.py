@@ -285,8 +285,9 @@ import ast, sys
 from pathlib import Path
 import bsrbench.harness.cli, bsrbench.harness.records.metrics, bsrbench.harness.spec.suite
 import bsrbench.harness.records.trial_record, docs.models
-for module in [m for n, m in sys.modules.items() if n.startswith(("bsrbench", "docs"))]:
-    for node in ast.parse(Path(module.__file__).read_text()).body:
+ours = [m for n, m in sys.modules.items() if n.partition(".")[0] in ("bsrbench", "docs")]
+for path in [module.__file__ for module in ours if module.__file__]:
+    for node in ast.parse(Path(path).read_text()).body:
         if isinstance(node, ast.Import):
             print(*(alias.name for alias in node.names), sep="\\n")
         elif isinstance(node, ast.ImportFrom):

@@ -10,8 +10,8 @@ from bsrbench.harness.records.environment import describe_run
 OF_RECORDS = (
     "# Commands over very many records",
     "",
-    "Each run is its own process, with the files in the page cache. Median [least, most] of its time,",
-    "and the peak of its resident memory.",
+    "Each run is its own process, with the files in the page cache. Median [least, most] of its",
+    "time, and the peak of its resident memory.",
     "",
 )
 HEADING = (
