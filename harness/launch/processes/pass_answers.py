@@ -33,7 +33,7 @@ def wait_for(
     token: str = "",
     look: Callable[[], None] = lambda: None,
 ) -> Kind | None:
-    """Return a child's answer; ``None`` if it dies before, or closes its end of the pipe.
+    """Return a child's answer; ``None`` if the child dies first, or closes its end of the pipe.
 
     The time limit starts when the child starts, so it does not include loading torch in the server.
 
@@ -128,7 +128,8 @@ def read_answer(line: bytes, kind: type[Kind]) -> Kind:
         kind: the expected type of the answer.
 
     Raises:
-        AnswerRefused: it is not such an answer, or contains a value that no record may contain.
+        AnswerRefused: the line is not an answer of this type, or contains a value that no record
+            may contain.
     """
     try:
         return decoded(kind, line)
