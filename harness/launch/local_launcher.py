@@ -58,7 +58,7 @@ CLOSING_SECONDS = 5.0  # for a process to end after it has closed the pipe for i
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 NONE = Limits()
 MORE = " (a longer --timeout allows more time)"
-ENDED = "it was killed because the run was stopped"
+ENDED = "the process was killed because the run was stopped"
 LOST = "the fork server of this process was killed twice in a row"
 
 
@@ -228,7 +228,7 @@ class LocalLauncher:
 
 def _require_bounded(log: Path) -> None:
     if is_too_long(log):
-        raise AnswerRefused(f"it printed more than {MOST_BYTES >> 30} GiB")
+        raise AnswerRefused(f"the process printed more than {MOST_BYTES >> 30} GiB")
 
 
 def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer | None:
@@ -239,7 +239,7 @@ def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer
     lines = last_lines(log, LAST_LINES)
     output = f"; last output: {' | '.join(lines)}" if lines else ""
     if not gone:
-        reason = f"it closed the pipe for its answer, and was killed{output}"
+        reason = f"the process closed the pipe for its answer, and was killed{output}"
         return Answer(Status.CRASHED, reason)
     serving.collect(child)
     if serving.lost(child):

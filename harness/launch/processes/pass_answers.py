@@ -92,7 +92,9 @@ class _Answers:
             parts.append(more)
             size += len(more)
             if size > MOST_BYTES:
-                raise AnswerRefused(f"its answer has more than {MOST_BYTES >> 20} MiB")
+                raise AnswerRefused(
+                    f"the answer of the process has more than {MOST_BYTES >> 20} MiB"
+                )
             more = self._more(ends)
         last, self._rest = more.split(b"\n", 1)
         line = b"".join([*parts, last])
@@ -134,4 +136,6 @@ def read_answer(line: bytes, kind: type[Kind]) -> Kind:
     try:
         return decoded(kind, line)
     except (ValueError, RecursionError) as error:
-        raise AnswerRefused(f"its answer is not the result of a pass ({error})") from error
+        raise AnswerRefused(
+            f"the answer of the process is not the result of a pass ({error})"
+        ) from error
