@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     "options; 'full*' is every row that begins with 'full'. A method that is not in the suite "
     "runs with its defaults.",
 )
-@click.option("--seeds", type=click.IntRange(1, 10_000), help="Train with seeds 0 to N-1.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), help="Number N of seeds: train with 0 to N-1."
+)
 @click.option(
     "--set",
     "settings",

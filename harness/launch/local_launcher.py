@@ -77,7 +77,7 @@ class LocalLauncher:
         self._context = multiprocessing.get_context("forkserver")
 
     def check(self, spec: TrialSpec) -> CheckResult:
-        """Return whether the trial can be started at all; fetches weights."""
+        """Check for errors that would make every pass of the trial fail, and fetch its weights."""
         beforehand = PassSettings(limits=self._beforehand())
         result = self._call(partial(check, spec, self._load), CheckResult, beforehand)
         if result.status is Status.TIMEOUT:

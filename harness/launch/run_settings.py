@@ -16,7 +16,7 @@ class Launcher(Protocol):
     """Runs passes, in this process or in others."""
 
     def check(self, spec: TrialSpec) -> CheckResult:
-        """Return whether the trial can be started at all."""
+        """Check for errors that would make every pass of the trial fail."""
 
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings that affect numbers, in the process where passes run."""

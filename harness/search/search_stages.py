@@ -84,7 +84,7 @@ class Search:
         self._tell(f"training {len(kept)} settings for all steps")
         self._whole = self._tune([PUBLISHED, *kept], self._goal.recipe)
         last = self._thinned(self._best(self._whole), self._whole, self._goal.finalists)
-        rows = [self._space.plain(PUBLISHED), *self._ways(last)]
+        rows = [self._space.plain(PUBLISHED), *self._fitting_candidates(last)]
         self._tell(f"measuring {len(rows)} rows, in turns")
         profiles = self._do([row.spec for row in rows])
         chosen = self._worth_training(rows, profiles)
@@ -155,9 +155,12 @@ class Search:
         return [number for _, number in kept]
 
     def _thinned(self, best: list[int], tried: Tries, most: int) -> list[int]:
-        """Return at most ``most`` settings; those as accurate as the published one come first."""
+        """Return at most ``most`` settings: cheap ones without loss of accuracy, and accurate ones.
+
+        A setting has no loss if it is at least as accurate as the published setting.
+        """
         published = best_of(tried[PUBLISHED])
-        bar = 0.0 if published is None else published.validation_accuracy or 0.0
+        target = 0.0 if published is None else published.validation_accuracy or 0.0
         others = [number for number in best if number != PUBLISHED]
 
         def shortfall(number: int) -> tuple[bool, float]:
@@ -165,14 +168,14 @@ class Search:
             accuracy = 0.0 if reached is None else reached.validation_accuracy or 0.0
             own, base = self._plain_cost(number), self._plain_cost(PUBLISHED)
             cost = own.peak_bytes / base.peak_bytes + own.step_flop / base.step_flop
-            return accuracy < bar, cost if accuracy >= bar else -accuracy
+            return accuracy < target, cost if accuracy >= target else -accuracy
 
         cheapest = sorted(others, key=shortfall)
         # One half are the cheapest without loss of accuracy, one half are the most accurate.
         chosen = dict.fromkeys([*cheapest[: (most + 1) // 2], *others[: most // 2], *cheapest])
         return list(chosen)[:most]
 
-    def _ways(self, settings: Sequence[int]) -> list[Candidate]:
+    def _fitting_candidates(self, settings: Sequence[int]) -> list[Candidate]:
         """Return the candidates of some settings that fit in the memory budget."""
         return [
             candidate

@@ -42,15 +42,15 @@ class ClusterProtocol(Protocol):
 
     @property
     def methods(self) -> MethodLoaders:
-        """Loads methods."""
+        """The functions that load methods."""
 
     @property
     def store(self) -> Store:
-        """Stores the records."""
+        """The store of the records."""
 
     @property
     def watcher(self) -> Watcher:
-        """Receives the progress."""
+        """The receiver of the progress."""
 
     @property
     def label(self) -> str:

@@ -180,7 +180,7 @@ def run_unit(
             "settings", launcher.settings(unit.specs[0].workload.device), conditions.settings
         )
     except BadInput as error:
-        return UnitAnswer(refused=f"cannot run it: {error}")
+        return UnitAnswer(refused=f"cannot run the unit: {error}")
     if difference:
         return UnitAnswer(refused=difference)
     with tempfile.TemporaryDirectory(prefix="unit-", dir=server().folder) as folder:
@@ -192,6 +192,6 @@ def run_unit(
         try:
             records = runner.run(unit.specs)
         except BadInput as error:
-            return UnitAnswer(refused=f"cannot run it: {error}")
+            return UnitAnswer(refused=f"cannot run the unit: {error}")
         sidecars = [store.detail(record.key) for record in records]
     return UnitAnswer(stored=tuple(zip(records, sidecars, strict=True)))
