@@ -94,8 +94,10 @@ def _in_words(run_status: dict[str, Any]) -> str:
     if "trials" not in run_status:
         return "no run has written its progress here"
     done = run_status["completed"] + run_status["failed"]
-    line = f"{run_status['state']}: {done} of {run_status['trials']} trials done, "
-    line += f"{run_status['failed']} failed"
+    line = (
+        f"{run_status['state']}: {done} of {run_status['trials']} trials done, "
+        f"{run_status['failed']} failed"
+    )
     if run_status["state"] == "running":
         ago = duration(time.time() - run_status["at"])
         left = run_status["left_seconds"]
