@@ -43,7 +43,7 @@ def _shown() -> Iterator[None]:
 
 
 def _in_words(error: Exception) -> str:
-    """Return the message of an error that the user can correct: bad input, or an unusable path.
+    """Return the message of an error that the user can correct: bad input or an unusable path.
 
     Raises:
         Exception: any other error, unchanged.

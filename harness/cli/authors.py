@@ -69,8 +69,8 @@ def new_method(name: str, like: str, folder: Path) -> None:
 def _is_found_by_name(folder: Path) -> bool:
     import importlib.util
 
-    found = importlib.util.find_spec("bsrbench.methods")
-    places = found.submodule_search_locations if found else None
+    package = importlib.util.find_spec("bsrbench.methods")
+    places = package.submodule_search_locations if package else None
     return folder.resolve() in {Path(place).resolve() for place in places or ()}
 
 
@@ -96,19 +96,19 @@ def check(method: str) -> None:
 
     kinds = methods.load(method).kinds
     broken = 0
-    for found in examine(Subject(method, methods.find, methods.load)):
-        say(f"{'BROKEN' if found.broken else 'ok    '} {found.check.promise()}")
-        if found.broken:
+    for result in examine(Subject(method, methods.find, methods.load)):
+        say(f"{'BROKEN' if result.broken else 'ok    '} {result.check.promise()}")
+        if result.broken:
             broken += 1
-            place = f" ({found.where})" if found.where else ""
-            say(f"       {found.broken}{place}")
-            say(f"       the check: {found.check.place()}")
-            if found.check.first:
+            place = f" ({result.where})" if result.where else ""
+            say(f"       {result.broken}{place}")
+            say(f"       the check: {result.check.place()}")
+            if result.check.first:
                 say("       the promises after this one depend on it, and were not checked")
     if broken:
         say(f"{method} breaks {broken} promise{'' if broken == 1 else 's'}", err=True)
         sys.exit(FAILED)
     say(f"{method} keeps every promise that can be checked without knowing its purpose")
-    say("left to its own tests, which compare it with its source or a slow implementation:")
+    say("the method's own tests must compare these with its source or a slow implementation:")
     for line in unseen(kinds):
         say(f"- {line}")

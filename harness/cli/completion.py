@@ -10,8 +10,8 @@ def suite_names(_: click.Context, __: click.Parameter, begun: str) -> list[Compl
     """Return the shipped suites that begin with the typed text, and files."""
     from bsrbench.harness.spec import suite_file
 
-    found = [CompletionItem(name) for name in suite_file.names() if name.startswith(begun)]
-    return [*found, CompletionItem(begun, type="file")]
+    suites = [CompletionItem(name) for name in suite_file.names() if name.startswith(begun)]
+    return [*suites, CompletionItem(begun, type="file")]
 
 
 def method_names(_: click.Context, __: click.Parameter, begun: str) -> list[CompletionItem]:
@@ -41,5 +41,5 @@ def completion(shell: str) -> None:
 
     made = get_completion_class(shell)
     if made is None:
-        raise click.ClickException(f"click knows no completion for {shell}")
+        raise click.ClickException(f"click has no completion for {shell}")
     click.echo(made(main, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())

@@ -30,8 +30,8 @@ def leave_quickly() -> None:
 class Interrupts:
     """Lets the first Ctrl-C raise ``KeyboardInterrupt``, and the second end this process at once.
 
-    At the second Ctrl-C the command may be importing a library or handling the first one. A second
-    ``KeyboardInterrupt`` would then print a traceback. The sweeper ends the processes of the
+    At the second Ctrl-C the command may be importing a library, or handling the first Ctrl-C. A
+    second ``KeyboardInterrupt`` would then print a traceback. The sweeper ends the processes of the
     command. Ctrl-C is also handled if the shell ignores it, as it does for commands with ``&``.
 
     Attributes:

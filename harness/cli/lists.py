@@ -79,10 +79,10 @@ def _method_lines(*, in_full: bool) -> list[str]:
         return methods.names()
     lines = []
     for name in methods.names():
-        found = methods.find(name)
-        lines += [name, f"  source: {found.source}"]
-        if found.devices:
-            lines.append(f"  devices: {', '.join(sorted(found.devices))}")
-        lines += [f"  {line}".rstrip() for line in inspect.getdoc(found).splitlines()]  # type: ignore[union-attr]  # conformance tests ask for a docstring
+        method = methods.find(name)
+        lines += [name, f"  source: {method.source}"]
+        if method.devices:
+            lines.append(f"  devices: {', '.join(sorted(method.devices))}")
+        lines += [f"  {line}".rstrip() for line in inspect.getdoc(method).splitlines()]  # type: ignore[union-attr]  # conformance tests ask for a docstring
         lines.append("")
     return lines

@@ -49,19 +49,19 @@ def check(folder: Path) -> None:
     from bsrbench.harness.records.store import RECORDS, STAGED
 
     whole = results_maintenance.survey(folder)
-    found = whole.troubles
-    for trouble in found:
+    damaged = whole.troubles
+    for trouble in damaged:
         say(f"{trouble.path}: {trouble.what}")
     for line in _stale(whole.made_by):
         say(line)
     if whole.unhashed:
-        say(f"{whole.unhashed} records have no hash of their content (schema 6 and before)")
+        say(f"{whole.unhashed} records have no hash of their content (schema 6 and older)")
     staged = len([path for path in (folder / STAGED).glob("*.json") if path.name[0] != "."])
     if staged:
         say(f"{staged} passes of incomplete trials are stored; the next run resumes from them")
     records = len(results_maintenance.files_in(folder / RECORDS))
-    if found:
-        stop(f"{records} records, {len(found)} files to repair: bsrbench results repair", FAILED)
+    if damaged:
+        stop(f"{records} records, {len(damaged)} files to repair: bsrbench results repair", FAILED)
     say(f"{records} records, no damaged files")
 
 
@@ -110,7 +110,7 @@ def merge(into: Path, others: tuple[Path, ...]) -> None:
     from bsrbench.harness.records import results_merge
 
     done = results_merge.merge(into, others)
-    say(f"{len(done.copied)} records copied into {into}, {done.same} were there already")
+    say(f"{len(done.copied)} records copied into {into}, {done.same} were already there")
     failed = [f"conflict: {conflict}" for conflict in done.conflicts]
     failed += [f"not copied: {reason}" for reason in done.unreadable]
     if failed:

@@ -110,36 +110,36 @@ def estimate(
 
     spec = workload.spec("estimate", method, nested(options), batch, _timing(None))
     try:
-        found = predict(spec, methods.load)
+        prediction = predict(spec, methods.load)
     except BadInput:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever an author's code raises is an outcome
+    except Exception as error:  # noqa: BLE001 - an error in an author's code becomes an outcome
         failed = failure(error)
         stop(f"{failed.status}: {failed.reason}", FAILED)
-    notes = [note.text for note in found.notes]
-    if "peak_estimated_bytes" in found.measurements:
+    notes = [note.text for note in prediction.notes]
+    if "peak_estimated_bytes" in prediction.measurements:
         notes.append("the estimated peak does not include workspaces inside operators")
-    missing = {metric: absence.text for metric, absence in found.missing.items()}
+    missing = {metric: absence.text for metric, absence in prediction.missing.items()}
     if as_json:
-        say(json.dumps(_plain(spec, found, notes, missing), indent=1))
+        say(json.dumps(_plain(spec, prediction, notes, missing), indent=1))
     else:
-        _print(spec, found.measurements, notes, missing)
+        _print(spec, prediction.measurements, notes, missing)
 
 
 def _plain(
-    spec: "TrialSpec", found: "PassReadings", notes: list[str], missing: dict[str, str]
+    spec: "TrialSpec", prediction: "PassReadings", notes: list[str], missing: dict[str, str]
 ) -> dict[str, Any]:
-    """Return a prediction as it is printed with --json."""
+    """Return the data of a prediction that --json prints."""
     import msgspec
 
     return {
         "spec": spec.model_dump(mode="json"),
-        "measurements": found.measurements,
+        "measurements": prediction.measurements,
         "missing": missing,
         "notes": notes,
-        "detail": msgspec.to_builtins(found.detail.estimated or {}),
+        "detail": msgspec.to_builtins(prediction.detail.estimated or {}),
         "facts": {},
-        "attention_kernel": found.attention_kernel,
+        "attention_kernel": prediction.attention_kernel,
     }
 
 
@@ -164,7 +164,7 @@ def _plain(
 def fit(
     as_json: bool, memory: str, chosen: str | None, check: bool, workload: WorkloadOptions
 ) -> None:
-    """Find the largest batch of each method that fits into a given memory.
+    """Find the largest batch of each method that fits in a given amount of memory.
 
     --memory does not include code, libraries and the CUDA context.
 
@@ -190,7 +190,7 @@ def fit(
         _print_fits(labelled, limit)
 
 
-def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]":
+def _labels(requested: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]":
     """Return the requested rows, or the plain row of every method if none was requested."""
     from bsrbench import methods
     from bsrbench.harness.spec.label_grammar import split_at_commas
@@ -198,21 +198,21 @@ def _labels(asked: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLabel]
     from bsrbench.harness.spec.row_name import RowLabel
 
     plain = [RowLabel(name) for name in methods.names()]
-    if asked is None:
+    if requested is None:
         return plain
     listed = [ListedRow(label, label.name(axes), axes, {}) for label in plain]
-    found: dict[str, RowLabel] = {}
-    for name in split_at_commas(asked):
+    chosen: dict[str, RowLabel] = {}
+    for name in split_at_commas(requested):
         labels = [plain[place] for place in pick(name, listed).places] or [RowLabel.parse(name)]
         if any(label.apart or ANYTHING.search(label.method) for label in labels):
             raise unknown_row(name, listed, "among the methods")
-        found |= {str(label): label for label in labels}
-    return list(found.values())
+        chosen |= {str(label): label for label in labels}
+    return list(chosen.values())
 
 
-def _to_fit(label: "RowLabel", asked: WorkloadOptions) -> "TrialSpec":
+def _to_fit(label: "RowLabel", options: WorkloadOptions) -> "TrialSpec":
     """Return the trial of a row at its smallest possible batch."""
-    workload = asked.on_axes(label.axes)
+    workload = options.on_axes(label.axes)
     if workload.micro_batch and workload.optimizer_in_backward:
         raise BadInput(
             "fit: --optimizer-in-backward needs the whole batch in one backward pass, but "
@@ -239,7 +239,7 @@ def _print(
         say(f"  note: {note}")
 
 
-def _print_fits(found: "list[Fit]", limit: int) -> None:
+def _print_fits(fits: "list[Fit]", limit: int) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -249,16 +249,16 @@ def _print_fits(found: "list[Fit]", limit: int) -> None:
     table = Table(box=SIMPLE_HEAD)
     for title in ("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"):
         table.add_column(title, justify="left" if title == "method" else "right")
-    for one in found:
-        peak = one.peak_bytes()
+    for row in fits:
+        peak = row.peak_bytes()
         room = None if peak is None else limit - peak
-        source = "allocator" if one.allocated_bytes else "estimate"
+        source = "allocator" if row.allocated_bytes else "estimate"
         table.add_row(
-            cell(one.method),
-            cell(one.reason) if one.batch is None else str(one.batch),
+            cell(row.method),
+            cell(row.reason) if row.batch is None else str(row.batch),
             units.mebibytes(peak),
             "" if peak is None else source,
             units.mebibytes(room),
-            units.mebibytes(one.smallest_bytes),
+            units.mebibytes(row.smallest_bytes),
         )
     Console().print(table)

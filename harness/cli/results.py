@@ -91,7 +91,7 @@ def compare(
 ) -> None:
     """Compare NEW with BASELINE, metric by metric, with intervals and a verdict in words.
 
-    Each can be a row label as reports print it, the file of a record, a results folder, or
+    Each can be a row label as printed in reports, the file of a record, a results folder, or
     commit:HASH for the records made at a commit. The label 'bsr' is the row without options,
     'full (micro-batch 4)' is another row, and 'full*' is every row that begins with 'full'.
 
@@ -107,16 +107,16 @@ def compare(
     """  # noqa: D301 - click's mark for text that is not wrapped
     from bsrbench.reports.compare import contrast, gate, matching
 
-    wanted = [gate.parse_judged(text) for text in conditions]
+    judged = [gate.parse_judged(text) for text in conditions]
     pool = _gather(folders, needed=not _exists(new))
     _say_aside(pool.aside)
     matched = matching.match(new, baseline, pool, even_unlike=unlike)
     for line in matched.said:
         say(line, err=True)
-    found = contrast.contrast(matched.pairs, pool.detail)
-    _put_out(found, matched.alone, form, output)
+    contrasts = contrast.contrast(matched.pairs, pool.detail)
+    _put_out(contrasts, matched.alone, form, output)
     _say_doubts(pool)
-    reasons = gate.failures(found, wanted, matched.alone)
+    reasons = gate.failures(contrasts, judged, matched.alone)
     if reasons:
         stop("\n".join(f"failed: {reason}" for reason in reasons), FAILED)
 
@@ -127,37 +127,37 @@ def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":
 
     if folders:
         return gather(folders)
-    found = sorted(path.parent for path in LOCAL_RESULTS.glob(f"*/{RECORDS}"))
-    if needed and not found:
+    local_folders = sorted(path.parent for path in LOCAL_RESULTS.glob(f"*/{RECORDS}"))
+    if needed and not local_folders:
         raise BadInput(
-            f"no results in {LOCAL_RESULTS}: run a suite ('bsrbench run quick'), or give folders "
+            f"no results in {LOCAL_RESULTS}: run a suite ('bsrbench run quick'), or name folders "
             "with --results"
         )
-    return gather(found)
+    return gather(local_folders)
 
 
 def _exists(name: str) -> bool:
     try:
         return Path(name).exists()
-    except (OSError, ValueError):  # longer than a file's name, or with a null byte
+    except (OSError, ValueError):  # too long for a file name, or with a null byte
         return False
 
 
 def _put_out(
-    found: "Sequence[Contrast]", alone: "Sequence[UnpairedRow]", form: str, output: Path | None
+    contrasts: "Sequence[Contrast]", alone: "Sequence[UnpairedRow]", form: str, output: Path | None
 ) -> None:
     from rich.console import Console
 
     from bsrbench.reports.documents import contrast_document
 
     if form == TERMINAL and output is None:
-        contrast_document.show(found, Console(), alone)
+        contrast_document.show(contrasts, Console(), alone)
         return
-    text = contrast_document.FORMATS[form if form != TERMINAL else "markdown"](found, alone)
+    text = contrast_document.FORMATS[form if form != TERMINAL else "markdown"](contrasts, alone)
     _write(text, output)
     if output is not None:
-        for one in alone:
-            say(f"{contrast_document.ALONE}: {one.said}", err=True)
+        for row in alone:
+            say(f"{contrast_document.ALONE}: {row.said}", err=True)
 
 
 def _write(text: str, output: Path | None) -> None:

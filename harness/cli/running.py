@@ -55,11 +55,12 @@ class RunOptions:
         dry: only print what would be done.
         force: also run trials that are predicted not to fit.
         announces: print what will be done, and how long it takes, before starting.
-        checkpoint_seconds: time between checkpoints of a training; a kill loses at most this.
+        checkpoint_seconds: time between checkpoints of a training; a killed training loses at
+            most the work of this time.
         jobs: number of trainings that run at the same time.
         order_seed: seed of the order of the trials.
         progress: ``auto``, ``json`` or ``quiet``.
-        trusted: method files that the user allows to run, beside those of the trials.
+        trusted: method files that the user allows to run, in addition to those of the trials.
     """
 
     timeout: float | None = None
@@ -79,8 +80,8 @@ class RunOptions:
         from bsrbench.harness.launch.processes.pass_limits import Limits
 
         text = self.memory_limit
-        most = None if text is None else size_in_bytes("--memory-limit", text)
-        return Limits(self.timeout, most)
+        memory_bytes = None if text is None else size_in_bytes("--memory-limit", text)
+        return Limits(self.timeout, memory_bytes)
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ class WorkloadChanges:
 
 
 @click.command()
-@click.option("--memory", required=True, help="For tensors and workspaces: 512MiB, 2GiB, 4GB.")
-@click.option("--time", "time_", default="30min", show_default=True, help="Aim: 90s, 30min, 2h.")
+@click.option("--memory", required=True, help="Limit for tensors and workspaces: 512MiB, 2GiB.")
+@click.option("--time", "time_", default="30min", show_default=True, help="Target time: 90s, 2h.")
 @click.option(
     "--like",
     default="cifar-small",
@@ -68,7 +68,7 @@ class WorkloadChanges:
 @click.option("--image-size", type=int, help="Side of the image in pixels.")
 @click.option("--batch", type=int, help="Images per optimizer step.")
 @click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Dotted key and TOML value."
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="A suite key and a TOML value."
 )
 @click.option("--method", default="bsr", show_default=True, shell_complete=method_names)
 @click.option(
@@ -76,7 +76,7 @@ class WorkloadChanges:
     "companions",
     default="int8,checkpoint",
     show_default=True,
-    help="Methods to compose it with, separated by commas; '' for none.",
+    help="Methods to compose the method with, separated by commas; '' for none.",
 )
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for all results.")
 @with_options(DATA_ROOT, PROGRESS)
@@ -150,10 +150,10 @@ def _search(
         return run_trials(store, trials, run_options, compared_with=space.published)
 
     tried = Search(space, costs, goal, do, _say).run()
-    found = account(space, costs, goal, tried)
-    write_whole(store.folder / ACCOUNT, found.model_dump_json(indent=1) + "\n")
-    write_suite(found, store.folder / SUITE)
-    for line in search_page.write(found, store.folder):
+    result = account(space, costs, goal, tried)
+    write_whole(store.folder / ACCOUNT, result.model_dump_json(indent=1) + "\n")
+    write_suite(result, store.folder / SUITE)
+    for line in search_page.write(result, store.folder):
         say(line)
     say(f"report: {store.folder / 'search.md'}; suite: {store.folder / SUITE}")
 
@@ -198,7 +198,7 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
 
     if "+" in method:
         raise BadInput(
-            f"--method {method!r}: give one method here, and the methods to compose it with in "
+            f"--method {method!r}: expected one method; name the methods to compose it with in "
             "--with"
         )
     for name in partners:
@@ -211,7 +211,7 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
 
 
 def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "dict[str, StepCost]":
-    """Predict every candidate that has no stored prediction."""
+    """Return the cost of every candidate; predict those that have no stored prediction."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -232,7 +232,7 @@ def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "di
 
 
 def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str], str]":
-    """Return a function: method name -> hashes of everything its predictions depend on."""
+    """Return a function: method name -> hashes of everything that its predictions depend on."""
     from bsrbench import methods
     from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
     from bsrbench.harness.records.record_key import ANY_MACHINE
@@ -255,7 +255,7 @@ def _goal(space: "Space", suite: "Suite", limit: int) -> "SearchQuestion":
     question = suite.questions[0]
     recipe = Recipe(**suite.recipe(question))
     rows = [row for row in suite.methods if row.method == space.method]
-    rows.sort(key=lambda row: not row.label(suite.workload).is_plain())  # the plain row's, if any
+    rows.sort(key=lambda row: not row.label(suite.workload).is_plain())  # the plain row first
     rates = question.to_try or next((row.to_try for row in rows), ())
     rates = rates or tuple(share * recipe.learning_rate for share in SHARES)
     return SearchQuestion(recipe, rates, suite.seeds, limit, first=LEAST)
@@ -294,5 +294,5 @@ def _first(
         "seconds": aim,
     }
     first = remembered(store.folder / EFFORT, question, decide)
-    _say(f"{first} settings are trained first, then the same number of neighbours of the best")
+    _say(f"{first} settings are trained first, then at most as many neighbours of the best ones")
     return first

@@ -85,8 +85,8 @@ def size_in_bytes(option: str, text: str) -> int:
     Raises:
         BadInput: the text is not a size; the message names ``option``.
     """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip(), re.ASCII)
-    size = float(found[1]) * UNITS.get(found[2].upper(), 0) if found else 0.0
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip(), re.ASCII)
+    size = float(match[1]) * UNITS.get(match[2].upper(), 0) if match else 0.0
     if not 0 < size < MOST:
         raise BadInput(f"{option} {_short(text)}: expected a size like 512MiB, 2GiB or 4GB")
     return int(size)
@@ -98,8 +98,8 @@ def seconds_of(option: str, text: str) -> float:
     Raises:
         BadInput: the text is not a time; the message names ``option``.
     """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]+)", text.strip())
-    seconds = float(found[1]) * TIMES.get(found[2], 0) if found else 0.0
+    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]+)", text.strip())
+    seconds = float(match[1]) * TIMES.get(match[2], 0) if match else 0.0
     if not 0 < seconds < MOST:
         raise BadInput(f"{option} {_short(text)}: expected a time like 90s, 30min or 2h")
     return seconds

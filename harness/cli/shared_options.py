@@ -59,7 +59,7 @@ TRUST = click.option(
     "--trust",
     multiple=True,
     metavar="FILE.py:CLASS",
-    help="Allow this method file, which the suite names, to run; can be repeated.",
+    help="Allow a method file that the suite names to run; can be repeated.",
 )
 CLUSTER_OPTIONS = (
     click.option(
@@ -105,8 +105,8 @@ def gathers(kind: type[Any], name: str) -> Callable[[Callable[..., None]], Calla
     """Return a decorator that passes some options to a command as one dataclass.
 
     Args:
-        kind: the dataclass. Its fields have the names of options; a field that is no option keeps
-            its default.
+        kind: the dataclass. Its fields have the names of options; a field that is not an option
+            keeps its default.
         name: the parameter of the command that gets the dataclass.
     """
     names = [field.name for field in fields(kind)]

@@ -34,19 +34,19 @@ def status(results: Path, as_json: bool) -> None:
     store = Store(results)
     if not (results / RECORDS).is_dir():
         raise BadInput(f"{results}: not a results folder; expected a results folder of 'run'")
-    found, aside, doubt = _status(store)
+    run_status, aside, doubt = _status(store)
     for reason in aside:
         say(f"set aside: {reason}", err=True)
     if doubt:
         say(f"note: {doubt}; the progress of the run is not known", err=True)
     if as_json:
-        say(json.dumps(found, indent=1))
+        say(json.dumps(run_status, indent=1))
         return
-    say(f"{found['records']} records, {found['not_completed']} of them not completed")
-    for length in found["lengths"]:
-        whose = f"machine {length['machine']}: " if len(found["lengths"]) > 1 else ""
-        say(f"{whose}{length['said']}")
-    say(_in_words(found))
+    say(f"{run_status['records']} records, {run_status['not_completed']} of them not completed")
+    for length in run_status["lengths"]:
+        machine = f"machine {length['machine']}: " if len(run_status["lengths"]) > 1 else ""
+        say(f"{machine}{length['said']}")
+    say(_in_words(run_status))
 
 
 def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
@@ -58,7 +58,7 @@ def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
     records, aside = store.records()
     failed = [record for record in records if record.outcome.status != "completed"]
     lengths = [asdict(length) | {"said": length.in_words()} for length in run_lengths(records)]
-    found = {
+    run_status = {
         "records": len(records),
         "not_completed": len(failed),
         "unreadable": len(aside),
@@ -69,10 +69,10 @@ def _status(store: "Store") -> tuple[dict[str, Any], list[str], str]:
     except BadInput as error:
         count, doubt = None, str(error)
     if count is None:
-        return found | {"state": "no run known"}, aside, doubt
+        return run_status | {"state": "no run known"}, aside, doubt
     if count["state"] == "running" and _is_gone(count):
         count["state"] = "killed"
-    return found | count, aside, doubt
+    return run_status | count, aside, doubt
 
 
 def _is_gone(count: dict[str, Any]) -> bool:
@@ -88,18 +88,21 @@ def _is_gone(count: dict[str, Any]) -> bool:
     return False
 
 
-def _in_words(found: dict[str, Any]) -> str:
+def _in_words(run_status: dict[str, Any]) -> str:
     from bsrbench.harness.launch.run_tally import duration
 
-    if "trials" not in found:
+    if "trials" not in run_status:
         return "no run has written its progress here"
-    done = found["completed"] + found["failed"]
-    line = f"{found['state']}: {done} of {found['trials']} trials done, {found['failed']} failed"
-    if found["state"] == "running":
-        ago = duration(time.time() - found["at"])
-        left = found["left_seconds"]
+    done = run_status["completed"] + run_status["failed"]
+    line = (
+        f"{run_status['state']}: {done} of {run_status['trials']} trials done, "
+        f"{run_status['failed']} failed"
+    )
+    if run_status["state"] == "running":
+        ago = duration(time.time() - run_status["at"])
+        left = run_status["left_seconds"]
         ends = "" if left is None else f", about {duration(left)} left"
-        return f"{line}{ends}; for {ago}: {found['what']} (process {found['pid']})"
-    if found["state"] == "killed":
+        return f"{line}{ends}; for {ago}: {run_status['what']} (process {run_status['pid']})"
+    if run_status["state"] == "killed":
         return f"{line}; run the suite again to resume"
     return line

@@ -52,7 +52,9 @@ if TYPE_CHECKING:
     "options; 'full*' is every row that begins with 'full'. A method that is not in the suite "
     "runs with its defaults.",
 )
-@click.option("--seeds", type=click.IntRange(1, 10_000), help="Train with seeds 0 to N-1.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), help="Number N of seeds: train with 0 to N-1."
+)
 @click.option(
     "--set",
     "settings",
@@ -156,24 +158,24 @@ def tune(
 
 
 def _chosen(
-    path: Path, whole: "Suite", asked: str | None, trust: tuple[str, ...]
+    path: Path, whole: "Suite", requested: str | None, trust: tuple[str, ...]
 ) -> "list[TrialSpec]":
     """Return the trials of the requested rows; print how an inexact row name was understood."""
     from bsrbench.harness.spec.label_grammar import split_at_commas
     from bsrbench.harness.spec.row_choice import label_of
     from bsrbench.harness.spec.suite_choice import choose
 
-    if asked is None:
+    if requested is None:
         _require_named(path, [row.method for row in whole.methods], set(trust))
         return whole.trials()
-    names = split_at_commas(asked)
-    found = choose(whole, names)
-    trials = list(found.trials)
+    names = split_at_commas(requested)
+    choice = choose(whole, names)
+    trials = list(choice.trials)
     methods = {label.method for name in names if (label := label_of(name))}
     _require_named(path, [trial.method for trial in trials], {*trust, *names, *methods})
-    if found.said:
+    if choice.said:
         load_methods(trials)  # an unknown method raises an error before anything is printed
-    for line in found.said:
+    for line in choice.said:
         say(line, err=True)
     return trials
 

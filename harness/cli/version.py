@@ -5,9 +5,9 @@ import click
 from bsrbench.harness.cli.printing import say
 
 
-def print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+def print_version(ctx: click.Context, _: click.Parameter, is_set: bool) -> None:
     """Print versions and devices and exit, if --version was given."""
-    if not wanted:
+    if not is_set:
         return
     import torch
 

@@ -21,7 +21,7 @@ from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import TIMED
 from bsrbench.harness.visible_text import visible_in
 
-STAGED = "times"  # part of the name of the file in which they are stored
+STAGED = "times"  # part of the name of the file that contains the times
 
 
 class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,17 +86,17 @@ class GroupTimes(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def clock(self, key: str) -> PassResult:
         """Return a new trial's visits, with the notes on the stored trials of the group."""
         result = self.clocks[key]
-        if result.reading is None:  # it failed and has no times to compare
+        if result.reading is None:  # a visit failed, so there are no times to compare
             return result
         notes = (*result.reading.notes, *self.notes)
         return replace(result, reading=replace(result.reading, notes=notes))
 
     def failures(self) -> list[str]:
-        """Return which stored trials did not complete when they were timed again."""
+        """Return a message for each stored trial that did not complete when it was timed again."""
         return [note.text for note in self.notes if note.kind is NoteKind.NOT_TIMED_AGAIN]
 
     def circumstances(self, key: str, of_run: Circumstances) -> Circumstances:
-        """Return the circumstances of a new trial, made from those of its run."""
+        """Return the circumstances of a new trial, made from the circumstances of its run."""
         clock = self.clocks[key].readings().detail.clock
         return replace(
             of_run,
@@ -144,15 +144,15 @@ def all_staged(store: Store, tell: Tell = lambda _: None) -> dict[str, GroupTime
         store: the results folder.
         tell: called with a message about each file that cannot be used; its group is timed again.
     """
-    found = {}
+    times_by_key = {}
     for key in store.staged_keys(STAGED):
         try:
             staged = store.staged(key, STAGED)
             if staged is not None:
-                found[key] = GroupTimes.from_plain(staged)
+                times_by_key[key] = GroupTimes.from_plain(staged)
         except BadInput as error:
             tell(unused(key, STAGED, error))
-    return found
+    return times_by_key
 
 
 def left_by_interrupted(store: Store) -> frozenset[str]:

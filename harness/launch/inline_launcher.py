@@ -22,7 +22,7 @@ class InlineLauncher:
         self._load = load
 
     def check(self, spec: TrialSpec) -> CheckResult:
-        """Return whether the trial can be started at all."""
+        """Check for errors that would make every pass of the trial fail."""
         return check(spec, self._load)
 
     def settings(self, device: str) -> dict[str, str]:

@@ -13,8 +13,8 @@ class CtrlC:
 
     Args:
         on_first: called after the first Ctrl-C, to tell the user. It runs in a separate thread,
-            because the signal may arrive while a line is printed, and Python does not allow
-            printing inside that.
+            because the signal may arrive while a line is being printed, and Python does not allow
+            a signal handler to print at that moment.
         on_second: called right before the interrupt, to end the running processes.
     """
 

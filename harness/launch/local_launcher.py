@@ -54,11 +54,11 @@ LAST_LINES = 3
 # Time limit of checks and predictions. A check may download weights; predicting the largest model
 # takes seconds.
 BEFOREHAND_SECONDS = 600.0
-CLOSING_SECONDS = 5.0  # between closing the pipe of its answer and the end of a process
+CLOSING_SECONDS = 5.0  # for a process to end after it has closed the pipe for its answer
 OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 NONE = Limits()
 MORE = " (a longer --timeout allows more time)"
-ENDED = "it was ended with the run"
+ENDED = "the process was killed because the run was stopped"
 LOST = "the fork server of this process was killed twice in a row"
 
 
@@ -77,7 +77,7 @@ class LocalLauncher:
         self._context = multiprocessing.get_context("forkserver")
 
     def check(self, spec: TrialSpec) -> CheckResult:
-        """Return whether the trial can be started at all; fetches weights."""
+        """Check for errors that would make every pass of the trial fail, and fetch its weights."""
         beforehand = PassSettings(limits=self._beforehand())
         result = self._call(partial(check, spec, self._load), CheckResult, beforehand)
         if result.status is Status.TIMEOUT:
@@ -87,8 +87,8 @@ class LocalLauncher:
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings of a pass's process that affect numbers.
 
-        The fork server has the environment variables of the time when it started, and none of the
-        settings that this process has changed in torch or timm since then.
+        A pass is forked from the fork server. The server keeps the environment variables from its
+        start. It has none of the settings that this process has since changed in torch or timm.
 
         Raises:
             BadInput: the process that reads the settings died.
@@ -104,7 +104,7 @@ class LocalLauncher:
         """Return the predicted cost of one step of each trial; one process predicts them all.
 
         Raises:
-            BadInput: that process died.
+            BadInput: the process that predicts them died.
         """
         inside = PassSettings(limits=self._beforehand(len(specs)))
         result = self._call(partial(predict_costs, specs, self._load), CostsResult, inside)
@@ -180,9 +180,11 @@ class LocalLauncher:
                 break
             with log_file(log, server().folder) as printed:
                 token = secrets.token_hex(8)
-                told = replace(inside, log=str(printed), token=token)
-                told = replace(told, settings=present_settings() | told.settings)
-                result = self._once(function, kind, told)
+                pass_settings = replace(inside, log=str(printed), token=token)
+                pass_settings = replace(
+                    pass_settings, settings=present_settings() | pass_settings.settings
+                )
+                result = self._once(function, kind, pass_settings)
             if result is not None:
                 return result
         return kind(Status.CRASHED, ENDED if self._ended else LOST)
@@ -201,7 +203,7 @@ class LocalLauncher:
             child = self._context.Process(
                 target=run,
                 args=(sender, inside, function),
-                daemon=not workers(),  # a daemon may have no children of its own
+                daemon=not workers(),  # a daemon cannot start child processes
             )
             serving.begin(child)
             try:
@@ -226,7 +228,7 @@ class LocalLauncher:
 
 def _require_bounded(log: Path) -> None:
     if is_too_long(log):
-        raise AnswerRefused(f"it printed more than {MOST_BYTES >> 30} GiB")
+        raise AnswerRefused(f"the process printed more than {MOST_BYTES >> 30} GiB")
 
 
 def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer | None:
@@ -235,16 +237,16 @@ def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer
     while not (gone := _is_gone(child)) and time.monotonic() < ends:
         child.join(PAUSE_SECONDS)
     lines = last_lines(log, LAST_LINES)
-    words = f"; last output: {' | '.join(lines)}" if lines else ""
+    output = f"; last output: {' | '.join(lines)}" if lines else ""
     if not gone:
-        reason = f"it closed the pipe for its answer, and was killed{words}"
+        reason = f"the process closed the pipe for its answer, and was killed{output}"
         return Answer(Status.CRASHED, reason)
     serving.collect(child)
     if serving.lost(child):
         return None
     if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
         return Answer(Status.OUT_OF_MEMORY, "the kernel killed the process for lack of memory")
-    return Answer(Status.CRASHED, f"the process ended with exit code {child.exitcode}{words}")
+    return Answer(Status.CRASHED, f"the process ended with exit code {child.exitcode}{output}")
 
 
 def _is_gone(child: BaseProcess) -> bool:

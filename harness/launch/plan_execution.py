@@ -112,8 +112,8 @@ class OneRun:
         groups = [group for each in self._plan.groups if (group := each.without(doomed))]
         fits = [t for key, t in self._plan.missing.items() if key not in doomed]
         visits = sum(len(group.members()) * group.rounds() for group in groups)
-        others = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
-        self._tally.begin(visits + len(others))
+        other_passes = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
+        self._tally.begin(visits + len(other_passes))
         for key, result in doomed.items():
             unstarted = replace(self._circumstances, not_started=True)
             self._save(self._plan.missing[key], {ESTIMATE: result}, unstarted)
@@ -128,14 +128,15 @@ class OneRun:
         """Check that there are enough cores for every job.
 
         Raises:
-            BadInput: there are not; trainings would slow each other down unnoticed.
+            BadInput: there are too few cores. The trainings would slow each other down, and no
+                record would show it.
         """
         threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
-        wanted, there = self._run_settings.jobs * threads, len(os.sched_getaffinity(0))
-        if self._run_settings.jobs > 1 and wanted > there:
+        needed, usable = self._run_settings.jobs * threads, len(os.sched_getaffinity(0))
+        if self._run_settings.jobs > 1 and needed > usable:
             raise BadInput(
-                f"--jobs {self._run_settings.jobs} with {threads} threads each needs {wanted} "
-                f"cores, but {there} are usable: lower --jobs, or --set workload.threads"
+                f"--jobs {self._run_settings.jobs} with {threads} threads each needs {needed} "
+                f"cores, but {usable} are usable: reduce --jobs or workload.threads"
             )
 
     def _tell_or_stop(self, what: str) -> None:

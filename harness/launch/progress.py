@@ -147,5 +147,5 @@ class StatusWriter:
 
     def _write(self, state: str) -> None:
         self._written = time.monotonic()
-        whose = {"state": state, "pid": os.getpid(), "host": platform.node(), "at": time.time()}
-        self._store.note_progress(whose | self._last)
+        run_facts = {"state": state, "pid": os.getpid(), "host": platform.node(), "at": time.time()}
+        self._store.note_progress(run_facts | self._last)

@@ -16,7 +16,7 @@ class Launcher(Protocol):
     """Runs passes, in this process or in others."""
 
     def check(self, spec: TrialSpec) -> CheckResult:
-        """Return whether the trial can be started at all."""
+        """Check for errors that would make every pass of the trial fail."""
 
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings that affect numbers, in the process where passes run."""
@@ -34,7 +34,7 @@ class Launcher(Protocol):
 
 
 def nobody_asked() -> bool:
-    """Return ``False``: nobody has stopped the run."""
+    """Return ``False``: the run is not stopped."""
     return False
 
 
@@ -43,13 +43,14 @@ class RunSettings:
     """Settings of a run that do not depend on its trials.
 
     Attributes:
-        checkpoint_seconds: time between checkpoints of a training; a kill loses at most this.
+        checkpoint_seconds: time between checkpoints of a training; a killed training loses at
+            most the work of this time.
         announces: print what will be done, and how long it takes, before starting.
         jobs: number of trainings that run at the same time; each has its own cores.
         order_seed: seed of the order of the trials.
         limits: limits of each pass, and whether trials run that are predicted not to fit.
         compared_with: chooses the rows that every other row is compared with. If such a row is
-            stored, it is timed again in turns with new ones. Other processes must be able to import
+            stored, it is timed again in turns with new rows. Other processes must be able to import
             it by name.
         trusted: method files that the user allows; other files are not timed again.
         stopping: returns whether the user has asked the run to stop after the current pass.

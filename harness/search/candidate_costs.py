@@ -16,7 +16,7 @@ from bsrbench.harness.search.search_question import SearchQuestion
 from bsrbench.harness.search.search_space import Candidate
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-AT_A_TIME = 16  # candidates per process: starting a process takes as long as one prediction
+AT_A_TIME = 16  # candidates per process; starting a process takes as long as one prediction
 
 MOST_KEPT = 2**28  # size limit of a file of predictions: about two million
 # Validated strictly, because the file may come from somebody else.
@@ -39,11 +39,11 @@ def predict_all(
     Args:
         candidates: all candidates.
         ask: predicts several candidates in a separate process.
-        decides: method name -> hashes of everything its predictions depend on; a prediction with
-            other hashes is made again.
+        decides: method name -> hashes of everything that its predictions depend on. If a hash has
+            changed, the prediction is made again.
         path: the file of stored predictions.
         jobs: number of processes that run at the same time.
-        tell: called with the numbers of finished and of all predictions.
+        tell: called with the number of finished predictions and the number of all predictions.
     """
     names = {candidate.row_id: _name(candidate.spec, decides) for candidate in candidates}
     kept = _read(path)

@@ -14,9 +14,9 @@ from bsrbench.harness.spec.trial_spec import Workload
 
 LEAST = 4  # minimum number of settings
 MOST = 2**32  # exclusive bound for a stored number of settings
-GENERATIONS = 2  # generations of short trainings: the first settings, and neighbours
+GENERATIONS = 2  # generations of short trainings: the first settings, and their neighbours
 MEASURED_STEPS = 60  # time to measure a row, in steps
-FORWARD = 0.4  # time to evaluate an image, at most, as a fraction of its training step
+FORWARD = 0.4  # evaluation time per image divided by its training time, at most
 
 
 def first_settings(
@@ -50,7 +50,7 @@ def first_settings(
 
 
 def remembered(path: Path, question: dict[str, Any], decide: Callable[[], int]) -> int:
-    """Return the stored decision for the same question, or decide and store it.
+    """Return the stored decision for the same question; without one, decide and store it.
 
     A search that is run again must train the same settings, even if the speed of a shared machine
     has changed.

@@ -70,28 +70,28 @@ def _row(
     )
 
 
-def write_suite(found: SearchResult, path: Path) -> None:
+def write_suite(result: SearchResult, path: Path) -> None:
     """Write a suite with the published setting and every row that was trained with all seeds.
 
     Running this suite reads the test split, which a search never does.
     """
     document: dict[str, Any] = {
-        "description": f"What a search over {found.method} found, beside the published setting",
-        "seeds": list(found.seeds),
-        "workload": _given(found.workload),
-        "training": _given(found.training),
+        "description": f"Rows that a search over {result.method} found, and the published setting",
+        "seeds": list(result.seeds),
+        "workload": _without_defaults(result.workload),
+        "training": _without_defaults(result.training),
         "profile": {"rounds": 3, "steps": 3, "warmup_steps": 1},
-        "methods": [_suite_row(row, found) for row in found.rows if row.trainings],
+        "methods": [_suite_row(row, result) for row in result.rows if row.trainings],
     }
     write_whole(path, tomlkit.dumps(document))
 
 
-def _given(model: Any) -> dict[str, Any]:
+def _without_defaults(model: Any) -> dict[str, Any]:
     return dict(model.model_dump(mode="json", exclude_defaults=True, exclude_none=True))
 
 
-def _suite_row(row: SearchResultRow, found: SearchResult) -> dict[str, Any]:
-    tried = found.tried[row.setting]
+def _suite_row(row: SearchResultRow, result: SearchResult) -> dict[str, Any]:
+    tried = result.tried[row.setting]
     table: dict[str, Any] = {"method": row.method}
     if row.options:
         table["options"] = row.options

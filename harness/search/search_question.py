@@ -23,11 +23,11 @@ class SearchQuestion:
         rates: learning rates to try, the same for every setting.
         seeds: seeds of the last trainings.
         memory_bytes: the memory budget.
-        first: number of settings that are trained first, and of neighbours trained next.
+        first: number of settings that are trained first; at most as many neighbours follow.
         whole: number of settings that are trained for all steps.
         finalists: number of settings that are measured.
         rows: number of rows that are trained with every seed.
-        seed: seed of the choice of the first settings.
+        seed: seed of the random choice of the first settings.
     """
 
     recipe: Recipe
@@ -70,6 +70,6 @@ def accuracy_of(record: TrialRecord) -> float | None:
 
 
 def best_of(tries: tuple[LearningRateTry, ...]) -> LearningRateTry | None:
-    """Return the try with the highest accuracy; if several have it, the smallest rate."""
+    """Return the try with the highest accuracy; of equal accuracies, the smallest rate."""
     done = [rate_try for rate_try in tries if rate_try.validation_accuracy is not None]
     return max(done, key=lambda t: (t.validation_accuracy, -t.learning_rate), default=None)

@@ -21,7 +21,7 @@ class Candidate:
 
     Attributes:
         setting: index of its setting in the space.
-        companion: the method composed with it; empty if there is none.
+        companion: the method that is composed with it; empty if there is none.
         spec: the row: method, options, workload.
     """
 
@@ -35,7 +35,7 @@ class Candidate:
         return self.spec.row_id()
 
     def is_plain(self) -> bool:
-        """Return whether it has no companion and whole batches."""
+        """Return whether it has no companion, and no micro-batches."""
         return not self.companion and self.spec.workload.micro_batch is None
 
 
@@ -54,7 +54,7 @@ class Space:
     candidates: tuple[Candidate, ...]
 
     def plain(self, setting: int) -> Candidate:
-        """Return the candidate of a setting without companion and with whole batches."""
+        """Return the candidate of a setting that has no companion and no micro-batches."""
         return self._plain[setting]
 
     @cached_property
@@ -70,8 +70,8 @@ class Space:
         own = self.settings[setting]
         return [
             number
-            for number, other in enumerate(self.settings)
-            if sum(own[name] != other[name] for name in own) == 1
+            for number, options in enumerate(self.settings)
+            if sum(own[name] != options[name] for name in own) == 1
         ]
 
 
@@ -90,7 +90,7 @@ def make_space(
         method: the method with its default options, which are the published setting.
         workload: the workload of every candidate; its micro-batch is replaced.
         depth: number of blocks of the model.
-        companions: methods to compose it with; the method alone is always a candidate.
+        companions: methods that are composed with it; the method alone is always a candidate.
         profile: how candidates are measured.
 
     Raises:

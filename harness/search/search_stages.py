@@ -1,4 +1,4 @@
-"""The stages of a search: short trainings, neighbours, full trainings, measuring, every seed.
+"""The stages of a search: short trainings, neighbours, full trainings, measurements, all seeds.
 
 Memory and FLOPs of every candidate are predicted exactly and quickly before the search. Accuracy
 is not known, so only settings on the Pareto front of memory, FLOPs and accuracy are trained
@@ -53,7 +53,7 @@ class Search:
         space: the candidates.
         costs: row id -> predicted cost.
         goal: the question of the search.
-        do: runs the trials that have no record, and returns the records of all.
+        do: runs the trials that have no record, and returns the records of all trials.
         tell: called with a line that says what comes next.
     """
 
@@ -76,13 +76,15 @@ class Search:
         self._tell(f"training {len(first)} settings for a quarter of the steps")
         self._short |= self._tune(first, self._goal.short())
         near = self._neighbours()
-        self._tell(f"training {len(near)} neighbours of the best settings for as many steps")
+        self._tell(
+            f"training {len(near)} neighbours of the best settings for a quarter of the steps"
+        )
         self._short |= self._tune(near, self._goal.short())
         kept = self._thinned(self._best(self._short), self._short, self._goal.whole)
         self._tell(f"training {len(kept)} settings for all steps")
         self._whole = self._tune([PUBLISHED, *kept], self._goal.recipe)
         last = self._thinned(self._best(self._whole), self._whole, self._goal.finalists)
-        rows = [self._space.plain(PUBLISHED), *self._ways(last)]
+        rows = [self._space.plain(PUBLISHED), *self._fitting_candidates(last)]
         self._tell(f"measuring {len(rows)} rows, in turns")
         profiles = self._do([row.spec for row in rows])
         chosen = self._worth_training(rows, profiles)
@@ -104,20 +106,20 @@ class Search:
         ]
 
     def _neighbours(self) -> list[int]:
-        """Return neighbours of the best settings, taking one neighbour of each in turn."""
+        """Return neighbours of the best settings: one neighbour of each, then the next of each."""
         fitting = {c.setting for c in self._space.candidates if self._goal.fits(self._cost(c))}
         queues = [
             [near for near in self._space.neighbours(best) if near in fitting]
             for best in self._best(self._short)
         ]
-        found: dict[int, None] = {}
+        chosen: dict[int, None] = {}
         for turn in range(max(map(len, queues), default=0)):
             for queue in queues:
-                # From both ends in turn, so that not only the first option is varied.
+                # Take neighbours from both ends in turn, so that not only the first option varies.
                 if turn < len(queue):
                     place = turn // 2 if turn % 2 == 0 else -1 - turn // 2
-                    found.setdefault(queue[place])
-        return [near for near in found if near not in self._short][: self._goal.first]
+                    chosen.setdefault(queue[place])
+        return [near for near in chosen if near not in self._short][: self._goal.first]
 
     def _tune(self, settings: Sequence[int], recipe: Recipe) -> Tries:
         """Train each setting with every learning rate, and return the accuracies."""
@@ -153,9 +155,12 @@ class Search:
         return [number for _, number in kept]
 
     def _thinned(self, best: list[int], tried: Tries, most: int) -> list[int]:
-        """Return at most ``most`` settings; those as accurate as the published one come first."""
+        """Return at most ``most`` settings: cheap ones without loss of accuracy, and accurate ones.
+
+        A setting has no loss if it is at least as accurate as the published setting.
+        """
         published = best_of(tried[PUBLISHED])
-        bar = 0.0 if published is None else published.validation_accuracy or 0.0
+        target = 0.0 if published is None else published.validation_accuracy or 0.0
         others = [number for number in best if number != PUBLISHED]
 
         def shortfall(number: int) -> tuple[bool, float]:
@@ -163,15 +168,15 @@ class Search:
             accuracy = 0.0 if reached is None else reached.validation_accuracy or 0.0
             own, base = self._plain_cost(number), self._plain_cost(PUBLISHED)
             cost = own.peak_bytes / base.peak_bytes + own.step_flop / base.step_flop
-            return accuracy < bar, cost if accuracy >= bar else -accuracy
+            return accuracy < target, cost if accuracy >= target else -accuracy
 
         cheapest = sorted(others, key=shortfall)
-        # Half are the cheapest without loss of accuracy, half are the most accurate.
+        # One half are the cheapest without loss of accuracy, one half are the most accurate.
         chosen = dict.fromkeys([*cheapest[: (most + 1) // 2], *others[: most // 2], *cheapest])
         return list(chosen)[:most]
 
-    def _ways(self, settings: Sequence[int]) -> list[Candidate]:
-        """Return the candidates of some settings that fit."""
+    def _fitting_candidates(self, settings: Sequence[int]) -> list[Candidate]:
+        """Return the candidates of some settings that fit in the memory budget."""
         return [
             candidate
             for candidate in self._space.candidates
@@ -217,11 +222,11 @@ class Search:
 
 
 def _time(record: TrialRecord, published: TrialRecord) -> float | None:
-    """Return the ratio of a row's time to the published row's, timed in one round group."""
-    own = record.measurements.get("step_seconds")
-    theirs: Value = record.beside.get(published.key, {}).get("step_seconds")
+    """Return a row's time divided by the time of the published row in the same round group."""
+    row_times = record.measurements.get("step_seconds")
+    published_times: Value = record.beside.get(published.key, {}).get("step_seconds")
     if record.circumstances.round_group == published.circumstances.round_group:
-        theirs = published.measurements.get("step_seconds")
-    if not isinstance(own, list) or not isinstance(theirs, list):
+        published_times = published.measurements.get("step_seconds")
+    if not isinstance(row_times, list) or not isinstance(published_times, list):
         return None
-    return median(own) / median(theirs)
+    return median(row_times) / median(published_times)

@@ -42,15 +42,15 @@ class ClusterProtocol(Protocol):
 
     @property
     def methods(self) -> MethodLoaders:
-        """Loads methods."""
+        """The functions that load methods."""
 
     @property
     def store(self) -> Store:
-        """Stores the records."""
+        """The store of the records."""
 
     @property
     def watcher(self) -> Watcher:
-        """Receives the progress."""
+        """The receiver of the progress."""
 
     @property
     def label(self) -> str:
@@ -74,10 +74,10 @@ def _machine(node: str) -> str:
     """Return the machine id of a node; empty if the node does not answer."""
     where = NodeAffinitySchedulingStrategy(node, soft=False)
     try:
-        found = ray.get(machine_of_node.options(num_cpus=0, scheduling_strategy=where).remote())
+        machine = ray.get(machine_of_node.options(num_cpus=0, scheduling_strategy=where).remote())
     except ray.exceptions.RayError:
         return ""
-    return str(found)
+    return str(machine)
 
 
 class Driver:
@@ -124,7 +124,7 @@ class Driver:
             if not self._running:
                 raise KeyboardInterrupt
             return
-        self._stay_where_they_were()
+        self._release_units_of_absent_machines()
         busy = {node for _, node in self._running.values()}
         for node in _living():
             name = node["NodeID"]
@@ -149,8 +149,11 @@ class Driver:
             and all(resources.get(n, 0) > 0 for n in needed)
         )
 
-    def _stay_where_they_were(self) -> None:
-        """Stop waiting for the machines of stored rows that are not among the nodes."""
+    def _release_units_of_absent_machines(self) -> None:
+        """Let a unit run on any node if the machine of its stored rows is not among the nodes.
+
+        The unit then runs without its stored rows, and the user gets a message.
+        """
         bound = [unit for unit in self._waiting if unit.machine]
         if not bound:
             return
@@ -171,17 +174,20 @@ class Driver:
         """Report why no node can run the remaining units, or wait for lost nodes to return.
 
         Raises:
-            BadInput: nodes refuse, or no node has the needed resources and none was lost.
+            BadInput: nodes have refused units; or no node has the needed resources, and no node
+                was lost.
         """
         label = self._cluster.label
         if self._refused:
             raise BadInput("; ".join(self._refused.values()))
         if not self._lost:
             there = sorted({r for node in _living() for r in node["Resources"]})
-            named = [name for name in there if not name.startswith(("node:", "object_store"))]
+            shown = [name for name in there if not name.startswith(("node:", "object_store"))]
             gpu = self._waiting[0].on_gpu()
-            wanted = " and ".join([*([repr(label)] if label else []), *(["'GPU'"] if gpu else [])])
-            raise BadInput(f"no node has the resource {wanted}; there are: {', '.join(named)}")
+            needed = " and ".join([*([repr(label)] if label else []), *(["'GPU'"] if gpu else [])])
+            raise BadInput(
+                f"no node has the resource {needed}; available resources: {', '.join(shown)}"
+            )
         if not self._told_waiting:
             self._cluster.watcher.say("every usable node is lost; waiting for one to return")
             self._told_waiting = True
@@ -221,18 +227,18 @@ class Driver:
         for reference in ended:
             unit, node = self._running.pop(reference)
             try:
-                found = ray.get(reference)
+                answer = ray.get(reference)
             except LOST as error:
                 self._lost = True
-                if any(found["NodeID"] == node for found in _living()):
+                if any(living["NodeID"] == node for living in _living()):
                     self._again(unit, node, error)
                     continue
                 self._cluster.watcher.say(f"node {node[:8]} is lost: {unit.label()} runs again")
                 self._waiting.insert(0, unit)
-            except ray.exceptions.RayError as error:  # raised, or killed (by Ray, for memory)
+            except ray.exceptions.RayError as error:  # the task failed, or Ray killed it for memory
                 self._again(unit, node, error)
             else:
-                self._take(unit, node, found)
+                self._take(unit, node, answer)
 
     def _again(self, unit: ClusterUnit, node: str, error: Exception) -> None:
         unit.tries += 1
@@ -248,8 +254,8 @@ class Driver:
             self._cluster.watcher.say(f"{self._refused[node]}: this node is not used")
             self._waiting.insert(0, unit)
             return
-        if other := self._other_data([record for record, _ in answer.stored]):
-            self._refused[node] = f"node {node[:8]} {other}"
+        if difference := self._data_difference([record for record, _ in answer.stored]):
+            self._refused[node] = f"node {node[:8]} {difference}"
             self._cluster.watcher.say(f"{self._refused[node]}: its measurements are not stored")
             self._waiting.insert(0, unit)
             return
@@ -258,13 +264,13 @@ class Driver:
         self._tally.passes_done += 1
         self._cluster.watcher.show(self._tally)
 
-    def _other_data(self, records: list[TrialRecord]) -> str:
+    def _data_difference(self, records: list[TrialRecord]) -> str:
         """Return how a node's data differ from those of the other nodes; empty if they do not."""
         for record in records:
             facts = record.environment.workload.get("data")
             name = record.spec.workload.data_name()
             if facts and self._data.setdefault(name, facts) != facts:
-                return f"holds other data under the name {name!r}"
+                return f"has different data under the name {name!r}"
         return ""
 
     def _save(self, record: TrialRecord, sidecar: Sidecar, node: str) -> None:

@@ -70,12 +70,13 @@ class NodeConditions:
 
 @dataclass
 class ClusterUnit:
-    """Trials that must run on one node: those of a round group, or a single trial.
+    """Trials that must run on one node: the trials of a round group, or a single trial.
 
     Attributes:
         specs: the trials.
         beside: the stored trials that are timed again in turns with them.
-        machine: the machine of the stored trials, on which the unit must run; empty without any.
+        machine: id of the machine of the stored trials; the unit must run there. Empty if there are
+            no stored trials.
         tries: how often a worker has died while running the unit.
     """
 
@@ -85,11 +86,11 @@ class ClusterUnit:
     tries: int = 0
 
     def methods(self) -> list[str]:
-        """Return the methods of all its trials, including those that are timed again."""
+        """Return the methods of all its trials, including the trials that are timed again."""
         return [spec.method for spec in (*self.specs, *(r.spec for r in self.beside.records))]
 
     def on_gpu(self) -> bool:
-        """Return whether it needs one of the node's GPUs."""
+        """Return whether the unit needs one of the node's GPUs."""
         return self.specs[0].workload.device.startswith("cuda")
 
     def label(self) -> str:
@@ -106,7 +107,8 @@ def units(
 
     Args:
         specs: the trials.
-        companions: returns the stored trials of one machine that are timed again with new trials.
+        companions: takes new trials; returns the stored trials of one machine that are timed again
+            with them.
     """
     planned = [PlannedTrial(spec, spec.trial_id()) for spec in specs]
     groups = [[trial.spec for trial in group] for group in by_question(planned).values()]
@@ -123,7 +125,7 @@ def _timed(group: list[TrialSpec], chosen: Companions) -> ClusterUnit:
 
 
 def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str, str]:
-    """Return hashes and versions of bsrbench, methods and libraries, to compare with a node's."""
+    """Return hashes and versions of bsrbench, methods and libraries, to compare two machines."""
     versions = installed_versions()
     return (
         {"bsrbench": source_hash()}
@@ -132,13 +134,14 @@ def code_of(names: Iterable[str], fingerprint: Callable[[str], str]) -> dict[str
     )
 
 
-def _other(what: str, here: dict[str, str], wanted: dict[str, str]) -> str:
-    """Return in words how a node differs from what is required; empty if it does not."""
-    names = [name for name in {**wanted, **here} if here.get(name) != wanted.get(name)]
-    told = [
-        f"{name} {here.get(name, NOT_SET)}, expected {wanted.get(name, NOT_SET)}" for name in names
+def _difference(what: str, here: dict[str, str], expected: dict[str, str]) -> str:
+    """Return a phrase that says how a node differs from the requirements; empty if it does not."""
+    names = [name for name in {**expected, **here} if here.get(name) != expected.get(name)]
+    differences = [
+        f"{name} {here.get(name, NOT_SET)}, expected {expected.get(name, NOT_SET)}"
+        for name in names
     ]
-    return f"has other {what} ({', '.join(told)})" if told else ""
+    return f"has different {what} ({', '.join(differences)})" if differences else ""
 
 
 @functools.cache
@@ -164,7 +167,7 @@ def run_unit(
     """Run a unit on this node, in separate processes, and return its records and sidecars.
 
     Args:
-        unit: the trials, and the stored ones that are timed again in turns with them.
+        unit: the new trials, and the stored trials that are timed again in turns with them.
         methods: loads methods.
         limits: time and memory limits of a pass.
         run_settings: the settings of the run.
@@ -173,13 +176,13 @@ def run_unit(
     launcher = _launcher(methods.load, limits)
     try:
         here = code_of(unit.methods(), methods.fingerprint)
-        other = _other("code", here, conditions.code) or _other(
+        difference = _difference("code", here, conditions.code) or _difference(
             "settings", launcher.settings(unit.specs[0].workload.device), conditions.settings
         )
     except BadInput as error:
-        return UnitAnswer(refused=f"cannot run it: {error}")
-    if other:
-        return UnitAnswer(refused=other)
+        return UnitAnswer(refused=f"cannot run the unit: {error}")
+    if difference:
+        return UnitAnswer(refused=difference)
     with tempfile.TemporaryDirectory(prefix="unit-", dir=server().folder) as folder:
         store = Store(Path(folder))
         store.open_for_writing()
@@ -189,6 +192,6 @@ def run_unit(
         try:
             records = runner.run(unit.specs)
         except BadInput as error:
-            return UnitAnswer(refused=f"cannot run it: {error}")
+            return UnitAnswer(refused=f"cannot run the unit: {error}")
         sidecars = [store.detail(record.key) for record in records]
     return UnitAnswer(stored=tuple(zip(records, sidecars, strict=True)))

@@ -1,7 +1,7 @@
 """Run trials on the nodes of a Ray cluster, one unit at a time per node.
 
-The driver assigns units to nodes itself, and does not leave this to Ray. So a measured trial has
-its node to itself, a unit of a lost node runs on another node, and a record is stored once.
+The driver assigns units to nodes itself, and does not leave this to Ray. So a measured trial runs
+alone on its node, a unit of a lost node runs again, and each record is stored once.
 """
 
 import functools
@@ -55,40 +55,44 @@ class Cluster:
     run_settings: RunSettings = field(default_factory=RunSettings)
 
     def run(self, specs: Iterable[TrialSpec], *, again: bool = False) -> list[TrialRecord]:
-        """Run the trials without a record from such a node, and return the records of all trials.
+        """Run the trials that are missing for this label, and return the records of all trials.
+
+        A trial is missing if the store has no valid record of it from a node with this label.
 
         Raises:
-            BadInput: no cluster at the address, no node with the label, or no node with the same
-                code as here.
+            BadInput: there is no cluster at the address, no node has the label, or no node has the
+                same code as this machine.
         """
         self.store.open_for_writing()
         present = CurrentConditions.asked(LocalLauncher(self.methods.load, self.limits).settings)
         fingerprint = functools.cache(self.methods.fingerprint)
-        wanted = {present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs}
+        requested = {
+            present.key(spec, fingerprint(spec.method), ANY_MACHINE): spec for spec in specs
+        }
         there = self._of_this_label()
-        stored = {} if again else standing(wanted, there, self.run_settings.limits)
-        missing = {key: spec for key, spec in wanted.items() if key not in stored}
-        if len(missing) < len(wanted):
+        stored = {} if again else standing(requested, there, self.run_settings.limits)
+        missing = {key: spec for key, spec in requested.items() if key not in stored}
+        if len(missing) < len(requested):
             self.watcher.say(
-                f"{len(wanted) - len(missing)} of {len(wanted)} trials are already stored"
+                f"{len(requested) - len(missing)} of {len(requested)} trials are already stored"
             )
         for line in stale(missing.items(), there, present):
             self.watcher.say(line)
         if missing:
             with _connected(self.address):
-                Driver(self, self._units(wanted, missing, there, present), present).drive()
-        found = standing(wanted, self._of_this_label(), self.run_settings.limits)
-        return [found[key] for key in wanted if key in found]
+                Driver(self, self._units(requested, missing, there, present), present).drive()
+        valid = standing(requested, self._of_this_label(), self.run_settings.limits)
+        return [valid[key] for key in requested if key in valid]
 
     def _units(
         self,
-        wanted: Mapping[RecordKey, TrialSpec],
+        requested: Mapping[RecordKey, TrialSpec],
         missing: Mapping[RecordKey, TrialSpec],
         ours: Sequence[TrialRecord],
         present: CurrentConditions,
     ) -> list[ClusterUnit]:
         """Return the units to run, and print which stored rows are timed again."""
-        named = {spec.method for spec in wanted.values()} | set(self.run_settings.trusted)
+        named = {spec.method for spec in requested.values()} | set(self.run_settings.trusted)
 
         why_not = why_not_timed_again(named, self.methods.fingerprint, present)
 
@@ -103,13 +107,13 @@ class Cluster:
                 )
                 for machine in machines
             ]
-            # If several machines have the same number, the one that was used last.
-            return max(each, key=lambda found: len(found.records), default=Companions())
+            # If several machines have the same number of rows, the machine that was used last.
+            return max(each, key=lambda stored: len(stored.records), default=Companions())
 
-        found = units(list(missing.values()), companions)
-        for line in timed_again((unit.specs, unit.beside) for unit in found):
+        new_units = units(list(missing.values()), companions)
+        for line in timed_again((unit.specs, unit.beside) for unit in new_units):
             self.watcher.say(line)
-        return found
+        return new_units
 
     def _of_this_label(self) -> list[TrialRecord]:
         """Return the newest records of trials on any node of this label."""

@@ -1,4 +1,4 @@
-"""Choose the stored rows to time again in turns with new ones, so that their times compare."""
+"""Choose the stored rows to time again in turns with new rows, to make their times comparable."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from bsrbench.harness.launch.round_group import TIMED
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.trial_spec import TrialSpec
 
-# Returns, from the specs of one question, those that every other one is compared with.
+# Takes the specs of one question, and returns the specs that all others are compared with.
 ComparedWith = Callable[[Sequence[TrialSpec]], Sequence[TrialSpec]]
 
 
 def none_in_particular(_: Sequence[TrialSpec]) -> Sequence[TrialSpec]:
-    """Return no spec: there is no row that all others are compared with."""
+    """Return no spec: no row is compared with all others."""
     return ()
 
 
@@ -37,9 +37,9 @@ def companions_of(
 ) -> Companions:
     """Return the stored rows to time again in turns with new trials of one question.
 
-    These are the rows that every other row is compared with. If such a row is itself new, or none
-    of them can be timed, all stored rows of the question are timed again; otherwise a ratio would
-    be missing.
+    These are the rows that every other row is compared with, for example the baseline. If one of
+    them is new, or if none of them can be timed, all stored rows of the question are timed again.
+    Otherwise a ratio would be missing.
 
     Args:
         new: the new trials of one question that will be timed.
@@ -48,14 +48,18 @@ def companions_of(
         compared_with: chooses the rows that every other row is compared with.
     """
     fresh = {spec.row_id() for spec in new}
-    rows = {row: asked for row, asked in _asked_alike(new[0], stored).items() if row not in fresh}
-    specs = [*new, *(found[-1].spec for found in rows.values())]
-    wanted = {spec.row_id() for spec in compared_with(specs)}
-    timed = {row: [one for one in found if _was_timed(one)] for row, found in rows.items()}
-    can = {row: [one for one in found if not why_not(one)] for row, found in timed.items()}
-    if wanted & fresh or not any(can[row] for row in wanted & can.keys()):
-        wanted = set(rows)
-    chosen = [row for row in rows if row in wanted and timed[row]]
+    rows = {
+        row: records
+        for row, records in _of_same_question(new[0], stored).items()
+        if row not in fresh
+    }
+    specs = [*new, *(records[-1].spec for records in rows.values())]
+    anchors = {spec.row_id() for spec in compared_with(specs)}
+    timed = {row: [r for r in records if _was_timed(r)] for row, records in rows.items()}
+    can = {row: [r for r in records if not why_not(r)] for row, records in timed.items()}
+    if anchors & fresh or not any(can[row] for row in anchors & can.keys()):
+        anchors = set(rows)
+    chosen = [row for row in rows if row in anchors and timed[row]]
     left_out: dict[str, tuple[str, ...]] = {}
     for last in (timed[row][-1] for row in chosen if not can[row]):
         why = why_not(last)
@@ -63,7 +67,9 @@ def companions_of(
     return Companions(tuple(_as_reports_take(can[row]) for row in chosen if can[row]), left_out)
 
 
-def _asked_alike(spec: TrialSpec, stored: Iterable[TrialRecord]) -> dict[str, list[TrialRecord]]:
+def _of_same_question(
+    spec: TrialSpec, stored: Iterable[TrialRecord]
+) -> dict[str, list[TrialRecord]]:
     """Return, by row, the records of timed trials of the same question."""
     question = spec.workload.question()
     rows: dict[str, list[TrialRecord]] = {}
@@ -80,7 +86,7 @@ def _was_timed(record: TrialRecord) -> bool:
 
 
 def _as_reports_take(records: Sequence[TrialRecord]) -> TrialRecord:
-    """Return the record of a row that reports show: the one with the most values, then the newest.
+    """Return the record of a row that reports show: the newest of those with the most values.
 
     A row has several records if it was profiled with several settings.
     """

@@ -26,7 +26,7 @@ def _nothing_asked(device: str) -> dict[str, str]:  # noqa: ARG001 - for tests o
 
 @dataclass(frozen=True)
 class CurrentConditions:
-    """Everything that affects a trial's numbers beside its spec, method source and machine.
+    """Everything that affects a trial's numbers, except its spec, method source and machine.
 
     Attributes:
         settings: device type -> settings of the processes in which passes run.
@@ -93,5 +93,5 @@ class CurrentConditions:
 def _differing(what: str, then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return a phrase that lists the differences; empty if there are none."""
     names = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
-    told = [f"{n} {then.get(n, NOT_SET)}, now {now.get(n, NOT_SET)}" for n in names]
-    return [f"{what}: {' and '.join(told)}"] if told else []
+    differences = [f"{n} {then.get(n, NOT_SET)}, now {now.get(n, NOT_SET)}" for n in names]
+    return [f"{what}: {' and '.join(differences)}"] if differences else []

@@ -11,9 +11,10 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
 
 PASS_SECONDS = 0.7  # to start a process and build model and optimizer
-# Duration of each profile pass, in plain steps: passes repeat their step, and meters slow it down.
+# Duration of each profile pass, in steps without a meter. A pass repeats its step, and its meter
+# slows the step down.
 STEPS_OF = {"memory": 9.0, "process": 3.5, "flops": 5.0, ESTIMATE: 0.0}
-RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # the means of those in results/
+RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # mean sizes of the files in results/
 STATES = {"sgd": 1, "adamw": 2}  # values that the optimizer stores per trained weight
 FP32_BYTES = 4
 
@@ -110,8 +111,8 @@ def forecast(
     """
     least = most = 0.0
     for group in groups:
-        a_round = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
-        rounds = group.rounds() * a_round
+        round_seconds = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
+        rounds = group.rounds() * round_seconds
         least += rounds
         most += max(rounds, group.budget_seconds())
     alone = sum(

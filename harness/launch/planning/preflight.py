@@ -21,7 +21,7 @@ Perform = Callable[..., PassResult]
 
 @dataclass
 class Preflight:
-    """What is known of a run before it begins.
+    """The information about a run that is known before it begins.
 
     Attributes:
         known: the inputs of the forecast; ``None`` if the speed of the device is not known.
@@ -50,8 +50,10 @@ class PreflightChecks:
         check: looks for errors that would make every pass of a trial fail.
         perform: runs a pass.
         store: stores estimates until their pass is due.
-        tell: called with what is done now; raises ``KeyboardInterrupt`` if the run must stop.
-        memory_bytes: memory limit of a pass's process; ``None`` is the device's memory.
+        tell: called with a description of the current work; raises ``KeyboardInterrupt`` if the
+            run must stop.
+        memory_bytes: memory limit of a pass's process; ``None`` means that only the
+            device limits it.
         force: also run trials that are predicted not to fit.
         jobs: number of trainings that share the device's memory.
     """
@@ -92,22 +94,22 @@ class PreflightChecks:
                 costs[row] = cost
         specs = [trial.spec for trial in plan.missing.values()]
         if all(spec.profile and spec.profile.only_predict for spec in specs):
-            return Preflight()  # everything is predicted and only has to be stored
+            return Preflight()  # the predictions are the results, and only have to be stored
         self.tell("measuring the device's speed")
         tried = self.perform(SPEED, specs[0])
         speed = tried.readings().speed
         if speed is None:
             return Preflight(why_unknown=tried.reason)
-        found = Preflight(ForecastInputs(speed.flop_per_second, costs, images))
+        preflight = Preflight(ForecastInputs(speed.flop_per_second, costs, images))
         if not self.force:
-            found.doomed = self._doomed(plan, estimates, speed.free_bytes)
-        return found
+            preflight.doomed = self._doomed(plan, estimates, speed.free_bytes)
+        return preflight
 
     def _doomed(
         self, plan: Plan, estimates: dict[str, tuple[PlannedTrial, PassResult]], free: int | None
     ) -> dict[str, PassResult]:
         """Return the outcome of every trial whose predicted peak exceeds the available memory."""
-        found = {}
+        outcomes = {}
         trainings = sum(trial.spec.profile is None for trial in plan.missing.values())
         for key, trial in plan.missing.items():
             if trial.spec.row_id() not in estimates or passes_of(trial.spec) == [ESTIMATE]:
@@ -115,18 +117,18 @@ class PreflightChecks:
             _, result = estimates[trial.spec.row_id()]
             peak = result.readings().measurements.get("peak_estimated_bytes")
             sharing = min(self.jobs, trainings) if trial.spec.profile is None else 1
-            there = _least(None if free is None else free // sharing, self.memory_bytes)
-            if not isinstance(peak, int) or there is None:
+            available = _least(None if free is None else free // sharing, self.memory_bytes)
+            if not isinstance(peak, int) or available is None:
                 continue
-            if peak <= there:
+            if peak <= available:
                 continue
             share = f" for each of {sharing} jobs" if sharing > 1 else ""
             reason = (
-                f"a peak of {peak / GIB:.2f} GiB is predicted, but {there / GIB:.2f} GiB are "
+                f"a peak of {peak / GIB:.2f} GiB is predicted, but {available / GIB:.2f} GiB are "
                 f"available{share}; --force runs it anyway"
             )
-            found[key] = replace(result, status=Status.OUT_OF_MEMORY, reason=reason)
-        return found
+            outcomes[key] = replace(result, status=Status.OUT_OF_MEMORY, reason=reason)
+        return outcomes
 
     def _stored_costs(self, plan: Plan) -> dict[str, Cost]:
         costs: dict[str, Cost] = {}
@@ -140,14 +142,14 @@ class PreflightChecks:
 
     def _estimates(self, plan: Plan) -> dict[str, tuple[PlannedTrial, PassResult]]:
         """Predict each missing row once, by the first of its trials."""
-        found: dict[str, tuple[PlannedTrial, PassResult]] = {}
+        estimates: dict[str, tuple[PlannedTrial, PassResult]] = {}
         stored = {t.spec.row_id() for t in plan.trials if t.key not in plan.missing}
         for trial in plan.missing.values():
             row = trial.spec.row_id()
-            if row not in found and (row not in stored or ESTIMATE in passes_of(trial.spec)):
+            if row not in estimates and (row not in stored or ESTIMATE in passes_of(trial.spec)):
                 self.tell(f"predicting {trial.spec.label()}")
-                found[row] = (trial, self._estimate(trial))
-        return found
+                estimates[row] = (trial, self._estimate(trial))
+        return estimates
 
     def _estimate(self, trial: PlannedTrial) -> PassResult:
         """Predict a trial; if the prediction is one of its passes, store the result for it."""

@@ -33,7 +33,9 @@ def outline(specs: Sequence[TrialSpec]) -> list[str]:
 
 
 def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> list[str]:
-    """Return which stored rows are timed again with which new rows, and why; each case once.
+    """Return lines that say which stored rows are timed again with new rows, and which cannot be.
+
+    Equal lines are returned once.
 
     Args:
         groups: the new trials of each round group, and its stored trials.
@@ -56,14 +58,14 @@ def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> lis
 
 
 def _listed(labels: Iterable[str]) -> str:
-    """Return names sorted, each once; after the first few the rest is counted."""
+    """Return the first few names in alphabetical order, and the number of the other names."""
     names = sorted(set(labels))
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 
 
 def _settings(parts: Sequence[Frozen]) -> str:
-    """Return the settings of trials as ``name value``, without those at their default."""
+    """Return the settings of trials as ``name value``, without settings that have the default."""
     items = []
     for name, about in type(parts[0]).model_fields.items():
         values = dict.fromkeys(_plain(getattr(part, name)) for part in parts)
@@ -85,28 +87,28 @@ def _plain(value: object) -> str:
     return str(value)
 
 
-def outlook(found: Forecast, speed: float, folder: Path) -> list[str]:
+def outlook(predicted: Forecast, speed: float, folder: Path) -> list[str]:
     """Return a forecast in words.
 
     Args:
-        found: the forecast.
+        predicted: the forecast.
         speed: the measured speed in FLOP per second.
         folder: the results folder.
     """
-    least, most = duration(found.least_seconds), duration(found.most_seconds)
+    least, most = duration(predicted.least_seconds), duration(predicted.most_seconds)
     took = least if least == most else f"{least} to {most}"
-    writes = f"writes about {found.written_bytes / MB:.1f} MB"
-    if found.checkpoint_bytes:
-        writes += f", and up to {found.checkpoint_bytes / MB:,.0f} MB during a training"
+    writes = f"writes about {predicted.written_bytes / MB:.1f} MB"
+    if predicted.checkpoint_bytes:
+        writes += f", and up to {predicted.checkpoint_bytes / MB:,.0f} MB during a training"
     free = shutil.disk_usage(folder).free
     lines = [f"  takes about {took} (predicted FLOPs at the measured {speed / GB:,.0f} GFLOP/s)"]
     lines.append(f"  {writes}; {free / GB:,.1f} GB are free")
-    if found.unknown:
+    if predicted.unknown:
         lines.append(
             "  not included in the estimate, because they cannot be predicted: "
-            f"{', '.join(found.unknown)}"
+            f"{', '.join(predicted.unknown)}"
         )
-    if free < found.written_bytes + found.checkpoint_bytes:
+    if free < predicted.written_bytes + predicted.checkpoint_bytes:
         lines.append(f"  the disk of {folder} is too full: free some space, or use --results")
     return lines
 

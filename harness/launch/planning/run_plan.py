@@ -60,7 +60,7 @@ class Group:
         return rounds_of(self.new)
 
     def budget_seconds(self) -> float:
-        """Return the time for all rounds."""
+        """Return the time budget of all rounds, in seconds."""
         return budget_of(self.new, len(self.new) + len(self.beside.records))
 
     def key(self) -> str:
@@ -82,7 +82,7 @@ class Plan:
         missing: key -> trial, for the trials to run.
         order_seed: seed of the order in which they run.
         timed: keys of missing trials whose times an interrupted run has stored.
-        beside: question -> the stored trials that are timed again with its missing ones.
+        beside: question -> the stored trials that are timed again with its missing trials.
     """
 
     trials: list[PlannedTrial]
@@ -93,14 +93,14 @@ class Plan:
 
     @functools.cached_property
     def groups(self) -> list[Group]:
-        """Return the trials to time: the missing ones of each question with their companions."""
-        found = []
+        """Return the trials to time: for each question, the missing trials and their companions."""
+        groups = []
         for question, new in by_question(self.missing.values()).items():
             untimed = tuple(trial for trial in new if trial.key not in self.timed)
             if untimed:
                 beside = self.beside.get(question, Companions())
-                found.append(Group(untimed, beside, self.order_seed))
-        return found
+                groups.append(Group(untimed, beside, self.order_seed))
+        return groups
 
     @functools.cached_property
     def alone(self) -> list[PlannedTrial]:
@@ -141,7 +141,7 @@ class Planner:
         limits: the current limits of passes, as records state them.
         order_seed: seed of the order of the trials.
         compared_with: chooses the rows that every other row is compared with.
-        trusted: method files that the user allows to run, beside those of the trials.
+        trusted: method files that the user allows to run, in addition to those of the trials.
         present: the current conditions that affect numbers.
     """
 
@@ -157,9 +157,9 @@ class Planner:
     def plan(self, specs: Iterable[TrialSpec], *, again: bool) -> Plan:
         """Return the plan: run the trials without a current record, or all if ``again``.
 
-        A record is current if it is the newest of its trial on its machine, which is the one that
-        reports show, and if its key is the one that the trial would get now. A trial that failed
-        under other limits also runs again.
+        A record is current if two conditions are true. It is the newest record of its trial on its
+        machine; reports show only this record. Its key equals the key that the trial would get now.
+        A trial that failed under other limits also runs again.
         """
         trials: dict[str, PlannedTrial] = {}
         fingerprint = functools.cache(self.fingerprint)  # a suite can have thousands of seeds
@@ -184,7 +184,7 @@ class Planner:
         named: Collection[str],
         fingerprint: Callable[[str], str],
     ) -> dict[str, Companions]:
-        """Return, by question, the stored trials that are timed again with the missing ones."""
+        """Return, by question, the stored trials that are timed again with the missing trials."""
         why_not = why_not_timed_again(named, fingerprint, self.present)
         return {
             question: companions_of(

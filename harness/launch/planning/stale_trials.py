@@ -18,8 +18,8 @@ def stale(
 
     Args:
         missing: keys and specs of the trials to run.
-        records: all stored records, oldest first. The newest record of each trial on this machine
-            is the one that counts, because reports show it.
+        records: all stored records, oldest first. Of each trial, the newest record on this
+            machine is examined, because reports show it; without one, the newest of any machine.
         present: the current conditions that affect numbers.
     """
     return [
@@ -38,11 +38,11 @@ def _by_reason(
     for record in records:
         if (old := read_key(record.key)) is not None:
             of_trial[old.trial].append((old, record))
-    found: dict[str, dict[str, None]] = defaultdict(dict)
+    labels_by_reason: dict[str, dict[str, None]] = defaultdict(dict)
     for key, spec in missing:
         stored = of_trial.get(key.trial, [])
-        here = [found for found in stored if key.machine in (ANY_MACHINE, found[0].machine)]
+        here = [pair for pair in stored if key.machine in (ANY_MACHINE, pair[0].machine)]
         for old, record in (here or stored)[-1:]:
             if key not in (old, old.on(ANY_MACHINE)):
-                found[present.why_again(spec, key, old, record)][spec.label()] = None
-    return found
+                labels_by_reason[present.why_again(spec, key, old, record)][spec.label()] = None
+    return labels_by_reason

@@ -14,23 +14,23 @@ STALE = "its record is stale (source code or a setting has changed since): run i
 
 
 def standing(
-    wanted: Collection[RecordKey], newest: Iterable[TrialRecord], limits: RecordedLimits
+    requested: Collection[RecordKey], newest: Iterable[TrialRecord], limits: RecordedLimits
 ) -> dict[RecordKey, TrialRecord]:
-    """Return, by key, the trials that have a valid stored record; all others are missing.
+    """Return the valid stored records by key; a trial without one is missing.
 
     Args:
-        wanted: keys of trials; a key with ``ANY_MACHINE`` accepts a record of any machine.
+        requested: keys of trials; a key with ``ANY_MACHINE`` accepts a record of any machine.
         newest: the newest record of each trial and machine. An older record is never valid, even
             if its key matches.
         limits: the current limits of passes.
     """
-    found: dict[RecordKey, TrialRecord] = {}
+    valid: dict[RecordKey, TrialRecord] = {}
     for record in newest:
         key = read_key(record.key)
         if key is None or not _stands(record, limits):
             continue
-        found |= {asked: record for asked in (key, key.on(ANY_MACHINE)) if asked in wanted}
-    return found
+        valid |= {asked: record for asked in (key, key.on(ANY_MACHINE)) if asked in requested}
+    return valid
 
 
 def _stands(record: TrialRecord, limits: RecordedLimits) -> bool:
@@ -42,7 +42,7 @@ def _stands(record: TrialRecord, limits: RecordedLimits) -> bool:
 
 
 def why_not_run(method: str, named: Collection[str]) -> str:
-    """Return why a method must not run for the comparison with others; empty if it may.
+    """Return why a method must not run only for a comparison; empty if it may run.
 
     A file that a stored record or a suite names may come from somebody else.
     """
@@ -54,7 +54,7 @@ def why_not_run(method: str, named: Collection[str]) -> str:
 def why_not_timed_again(
     named: Collection[str], fingerprint: Callable[[str], str], present: CurrentConditions
 ) -> Callable[[TrialRecord], str]:
-    """Return a function that says why a stored trial is not timed again; empty if it is.
+    """Return a function: record -> why its trial cannot be timed again; empty if it can.
 
     Args:
         named: methods that the command or its suite names.

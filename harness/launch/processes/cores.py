@@ -8,11 +8,11 @@ CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 
 def choose(threads: int, taken: Iterable[int] = ()) -> list[int]:
-    """Return one usable core per thread; different physical cores first.
+    """Return one usable core per thread, on different physical cores as far as possible.
 
     Two hardware threads of one core share its arithmetic units. So the second hardware thread of a
-    core is chosen only if every core already has its first one in use. If there are too few cores,
-    all of them are returned.
+    core is chosen only if the first hardware thread of every core is in use. If there are too
+    few cores, all of them are returned.
 
     Args:
         threads: number of threads.
@@ -29,7 +29,7 @@ def choose(threads: int, taken: Iterable[int] = ()) -> list[int]:
 
 
 def _siblings(core: int) -> str:
-    """Return a text that the hardware threads of one core share; unique if it is not known."""
+    """Return a text that is equal for all hardware threads of a core; unique if not known."""
     try:
         path = CPU_FOLDER / f"cpu{core}" / "topology" / "thread_siblings_list"
         return path.read_text(encoding="ascii").strip()

@@ -34,8 +34,8 @@ PRELOADED = (
 )
 START_SECONDS = 600.0  # enough for a server that loads torch from a slow disk
 COLLECT_SECONDS = 60.0  # until a killed process has ended and its server has reported it
-LOOK_SECONDS = 0.25
-STOPPED_LOOKS = 20  # a server found stopped this many times in a row does not continue by itself
+LOOK_SECONDS = 0.25  # between checks whether the server is stopped
+STOPPED_LOOKS = 20  # a server that is stopped at this many checks in a row is killed
 LEAVE_SECONDS = 30.0
 UNSAID = 255  # multiprocessing's exit code if the server closed its pipe without reporting one
 ENDING_SECONDS = 5.0  # a killed server closes its pipes before its exit code is available
@@ -70,7 +70,7 @@ class Server:
             self._loaders.append(package)
 
     def begin(self, child: BaseProcess) -> None:
-        """Start a process of the server; a server that dies or does not answer is replaced.
+        """Fork a process from the server; a server that dies or does not answer is replaced.
 
         Raises:
             BadInput: two servers in a row could not start it.
@@ -146,12 +146,12 @@ class Server:
             self._sweeper, self._held = self._start_sweeper()
 
     def _start_sweeper(self) -> tuple["subprocess.Popen[bytes]", int]:
-        """Start the sweeper, which outlives this process; return it and the pipe it watches."""
+        """Start the sweeper, which outlives this process; return it and our end of its pipe."""
         waits, held = os.pipe()
-        given = [str(os.getpid()), self._mark, self._group, str(self.folder)]
+        arguments = [str(os.getpid()), self._mark, self._group, str(self.folder)]
         try:
             started = subprocess.Popen(
-                [sys.executable, "-I", "-S", sweeper.__file__, *given],
+                [sys.executable, "-I", "-S", sweeper.__file__, *arguments],
                 stdin=waits,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -199,7 +199,7 @@ class Server:
                 time.sleep(sweeper.PAUSE_SECONDS)
 
     def _sweep(self) -> None:
-        """Kill processes that ended passes have left, so that nothing runs beside the next pass."""
+        """Kill the processes that ended passes have left, so that the next pass runs alone."""
         root = forkserver_pid()
         ends = time.monotonic() + COLLECT_SECONDS
         while root is not None and time.monotonic() < ends:
@@ -224,7 +224,7 @@ class Server:
 
 @cache
 def server() -> Server:
-    """Return the only server of this process; the first call creates it.
+    """Return the server of this process; the first call creates it.
 
     Raises:
         BadInput: no temporary folder can be made, or no process can be started.

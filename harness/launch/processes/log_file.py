@@ -15,35 +15,35 @@ END_BYTES = 1 << 16  # part of a log that is read to find its last lines
 
 
 @contextmanager
-def log_file(wanted: Path | None, folder: Path) -> Iterator[Path]:
+def log_file(log: Path | None, folder: Path) -> Iterator[Path]:
     """Provide a log file; a named log is kept if anything was printed.
 
     Only the end of a long log is kept. If a log cannot be written, for example because the disk is
     full, the pass runs without one.
 
     Args:
-        wanted: the log file; a link there is replaced. ``None`` uses a temporary file.
+        log: the log file; a link there is replaced. ``None`` uses a temporary file.
         folder: the folder of the temporary file.
     """
-    if wanted is None:
+    if log is None:
         with tempfile.NamedTemporaryFile(suffix=".log", dir=folder) as file:
             yield Path(file.name)
         return
     try:
-        make_folder(wanted.parent)
-        wanted.unlink(missing_ok=True)  # never write through a link
-        os.close(os.open(wanted, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        make_folder(log.parent)
+        log.unlink(missing_ok=True)  # never write through a link
+        os.close(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
     except OSError:
         yield Path(os.devnull)
         return
     try:
-        yield wanted
+        yield log
     finally:
         with suppress(OSError):  # the folder is gone, or contains other logs
-            _shorten(wanted)
-            if wanted.stat().st_size == 0:
-                wanted.unlink()
-                wanted.parent.rmdir()
+            _shorten(log)
+            if log.stat().st_size == 0:
+                log.unlink()
+                log.parent.rmdir()
 
 
 def last_lines(log: Path, count: int) -> list[str]:

@@ -12,9 +12,9 @@ from typing import Any
 
 
 def forkserver_pid() -> int | None:
-    """Return the process id of the last fork server, which may have ended; ``None`` if none yet.
+    """Return the process id of the last fork server; ``None`` if none was started.
 
-    multiprocessing starts the server itself and has no public function for its id.
+    The server may have ended. multiprocessing starts it and has no public function for its id.
     """
     server: Any = multiprocessing.forkserver._forkserver
     number: int | None = server._forkserver_pid

@@ -33,7 +33,7 @@ def wait_for(
     token: str = "",
     look: Callable[[], None] = lambda: None,
 ) -> Kind | None:
-    """Return a child's answer; ``None`` if it dies before, or closes its end of the pipe.
+    """Return a child's answer; ``None`` if the child dies first, or closes its end of the pipe.
 
     The time limit starts when the child starts, so it does not include loading torch in the server.
 
@@ -92,7 +92,9 @@ class _Answers:
             parts.append(more)
             size += len(more)
             if size > MOST_BYTES:
-                raise AnswerRefused(f"its answer has more than {MOST_BYTES >> 20} MiB")
+                raise AnswerRefused(
+                    f"the answer of the process has more than {MOST_BYTES >> 20} MiB"
+                )
             more = self._more(ends)
         last, self._rest = more.split(b"\n", 1)
         line = b"".join([*parts, last])
@@ -128,9 +130,12 @@ def read_answer(line: bytes, kind: type[Kind]) -> Kind:
         kind: the expected type of the answer.
 
     Raises:
-        AnswerRefused: it is not such an answer, or contains a value that no record may contain.
+        AnswerRefused: the line is not an answer of this type, or contains a value that no record
+            may contain.
     """
     try:
         return decoded(kind, line)
     except (ValueError, RecursionError) as error:
-        raise AnswerRefused(f"its answer is not the result of a pass ({error})") from error
+        raise AnswerRefused(
+            f"the answer of the process is not the result of a pass ({error})"
+        ) from error

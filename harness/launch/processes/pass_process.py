@@ -29,7 +29,8 @@ class PassSettings:
         limits: time and memory limits.
         cores: the cores that it is bound to; empty means all usable cores.
         log: the file for its output.
-        token: prefix of every line that it sends, to tell them from what a method writes.
+        token: prefix of every line that the process sends. A line that a method writes into the
+            pipe does not have it.
     """
 
     settings: dict[str, str] = field(default_factory=dict)
@@ -40,7 +41,7 @@ class PassSettings:
 
 
 def present_settings() -> dict[str, str]:
-    """Return our environment variables of now; the server has those of the time it started."""
+    """Return the current variables of bsrbench; the server has their values from its start."""
     return {
         name: value for name, value in os.environ.items() if name.startswith(OURS) and name != MARK
     }
@@ -98,7 +99,8 @@ def _belong_to_the_server() -> None:
     The server ends when the main process ends, for whatever reason. Without this, an abandoned
     trial would run beside the next run's trials. The server ends when no process holds the other
     end of its pipe, and multiprocessing passes that end to every child. It also passes on the pipe
-    of the resource tracker, which prints a traceback if a method writes into it.
+    of the resource tracker, which prints a traceback if a method writes into it. So this process
+    closes both.
     """
     close_inherited_pipes()
     die_with_parent()

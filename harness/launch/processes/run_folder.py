@@ -6,7 +6,8 @@ from pathlib import Path
 from bsrbench.harness.errors import BadInput
 
 PREFIX = "bsrbench-"
-# The folder contains a socket, "/listener-" and eight letters, whose path may have 107 bytes.
+# The folder contains a socket, whose name is "listener-" and eight letters. The path of a socket
+# may have at most 107 bytes.
 LONGEST_PATH = 107 - len("/listener-12345678")
 OTHERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own there
 

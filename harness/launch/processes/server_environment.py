@@ -21,7 +21,7 @@ def server_environment(mark: str, folder: Path) -> Iterator[None]:
         folder: folder of all temporary files.
     """
     changed = {
-        # numpy's BLAS would start threads in the server, and a forked process has no threads.
+        # numpy's BLAS would start threads in the server, and a forked process does not get them.
         "OPENBLAS_NUM_THREADS": "1",
         sweeper.MARK: mark,
         "TMPDIR": str(folder),
@@ -56,5 +56,5 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # no name for this number
+    except (KeyError, OSError):  # this user has a number, but no name
         return str(os.getuid())

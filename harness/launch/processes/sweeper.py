@@ -22,16 +22,16 @@ PATIENCE_SECONDS = 60.0  # for processes that the kernel cannot end, for example
 PAUSE_SECONDS = 0.01
 PROC = Path("/proc")
 ROOTS = (Path("/sys/fs/cgroup/unified"), Path("/sys/fs/cgroup"))  # of control groups, version 2
-PARENT, STATE, DEAD = 1, 0, "ZX"  # fields after the name in /proc/PID/stat; states of the dead
+PARENT, STATE, DEAD = 1, 0, "ZX"  # fields after the name in /proc/PID/stat; states after the end
 
 
 def table() -> dict[int, tuple[int, str]]:
     """Return process id -> (parent, state); empty if there is no ``/proc``."""
-    found = {}
+    processes = {}
     for place in PROC.iterdir() if PROC.is_dir() else ():
         if place.name.isdigit() and (fields := _fields(place)):
-            found[int(place.name)] = (int(fields[PARENT]), fields[STATE].decode())
-    return found
+            processes[int(place.name)] = (int(fields[PARENT]), fields[STATE].decode())
+    return processes
 
 
 def state(pid: int) -> str:
@@ -61,10 +61,10 @@ def strays(root: int, running: set[int]) -> dict[int, str]:
     below: dict[int, list[int]] = {}
     for pid, (parent, _) in known.items():
         below.setdefault(parent, []).append(pid)
-    found = [pid for pid in below.get(root, []) if pid not in running]
-    for pid in found:
-        found += below.get(pid, [])
-    return {pid: known[pid][1] for pid in found}
+    descendants = [pid for pid in below.get(root, []) if pid not in running]
+    for pid in descendants:
+        descendants += below.get(pid, [])
+    return {pid: known[pid][1] for pid in descendants}
 
 
 def kill(pid: int) -> None:
@@ -117,23 +117,23 @@ def _kill_group(folder: str) -> bool:
     if not folder:
         return False
     try:
-        anybody = "populated 1" in (Path(folder) / "cgroup.events").read_text(encoding="ascii")
-        if anybody:
+        populated = "populated 1" in (Path(folder) / "cgroup.events").read_text(encoding="ascii")
+        if populated:
             (Path(folder) / "cgroup.kill").write_text("1", encoding="ascii")
     except OSError:
         return False
-    return anybody
+    return populated
 
 
 def _kill_marked(mark: str) -> bool:
     """Kill all processes with a mark in their environment; return whether there were any."""
-    wanted, found = f"{MARK}={mark}".encode(), False
+    variable, any_killed = f"{MARK}={mark}".encode(), False
     for pid in table():
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if wanted in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
-                found = True
+            if variable in (PROC / str(pid) / "environ").read_bytes().split(b"\0"):
+                any_killed = True
                 kill(pid)
-    return found
+    return any_killed
 
 
 def end_all(mark: str, group: str) -> bool:

@@ -75,7 +75,10 @@ def test_an_answer_without_end_is_given_up(heard, monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda _: None)  # the pipe is closed on it
     result = heard(now(), result_of(reason="m" * 70_000_000))
 
-    assert (result.status, result.reason) == (Status.CRASHED, "its answer has more than 64 MiB")
+    assert (result.status, result.reason) == (
+        Status.CRASHED,
+        "the answer of the process has more than 64 MiB",
+    )
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_pass_that_closes_its_pipe_and_lives_on_is_ended(acting, launcher, mon
     result = launcher.perform("flops", acting("os.closerange(3, 4096); time.sleep(10**6)"))
 
     assert result.status == Status.CRASHED
-    assert "it closed the pipe for its answer" in result.reason
+    assert "the process closed the pipe for its answer" in result.reason
 
 
 def test_a_stopped_pass_is_ended_in_its_time(acting):

@@ -148,18 +148,20 @@ def test_a_label_chooses_the_node_and_makes_its_own_records(make_cluster, traini
 
 
 def test_a_label_that_no_node_has_is_an_error_that_names_those_there_are(make_cluster, trainings):
-    with pytest.raises(BadInput, match=r"no node has the resource 'orin'; there are: .*jetson"):
+    with pytest.raises(
+        BadInput, match=r"no node has the resource 'orin'; available resources: .*jetson"
+    ):
         make_cluster(label="orin").run(trainings)
 
 
 def test_a_node_without_a_gpu_is_given_no_unit_that_needs_one(make_cluster, make_spec):
-    with pytest.raises(BadInput, match="no node has the resource 'GPU'; there are: CPU"):
+    with pytest.raises(BadInput, match="no node has the resource 'GPU'; available resources: CPU"):
         make_cluster().run([make_spec(device="cuda")])
 
 
 def test_a_node_with_other_code_is_refused(make_cluster, trainings, monkeypatch):
     monkeypatch.setattr(module, "source_hash", lambda: "other")
-    with pytest.raises(BadInput, match=r"has other code \(bsrbench \w+, expected other\)"):
+    with pytest.raises(BadInput, match=r"has different code \(bsrbench \w+, expected other\)"):
         make_cluster().run(trainings)
 
 
@@ -169,7 +171,7 @@ def test_a_node_with_other_settings_is_refused(make_cluster, trainings, monkeypa
     monkeypatch.setattr(
         LocalLauncher, "settings", lambda *given: asked(*given) | {"TIMM_FUSED_ATTN": "0"}
     )
-    with pytest.raises(BadInput, match=r"has other settings \(TIMM_FUSED_ATTN 1, expected 0\)"):
+    with pytest.raises(BadInput, match=r"has different settings \(TIMM_FUSED_ATTN 1, expected 0\)"):
         make_cluster().run(trainings)
 
 

@@ -53,6 +53,6 @@ def test_check_says_how_many_records_have_no_hash(folder, typed):
     code, said = typed("results", "check", folder)
     assert code == 0
     assert said.splitlines()[-2:] == [
-        "1 records have no hash of their content (schema 6 and before)",
+        "1 records have no hash of their content (schema 6 and older)",
         "3 records, no damaged files",
     ]

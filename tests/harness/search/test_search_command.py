@@ -71,7 +71,7 @@ def test_a_small_search_leaves_page_figure_and_suite(typed, tmp_path):
     [
         (("--time", "soon"), "expected a time like 90s, 30min or 2h"),
         (("--memory", "much"), "expected a size like 512MiB"),
-        (("--method", "bsr+int8"), "give one method"),
+        (("--method", "bsr+int8"), "expected one method"),
         (("--method", "head"), "has no variants"),
         (("--with", "int9"), "did you mean 'int8'"),
         (("--like", "memory"), "has no [training] table"),
