@@ -89,7 +89,7 @@ def test_a_graph_break_is_an_outcome(launcher, make_two_spec):
     result = launcher.perform("memory", make_two_spec(options={"breaks": True}))
 
     assert result.status == Status.UNSUPPORTED
-    assert result.reason.startswith("torch.compile cannot take the step whole: ")
+    assert result.reason.startswith("torch.compile cannot compile the step as one graph: ")
     assert "\n" not in result.reason
 
 
