@@ -47,7 +47,7 @@ class Method(ABC):
         saves_over_full: stores fewer bytes after the forward pass than full fine-tuning, on the
             devices it is made for.
         devices: device types it is made for, as torch names them; empty means any.
-        elsewhere: why it is of no use on other device types, if ``devices`` is not empty.
+        elsewhere: why it has no benefit on other device types, if ``devices`` is not empty.
         refines: names of methods of the same kind that it can follow in a composition. It then
             runs ``refine`` instead of ``prepare``; its docstring says what the pair means.
     """

@@ -123,7 +123,7 @@ class Untested(Method):
 
 
 def test_a_method_that_does_not_declare_it_is_not_compiled(make_spec):
-    with pytest.raises(Unsupported, match="does not declare that"):
+    with pytest.raises(Unsupported, match="does not declare 'compiles'"):
         begin(make_spec("untested", compiled_step=True), lambda _: Untested())
     with pytest.raises(Unsupported, match="leave compiled_step out"):
         require_compiles(Untested())
