@@ -117,7 +117,8 @@ def require_reach(
         if overriding := [str(number) for number, kept in enumerate(own, 1) if kept != value]:
             raise BadInput(
                 f"{key} was set for all questions, but [[questions]] number "
-                f"{', '.join(overriding)} of {len(questions)} sets {name} itself: change it in a copy of the file"
+                f"{', '.join(overriding)} of {len(questions)} sets {name} "
+                "itself: change it in a copy of the file"
             )
 
 
