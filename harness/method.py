@@ -86,7 +86,9 @@ class Method(ABC):
             Unsupported: the model lacks what the pair needs.
         """
         kind = type(model).__name__
-        raise Unsupported(f"{self.name()} does not refine a {kind} that others have prepared")
+        raise Unsupported(
+            f"{self.name()} does not refine a {kind} that another method has prepared"
+        )
 
     def made_for(self, device: str) -> bool:
         """Return whether the method is made for a device type."""
@@ -231,7 +233,7 @@ class Composed(Method):
         return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return the sum of what the parts add."""
+        """Return the sum of the multiply-adds that the parts add."""
         return sum(part.added_macs(tokens, width) for part in self.parts)
 
 
@@ -239,9 +241,9 @@ def _require_pair(earlier: Method, later: Method) -> None:
     """Check that one method may follow another.
 
     Raises:
-        Unsupported: they share a kind, and the later one's card does not define the pair.
+        Unsupported: they have a kind in common, and the later method does not define the pair.
     """
-    shared = sorted(earlier.kinds & later.kinds)
+    shared = [f"'{kind}'" for kind in sorted(earlier.kinds & later.kinds)]
     first, second = earlier.name(), later.name()
     if first in later.refines:
         return
@@ -254,6 +256,6 @@ def _require_pair(earlier: Method, later: Method) -> None:
         return
     turned = f"; {second}+{first} is defined" if second in earlier.refines else ""
     raise Unsupported(
-        f"{first}+{second} is not defined, because each {' and '.join(shared)}; compose methods "
-        f"that differ in kind{turned}"
+        f"{first}+{second} is not defined, because both methods have the "
+        f"{'kind' if len(shared) == 1 else 'kinds'} {' and '.join(shared)}: combine methods of different kinds{turned}"
     )

@@ -34,8 +34,8 @@ FLOP_SHARE = 0.1  # tolerance: LoRA of rank 8 adds 8 % at width 32; other undecl
 def keeps_the_parameters(subject: Subject) -> None:
     """prepare() may wrap or freeze parameters, but does not copy, lose or change any of them.
 
-    All methods must start from the same weights. Otherwise a comparison does not show the effect
-    of what they train.
+    All methods must start from the same weights. Otherwise they cannot be compared by what they
+    train.
     """
     model = subject.model()
     before = list(model.parameters())

@@ -1,4 +1,4 @@
-"""Checkpoints of a long training run, from which it resumes after it was killed."""
+"""Checkpoints of a long training run, which resumes from them after it was killed."""
 
 import os
 import stat
@@ -48,9 +48,9 @@ class Progress:
         step: number of completed steps.
         seconds: seconds spent on them.
         losses: one loss per step.
-        curve_steps: numbers of steps after which the validation split was read.
-        curve_seconds: seconds spent on steps until each reading.
-        curve_accuracies: the accuracies read.
+        curve_steps: numbers of steps after which the validation split was evaluated.
+        curve_seconds: seconds spent on steps until each evaluation.
+        curve_accuracies: accuracy of each evaluation.
         began_at: time of the first step, UTC, ISO 8601; for a resumed run, of the original run.
     """
 
