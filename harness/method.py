@@ -243,7 +243,7 @@ def _require_pair(earlier: Method, later: Method) -> None:
     Raises:
         Unsupported: they have a kind in common, and the later method does not define the pair.
     """
-    shared = [f"'{kind}'" for kind in sorted(earlier.kinds & later.kinds)]
+    shared = sorted(earlier.kinds & later.kinds)
     first, second = earlier.name(), later.name()
     if first in later.refines:
         return
@@ -255,7 +255,9 @@ def _require_pair(earlier: Method, later: Method) -> None:
     if not shared:
         return
     turned = f"; {second}+{first} is defined" if second in earlier.refines else ""
+    kinds = " and ".join(f"'{kind}'" for kind in shared)
     raise Unsupported(
         f"{first}+{second} is not defined, because both methods have the "
-        f"{'kind' if len(shared) == 1 else 'kinds'} {' and '.join(shared)}: combine methods of different kinds{turned}"
+        f"{'kind' if len(shared) == 1 else 'kinds'} {kinds}: combine methods of different "
+        f"kinds{turned}"
     )
