@@ -35,13 +35,13 @@ HOLDERS = (FunctionType, type, type(functools.cache(len)))
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
     """Return the storages behind tensors of any shape, each once."""
-    found = (_storage(tensor) for tensor in tensors)
-    return {storage_identity(storage): storage for storage in found if storage is not None}
+    behind = (_storage(tensor) for tensor in tensors)
+    return {storage_identity(storage): storage for storage in behind if storage is not None}
 
 
-def total_bytes(found: Storages) -> int:
+def total_bytes(by_identity: Storages) -> int:
     """Return the bytes of storages."""
-    return sum(storage.nbytes() for storage in found.values())
+    return sum(storage.nbytes() for storage in by_identity.values())
 
 
 def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
@@ -99,9 +99,9 @@ def named_globals(function: FunctionType) -> list[tuple[dict[str, Any], str]]:
         return []
     names = _names(function.__code__)
     own = function.__globals__
-    found = [vars(m) for m in map(sys.modules.get, names) if isinstance(m, ModuleType)]
-    found += [vars(own[n]) for n in names if isinstance(own.get(n), ModuleType)]
-    others = [module for module in found if not of_library(module)]
+    named = [vars(m) for m in map(sys.modules.get, names) if isinstance(m, ModuleType)]
+    named += [vars(own[n]) for n in names if isinstance(own.get(n), ModuleType)]
+    others = [module for module in named if not of_library(module)]
     return [(module, name) for module in (own, *others) for name in sorted(names & module.keys())]
 
 
@@ -140,9 +140,9 @@ class KeptStorages:
         """Ignore tensors, of any shape, that the harness itself keeps."""
         self._ours |= _weak(storages(tensors))
 
-    def left_behind(self, found: Iterable[Storage]) -> bool:
+    def left_behind(self, remaining: Iterable[Storage]) -> bool:
         """Store weak references to what a step left behind; return whether there is any."""
-        self._left = [weakref.ref(storage) for storage in found]
+        self._left = [weakref.ref(storage) for storage in remaining]
         return bool(self._left)
 
     def find(self, roots: Iterable[object], known: Iterable[Tensor]) -> Storages:
@@ -174,11 +174,11 @@ class KeptStorages:
 
 def owners(model: nn.Module) -> dict[int, str]:
     """Return storage identity -> name of the module with this tensor in a plain attribute."""
-    found: dict[int, str] = {}
+    names: dict[int, str] = {}
     for name, module in model.named_modules():
         own = [leaf for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
-        found |= dict.fromkeys(storages(own), name)
-    return found
+        names |= dict.fromkeys(storages(own), name)
+    return names
 
 
 def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
@@ -243,8 +243,8 @@ def _storage(tensor: Tensor) -> Storage | None:
         return None
 
 
-def _weak(found: Storages) -> dict[int, weakref.ref[Storage]]:
-    return {key: weakref.ref(storage) for key, storage in found.items()}
+def _weak(by_identity: Storages) -> dict[int, weakref.ref[Storage]]:
+    return {key: weakref.ref(storage) for key, storage in by_identity.items()}
 
 
 def _is(reference: weakref.ref[Storage] | None, storage: Storage) -> bool:
