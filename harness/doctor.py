@@ -78,7 +78,7 @@ def _up_and_down() -> None:
 
 
 def _known_trial(launcher: Launcher) -> Iterator[MeterCheck]:
-    """Compare the meters over a small model with arithmetic and with each other."""
+    """Run the meters on a small model; compare them with known numbers and with each other."""
     spec = TrialSpec(method="full", workload=KNOWN, profile=Profile(rounds=0))
     names = ("memory", "process", "flops", "estimate", "known_process")
     results = {name: launcher.perform(name, spec) for name in names}

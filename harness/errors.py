@@ -59,19 +59,19 @@ def fault_and_place(error: "MsgspecError") -> str:
 
 
 def _clause(item: object, names: Iterable[str]) -> str:
-    found = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
-    place = ".".join(shortened(str(part)) for part in found["loc"])
-    if found["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        key, known = str(found["loc"][-1]), set(names)
+    fields = dict(item)  # type: ignore[call-overload]  # pydantic's TypedDict
+    place = ".".join(shortened(str(part)) for part in fields["loc"])
+    if fields["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
+        key, known = str(fields["loc"][-1]), set(names)
         if key in known:
             return f"{place} is in the wrong place: the key {key!r} belongs in another table"
         return str(unknown("key", key, known)) + f" at {place}"
-    if found["type"] == "missing":
+    if fields["type"] == "missing":
         return f"{place} is missing"
-    message = str(found["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    message = str(fields["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     if not place:  # the error is about several keys together; the message names them
         return message
-    got = "" if isinstance(found["input"], dict) else f" = {_shown(found['input'])}"
+    got = "" if isinstance(fields["input"], dict) else f" = {_shown(fields['input'])}"
     return f"{place}{got}: {message}"
 
 

@@ -64,12 +64,12 @@ def fit(spec: TrialSpec, memory_bytes: int, launcher: Launcher, *, check: bool) 
             batch = largest(peak, room)
             if batch is None:
                 return Fit(spec.method, smallest, reason=_too_small(smallest, memory_bytes))
-            found = Fit(spec.method, smallest, batch, peak(batch), peak(batch + 1))
+            result = Fit(spec.method, smallest, batch, peak(batch), peak(batch + 1))
             if not check:
-                return found
+                return result
             tried = _allocated(launcher, spec, batch)
             if tried <= memory_bytes:
-                return replace(found, allocated_bytes=tried)
+                return replace(result, allocated_bytes=tried)
             room -= tried - peak(batch)  # the memory of workspaces is not available for tensors
     except _Failed as failure:
         return Fit(spec.method, peaks.get(1), reason=str(failure))

@@ -47,7 +47,7 @@ class Method(ABC):
         saves_over_full: stores fewer bytes after the forward pass than full fine-tuning, on the
             devices it is made for.
         devices: device types it is made for, as torch names them; empty means any.
-        elsewhere: why it is of no use on other device types, if ``devices`` is not empty.
+        elsewhere: why it has no benefit on other device types, if ``devices`` is not empty.
         refines: names of methods of the same kind that it can follow in a composition. It then
             runs ``refine`` instead of ``prepare``; its docstring says what the pair means.
     """
@@ -86,7 +86,9 @@ class Method(ABC):
             Unsupported: the model lacks what the pair needs.
         """
         kind = type(model).__name__
-        raise Unsupported(f"{self.name()} does not refine a {kind} that others have prepared")
+        raise Unsupported(
+            f"{self.name()} does not refine a {kind} that another method has prepared"
+        )
 
     def made_for(self, device: str) -> bool:
         """Return whether the method is made for a device type."""
@@ -231,7 +233,7 @@ class Composed(Method):
         return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return the sum of what the parts add."""
+        """Return the sum of the multiply-adds that the parts add."""
         return sum(part.added_macs(tokens, width) for part in self.parts)
 
 
@@ -239,7 +241,7 @@ def _require_pair(earlier: Method, later: Method) -> None:
     """Check that one method may follow another.
 
     Raises:
-        Unsupported: they share a kind, and the later one's card does not define the pair.
+        Unsupported: they have a kind in common, and the later method does not define the pair.
     """
     shared = sorted(earlier.kinds & later.kinds)
     first, second = earlier.name(), later.name()
@@ -253,7 +255,9 @@ def _require_pair(earlier: Method, later: Method) -> None:
     if not shared:
         return
     turned = f"; {second}+{first} is defined" if second in earlier.refines else ""
+    kinds = " and ".join(f"'{kind}'" for kind in shared)
     raise Unsupported(
-        f"{first}+{second} is not defined, because each {' and '.join(shared)}; compose methods "
-        f"that differ in kind{turned}"
+        f"{first}+{second} is not defined, because both methods have the "
+        f"{'kind' if len(shared) == 1 else 'kinds'} {kinds}: combine methods of different "
+        f"kinds{turned}"
     )

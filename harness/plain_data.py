@@ -97,8 +97,8 @@ def plain_table(value: object, what: str) -> dict[str, Any]:
     """
     if not isinstance(value, dict):
         raise TypeError(f"{what} is a {type(value).__name__}, expected a dict")
-    found: dict[str, Any] = _Plain(what).of(value, 0)
-    return found
+    table: dict[str, Any] = _Plain(what).of(value, 0)
+    return table
 
 
 class _Plain:

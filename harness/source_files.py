@@ -29,16 +29,16 @@ def files_behind(roots: Iterable[Path], file_of_module: Callable[[str], Path | N
         roots: the files to start from.
         file_of_module: dotted name -> its file; ``None`` for a module to leave out.
     """
-    found: set[Path] = set()
+    visited: set[Path] = set()
     waiting = list(roots)
     while waiting:
         file = waiting.pop()
-        if file in found:
+        if file in visited:
             continue
-        found.add(file)
+        visited.add(file)
         files = map(file_of_module, imported_modules(file))
         waiting += [each for each in files if each is not None]
-    return sorted(found)
+    return sorted(visited)
 
 
 def method_files(own: Sequence[Path], parts: Path) -> list[Path]:
@@ -50,11 +50,11 @@ def method_files(own: Sequence[Path], parts: Path) -> list[Path]:
     """
 
     def of_part(module: str) -> Path | None:
-        room, _, name = module.rpartition(".")
+        package, _, name = module.rpartition(".")
         file = parts / f"{name}.py"
-        return file if room == PARTS and file.is_file() else None
+        return file if package == PARTS and file.is_file() else None
 
-    # In this order wherever the method's own file lies.
+    # The order does not depend on where the method's own file is.
     files = [*own, *(file for file in files_behind(own, of_part) if file.parent == parts)]
     texts = [file.read_text(encoding="utf-8") for file in files]
     native = sorted(parts.glob("*.cpp"))

@@ -1,1 +1,1 @@
-"""Promises every method keeps, checked on a tiny vision transformer."""
+"""The promises that every method must keep, checked on a tiny vision transformer."""

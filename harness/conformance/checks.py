@@ -1,4 +1,4 @@
-"""The table of promises, and their examination one by one."""
+"""The table of promises that a method must keep, and the functions that run their checks."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -12,12 +12,12 @@ from bsrbench.harness.method import Unsupported
 
 @dataclass(frozen=True)
 class Check:
-    """A promise and how it is examined.
+    """A promise and the function that checks it.
 
     Attributes:
-        examine: raises ``BrokenPromise`` with a message; other exceptions come from the method.
-        composed: whether compositions must keep the promise too.
-        first: whether the other promises are examined only if this one is kept.
+        examine: raises ``BrokenPromise`` with a message; any other exception comes from the method.
+        composed: whether compositions of methods must keep the promise, too.
+        first: whether the promises after this one are checked only if it is kept.
     """
 
     examine: Callable[[Subject], None]
@@ -33,7 +33,7 @@ class Check:
         return str(inspect.getdoc(self.examine)).splitlines()[0]
 
     def place(self) -> str:
-        """Return file and line of the check, from the project's root."""
+        """Return the file of the check, relative to the project's root, and its line."""
         _, line = inspect.getsourcelines(self.examine)
         return f"harness/conformance/{Path(inspect.getfile(self.examine)).name}:{line}"
 
@@ -74,7 +74,7 @@ class Examined:
 
 
 def examine(subject: Subject) -> Iterator[Examined]:
-    """Examine every promise of a method; stop early only if a required first promise is broken."""
+    """Check every promise of a method; stop early only if a promise with ``first`` is broken."""
     for check in CHECKS:
         if not check.composed and "+" in subject.name:
             continue
@@ -82,35 +82,35 @@ def examine(subject: Subject) -> Iterator[Examined]:
             subject.name == "full"
             and check.examine is method_card.says_that_a_model_is_prepared_already
         ):
-            continue  # it changes nothing that could tell
-        found = examined(check, subject)
-        yield found
-        if check.first and found.broken:
+            continue  # full changes nothing in the model, so it cannot detect a prepared one
+        result = examined(check, subject)
+        yield result
+        if check.first and result.broken:
             return
 
 
 def examined(check: Check, subject: Subject) -> Examined:
-    """Examine one promise; whatever the method raises is a finding."""
+    """Check one promise; an exception that the method raises counts as a broken promise."""
     try:
         check.examine(subject)
     except BrokenPromise as broken:
         return Examined(check, str(broken))
     except Unsupported as reason:
-        return Examined(check, f"says that twelve blocks of width 32 are unsupported: {reason}")
-    except Exception as error:  # noqa: BLE001 - whatever an author's code raises is the finding
-        said = f"{type(error).__name__}: {error}".splitlines()
-        return Examined(check, said[0], _where(error, subject))
+        return Examined(check, f"does not support the test model (12 blocks, width 32): {reason}")
+    except Exception as error:  # noqa: BLE001 - the method's code can raise anything
+        lines = f"{type(error).__name__}: {error}".splitlines()
+        return Examined(check, lines[0], _where(error, subject))
     return Examined(check)
 
 
 def _where(error: Exception, subject: Subject) -> str:
-    """Return the last line of the method's own file in a traceback."""
+    """Return the last place of a traceback in the method's own files, as ``file:line``."""
     files = {inspect.getfile(subject.find(part)) for part in subject.name.split("+")}
-    found = ""
+    place = ""
     trace = error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if file in files:
-            found = f"{Path(file).name}:{trace.tb_lineno}"
+            place = f"{Path(file).name}:{trace.tb_lineno}"
         trace = trace.tb_next
-    return found
+    return place

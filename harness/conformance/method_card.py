@@ -1,4 +1,4 @@
-"""Checks of a method's declarations: its card, its options, its pairs."""
+"""Checks of what a method declares: its docstring (the card), its options and its pairs."""
 
 import dataclasses
 import inspect
@@ -13,11 +13,11 @@ SAID = {
     "oes not save": "what it does not save",
 }
 WHERE = ("section", "abstract", "official code")
-OURS = ("baseline", "bsrbench")  # begin the source of what no paper is behind
+OURS = ("baseline", "bsrbench")  # a source that begins with one of these needs no paper
 
 
 def declares_what_a_method_must(subject: Subject) -> None:
-    """It is a frozen dataclass with a source, exact_forward and kinds."""
+    """The method is a frozen dataclass that declares source, exact_forward and kinds."""
     cls = subject.find(subject.name)
     for fact in ("source", "exact_forward", "kinds"):
         require(hasattr(cls, fact), f"the class does not declare {fact!r} (harness/method.py)")
@@ -34,69 +34,75 @@ def declares_what_a_method_must(subject: Subject) -> None:
     ]
     require(
         not plain,
-        f"{', '.join(plain)} would be no option: write @dataclass(frozen=True) above the class, or "
-        "ClassVar as the type",
+        f"not an option of the method: {', '.join(plain)}; write @dataclass(frozen=True) above the "
+        "class, or ClassVar as the type",
     )
 
 
 def describes_itself(subject: Subject) -> None:
-    """It has a card and names its source, and its options survive JSON."""
+    """The method has a docstring and a source, and JSON does not change its default options."""
     cls = subject.find(subject.name)
     require(
         bool(cls.__doc__) and not str(cls.__doc__).startswith(f"{cls.__name__}("),
-        "the class has no docstring of its own: that is its card",
+        "the class has no docstring of its own: write one, it is the card of the method",
     )
-    require(bool(cls.source), "source is empty: name paper and section, or write 'baseline'")
+    require(
+        bool(cls.source), "source is empty: name the paper and the section, or write 'baseline'"
+    )
     options = json.loads(json.dumps(dataclasses.asdict(cls())))
     require(
         cls() == subject.load(subject.name, **options),
-        f"the default options {options} do not come back from JSON as they were",
+        f"the default options change when they are written to JSON and read again: {options}",
     )
 
 
 def documents_every_option(subject: Subject) -> None:
-    """The card names each option."""
+    """The docstring describes each option."""
     cls = subject.find(subject.name)
     missing = [f.name for f in dataclasses.fields(cls) if f"{f.name}:" not in str(cls.__doc__)]
-    require(not missing, f"the docstring's 'Attributes:' lacks {', '.join(missing)}")
+    require(not missing, f"'Attributes:' in the docstring lacks {', '.join(missing)}")
 
 
 def card_says_the_three_things(subject: Subject) -> None:
-    """The card says what is stored, approximated and not saved; the source names a section."""
+    """The docstring says what is stored, approximated and not saved; the source has a section."""
     cls = subject.find(subject.name)
     card = " ".join(str(cls.__doc__).split())
     missing = [what for words, what in SAID.items() if words not in card]
     require(
         not missing,
-        f"the docstring does not say {', '.join(missing)} (the words 'Stores', 'Approximates', "
-        "'Does not save' are looked for)",
+        f"the docstring does not say {', '.join(missing)} (it must contain the words 'Stores', "
+        "'Approximates' and 'Does not save')",
     )
     require(
         cls.source.startswith(OURS) or any(word in cls.source for word in WHERE),
-        f"source {cls.source!r} names neither a section, the abstract nor official code",
+        f"source {cls.source!r} does not name a section, the abstract or official code",
     )
 
 
 def pairs_are_on_the_card(subject: Subject) -> None:
-    """A pair of methods of one kind is defined in words, and both methods exist."""
+    """Each method in ``refines`` exists, and the docstring says what the pair with it means."""
     cls = subject.find(subject.name)
     for first in cls.refines:
         subject.find(first)
         require(
             f"``{first}+{cls.name()}``" in str(cls.__doc__),
-            f"'refines' names {first!r}, and the docstring does not say what ``{first}+"
+            f"'refines' names {first!r}, but the docstring does not say what ``{first}+"
             f"{cls.name()}`` means",
         )
 
 
 def says_that_a_model_is_prepared_already(subject: Subject) -> None:
-    """Preparing a model twice is refused, and leaves what trains as it was."""
+    """A second prepare() is refused and does not change which parameters train."""
     model = subject.prepared()
     before = [parameter.requires_grad for parameter in model.parameters()]
     try:
         subject.method().prepare(model)
     except Unsupported as refused:
-        require("already prepared" in str(refused), f"the refusal says {str(refused)!r}")
+        message = str(refused)
+        require(
+            "already prepared" in message,
+            f"the refusal of a second prepare() does not say 'already prepared': {message!r}",
+        )
     else:
         require(
             kept=False,

@@ -21,20 +21,21 @@ from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.method import Composed, Method, apply
 from bsrbench.harness.training.kept_storages import KeptStorages, census
 
-ROUNDING = 1e-5  # fp32 noise between two orders of the same sums
-SLACK = 4  # a declared error bound is at most so many times what is seen
-DIRECTIONS = 48  # random directions: the error's estimate is good to about a fifth
-DIRECTIONS_IF_EXACT = 4  # that something is wrong at all, any one direction shows
+ROUNDING = 1e-5  # fp32 rounding, if the same sums are added in another order
+SLACK = 4  # a declared error bound may be at most this many times the measured error
+DIRECTIONS = 48  # random directions; they estimate the error to about 20 %
+DIRECTIONS_IF_EXACT = 4  # any single direction shows that a gradient is not exact
 NUDGE = 1e-6
 EXACT_ERROR = 1e-6
 IN_TRAINING = "in training only"
-FLOP_SHARE = 0.1  # LoRA of rank 8 on a width of 32 adds 8 %; what is added is small elsewhere
+FLOP_SHARE = 0.1  # tolerance: LoRA of rank 8 adds 8 % at width 32; other undeclared FLOPs are few
 
 
 def keeps_the_parameters(subject: Subject) -> None:
-    """prepare() returns a model that wraps or freezes parameters; none is copied, lost or changed.
+    """prepare() may wrap or freeze parameters, but does not copy, lose or change any of them.
 
-    All methods start from the same numbers, or they are not compared by what they train.
+    All methods must start from the same weights. Otherwise they cannot be compared by what they
+    train.
     """
     model = subject.model()
     before = list(model.parameters())
@@ -46,8 +47,8 @@ def keeps_the_parameters(subject: Subject) -> None:
     changed = [parameter for parameter in before if not _same(parameter, numbers[parameter])]
     require(
         not changed,
-        f"prepare() changed the numbers, type or shape of {names_of(made, changed)}: leave "
-        "pretrained parameters as they are, and add what is new beside them",
+        f"prepare() changed the values, type or shape of {names_of(made, changed)}: do not "
+        "change pretrained parameters; add new parameters instead",
     )
 
 
@@ -56,17 +57,21 @@ def _same(now: Tensor, then: Tensor) -> bool:
 
 
 def forward_promise(subject: Subject) -> None:
-    """Logits equal the untouched model's in training and evaluation when the method says so."""
+    """The logits equal those of the original model if and only if ``exact_forward`` is true.
+
+    The check runs in training mode and in evaluation mode.
+    """
     images, _ = tiny_batch()
-    given = images.clone()
+    original_images = images.clone()
     method = subject.method()
     made, untouched = method.prepare(subject.model()), subject.model()
     same, apart = True, 0.0
     for training in (True, False):
-        logits, plain = made.train(training)(images), untouched.train(training)(given)
+        logits = made.train(training)(images)
+        plain = untouched.train(training)(original_images)
         require(
-            torch.equal(images, given),
-            "the forward pass changed the images it was given in place: work on a copy",
+            torch.equal(images, original_images),
+            "the forward pass changed the input images in place: change a copy instead",
         )
         require(
             logits.shape == plain.shape,
@@ -76,16 +81,17 @@ def forward_promise(subject: Subject) -> None:
         apart = max(float((logits - plain).detach().abs().max()), apart)
     require(
         method.exact_forward == same,
-        f"exact_forward is {method.exact_forward}, and the logits are "
-        f"{'those' if same else 'not those'} of the untouched model (largest difference "
+        f"exact_forward is {method.exact_forward}, but the logits "
+        f"{'equal' if same else 'differ from'} those of the original model (largest difference "
         f"{apart:.2g})",
     )
 
 
 def gradient_promise(subject: Subject) -> None:
-    """The gradient's error against differences of the method's own loss lies within its bound.
+    """The relative error of the gradient is at most ``gradient_error``.
 
-    For directions v of independent normal numbers the mean of ((g - g') v)^2 is |g - g'|^2.
+    The reference g' is central differences of the method's own loss. For directions v of
+    independent standard normal numbers, the mean of ((g - g') v)^2 is |g - g'|^2.
     """
     method = subject.method()
     images, labels = tiny_batch()
@@ -96,23 +102,27 @@ def gradient_promise(subject: Subject) -> None:
     if method.gradient_error == 0:
         require(
             error < EXACT_ERROR,
-            f"gradient_error is 0.0, and the gradient is off by {error:.2g} of its length against "
-            "central differences of the loss in float64",
+            f"gradient_error is 0.0, but the relative error of the gradient is {error:.2g}, "
+            "compared with central differences of the loss in float64",
         )
         return
     require(
         error <= method.gradient_error,
-        f"gradient_error promises {method.gradient_error:g}, and {error:.2g} is seen",
+        f"gradient_error is {method.gradient_error:g}, but the measured relative error is "
+        f"{error:.2g}",
     )
-    loose = isinstance(method, Composed) or subject.changes  # the bound is of the usual blocks
+    loose = (
+        isinstance(method, Composed) or subject.changes
+    )  # bounds are declared for one method on usual blocks
     require(
         bool(loose) or error >= method.gradient_error / SLACK,
-        f"gradient_error promises {method.gradient_error:g}, and only {error:.2g} is seen: a bound "
-        f"more than {SLACK} times too wide says nothing",
+        f"gradient_error is {method.gradient_error:g}, but the measured relative error is only "
+        f"{error:.2g}: declare at most {SLACK} times the measured error",
     )
 
 
 def _error(model: nn.Module, batch: tuple[Tensor, Tensor], directions: int) -> float:
+    """Return the relative error of the gradient, estimated along random directions."""
     parameters = trained(model)
     generator = torch.Generator().manual_seed(2)
     wrong = right = 0.0
@@ -148,10 +158,10 @@ def _slope(
 
 
 def holds_less_than_full_fine_tuning(subject: Subject) -> None:
-    """Between forward and backward fewer bytes are alive than under 'full', where promised.
+    """Fewer bytes exist after the forward pass than for 'full', as ``saves_over_full`` says.
 
-    What is kept from step to step is among them, but for parameters and buffers.
-    Examined on a CPU, and so not of a method that is made for other devices.
+    Tensors that the method keeps from step to step count, except parameters and buffers. The check
+    runs on a CPU, so it leaves out methods that are made for other devices.
     """
     method = subject.method()
     if not method.made_for("cpu"):
@@ -162,13 +172,16 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
         full = _held_bytes(subject.load("full"), subject.model(), kept)
     require(
         method.saves_over_full == (held < full),
-        f"saves_over_full is {method.saves_over_full}, and between forward and backward pass "
-        f"{held:,} bytes are alive, of full fine-tuning {full:,}",
+        f"saves_over_full is {method.saves_over_full}, but after the forward pass {held:,} bytes "
+        f"exist, and {full:,} bytes in full fine-tuning",
     )
 
 
 def _held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
-    """Return what is held in a second step, of which the first may keep something."""
+    """Return the bytes that exist after the forward pass of the second step.
+
+    The first step can leave tensors behind that are kept in the second.
+    """
     batch = tiny_batch()
     model = method.prepare(model)
     known = [*model.parameters(), *model.buffers(), *batch]
@@ -189,9 +202,9 @@ def _held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
 
 
 def passes_on_the_tokens_it_declares(subject: Subject) -> None:
-    """Each block's MLP sees as many tokens as tokens() says; FLOPs follow from them.
+    """Each block's MLP gets the number of tokens that tokens() declares, and FLOPs agree with it.
 
-    In evaluation, too, unless the card says that tokens change *in training only*.
+    This holds in evaluation, too, unless the docstring says that tokens change *in training only*.
     """
     method = subject.method()
     images, _ = tiny_batch()
@@ -205,28 +218,28 @@ def passes_on_the_tokens_it_declares(subject: Subject) -> None:
     declared = method.tokens(TOKENS)
     require(
         tuple(seen) == declared,
-        f"tokens({TOKENS}) declares {list(declared)}, and the blocks' MLPs saw {seen}",
+        f"tokens({TOKENS}) declares {list(declared)}, but the MLPs of the blocks got {seen}",
     )
     seen.clear()
     made.eval()(images)
     require(
         tuple(seen) == declared or IN_TRAINING in subject.card(),
-        f"tokens({TOKENS}) declares {list(declared)}, and in evaluation the blocks' MLPs saw "
-        f"{seen}: if that is meant, say {IN_TRAINING!r} in the docstring",
+        f"tokens({TOKENS}) declares {list(declared)}, but in evaluation the MLPs of the blocks got "
+        f"{seen}: if this is intended, write {IN_TRAINING!r} in the docstring",
     )
     added = 2 * BATCH * method.added_macs(declared, WIDTH)
     counted, expected = flops.by_phase["forward"], _forward_flop(declared) + added
     require(
         abs(counted - expected) <= FLOP_SHARE * expected,
-        f"the forward pass takes {counted:,} FLOPs, and these tokens should take {expected:,}, "
-        f"of which added_macs() declares {added:,}",
+        f"the forward pass has {counted:,} FLOPs, but tokens() and added_macs() give {expected:,} "
+        f"(of which {added:,} come from added_macs())",
     )
 
 
 def _forward_flop(tokens: tuple[int, ...]) -> int:
-    """Return 2 x multiply-adds of the tiny model: patches, blocks, head."""
+    """Return the FLOPs of a forward pass: 2 x multiply-adds of patches, blocks and head."""
     macs = (TOKENS - 1) * 3 * PATCH**2 * WIDTH + CLASSES * WIDTH
     for before, after in zip((TOKENS, *tokens), tokens, strict=False):
         macs += before * 4 * WIDTH**2 + 2 * before**2 * WIDTH  # qkv, proj; scores, mixing
-        macs += after * 8 * WIDTH**2  # the MLP comes after the dropping
+        macs += after * 8 * WIDTH**2  # tokens are dropped before the MLP
     return 2 * BATCH * macs

@@ -17,27 +17,27 @@ from bsrbench.harness.conformance.subject import (
 )
 
 STEPS = 10
-LEARNT = 0.95  # of the first loss, after the steps
-BF16_ERROR = 0.2  # bf16 keeps 8 bits; a token near the edge of what is kept may change places
+LEARNT = 0.95  # the loss after the steps must be below this fraction of the first loss
+BF16_ERROR = 0.2  # bf16 has 8 significant bits; rounding can change which tokens are kept
 
 
 def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> None:
-    """Ten steps on one batch take a twentieth off the loss and move each trained parameter.
+    """Ten steps on one batch reduce the loss by 5 % and change each trained parameter.
 
-    No frozen one gets a gradient or changes by a bit.
+    Frozen parameters get no gradient, and no bit of them changes.
     """
     method, batch = subject.method(), tiny_batch()
     model = method.prepare(subject.model())
-    require(bool(trained(model)), "prepare() leaves no parameter that asks for a gradient")
+    require(bool(trained(model)), "after prepare() no parameter has requires_grad")
     before = {p: p.detach().clone() for p in model.parameters()}
-    # Without decay, so that only a gradient moves a parameter.
+    # Without weight decay, so that only a gradient changes a parameter.
     optimizer = torch.optim.AdamW(trained(model), lr=1e-2, weight_decay=0.0)
     losses = []
     for _ in range(STEPS):
         loss = loss_of(model, batch)
         loss.backward()
         bare = [p for p in trained(model) if p.grad is None]
-        require(not bare, f"parameters that train got no gradient: {names_of(model, bare)}")
+        require(not bare, f"trained parameters got no gradient: {names_of(model, bare)}")
         extra = [p for p in model.parameters() if p.grad is not None and not p.requires_grad]
         require(not extra, f"frozen parameters got a gradient: {names_of(model, extra)}")
         optimizer.step()
@@ -47,16 +47,16 @@ def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> Non
     require(
         losses[-1] < LEARNT * losses[0],
         f"after {STEPS} steps on one batch the loss went from {losses[0]:.3g} to {losses[-1]:.3g}; "
-        f"expected under {LEARNT:g} of the first",
+        f"expected less than {LEARNT:g} times the first loss",
     )
-    still = [p for p in trained(model) if torch.equal(before[p], p)]
-    require(not still, f"parameters that train did not move: {names_of(model, still)}")
+    unchanged = [p for p in trained(model) if torch.equal(before[p], p)]
+    require(not unchanged, f"trained parameters did not change: {names_of(model, unchanged)}")
     moved = [p for p in before if not p.requires_grad and not torch.equal(before[p], p)]
-    require(not moved, f"frozen parameters moved: {names_of(model, moved)}")
+    require(not moved, f"frozen parameters changed: {names_of(model, moved)}")
 
 
 def same_seed_same_gradients(subject: Subject) -> None:
-    """Two runs from one seed agree to the last bit."""
+    """Two runs with the same seed give the same gradients, bit by bit."""
     batch, runs = tiny_batch(), []
     for _ in range(2):
         model = subject.prepared()
@@ -66,8 +66,8 @@ def same_seed_same_gradients(subject: Subject) -> None:
     differ = [a for a, b in zip(*runs, strict=True) if not torch.equal(_gradient(a), _gradient(b))]
     require(
         not differ,
-        f"two runs from one seed give other gradients in {len(differ)} of {len(runs[0])} "
-        "parameters: draw random numbers from torch's global generator only",
+        f"two runs with the same seed give different gradients in {len(differ)} of {len(runs[0])} "
+        "parameters: draw random numbers only from torch's global generator",
     )
 
 
@@ -76,7 +76,10 @@ def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
 
 
 def runs_in_bf16_near_fp32(subject: Subject) -> None:
-    """Under autocast, in training and evaluation mode, logits stay near and gradients finite."""
+    """With bf16 autocast, logits are close to those of fp32, and gradients are finite.
+
+    The check runs in training mode and in evaluation mode.
+    """
     images, labels = tiny_batch()
     for training in (True, False):
         torch.manual_seed(0)
@@ -88,18 +91,22 @@ def runs_in_bf16_near_fp32(subject: Subject) -> None:
         loss.backward()
         mode = "training" if training else "evaluation"
         far = float((rounded.float() - exact).detach().abs().max())
-        require(far <= BF16_ERROR, f"in {mode} mode bf16's logits are off by {far:.2g}")
+        require(
+            far <= BF16_ERROR,
+            f"in {mode} mode the logits in bf16 differ from those in fp32 by {far:.2g}, expected "
+            f"at most {BF16_ERROR:g}",
+        )
         for parameter in trained(model):
             gradient = _gradient(parameter)
             require(
                 gradient.dtype == parameter.dtype and bool(torch.isfinite(gradient).all()),
-                f"in {mode} mode the gradient of {names_of(model, [parameter])} is of "
-                f"{gradient.dtype} or not finite",
+                f"in {mode} mode the gradient of {names_of(model, [parameter])} has the type "
+                f"{gradient.dtype}; expected finite numbers of type {parameter.dtype}",
             )
 
 
 def state_dict_round_trip(subject: Subject) -> None:
-    """Saved weights, read from a file into another prepared model, give the same logits."""
+    """A second prepared model that loads saved weights from a file gives the same logits."""
     images, _ = tiny_batch()
     first, second = subject.prepared(seed=0), subject.prepared(seed=1)
     file = io.BytesIO()
@@ -108,24 +115,24 @@ def state_dict_round_trip(subject: Subject) -> None:
     second.load_state_dict(torch.load(file, weights_only=True))
     require(
         torch.equal(first(images), second(images)),
-        "a second model that reads the first one's state dict gives other logits: something that "
-        "decides them is neither parameter nor buffer",
+        "a second model that loads the state dict of the first gives different logits: they "
+        "depend on something that is neither a parameter nor a buffer",
     )
 
 
 def compiles_in_one_piece(subject: Subject) -> None:
-    """Where declared, the compiled model is one graph with the logits and gradients of eager.
+    """If declared, the compiled model is one graph with the logits and gradients of eager mode.
 
-    Blocks 3 to 7 stand for the twelve: tracing takes its time block by block, and those train,
-    do not, drop tokens and do not.
+    Only blocks 3 to 7 are compiled, because each block adds to the time of tracing. Among them are
+    blocks that train and blocks that do not, blocks that drop tokens and blocks that do not.
     """
     if not subject.method().compiles:
         return
     images, labels = tiny_batch()
     eager, model = subject.prepared(), subject.prepared()
-    model.load_state_dict(eager.state_dict())  # what a method adds starts from random numbers
-    for one in (eager, model):
-        chain = cast("nn.Sequential", one.get_submodule("blocks"))
+    model.load_state_dict(eager.state_dict())  # new modules start with random weights
+    for prepared in (eager, model):
+        chain = cast("nn.Sequential", prepared.get_submodule("blocks"))
         del chain[8:], chain[:3]
     torch.compiler.reset()
     whole = torch.compile(model, fullgraph=True, dynamic=False, backend="aot_eager")

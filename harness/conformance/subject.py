@@ -16,7 +16,7 @@ TOKENS = (SIDE // PATCH) ** 2 + 1
 
 
 class BrokenPromise(Exception):  # noqa: N818 - says what a method did not keep
-    """A method breaks a promise; the message says what was observed and what to change."""
+    """A method breaks a promise; the message says what was measured and what to change."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Subject:
         name: the name of the method, or of several joined by ``+``.
         find: returns the class of one method.
         load: returns a method with its options set.
-        options: options of the method; by default its defaults.
-        changes: changes to the settings of the tiny model, for other kinds of blocks.
+        options: options of the method; an empty mapping means its default options.
+        changes: settings of timm that replace those of the tiny model, for other kinds of blocks.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Subject:
         return tiny_model(seed, **self.changes)
 
     def card(self) -> str:
-        """Return the docstrings of the method, or of all parts, each line break a space."""
+        """Return the docstrings of all parts of the method as one line of text."""
         return " ".join(
             " ".join(str(self.find(part).__doc__).split()) for part in self.name.split("+")
         )
@@ -60,8 +60,8 @@ def tiny_model(seed: int = 0, **changes: Any) -> VisionTransformer:
     """Return a model of twelve blocks and width 32; the same seed gives the same weights.
 
     Args:
-        seed: draws the weights.
-        changes: of timm's settings, for models that are a little different.
+        seed: seed of the random weights.
+        changes: settings of timm's ``VisionTransformer`` that replace the usual ones.
     """
     torch.manual_seed(seed)
     settings = {
@@ -76,7 +76,7 @@ def tiny_model(seed: int = 0, **changes: Any) -> VisionTransformer:
 
 
 def tiny_batch() -> tuple[Tensor, Tensor]:
-    """Return images [16, 3, 32, 32], each its class's pattern under noise, and labels [16]."""
+    """Return images [16, 3, 32, 32], each the pattern of its class plus noise, and labels [16]."""
     generator = torch.Generator().manual_seed(1)
     patterns = torch.randn(CLASSES, 3, SIDE, SIDE, generator=generator)
     labels = torch.randint(0, CLASSES, (BATCH,), generator=generator)
@@ -101,9 +101,9 @@ def require(kept: bool, said: str) -> None:
         raise BrokenPromise(said)
 
 
-def names_of(model: nn.Module, wanted: list[nn.Parameter]) -> str:
-    """Return the names of parameters, shortened to the first few."""
+def names_of(model: nn.Module, parameters: list[nn.Parameter]) -> str:
+    """Return the names of the first four parameters, and the number of the others."""
     named = {id(parameter): name for name, parameter in model.named_parameters()}
-    found = [named.get(id(parameter), "one that is not in the model") for parameter in wanted]
+    names = [named.get(id(p), "a parameter that is not in the model") for p in parameters]
     most = 4
-    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

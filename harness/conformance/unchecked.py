@@ -3,17 +3,17 @@
 from bsrbench.harness.method import Kind
 
 UNSEEN = {
-    Kind.SELECTS_WEIGHTS: "which parameters train: it is seen that those that ask for a gradient "
-    "move, and no others, not that they are the right ones",
-    Kind.STORES_ACTIVATIONS: "how little is kept, and what is computed again: it is seen that "
-    "fewer bytes are alive than under full fine-tuning, not that they are as few as could be",
-    Kind.DROPS_TOKENS: "which tokens are dropped: it is seen how many go, not that those that stay "
-    "are the ones the method should rank first",
-    Kind.ADDS_TOKENS: "what the added tokens begin as and where they stand: it is seen how many "
-    "there are, and that they train",
+    Kind.SELECTS_WEIGHTS: "which parameters train: the checks test that only parameters with "
+    "requires_grad change, but not that these are the right parameters",
+    Kind.STORES_ACTIVATIONS: "what is stored and what is recomputed: the checks test that fewer "
+    "bytes exist than in full fine-tuning, but not that they are as few as possible",
+    Kind.DROPS_TOKENS: "which tokens are dropped: the checks test how many are dropped, but not "
+    "that the remaining tokens are those that the method should rank first",
+    Kind.ADDS_TOKENS: "the initial values and the positions of the added tokens: the checks test "
+    "how many tokens are added and that they train",
 }
 
 
 def unseen(kinds: frozenset[Kind]) -> list[str]:
-    """Return what a method's own tests must show, a line for each kind of change it makes."""
+    """Return what the method's own tests must cover, one line per kind of the method."""
     return [UNSEEN[kind] for kind in Kind if kind in kinds]

@@ -44,7 +44,7 @@ def clock_pass(spec: TrialSpec, load: Loader) -> PassReadings:
 
 
 def _detail(seen: Disturbance, warmup_steps: int) -> ClockDetail:
-    """Return what was seen around one visit."""
+    """Return the circumstances of one visit."""
     return ClockDetail(
         warmup_steps=(warmup_steps,),
         outside_share=(seen.outside_share,),
@@ -56,7 +56,7 @@ def _detail(seen: Disturbance, warmup_steps: int) -> ClockDetail:
 
 
 def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> tuple[PassReadings, int]:
-    """Time the loops one after another; return what they took, and the steps to warm up."""
+    """Time the loops one after another; return their times and the number of warm-up steps."""
     wait = job.device.synchronise
     compiled = job.forward if isinstance(job.forward, CompiledForward) else None
     least = max(1, settings.warmup_steps) if compiled else settings.warmup_steps
@@ -64,7 +64,7 @@ def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> tuple[P
     compiling = {COMPILE_SECONDS: [compiled.seconds()]} if compiled else {}
     whole = _whole_steps(job, batch, settings.steps)
     phases = [_phases(job, batch) for _ in range(PHASE_STEPS)]
-    by_phase = {f"{phase}_seconds": [found[phase] for found in phases] for phase in PHASES}
+    by_phase = {f"{phase}_seconds": [seconds[phase] for seconds in phases] for phase in PHASES}
     job.model.eval()
     evaluate_batch(job, batch[0])
     evaluation = phase_clock.seconds_each(
@@ -75,7 +75,7 @@ def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> tuple[P
 
 
 def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> PassReadings:
-    """Time steps; the counter of energy is read before the first and after the last."""
+    """Time steps; the energy counter is read before the first step and after the last one."""
     samples: list[float] = []
 
     def loop() -> None:

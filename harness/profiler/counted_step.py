@@ -57,20 +57,20 @@ def counted_step(
     grain: int = 1,
     enter_phase: Callable[[str], object] = str,
 ) -> CountedStep:
-    """Do one step and count it.
+    """Run one step and count its bytes.
 
     Args:
         job: the trial.
-        batch: images [n, 3, side, side] and labels [n], as ``optimizer_step`` is given.
-        grain: every storage is rounded up to multiples of it, as an allocator would.
-        enter_phase: told the phases, too.
+        batch: images [n, 3, side, side] and labels [n], as for ``optimizer_step``.
+        grain: the size of each storage is rounded up to a multiple of it, as an allocator does.
+        enter_phase: also called with the name of each phase when it begins.
 
     Raises:
-        ValueError: the step is compiled; watched, it would run eagerly, and another be counted.
+        ValueError: the step is compiled; under this meter it would run eagerly.
     """
     if job.spec.workload.compiled_step:
-        raise ValueError("a compiled step cannot be counted: watched, it would run eagerly")
-    # What a method keeps in the host's memory is none of an accelerator's.
+        raise ValueError("a compiled step cannot be counted: under this meter it would run eagerly")
+    # Only tensors on the job's device count. A method may keep others in the host's memory.
     device = job.device.torch_device.type
 
     def enter(phase: str) -> None:
@@ -85,14 +85,14 @@ def counted_step(
         before = live.now
         with _watched_gradients(live, job):
             loss = optimizer_step(job, *batch, enter_phase=enter)
-        _watch_optimizer(live, job)  # the first step has made it
+        _watch_optimizer(live, job)  # the first step has made the optimizer state
         leaves = job.kept.left_behind(live.keep_rest(loss))
         left = live.now - before - live.size_of(loss)
     return _seen(live, left_behind=left, leaves=leaves, loss=loss)
 
 
 def _seen(live: LiveBytes, *, left_behind: int, leaves: bool, loss: Tensor) -> CountedStep:
-    """Put together what the meter saw of a step that is over."""
+    """Return the results of the meter for a finished step."""
     modules, held = live.at_peak(), live.held_by_owner()
     return CountedStep(
         peak=live.peak,
@@ -110,7 +110,7 @@ def _seen(live: LiveBytes, *, left_behind: int, leaves: bool, loss: Tensor) -> C
 
 
 def _watch_held(live: LiveBytes, job: Job, batch: tuple[Tensor, Tensor]) -> None:
-    """Count what is there as the step begins; hold on to none of it meanwhile."""
+    """Count what exists when the step begins, without keeping references to it."""
     _watch_weights(live, job)
     _watch_optimizer(live, job)
     live.watch(batch, Category.INPUTS)
@@ -134,9 +134,9 @@ def _watch_optimizer(live: LiveBytes, job: Job) -> None:
 
 @contextmanager
 def _watched_gradients(live: LiveBytes, job: Job) -> Iterator[None]:
-    """Say what gradients are for as an optimizer is about to use them.
+    """Set the category of gradients just before an optimizer uses them.
 
-    One inside the backward pass frees them right after; later there is nothing to see.
+    An optimizer inside the backward pass frees them immediately, so later they do not exist.
     """
     names = _parameter_names(job)
 
@@ -169,7 +169,7 @@ def _by_category(modules: dict[str, dict[Category, int]]) -> dict[str, int]:
 
 
 def packed(timeline: Timeline) -> PackedTimeline:
-    """Return a timeline as sidecars hold it: names once, only operators that changed the level."""
+    """Return a timeline as in sidecars: each name once, only operators that changed the bytes."""
     level = [None, *timeline.live_bytes]
     changed = [i for i, size in enumerate(timeline.live_bytes) if size != level[i]]
     operators, operator = _numbered(timeline.operator, changed)
@@ -188,11 +188,11 @@ def packed(timeline: Timeline) -> PackedTimeline:
 
 
 def _numbered(names: list[str], places: list[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Return every name once, and the number of the name at each place."""
+    """Return every name once, and for each place the index of its name."""
     known = {name: number for number, name in enumerate(dict.fromkeys(names))}
     return tuple(known), tuple(known[names[place]] for place in places)
 
 
 def at_peak_metrics(step: CountedStep) -> dict[str, int]:
-    """Return the category split as metrics, ``weights_at_peak_bytes`` and so on."""
+    """Return the bytes of each category as metrics: ``weights_at_peak_bytes`` and so on."""
     return {f"{category}_at_peak_bytes": size for category, size in step.categories.items()}

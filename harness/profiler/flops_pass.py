@@ -28,9 +28,9 @@ from bsrbench.harness.training.training_step import first_forward, images_of_pas
 
 
 def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Count the FLOPs of one step, the forward MACs, trained parameters, and tokens passed on.
+    """Count the FLOPs of one step, forward MACs, parameters, and the tokens after each block.
 
-    A compiled step would run eagerly under the counters: they are given the uncompiled one.
+    A compiled step would run eagerly under the counters, so the uncompiled step is counted.
     """
     job, batch = job_and_batch(spec.uncompiled(), load)
     tokens: list[int] = []
@@ -59,7 +59,7 @@ def _detail(flops: StepFlops) -> FlopsDetail:
     return FlopsDetail(
         by_phase=dict(flops.by_phase),
         by_operator=dict(flops.by_operator.most_common()),
-        by_module={phase: dict(found) for phase, found in flops.by_module.items()},
+        by_module={phase: dict(counts) for phase, counts in flops.by_module.items()},
         uncounted={
             operator: UncountedOperator(flops.uncounted[operator], touched)
             for operator, touched in flops.uncounted_bytes.most_common()
@@ -70,12 +70,12 @@ def _detail(flops: StepFlops) -> FlopsDetail:
 def _tokens(after_block: list[int]) -> PassReadings:
     if after_block:
         return PassReadings({"tokens_after_block": after_block})
-    reason = "the model has no transformer blocks that we know"
+    reason = "the model has no transformer blocks of a known kind"
     return absent(AbsenceKind.NOT_AVAILABLE, reason, "tokens_after_block")
 
 
 def _macs(job: Job, flop: int) -> PassReadings:
-    """Let fvcore count the forward pass too, and compare."""
+    """Count the forward pass with fvcore, too, and compare the two counts."""
     side, passes = job.preprocess.side, images_of_passes(job.spec.workload)
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
     try:
@@ -92,7 +92,7 @@ def _macs(job: Job, flop: int) -> PassReadings:
 
 
 def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:
-    """Append the token count of every MLP's output, which is what the block passes on."""
+    """Append the token count of every MLP's output to ``tokens``; the block passes on as many."""
 
     def note(_: nn.Module, __: Any, output: Tensor) -> None:
         tokens.append(output.shape[1])

@@ -26,8 +26,8 @@ from bsrbench.harness.training.kept_storages import KeptStorages, census, total_
 from bsrbench.harness.training.training_step import training_step
 
 UNEXPLAINED_SHARE = 0.01  # of the allocated peak; more is noted
-SCALARS_BYTES = 1024  # numbers that marks, autograd and optimizers turn into tensors
-COMPILING_STEPS = 2  # the first compiles and makes the optimizer's state
+SCALARS_BYTES = 1024  # tolerance: scalar tensors made by profiler marks, autograd and optimizers
+COMPILING_STEPS = 2  # the first one compiles, and makes the optimizer's state
 NOT_COUNTED = (
     "the step is compiled, and under the meter that observes operators it would run uncompiled"
 )
@@ -35,9 +35,9 @@ COUNTED = tuple(name for name, metric in METRICS.items() if "uncompiled step" in
 
 
 def memory_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Count the first step and two steady ones, then ask the allocator about one or two more.
+    """Count the first step and two steady steps, then read the allocator's peak of further steps.
 
-    Of a compiled step only the allocator is asked.
+    For a compiled step, only the allocator's peak is read.
     """
     with census() as kept:
         if spec.workload.compiled_step:
@@ -72,7 +72,7 @@ def _of_eager(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings
 
 
 def _of_compiled(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
-    """Read the allocator's peak of two steps when everything is compiled."""
+    """Read the allocator's peak of steps after compilation; on a CPU, of two steps."""
     job, batch = job_and_batch(spec, load, COMPILING_STEPS, kept)
     not_counted = absent(AbsenceKind.NOT_AVAILABLE, NOT_COUNTED, *COUNTED)
     if job.device.torch_device.type != "cpu":
@@ -92,7 +92,7 @@ def allocated_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         if spec.workload.compiled_step:
             training_step(job, *batch)
         else:
-            counted_step(job, batch)  # which shows what it leaves behind
+            counted_step(job, batch)  # finds out what the step leaves behind
         if job.device.torch_device.type == "cpu":
             return PassReadings({"peak_allocated_bytes": _peak_by_events(job, batch)})
         return PassReadings(_peaks_by_statistics(job, batch))
@@ -115,7 +115,7 @@ def _peaks_by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, in
 
 def _doubts(steady: CountedStep, again: CountedStep) -> list[str]:
     notes = []
-    grown = max(0, steady.left_behind)  # is there in the next step, and noted below
+    grown = max(0, steady.left_behind)  # raises the peak of the next step; noted below
     if again.peak - steady.peak not in {0, grown}:
         notes.append(
             f"counted peak differs between identical steps: {steady.peak} and {again.peak} bytes"
@@ -128,30 +128,30 @@ def _doubts(steady: CountedStep, again: CountedStep) -> list[str]:
 
 
 def _by_events(job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep) -> PassReadings:
-    """Read the CPU allocator's events: its peak, and whose blocks made it."""
+    """Read the CPU allocator's peak from its events, and split it into tensors and workspaces."""
     allocated = _peak_by_events(job, batch)
     if steady.leaves:
-        counted_step(job, batch)  # shows what the step before has left behind
+        counted_step(job, batch)  # finds out what the previous step has left behind
     held_again = total_bytes(job.between_steps(batch))
-    found = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
-    counted_there = _counted_at(steady, found)
-    rest = allocated - counted_there - found.at_peak
+    measured = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
+    counted_there = _counted_at(steady, measured)
+    rest = allocated - counted_there - measured.at_peak
     doubts = []
-    if abs(held_again + found.rise - allocated) > SCALARS_BYTES:
-        doubts.append(_differs(allocated, held_again + found.rise))
+    if abs(held_again + measured.rise - allocated) > SCALARS_BYTES:
+        doubts.append(_differs(allocated, held_again + measured.rise))
     if abs(rest) > UNEXPLAINED_SHARE * allocated:
         doubts.append(
             f"unexplained: {rest} bytes of the allocated peak are neither tensors nor workspaces"
         )
     detail = AllocatedDetail(
         counted_at_allocated_peak_bytes=counted_there,
-        operator_at_peak=found.name_at_peak,
+        operator_at_peak=measured.name_at_peak,
         unexplained_bytes=rest,
-        outlived_their_operator_bytes=found.hidden_at_peak,
-        largest_workspaces=found.largest,
+        outlived_their_operator_bytes=measured.hidden_at_peak,
+        largest_workspaces=measured.largest,
     )
     return PassReadings(
-        {"peak_allocated_bytes": allocated, "workspace_bytes": found.at_peak},
+        {"peak_allocated_bytes": allocated, "workspace_bytes": measured.at_peak},
         notes=notes_of(NoteKind.MEMORY, doubts),
         detail=Sidecar(allocated=detail),
     )
@@ -161,16 +161,16 @@ def _differs(first: int, second: int) -> str:
     return f"allocator's peak differs between identical steps: {first} and {second} bytes"
 
 
-def _counted_at(steady: CountedStep, found: Workspaces) -> int:
-    """Return the bytes of tensors at the allocator's peak, which may be another operator's."""
-    at, operators = found.operator_at_peak, steady.timeline.operator
-    if at is None or at >= len(operators) or operators[at] != found.name_at_peak:
+def _counted_at(steady: CountedStep, measured: Workspaces) -> int:
+    """Return the counted bytes at the allocator's peak, which may be in another operator."""
+    at, operators = measured.operator_at_peak, steady.timeline.operator
+    if at is None or at >= len(operators) or operators[at] != measured.name_at_peak:
         return steady.peak
-    return steady.timeline.live_bytes[at] - found.outputs_to_come
+    return steady.timeline.live_bytes[at] - measured.outputs_to_come
 
 
 def _by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> list[PassReadings]:
-    """Read the peaks a caching allocator keeps of itself, and count by its blocks."""
+    """Read the peaks that a caching allocator reports, and count in blocks of its size."""
     rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES).peak
     peaks = _peaks_by_statistics(job, batch)
     reason = "only the events of the CPU allocator identify workspaces"
@@ -180,7 +180,7 @@ def _by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> list[PassReadings]
 
 
 def _explained(allocated: int, rounded: int) -> PassReadings:
-    """Say how much of an allocator's peak tensors explain, whose sizes it rounds up."""
+    """Compare an allocator's peak with the counted peak, whose sizes are rounded to blocks."""
     rest = allocated - rounded
     doubt = (
         f"{rest} bytes of the allocated peak are not tensors: workspaces of cuBLAS and cuDNN, "

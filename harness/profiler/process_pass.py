@@ -19,11 +19,11 @@ from bsrbench.harness.training.training_step import training_step
 
 METRIC = "peak_process_bytes"
 KNOWN_BYTES = 64 * 2**20
-WARMUP_STEPS = 2  # the first makes the optimizer's state and the libraries' kernels
+WARMUP_STEPS = 2  # the first step makes the optimizer's state and loads the libraries' kernels
 
 
 def process_pass(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Read the peak memory of the process in a steady step, minus its level before the model."""
+    """Read the peak memory of the process in a steady step, minus the level before the model."""
     on_cpu = open_device(spec.workload.device).torch_device.type == "cpu"
     try:
         return _from_kernel(spec, load) if on_cpu else _from_driver(spec, load)
@@ -32,10 +32,10 @@ def process_pass(spec: TrialSpec, load: Loader) -> PassReadings:
 
 
 def known_process_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 - as all passes
-    """Read the high-water mark of ``KNOWN_BYTES`` that are taken and given back."""
+    """Read the high-water mark for ``KNOWN_BYTES`` that are allocated and freed."""
     try:
         process_memory.pin_malloc()
-        _take_and_give_back()  # the code itself becomes resident the first time
+        _take_and_give_back()  # the first call also loads code into memory
         process_memory.reset_high_water()
         before = process_memory.resident_bytes()
         _take_and_give_back()
@@ -62,14 +62,20 @@ def _from_kernel(spec: TrialSpec, load: Loader) -> PassReadings:
 
 
 def _level_without(job: Job, batch: tuple[Tensor, Tensor]) -> int:
-    """Return the resident size less what lives between steps: what the compiler left is in it."""
+    """Return the resident size minus all that lives between steps.
+
+    It includes the memory that the compiler has left behind.
+    """
     gc.collect()
     process_memory.trim_malloc()
     return process_memory.resident_bytes() - total_bytes(job.between_steps(batch))
 
 
 def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
-    """Ask the driver after the step: the allocator gives nothing back, so that is the peak."""
+    """Read the driver's number after the step.
+
+    It is the peak, because the allocator gives no memory back to the device.
+    """
     device = open_device(spec.workload.device)
     before = device.used_bytes()
     job, batch = job_and_batch(spec, load, WARMUP_STEPS)
@@ -94,7 +100,7 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
 
 
 def _touch_libraries() -> None:
-    """Run one small step of everything a transformer uses, so that its code is resident."""
+    """Run a small step with all operators of a transformer, to load their code into memory."""
     layers = nn.Sequential(
         nn.Conv2d(3, 64, 4, 4), nn.Flatten(2), nn.LayerNorm(16), nn.Linear(16, 64)
     )

@@ -16,18 +16,18 @@ PROFILE_LEARNING_RATE = 1e-6  # the time and memory of a step do not depend on i
 def job_and_batch(
     spec: TrialSpec, load: Loader, warmup_steps: int = 0, kept: KeptStorages | None = None
 ) -> tuple[Job, tuple[Tensor, Tensor]]:
-    """Return the trial's job and its batch, after some steps over it.
+    """Return the trial's job and its batch, after ``warmup_steps`` steps on this batch.
 
-    The batch is noise: what is profiled does not depend on what images show.
+    The batch is noise, because the profile does not depend on the content of images.
 
     Args:
         spec: the trial.
         load: turns a method's name into a method.
-        warmup_steps: how many.
-        kept: finds what lives between steps.
+        warmup_steps: number of steps to run.
+        kept: finds storages that live between steps.
 
     Returns:
-        The job, and images [n, 3, side, side] with labels [n]: n is a batch for each task.
+        The job, and images [n, 3, side, side] with labels [n], where n is batch times tasks.
     """
     job = begin(spec, load, kept)
     set_learning_rate(job, PROFILE_LEARNING_RATE)
@@ -45,7 +45,7 @@ def job_and_batch(
 
 
 def require_finite(loss: float | None) -> None:
-    """Check the loss of a step that was counted.
+    """Check that the loss of a counted step is finite; ``None`` is not checked.
 
     Raises:
         Diverged: it is not a finite number.

@@ -11,17 +11,17 @@ from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 
-USUAL_SIDE, PATCH = 224, 16  # a forecast needs no better, where the workload does not say
-WIDTH, HIDDEN = 384, 1536  # those of DeiT-S
-PRODUCTS = 6  # two layers, each forward, to its input and to its weight
+USUAL_SIDE, PATCH = 224, 16  # accurate enough for a forecast, if the workload has no size
+WIDTH, HIDDEN = 384, 1536  # the widths of DeiT-S
+PRODUCTS = 6  # of two layers: output, gradient of the input, gradient of the weight
 RUNS = 3
-LONG = 1.0  # seconds
+LONG = 1.0  # seconds; a run that takes longer is not repeated
 
 
 def speed_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 - as all passes
-    """Read the FLOPs a second of a transformer's MLP, forward and backward; the best of three.
+    """Measure the FLOPs per second of a transformer's MLP, forward and backward; best of three.
 
-    It is given about as many tokens as the workload has in a forward pass.
+    The MLP gets about as many tokens as a forward pass of the workload has.
     """
     workload = spec.workload
     device = open_device(workload.device)
@@ -29,7 +29,7 @@ def speed_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 -
     tokens = (workload.micro_batch or workload.batch) * (side * side + 1)
     step = _mlp_step(tokens, workload.precision, device.torch_device)
     (seconds,) = seconds_each(step, 1, device.synchronise)
-    if seconds < LONG:  # else it says enough: bf16 that is emulated, say
+    if seconds < LONG:  # otherwise the first run is accurate enough, for example in emulated bf16
         seconds = min(seconds_each(step, RUNS, device.synchronise))
     speed = 2 * PRODUCTS * tokens * WIDTH * HIDDEN / seconds
     return PassReadings({}, speed=DeviceSpeed(speed, device.free_bytes()))
@@ -37,11 +37,11 @@ def speed_pass(spec: TrialSpec, load: Loader) -> PassReadings:  # noqa: ARG001 -
 
 def _mlp_step(tokens: int, precision: str, device: torch.device) -> Callable[[], None]:
     mlp = nn.Sequential(nn.Linear(WIDTH, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, WIDTH)).to(device)
-    given = torch.ones(tokens, WIDTH, device=device, requires_grad=True)
+    inputs = torch.ones(tokens, WIDTH, device=device, requires_grad=True)
 
     def step() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = mlp(given).sum()
+            loss = mlp(inputs).sum()
         loss.backward()
 
     return step

@@ -33,7 +33,7 @@ from bsrbench.harness.training.training_step import first_forward
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data import ImageData
 
-ONE_SIDED = 0.99  # of the tokens; a gate that sends so many to the same experts is noted
+ONE_SIDED = 0.99  # a gate that sends this fraction of its tokens to the same experts is noted
 
 
 def training_pass(
@@ -44,7 +44,7 @@ def training_pass(
     Args:
         spec: the trial.
         load: turns a method's name into a method.
-        checkpoint: what to resume from, and to keep what a kill would lose; nothing unless said.
+        checkpoint: the checkpoint to resume from and to save; by default, none.
     """
     if spec.training is None:
         raise ValueError("a trial without a training part has no training pass")
@@ -52,11 +52,11 @@ def training_pass(
     job, images, run = _trained(spec, spec.training, load, keeper)
     on_test = spec.training.evaluate == "test"
     metric = "accuracy_top1" if on_test else "validation_accuracy_top1"
-    splits = [one.test if on_test else one.validation for one in images]
+    splits = [of_task.test if on_test else of_task.validation for of_task in images]
     with counted_loads(job.model) as loads:
         read = accuracies(job, splits)
     curve = {name: getattr(run, name) for name in CURVE} if spec.training.evaluate_every else {}
-    notes = [note for one in images for note in one.notes]
+    notes = [note for of_task in images for note in of_task.notes]
     trained = PassReadings(
         {
             metric: fmean(read),
@@ -77,26 +77,26 @@ def training_pass(
 def _trained(
     spec: TrialSpec, recipe: Training, load: Loader, keeper: Checkpoint
 ) -> tuple[Job, tuple[ImageData, ...], Progress]:
-    """Train from where a checkpoint stands; from the start where it cannot be used."""
+    """Train from a checkpoint on, or from the beginning if the checkpoint cannot be used."""
     job = begin(spec, load)
     images = tasks.load(spec.workload, spec.seed)
     try:
         return job, images, train(job, images, recipe, keeper)
     except UnusableError as error:
         keeper.forget(str(error))
-    del job, images  # they may hold part of the checkpoint, and take the memory of the next
+    del job, images  # they may hold part of the checkpoint, and the next job needs the memory
     return _trained(spec, recipe, load, keeper)
 
 
 def _some_images(job: Job) -> Tensor:
-    """Return noise in the place of the images of a forward pass of a step."""
+    """Return noise in the shape of one batch of images."""
     workload, side = job.spec.workload, job.preprocess.side
     images = torch.randn(workload.batch, 3, side, side)
     return images.to(job.device.torch_device)
 
 
 def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> Mapping[str, object]:
-    """Return what a record says of the data, of several tasks by their names."""
+    """Return the facts about the data for the record; with several tasks, facts by task name."""
     if spec.workload.multitask is None:
         return images[0].facts
     pairs = zip(spec.workload.tasks(), images, strict=True)
@@ -104,7 +104,7 @@ def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> Mapping[str, objec
 
 
 def _of_experts(job: Job, loads: dict[str, list[Tensor]]) -> PassReadings:
-    """Say how gates shared out the tokens of the split that was read; nothing without experts."""
+    """Return how gates distributed the tokens of the evaluated split; empty without experts."""
     multitask = job.spec.workload.multitask
     if multitask is None or not loads:
         return NOTHING

@@ -48,8 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Read the gate, and register the fixture, or a fixture that fails without pytest-benchmark."""
     gate = _conditions(config.getoption(FAIL_IF))
     has_benchmark = config.getoption("--benchmark-disable", default=None) is not None
-    found = Session(config.getoption(BASELINE), gate) if has_benchmark else Refusal()
-    config.pluginmanager.register(found, "bsrbench-session")
+    plugin = Session(config.getoption(BASELINE), gate) if has_benchmark else Refusal()
+    config.pluginmanager.register(plugin, "bsrbench-session")
 
 
 def _conditions(texts: list[str]) -> "list[Condition]":

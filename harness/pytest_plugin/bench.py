@@ -23,14 +23,14 @@ NOT_TIMED = "benchmarks are disabled (--benchmark-disable, or pytest-xdist)"
 Beside = str | Mapping[str, Any]
 
 
-@dataclass(repr=False)  # which pytest would print with every failure
+@dataclass(repr=False)  # pytest would print the repr with every failure
 class Bench:
     """Measures one method, once per test, like pytest-benchmark.
 
     A test calls it with a method and the workload that it is measured on:
 
     * ``method``: a name, names joined by ``+``, or ``./file.py:Class``, relative to the folder
-      pytest runs in; ``options`` are the method's, of a composition a mapping for each part.
+      pytest runs in; ``options``: options of the method; of a composition, one mapping per part.
     * ``model``: a timm model; ``weights``: as a suite names them; ``classes``: width of the head.
     * ``batch``: images per optimizer step; ``micro_batch``: images per forward pass, by default the
       whole batch; ``image_size``: side in pixels, by default the model's.

@@ -13,7 +13,7 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.training_step import training_step
 
 WARMUP_STEPS = 2  # minimum; the first step creates optimizer state and library kernels
-WARMUP_ROUNDS = 1  # then in turns, so that each starts with the caches that the other leaves
+WARMUP_ROUNDS = 1  # in turns; each trial then starts with the caches that the other leaves
 
 
 class Steps:

@@ -49,10 +49,10 @@ class Result:
         """
         if metric not in METRICS:
             raise unknown("metric", metric, METRICS)
-        found = self.measurements.get(metric)
-        if found is None:
+        measured = self.measurements.get(metric)
+        if measured is None:
             raise Unreadable(f"no {metric}: {self.missing.get(metric, NOT_ASKED)}")
-        return median(found) if isinstance(found, Sequence) else found
+        return median(measured) if isinstance(measured, Sequence) else measured
 
     def baseline_value(self, metric: str) -> float:
         """Return the baseline's value.

@@ -55,10 +55,10 @@ def row_of(test: str, result: Result, failures: Sequence[str]) -> SummaryRow:
 
 def _spread(samples: Measured, unit: units.DisplayUnit, inside: units.DisplayUnit) -> str:
     """Return median and quartiles of samples."""
-    found = median_and_quartiles(samples) if isinstance(samples, Sequence) else None
-    if found is None:
+    spread = median_and_quartiles(samples) if isinstance(samples, Sequence) else None
+    if spread is None:
         return units.NOTHING
-    return f"{unit(found.centre)} [{inside(found.low)}, {inside(found.high)}]"
+    return f"{unit(spread.centre)} [{inside(spread.low)}, {inside(spread.high)}]"
 
 
 def table(rows: Sequence[SummaryRow]) -> list[str]:

@@ -1,1 +1,1 @@
-"""What is asked for: suites, the trials in them, and the names of their rows."""
+"""The specification of a run: suites, their trials, and the names of their rows."""

@@ -63,14 +63,14 @@ def pick(text: str, rows: Sequence[ListedRow]) -> Picked:
     Raises:
         BadInput: several rows could be meant.
     """
-    wanted = label_of(text)
-    for label in (wanted, RowLabel(text)):  # the second for a method whose name looks like a label
+    parsed = label_of(text)
+    for label in (parsed, RowLabel(text)):  # the second for a method whose name looks like a label
         places = _places(rows, (label is not None and row.is_meant_by(label) for row in rows))
         if places:
             return Picked(places)
     if ANYTHING.search(text):
         return _matching(text, rows)
-    return _only_row(text, wanted, rows) if wanted else Picked()
+    return _only_row(text, parsed, rows) if parsed else Picked()
 
 
 def label_of(text: str) -> RowLabel | None:
@@ -93,12 +93,12 @@ def _matching(text: str, rows: Sequence[ListedRow]) -> Picked:
     return Picked(places)
 
 
-def _only_row(text: str, wanted: RowLabel, rows: Sequence[ListedRow]) -> Picked:
+def _only_row(text: str, parsed: RowLabel, rows: Sequence[ListedRow]) -> Picked:
     """Return the only row of a method that has no plain row."""
-    if not wanted.is_plain():
+    if not parsed.is_plain():
         return Picked()
     places = _places(
-        rows, (row.name.method == wanted.method and row.has(wanted.apart) for row in rows)
+        rows, (row.name.method == parsed.method and row.has(parsed.apart) for row in rows)
     )
     if not places:
         return Picked()

@@ -69,11 +69,11 @@ class RowLabel:
     def __str__(self) -> str:
         items = [f"{_key(name)}={as_json(value)}" for name, value in self.options.items()]
         items += [axis_in_words(axis, value) for axis, value in self.axes.items()]
-        told = [_apart_in_words(kind, value) for kind, value in self.apart.items()]
+        differences = [_apart_in_words(kind, value) for kind, value in self.apart.items()]
         return (
             in_label(self.method)
             + (f" ({', '.join(items)})" if items else "")
-            + (f" [{', '.join(told)}]" if told else "")
+            + (f" [{', '.join(differences)}]" if differences else "")
         )
 
     @classmethod
@@ -85,7 +85,7 @@ class RowLabel:
         """
         method, rest = leading_name(text)
         items, rest = _group(rest, " (")
-        told, rest = _group(rest, " [")
+        differences, rest = _group(rest, " [")
         if rest or not (method or text.startswith(QUOTE)):
             raise BadInput(f"{shortened(text)!r}: expected METHOD (OPTION=VALUE, ..., AXIS, ...)")
         options: dict[str, Any] = {}
@@ -96,7 +96,8 @@ class RowLabel:
             else:
                 name, value = _option(text, item)
                 options[name] = value
-        return cls(method, options, axes, dict(_apart_of_words(text, words) for words in told))
+        apart = dict(_apart_of_words(text, words) for words in differences)
+        return cls(method, options, axes, apart)
 
     def is_plain(self) -> bool:
         """Return whether the label has neither options nor axes."""

@@ -105,13 +105,13 @@ class Suite(Frozen):
         If a row overrides a varied key, or if questions differ only in training, several workloads
         give the same trial; it is returned once.
         """
-        found = [
+        trials = [
             trial
             for question in self.questions
             for workload in self.workloads(question)
             for trial in self._trials(question, workload)
         ]
-        return list({trial.trial_id(): trial for trial in found}.values())
+        return list({trial.trial_id(): trial for trial in trials}.values())
 
     def _trials(self, question: Question, workload: Workload) -> list[TrialSpec]:
         profiles = [self._profile_trial(row, workload) for row in self.methods if self.profile]

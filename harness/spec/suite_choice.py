@@ -39,21 +39,21 @@ def choose(suite: Suite, names: Sequence[str]) -> SuiteSelection:
     rows = _rows(suite)
     listed = [row for row, _ in rows]
     chosen: list[tuple[ListedRow, SuiteMethod]] = []
-    said = []
+    messages = []
     for name in names:
-        found = pick(name, listed)
-        chosen += [rows[place] for place in found.places]
-        said.append(found.said)
-        if not found.places:
+        picked = pick(name, listed)
+        chosen += [rows[place] for place in picked.places]
+        messages.append(picked.said)
+        if not picked.places:
             made = _made(name, listed)
             chosen += _rows(suite.model_copy(update={"methods": (made,)}))
-            said.append(_not_in(suite, made.method))
+            messages.append(_not_in(suite, made.method))
     methods = tuple({id(method): method for _, method in chosen}.values())
-    wanted = {row.name for row, _ in chosen}
+    names_of_rows = {row.name for row, _ in chosen}
     trials = suite.model_copy(update={"methods": methods}).trials()
     return SuiteSelection(
-        tuple(trial for trial in trials if trial.row_name() in wanted),
-        tuple(dict.fromkeys(filter(None, said))),
+        tuple(trial for trial in trials if trial.row_name() in names_of_rows),
+        tuple(dict.fromkeys(filter(None, messages))),
     )
 
 
@@ -61,14 +61,15 @@ def _rows(suite: Suite) -> list[tuple[ListedRow, SuiteMethod]]:
     """Return every row of a suite; a row with several axis values is returned once for each."""
     beside = suite.workload.axis_values()
     workloads = [w for question in suite.questions for w in suite.workloads(question)]
-    found = [
+    listed_rows = [
         (ListedRow(_label(row, axes, beside), name, beside, _apart(suite, row)), row)
         for row in suite.methods
         for name, axes in {row.name(w): row.axes_on(w) for w in workloads}.items()
     ]
-    count = Counter(listed.name for listed, _ in found)
+    count = Counter(listed.name for listed, _ in listed_rows)
     return [
-        (_told_apart(listed) if count[listed.name] > 1 else listed, row) for listed, row in found
+        (_told_apart(listed) if count[listed.name] > 1 else listed, row)
+        for listed, row in listed_rows
     ]
 
 

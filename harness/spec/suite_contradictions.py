@@ -114,10 +114,11 @@ def require_reach(
                 f"{key} was set, but [vary] sets the values of {name}: set vary.{name} instead"
             )
         own = [_replaced(question, table).get(name, value) for question in questions]
-        if other := [str(number) for number, kept in enumerate(own, 1) if kept != value]:
+        if overriding := [str(number) for number, kept in enumerate(own, 1) if kept != value]:
             raise BadInput(
-                f"{key} was set for all questions, but [[questions]] number {', '.join(other)} "
-                f"of {len(questions)} sets {name} itself: change it in a copy of the file"
+                f"{key} was set for all questions, but [[questions]] number "
+                f"{', '.join(overriding)} of {len(questions)} sets {name} "
+                "itself: change it in a copy of the file"
             )
 
 

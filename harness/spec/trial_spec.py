@@ -69,7 +69,7 @@ class Workload(Frozen):
             its backward pass; the loss and the optimizer's fused kernel are not compiled.
         optimizer_in_backward: update each trained parameter, and free its gradient, as soon as the
             backward pass has computed that gradient.
-        layer_decay: ratio of the learning rate of a layer to that of the next layer, as in BEiT.
+        layer_decay: learning rate of a layer divided by the learning rate of the next, as in BEiT.
         decay_vectors: whether weight decay applies to biases, norms and other one-dimensional
             parameters, and to the class token and the position embedding.
         threads: CPU threads of one trial.
@@ -198,11 +198,11 @@ class Profile(Frozen):
 
 @functools.lru_cache(maxsize=4096)  # thousands of records have few different parts
 def _identity(part: Frozen | None, name: str) -> str:
-    """Return the canonical JSON of a part of a spec, as the trial's id is a hash of it.
+    """Return the canonical JSON of a part of a spec; the trial's id is a hash of all parts.
 
     Args:
         part: the part; ``None`` if the spec has none.
-        name: of the part: keys that it got later are left out while they have their usual value.
+        name: the part's name; its ``LATER_KEYS`` are left out if they have their defaults.
     """
     if part is None:
         return canonical_json(None)

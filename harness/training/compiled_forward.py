@@ -18,7 +18,7 @@ from bsrbench.harness.torch_internals.compiler_internals import (
 )
 from bsrbench.harness.torch_internals.eager_internals import is_profiled
 
-COMPILED_REGION = "Torch-Compiled Region"  # begins the event that torch puts around compiled code
+COMPILED_REGION = "Torch-Compiled Region"  # prefix of torch's profiler event of compiled code
 LINES_OF_A_REASON = 2  # what torch could not do, and its explanation; hints and traces follow
 GraphBreak, FailOnRecompileLimitHit = tracing_errors()
 
@@ -31,7 +31,7 @@ def require_compiles(method: Method) -> None:
     """
     if not method.compiles:
         raise Unsupported(
-            "the method does not declare that torch.compile of its step is tested (compiles); "
+            "the method does not declare 'compiles', so torch.compile of its step is not tested: "
             "leave compiled_step out"
         )
 
@@ -39,23 +39,23 @@ def require_compiles(method: Method) -> None:
 class CompiledForward:
     """Calls a model compiled by inductor in one graph; its backward pass is compiled with it.
 
-    Shapes are static: each new one, and evaluation mode, compiles anew. A graph break and the
-    recompilation limit are errors of torch's, as one graph was asked for.
+    Shapes are static: each new shape, and evaluation mode, is compiled separately. torch is asked
+    for one graph, so it raises an error at a graph break and at the recompilation limit.
 
     Args:
-        model: the prepared model; it stays as it is, and so do its parameters' names.
+        model: the prepared model; neither the model nor the names of its parameters change.
 
     Raises:
-        Unsupported: there is no compiler for the CPU's code.
+        Unsupported: the model is on a CPU, and there is no C++ compiler.
     """
 
     def __init__(self, model: nn.Module) -> None:
         _require_compiler(model)
-        # A progress bar's lock between processes would outlive a pass that is killed when done.
+        # A finished pass is killed. A lock of tqdm that processes share would then be left over.
         set_lock = getattr(getattr(hub, "tqdm", None), "set_lock", None)
-        if set_lock is not None:  # torch has a stand-in without locks
+        if set_lock is not None:  # torch's replacement of tqdm has no locks
             set_lock(threading.RLock())
-        # Workers would go on loading beside the steps that are timed.
+        # Compiler processes would still be loading while steps are timed.
         compile_in_this_process()
         self._graphs = 0
         self._before = compile_seconds()
@@ -78,7 +78,7 @@ class CompiledForward:
         return output
 
     def seconds(self) -> float:
-        """Return the time torch spent compiling, by its own clock, since this was made."""
+        """Return the seconds that torch has spent on compiling since this object was made."""
         return compile_seconds() - self._before
 
     def _inductor(self, graph: Any, inputs: Any) -> Any:
@@ -97,9 +97,9 @@ def _require_compiler(model: nn.Module) -> None:
 
 
 def runs_compiled(action: Callable[[], object]) -> bool:
-    """Run ``action`` and tell whether any of it is code that ``torch.compile`` made.
+    """Run ``action`` and return whether it runs any code that ``torch.compile`` has made.
 
-    Within somebody else's profile that cannot be told, and is taken for no.
+    This cannot be measured while another profiler runs; the result is then False.
     """
     if is_profiled():
         action()
@@ -110,10 +110,12 @@ def runs_compiled(action: Callable[[], object]) -> bool:
 
 
 def why_not_compiled(error: Exception) -> str | None:
-    """Return why torch did not compile a step whole, if that is what an error says."""
+    """Return why torch cannot compile a step as one graph; ``None`` for any other error."""
     if not isinstance(error, (GraphBreak, FailOnRecompileLimitHit)):
         return None
-    limit = isinstance(error, FailOnRecompileLimitHit)  # whose cause says which
-    said = str(error.__cause__ if limit and error.__cause__ else error)
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return f"torch.compile cannot take the step whole: {' '.join(lines[:LINES_OF_A_REASON])}"
+    limit = isinstance(error, FailOnRecompileLimitHit)  # its cause has the details
+    message = str(error.__cause__ if limit and error.__cause__ else error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return (
+        f"torch.compile cannot compile the step as one graph: {' '.join(lines[:LINES_OF_A_REASON])}"
+    )

@@ -18,11 +18,11 @@ EVALUATION_BATCH = 64
 def logits(job: Job, images: Tensor) -> Tensor:
     """Return the model's logits in the trial's precision, without gradients.
 
-    Of several tasks they are those of the task whose turn it is.
+    With several tasks, these are the logits of the current task.
 
     Args:
         job: the trial.
-        images: [batch, 3, side, side] on its device.
+        images: [batch, 3, side, side] on the job's device.
 
     Returns:
         [batch, classes].
@@ -32,11 +32,12 @@ def logits(job: Job, images: Tensor) -> Tensor:
 
 
 def evaluate_batch(job: Job, images: Tensor) -> None:
-    """Do the forward passes of a step's batch in evaluation, of each task its own.
+    """Run the forward passes of a step's batch without gradients, one per task.
 
     Args:
         job: the trial.
-        images: [batch, 3, side, side] on its device; of several tasks, one batch behind another.
+        images: [batch, 3, side, side] on the job's device; with several tasks, the batches of all
+            tasks, one after the other.
     """
     for _, own in zip(turns(job.model), images.split(job.spec.workload.batch), strict=True):
         logits(job, own)
@@ -48,7 +49,7 @@ def accuracies(job: Job, splits: Sequence[data.Split]) -> list[float]:
 
 
 def accuracy(job: Job, split: data.Split) -> float:
-    """Return the share of a split whose highest logit is the label, for whose turn it is."""
+    """Return the fraction of images whose highest logit is the label, for the current task."""
     job.model.eval()
     right = 0
     for raw, labels in evaluation_batches(split, job.preprocess, EVALUATION_BATCH, workers()):

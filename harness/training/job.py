@@ -18,7 +18,7 @@ from bsrbench.harness.training.optimizers import make_optimizers
 from bsrbench.harness.workload import models, tasks, weights
 from bsrbench.harness.workload.images import Preprocess
 
-# What turns a method's name and options into a method; the harness knows none by name.
+# Returns the method with a name and options; the harness does not know methods by name.
 Loader = Callable[..., Method]
 
 
@@ -31,7 +31,7 @@ class Job:
         forward: calls the model, compiled if the workload says so.
         optimizers: one optimizer, or one per trained parameter if it steps in the backward pass.
         classes: number of classes of each task.
-        turn: the task whose turn it is; ``None`` if there is one task.
+        turn: the current task; ``None`` if there is only one task.
         weights: the description of the initial weights for the record, if the model is trained.
         kept: finds other storages that live between steps.
     """
@@ -49,19 +49,19 @@ class Job:
     kept: KeptStorages = field(default_factory=KeptStorages)
 
     def trained(self) -> list[Tensor]:
-        """Return the parameters, of any shape, that the optimizers were given."""
+        """Return the parameters, of any shape, that the optimizers update."""
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
 
     def held(self) -> Iterator[Tensor]:
-        """Yield what every step needs, of any shape: parameters, buffers, optimizer state."""
+        """Yield what every step needs, of any shape: parameters, buffers and optimizer state."""
         yield from self.model.parameters()
         yield from self.model.buffers()
         for _, kept in self.optimizer_state():
             yield from kept
 
     def find_kept(self, batch: Iterable[Tensor]) -> Storages:
-        """Return what else the method, the model or a module keeps between steps over a batch.
+        """Return other storages that the method, the model or a Python module keeps between steps.
 
         Args:
             batch: images [n, 3, side, side] and labels [n].
@@ -69,7 +69,7 @@ class Job:
         return self.kept.find([self.method, self.model], [*self.held(), *batch])
 
     def between_steps(self, batch: Iterable[Tensor]) -> Storages:
-        """Return all that lives between steps over a batch, which is in it.
+        """Return all storages that live between steps, including the batch.
 
         Args:
             batch: images [n, 3, side, side] and labels [n].
@@ -77,9 +77,9 @@ class Job:
         return storages([*self.held(), *batch]) | self.find_kept(batch)
 
     def optimizer_state(self) -> Iterator[tuple[Tensor, list[Tensor]]]:
-        """Yield each parameter that has one with the tensors of its optimizer's state.
+        """Yield each parameter that has optimizer state, with the tensors of this state.
 
-        They may have any shape.
+        The tensors may have any shape.
         """
         for optimizer in self.optimizers:
             for parameter, state in optimizer.state.items():
@@ -92,10 +92,10 @@ def begin(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -> Jo
     Args:
         spec: the trial.
         load: turns a method's name into a method.
-        kept: finds what lives between steps, of all that is new since it was made.
+        kept: finds storages that live between steps, among those that are new since it was made.
 
     Raises:
-        BadInput: the workload names something that is not there or does not fit.
+        BadInput: the workload names something that does not exist or does not fit.
         Unsupported: the method cannot be applied to the model, or is not made for the device.
     """
     workload = spec.workload
@@ -115,7 +115,7 @@ def begin(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -> Jo
 
 
 def preprocessing(model: nn.Module, spec: TrialSpec) -> Preprocess:
-    """Return how stored images become the input of a model that no method has changed yet."""
+    """Return the preprocessing of stored images for a model that no method has changed yet."""
     side = models.image_size(model, spec.workload)
     return Preprocess(side, *models.pixel_statistics(model), spec.training)
 
@@ -123,10 +123,10 @@ def preprocessing(model: nn.Module, spec: TrialSpec) -> Preprocess:
 def make_ready(
     spec: TrialSpec, method: Method, model: nn.Module, device: Device, preprocess: Preprocess
 ) -> Job:
-    """Put a model that its method has prepared into training mode and give it its optimizer.
+    """Return the job of a model that its method has prepared, in training mode.
 
     Raises:
-        Unsupported: the method leaves nothing to train, or a step that must be compiled cannot be.
+        Unsupported: the method leaves nothing to train, or the step cannot be compiled as required.
     """
     classes = tasks.classes(spec.workload)
     optimizers = make_optimizers(model, spec.workload)

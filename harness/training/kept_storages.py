@@ -1,4 +1,4 @@
-"""Storages that live between steps because something holds a tensor: found by walk and census."""
+"""Find storages that live between steps, by a walk over objects and by a census of tensors."""
 
 import functools
 import gc
@@ -23,38 +23,40 @@ from bsrbench.harness.torch_internals.eager_internals import (
 Storage = torch.UntypedStorage
 Storages = dict[int, Storage]  # by their identity
 
-# What these packages keep for themselves is neither a method's nor a model's.
+# Tensors that these packages hold for themselves belong neither to a method nor to a model.
 LIBRARIES = sys.stdlib_module_names | {
     *("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "numpy", "fvcore"),
     *("pytest", "_pytest", "IPython", "ipykernel"),
 }
 OPAQUE = (ModuleType, CodeType, FrameType)
-HOLDERS = (FunctionType, type, type(functools.cache(len)))  # functools does not name the last
+# The last is the type of a cached function, which functools does not name.
+HOLDERS = (FunctionType, type, type(functools.cache(len)))
 
 
 def storages(tensors: Iterable[Tensor]) -> Storages:
     """Return the storages behind tensors of any shape, each once."""
-    found = (_storage(tensor) for tensor in tensors)
-    return {storage_identity(storage): storage for storage in found if storage is not None}
+    behind = (_storage(tensor) for tensor in tensors)
+    return {storage_identity(storage): storage for storage in behind if storage is not None}
 
 
-def total_bytes(found: Storages) -> int:
+def total_bytes(by_identity: Storages) -> int:
     """Return the bytes of storages."""
-    return sum(storage.nbytes() for storage in found.values())
+    return sum(storage.nbytes() for storage in by_identity.values())
 
 
 def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
-    """Yield objects, and whatever they hold on to, at first or second hand.
+    """Yield objects and everything that they reference, directly or indirectly.
 
-    Gone through are attributes, containers, closures, hooks, default arguments, generators, and of
-    functions and classes that are no library's also the globals that their code names, in their own
-    module and in others that it names. Else modules, in Python's sense, are not entered.
+    The walk follows attributes, containers, closures, hooks, default arguments and generators. For
+    functions and classes that do not belong to a library, it also follows the globals that their
+    code names, in their own module and in other modules that the code names. Apart from that, it
+    does not enter Python modules.
 
     Args:
-        roots: where to start.
-        closed: types whose objects are yielded, but not gone into.
+        roots: the objects to start from.
+        closed: types whose objects are yielded, but not entered.
     """
-    seen: dict[int, object] = {}  # holds the objects, so that no identity is used twice
+    seen: dict[int, object] = {}  # keeps the objects alive, so that no id is used twice
     ahead = list(roots)
     while ahead:
         thing = ahead.pop()
@@ -63,7 +65,7 @@ def walk(*roots: object, closed: tuple[type, ...] = ()) -> Iterator[object]:
         seen[id(thing)] = thing
         yield thing
         if not isinstance(thing, closed):
-            ahead.extend(filter(gc.is_tracked, _held_by(thing)))  # what is not holds nothing
+            ahead.extend(filter(gc.is_tracked, _held_by(thing)))  # others reference nothing
 
 
 def tensors_in(things: Iterable[object]) -> list[Tensor]:
@@ -73,13 +75,13 @@ def tensors_in(things: Iterable[object]) -> list[Tensor]:
 
 @contextmanager
 def census() -> Iterator["KeptStorages"]:
-    """Count, while this is open, every tensor that comes to be in the process as kept by a trial.
+    """Treat every tensor that the process creates in this context as kept by a trial.
 
-    Nothing else may be made meanwhile.
+    Nothing else in the process may create tensors during that time.
     """
-    # Garbage among them does no harm, and to collect it takes long in a program that holds much.
+    # The tensors may include garbage. This does no harm, and a collection can take long.
     before = _weak(storages(_all_tensors()))
-    gc.freeze()  # a collection need not go through all that is there
+    gc.freeze()  # later collections skip all objects that exist now
     try:
         yield KeptStorages(before)
     finally:
@@ -87,19 +89,19 @@ def census() -> Iterator["KeptStorages"]:
 
 
 def named_globals(function: FunctionType) -> list[tuple[dict[str, Any], str]]:
-    """Return the globals that a function's code names, and the code inside it.
+    """Return the globals that the code of a function names, including nested functions.
 
     Returns:
-        The dictionary of a module and a name in it: of the function's own module, and of others
-        that are named, too. Of a library's function there are none.
+        Pairs of a module's dictionary and a name in it. The modules are the function's own module
+        and other modules that the code names, except libraries. Empty for a library's function.
     """
     if of_library(function):
         return []
     names = _names(function.__code__)
     own = function.__globals__
-    found = [vars(m) for m in map(sys.modules.get, names) if isinstance(m, ModuleType)]
-    found += [vars(own[n]) for n in names if isinstance(own.get(n), ModuleType)]
-    others = [module for module in found if not of_library(module)]
+    named = [vars(m) for m in map(sys.modules.get, names) if isinstance(m, ModuleType)]
+    named += [vars(own[n]) for n in names if isinstance(own.get(n), ModuleType)]
+    others = [module for module in named if not of_library(module)]
     return [(module, name) for module in (own, *others) for name in sorted(names & module.keys())]
 
 
@@ -109,7 +111,7 @@ def _names(code: CodeType) -> set[str]:
 
 
 def of_library(holder: object) -> bool:
-    """Tell whether a function, a class or a module's dictionary belongs to a library."""
+    """Return whether a function, a class or a module's dictionary belongs to a library."""
     name: object = ""
     if isinstance(holder, HOLDERS):
         name = getattr(holder, "__module__", "")
@@ -119,10 +121,10 @@ def of_library(holder: object) -> bool:
 
 
 class KeptStorages:
-    """Finds what is kept between steps and is none of what a step is known to need.
+    """Finds storages that are kept between steps and that a step is not known to need.
 
-    That is: tensors that roots lead to; storages that an earlier step left behind, of which
-    autograd alone may hold some; and in a ``census`` tensors that are new, wherever they are held.
+    It finds tensors that the roots reference; storages that an earlier step left behind, even if
+    only autograd holds them; and, in a ``census``, new tensors, wherever they are held.
     """
 
     def __init__(self, before: dict[int, weakref.ref[Storage]] | None = None) -> None:
@@ -131,35 +133,35 @@ class KeptStorages:
         self._left: list[weakref.ref[Storage]] = []
 
     def fresh(self) -> "KeptStorages":
-        """Return one for another trial in the same census."""
+        """Return a new ``KeptStorages`` for another trial in the same census."""
         return KeptStorages(self._before)
 
     def disregard(self, tensors: Iterable[Tensor]) -> None:
-        """Leave out tensors, of any shape, that the harness itself keeps."""
+        """Ignore tensors, of any shape, that the harness itself keeps."""
         self._ours |= _weak(storages(tensors))
 
-    def left_behind(self, found: Iterable[Storage]) -> bool:
-        """Be told what a step left behind, held weakly; return whether that is anything."""
-        self._left = [weakref.ref(storage) for storage in found]
+    def left_behind(self, remaining: Iterable[Storage]) -> bool:
+        """Store weak references to what a step left behind; return whether there is any."""
+        self._left = [weakref.ref(storage) for storage in remaining]
         return bool(self._left)
 
     def find(self, roots: Iterable[object], known: Iterable[Tensor]) -> Storages:
-        """Return what is kept now.
+        """Return the storages that are kept now.
 
         Args:
-            roots: a method, a model.
-            known: tensors of any shape whose storages are something else: weights, the batch.
+            roots: the objects to start from: a method, a model.
+            known: tensors of any shape that have another category: weights, the batch.
         """
         found = storages(tensors_in(walk(*roots)))
         if self._left:
-            gc.collect()  # what waits to be collected is kept by nobody
+            gc.collect()  # garbage is not kept by anything
         left = (reference() for reference in self._left)
         found |= {storage_identity(storage): storage for storage in left if storage is not None}
         if self._before is not None:
             found |= _newcomers(self._before, found)
         others = storages(known)
-        # Compilers leave tensors without numbers behind, which need no memory; of a step over
-        # such tensors they are what there is.
+        # Compilers leave tensors without data behind, which need no memory. In a step over fake
+        # tensors, however, all tensors are without data.
         fake = makes_fake_tensors()
         return {
             key: storage
@@ -171,16 +173,16 @@ class KeptStorages:
 
 
 def owners(model: nn.Module) -> dict[int, str]:
-    """Return the names of modules that have tensors in plain attributes, by storage."""
-    found: dict[int, str] = {}
+    """Return storage identity -> name of the module with this tensor in a plain attribute."""
+    names: dict[int, str] = {}
     for name, module in model.named_modules():
         own = [leaf for leaf in tree_leaves(vars(module)) if isinstance(leaf, Tensor)]
-        found |= dict.fromkeys(storages(own), name)
-    return found
+        names |= dict.fromkeys(storages(own), name)
+    return names
 
 
 def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
-    """Return storages of the process that were not there before and are not found yet."""
+    """Return storages that are in neither ``before`` nor ``found`` and that no library holds."""
     new: Storages = {}
     for reference in _strange(before, found):
         tensor = reference()
@@ -190,9 +192,9 @@ def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Stor
 
 
 def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[weakref.ref[Tensor]]:
-    """Return tensors, weakly, whose storages are neither known nor found."""
+    """Return weak references to tensors whose storages are in neither ``before`` nor ``found``."""
     strange: dict[int, weakref.ref[Tensor]] = {}
-    gc.collect()  # what waits to be collected is kept by nobody
+    gc.collect()  # garbage is not kept by anything
     for tensor in _all_tensors():
         for key, storage in storages([tensor]).items():
             if key not in found and not _is(before.get(key), storage):
@@ -201,12 +203,15 @@ def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[w
 
 
 def _all_tensors() -> list[Tensor]:
-    """Return every tensor that Python knows; types are asked, since objects may answer anything."""
+    """Return every tensor that Python's garbage collector knows.
+
+    The type is checked, because ``isinstance`` asks the object, which may give a wrong answer.
+    """
     return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
 
 
 def _is_a_library_s(tensor: Tensor) -> bool:
-    """Tell whether a function, a class or a module of a library holds a tensor, or its cache."""
+    """Return whether a function, class or module of a library, or its cache, holds a tensor."""
     near = gc.get_referrers(tensor)
     holds = (gc.get_referrers(holder) for holder in near if isinstance(holder, tuple | list | dict))
     found = any(map(of_library, near)) or any(of_library(far) for some in holds for far in some)
@@ -215,9 +220,9 @@ def _is_a_library_s(tensor: Tensor) -> bool:
 
 
 def _held_by(thing: object) -> list[Any]:
-    """Return what an object holds on to directly."""
+    """Return what an object references directly."""
     if isinstance(thing, FakeTensor):
-        return []  # it leads to the mode that made it
+        return []  # it references the mode that made it
     if isinstance(thing, type):
         return [] if of_library(thing) else [*vars(thing).values(), *thing.__bases__]
     if isinstance(thing, FunctionType):
@@ -229,7 +234,7 @@ def _held_by(thing: object) -> list[Any]:
 
 
 def _storage(tensor: Tensor) -> Storage | None:
-    """Return what is behind a tensor; ``None`` where that is other tensors, or nothing."""
+    """Return the storage of a tensor; ``None`` if it wraps other tensors or has no storage."""
     if stands_for_others(tensor):
         return None
     try:
@@ -238,8 +243,8 @@ def _storage(tensor: Tensor) -> Storage | None:
         return None
 
 
-def _weak(found: Storages) -> dict[int, weakref.ref[Storage]]:
-    return {key: weakref.ref(storage) for key, storage in found.items()}
+def _weak(by_identity: Storages) -> dict[int, weakref.ref[Storage]]:
+    return {key: weakref.ref(storage) for key, storage in by_identity.items()}
 
 
 def _is(reference: weakref.ref[Storage] | None, storage: Storage) -> bool:

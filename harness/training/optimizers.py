@@ -1,4 +1,4 @@
-"""The optimizer of a trial: one for all parameters, or one for each inside the backward pass."""
+"""The optimizers of a trial: one for all parameters, or one per parameter in the backward pass."""
 
 from typing import Any
 
@@ -12,14 +12,15 @@ from bsrbench.harness.spec.trial_spec import Workload
 
 
 def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.Optimizer, ...]:
-    """Return the optimizers of all parameters that ask for a gradient.
+    """Return the optimizers of all parameters that require a gradient.
 
-    It is one, or with ``optimizer_in_backward`` one a parameter: it then steps by itself and frees
-    the gradient, when autograd has added up all of it. The kernels are fused, which pass over
-    memory once, need no temporaries, and do each parameter by itself: both ways give the same bits.
+    There is one optimizer. With ``optimizer_in_backward`` there is one per parameter: as soon as
+    autograd has accumulated the whole gradient, the optimizer steps and frees the gradient.
+    The kernels are fused: they pass over memory once, need no temporaries, and handle each
+    parameter separately. Therefore both ways give the same bits.
 
     Raises:
-        Unsupported: there are none.
+        Unsupported: no parameter requires a gradient.
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
@@ -27,20 +28,20 @@ def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.O
     groups = _groups(model, trained, workload)
     if not workload.optimizer_in_backward:
         return (_optimizer(groups, workload),)
-    alone = [group | {"params": [one]} for group in groups for one in group["params"]]
+    alone = [group | {"params": [single]} for group in groups for single in group["params"]]
     return tuple(_in_backward(group, workload) for group in alone)
 
 
 def _groups(
     model: nn.Module, trained: list[nn.Parameter], workload: Workload
 ) -> list[dict[str, Any]]:
-    """Return parameters by what the recipe does to them; ``lr_scale`` is a share of its rate."""
+    """Return groups of parameters with the same settings; ``lr_scale`` is a factor of the rate."""
     decay = workload.weight_decay
     if workload.layer_decay == 1 and workload.decay_vectors:
         whole = {"params": trained, "lr_scale": 1.0, "weight_decay": decay}
         return _by_task([whole], task_of(model))
     listed: Any = getattr(model, "no_weight_decay", tuple)
-    # By name, too: the biases of experts are stacked, and still one vector each.
+    # Biases are found by name, too: those of experts are vectors that are stacked to a matrix.
     biases = [name for name, _ in model.named_parameters() if name.endswith(".bias")]
     groups: list[dict[str, Any]] = param_groups_layer_decay(
         model,
@@ -53,16 +54,16 @@ def _groups(
 
 
 def _by_task(groups: list[dict[str, Any]], owner: dict[Tensor, int]) -> list[dict[str, Any]]:
-    """Return groups in which parameters have their first step together.
+    """Split groups so that all parameters of a group have their first step at the same time.
 
-    torch's fused SGD takes a group's momentum to be there for all of it or for none; what is one
-    task's alone has its first step in that task's turn.
+    torch's fused SGD expects that all parameters of a group have momentum, or none of them. A
+    parameter that only one task uses has its first step in the turn of that task.
     """
     return [
         group | {"params": own}
         for group in groups
-        for task in sorted({owner.get(one, -1) for one in group["params"]})
-        if (own := [one for one in group["params"] if owner.get(one, -1) == task])
+        for task in sorted({owner.get(parameter, -1) for parameter in group["params"]})
+        if (own := [p for p in group["params"] if owner.get(p, -1) == task])
     ]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a long training run, from which it resumes after it was killed."""
+"""Checkpoints of a long training run, which resumes from them after it was killed."""
 
 import os
 import stat
@@ -16,8 +16,9 @@ from bsrbench.harness.spec.frozen_data import FromFile, NotNegative, Share, Whol
 from bsrbench.harness.visible_text import visible
 
 ALMOST_NEVER = 1e9
-# A checkpoint holds the weights, and of each trained one what the optimizer keeps: twice as much
-# with AdamW. More than so many times the weights is none of this trial.
+# A checkpoint holds the weights and the optimizer state of the trained weights, which with AdamW
+# is twice their size. A checkpoint of this trial is at most MOST_STATES times the size of the
+# weights, plus MOST_ELSE bytes.
 MOST_STATES, MOST_ELSE = 8, 2**28
 LONGEST = 300  # characters of a reason
 
@@ -32,7 +33,7 @@ class CheckpointRequest:
 
     Attributes:
         file: the file; a checkpoint of an interrupted run is resumed from it.
-        every_seconds: the interval between checkpoints: what a kill may lose.
+        every_seconds: interval between checkpoints; a killed run loses at most this time.
     """
 
     file: Path
@@ -47,9 +48,9 @@ class Progress:
         step: number of completed steps.
         seconds: seconds spent on them.
         losses: one loss per step.
-        curve_steps: numbers of steps after which the validation split was read.
-        curve_seconds: seconds spent on steps until each reading.
-        curve_accuracies: the accuracies read.
+        curve_steps: numbers of steps after which the validation split was evaluated.
+        curve_seconds: seconds spent on steps until each evaluation.
+        curve_accuracies: accuracy of each evaluation.
         began_at: time of the first step, UTC, ISO 8601; for a resumed run, of the original run.
     """
 
@@ -63,7 +64,7 @@ class Progress:
 
 
 class _Kept(FromFile):
-    """The fields of ``Progress`` as a file holds them; a loss may be no number at all."""
+    """The fields of ``Progress``, as they are in a file."""
 
     step: Whole
     seconds: NotNegative
@@ -75,14 +76,14 @@ class _Kept(FromFile):
 
 
 class Checkpoint:
-    """A file that holds all a run depends on: numbers, optimizers, generators, progress.
+    """A file with all that a run needs to resume: weights, optimizers, generators, progress.
 
     Args:
-        file: where; ``None`` keeps nothing.
-        every_seconds: how long a kill may throw back.
+        file: the file; ``None`` saves nothing.
+        every_seconds: interval between checkpoints; a killed run loses at most this time.
 
     Attributes:
-        failure: why nothing is kept any more; empty as long as all goes well.
+        failure: why checkpoints are no longer saved; empty if there was no failure.
         notes: what a reader of the trial's numbers must know.
     """
 
@@ -95,22 +96,23 @@ class Checkpoint:
 
     @classmethod
     def asked(cls, request: CheckpointRequest | None) -> "Checkpoint":
-        """Return one that keeps what was asked for; nothing where nothing was."""
+        """Return the checkpoint of a request; without a request, it saves nothing."""
         return cls() if request is None else cls(request.file, request.every_seconds)
 
     def remarks(self) -> list[str]:
-        """Return what a reader of the trial's numbers must know, a failure last."""
+        """Return what a reader of the trial's numbers must know; a failure comes last."""
         return [*self.notes, *([self.failure] if self.failure else [])]
 
     def due(self) -> bool:
         """Return whether it is time to save."""
-        wanted = self._file is not None and not self.failure
-        return wanted and time.monotonic() - self._saved >= self._every
+        saves = self._file is not None and not self.failure
+        return saves and time.monotonic() - self._saved >= self._every
 
     def save(self, model: torch.nn.Module, optimizers: tuple[Any, ...], progress: Progress) -> None:
-        """Write the file, whole or not at all.
+        """Write the file atomically.
 
-        A full disk ends the keeping, and not the run; ``failure`` says so.
+        If this fails, for example because the disk is full, the run continues without further
+        checkpoints, and ``failure`` has the reason.
         """
         if self._file is None:
             return
@@ -126,23 +128,24 @@ class Checkpoint:
             replace_whole(self._file, lambda partial: torch.save(kept, partial))
         except (OSError, RuntimeError) as error:
             self.failure = (
-                f"no checkpoint after step {progress.step} ({error}): a kill loses the run"
+                f"no checkpoint after step {progress.step} ({error}): if the run is killed, it "
+                "loses the steps since the last checkpoint"
             )
         self._saved = time.monotonic()
 
     def restore(
         self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], steps: int
     ) -> Progress:
-        """Put what was saved into a trial made anew, and return how far it had come.
+        """Load the checkpoint into a new trial, and return its progress; 0 steps without a file.
 
         Args:
-            model: of the trial.
-            optimizers: of the trial.
-            steps: that it has.
+            model: the model of the trial.
+            optimizers: the optimizers of the trial.
+            steps: number of steps of the trial.
 
         Raises:
-            UnusableError: the file cannot be read, or is of another trial; model and optimizers
-                may hold part of it.
+            UnusableError: the file cannot be read, or belongs to another trial; model and
+                optimizers may then contain part of it.
         """
         if self._ignored:
             return Progress()
@@ -159,38 +162,38 @@ class Checkpoint:
             if kept["generators"]:
                 torch.cuda.set_rng_state_all(kept["generators"])
             return _progress(kept["progress"], steps)
-        except Exception as error:  # whoever wrote the file chose what reading it raises
+        except Exception as error:  # a strange file can raise anything
             raise UnusableError(
                 visible(f"{self._file.name} cannot be used ({error!s:.{LONGEST}})")
             ) from error
 
     def forget(self, why: str) -> None:
-        """Do not look at the file again; what is saved later takes its place."""
+        """Ignore the file from now on, because of ``why``; the next checkpoint replaces it."""
         self.notes.append(f"there was a checkpoint, but training started from the beginning: {why}")
         self._ignored = True
 
 
 def _require_plausible(file: Path, model: torch.nn.Module) -> None:
-    """Check that a file can be a checkpoint of a model before anything of it is unpacked.
+    """Check that a file can be a checkpoint of a model, before any of it is unpacked.
 
     Raises:
-        ValueError: it is no regular file, no archive, or much too large.
+        ValueError: it is not a regular file, not an archive, or much too large.
     """
     if not stat.S_ISREG(file.stat().st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     weights = sum(t.nbytes for t in model.state_dict().values() if isinstance(t, torch.Tensor))
     most = MOST_STATES * weights + MOST_ELSE
     with zipfile.ZipFile(file) as archive:
         size = sum(member.file_size for member in archive.infolist())
     if max(size, file.stat().st_size) > most:
-        raise ValueError(f"it has {size:,} bytes, and the model's weights {weights:,}")
+        raise ValueError(f"it has {size:,} bytes, too many for {weights:,} bytes of weights")
 
 
 def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
-    """Check that what is kept of each parameter is a number, or has its shape.
+    """Check that each tensor of the optimizer state is a scalar or has its parameter's shape.
 
     Raises:
-        ValueError: it has another.
+        ValueError: a tensor has another shape.
     """
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
@@ -199,13 +202,13 @@ def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _progress(kept: dict[str, Any], most_steps: int) -> Progress:
-    """Return how far a run had come.
+    """Return the progress that a checkpoint contains.
 
     Raises:
-        ValueError: no run can have come so.
+        ValueError: a run of ``most_steps`` cannot have this progress.
     """
-    found = _Kept.model_validate(kept)
-    lengths = {len(found.curve_steps), len(found.curve_seconds), len(found.curve_accuracies)}
-    if not 0 <= found.step == len(found.losses) <= most_steps or len(lengths) > 1:
+    stored = _Kept.model_validate(kept)
+    lengths = {len(stored.curve_steps), len(stored.curve_seconds), len(stored.curve_accuracies)}
+    if not 0 <= stored.step == len(stored.losses) <= most_steps or len(lengths) > 1:
         raise ValueError("its steps, losses and readings do not fit each other")
-    return Progress(**found.model_dump())
+    return Progress(**stored.model_dump())

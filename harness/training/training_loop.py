@@ -49,7 +49,9 @@ def train(
         try:
             loss = training_step(job, *to_device(job, raw, labels), clip_norm=training.clip_norm)
         except Diverged as error:
-            before = f", {progress.losses[-1]:.4g} the step before" if progress.losses else ""
+            before = (
+                f"; it was {progress.losses[-1]:.4g} one step before" if progress.losses else ""
+            )
             raise Diverged(f"{error} at step {step}{before}") from None
         progress.losses.append(loss)
         progress.step = step + 1
@@ -66,16 +68,16 @@ def train(
             )
         if keeper.due():
             keeper.save(job.model, job.optimizers, progress)
-        start = time.perf_counter() - progress.seconds  # the clock stood still
+        start = time.perf_counter() - progress.seconds  # leaves out evaluation and saving
     return progress
 
 
 def _batches(
     job: Job, images: tuple[data.ImageData, ...], steps: range
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images and labels of each step, those of a task behind those of the one before.
+    """Yield the images and labels of each step; the batches of all tasks, one after the other.
 
-    Each task goes through its own images, in an order of its own, again and again.
+    Each task goes through its own images repeatedly, in its own order.
     """
     size, seed, count = job.spec.workload.batch, job.spec.seed, workers()
     streams = [
@@ -88,7 +90,10 @@ def _batches(
 
 
 def learning_rate_at(step: int, training: Training) -> float:
-    """Return the rate of a step counted from 0: linear warm-up, then half a cosine to its end."""
+    """Return the learning rate of a step: linear warm-up, then half a cosine to the final rate.
+
+    Steps are counted from 0.
+    """
     if step < training.warmup_steps:
         return training.learning_rate * (step + 1) / training.warmup_steps
     left = max(1, training.steps - training.warmup_steps)
@@ -100,4 +105,4 @@ def learning_rate_at(step: int, training: Training) -> float:
 def final_loss(losses: list[float]) -> float:
     """Return the mean loss of the last few batches."""
     last = losses[-FINAL_LOSSES:]
-    return reduce(add, last) / len(last)  # the same on every Python: 3.12 changed its sum
+    return reduce(add, last) / len(last)  # not sum(), which Python 3.12 changed

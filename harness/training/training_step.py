@@ -17,14 +17,14 @@ class Diverged(Exception):  # noqa: N818 - a stored outcome, not a programming e
 
 
 def set_learning_rate(job: Job, rate: float) -> None:
-    """Give every parameter group this learning rate, or its share of it."""
+    """Set the learning rate of every parameter group to ``rate`` times its ``lr_scale``."""
     for optimizer in job.optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate * group["lr_scale"]
 
 
 def _ignore(_: str) -> None:
-    """Let a phase begin unobserved."""
+    """Do nothing when a phase begins."""
 
 
 def training_step(
@@ -37,8 +37,7 @@ def training_step(
 ) -> float:
     """Do one optimizer step as ``optimizer_step`` does and return the mean loss.
 
-    Images are [batch, 3, side, side] and labels [batch]; all arguments are those of
-    ``optimizer_step``.
+    The arguments are those of ``optimizer_step``: images [batch, 3, side, side], labels [batch].
 
     Raises:
         Diverged: the loss is not finite.
@@ -59,18 +58,18 @@ def optimizer_step(
 ) -> Tensor:
     """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
 
-    With several tasks, each takes its turn with its own optimizer step; heads and gates of the
-    other tasks have no gradient, so the optimizer skips them. The step reads no value back to the
-    host, so it runs over fake tensors and does not block a GPU. Gradients are freed at the end, so
-    that a step starts and ends with the same live tensors.
+    With several tasks, each task in turn has an optimizer step of its own. Heads and gates of the
+    other tasks then have no gradient, so the optimizer skips them. The step reads no value back to
+    the host, so it can run over fake tensors and does not block a GPU. Gradients are freed at the
+    end, so that a step starts and ends with the same live tensors.
 
     Args:
         job: the trial.
-        images: [batch, 3, side, side] on the job's device; of several tasks, those of the first
-            task, then those of the next.
+        images: [batch, 3, side, side] on the job's device; with several tasks, the batches of all
+            tasks, one after the other.
         labels: [batch].
         clip_norm: bound on the norm of all gradients.
-        enter_phase: told ``forward``, ``backward`` and ``optimizer`` as they begin.
+        enter_phase: called with ``forward``, ``backward`` or ``optimizer`` when it begins.
     """
     if job.turn is None:
         return _step_of_task(job, images, labels, clip_norm, enter_phase)
@@ -90,7 +89,7 @@ def _step_of_task(
     clip_norm: float | None,
     enter_phase: Callable[[str], None],
 ) -> Tensor:
-    """Do an optimizer step of the task whose turn it is, and return its mean loss."""
+    """Do an optimizer step of the current task, and return its mean loss."""
     size = job.spec.workload.micro_batch or len(labels)
     total = torch.zeros((), device=images.device)
     smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
@@ -104,7 +103,7 @@ def _step_of_task(
         total += loss.detach() * share
         del loss
     enter_phase("optimizer")
-    if not job.spec.workload.optimizer_in_backward:  # else it is all done
+    if not job.spec.workload.optimizer_in_backward:  # otherwise the backward pass has done it
         _step_after_backward(job, clip_norm)
     job.method.step_done()
     for parameter in job.trained():
@@ -126,11 +125,11 @@ def precision_of(job: Job) -> torch.autocast:
 
 
 def forward_pass(job: Job, images: Tensor) -> None:
-    """Do the forward pass of a step, uncompiled, of each task its own, and nothing else.
+    """Run the uncompiled forward pass of a step, once per task.
 
     Args:
         job: the trial.
-        images: [batch, 3, side, side] on its device.
+        images: [batch, 3, side, side] on the job's device.
     """
     for _ in turns(job.model):
         with precision_of(job):
@@ -138,17 +137,17 @@ def forward_pass(job: Job, images: Tensor) -> None:
 
 
 def first_forward(job: Job, images: Tensor) -> Callable[[], None]:
-    """Return what runs the forward pass of the first micro-batch of images.
+    """Return a function that runs the forward pass of the first micro-batch of images.
 
     Args:
         job: the trial.
-        images: [batch, 3, side, side] on its device.
+        images: [batch, 3, side, side] on the job's device.
     """
     workload = job.spec.workload
     return lambda: forward_pass(job, images[: workload.micro_batch or workload.batch])
 
 
 def images_of_passes(workload: Workload) -> list[int]:
-    """Return how many images each forward pass of a task's batch is given in a step."""
+    """Return the number of images in each forward pass of one task's batch."""
     size = workload.micro_batch or workload.batch
     return [min(size, workload.batch - first) for first in range(0, workload.batch, size)]

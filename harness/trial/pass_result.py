@@ -80,8 +80,8 @@ Kind = TypeVar("Kind", bound=Answer)
 
 def plain(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON data, with control characters escaped."""
-    found: dict[str, Any] = visible_in(msgspec.to_builtins(answer))
-    return found
+    data: dict[str, Any] = visible_in(msgspec.to_builtins(answer))
+    return data
 
 
 def encoded(answer: Answer) -> bytes:

@@ -58,13 +58,13 @@ def make_record(
         spec: the trial.
         results: pass name -> result.
         ran_in: the environment and circumstances of the run.
-        beside: times of stored trials that took turns with this one, by the key of their record.
+        beside: times of stored trials that were timed in turns with this one, by record key.
     """
     status, reason = _outcome(results)
     together = joined_readings(result.readings() for result in results.values())
-    found = {**together.measurements, **_derived(together.measurements, spec)}
-    refused = _refused(found)
-    measured = {name: value for name, value in found.items() if name not in refused}
+    values = {**together.measurements, **_derived(together.measurements, spec)}
+    refused = _refused(values)
+    measured = {name: value for name, value in values.items() if name not in refused}
     explained = {**together.missing, **refused}
     fallback = _fallback(_said_by_method(results.values()))
     notes = [*together.notes, *_doubts(measured, spec), *fallback]

@@ -198,7 +198,7 @@ def check(spec: TrialSpec, load: Loader) -> CheckResult:
         images = {}
         if spec.training is not None:
             loaded = tasks.load(workload, spec.seed)
-            images = {n: sum(len(getattr(one, n).labels) for one in loaded) for n in SPLITS}
+            images = {n: sum(len(getattr(data, n).labels) for data in loaded) for n in SPLITS}
     except Exception as error:  # noqa: BLE001 - as in perform
         return failed(CheckResult, error)
     return CheckResult(images=images)

@@ -53,13 +53,22 @@ def test_bsr_with_lora_needs_a_block_to_adapt(make_vit):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("bias+head", "bias+head is not defined, because each selects weights"),
-        ("bsr+dora", "bsr+dora is not defined, because each selects weights"),
-        ("evit+lora", "evit+lora is not defined, because each selects weights"),
-        ("lora+bsr", "that differ in kind; bsr+lora is defined"),
-        ("bsr+evit", "each drops tokens and selects weights"),
-        ("checkpoint+int8", "each stores activations"),
-        ("int8+checkpoint", "each stores activations"),
+        (
+            "bias+head",
+            "bias+head is not defined, because both methods have the kind 'selects weights'",
+        ),
+        (
+            "bsr+dora",
+            "bsr+dora is not defined, because both methods have the kind 'selects weights'",
+        ),
+        (
+            "evit+lora",
+            "evit+lora is not defined, because both methods have the kind 'selects weights'",
+        ),
+        ("lora+bsr", "of different kinds; bsr+lora is defined"),
+        ("bsr+evit", "both methods have the kinds 'drops tokens' and 'selects weights'"),
+        ("checkpoint+int8", "both methods have the kind 'stores activations'"),
+        ("int8+checkpoint", "both methods have the kind 'stores activations'"),
         ("bsr+int8+head", "bsr+head is not defined"),
         ("bsr+lora+bias", "bsr+bias is not defined"),
     ],

@@ -196,7 +196,7 @@ def test_a_broken_promise_names_the_check_and_ends_with_1(typed, tmp_path):
     code, printed = typed("check", f"{path}:Mine")
 
     assert code == 1
-    assert "exact_forward is False, and the logits are those of the untouched model" in printed
+    assert "exact_forward is False, but the logits equal those of the original model" in printed
     assert "the check: harness/conformance/promises.py:" in printed
 
 
@@ -213,7 +213,7 @@ def test_check_says_that_it_does_not_see_which_tokens_are_dropped(typed, monkeyp
     assert (code, "BROKEN" in printed) == (0, False)
     assert "bsr keeps every promise that can be checked without knowing its purpose" in printed
     assert "the method's own tests must compare these" in printed
-    assert "- which tokens are dropped: it is seen how many go" in printed
+    assert "- which tokens are dropped: the checks test how many are dropped" in printed
     assert "- which parameters train" in printed
 
 

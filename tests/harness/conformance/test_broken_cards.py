@@ -75,15 +75,16 @@ BROKEN = {
     "declares_what_a_method_must": {
         NoFacts: "the class does not declare 'source'",
         KindsAsText: "kinds = {'selects weights'}; expected a frozenset",
-        NoDataclass: "rank would be no option",
+        NoDataclass: "not an option of the method: rank;",
     },
     "describes_itself": {
         NoCard: "the class has no docstring of its own",
-        LosesOptions: "the default options {'pairs': [1, 1]} do not come back from JSON",
+        LosesOptions: "the default options change when they are written to JSON and read "
+        "again: {'pairs': [1, 1]}",
     },
-    "documents_every_option": {HiddenOption: "the docstring's 'Attributes:' lacks secret"},
+    "documents_every_option": {HiddenOption: "'Attributes:' in the docstring lacks secret"},
     "card_says_the_three_things": {ShortCard: "the docstring does not say what it stores"},
-    "pairs_are_on_the_card": {UnknownPair: "'refines' names 'bsr', and the docstring does not"},
+    "pairs_are_on_the_card": {UnknownPair: "'refines' names 'bsr', but the docstring does not"},
     "says_that_a_model_is_prepared_already": {
         PreparesTwice: "a second prepare() on the same model"
     },

@@ -190,32 +190,36 @@ BROKEN = {
     "keeps_the_parameters": {
         ReturnsNothing: "TypeError: prepare() returned NoneType",
         CopiesParameters: "prepare() lost or copied parameters",
-        ChangesNumbers: "prepare() changed the numbers, type or shape of cls_token",
-        ChangesTheType: "prepare() changed the numbers, type or shape of cls_token, pos_embed",
+        ChangesNumbers: "prepare() changed the values, type or shape of cls_token",
+        ChangesTheType: "prepare() changed the values, type or shape of cls_token, pos_embed",
     },
     "forward_promise": {
-        ChangesLogits: "exact_forward is True, and the logits are not those",
-        ChangesTheImages: "the forward pass changed the images it was given",
-        ChangesLogitsInEvaluation: "exact_forward is True, and the logits are not those",
+        ChangesLogits: "exact_forward is True, but the logits differ from those",
+        ChangesTheImages: "the forward pass changed the input images",
+        ChangesLogitsInEvaluation: "exact_forward is True, but the logits differ from those",
     },
     "gradient_promise": {
-        WrongGradient: "gradient_error is 0.0, and the gradient is off by 0.5",
-        LooseBound: "gradient_error promises 0.5, and only",
+        WrongGradient: "gradient_error is 0.0, but the relative error of the gradient is 0.5",
+        LooseBound: "gradient_error is 0.5, but the measured relative error is only",
     },
     "ten_steps_learn_and_move_the_trained_and_only_those": {
-        MovesTheFrozen: "frozen parameters moved: cls_token",
-        TrainsNothing: "prepare() leaves no parameter that asks for a gradient",
-        NeverUsed: "parameters that train got no gradient: spare",
+        MovesTheFrozen: "frozen parameters changed: cls_token",
+        TrainsNothing: "after prepare() no parameter has requires_grad",
+        NeverUsed: "trained parameters got no gradient: spare",
     },
-    "same_seed_same_gradients": {ActsAtRandom: "two runs from one seed give other gradients"},
-    "holds_less_than_full_fine_tuning": {SavesNothing: "saves_over_full is True, and between"},
+    "same_seed_same_gradients": {
+        ActsAtRandom: "two runs with the same seed give different gradients"
+    },
+    "holds_less_than_full_fine_tuning": {SavesNothing: "saves_over_full is True, but after"},
     "passes_on_the_tokens_it_declares": {
         HidesTokens: "tokens(17) declares [16, 16",
-        DropsInTrainingAlone: f"tokens(17) declares {[17] * 6 + [9] * 6}, and in evaluation the "
-        "blocks' MLPs saw [17",
+        DropsInTrainingAlone: f"tokens(17) declares {[17] * 6 + [9] * 6}, but in evaluation "
+        "the MLPs of the blocks got [17",
     },
-    "runs_in_bf16_near_fp32": {OverflowsInHalf: "in training mode bf16's logits are off by"},
-    "state_dict_round_trip": {ForgetsItsState: "a second model that reads the first one's state"},
+    "runs_in_bf16_near_fp32": {OverflowsInHalf: "in training mode the logits in bf16 differ"},
+    "state_dict_round_trip": {
+        ForgetsItsState: "a second model that loads the state dict of the first"
+    },
     "compiles_in_one_piece": {BreaksTheGraph: "Unsupported: Call to `torch._dynamo.graph_break()`"},
 }
 

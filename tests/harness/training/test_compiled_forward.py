@@ -89,7 +89,7 @@ def test_a_graph_break_is_an_outcome(launcher, make_two_spec):
     result = launcher.perform("memory", make_two_spec(options={"breaks": True}))
 
     assert result.status == Status.UNSUPPORTED
-    assert result.reason.startswith("torch.compile cannot take the step whole: ")
+    assert result.reason.startswith("torch.compile cannot compile the step as one graph: ")
     assert "\n" not in result.reason
 
 
@@ -123,7 +123,7 @@ class Untested(Method):
 
 
 def test_a_method_that_does_not_declare_it_is_not_compiled(make_spec):
-    with pytest.raises(Unsupported, match="does not declare that"):
+    with pytest.raises(Unsupported, match="does not declare 'compiles'"):
         begin(make_spec("untested", compiled_step=True), lambda _: Untested())
     with pytest.raises(Unsupported, match="leave compiled_step out"):
         require_compiles(Untested())
@@ -160,7 +160,7 @@ def test_the_recompilation_limit_is_an_error(monkeypatch):
             forward(torch.ones(4, 2))
 
     # torch 2.14's words, and 2.9's.
-    words = "take the step whole: (Dynamo recompile limit exceeded|recompile_limit reached)"
+    words = "step as one graph: (Dynamo recompile limit exceeded|recompile_limit reached)"
     assert re.search(words, why_not_compiled(caught.value))
 
 

@@ -126,14 +126,14 @@ def explodes(file, spec):
     [
         (lambda file, _: file.write_bytes(b""), "not a zip file"),
         (lambda file, _: file.write_bytes(b"PK\x03\x04"), "not a zip file"),
-        (lambda file, _: file.mkdir(), "no regular file"),
-        (lambda file, _: os.mkfifo(file), "no regular file"),
+        (lambda file, _: file.mkdir(), "not a regular file"),
+        (lambda file, _: os.mkfifo(file), "not a regular file"),
         (lambda file, _: file.symlink_to("nowhere"), "No such file"),
         (other_model, "weight"),
         (half_changed, "do not fit each other"),
         (moments_of_another_shape, "momentum_buffer has shape"),
-        (far_too_large, "bytes, and the model's weights"),
-        (explodes, "bytes, and the model's weights"),
+        (far_too_large, "bytes, too many for"),
+        (explodes, "bytes, too many for"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
