@@ -33,9 +33,7 @@ class Category(StrEnum):
     INPUTS = "inputs"
     KEPT = "kept"  # none of the above, but held from step to step by the method or the model
     GRADIENTS = "gradients"
-    SAVED_ACTIVATIONS = (
-        "saved_activations"  # created in a forward pass, alive when its backward begins
-    )
+    SAVED_ACTIVATIONS = "saved_activations"  # of a forward pass, alive when backward begins
     TEMPORARIES = "temporaries"  # everything else, including recomputed activations
 
 

@@ -26,7 +26,7 @@ def test_energy_is_what_the_counter_rose_by_over_the_action():
 
 
 def test_a_counter_that_does_not_move_is_missing_and_not_zero():
-    with pytest.raises(Unreadable, match="did not move"):
+    with pytest.raises(Unreadable, match="did not change"):
         joules(lambda: None, lambda: 7.0)
 
 
