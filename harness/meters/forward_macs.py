@@ -54,10 +54,10 @@ def forward_macs(model: nn.Module, image: Tensor, passes: Sequence[int] = (1,)) 
     """
     if image.shape[0] != 1:
         raise ValueError(f"expected one image to count MACs; got a batch of {image.shape[0]}")
-    one = _traced(model, image)
+    of_one_image = _traced(model, image)
     if tuple(passes) == (1,):
-        return one
-    return _of_passes(one, _traced(model, torch.cat([image, image])), passes)
+        return of_one_image
+    return _of_passes(of_one_image, _traced(model, torch.cat([image, image])), passes)
 
 
 def disagreement(flop: int, macs: int) -> list[str]:
@@ -69,7 +69,7 @@ def disagreement(flop: int, macs: int) -> list[str]:
     return [] if flop == 2 * macs else [note]
 
 
-def _of_passes(one: Macs, two: Macs, passes: Sequence[int]) -> Macs:
+def _of_passes(of_one_image: Macs, of_two_images: Macs, passes: Sequence[int]) -> Macs:
     """Return the sum over passes, computed from a pass of one image and a pass of two."""
 
     def whole(first: int, second: int) -> int:
@@ -77,9 +77,13 @@ def _of_passes(one: Macs, two: Macs, passes: Sequence[int]) -> Macs:
 
     by_module, by_operator = (
         {name: whole(first.get(name, 0), second.get(name, 0)) for name in first | second}
-        for first, second in ((one.by_module, two.by_module), (one.by_operator, two.by_operator))
+        for first, second in (
+            (of_one_image.by_module, of_two_images.by_module),
+            (of_one_image.by_operator, of_two_images.by_operator),
+        )
     )
-    return Macs(whole(one.total, two.total), by_module, by_operator, one.uncounted)
+    total = whole(of_one_image.total, of_two_images.total)
+    return Macs(total, by_module, by_operator, of_one_image.uncounted)
 
 
 def _traced(model: nn.Module, images: Tensor) -> Macs:

@@ -96,7 +96,7 @@ def require_name(text: str) -> str:
     """Return a key or another file name in a results folder, after checking it.
 
     Raises:
-        BadInput: it could lead out of the folder, or is too long.
+        BadInput: it could be a path outside the folder, or it is too long.
     """
     if is_name(text):
         return text

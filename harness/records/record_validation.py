@@ -78,7 +78,7 @@ def _record(text: bytes) -> TrialRecord:
 
 
 def _as_stored(text: bytes) -> TrialRecord | None:
-    """Return a record if its file was certainly written by the store; else ``None``.
+    """Return a record if its file has exactly the form that the store writes; else ``None``.
 
     This is the fast way for most records. Other records, and error messages, need more steps.
     """

@@ -109,7 +109,7 @@ def _to_5(data: Data) -> Data:
 
 
 def _to_6(data: Data) -> Data:
-    """Upgrade to version 6, which adds rows timed again beside a new one, and ``began_at``.
+    """Upgrade to version 6, which adds ``beside`` (stored rows timed again) and ``began_at``.
 
     Before version 6, ``settings`` had only a few environment variables. They become
     ``circumstances``, and the record has no settings that affect numbers.
@@ -147,13 +147,13 @@ def _note(text: str) -> Data:
 
 def _absence(text: str, reason: str | None) -> Data:
     """Return why a metric has no value; it may be the reason of the trial's failure."""
-    other = AbsenceKind.FAILED if reason and text == reason else AbsenceKind.OTHER
-    kind = _kind(text, REASONS_BEFORE_8, other)
+    default = AbsenceKind.FAILED if reason and text == reason else AbsenceKind.OTHER
+    kind = _kind(text, REASONS_BEFORE_8, default)
     return {"kind": kind, "text": text.removeprefix(NOT_REQUESTED_MARK)}
 
 
-def _kind(text: str, kinds: dict[str, Any], other: str) -> str:
-    return next((str(kind) for start, kind in kinds.items() if text.startswith(start)), other)
+def _kind(text: str, kinds: dict[str, Any], default: str) -> str:
+    return next((str(kind) for start, kind in kinds.items() if text.startswith(start)), default)
 
 
 def _with_keys(data: Data, version: int, keys: dict[str, Data]) -> Data:

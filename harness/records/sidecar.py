@@ -170,7 +170,7 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Details of a trial beside its measurements; ``None`` is not written.
+    """Details of a trial in addition to its measurements; ``None`` is not written.
 
     Attributes:
         counted: details of counted memory, from the memory pass.
@@ -179,7 +179,7 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
         process_read_from: which number of the driver was read.
         flops: FLOPs of a step, from the FLOP pass.
         macs: multiply-adds of the forward passes, from the FLOP pass.
-        estimated: predictions of metrics that the same trial also measures; and ``peak_place``.
+        estimated: predictions of metrics that a profile can also measure; and ``peak_place``.
         clock: conditions of all visits of the clock pass.
         losses: one loss per training step.
         training_began_at: when training began; earlier than the start of its process if training

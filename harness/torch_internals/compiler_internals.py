@@ -18,7 +18,7 @@ def tracing_errors() -> tuple[type[Exception], type[Exception]]:
 
 
 def compile_seconds() -> float:
-    """Return the compilation time of this process; publicly, torch only prints it in a table."""
+    """Return the compilation time of this process; the public function returns a table."""
     from torch._dynamo.utils import get_compilation_metrics  # noqa: PLC0415 - seconds to load
 
     return sum((metrics.duration_us or 0) for metrics in get_compilation_metrics()) / 1e6
@@ -32,7 +32,7 @@ def compile_in_this_process() -> None:
 
 
 def compile_by_inductor(graph: Any, inputs: Any) -> Any:
-    """Compile a traced graph as ``torch.compile`` does; publicly, this step cannot be observed."""
+    """Compile a traced graph as ``torch.compile`` does, in a step that can be observed."""
     from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415 - seconds to load
 
     return compile_fx(graph, inputs)

@@ -83,7 +83,7 @@ def count_of_writes(tensor: Tensor) -> int:
 
 
 def running_node() -> Any:
-    """Return the autograd node that this thread runs, or ``None``; publicly, only hooks see it."""
+    """Return the autograd node that this thread runs, or ``None``; there is no public function."""
     return torch._C._current_autograd_node()
 
 
@@ -160,7 +160,7 @@ def convolution(*arguments: Any) -> Tensor:
 def with_positions(vit: Any, tokens: Tensor) -> Tensor:
     """Add the position embeddings and the leading tokens of a timm transformer.
 
-    Publicly, timm only has complete forward passes.
+    timm has public functions only for complete forward passes.
 
     Args:
         vit: the transformer.
