@@ -178,12 +178,7 @@ def _convolution(
     """Compute ``torch.conv2d`` with the operator that it calls on other devices."""
     sizes = [stride, padding, dilation]
     stride, padding, dilation = (2 * (s,) if isinstance(s, int) else s for s in sizes)
-    flags = (
-        False,
-        False,
-        False,
-        False,
-    )  # benchmark, deterministic, cudnn, tf32: no effect on shapes
+    flags = (False, False, False, False)  # benchmark, deterministic, cudnn, tf32: change no shape
     return convolution(
         image, weight, bias, stride, padding, dilation, False, (0, 0), groups, *flags
     )
