@@ -1,4 +1,4 @@
-"""Any other accelerator, through torch's generic interface; other facts stay unknown."""
+"""Any other accelerator, through torch's generic interface, which reports few properties."""
 
 from collections.abc import Callable
 
@@ -20,11 +20,11 @@ class Accelerator:
         self._peak_was_reset = False
 
     def synchronise(self) -> None:
-        """Wait for everything queued."""
+        """Wait until all queued work is done."""
         torch.accelerator.synchronize(self.torch_device)
 
     def reset_peak(self) -> None:
-        """Give cached blocks back and reset the peaks, where the device keeps any."""
+        """Return cached blocks to the device and reset the peaks, if the device has statistics."""
         try:
             torch.accelerator.empty_cache()
             torch.accelerator.reset_peak_memory_stats(self.torch_device)
@@ -34,7 +34,7 @@ class Accelerator:
             self._peak_was_reset = True
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return allocated and reserved peaks since the reset; nothing where none are kept."""
+        """Return the allocated and reserved peaks since the reset; empty without statistics."""
         if not self._peak_was_reset:
             return {}
         try:
@@ -42,13 +42,13 @@ class Accelerator:
                 "peak_allocated_bytes": torch.accelerator.max_memory_allocated(self.torch_device),
                 "peak_reserved_bytes": torch.accelerator.max_memory_reserved(self.torch_device),
             }
-        except RuntimeError:  # a device without this statistic says so thus
+        except RuntimeError:  # raised by devices without this statistic
             return {}
-        # torch answers 0 for a statistic that the device does not keep
+        # torch returns 0 for a statistic that the device does not have
         return {metric: peak for metric, peak in peaks.items() if peak > 0}
 
     def used_bytes(self) -> MemoryUse:
-        """Refuse: the generic interface knows the device's memory on few devices, and no owner.
+        """Raise an error: the generic interface does not report memory by process.
 
         Raises:
             Unreadable: always.
@@ -56,11 +56,11 @@ class Accelerator:
         raise self._unknown("memory use by process or device")
 
     def free_bytes(self) -> int | None:
-        """Return nothing: the generic interface tells it on few devices."""
+        """Return ``None``: the generic interface reports free memory on few devices only."""
         return None
 
     def energy_counter(self) -> Callable[[], float]:
-        """Refuse: the generic interface has no energy.
+        """Raise an error: the generic interface does not report energy.
 
         Raises:
             Unreadable: always.
@@ -68,7 +68,7 @@ class Accelerator:
         raise self._unknown("energy")
 
     def slowdowns(self) -> list[str]:
-        """Return nothing: the generic interface does not tell."""
+        """Return an empty list: the generic interface does not report slowdowns."""
         return []
 
     def describe(self) -> dict[str, object]:
@@ -77,4 +77,4 @@ class Accelerator:
 
     def _unknown(self, what: str) -> Unreadable:
         kind = self.torch_device.type
-        return Unreadable(f"torch's generic accelerator interface does not tell {what} of {kind}")
+        return Unreadable(f"torch's generic accelerator interface does not report {what} of {kind}")

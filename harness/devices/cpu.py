@@ -14,23 +14,23 @@ CONTAINER = Path("/sys/fs/cgroup")  # cgroup version 2; a container sees its own
 
 
 class Cpu:
-    """The CPU: its allocator keeps no statistics, so the meters read its events instead."""
+    """The CPU. Its allocator has no statistics, so the meters read its events instead."""
 
     def __init__(self, device: torch.device) -> None:
         self.torch_device = device
 
     def synchronise(self) -> None:
-        """Do nothing: CPU operators return when they are done."""
+        """Do nothing: a CPU operator returns when its work is done."""
 
     def reset_peak(self) -> None:
         """Do nothing: there are no statistics to reset."""
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return nothing: the allocator's own peak comes from its events."""
+        """Return an empty dictionary: the meters compute the peak from the allocator's events."""
         return {}
 
     def used_bytes(self) -> MemoryUse:
-        """Refuse: the kernel's marks say more than a level would.
+        """Raise an error: the memory of the process is read from the kernel instead.
 
         Raises:
             Unreadable: always.
@@ -40,20 +40,20 @@ class Cpu:
         )
 
     def free_bytes(self) -> int | None:
-        """Return what the kernel could give without swapping, within this container's bound."""
-        found = [_available(), _left_in_container()]
-        return min((size for size in found if size is not None), default=None)
+        """Return the memory available without swapping, within the limit of the container."""
+        sizes = [_available(), _left_in_container()]
+        return min((size for size in sizes if size is not None), default=None)
 
     def energy_counter(self) -> Callable[[], float]:
-        """Return a reader of the joules of all processor packages since now."""
+        """Return a reader of the joules that all processor packages use from now on."""
         return rapl.joules_from_now()
 
     def slowdowns(self) -> list[str]:
-        """Return nothing: the kernel counts slowdowns and does not say which hold now."""
+        """Return an empty list: the kernel counts slowdowns, but does not report current ones."""
         return []
 
     def describe(self) -> dict[str, object]:
-        """Return the kind of device and what torch was built to use on it."""
+        """Return the device type, the CPU capability that torch uses, and the number of threads."""
         return {
             "device": "cpu",
             "capability": torch.backends.cpu.get_cpu_capability(),
@@ -66,8 +66,8 @@ def _available() -> int | None:
         lines = MEMORY.read_text(encoding="ascii").splitlines()
     except OSError:
         return None
-    found = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
-    return None if found is None else int(found[1]) * 1024
+    words = next((line.split() for line in lines if line.startswith("MemAvailable:")), None)
+    return None if words is None else int(words[1]) * 1024
 
 
 def _left_in_container() -> int | None:

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs. Until a run on one is recorded, nothing here is verified."""
+"""NVIDIA GPUs. This code is not verified until a run on a GPU is recorded."""
 
 import os
 from collections.abc import Callable
@@ -21,48 +21,51 @@ class Cuda:
         self.torch_device = device
 
     def synchronise(self) -> None:
-        """Wait for all kernels."""
+        """Wait until all kernels are done."""
         torch.cuda.synchronize(self.torch_device)
 
     def reset_peak(self) -> None:
-        """Give cached blocks back, so that the reservation can fall, and reset the peaks."""
+        """Return cached blocks to the device, so that reserved memory can fall; reset the peaks."""
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(self.torch_device)
 
     def peak_bytes(self) -> dict[str, int]:
-        """Return allocated and reserved peaks."""
+        """Return the allocated and the reserved peak since the reset."""
         return {
             "peak_allocated_bytes": torch.cuda.max_memory_allocated(self.torch_device),
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(self.torch_device),
         }
 
     def used_bytes(self) -> MemoryUse:
-        """Return what the driver has given this process; where it can't tell, what is taken."""
+        """Return the memory of this process; if it is not known, that of the whole device."""
         own = self._gpu.process_bytes(os.getpid())
-        # In a container the driver may list the host's process ids, one of which can be ours by
-        # chance; what torch has reserved is the least that this process can hold.
+        # In a container the driver may list process ids of the host, and one of them may equal ours
+        # by chance. This process uses at least the memory that torch has reserved.
         if own is not None and own >= torch.cuda.memory_reserved(self.torch_device):
             return MemoryUse(own, "process")
         return MemoryUse(self._gpu.device_bytes(), "device")
 
     def free_bytes(self) -> int | None:
-        """Return what the driver has left to give."""
+        """Return the free memory that the driver reports."""
         return int(torch.cuda.mem_get_info(self.torch_device)[0])
 
     def energy_counter(self) -> Callable[[], float]:
-        """Return a reader of the whole GPU's joules since now; updated some ten times a second."""
+        """Return a reader of the joules of the whole GPU since now, updated about 10 times/s."""
         start = self._gpu.joules()
         return lambda: self._gpu.joules() - start
 
     def slowdowns(self) -> list[str]:
-        """Return why the driver lowers the clocks now; nothing where it can't be asked."""
+        """Return why the driver lowers the clocks now; empty if the driver cannot be read."""
         try:
             return self._gpu.slowdowns()
         except Unreadable:
             return []
 
     def describe(self) -> dict[str, object]:
-        """Return the GPU's name, CUDA version, driver and others on it; or why there is none."""
+        """Return GPU name, CUDA version, driver and number of other processes on the GPU.
+
+        If the driver cannot be read, the reason is returned instead of its values.
+        """
         known: dict[str, object] = {
             "device": torch.cuda.get_device_name(self.torch_device),
             "cuda": torch.version.cuda,
@@ -75,5 +78,5 @@ class Cuda:
 
     @cached_property
     def _gpu(self) -> nvml.Gpu:
-        """Open the driver when it is first asked: not in a process that forks afterwards."""
+        """Open the driver at the first use: a process that forks later must not open it."""
         return nvml.Gpu(str(torch.cuda.get_device_properties(self.torch_device).uuid))

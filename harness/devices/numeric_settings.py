@@ -1,4 +1,4 @@
-"""What torch and timm have decided about kernels and precision, asked in this process."""
+"""Read the settings of torch and timm that select kernels and precision in this process."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ SMALLEST = 2.0**-1074  # the smallest double; a processor that flushes denormals
 
 
 def _fused_attention() -> int:
-    """Return timm's level: 0 off, 1 where it is tested, 2 where it is experimental, too."""
+    """Return timm's level: 0 never, 1 where it is tested, 2 also where it is experimental."""
     return int(timm.layers.use_fused_attn()) + int(timm.layers.use_fused_attn(experimental=True))
 
 
@@ -22,7 +22,7 @@ def _flushes_denormals() -> bool:
     return (torch.tensor(SMALLEST, dtype=torch.float64) * 1).item() == 0
 
 
-_backends: Any = torch.backends  # torch's own stubs lack half of what is asked here
+_backends: Any = torch.backends  # torch's type stubs lack many of these attributes
 EVERYWHERE: Asked = {
     "TIMM_FUSED_ATTN": _fused_attention,
     "TIMM_REENTRANT_CKPT": timm.layers.use_reentrant_ckpt,
@@ -41,7 +41,7 @@ EVERYWHERE: Asked = {
     "torch.backends.mha.fastpath": _backends.mha.get_fastpath_enabled,
     "torch.backends.opt_einsum.enabled": lambda: _backends.opt_einsum.enabled,
     "torch.backends.opt_einsum.strategy": lambda: _backends.opt_einsum.strategy,
-    # These bind the fused attention of CPUs, too.
+    # These two also control the fused attention of CPUs.
     "torch.backends.cuda.flash_sdp": _backends.cuda.flash_sdp_enabled,
     "torch.backends.cuda.math_sdp": _backends.cuda.math_sdp_enabled,
 }
@@ -71,21 +71,22 @@ ON_GPUS: Asked = {
 
 
 def settings(device: str) -> dict[str, str]:
-    """Return every setting that decides which kernels run on a device, their bits or their bytes.
+    """Return every setting that affects which kernels run on a device, their results or memory.
 
-    What libraries have decided, asked of them, whoever said so; then the environment variables
-    that are set and that no library answers for. The processor decides, too; it is the machine's.
+    Settings of libraries are read from the libraries, whoever set them. The environment variables
+    are those that are set and that no library reports. The processor also affects kernels; it is
+    part of the machine's description.
 
     Args:
-        device: as a workload names it.
+        device: name of the device in a workload.
     """
     return decided(device) | that_decide(_type_of(device))
 
 
 def decided(device: str) -> dict[str, str]:
-    """Return the part of the settings that is asked of libraries."""
-    asked = EVERYWHERE if _type_of(device) == "cpu" else EVERYWHERE | ON_GPUS
-    return {name: _plain(ask()) for name, ask in asked.items()}
+    """Return the settings that are read from libraries."""
+    readers = EVERYWHERE if _type_of(device) == "cpu" else EVERYWHERE | ON_GPUS
+    return {name: _plain(read()) for name, read in readers.items()}
 
 
 def _type_of(device: str) -> str:

@@ -7,7 +7,7 @@ from bsrbench.harness.errors import Unreadable
 
 MILLIJOULES_PER_JOULE = 1000
 
-SLOWDOWNS = {  # the bits of nvml.h that mean slower than asked for; idle and set clocks do not
+SLOWDOWNS = {  # bits of nvml.h for clocks below the requested ones; not idle or set clocks
     0x04: "software power cap",
     0x08: "hardware slowdown",
     0x20: "software thermal slowdown",
@@ -17,14 +17,14 @@ SLOWDOWNS = {  # the bits of nvml.h that mean slower than asked for; idle and se
 
 
 class Gpu:
-    """One GPU; every verb raises ``Unreadable`` where the driver does not tell.
+    """One GPU; every method raises ``Unreadable`` if the driver does not report the value.
 
     Args:
-        uuid: as torch reports it. An index would not do: CUDA_VISIBLE_DEVICES renumbers torch's
-            devices and not NVML's.
+        uuid: the UUID that torch reports. An index is not enough: CUDA_VISIBLE_DEVICES renumbers
+            the devices of torch, but not those of NVML.
 
     Raises:
-        Unreadable: no driver, or it does not know the GPU (it may be a MIG slice).
+        Unreadable: there is no driver, or it does not know the GPU (it may be a MIG slice).
     """
 
     def __init__(self, uuid: str) -> None:
@@ -32,22 +32,22 @@ class Gpu:
 
         self._library = pynvml
         with self._reading(f"GPU-{uuid}"):
-            pynvml.nvmlInit()  # shut down by the end of the process, which is the end of the pass
+            pynvml.nvmlInit()  # ends with the process, so with the pass
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
 
     def process_bytes(self, process_id: int) -> int | None:
-        """Return what the driver says a process holds; None where it does not list it."""
+        """Return the memory of a process; ``None`` if the driver does not list the process."""
         with self._reading("the processes on the GPU"):
             listed = [
                 *self._library.nvmlDeviceGetComputeRunningProcesses(self._handle),
                 *self._library.nvmlDeviceGetGraphicsRunningProcesses(self._handle),
             ]
         # A process that computes and draws is in both lists with the same number.
-        held = [int(entry.usedGpuMemory or 0) for entry in listed if entry.pid == process_id]
-        return max(held, default=0) or None
+        sizes = [int(entry.usedGpuMemory or 0) for entry in listed if entry.pid == process_id]
+        return max(sizes, default=0) or None
 
     def device_bytes(self) -> int:
-        """Return what all processes and the driver hold."""
+        """Return the memory of all processes and the driver."""
         with self._reading("the memory of the GPU"):
             return int(self._library.nvmlDeviceGetMemoryInfo(self._handle).used)
 
@@ -58,16 +58,16 @@ class Gpu:
         return float(millijoules / MILLIJOULES_PER_JOULE)
 
     def slowdowns(self) -> list[str]:
-        """Return why the clocks are lower than asked for, in words."""
-        with self._reading("why clocks are lowered"):
+        """Return in words why the clocks are lower than requested."""
+        with self._reading("why the clocks are lowered"):
             reasons = self._library.nvmlDeviceGetCurrentClocksEventReasons(self._handle)
         return [words for bit, words in SLOWDOWNS.items() if reasons & bit]
 
     def others(self, process_id: int) -> int | None:
-        """Return how many other processes compute on the GPU.
+        """Return how many other processes compute on the GPU; ``None`` if it is not known.
 
-        None where this process itself is not listed: then its number may be one of the listed
-        (a container), and nobody can tell which are others.
+        It is not known if the driver does not list this process. In a container this process may
+        be listed under another id.
         """
         with self._reading("the processes on the GPU"):
             listed = self._library.nvmlDeviceGetComputeRunningProcesses(self._handle)
@@ -75,8 +75,8 @@ class Gpu:
         return len(ids) - 1 if process_id in ids else None
 
     def describe(self, process_id: int) -> dict[str, object]:
-        """Return driver, name and other processes, for the record."""
-        with self._reading("driver and name"):
+        """Return the driver version, the GPU's name and the number of other processes."""
+        with self._reading("the driver version and the name"):
             driver = self._library.nvmlSystemGetDriverVersion()
             name = self._library.nvmlDeviceGetName(self._handle)
         return {
@@ -90,4 +90,4 @@ class Gpu:
         try:
             yield
         except self._library.NVMLError as error:
-            raise Unreadable(f"NVML does not show {what}: {error}") from error
+            raise Unreadable(f"NVML does not report {what}: {error}") from error

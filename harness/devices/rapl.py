@@ -10,16 +10,16 @@ MICROJOULES_PER_JOULE = 1e6
 
 
 class ProcessorEnergy:
-    """The joules one processor package has used since this was made.
+    """The joules that one processor package has used since this object was created.
 
-    The counter turns over at ``max_energy_range_uj`` (after minutes at full power on large
-    processors), so it must be read at least once a turn.
+    The counter wraps around at ``max_energy_range_uj`` (on large processors after minutes at full
+    power), so it must be read at least once in this time.
 
     Args:
-        folder: the zone's folder in sysfs.
+        folder: the folder of the package's zone in sysfs.
 
     Raises:
-        Unreadable: the counter may not be read.
+        Unreadable: the counter cannot be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,10 +29,10 @@ class ProcessorEnergy:
         self._total = 0
 
     def joules(self) -> float:
-        """Return the joules so far."""
+        """Return the joules since the object was created."""
         now = _number(self._counter)
-        turn = self._range if now < self._last else 0
-        self._total += now - self._last + turn
+        wrapped = self._range if now < self._last else 0
+        self._total += now - self._last + wrapped
         self._last = now
         return self._total / MICROJOULES_PER_JOULE
 
@@ -41,7 +41,7 @@ def joules_from_now() -> Callable[[], float]:
     """Return a reader of the joules that all packages use from now on.
 
     Raises:
-        Unreadable: this machine shows no package, or this user may not read one.
+        Unreadable: this system shows no package, or this user may not read its counter.
     """
     packages = [ProcessorEnergy(folder) for folder in _package_folders()]
     if not packages:
@@ -53,10 +53,10 @@ def joules_from_now() -> Callable[[], float]:
 
 
 def _package_folders() -> list[Path]:
-    """Return the zones that are packages.
+    """Return the folders of the processor packages.
 
-    Sub-zones (``core``, ``dram``) are parts of a package or not shown by every processor;
-    ``psys`` is the whole board, packages included.
+    Other zones are not used: ``core`` and ``dram`` are parts of a package or missing on some
+    processors, and ``psys`` is the whole board including the packages.
     """
     zones = sorted(POWERCAP.glob("intel-rapl:*"))
     return [zone for zone in zones if _text(zone / "name").startswith("package")]

@@ -1,1 +1,1 @@
-"""One file per quantity; no meter imports another."""
+"""The meters: one file per quantity. No meter imports another meter."""

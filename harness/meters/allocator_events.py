@@ -1,4 +1,4 @@
-"""Peak of the CPU allocator and workspaces of operators, from the events of the allocator."""
+"""Compute the CPU allocator's peak and the operators' workspaces from the allocator's events."""
 
 import itertools
 import weakref
@@ -23,24 +23,25 @@ MARK, FREED = "bsrbench operator ", "bsrbench freed "
 
 
 class Frees:
-    """Marks in a profile when storages are freed that were allocated before it.
+    """Adds a mark to a profile when a storage is freed that was allocated before the profile.
 
     The allocator has no event for freeing a block that was allocated outside a profile.
 
     Args:
-        found: storages that may be freed; held weakly.
+        storages: storages that may be freed; it keeps only weak references.
     """
 
-    def __init__(self, found: Iterable[torch.UntypedStorage] = ()) -> None:
+    def __init__(self, storages: Iterable[torch.UntypedStorage] = ()) -> None:
         self._finalizers = [
-            weakref.finalize(one, _announce, one.nbytes(), one.data_ptr()) for one in found
+            weakref.finalize(storage, _announce, storage.nbytes(), storage.data_ptr())
+            for storage in storages
         ]
 
     def __enter__(self) -> None:
-        """Do nothing: what dies before the profile begins is announced to nobody."""
+        """Do nothing; marks made before the profile begins have no effect."""
 
     def __exit__(self, *_: object) -> None:
-        """Announce no more."""
+        """Stop marking freed storages."""
         for finalizer in self._finalizers:
             finalizer.detach()
 
@@ -53,7 +54,7 @@ def _announce(size: int, address: int) -> None:
 def allocator_rise(action: Callable[[], object], frees: Frees | None = None) -> int:
     """Run ``action`` and return how far the CPU allocator rose above its level at the start.
 
-    Allocations of other threads are not seen.
+    Allocations of other threads are not included.
 
     Args:
         action: must not free memory that it did not allocate, except what ``frees`` marks.
@@ -125,7 +126,7 @@ def workspaces(action: Callable[[], object], frees: Frees | None = None) -> Work
 
 
 class _Marks(TorchDispatchMode):
-    """Gives every operator a mark in the profile and remembers where its outputs lie."""
+    """Marks every operator in the profile and stores the addresses of its outputs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
@@ -142,7 +143,7 @@ class _Marks(TorchDispatchMode):
         if is_composite(func):
             with self:
                 return func.decompose(*args, **(kwargs or {}))
-        if func.namespace == "prim":  # asks something of a tensor; nothing is computed
+        if func.namespace == "prim":  # returns a property of a tensor and computes nothing
             return func(*args, **(kwargs or {}))
         with record_function(f"{MARK}{len(self.names)}"):
             made = func(*args, **(kwargs or {}))
@@ -153,9 +154,10 @@ class _Marks(TorchDispatchMode):
 
 
 def _in_order(profiler: profile) -> list[_Event]:
-    """Return the allocator's events and what was announced, without what is both.
+    """Return the allocator's events and the marks of ``Frees``, sorted by time.
 
-    A block that was taken in an earlier profile has an event when it is freed.
+    A block from an earlier profile has both an event and a mark when it is freed; then the mark is
+    left out.
     """
     tree = _results(profiler).experimental_event_tree()
     events = sorted(_events(tree, None), key=lambda event: event.time)
@@ -170,12 +172,12 @@ def _in_order(profiler: profile) -> list[_Event]:
 
 
 def _levels(events: list[_Event]) -> list[int]:
-    """Return the allocator's level before any event and after each."""
+    """Return the allocator's level before the first event and after each event."""
     return list(itertools.accumulate((event.size for event in events), initial=0))
 
 
 def _events(nodes: list[Any], operator: int | None) -> Iterator[_Event]:
-    """Yield the allocator's events of a profile tree; operators within operators have no mark."""
+    """Yield the allocator's events and the marked frees of a profile tree."""
     for node in nodes:
         if node.name == "[memory]":
             taken = node.extra_fields
@@ -193,7 +195,7 @@ def _tell_apart(events: list[_Event], marks: _Marks) -> Workspaces:
     blocks = _blocks(events, marks)
     levels = _levels(events)
     rise = max(levels)
-    peak = levels.index(rise) - 1  # the event that reached it; -1 where nothing rose
+    peak = levels.index(rise) - 1  # the event that reached the peak; -1 if nothing rose
     held = _alive_after(events, blocks, peak)
     at = events[peak].operator if peak >= 0 else None
     later = [
@@ -226,7 +228,7 @@ def _alive_after(events: list[_Event], blocks: list[_Block | None], last: int) -
 
 
 def _largest(events: list[_Event], blocks: list[_Block | None], names: list[str]) -> dict[str, int]:
-    """Return the most that workspaces took in any call of each operator, largest first."""
+    """Return operator -> largest size of its workspaces in one call, largest first."""
     taken: Counter[int] = Counter()
     largest: Counter[str] = Counter()
     for event, block in zip(events, blocks, strict=True):
@@ -238,20 +240,24 @@ def _largest(events: list[_Event], blocks: list[_Block | None], names: list[str]
 
 
 def _blocks(events: list[_Event], marks: _Marks) -> list[_Block | None]:
-    """Return each event's block; one that is freed in the operator that took it is a workspace."""
+    """Return the block of each event.
+
+    A block that is freed in the operator that allocated it is a workspace. An event that frees a
+    block from before the profile has no block.
+    """
     alive: dict[int, _Block] = {}
-    found: list[_Block | None] = []
+    blocks: list[_Block | None] = []
     for event in events:
         if event.size > 0:
             outputs = marks.outputs[event.operator] if event.operator is not None else set()
             alive[event.address] = _Block(event.size, event.operator, event.address in outputs)
-            found.append(alive[event.address])
+            blocks.append(alive[event.address])
             continue
         block = alive.pop(event.address, None)
         if block is not None and block.operator is not None and block.operator == event.operator:
             block.is_workspace, block.is_output = True, False
-        found.append(block)
-    return found
+        blocks.append(block)
+    return blocks
 
 
 def _results(profiler: profile) -> Any:

@@ -1,4 +1,4 @@
-"""The operators that compute attention, seen while a model runs."""
+"""Observe which operators compute attention while a model runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,15 +18,15 @@ def attention_kernel(forward: Callable[[], object]) -> str:
     measurements, because the pass consumes random numbers of the method.
 
     Args:
-        forward: runs the pass.
+        forward: runs the forward pass.
     """
-    with _Operators() as seen:
+    with _Operators() as operators:
         forward()
-    return described(seen.names, explicit=seen.softmax_of_scores)
+    return described(operators.names, explicit=operators.softmax_of_scores)
 
 
 class _Operators(TorchDispatchMode):
-    """Keeps the name of every operator that runs, and whether one was a softmax of all scores."""
+    """Collects operator names, and whether there was a softmax over the scores of attention."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
@@ -40,12 +40,12 @@ class _Operators(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        operator = func.overloadpacket  # how torch's own table is keyed
+        operator = func.overloadpacket  # the operator without its overload
         self.names.add(str(operator))
         self.softmax_of_scores |= operator is SOFTMAX and _of_several_queries(args[0])
         return func(*args, **(kwargs or {}))
 
 
 def _of_several_queries(scores: Tensor) -> bool:
-    """Return whether a softmax is attention's; that of the class token's scores ranks tokens."""
+    """Return whether scores belong to attention; with one query, a softmax only ranks tokens."""
     return scores.ndim == SCORES and min(scores.shape[-2:]) > 1

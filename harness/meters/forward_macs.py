@@ -1,4 +1,4 @@
-"""Multiply-adds of forward passes by module, traced and counted with fvcore."""
+"""Count the multiply-adds of forward passes by module, with fvcore in a trace."""
 
 import math
 import re
@@ -19,15 +19,15 @@ from bsrbench.harness.torch_internals.eager_internals import convolution, forwar
 
 @dataclass(frozen=True)
 class Macs:
-    """Multiply-adds of forward passes: 1 each, where a FLOP count has 2.
+    """The multiply-adds of forward passes; one multiply-add is 2 FLOP.
 
     Attributes:
-        total: of the whole model, in all passes.
-        by_module: by dotted name, including submodules; ``""`` is the model. Modules without
-            multiply-adds are left out.
-        by_operator: by fvcore's name of the operator.
-        uncounted: calls of operators without a formula in one pass, except those that fvcore knows
-            to only move data. ``prim::PythonOp`` is a custom autograd function.
+        total: multiply-adds of the whole model in all passes.
+        by_module: dotted name of a module -> multiply-adds, including submodules; ``""`` is the
+            model. Modules without multiply-adds are left out.
+        by_operator: fvcore's name of an operator -> multiply-adds.
+        uncounted: operator without a formula -> calls in one pass. Operators that only move data,
+            according to fvcore, are left out. ``prim::PythonOp`` is a custom autograd function.
     """
 
     total: int
@@ -39,46 +39,51 @@ class Macs:
 def forward_macs(model: nn.Module, image: Tensor, passes: Sequence[int] = (1,)) -> Macs:
     """Count the multiply-adds of products, convolutions and attention, in evaluation mode.
 
-    Twice the total is what ``StepFlops`` counts for the same forward passes. A pass of one image
-    is traced and, if passes have more images, also a pass of two. The difference is the work per
-    image; the rest runs once per pass, such as a network that computes position biases.
+    For the same forward passes, ``StepFlops`` counts twice the total. A pass of one image is
+    traced. If a pass has more images, a pass of two images is traced too. The difference of the
+    two is the work per image. The rest of the work runs once per pass, for example in a network
+    that computes position biases.
 
     Args:
-        model: as a method prepared it; it may be on device ``meta``.
+        model: the model, prepared by a method; it may be on device ``meta``.
         image: [1, 3, side, side] on the model's device.
-        passes: how many images each forward pass is given.
+        passes: number of images in each forward pass.
 
     Raises:
-        Unreadable: torch cannot trace the model, or an operator is one that no formula fits.
+        Unreadable: torch cannot trace the model, or the formula of an operator does not fit.
     """
     if image.shape[0] != 1:
-        raise ValueError(f"macs are counted of one image; got a batch of {image.shape[0]}")
-    one = _traced(model, image)
+        raise ValueError(f"expected one image to count MACs; got a batch of {image.shape[0]}")
+    of_one_image = _traced(model, image)
     if tuple(passes) == (1,):
-        return one
-    return _of_passes(one, _traced(model, torch.cat([image, image])), passes)
+        return of_one_image
+    return _of_passes(of_one_image, _traced(model, torch.cat([image, image])), passes)
 
 
 def disagreement(flop: int, macs: int) -> list[str]:
     """Return a note if the multiply-adds of forward passes are not half of their FLOPs."""
     note = (
-        f"two counters disagree about the forward pass: {flop} FLOP while it ran, and {macs} "
-        f"multiply-adds from its trace, which would be {2 * macs}"
+        f"two counters disagree about the forward pass: {flop} FLOP counted while it ran, but "
+        f"{macs} multiply-adds counted in its trace, which are {2 * macs} FLOP"
     )
     return [] if flop == 2 * macs else [note]
 
 
-def _of_passes(one: Macs, two: Macs, passes: Sequence[int]) -> Macs:
-    """Return the sum over passes, from those of one image and of two."""
+def _of_passes(of_one_image: Macs, of_two_images: Macs, passes: Sequence[int]) -> Macs:
+    """Return the sum over passes, computed from a pass of one image and a pass of two."""
 
     def whole(first: int, second: int) -> int:
         return sum(first + (images - 1) * (second - first) for images in passes)
 
     by_module, by_operator = (
         {name: whole(first.get(name, 0), second.get(name, 0)) for name in first | second}
-        for first, second in ((one.by_module, two.by_module), (one.by_operator, two.by_operator))
+        for first, second in (
+            (of_one_image.by_module, of_two_images.by_module),
+            (of_one_image.by_operator, of_two_images.by_operator),
+        )
     )
-    return Macs(whole(one.total, two.total), by_module, by_operator, one.uncounted)
+    total = whole(of_one_image.total, of_two_images.total)
+    return Macs(total, by_module, by_operator, of_one_image.uncounted)
 
 
 def _traced(model: nn.Module, images: Tensor) -> Macs:
@@ -102,7 +107,7 @@ def _traced(model: nn.Module, images: Tensor) -> Macs:
 
 
 def added(parts: Sequence[Macs]) -> Macs:
-    """Return what several forward passes did together."""
+    """Return the sum of the multiply-adds of several forward passes."""
     if len(parts) == 1:
         return parts[0]
     sums: list[Counter[str]] = [Counter() for _ in range(3)]
@@ -115,10 +120,10 @@ def added(parts: Sequence[Macs]) -> Macs:
 
 
 def _fvcore() -> tuple[Any, Any]:
-    """Return fvcore's analysis and its formula of a convolution; loaded when they are needed."""
+    """Return fvcore's analysis and its formula of a convolution; imported at the first call."""
     with warnings.catch_warnings():
-        # fvcore scripts functions that we don't use as it loads, which torch deprecates: by a
-        # DeprecationWarning (2.10, 2.11), later by a FutureWarning.
+        # At import, fvcore calls torch.jit.script for functions that we do not use. torch warns
+        # about this with a DeprecationWarning (2.10, 2.11), later with a FutureWarning.
         warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated")
         from fvcore.nn import FlopCountAnalysis  # noqa: PLC0415 - see the docstring
         from fvcore.nn.jit_handles import conv_flop_jit  # noqa: PLC0415
@@ -127,9 +132,9 @@ def _fvcore() -> tuple[Any, Any]:
 
 @contextmanager
 def _evaluated(model: nn.Module) -> Iterator[None]:
-    """Put the model in evaluation mode and leave it as it was, hooks included.
+    """Put the model in evaluation mode; afterwards restore its mode and its hooks.
 
-    fvcore leaves its own hooks behind where tracing fails.
+    If tracing fails, fvcore does not remove its own hooks.
     """
     before = [
         (m, m.training, {key for hooks in forward_hooks(m) for key in hooks})
@@ -149,8 +154,8 @@ def _evaluated(model: nn.Module) -> Iterator[None]:
 class _RecordedConvolution(TorchFunctionMode):
     """Makes torch's tracer record convolutions on device ``meta``.
 
-    Elsewhere ``conv2d`` comes to ``_convolution``, which the tracer records; on ``meta`` it ends
-    in a Python function that fails under tracing (torch 2.14).
+    On other devices ``conv2d`` calls ``_convolution``, which the tracer records. On ``meta`` it
+    calls a Python function that fails under tracing (torch 2.14).
     """
 
     def __torch_function__(
@@ -170,7 +175,7 @@ def _convolution(
     dilation: Any = (1, 1),
     groups: int = 1,
 ) -> Tensor:
-    """Do what ``torch.conv2d`` does by the operator that it comes to."""
+    """Compute ``torch.conv2d`` with the operator that it calls on other devices."""
     sizes = [stride, padding, dilation]
     stride, padding, dilation = (2 * (s,) if isinstance(s, int) else s for s in sizes)
     flags = (False, False, False, False)  # benchmark, deterministic, cudnn, tf32: change no shape
@@ -186,10 +191,10 @@ def _shape(value: Any) -> list[int]:
 
 
 def _product(first: int) -> Callable[[Any, Any], int]:
-    """Return the formula of a product: output elements x the dimension that is summed over.
+    """Return the formula of a product: output elements x size of the dimension summed over.
 
     Args:
-        first: place of the left factor among the operator's inputs.
+        first: index of the left factor among the operator's inputs.
     """
 
     def macs(inputs: Any, outputs: Any) -> int:
@@ -200,15 +205,15 @@ def _product(first: int) -> Callable[[Any, Any], int]:
 
 def _attention(inputs: Any, _: Any) -> int:
     """Count q k' and its product with v: [..., queries, d] x [..., keys, d] x [..., keys, e]."""
-    query, key, value = (_shape(given) for given in inputs[:3])
+    query, key, value = (_shape(tensor) for tensor in inputs[:3])
     return math.prod(query[:-1]) * key[-2] * (key[-1] + value[-1])
 
 
 def _einsum(inputs: Any, _: Any) -> int:
-    """Count one product of two operands, after torch summed over what is in one of them alone."""
+    """Count the product of two operands; dimensions that only one of them has are summed before."""
     equation = inputs[0].toIValue().replace(" ", "")
     if not (parts := re.fullmatch(r"(\w+),(\w+)->(\w*)", equation)):
-        raise ValueError(f"only einsum of two operands, all dimensions named, not {equation!r}")
+        raise ValueError(f"expected einsum of two operands, all dimensions named; got {equation!r}")
     left, right, result = parts.groups()
     size: dict[str, int] = {}
     for letters, operand in zip((left, right), inputs[1].node().inputs(), strict=True):
@@ -217,8 +222,8 @@ def _einsum(inputs: Any, _: Any) -> int:
     return math.prod(size[letter] for letter in {*result, *(set(left) & set(right))})
 
 
-# fvcore knows no fused attention; its products are wrong where factors are broadcast, and its
-# einsum is rounded to four digits.
+# fvcore has no formula of fused attention. Its formulas of products are wrong for broadcast
+# factors, and its formula of einsum rounds to four digits.
 FORMULAS: dict[str, Callable[[Any, Any], int]] = {
     "aten::linear": _product(0),
     "aten::matmul": _product(0),
@@ -228,5 +233,5 @@ FORMULAS: dict[str, Callable[[Any, Any], int]] = {
     "aten::baddbmm": _product(1),
     "aten::einsum": _einsum,
     "aten::scaled_dot_product_attention": _attention,
-    "bsrbench::expert_rows": _product(0),  # a row goes through one expert
+    "bsrbench::expert_rows": _product(0),  # each row goes through one expert
 }

@@ -1,4 +1,4 @@
-"""Bytes of live tensors, by observing when storages are created and freed."""
+"""Count the bytes of live tensors by observing when storages are created and freed."""
 
 import weakref
 from collections import Counter, defaultdict
@@ -19,7 +19,8 @@ from bsrbench.harness.torch_internals.eager_internals import (
 
 CUDA_BLOCK_BYTES = 512  # kMinBlockSize of torch's CUDACachingAllocator
 Storage = torch.UntypedStorage
-# Numbers become a tensor out of sight of all modes, and are first seen as what these are given.
+# A tensor made from Python numbers is created outside any dispatch mode. A mode first sees it as
+# the argument of one of these operators.
 WRAPS = (torch.ops.aten.lift_fresh.default, torch.ops.aten.lift_fresh_copy.default)
 
 
@@ -30,15 +31,15 @@ class Category(StrEnum):
     BUFFERS = "buffers"
     OPTIMIZER = "optimizer"
     INPUTS = "inputs"
-    KEPT = "kept"  # lives between steps and is none of these: somebody holds on to it
+    KEPT = "kept"  # none of the above, but held from step to step by the method or the model
     GRADIENTS = "gradients"
-    SAVED_ACTIVATIONS = "saved_activations"  # made in a forward pass, alive when backward begins
-    TEMPORARIES = "temporaries"  # everything else, recomputed activations among it
+    SAVED_ACTIVATIONS = "saved_activations"  # of a forward pass, alive when backward begins
+    TEMPORARIES = "temporaries"  # everything else, including recomputed activations
 
 
 @dataclass
 class Life:
-    """The lifetime of a storage; moments are counted in creations and frees."""
+    """The lifetime of a storage; its unit of time is one creation or one free of a storage."""
 
     size: int
     born: int
@@ -47,10 +48,10 @@ class Life:
     in_forward: bool
     ended: int | None = None
     held: bool = False
-    if_read: Category | None = None  # what it is for instead, should an operator read it
+    if_read: Category | None = None  # its category from the moment that an operator reads it
 
     def kind(self) -> Category:
-        """Return what it was for, as far as its life shows by now."""
+        """Return the category that was set, or the one that follows from the lifetime so far."""
         if self.category is not None:
             return self.category
         return Category.SAVED_ACTIVATIONS if self.held else Category.TEMPORARIES
@@ -58,7 +59,7 @@ class Life:
 
 @dataclass
 class Timeline:
-    """Bytes alive after each operator, in order, with what ran: four lists of one length."""
+    """Four lists with one entry per operator: bytes alive after it, name, phase and module."""
 
     live_bytes: list[int] = field(default_factory=list)
     operator: list[str] = field(default_factory=list)
@@ -67,23 +68,23 @@ class Timeline:
 
 
 class LiveBytes(TorchDispatchMode):
-    """Adds up the bytes of the storages that exist; each counts once, regardless of views.
+    """Adds up the bytes of the storages that exist; each storage counts once, with all its views.
 
     Frozen parameters, in-place operators, saved-tensor hooks and custom autograd functions need
     no special case: every tensor is created by an operator, and freeing it frees its storage.
 
     Args:
-        owner: says which module an operator belongs to.
-        grain: sizes are rounded up to multiples of so many bytes, as an allocator would.
-        device: type of the only device whose storages count; ``None`` counts all.
-        reads: the category of storages that an operator reads though none has made them, as far as
-            was seen, and nobody said that they are there; they count from then on. ``None`` counts
-            them when an operator returns them.
+        owner: returns the name of the module to which the running operator belongs.
+        grain: each size is rounded up to a multiple of this number of bytes, as an allocator does.
+        device: type of the device whose storages count; ``None`` counts all devices.
+        reads: the category of a storage that an operator reads and that is not known yet: no
+            observed operator created it, and no call of ``watch`` named it. It counts from this
+            moment. With ``None``, such a storage counts when an operator returns it.
 
     Attributes:
-        now: bytes alive.
-        peak: the largest number of bytes since ``watch`` was first called.
-        peak_operator: the operator at which the peak occurred, as an index of ``timeline``.
+        now: bytes of the storages that exist now.
+        peak: the largest value of ``now`` so far.
+        peak_operator: index in ``timeline`` of the operator at which the peak occurred.
         timeline: bytes after each operator.
     """
 
@@ -105,61 +106,65 @@ class LiveBytes(TorchDispatchMode):
         self._lives: list[Life] = []
         self._alive: dict[int, tuple[weakref.finalize[Any, Any], Life]] = {}
         self._ignored: dict[int, Storage] = {}
-        self._begun: list[list[Life]] = []  # what was there as each backward pass began
+        self._begun: list[list[Life]] = []  # storages of forward, alive as each backward began
 
     def watch(self, held: Iterable[Tensor | Storage], category: Category, owner: str = "") -> None:
-        """Count what was made before the mode was entered, or say what seen ones are for.
+        """Set the category of tensors or storages; count those that are not known yet.
 
-        Tensors may have any shape.
+        Tensors may have any shape. The mode does not see tensors that were created before it was
+        entered, so they must be named here.
         """
-        for one in held:
-            if self._counts(one):
-                self._track(_storage_of(one), owner).category = category
+        for tensor in held:
+            if self._counts(tensor):
+                self._track(_storage_of(tensor), owner).category = category
 
     def watch_rest(self, storage: Storage, owner: str, if_read: Category | None) -> None:
-        """Count a storage as kept, if nobody has said yet that it is there.
+        """Count a storage as kept, unless it is known already.
 
         Args:
-            storage: what is there.
-            owner: the module that has it.
-            if_read: what it is for instead, should an operator read it; where ``reads`` is set.
+            storage: the storage.
+            owner: the module that holds it.
+            if_read: its category from the moment that an operator reads it; used only if ``reads``
+                is set.
         """
         if self._counts(storage) and storage_identity(storage) not in self._alive:
             life = self._track(storage, owner)
             life.category, life.if_read = Category.KEPT, if_read
 
     def ignore(self, held: Iterable[Storage]) -> None:
-        """Leave storages out, whatever is done with them."""
+        """Never count these storages."""
         self._ignored |= {storage_identity(storage): storage for storage in held}
 
     def enter_phase(self, phase: str) -> None:
-        """Note that ``forward``, ``backward`` or ``optimizer`` begins."""
+        """Begin the phase ``forward``, ``backward`` or ``optimizer``."""
         if phase == "backward":
-            begun = [life for _, life in self._alive.values() if life.in_forward]
-            for life in begun:
+            alive = [life for _, life in self._alive.values() if life.in_forward]
+            for life in alive:
                 life.held = True
-            self._begun.append(begun)
+            self._begun.append(alive)
         self._phase = phase
 
     def keep_rest(self, *others: Tensor) -> list[Storage]:
-        """Take what is alive at a step's end, and has no category, for kept; return it.
+        """Set the category ``kept`` for live storages without a category, and return them.
+
+        Call it at the end of a step.
 
         Args:
-            others: tensors of any shape that are not kept, as the step's result.
+            others: tensors of any shape that are not kept, such as the step's result.
         """
-        apart = {storage_identity(_storage_of(tensor)) for tensor in others}
-        rest: list[Storage] = []
+        excluded = {storage_identity(_storage_of(tensor)) for tensor in others}
+        kept: list[Storage] = []
         for key, (finalizer, life) in self._alive.items():
-            found = finalizer.peek()
-            if found is not None and life.category is None and key not in apart:
+            finalized = finalizer.peek()
+            if finalized is not None and life.category is None and key not in excluded:
                 life.category = Category.KEPT
-                rest.append(found[0])
-        return rest
+                kept.append(finalized[0])
+        return kept
 
     def held_by_owner(self) -> dict[str, int]:
-        """Return the saved activations alive as a backward pass began, by who made them.
+        """Return module -> bytes of the saved activations alive when a backward pass began.
 
-        Of several passes it is the one with the most.
+        If there were several backward passes, it is the one with the most bytes.
         """
         most: Counter[str] = Counter()
         for begun in self._begun:
@@ -171,7 +176,7 @@ class LiveBytes(TorchDispatchMode):
         return dict(most)
 
     def peak_place(self) -> dict[str, str]:
-        """Return phase, module and operator that made the peak."""
+        """Return the phase, module and operator at which the peak occurred."""
         if self.peak_operator >= len(self.timeline.operator):
             return {"phase": self._phase, "module": "", "operator": "before any operator"}
         line, at = self.timeline, self.peak_operator
@@ -182,7 +187,7 @@ class LiveBytes(TorchDispatchMode):
         }
 
     def at_peak(self) -> dict[str, dict[Category, int]]:
-        """Return the bytes alive at the peak by module that made (or owns) them and category."""
+        """Return module -> category -> bytes alive at the peak; the module created or owns them."""
         split: dict[str, dict[Category, int]] = defaultdict(lambda: defaultdict(int))
         for life in self._lives:
             ended = life.ended is not None and life.ended <= self._peak_moment
@@ -191,13 +196,13 @@ class LiveBytes(TorchDispatchMode):
         return {owner: dict(kinds) for owner, kinds in split.items()}
 
     def size_of(self, held: Tensor | Storage) -> int:
-        """Return the bytes that a storage counts for, or that of a tensor of any shape."""
+        """Return the counted bytes of a storage, or of the storage of a tensor of any shape."""
         return -(-_storage_of(held).nbytes() // self._grain) * self._grain
 
     def _counts(self, held: Tensor | Storage) -> bool:
         if self._ignored and storage_identity(_storage_of(held)) in self._ignored:
             return False
-        # The storage of a tensor without numbers does not tell which device it stands for.
+        # A tensor without values is on device "meta", whichever device it represents.
         return self._device is None or held.device.type in {self._device, "meta"}
 
     def _track(self, storage: Storage, owner: str) -> Life:
@@ -207,7 +212,7 @@ class LiveBytes(TorchDispatchMode):
             finalizer, life = self._alive[key]
             if life.size == size:
                 return life
-            finalizer.detach()  # it was resized: the old one ends where the new one begins
+            finalizer.detach()  # it was resized: count it as freed and created again
             category = life.category
             self._end(key)
         self._moment += 1
@@ -221,7 +226,7 @@ class LiveBytes(TorchDispatchMode):
         return life
 
     def _read(self, tensor: Tensor) -> None:
-        """Note that a storage is read, which may be how it is first seen."""
+        """Update the category of a storage that is read, or count it if it is not known yet."""
         storage = tensor.untyped_storage()
         if storage_identity(storage) in self._alive:
             _, life = self._alive[storage_identity(storage)]
@@ -250,7 +255,7 @@ class LiveBytes(TorchDispatchMode):
                 if isinstance(leaf, Tensor):
                     self._read(leaf)
         made = func(*args, **(kwargs or {}))
-        if func.namespace == "prim":  # asks something of a tensor; nothing is computed
+        if func.namespace == "prim":  # returns a property of a tensor and computes nothing
             return made
         owner = self._owner()
         for leaf in tree_leaves(made):
@@ -272,7 +277,7 @@ class LiveBytes(TorchDispatchMode):
         super().__exit__(*exception)  # type: ignore[no-untyped-call]  # torch's
         self._entered -= 1
         if self._entered:
-            return  # an operator was taken apart
+            return  # leaves the nested entry that decomposes an operator
         for finalizer, _ in self._alive.values():
             finalizer.detach()
         self._alive.clear()

@@ -1,4 +1,4 @@
-"""Disturbances of a timing: other processes, the hypervisor, throttling."""
+"""Detect disturbances of a timing: other processes, the hypervisor, throttling."""
 
 import os
 import time
@@ -11,14 +11,14 @@ CGROUP_CPU_STAT = Path("/sys/fs/cgroup/cpu.stat")  # cgroup version 2; a contain
 CPU_FOLDER = Path("/sys/devices/system/cpu")
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
-# A core's user and system ticks are each cut to a whole one, of 10 ms: below this length the
-# error of both would be larger than OUTSIDE_LIMIT.
+# The kernel rounds user and system time of a core down to whole ticks of 10 ms. In a shorter timing
+# the two rounding errors could be larger than OUTSIDE_LIMIT.
 SHORTEST_SECONDS = 0.4
 
-# A step that uses every core is slowed by up to this share: as much as the smaller differences
-# between methods that a report is asked about.
+# Other processes can slow a step that uses every core by up to this share. Small differences
+# between methods are of the same size.
 OUTSIDE_LIMIT = 0.05
-# The interval of a median is asked to be within 2 %: time stolen beyond that is not spread.
+# The interval of a median must be within 2 %. A larger share of stolen time is a disturbance.
 STOLEN_LIMIT = 0.02
 
 
@@ -30,7 +30,7 @@ class Disturbance:
         outside_share: CPU time of other processes, divided by usable cores times wall time;
             also ``None`` if the timing was too short.
         stolen_share: CPU time that the hypervisor gave to other machines, divided by the same.
-        throttled: in words what stopped or slowed the cores, with counts.
+        throttled: descriptions of what stopped or slowed the cores, with counts.
         governor: the frequency governor, such as ``performance``.
     """
 
@@ -41,25 +41,25 @@ class Disturbance:
 
     def notes(self) -> list[str]:
         """Return a sentence for each disturbance beyond its limit."""
-        found = []
+        notes = []
         if self.outside_share is not None and self.outside_share > OUTSIDE_LIMIT:
-            found.append(
-                f"other processes took a share of {self.outside_share:.3f} of the cores' time "
-                f"(noted above {OUTSIDE_LIMIT})"
+            notes.append(
+                f"other processes used a share of {self.outside_share:.3f} of the cores' time "
+                f"(limit: {OUTSIDE_LIMIT})"
             )
         if self.stolen_share is not None and self.stolen_share > STOLEN_LIMIT:
-            found.append(
+            notes.append(
                 f"the hypervisor took a share of {self.stolen_share:.3f} of the cores' time "
-                f"(noted above {STOLEN_LIMIT})"
+                f"(limit: {STOLEN_LIMIT})"
             )
-        return found + [f"throttled while timed: {words}" for words in self.throttled or []]
+        return notes + [f"throttled during the timing: {cause}" for cause in self.throttled or []]
 
 
 class LoadWatch:
-    """Reads the machine's counters when entered and when left, and runs nothing in between.
+    """Reads the machine's counters when it is entered and when it is left; runs nothing between.
 
     Attributes:
-        disturbance: what happened between; there once the block is left.
+        disturbance: the disturbances during the block; set when the block is left.
     """
 
     disturbance: Disturbance
@@ -74,7 +74,7 @@ class LoadWatch:
 
 @dataclass(frozen=True)
 class _Ticks:
-    """Ticks of the usable cores: busy for some process here, stolen, and all."""
+    """Ticks of the usable cores: busy with any process of this system, stolen, and total."""
 
     busy: int
     stolen: int
@@ -111,37 +111,38 @@ def _shares(start: _Moment, end: _Moment) -> tuple[float | None, float | None]:
     wall = end.wall_seconds - start.wall_seconds
     if start.ticks is None or end.ticks is None or wall < SHORTEST_SECONDS:
         return None, None
-    if end.ticks.every == start.ticks.every:  # a sandbox's file that only looks like one
+    if end.ticks.every == start.ticks.every:  # some sandboxes have a file that never changes
         return None, None
     core_seconds = len(_cores()) * wall
     busy = (end.ticks.busy - start.ticks.busy) / TICKS_PER_SECOND
     outside = busy - (end.own_seconds - start.own_seconds)
     stolen = (end.ticks.stolen - start.ticks.stolen) / TICKS_PER_SECOND
-    return max(0.0, outside / core_seconds), stolen / core_seconds  # ticks are cut: may fall below
+    # Ticks are rounded down, so the difference can be slightly negative.
+    return max(0.0, outside / core_seconds), stolen / core_seconds
 
 
 def _throttled(start: _Moment, end: _Moment) -> list[str] | None:
     counts = {
-        "the control group's CPU quota stopped it": (start.quota_stops, end.quota_stops),
-        "heat slowed a core": (start.heat_stops, end.heat_stops),
+        "the cgroup's CPU quota stopped the process": (start.quota_stops, end.quota_stops),
+        "overheating slowed a core": (start.heat_stops, end.heat_stops),
     }
     known = {
-        words: after - before
-        for words, (before, after) in counts.items()
+        cause: after - before
+        for cause, (before, after) in counts.items()
         if before is not None and after is not None
     }
-    return [f"{words} {times} times" for words, times in known.items() if times] if known else None
+    return [f"{cause} {times} times" for cause, times in known.items() if times] if known else None
 
 
 def _cores() -> list[int]:
-    """Return the cores this process may use; none where the system does not tell (macOS)."""
+    """Return the cores that this process may use; empty if the system has no such list (macOS)."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
 def _ticks() -> _Ticks | None:
     """Add up ``user nice system idle iowait irq softirq steal`` (proc_stat(5)).
 
-    The two fields after them, guests, are in ``user`` and ``nice`` already.
+    ``user`` and ``nice`` already include the two fields after them (guests).
     """
     lines = (line.split() for line in (_text(STAT) or "").splitlines() if line.startswith("cpu"))
     by_core = {words[0]: [int(word) for word in words[1:9]] for words in lines}
@@ -149,7 +150,10 @@ def _ticks() -> _Ticks | None:
         columns = zip(*(by_core[f"cpu{core}"] for core in _cores()), strict=True)
         fields = [sum(column) for column in columns]
         user, nice, system, _, _, irq, softirq, steal = fields
-    except (KeyError, ValueError):  # no such file, a core it leaves out, an old kernel's line
+    except (
+        KeyError,
+        ValueError,
+    ):  # no such file, a core is missing, or an old kernel has fewer fields
         return None
     return _Ticks(busy=user + nice + system + irq + softirq, stolen=steal, every=sum(fields))
 
@@ -158,7 +162,7 @@ def _quota_stops() -> int | None:
     for line in (_text(CGROUP_CPU_STAT) or "").splitlines():
         if line.startswith("nr_throttled "):
             return int(line.split()[1])
-    return None  # no quota can be set on the root group, and its file has no such line
+    return None  # the root group cannot have a quota, so its file has no such line
 
 
 def _heat_stops() -> int | None:

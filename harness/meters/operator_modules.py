@@ -1,4 +1,4 @@
-"""The module of a model to which the running operator belongs, forward and backward."""
+"""Find the module to which the running operator belongs, in forward and backward passes."""
 
 from bisect import bisect_right
 from types import TracebackType
@@ -16,14 +16,14 @@ OF_NO_MODULE = ""
 
 
 class OperatorModules:
-    """Watches modules run, from when it is entered until it is left.
+    """Observes which module runs while the ``with`` block is open.
 
-    In the forward pass (and where one is recomputed) the owner is the innermost module that
-    runs. In the backward pass it is the module that ran when autograd made the node that runs
-    now: nodes are numbered as they are made, so no hook needs to touch the graph.
+    In a forward pass, also a recomputed one, an operator belongs to the innermost running module.
+    In a backward pass it belongs to the module that ran when autograd created the current node.
+    Autograd numbers its nodes in the order of their creation, so no hooks in the graph are needed.
 
     Args:
-        model: whose modules to tell apart, by their dotted names; ``""`` is the model itself.
+        model: the model; its modules have their dotted names, and ``""`` is the model itself.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -31,14 +31,15 @@ class OperatorModules:
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): n.rpartition(".")[0] for n, p in model.named_parameters()}
         self._running: list[str] = []
-        self._numbers: list[int] = []  # from this node on ...
-        self._makers: list[str] = []  # ... this module made them
+        # Nodes from _numbers[i] on, up to the next number, were created in module _makers[i].
+        self._numbers: list[int] = []
+        self._makers: list[str] = []
         self._handles: list[Any] = []
 
     def __enter__(self) -> Self:
         for module in self._model.modules():
             self._handles.append(module.register_forward_pre_hook(self._begin))
-            # Always: a recomputation that has all it needs leaves its modules by an exception.
+            # always_call: a recomputation that is complete leaves its modules by an exception.
             self._handles.append(module.register_forward_hook(self._end, always_call=True))
         return self
 
@@ -59,7 +60,7 @@ class OperatorModules:
         node = running_node()
         if node is None:
             return OF_NO_MODULE
-        parameter = getattr(node, "variable", None)  # of the nodes that add up gradients
+        parameter = getattr(node, "variable", None)  # only nodes that accumulate gradients have it
         if parameter is not None:
             return self._parameters.get(id(parameter), OF_NO_MODULE)
         place = bisect_right(self._numbers, number_of_node(node))

@@ -1,10 +1,10 @@
-"""Wall-clock time of actions, sample by sample."""
+"""Measure the wall-clock time of actions."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
 
-SETTLED = 0.95  # a run that takes at least this share of the one before has warmed up
+SETTLED = 0.95  # warm-up ends at a run that takes at least this share of the previous one
 MOST_WARM_UP_RUNS = 10
 CONFIDENCE = 0.95
 
@@ -15,9 +15,9 @@ def seconds_each(
     """Run ``action`` and return the seconds of each run.
 
     Args:
-        action: what to time.
-        times: how often.
-        synchronise: waits for the device; called before the clock is read, both times.
+        action: the action to time.
+        times: number of runs.
+        synchronise: waits for the device; called before each reading of the clock.
     """
     samples = []
     for _ in range(times):
@@ -49,7 +49,7 @@ class PhaseClock:
     """Adds up the seconds of the phases of one action.
 
     Args:
-        synchronise: waits for the device; called wherever a phase ends.
+        synchronise: waits for the device; called at the end of each phase.
     """
 
     def __init__(self, synchronise: Callable[[], None]) -> None:
@@ -59,13 +59,13 @@ class PhaseClock:
         self._began = 0.0
 
     def enter_phase(self, phase: str) -> None:
-        """End the phase that runs and begin another, or the same again."""
+        """End the current phase and begin another one, or the same one again."""
         self.stop()
         self._phase = phase
         self._began = time.perf_counter()
 
     def stop(self) -> None:
-        """End the phase that runs."""
+        """End the current phase."""
         self._synchronise()
         if self._phase is not None:
             spent = time.perf_counter() - self._began
@@ -93,7 +93,7 @@ def median_interval(samples: Sequence[float]) -> tuple[float, float] | None:
 
 
 def settled(samples: Sequence[float], share: float) -> bool:
-    """Tell whether the interval of the median lies within ``share`` of it on both sides."""
+    """Return whether both ends of the median's interval are within ``share`` of the median."""
     interval = median_interval(samples)
     if interval is None:
         return False

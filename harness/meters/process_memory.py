@@ -1,4 +1,4 @@
-"""Memory of this process from the kernel: resident size and its high-water mark."""
+"""Read this process's memory from the kernel: resident size and high-water mark."""
 
 import ctypes
 from pathlib import Path
@@ -14,9 +14,10 @@ RESET_PEAK = "5"  # proc_pid_clear_refs(5)
 
 
 def pin_malloc() -> None:
-    """Make glibc give every block of 64 KiB or more back to the kernel as soon as it is freed.
+    """Make glibc return every block of 64 KiB or more to the kernel as soon as it is freed.
 
-    By default the threshold moves, and freed memory stays in the process and hides the peak.
+    By default glibc changes this threshold. Then freed memory can stay in the process, and a later
+    peak can reuse it without being visible.
 
     Raises:
         Unreadable: the C library has no ``mallopt``.
@@ -24,13 +25,15 @@ def pin_malloc() -> None:
     try:
         accepted = ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, PINNED_BYTES)
     except (AttributeError, OSError) as error:
-        raise Unreadable("this C library has no mallopt to pin the mmap threshold") from error
+        raise Unreadable(
+            "this C library has no mallopt, so the mmap threshold cannot be fixed"
+        ) from error
     if accepted != 1:
-        raise Unreadable("mallopt refused to pin the mmap threshold")
+        raise Unreadable("mallopt refused to fix the mmap threshold")
 
 
 def trim_malloc() -> None:
-    """Give the kernel what glibc holds free; without glibc there is nothing to give."""
+    """Return the free memory that glibc keeps to the kernel; do nothing without glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
@@ -47,7 +50,7 @@ def high_water_bytes() -> int:
 
 
 def reset_high_water() -> None:
-    """Set the high-water mark to the present resident size.
+    """Set the high-water mark to the current resident size.
 
     Raises:
         Unreadable: the kernel does not let this process do so.

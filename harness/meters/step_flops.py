@@ -1,4 +1,4 @@
-"""Floating-point operations by operator and phase, counted while a step runs."""
+"""Count floating-point operations by operator, phase and module while a step runs."""
 
 import functools
 import re
@@ -42,11 +42,11 @@ def _expert_weights(_: Any, gradient: Any, rows: Any, *__: Any, **___: Any) -> i
     return int(2 * rows.shape[0] * gradient.shape[1] * rows.shape[1])
 
 
-# torch's table counts nothing for the fused attention of CPUs: 7.8 % of a DeiT-S forward.
+# torch's table has no formula for the fused attention of CPUs: 7.8 % of a DeiT-S forward pass.
 OURS: dict[Any, Callable[..., int]] = {
     CPU_ATTENTION: _fused_attention,
     CPU_ATTENTION_BACKWARD: _fused_attention_backward,
-    # Each row goes through one expert, whichever it is.
+    # Each row goes through exactly one expert.
     grouped_products.EXPERT_ROWS: _expert_rows,
     grouped_products.ADD_EXPERT_WEIGHTS: _expert_weights,
 }
@@ -61,28 +61,28 @@ PRODUCTS = {
 
 @functools.cache
 def _formula(operator: Any) -> Callable[..., int] | None:
-    """Return what counts an operator; one that works in place counts as the one that does not."""
-    found: Callable[..., int] | None = OURS.get(operator)
-    if found is None:
-        found = TORCHS.get(operator)
+    """Return the formula of an operator; an in-place operator has that of the other variant."""
+    formula: Callable[..., int] | None = OURS.get(operator)
+    if formula is None:
+        formula = TORCHS.get(operator)
     name = str(operator).removeprefix("aten.")
-    if found is None and name.endswith("_") and hasattr(aten, name[:-1]):
+    if formula is None and name.endswith("_") and hasattr(aten, name[:-1]):
         return _formula(getattr(aten, name[:-1]))
-    return found
+    return formula
 
 
 class StepFlops(TorchDispatchMode):
     """Counts 2 FLOP per multiply-add of products, convolutions and attention, by torch's formulas.
 
     Args:
-        owner: says which module an operator belongs to.
+        owner: returns the name of the module to which the running operator belongs.
 
     Attributes:
-        by_phase: FLOPs by phase.
-        by_operator: FLOPs by operator.
-        by_module: FLOPs by phase and module.
-        uncounted: calls of operators on tensors that were counted as 0.
-        uncounted_bytes: bytes that these calls read and wrote.
+        by_phase: phase -> FLOPs.
+        by_operator: operator -> FLOPs.
+        by_module: phase -> module -> FLOPs.
+        uncounted: operator without a formula -> number of its calls that read or wrote tensors.
+        uncounted_bytes: operator without a formula -> bytes that these calls read and wrote.
     """
 
     def __init__(self, owner: Callable[[], str] = str) -> None:
@@ -96,7 +96,7 @@ class StepFlops(TorchDispatchMode):
         self._owner = owner
 
     def enter_phase(self, phase: str) -> None:
-        """Put what comes next down to ``phase``."""
+        """Count the following operators for ``phase``."""
         self.phase = phase
 
     def __torch_dispatch__(
@@ -106,36 +106,36 @@ class StepFlops(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        given = kwargs or {}
+        named = kwargs or {}
         if is_composite(func):
             with self:
-                return func.decompose(*args, **given)
-        made = func(*args, **given)
-        operator = func.overloadpacket  # how torch's own table is keyed
+                return func.decompose(*args, **named)
+        made = func(*args, **named)
+        operator = func.overloadpacket  # the key in torch's own table
         formula = _formula(operator)
         if formula is not None:
-            self._add(operator, formula(*args, **given | {"out_val": made}))
-        elif not func.is_view and (touched := _bytes_of((args, given, made))):
+            self._add(operator, formula(*args, **named | {"out_val": made}))
+        elif not func.is_view and (touched := _bytes_of((args, named, made))):
             self.uncounted[str(operator)] += 1
             self.uncounted_bytes[str(operator)] += touched
         return made
 
     def overlooked(self) -> list[str]:
-        """Return a note for every operator that multiplies by its name, and was not counted."""
+        """Return a note for each uncounted operator whose name is that of a product."""
         return [
-            f"not counted, though by its name it multiplies: {operator} ({calls} calls); the FLOPs "
-            "are too few"
+            f"{operator} multiplies, according to its name, but was not counted ({calls} calls); "
+            "the number of FLOPs is too low"
             for operator, calls in self.uncounted.items()
             if PRODUCTS.intersection(re.split(r"[._]", operator))
         ]
 
     def _add(self, operator: Any, flop: int) -> None:
-        owner = self._owner()  # first: whoever knows the owner may notice a new phase
+        owner = self._owner()  # must be first: this call may change the phase
         self.by_phase[self.phase] += flop
         self.by_operator[str(operator)] += flop
         self.by_module[self.phase][owner] += flop
 
 
 def _bytes_of(tensors: Any) -> int:
-    """Return the bytes of all tensors in a nest, inputs and outputs alike."""
+    """Return the bytes of all tensors in nested containers."""
     return sum(leaf.nbytes for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor))

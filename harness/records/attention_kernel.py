@@ -1,4 +1,4 @@
-"""Which operators computed attention, in the words that records and reports have for it."""
+"""Describe the operators that computed attention, for records and reports."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,11 @@ NONE_FUSED = f"none fused: {PRODUCTS}"
 
 
 def described(operators: Iterable[str], *, explicit: bool = False) -> str:
-    """Return the fused attention among operators that ran, or that none of them was.
+    """Return the names of the fused attention operators, or a text that says that there are none.
 
     Args:
-        operators: names as torch writes them, ``aten.bmm`` say; forward and backward.
-        explicit: whether products and a softmax computed some attention, too.
+        operators: names of the operators that ran, such as ``aten.bmm``; forward and backward.
+        explicit: whether products and a softmax also computed some attention.
     """
     fused = sorted(name for name in operators if "attention" in name and "backward" not in name)
     return ", ".join([*fused, *([PRODUCTS] if explicit else [])]) if fused else NONE_FUSED

@@ -7,10 +7,10 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 
 
 class DistinctSpecs:
-    """Gives keys that are equal for equal specs, or rows; each part of a spec is hashed once.
+    """Creates keys that are equal for equal specs or equal rows; hashes each part of a spec once.
 
-    A report needs such keys several times for each of up to a hundred thousand records, and these
-    share few different parts.
+    A report needs such keys several times for each of up to a hundred thousand records. The specs
+    of these records have few different parts.
     """
 
     def __init__(self) -> None:

@@ -21,7 +21,7 @@ SOURCES = (".py", ".txt")
 
 
 def describe_run() -> Environment:
-    """Return the environment that all trials of a run share; read once, before the first trial."""
+    """Return the environment that all trials of a run share; call it once, before the first one."""
     commit, dirty = commit_and_dirty(ROOT)
     return Environment(
         machine_id=machine_id(),
@@ -70,13 +70,13 @@ def machine_id() -> str:
 
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that numbers can depend on."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in VERSIONS:
         try:
-            found[name] = importlib.metadata.version(name)
+            versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def source_hash() -> str:

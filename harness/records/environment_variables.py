@@ -27,9 +27,9 @@ DECIDE_NOTHING = (
     *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "CUDA_VERSION"),
     *("CUDA_CACHE_*", "CUDA_*_PATH", "CUDA_PROFILE", "CUDNN_HOME", "CUDNN_*PATH", "CUDNN_*LOG*"),
     *("CUDNN_VERSION", "CUBLAS_LOG*", "CUBLASLT_LOG*", "TRITON_CACHE_DIR", "TRITON_*_PATH"),
-    # scikit-learn and joblib set it as they are loaded, which some data or a method may do.
+    # scikit-learn and joblib set it at import; some data or a method may import them.
     "KMP_INIT_AT_FORK",
-    # What timm has made of these is asked (``devices.numeric_settings``): it reads them once.
+    # timm reads these once, at import; ``devices.numeric_settings`` reads the result from timm.
     *("TIMM_FUSED_ATTN", "TIMM_REENTRANT_CKPT"),
 )
 DISTURB_TIMES = (
@@ -37,14 +37,14 @@ DISTURB_TIMES = (
     *("OMP_CANCELLATION", "OMP_MAX_TASK_PRIORITY", "OMP_DISPLAY_*", "GOMP_*"),
     *("KMP_AFFINITY", "KMP_BLOCKTIME", "KMP_LIBRARY", "KMP_HW_SUBSET", "KMP_SETTINGS"),
     *("KMP_TOPOLOGY_METHOD", "KMP_STACKSIZE", "KMP_DUPLICATE_LIB_OK", "KMP_WARNINGS"),
-    # torch sets the number of threads of its own, OpenMP's and MKL's, to the workload's.
+    # torch sets its own number of threads, and those of OpenMP and MKL, to the workload's.
     *("MKL_NUM_THREADS", "MKL_DYNAMIC", "OPENBLAS_NUM_THREADS", "OPENBLAS_MAIN_FREE"),
     *("NUMEXPR_*", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"),
     *("CUDA_LAUNCH_BLOCKING", "CUDA_DEVICE_MAX_CONNECTIONS", "CUDA_DEVICE_DEFAULT_*"),
     *("TORCHINDUCTOR_COMPILE_THREADS", "TORCHINDUCTOR_QUIESCE_*", "TORCH_WARM_POOL"),
     "BSRBENCH_WORKERS",
 )
-# On a GPU alone; a CPU trial never asks for them.
+# Variables that affect only GPUs; trials on a CPU ignore them.
 DECIDE_ON_GPUS = (
     *("PYTORCH_CUDA_*", "PYTORCH_ALLOC_CONF", "PYTORCH_HIP_*", "PYTORCH_NO_CUDA_*"),
     *("PYTORCH_TUNABLEOP_*", "PYTORCH_MIOPEN_*", "PYTORCH_MPS_*", "PYTORCH_ROCM_*"),
@@ -58,9 +58,9 @@ DECIDE = (
     *("OPENBLAS_*", "BLIS_*", "USE_EIGEN_FOR_BLAS", "NPY_*"),
     *("TORCH_*", "TORCHINDUCTOR_*", "TORCHDYNAMO_*", "PYTORCH_*", "INDUCTOR_*", "AOT*"),
     *("TIMM_*", "BSRBENCH_KERNELS", "CXX", "FORK_LAST3"),
-    # How many threads share a sum decides its bits: OMP_DYNAMIC, OMP_THREAD_LIMIT.
+    # The number of threads affects the rounding of sums: OMP_DYNAMIC, OMP_THREAD_LIMIT.
     *("OMP_*", "KMP_*"),
-    # What the process takes beyond its tensors, and whose code runs in it at all.
+    # These affect memory outside tensors, or load other code into the process.
     *("MALLOC_*", "GLIBC_TUNABLES", "PYTHONMALLOC", "LD_PRELOAD"),
 )
 FUSED = "TIMM_FUSED_ATTN"
@@ -94,23 +94,23 @@ def that_disturb_times(environment: Mapping[str, str] = os.environ) -> dict[str,
 
 
 def require_readable(environment: Mapping[str, str] = os.environ) -> None:
-    """Check the variable that a library reads as it is loaded, and would end with a traceback.
+    """Check ``TIMM_FUSED_ATTN``: with an invalid value, the import of timm ends with a traceback.
 
     Raises:
-        BadInput: it is no whole number.
+        BadInput: it is not a whole number.
     """
     value = environment.get(FUSED, "1")
     try:
         int(value)
     except ValueError as error:
         raise BadInput(
-            f"{FUSED}={value!r}: timm reads a whole number, 0 for no fused attention, 1 where it "
-            "is tested, 2 where it is experimental, too; set one of these, or unset it"
+            f"{FUSED}={value!r} is not valid: timm expects 0 (no fused attention), 1 (where it is "
+            "tested) or 2 (also where it is experimental); set one of these, or unset the variable"
         ) from error
 
 
 def without_folders(value: str) -> str:
-    """Return a value as it may stand in a record: of every path in it only the last name."""
+    """Return a value for a record; each path in it is reduced to its last name."""
     return FOLDERS.sub("", value)
 
 

@@ -196,15 +196,15 @@ class Metric:
     csv_ratio: bool = False
 
     def is_timed(self) -> bool:
-        """Tell whether it is measured, or derived from times measured, in a round group."""
+        """Return whether it is measured in a round group, or derived from such a metric."""
         return self.measured_by[:1] == ("clock",) or bool(self.rate_of)
 
     def is_by_seed(self) -> bool:
-        """Tell whether a training run measures it, so that it has one value per seed."""
+        """Return whether a training run measures it, so that it has one value per seed."""
         return self.measured_by[:1] == ("training",)
 
     def is_judged(self, kind: JudgementKind) -> bool:
-        """Tell whether it compares two rows in this way."""
+        """Return whether 'compare' judges it in this way."""
         return self.judged is not None and self.judged.kind == kind
 
     def column(self, table: TableName) -> TableColumn | None:

@@ -20,7 +20,7 @@ CURVE = tuple(name for name, metric in METRICS.items() if metric.per == "reading
 
 
 def fault_of_values(measured: Mapping[str, Any]) -> str:
-    """Return which value is not valid for its metric, and why; empty if all are."""
+    """Return the first value that is not valid for its metric, and why; empty if all are valid."""
     for name, value in measured.items():
         if value is None:
             continue
@@ -33,12 +33,12 @@ def fault_of_values(measured: Mapping[str, Any]) -> str:
 
 
 def _plainly_fits(value: Any, low: int, high: int) -> bool:
-    """Return whether a number is clearly valid; it may be valid if not."""
+    """Return ``True`` if a number is certainly valid; ``False`` means that it may not be."""
     return type(value) in NUMBERS and low <= value <= high
 
 
 def _samples_fit(value: Any, low: int, high: int) -> bool:
-    """Return whether samples are clearly valid; they may be valid if not."""
+    """Return ``True`` if samples are certainly valid; ``False`` means that they may not be."""
     if type(value) is not list or not value:
         return False
     return low <= min(value) and max(value) <= high and sum(value) == sum(value)  # not NaN
@@ -49,8 +49,8 @@ def fault_of_curve(curve: Sequence[Any]) -> str:
     lengths = [None if values is None else len(values) for values in curve]
     if len(set(lengths)) == 1:
         return ""
-    told = ", ".join(f"{name} {n or 0}" for name, n in zip(CURVE, lengths, strict=True))
-    return f"the lists of the curve differ in length: {told}"
+    by_name = ", ".join(f"{name} {n or 0}" for name, n in zip(CURVE, lengths, strict=True))
+    return f"the lists of the curve differ in length: {by_name}"
 
 
 def fault_of_value(name: str, value: Any) -> str:

@@ -18,7 +18,7 @@ CHANGED = (
 
 
 def text_of(data: dict[str, Any]) -> str:
-    """Return the text of a record's file: its JSON, with the hash of all before it at the end."""
+    """Return the text of a record's file: its JSON, with the hash of its content at the end."""
     start = _start(data)
     return f'{start.decode()}{BEFORE_HASH.decode()}"{_hash(start)}"{END.decode()}'
 
@@ -29,7 +29,7 @@ def hash_of(data: dict[str, Any]) -> str:
 
 
 def hash_fits(text: bytes) -> bool:
-    """Return whether a file is as ``text_of`` wrote it, without writing the text again."""
+    """Return whether a file has the form of ``text_of`` and the right hash; without parsing it."""
     start, tail = memoryview(text)[:-TAIL_LENGTH], text[-TAIL_LENGTH:]
     digest = hashlib.sha256(start, usedforsecurity=False).hexdigest()
     return tail == b'%b"%b"%b' % (BEFORE_HASH, digest.encode(), END)

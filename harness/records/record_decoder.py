@@ -39,12 +39,12 @@ def decode_record(text: bytes) -> TrialRecord:
     """
     try:
         return _by_parts(text)
-    except (msgspec.ValidationError, ValueError):  # pydantic's errors are of the second kind
+    except (msgspec.ValidationError, ValueError):  # pydantic raises a ValueError
         return WHOLE.decode(text)  # its error names the place in the record
 
 
 def as_stored(record: TrialRecord) -> TrialRecord:
-    """Return a record as it will be read: with control characters escaped, and checked.
+    """Return a record as it is after storing and reading: checked, control characters escaped.
 
     Raises:
         msgspec.ValidationError: a value is not valid; the message names its place.
@@ -55,7 +55,7 @@ def as_stored(record: TrialRecord) -> TrialRecord:
 
 
 class _Parts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A record in which the parts that repeat are still JSON."""
+    """A record whose repeated parts are not decoded yet."""
 
     schema_version: Literal[8]
     key: str
@@ -96,7 +96,7 @@ def _part(kind: Any, text: bytes) -> Any:
 
 
 def _spec(text: msgspec.Raw) -> TrialSpec:
-    """Return a spec; specs share the parts that they have in common."""
+    """Return a spec; equal parts of specs are the same object."""
     parts: dict[str, msgspec.Raw] = SPEC.decode(text)
     return TrialSpec.model_validate({n: _of_spec(n, bytes(part)) for n, part in parts.items()})
 

@@ -29,7 +29,7 @@ def record_names(folder: Path) -> list[str]:
 
 
 def read_folder(folder: Path) -> tuple[list[TrialRecord], list[str]]:
-    """Return every readable record of a folder, oldest first, and why the others were set aside."""
+    """Return every readable record of a folder, oldest first, and why others cannot be read."""
     names = record_names(folder)
     read: list[tuple[str, str, TrialRecord]] = []
     aside: list[str] = []
@@ -41,7 +41,7 @@ def read_folder(folder: Path) -> tuple[list[TrialRecord], list[str]]:
         else:
             read.append((record.finished_at, name, record))
     if len(names) > MANY:
-        gc.freeze()  # they are used until the process ends
+        gc.freeze()  # the records are used until the process ends
     read.sort(key=lambda each: each[:2])
     return [record for _, _, record in read], aside
 
@@ -70,10 +70,10 @@ def _read(path: str) -> TrialRecord:
 @contextmanager
 def no_collection() -> Iterator[None]:
     """Disable garbage collection, which is slow while very many records are created."""
-    was = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()

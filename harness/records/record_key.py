@@ -1,4 +1,4 @@
-"""The key of a record: create it, and read it in every form that it has had."""
+"""The key of a record: create it, and read it in its present and older forms."""
 
 import re
 from collections.abc import Mapping
@@ -10,20 +10,21 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.visible_text import visible
 
 # Packages that compute the numbers of every trial, and packages that read and resize images, which
-# only trainings do. The versions of Python and others are recorded, but do not affect numbers.
+# only training runs use. Records also have the versions of Python and other packages, which do not
+# affect numbers.
 COMPUTING = ("torch", "timm", "peft")
 READING_IMAGES = ("numpy", "scikit-learn", "pillow", "torchvision")
 NOT_INSTALLED = "none"
 ANY_MACHINE = ""
 HASH_DIGITS = 8
 SHOWN = 60  # characters of a key in a message
-NAME_LENGTH = 60  # of a method in a file's name; the end tells more than the beginning
-NAME_BYTES = 180  # of it; letters of other scripts take up to four
-MOST_BYTES = 235  # of a key: with an ending it must fit into the 255 of a file's name
+NAME_LENGTH = 60  # characters of a method in a file name; its end says more than its beginning
+NAME_BYTES = 180  # most bytes of these characters; one letter has up to four
+MOST_BYTES = 235  # most bytes of a key; with an ending it must fit into a file name of 255
 
-# What a file may be called in a results folder: no separator, no dot in front, nothing to expand.
+# A file name in a results folder: no separator, no leading dot, nothing that a shell expands.
 NAME = re.compile(r"[\w+-][\w+.-]*")
-# The method may hold dashes itself; what follows the trial's 16 digits holds none.
+# The method may contain dashes. The parts after the 16 digits of the trial may not.
 PART = r"[A-Za-z0-9_+.]+"
 FORM = re.compile(
     rf"(?P<method>[\w+-][\w+.-]*)-(?P<trial>[0-9a-f]{{16}})-(?P<source>{PART})"
@@ -38,14 +39,14 @@ class RecordKey:
     """The key of a record; its text is the name of the record's file.
 
     Attributes:
-        method: its name, as far as a file's name can hold it.
+        method: name of the method, in the form of ``in_file_name``.
         trial: hash of the spec (``TrialSpec.trial_id``).
         source: hash of the method's source.
-        measuring: hash of the source of step and meters; ``None`` in keys of schema 5 and before,
-            which did not state it.
-        settings: hash of versions and settings that decide numbers; ``None`` where ``measuring``
-            is.
-        machine: the machine's id; ``ANY_MACHINE`` where any will do, which no record's key has.
+        measuring: hash of the source of step and meters; ``None`` in keys of schema 5 and older,
+            which do not have it.
+        settings: hash of versions and settings that affect numbers; ``None`` if ``measuring`` is.
+        machine: the machine's id. ``ANY_MACHINE`` stands for any machine; keys of stored records
+            never have it.
     """
 
     method: str
@@ -66,8 +67,8 @@ class RecordKey:
 
 def read_key(text: str) -> RecordKey | None:
     """Return a key from its text; ``None`` if it is not the key of a record."""
-    found = FORM.fullmatch(text) if len(text.encode(errors="replace")) <= MOST_BYTES else None
-    return RecordKey(**found.groupdict()) if found else None
+    match = FORM.fullmatch(text) if len(text.encode(errors="replace")) <= MOST_BYTES else None
+    return RecordKey(**match.groupdict()) if match else None
 
 
 def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
@@ -76,7 +77,7 @@ def fault_of_key(text: str, spec: TrialSpec, stored: object = None) -> str:
     Args:
         text: the key.
         spec: the trial.
-        stored: the spec as the record's file has it: of schema 1 the id is a hash of just that.
+        stored: the spec in the record's file; in schema 1 the trial id is the hash of it.
     """
     key = read_key(text)
     if key is None:
@@ -95,7 +96,7 @@ def require_name(text: str) -> str:
     """Return a key or another file name in a results folder, after checking it.
 
     Raises:
-        BadInput: it could lead out of the folder, or is too long.
+        BadInput: it could be a path outside the folder, or it is too long.
     """
     if is_name(text):
         return text

@@ -21,10 +21,10 @@ from bsrbench.harness.visible_text import visible, visible_in
 
 # The store writes ASCII, in which a control character (``visible_text``) is an escape sequence.
 ESCAPED = re.compile(rb"\\(?:[bfr]|u(?:00[01789]|061|20[026]|d[89a-f]|fe|ff))", re.IGNORECASE)
-PRESENT = b'{\n "schema_version": %d,' % SCHEMA_VERSION  # begins what the store writes
+PRESENT = b'{\n "schema_version": %d,' % SCHEMA_VERSION  # the start of each file of the store
 HASHED_SINCE = 7  # the first schema whose records state a hash of their content
-LONGEST = 500  # characters of a reason
-ASKED = ("schema_version", "spec", "key", HASH)  # is refused rather than made visible
+LONGEST = 500  # most characters of an error in a message
+ASKED = ("schema_version", "spec", "key", HASH)  # not escaped: invalid values are refused
 NEW_METRIC = Absence(AbsenceKind.NEW_METRIC, "this record was made before the metric existed")
 ALTERED = Note(NoteKind.INTEGRITY, CHANGED)
 
@@ -40,7 +40,7 @@ def validated(text: bytes) -> TrialRecord:
     """Return a record of the present schema from the text of its file.
 
     Control characters are escaped, except in the spec. A record that was changed after it was
-    stored gets a note. A metric that is newer than the record gets this as its reason.
+    stored gets a note. A metric that is newer than the record has no value, and the reason says so.
 
     Raises:
         BadInput: it is not a record; the message does not name the file.
@@ -78,9 +78,9 @@ def _record(text: bytes) -> TrialRecord:
 
 
 def _as_stored(text: bytes) -> TrialRecord | None:
-    """Return a record whose file is as the store wrote it; ``None`` if it may not be.
+    """Return a record if its file has exactly the form that the store writes; else ``None``.
 
-    This is the fast way for most records. The others need more steps, as do error messages.
+    This is the fast way for most records. Other records, and error messages, need more steps.
     """
     if not (text.startswith(PRESENT) and plainly_text(text) and hash_fits(text)):
         return None
@@ -91,7 +91,7 @@ def _as_stored(text: bytes) -> TrialRecord | None:
 
 
 def _upgraded(text: bytes) -> tuple[TrialRecord, Any, bool]:
-    """Read a record of any schema, or one that was written or changed by other means.
+    """Read a record of any schema, also if another program wrote or changed its file.
 
     Returns:
         The record, its spec as in the file, and whether it was changed after it was stored.
@@ -120,5 +120,5 @@ def _with_new_metrics(record: TrialRecord) -> TrialRecord:
 
 
 def named(path: str, error: BadInput) -> BadInput:
-    """Return an error with the name of its file."""
+    """Return an error whose message begins with the name of the file."""
     return BadInput(visible(f"{path}: {error!s:.{LONGEST}}"))

@@ -1,4 +1,4 @@
-"""What a record says in words: notes about its numbers, and why a metric has no value."""
+"""The texts in a record: notes about its numbers, and reasons why a metric has no value."""
 
 from enum import StrEnum
 
@@ -6,30 +6,30 @@ import msgspec
 
 
 class NoteKind(StrEnum):
-    """What a note is about. Code recognises a note by its kind and never by its text."""
+    """The topic of a note. Code identifies a note by its kind, never by its text."""
 
-    TIMING = "timing"  # a disturbed machine, a slowed device: times may be wrong
-    NOT_TIMED_AGAIN = "not timed again"  # a stored row failed in turns with this one: no ratio
-    MEMORY = "memory"  # two memory meters disagree, or a meter could not see something
-    FLOPS = "flops"  # operators that no counter knows, or two counters that disagree
-    PREDICTION = "prediction"  # what the prediction assumes
+    TIMING = "timing"  # a disturbed machine or a slowed device: times may be wrong
+    NOT_TIMED_AGAIN = "not timed again"  # a stored row failed when it was timed again: no ratio
+    MEMORY = "memory"  # two memory meters disagree, or a meter does not see some memory
+    FLOPS = "flops"  # operators without a formula, or two counters that disagree
+    PREDICTION = "prediction"  # assumptions of a prediction
     TRAINING = "training"  # data, checkpoints, gates of experts
-    METHOD = "method"  # what the method itself says of its numbers
+    METHOD = "method"  # the method's own notes about its numbers
     INTEGRITY = "integrity"  # the record was changed after it was stored
-    OTHER = "other"  # from records before schema 8, which stated no kind
+    OTHER = "other"  # a note from before schema 8, when notes had no kind
 
 
 class AbsenceKind(StrEnum):
     """Why a metric has no value."""
 
     NOT_REQUESTED = "not requested"  # the spec of the trial does not ask for it
-    NOT_AVAILABLE = "not available"  # this device or model has no such quantity
-    NOT_READ = "not read"  # it was asked for; the trial reads another split of the data
+    NOT_AVAILABLE = "not available"  # the quantity does not exist for this device or model
+    NOT_READ = "not read"  # requested, but the trial reads another split of the data
     UNREADABLE = "unreadable"  # the meter could not read it
-    REJECTED = "rejected"  # it was measured, and no record may hold the value
-    FAILED = "failed"  # the trial ended before it was measured
+    REJECTED = "rejected"  # measured, but the value is outside the valid range
+    FAILED = "failed"  # the trial ended before the metric was measured
     NEW_METRIC = "new metric"  # the record is older than the metric
-    OTHER = "other"  # from records before schema 8, which stated no kind
+    OTHER = "other"  # a reason from before schema 8, when reasons had no kind
 
 
 class Note(msgspec.Struct, frozen=True, order=True):
@@ -46,6 +46,6 @@ class Absence(msgspec.Struct, frozen=True):
     text: str
 
     def in_words(self) -> str:
-        """Return it as reports print it."""
-        asked = self.kind is not AbsenceKind.NOT_REQUESTED
-        return self.text if asked else f"not requested: {self.text}"
+        """Return the reason in the form that reports print."""
+        requested = self.kind is not AbsenceKind.NOT_REQUESTED
+        return self.text if requested else f"not requested: {self.text}"

@@ -69,20 +69,20 @@ def survey(folder: Path) -> Survey:
     """
     require_records(folder)
     whole = Survey()
-    found = list(_of_records(folder, whole))
-    renamed = {t.target.name for t in found if t.target and t.target.parent.name == RECORDS}
-    bad = {t.path.name for t in found if t.target and t.target.parent.name == ASIDE}
+    troubles = list(_of_records(folder, whole))
+    renamed = {t.target.name for t in troubles if t.target and t.target.parent.name == RECORDS}
+    bad = {t.path.name for t in troubles if t.target and t.target.parent.name == ASIDE}
     details = folder / DETAILS
     for path in files_in(details) if details.is_dir() else ():
         what = sidecar_fault(path)
         if not what and path.name in bad:
             what = "the sidecar of a damaged record"
-        there = path.name in renamed or (folder / RECORDS / path.name).exists()
-        if not what and not there:
+        has_record = path.name in renamed or (folder / RECORDS / path.name).exists()
+        if not what and not has_record:
             what = "a sidecar without a record: a run was killed between writing the two"
         if what:
-            found.append(FileTrouble(path, what, folder / ASIDE / f"sidecar-{path.name}"))
-    whole.troubles = [*found, *_of_staged(folder), *_leftovers(folder)]
+            troubles.append(FileTrouble(path, what, folder / ASIDE / f"sidecar-{path.name}"))
+    whole.troubles = [*troubles, *_of_staged(folder), *_leftovers(folder)]
     return whole
 
 
@@ -92,17 +92,17 @@ def repair(folder: Path) -> list[FileTrouble]:
     Raises:
         BadInput: it is not a results folder, or cannot be written.
     """
-    found = examine(folder)
+    troubles = examine(folder)
     try:
-        for trouble in found:
+        for trouble in troubles:
             Store(folder).set_aside(trouble.path, trouble.target)
     except OSError as error:
         raise BadInput(f"cannot repair {folder}: {error.strerror}") from error
-    return found
+    return troubles
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return what may be records or sidecars in a folder, sorted by name.
+    """Return the paths of the JSON files in a folder, sorted by name.
 
     Raises:
         BadInput: the folder cannot be read.
@@ -148,10 +148,10 @@ def _fault_of_key(record: TrialRecord) -> str:
         return OTHER_SPEC
     if key.machine != environment.machine_id:
         return "its key does not match its machine: one of them was changed"
-    if key.settings is None:  # a record of schema 5 or before states no settings
+    if key.settings is None:  # a record of schema 5 or older has no settings
         return ""
-    stated = settings_hash(record.spec, environment.versions, environment.settings or {})
-    if key.settings != stated:
+    expected = settings_hash(record.spec, environment.versions, environment.settings or {})
+    if key.settings != expected:
         return "its key does not match its settings and versions: one of them was changed"
     return ""
 

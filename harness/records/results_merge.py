@@ -94,14 +94,14 @@ def _put_against(target: Path, path: Path, record: TrialRecord, done: Merged) ->
     done.conflicts.append(f"{record.key}: {target} and {path} differ in {places}")
 
 
-def _differing(one: TrialRecord, other: TrialRecord) -> list[str]:
-    """Return which parts of two records differ, measurements by name."""
+def _differing(first: TrialRecord, second: TrialRecord) -> list[str]:
+    """Return the names of the fields and of the measurements in which two records differ."""
     parts = [
         name
         for name in TrialRecord.__struct_fields__
-        if name not in ("measurements", HASH) and getattr(one, name) != getattr(other, name)
+        if name not in ("measurements", HASH) and getattr(first, name) != getattr(second, name)
     ]
-    measured: dict[str, Any] = one.measurements | other.measurements
+    measured: dict[str, Any] = first.measurements | second.measurements
     return parts + [
-        name for name in measured if one.measurements.get(name) != other.measurements.get(name)
+        name for name in measured if first.measurements.get(name) != second.measurements.get(name)
     ]

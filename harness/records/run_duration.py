@@ -65,7 +65,7 @@ class _Times:
     passes_seconds: float
 
     def backwards(self) -> bool:
-        """Return whether the system clock shows less time than the passes took one by one."""
+        """Return whether the system clock shows less time than the passes took."""
         if self.began is None or self.ended is None:
             return False
         return (self.ended - self.began).total_seconds() + GRAIN_SECONDS < self.passes_seconds
@@ -75,17 +75,18 @@ def _length(machine: str, records: Sequence[TrialRecord]) -> RunLength:
     times = [_times(record) for record in records]
     ended = max((t.ended for t in times if t.ended), default=None)
     passes = sum(t.passes_seconds for t in times)
-    found = RunLength(machine, len(records), None, _said(ended) if ended else NEVER, None, passes)
+    finished_at = _as_text(ended) if ended else NEVER
+    unknown_length = RunLength(machine, len(records), None, finished_at, None, passes)
     began = [t.began for t in times if t.began and t.ended]
     if ended is None or len(began) < len(times):
         unknown = len(times) - len(began)
         why = f"{unknown} of {len(times)} records do not state when their trial began"
-        return replace(found, why_unknown=why)
+        return replace(unknown_length, why_unknown=why)
     seconds = (ended - min(began)).total_seconds()
     least = passes / _at_a_time(records)
     if any(t.backwards() for t in times) or seconds + GRAIN_SECONDS < least:
-        return replace(found, why_unknown=SET_BACK)
-    return replace(found, began_at=_said(min(began)), seconds=seconds)
+        return replace(unknown_length, why_unknown=SET_BACK)
+    return replace(unknown_length, began_at=_as_text(min(began)), seconds=seconds)
 
 
 def _times(record: TrialRecord) -> _Times:
@@ -101,13 +102,13 @@ def _at_a_time(records: Iterable[TrialRecord]) -> int:
 def _read(at: str | None) -> datetime | None:
     """Return a time stored in a record; ``None`` if it is missing or cannot be read."""
     try:
-        found = datetime.fromisoformat(at or "")
-        return None if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError):  # no time, or none of the years 1 to 9999
+        time = datetime.fromisoformat(at or "")
+        return None if time.tzinfo is None else time.astimezone(UTC)
+    except (ValueError, OverflowError):  # not a time, or its year is not 1 to 9999
         return None
 
 
-def _said(at: datetime) -> str:
+def _as_text(at: datetime) -> str:
     return at.isoformat(timespec="seconds")
 
 

@@ -14,7 +14,7 @@ MOST_PROCESSES = 2**31  # process ids are smaller
 
 
 class RunState(FromFile):
-    """What ``launch.progress`` writes; a run that has not begun has no counts.
+    """The content of the file that ``launch.progress`` writes; without counts before a run begins.
 
     Attributes:
         state: state of the run.
@@ -43,10 +43,10 @@ class RunState(FromFile):
         """Return the content of a progress file, with control characters escaped.
 
         Raises:
-            BadInput: a run does not write such a file.
+            BadInput: the file is not one that a run writes.
         """
         try:
-            found = cls.model_validate(visible_in(data))
+            run_state = cls.model_validate(visible_in(data))
         except ValidationError as error:
             raise BadInput(visible(str(explain(error, str(path))))) from error
-        return found.model_dump(exclude_unset="trials" not in data)
+        return run_state.model_dump(exclude_unset="trials" not in data)

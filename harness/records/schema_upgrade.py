@@ -1,7 +1,7 @@
-"""Stored records of older schema versions, step by step, as the present one has them.
+"""Upgrade stored records of older schema versions to the present one, step by step.
 
-A step holds its own constants: what a record of its version meant never changes, whatever later
-versions of the program do.
+Each step has its own constants, because the meaning of a record of its version never changes, even
+if later versions of the program do.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,9 @@ from bsrbench.harness.records.trial_record import SCHEMA_VERSION
 
 Data = dict[str, Any]
 
-# How a spec of schema 1 was timed.
+# The timing options of every spec of schema 1.
 TIMED_IN_1 = {"profile": {"within": 0.02, "budget_seconds": 10.0}}
-# Keys of a spec that a version added, with the value that every earlier trial had.
+# Keys of a spec that a version added, with the value that all earlier trials had.
 ADDED_IN_3 = {"workload": {"compiled_step": False, "optimizer_in_backward": False}}
 ADDED_IN_4: dict[str, Data] = {
     "workload": {"layer_decay": 1.0, "decay_vectors": True},
@@ -31,7 +31,7 @@ ADDED_IN_4: dict[str, Data] = {
 }
 ADDED_IN_5: dict[str, Data] = {"workload": {"multitask": None}, "profile": {"only_predict": False}}
 
-# How notes and reasons of schema 7 and before began, by the kind that they have since 8.
+# The first words of notes and reasons of schema 7 and older, and their kind since schema 8.
 NOTES_BEFORE_8 = {
     "timing: ": NoteKind.TIMING,
     "residual of ": NoteKind.MEMORY,
@@ -39,7 +39,7 @@ NOTES_BEFORE_8 = {
     "two counters disagree": NoteKind.FLOPS,
     "FLOPs counted again": NoteKind.FLOPS,
 }
-TIMING_MARK = "timing: "  # the mark of such a note, whose kind says so now
+TIMING_MARK = "timing: "  # began each note on timing; now the kind of the note says this
 NOT_REQUESTED_MARK = "not asked for: "
 REASONS_BEFORE_8 = {
     NOT_REQUESTED_MARK: AbsenceKind.NOT_REQUESTED,
@@ -52,8 +52,8 @@ REASONS_BEFORE_8 = {
     "was measured, and": AbsenceKind.REJECTED,
     "this record was made before": AbsenceKind.NEW_METRIC,
 }
-# What the environment of schema 7 and before said of where a trial ran, and of the circumstances.
-# Nothing else in it was ever written by a program of ours.
+# The keys of the environment of schema 7 and older that belong to the environment since schema 8,
+# and those that belong to the circumstances. No version of bsrbench wrote other keys.
 ENVIRONMENT_BEFORE_8 = (
     *("machine_id", "machine", "device", "versions", "commit", "tree_dirty", "settings"),
     *("set_by_method", "attention_kernel", "method", "workload"),
@@ -65,10 +65,10 @@ CIRCUMSTANCES_BEFORE_8 = (
 
 
 def upgrade(data: Data) -> Data:
-    """Return a record's JSON as the present schema version has it; it is not changed in place.
+    """Return a record's JSON in the present schema version; ``data`` is not changed.
 
     Raises:
-        ValueError: a version that is not known here.
+        ValueError: the version is not known.
     """
     version = data.get("schema_version")
     while type(version) is int and version in STEPS:
@@ -77,13 +77,13 @@ def upgrade(data: Data) -> Data:
     if type(version) is not int or version != SCHEMA_VERSION:
         raise ValueError(
             f"schema version {version!r:.20}; this program reads 1 to {SCHEMA_VERSION}: "
-            "was it made by a newer one?"
+            "a newer program may have made the record"
         )
     return data
 
 
 def _to_2(data: Data) -> Data:
-    """Version 2 keeps a caching allocator's reserve apart from what the process takes."""
+    """Upgrade to version 2, which separates a caching allocator's reserve from process memory."""
     measurements = dict(data["measurements"])
     if data["spec"]["workload"]["device"].startswith("cuda"):
         measurements["peak_reserved_bytes"] = measurements.get("peak_process_bytes")
@@ -94,25 +94,25 @@ def _to_2(data: Data) -> Data:
 
 
 def _to_3(data: Data) -> Data:
-    """Version 3 knows a compiled step and an optimizer in the backward pass."""
+    """Upgrade to version 3, which adds compiled steps and optimizers in the backward pass."""
     return _with_keys(data, 3, ADDED_IN_3)
 
 
 def _to_4(data: Data) -> Data:
-    """Version 4 knows recipes."""
+    """Upgrade to version 4, which adds training recipes."""
     return _with_keys(data, 4, ADDED_IN_4)
 
 
 def _to_5(data: Data) -> Data:
-    """Version 5 knows several tasks, and trials that only predict."""
+    """Upgrade to version 5, which adds several tasks, and trials that only predict."""
     return _with_keys(data, 5, ADDED_IN_5)
 
 
 def _to_6(data: Data) -> Data:
-    """Version 6 knows rows timed again beside a new one, and when a trial began.
+    """Upgrade to version 6, which adds ``beside`` (stored rows timed again) and ``began_at``.
 
-    What was called settings were the few variables that somebody had thought of; they are kept as
-    the circumstances they were, and settings that decide numbers are not stated.
+    Before version 6, ``settings`` had only a few environment variables. They become
+    ``circumstances``, and the record has no settings that affect numbers.
     """
     environment = dict(data["environment"])
     environment["circumstances"] = environment.pop("settings", {})
@@ -121,12 +121,12 @@ def _to_6(data: Data) -> Data:
 
 
 def _to_7(data: Data) -> Data:
-    """Version 7 knows a hash of a record's own content: nobody took one before."""
+    """Upgrade to version 7, which adds a hash of the record's content; older records have none."""
     return data | {"schema_version": 7, "content_sha256": None}
 
 
 def _to_8(data: Data) -> Data:
-    """Version 8 tells circumstances from the environment, and the kinds of notes and reasons."""
+    """Upgrade to version 8, which adds circumstances, and kinds of notes and reasons."""
     before = data["environment"]
     environment = {name: before[name] for name in ENVIRONMENT_BEFORE_8 if name in before}
     apart = {name: before[name] for name in CIRCUMSTANCES_BEFORE_8 if name in before}
@@ -146,18 +146,18 @@ def _note(text: str) -> Data:
 
 
 def _absence(text: str, reason: str | None) -> Data:
-    """Return why a metric has no value; the reason may be that of the trial's failure."""
-    other = AbsenceKind.FAILED if reason and text == reason else AbsenceKind.OTHER
-    kind = _kind(text, REASONS_BEFORE_8, other)
+    """Return why a metric has no value; it may be the reason of the trial's failure."""
+    default = AbsenceKind.FAILED if reason and text == reason else AbsenceKind.OTHER
+    kind = _kind(text, REASONS_BEFORE_8, default)
     return {"kind": kind, "text": text.removeprefix(NOT_REQUESTED_MARK)}
 
 
-def _kind(text: str, kinds: dict[str, Any], other: str) -> str:
-    return next((str(kind) for start, kind in kinds.items() if text.startswith(start)), other)
+def _kind(text: str, kinds: dict[str, Any], default: str) -> str:
+    return next((str(kind) for start, kind in kinds.items() if text.startswith(start)), default)
 
 
 def _with_keys(data: Data, version: int, keys: dict[str, Data]) -> Data:
-    """Return a record whose spec has more keys, as they were when nobody could set them."""
+    """Return a record whose spec has additional keys, with the values of all earlier trials."""
     parts = {part: data["spec"][part] for part in keys if data["spec"].get(part) is not None}
     spec = data["spec"] | {part: keys[part] | stated for part, stated in parts.items()}
     return data | {"schema_version": version, "spec": spec}

@@ -1,6 +1,6 @@
-"""What the sidecar of a record holds: one type per part, which is written and read back.
+"""The content of a record's sidecar file: one type per part, for writing and reading.
 
-Old sidecars are read for ever: a part may be missing, and keys that are not known here are ignored.
+Old sidecars stay readable: a part may be missing, and unknown keys are ignored.
 """
 
 import re
@@ -16,23 +16,26 @@ from bsrbench.harness.spec.frozen_data import MOST
 Bytes = Annotated[int, Meta(ge=0, le=LARGEST - 1)]
 Place = Annotated[int, Meta(ge=0, le=MOST)]  # counted from 0
 Samples = tuple[int | float, ...]
-# Reports have a place for every block up to the last: no model has as many.
+# Reports reserve a place for each block up to the highest number. No model has so many blocks.
 MOST_BLOCKS = 10_000
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 
 
 class PackedTimeline(msgspec.Struct, frozen=True):
-    """Bytes alive through a step: five lists of one length, and the names that numbers mean.
+    """The bytes of live tensors during a step, after each operator that changed them.
+
+    ``index``, ``live_bytes``, ``operator``, ``phase`` and ``module`` have one entry per such
+    operator, so they have the same length.
 
     Attributes:
-        index: place of an operator among all of the step; only those that changed the level.
-        live_bytes: after that operator.
-        operators: names, which ``operator`` indexes.
-        operator: what ran.
-        phases: names, which ``phase`` indexes.
-        phase: the phase that it ran in.
-        modules: names, which ``module`` indexes.
-        module: the module that it belongs to.
+        index: position of the operator among all operators of the step.
+        live_bytes: bytes of live tensors after the operator.
+        operators: the names of the operators.
+        operator: position of the operator's name in ``operators``.
+        phases: the names of the phases.
+        phase: position of its phase in ``phases``.
+        modules: the names of the modules.
+        module: position of its module in ``modules``.
     """
 
     index: tuple[Place, ...]
@@ -47,18 +50,22 @@ class PackedTimeline(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         lists = (self.index, self.live_bytes, self.operator, self.phase, self.module)
         if len(set(map(len, lists))) > 1:
-            raise ValueError(f"lists of {', '.join(str(len(each)) for each in lists)} values")
+            raise ValueError(
+                f"lists differ in length: {', '.join(str(len(each)) for each in lists)}"
+            )
         for numbers, names in (
             (self.operator, self.operators),
             (self.phase, self.phases),
             (self.module, self.modules),
         ):
             if max(numbers, default=-1) >= len(names):
-                raise ValueError(f"number {max(numbers)} means none of {len(names)} names")
+                raise ValueError(
+                    f"index {max(numbers)} is not below {len(names)}, the number of names"
+                )
 
 
 class PeakPlace(msgspec.Struct, frozen=True):
-    """Where in a step the most bytes were alive."""
+    """The phase, module and operator of a step at which the peak occurred."""
 
     phase: str | None = None
     module: str | None = None
@@ -66,13 +73,13 @@ class PeakPlace(msgspec.Struct, frozen=True):
 
 
 class CountedDetail(msgspec.Struct, frozen=True):
-    """What the counting meter saw of a steady step.
+    """Details of counted memory in a steady step.
 
     Attributes:
-        peak_place: where the peak is.
-        modules_at_peak: module -> category -> bytes alive at the peak.
-        held_by_module: module -> bytes of saved activations as a backward pass begins.
-        timeline: bytes alive through the step.
+        peak_place: where the counted peak occurred.
+        modules_at_peak: module -> category -> bytes of live tensors at the peak.
+        held_by_module: module -> bytes of saved activations when a backward pass begins.
+        timeline: bytes of live tensors during the step.
     """
 
     peak_place: PeakPlace | None = None
@@ -83,20 +90,23 @@ class CountedDetail(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for name in (*self.held_by_module, *self.modules_at_peak):
             if (block := OF_BLOCK.search(name)) and len(block[1]) >= len(str(MOST_BLOCKS)):
-                raise ValueError(f"{name:.60} is a block beyond {MOST_BLOCKS}")
+                raise ValueError(f"{name:.60}: a block number must be below {MOST_BLOCKS}")
 
 
 class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """How the allocator's peak is explained; the first five by a CPU's events, the rest by CUDA's.
+    """The parts of the allocated peak.
+
+    A CPU has the first five values, from its allocator's events. A GPU has the other two, from its
+    allocator's statistics.
 
     Attributes:
-        counted_at_allocated_peak_bytes: tensors alive at the allocator's peak.
-        operator_at_peak: which operator ran then; ``None`` between two.
-        unexplained_bytes: the peak less these tensors and the workspaces.
-        outlived_their_operator_bytes: blocks at the peak that are neither output nor workspace.
-        largest_workspaces: operator -> the most that its workspaces took in one call.
-        counted_in_blocks_bytes: peak of the tensors, rounded up to the allocator's blocks.
-        rest_bytes: the allocator's peak less that.
+        counted_at_allocated_peak_bytes: live tensors at the moment of the allocated peak.
+        operator_at_peak: the operator that ran at this moment; ``None`` between two operators.
+        unexplained_bytes: the allocated peak minus these tensors and the workspaces.
+        outlived_their_operator_bytes: blocks at the peak that are neither outputs nor workspaces.
+        largest_workspaces: operator -> the largest size of its workspaces in one call.
+        counted_in_blocks_bytes: counted peak, with each size rounded up to the allocator's blocks.
+        rest_bytes: the allocated peak minus ``counted_in_blocks_bytes``.
     """
 
     counted_at_allocated_peak_bytes: int | UnsetType = UNSET
@@ -109,14 +119,14 @@ class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class UncountedOperator(msgspec.Struct, frozen=True):
-    """An operator that was counted as nothing: its calls, and the bytes it read and wrote."""
+    """An operator that was counted as 0 FLOP: its calls, and the bytes that it read and wrote."""
 
     calls: int = 0
     bytes: int = 0
 
 
 class FlopsDetail(msgspec.Struct, frozen=True):
-    """The FLOPs of a step, split in three ways, and what was not counted."""
+    """The FLOPs of a step by phase, operator and module, and the operators not counted."""
 
     by_phase: dict[str, int] = {}
     by_operator: dict[str, int] = {}
@@ -125,7 +135,7 @@ class FlopsDetail(msgspec.Struct, frozen=True):
 
 
 class MacsDetail(msgspec.Struct, frozen=True):
-    """The multiply-adds of the forward passes, of so many images, and what was not counted."""
+    """The multiply-adds of the forward passes, their number of images, and uncounted calls."""
 
     images: int = 0
     by_operator: dict[str, int] = {}
@@ -134,17 +144,19 @@ class MacsDetail(msgspec.Struct, frozen=True):
 
 
 class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was seen around what was timed; each list has one value per visit.
+    """The conditions of the timing; each list has one value per visit.
 
     Attributes:
-        warmup_steps: done before anything was timed.
-        outside_share: of the cores' time, which other processes took; ``None`` if not known.
-        stolen_share: the same, which the hypervisor took.
-        throttled: what stopped or slowed the cores.
-        governor: what sets the clock frequency.
-        cores: that the process was bound to.
-        rounds: visits that each member of the group was to have.
-        stopped_by: what ended the rounds, ``interval`` or ``budget``.
+        warmup_steps: number of steps before the first timed step.
+        outside_share: share of the cores' time that other processes used; ``None`` if not known.
+        stolen_share: share of the cores' time that the hypervisor gave to other machines; ``None``
+            if not known.
+        throttled: descriptions of what stopped or slowed the cores; ``None`` if not known.
+        governor: the frequency governor of the cores; ``None`` if not known.
+        cores: the cores to which the process was bound.
+        rounds: number of rounds of the round group.
+        stopped_by: why the rounds ended: ``interval`` (the interval of the median was narrow
+            enough) or ``budget`` (the time was used up).
     """
 
     warmup_steps: tuple[int, ...] = ()
@@ -158,21 +170,21 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the passes of a trial saw beside its measurements; ``None`` is not written.
+    """Details of a trial in addition to its measurements; ``None`` is not written.
 
     Attributes:
-        counted: of the memory pass.
-        allocated: of the memory pass.
-        process_baseline_bytes: what the process took before the model.
-        process_read_from: which of the driver's numbers was read.
-        flops: of the FLOP pass.
-        macs: of the FLOP pass.
-        estimated: metrics that a profile measures itself, as they were predicted; and
-            ``peak_place``.
-        clock: of all visits of the clock.
-        losses: one per training step.
-        training_began_at: before its process did, where training was resumed from a checkpoint.
-        expert_loads: task -> module of experts -> share of the tokens that each expert was sent.
+        counted: details of counted memory, from the memory pass.
+        allocated: details of allocated memory, from the memory pass.
+        process_baseline_bytes: memory of the process before the model was built.
+        process_read_from: which number of the driver was read.
+        flops: FLOPs of a step, from the FLOP pass.
+        macs: multiply-adds of the forward passes, from the FLOP pass.
+        estimated: predictions of metrics that a profile can also measure; and ``peak_place``.
+        clock: conditions of all visits of the clock pass.
+        losses: one loss per training step.
+        training_began_at: when training began; earlier than the start of its process if training
+            was resumed from a checkpoint.
+        expert_loads: task -> module with experts -> share of the tokens that went to each expert.
     """
 
     counted: CountedDetail | None = None
@@ -189,19 +201,19 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def unexplained_bytes(sidecar: Sidecar) -> int | None:
-    """Return the allocated peak less tensors and workspaces; ``None`` where that is not known."""
+    """Return the allocated peak minus tensors and workspaces; ``None`` if it is not known."""
     rest = sidecar.allocated.unexplained_bytes if sidecar.allocated else None
     return None if isinstance(rest, UnsetType) else rest
 
 
 def joined_sidecars(parts: list[Sidecar]) -> Sidecar:
-    """Return what several passes saw as one sidecar; of two values of one part the later counts."""
-    found = Sidecar()
+    """Join the sidecars of several passes; if two have the same part, the later one counts."""
+    joined = Sidecar()
     for part in parts:
-        stated = {name: getattr(part, name) for name in part.__struct_fields__}
-        changes = {name: value for name, value in stated.items() if value is not None}
-        found = msgspec.structs.replace(found, **changes)
-    return found
+        values = {name: getattr(part, name) for name in part.__struct_fields__}
+        changes = {name: value for name, value in values.items() if value is not None}
+        joined = msgspec.structs.replace(joined, **changes)
+    return joined
 
 
 NO_SIDECAR = Sidecar()
@@ -211,7 +223,7 @@ def sidecar_from(data: dict[str, Any]) -> Sidecar:
     """Return a sidecar from its JSON data.
 
     Raises:
-        ValueError: a part is not as it should be; which, and why.
+        ValueError: a value is not valid; the message says where and why.
     """
     try:
         return msgspec.convert(data, Sidecar)

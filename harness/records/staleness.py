@@ -9,16 +9,16 @@ from bsrbench.harness.records.environment import PACKAGE
 from bsrbench.harness.records.record_key import RecordKey
 from bsrbench.harness.source_files import hash_of_files, method_files
 
-LISTED = 12  # methods in a line
+LISTED = 12  # most methods in a line
 METHODS = PACKAGE / "methods"
 METHOD_CHANGED = "the method's source has changed"
 MEASURING_CHANGED = "the measuring code has changed"
 NOT_SHIPPED = "not checked: their methods do not come with bsrbench"
-NOT_STATED = "older than the hashes of measuring code and settings in record keys"
+NOT_STATED = "made before record keys had hashes of measuring code and settings"
 
 
 class MadeBy(NamedTuple):
-    """A method, and the sources that made records of it, as their keys state them."""
+    """A method, and the hashes of the sources that made its records, from the records' keys."""
 
     method: str
     source: str
@@ -26,7 +26,7 @@ class MadeBy(NamedTuple):
 
     @classmethod
     def of(cls, method: str, key: RecordKey) -> "MadeBy":
-        """Return the method and the sources that a key states.
+        """Return the method and the hashes of its sources from a key.
 
         Args:
             method: the method in the spec; the key may contain a shortened name.
@@ -39,7 +39,7 @@ def shipped_fingerprint(method: str) -> str:
     """Return the hash of the source of a method that comes with bsrbench, without loading it.
 
     Raises:
-        BadInput: a part of it is not one of these.
+        BadInput: a part of the name is not a method that comes with bsrbench.
     """
     own = [METHODS / f"{part}.py" for part in method.split("+")]
     if not all(file.is_file() for file in own):
@@ -51,16 +51,16 @@ def changed_sources(old: MadeBy, source: str, measuring: str) -> list[str]:
     """Return which sources have changed since a record was made; empty if none has.
 
     Args:
-        old: the sources that the record's key states.
+        old: the hashes in the record's key.
         source: current hash of the method's source.
         measuring: current hash of the measuring code.
     """
-    found = [METHOD_CHANGED] if old.source != source else []
+    changes = [METHOD_CHANGED] if old.source != source else []
     if old.measuring is None:
-        found.append(NOT_STATED)
+        changes.append(NOT_STATED)
     elif old.measuring != measuring:
-        found.append(MEASURING_CHANGED)
-    return found
+        changes.append(MEASURING_CHANGED)
+    return changes
 
 
 def stale_records(
@@ -89,7 +89,7 @@ def stale_records(
 
 
 def _counted(methods: Counter[str]) -> str:
-    """Return how many records there are of each method, of many only of the first few."""
+    """Return the number of records of each method, for at most ``LISTED`` methods."""
     listed = [f"{method} {methods[method]}" for method in sorted(methods)]
     more = [f"and {len(listed) - LISTED} more methods"] if len(listed) > LISTED else []
     return ", ".join([*listed[:LISTED], *more])

@@ -27,16 +27,17 @@ PROGRESS = "progress.run"
 
 
 class Store:
-    """A results folder: ``records/*.json``, their sidecars in ``details/``, staged passes.
+    """A results folder: ``records/*.json``, their sidecars in ``details/``, and staged passes.
 
-    Every file is written whole or not at all, so a run can be killed at any moment.
+    A staged pass is the result of one pass of a trial that is not complete yet. Every file is
+    written completely or not at all, so a run can be killed at any moment.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def open_for_writing(self) -> None:
-        """Make the folders and prove that they can be written to.
+        """Make the folders and check that they can be written to.
 
         Raises:
             BadInput: the folder cannot be made or written.
@@ -45,7 +46,8 @@ class Store:
             for name in (RECORDS, DETAILS, STAGED):
                 make_folder(self.folder / name)
             write_whole(self.folder / STAGED / "probe", "")
-            (self.folder / STAGED / "probe").unlink(missing_ok=True)  # another run does the same
+            # The file may be gone: another run may have removed it.
+            (self.folder / STAGED / "probe").unlink(missing_ok=True)
         except OSError as error:
             raise BadInput(
                 f"cannot write results into {self.folder}: {error.strerror}; "
@@ -53,7 +55,7 @@ class Store:
             ) from error
 
     def save(self, record: TrialRecord, sidecar: Sidecar = NO_SIDECAR) -> Path:
-        """Store a record and its sidecar, drop its staged passes, return the record's path.
+        """Store a record and its sidecar, remove its staged passes, and return the record's path.
 
         Raises:
             BadInput: the disk is full, or the folder is missing or not writable.
@@ -88,7 +90,7 @@ class Store:
             OSError: the file cannot be moved, or a folder is a link.
         """
         for name in (RECORDS, DETAILS, STAGED):
-            refuse_link(self.folder / name)  # nobody else's files are moved
+            refuse_link(self.folder / name)  # never move files of another folder
         if target is None:
             path.unlink(missing_ok=True)
         else:
@@ -113,7 +115,7 @@ class Store:
         """Keep the result of one pass of a trial that is not complete yet.
 
         Raises:
-            BadInput: the disk is full, or the folder gone or closed.
+            BadInput: the disk is full, or the folder is missing or not writable.
         """
         path = self._path(STAGED, key, f"{pass_name}.json")
         _write(path, json.dumps(tidied(result), indent=1, allow_nan=False) + "\n")
@@ -141,7 +143,7 @@ class Store:
 
     def checkpoint(self, key: str) -> Path:
         """Return the checkpoint file of the training pass of an incomplete trial."""
-        # The results folder itself may be a link; nothing in it may.
+        # The results folder itself may be a link; a link inside it is not allowed.
         return self.folder.resolve() / STAGED / f"{require_name(key)}.checkpoint.pt"
 
     def log(self, key: str, pass_name: str) -> Path:
@@ -151,7 +153,7 @@ class Store:
     def note_progress(self, count: dict[str, Any]) -> None:
         """Write the progress of a run atomically."""
         path = self.folder / STAGED / PROGRESS
-        with suppress(OSError):  # a full disk must not end a run for its progress
+        with suppress(OSError):  # a run must not fail because its progress cannot be written
             refuse_link(path.parent)
             write_whole(path, json.dumps(count), synced=False)
 
@@ -167,21 +169,21 @@ class Store:
     def unstage(self, key: str) -> None:
         """Delete the staged files of a key."""
         for staged in (self.folder / STAGED).glob(f"{require_name(key)}.*"):
-            with suppress(OSError):  # a folder in the place of a file, which nobody reads
+            with suppress(OSError):  # a folder with this name; no program reads it
                 staged.unlink(missing_ok=True)
 
     def records(self) -> tuple[list[TrialRecord], list[str]]:
-        """Return every readable record, oldest first, and why the others were set aside."""
+        """Return every readable record, oldest first, and why the others cannot be read."""
         if not (self.folder / RECORDS).is_dir():
             return [], []
         with no_collection():
             return read_folder(self.folder / RECORDS)
 
     def _path(self, folder: str, key: str, ending: str) -> Path:
-        """Return where something is kept under a key.
+        """Return the path of the file of a key in a folder of the store.
 
         Raises:
-            BadInput: the key is no name of a file.
+            BadInput: the key is not a valid file name.
         """
         return self.folder / folder / f"{require_name(key)}.{ending}"
 
@@ -191,11 +193,11 @@ class Gathered:
     """The records of several results folders.
 
     Attributes:
-        records: each key once, oldest first.
-        aside: why files were left out.
-        stores: the folders they come from.
-        doubts: what a reader must know about the records: which were changed after they were
-            stored, and whose requested sidecars cannot be read.
+        records: one record per key, oldest first.
+        aside: messages about files that were left out.
+        stores: the folders of the records.
+        doubts: warnings about the records: records that were changed after they were stored, and
+            sidecars that cannot be read.
     """
 
     records: list[TrialRecord]
@@ -204,19 +206,19 @@ class Gathered:
     doubts: list[str] = field(default_factory=list)
 
     def detail(self, key: str) -> Sidecar:
-        """Return a record's sidecar from the first folder that has one; ``NO_SIDECAR`` without.
+        """Return a record's sidecar from the first folder that has one; else ``NO_SIDECAR``.
 
         A sidecar that cannot be read is ignored and listed in ``doubts``.
         """
         for store in self.stores:
             try:
-                found = store.detail(key)
+                sidecar = store.detail(key)
             except BadInput as error:
                 if (doubt := str(error)) not in self.doubts:
                     self.doubts.append(doubt)
                 continue
-            if found != NO_SIDECAR:
-                return found
+            if sidecar != NO_SIDECAR:
+                return sidecar
         return NO_SIDECAR
 
 
@@ -238,11 +240,11 @@ def gather(folders: Iterable[Path]) -> Gathered:
                 f"no folder {str(store.folder / RECORDS)!r}; expected a results folder of "
                 "'bsrbench run'"
             )
-        found, unreadable = store.records()
+        records, unreadable = store.records()
         aside += unreadable
-        for record in found:
-            other = by_key.setdefault(record.key, record)
-            if other is not record and other != record:
+        for record in records:
+            first = by_key.setdefault(record.key, record)
+            if first is not record and first != record:
                 disputed[record.key] = f"{record.key}: two records with this key differ"
     kept = [record for key, record in by_key.items() if key not in disputed]
     kept.sort(key=lambda record: record.finished_at)
@@ -250,12 +252,12 @@ def gather(folders: Iterable[Path]) -> Gathered:
 
 
 def changed_in(records: Iterable[TrialRecord]) -> list[str]:
-    """Return in words which records were changed after they were stored."""
+    """Return a message for each record that was changed after it was stored."""
     return [f"{record.key}: {CHANGED}" for record in records if record.changed()]
 
 
 def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """Return the newest record of each trial and machine; older ones are history."""
+    """Return the newest record of each trial and machine."""
     number = DistinctSpecs()
     newest = {
         (number.of_trial(record.spec), record.environment.machine_id): record for record in records
@@ -264,12 +266,12 @@ def latest(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def _free(path: Path) -> Path:
-    """Return the path, or the first of its numbered neighbours that nobody has."""
-    found, number = path, 1
-    while found.exists():
+    """Return an unused path: the given one, or the first free one with a number added."""
+    free, number = path, 1
+    while free.exists():
         number += 1
-        found = path.with_name(f"{path.stem}-{number}{path.suffix}")
-    return found
+        free = path.with_name(f"{path.stem}-{number}{path.suffix}")
+    return free
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Where a trial ran and under which circumstances, as its record says."""
+"""The environment and the circumstances of a trial, as its record stores them."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ Stated = dict[str, str]
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The hardware and system of a machine; ``None`` where it did not say."""
+    """The hardware and operating system of a machine; ``None`` if not known."""
 
     processor: str | None = None
     cores: int | None = None
@@ -21,20 +21,20 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may decide a trial's numbers beside its spec: machine, versions, settings.
+    """What can affect a trial's numbers besides its spec: machine, versions, settings.
 
     Attributes:
-        machine_id: hash that tells this machine from another.
-        machine: its hardware and system.
-        device: what the device says of itself; each family of devices says other things.
-        versions: package -> version; ``python`` is one of them.
-        commit: of bsrbench's checkout; ``None`` outside one.
+        machine_id: hash that identifies the machine.
+        machine: its hardware and operating system.
+        device: properties that the device reports; they differ between device families.
+        versions: package -> version, including ``python``.
+        commit: the commit of bsrbench's checkout; ``None`` outside a checkout.
         tree_dirty: whether files differed from the commit; ``None`` outside a checkout.
-        settings: all settings that decide numbers, by name; ``None`` in records of schema 5 and
-            before, which do not state them.
-        set_by_method: those of the settings that the method changed, with its values.
-        attention_kernel: which operators computed attention; ``None`` where nothing looked.
-        method: what the method says its numbers depend on (``Method.environment``).
+        settings: all settings that affect numbers, by name; ``None`` in records of schema 5 and
+            older, which do not have them.
+        set_by_method: the settings that the method changed, with the method's values.
+        attention_kernel: the operators that computed attention; ``None`` if not recorded.
+        method: facts on which the method's numbers depend (``Method.environment``).
         workload: facts about weights and data.
     """
 
@@ -55,17 +55,17 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         _require_storable(own | {"memory_bytes": self.machine.memory_bytes}, "environment")
 
     def plain(self) -> dict[str, Any]:
-        """Return it as JSON data; what is not known is left out."""
+        """Return the environment as JSON data, without values that are not known."""
         return _plain(self)
 
 
 class RecordedLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What each pass of a trial was allowed to take; ``None`` is no limit.
+    """The limits of each pass of a trial; ``None`` means no limit.
 
     Attributes:
-        timeout_seconds: after which a pass is ended.
-        memory_bytes: of a pass's process.
-        forced: whether trials ran that were predicted not to fit.
+        timeout_seconds: time after which a pass is stopped.
+        memory_bytes: memory limit of the process of a pass.
+        forced: whether trials ran although they were predicted not to fit into memory.
     """
 
     timeout_seconds: float | None = None
@@ -84,24 +84,26 @@ class ClusterNode(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Under which circumstances a trial ran; they may disturb times and decide no other number.
+    """The circumstances of a trial; they can affect times, but no other number.
 
     Attributes:
         command: the command line of the run.
-        variables: environment variables that only affect times; ``None`` in records of schema 4
-            and before, which do not state them.
-        limits: what each pass was allowed to take; ``None`` where that was not stored.
-        suite_place: the trial's place in its suite, from 0.
+        variables: environment variables that affect only times; ``None`` in records of schema 4
+            and older, which do not have them.
+        limits: the limits of each pass; ``None`` if they were not stored.
+        suite_place: position of the trial in its suite, counted from 0.
         order_seed: seed of the order in which trials ran.
-        round_group: name of the round group it was timed in; ``None`` if it was not timed.
-        round_position: its place in each round of the group, from 0.
+        round_group: name of the round group in which the trial was timed; ``None`` if it was not
+            timed.
+        round_position: position of the trial in each round of the group, counted from 0.
         timing: what the clock pass recorded about each visit (stolen time, cores, and so on).
-        jobs: trials that ran at the same time; ``None`` where only one may.
-        cores: the cores that several such trials were given.
-        pass_start_seconds: of each pass, from its request to its first line.
-        passes_seconds: total time of all passes; ``None`` where that was not stored.
-        not_started: the trial was predicted not to fit and did not run.
-        cluster: the node that ran it; ``None`` outside a cluster.
+        jobs: number of trials that could run at the same time; ``None`` if only one could.
+        cores: the cores on which this trial ran, if several trials ran at the same time.
+        pass_start_seconds: for each pass, the time from its request to the first line that its
+            process runs.
+        passes_seconds: total time of all passes; ``None`` if it was not stored.
+        not_started: whether the trial did not run because it was predicted not to fit into memory.
+        cluster: the node that ran the trial; ``None`` outside a cluster.
     """
 
     command: str | None = None
@@ -127,19 +129,19 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         _require_storable(seconds, "circumstances")
 
     def plain(self) -> dict[str, Any]:
-        """Return them as JSON data; what is not known is left out."""
+        """Return the circumstances as JSON data, without values that are not known."""
         return _plain(self)
 
 
 class RanIn(msgspec.Struct, frozen=True):
-    """Where a trial ran, and under which circumstances."""
+    """The environment and the circumstances of a trial."""
 
     environment: Environment
     circumstances: Circumstances
 
 
 def _require_storable(part: dict[str, Any], name: str) -> None:
-    """Check numbers and nesting.
+    """Check that a record can hold the numbers and the nesting of a part.
 
     Raises:
         ValueError: a number is out of bounds, or tables are nested too deep.

@@ -1,4 +1,4 @@
-"""What a trial leaves behind: spec, outcome, measurements, environment, circumstances."""
+"""The record of a trial: spec, outcome, measurements, environment and circumstances."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -17,7 +17,7 @@ SCHEMA_VERSION: Final = 8
 
 
 class Status(StrEnum):
-    """How a trial ended; all but ``completed`` are results too and stay in the report."""
+    """How a trial ended. Trials that did not complete are results too and stay in the report."""
 
     COMPLETED = "completed"
     OUT_OF_MEMORY = "out of memory"
@@ -28,7 +28,7 @@ class Status(StrEnum):
 
 
 class Outcome(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a trial ended, and why if it did not complete."""
+    """How a trial ended; if it did not complete, also the reason."""
 
     status: Status
     reason: str = ""
@@ -39,34 +39,41 @@ TimesByKey = dict[str, dict[str, list[float]]]  # a record's key -> metric -> sa
 
 
 def utc_now() -> str:
-    """Return the time as records hold it, to the millisecond: of two records one is the newer."""
+    """Return the current time in the form of records: UTC, ISO 8601.
+
+    It has milliseconds, so that it is clear which of two records is newer.
+    """
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One trial, whole: nothing in it depends on another file.
+    """The complete record of one trial; it does not depend on other files.
 
     Attributes:
-        key: method, trial id, hash of the method's source, hash of the measuring code, hash
-            of settings and versions that decide numbers, and machine id, joined
-            (``bsrbench.harness.records.record_key``); the file's name.
-        measurements: a value for every name in ``METRICS``; ``None`` has its reason in ``missing``.
-            A stored record lacks the metrics that are newer than it.
-        missing: why metrics have no value.
-        notes: what a reader of the numbers must know (what a meter could not count, doubts).
-        environment: what may decide the numbers beside the spec.
-        circumstances: what may disturb times and decides no other number.
-        finished_at: UTC, ISO 8601.
-        beside: times of rows that were stored before and timed again in this record's round group:
-            key of their record -> metric -> samples. Ratios between this row and them are taken
-            from these.
-        began_at: when the first of the passes began whose numbers these are, UTC, ISO 8601, before
-            an interruption if there was one; ``None`` where that was not kept (schema 5 and
-            before).
-        content_sha256: hash of the record's own content as it was stored, all but this; by it a
-            number that was changed later is noticed. It detects accidents: whoever means to
-            deceive can compute it anew. ``None`` in a record that was not stored yet, or has
-            schema 6 or before.
+        schema_version: version of the format of records.
+        key: name of the record's file, without ``.json``. It joins the method, the trial id, the
+            hash of the method's source, the hash of the measuring code, the hash of settings and
+            versions that affect numbers, and the machine id
+            (``bsrbench.harness.records.record_key``).
+        spec: the specification of the trial.
+        outcome: how the trial ended.
+        measurements: a value for every name in ``METRICS``; if it is ``None``, ``missing`` has the
+            reason. A stored file lacks the metrics that are newer than it.
+        missing: metric -> why it has no value.
+        notes: what a reader of the numbers must know: doubts, and what a meter could not count.
+        environment: what can affect the numbers besides the spec.
+        circumstances: what can affect times, but no other number.
+        finished_at: when the trial ended, UTC, ISO 8601.
+        beside: times of stored rows that were timed again in the round group of this record: key
+            of the stored record -> metric -> samples. Ratios of times between this row and those
+            rows are computed from these samples.
+        began_at: when the first of this trial's passes began, UTC, ISO 8601. If the run was
+            interrupted and resumed, this is before the interruption. ``None`` if it was not stored
+            (schema 5 and older).
+        content_sha256: hash of all other content of the record when it was stored. It shows
+            whether a number was changed later by accident; somebody who changes a record on
+            purpose can also change the hash. ``None`` in a record that is not stored yet, and in
+            records of schema 6 and older.
     """
 
     schema_version: Literal[8] = SCHEMA_VERSION
@@ -85,8 +92,8 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         timed = {name for times in self.beside.values() for name in times}
-        if strange := (self.measurements.keys() | timed) - METRICS.keys():
-            raise ValueError(f"unknown metrics {sorted(strange)}")
+        if unknown := (self.measurements.keys() | timed) - METRICS.keys():
+            raise ValueError(f"unknown metrics {sorted(unknown)}")
         empty = {name for name, value in self.measurements.items() if value is None}
         if unexplained := empty - self.missing.keys():
             raise ValueError(f"no value and no reason for {sorted(unexplained)}")
@@ -94,15 +101,15 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             raise ValueError(fault)
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether two records say the same; hashes are of how they stand in their files."""
+        """Return whether two records have the same content; ``content_sha256`` is not compared."""
         if not isinstance(other, TrialRecord):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in SAID)
+        return all(getattr(self, name) == getattr(other, name) for name in COMPARED)
 
     __hash__ = None  # type: ignore[assignment]  # it holds dictionaries
 
     def changed(self) -> bool:
-        """Return whether its content is not what was stored."""
+        """Return whether the record was changed after it was stored."""
         return any(note.kind is NoteKind.INTEGRITY for note in self.notes)
 
     def measured(self) -> int:
@@ -110,11 +117,11 @@ class TrialRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return sum(value is not None for value in self.measurements.values())
 
     def label(self) -> str:
-        """Return how reports call this row."""
+        """Return the name of this row in reports."""
         return self.spec.label()
 
 
-SAID = tuple(name for name in TrialRecord.__struct_fields__ if name != "content_sha256")
+COMPARED = tuple(name for name in TrialRecord.__struct_fields__ if name != "content_sha256")
 
 
 def plain_record(record: TrialRecord) -> dict[str, Any]:
@@ -133,13 +140,13 @@ def record_schema() -> dict[str, Any]:
             raise NotImplementedError(kind.__name__)
         return {"$ref": "#/$defs/TrialSpec"}
 
-    named = msgspec.json.schema(TrialRecord, schema_hook=spec_reference)["$defs"]
-    record: dict[str, Any] = named.pop(TrialRecord.__name__)
-    return record | {"$defs": named | of_spec | {TrialSpec.__name__: spec}}
+    types = msgspec.json.schema(TrialRecord, schema_hook=spec_reference)["$defs"]
+    record: dict[str, Any] = types.pop(TrialRecord.__name__)
+    return record | {"$defs": types | of_spec | {TrialSpec.__name__: spec}}
 
 
 def _plain_spec(value: Any) -> Any:
-    """Return what msgspec cannot write itself as JSON data: a spec is validated by pydantic."""
+    """Return a spec as JSON data; it is a pydantic model, which msgspec cannot write."""
     if isinstance(value, TrialSpec):
         return value.model_dump(mode="json")
     raise NotImplementedError(type(value).__name__)

@@ -19,9 +19,9 @@ WORK: dict[str, Metric] = {
         "lower",
         "Floating-point operations of the forward passes of the first training step, for one "
         "batch (with several tasks: one batch per task), 2 per multiply-add. Counted: matrix "
-        "products, convolutions and attention, fused kernels included; of the experts, those that "
-        "run. Element-wise operations are not counted. If a method has a schedule, this is its "
-        "state at the start.",
+        "products, convolutions and attention, fused kernels included; only experts that run are "
+        "counted. Element-wise operations are not counted. If a method has a schedule, this is "
+        "its state at the start.",
         display="gigaflop",
         measured_by=("flops", "estimate"),
         judged=Judgement("exact", 100),
@@ -141,7 +141,7 @@ WORK: dict[str, Metric] = {
         samples=True,
         judged=Judgement("in turns", 180),
         tables=(TableColumn("work", 80, "J / image"),),
-        page=PageColumn(TIME, 580, "energy an image J", over="energy"),
+        page=PageColumn(TIME, 580, "energy per image J", over="energy"),
     ),
     "images_per_second": Metric(
         "1/s",

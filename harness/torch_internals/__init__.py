@@ -1,1 +1,1 @@
-"""The only room for private names of torch, timm and torchvision, one function each."""
+"""The only package that uses private names of torch, timm and torchvision, one function each."""

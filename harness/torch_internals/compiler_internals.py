@@ -1,6 +1,7 @@
-"""The unpublished parts of torch's compiler that this project relies on, under names of ours.
+"""The private parts of torch's compiler that this project uses, under names of its own.
 
-As in ``torch_internals``; here everything that takes seconds to load is loaded when it is called.
+The rules of ``eager_internals`` apply. The compiler takes seconds to import, so each function
+imports what it needs when it is called.
 """
 
 from pathlib import Path
@@ -10,35 +11,35 @@ import torch
 
 
 def tracing_errors() -> tuple[type[Exception], type[Exception]]:
-    """Return the errors of a graph that breaks and of too many compilations, unpublished both."""
+    """Return the errors for a graph break and for too many compilations; both are private."""
     from torch._dynamo.exc import FailOnRecompileLimitHit, Unsupported  # noqa: PLC0415 - seconds
 
     return Unsupported, FailOnRecompileLimitHit
 
 
 def compile_seconds() -> float:
-    """Return the time torch has spent compiling in this process; its public form is a table."""
+    """Return the compilation time of this process; the public function returns a table."""
     from torch._dynamo.utils import get_compilation_metrics  # noqa: PLC0415 - seconds to load
 
-    return sum((found.duration_us or 0) for found in get_compilation_metrics()) / 1e6
+    return sum((metrics.duration_us or 0) for metrics in get_compilation_metrics()) / 1e6
 
 
 def compile_in_this_process() -> None:
-    """Start no workers to compile; documented, but its only place is a private module."""
+    """Compile without worker processes; the setting is documented, but in a private module."""
     from torch._inductor import config  # noqa: PLC0415 - seconds to load
 
     config.compile_threads = 1
 
 
 def compile_by_inductor(graph: Any, inputs: Any) -> Any:
-    """Compile a traced graph, as ``torch.compile`` does, which cannot be watched at it."""
+    """Compile a traced graph as ``torch.compile`` does, in a step that can be observed."""
     from torch._inductor.compile_fx import compile_fx  # noqa: PLC0415 - seconds to load
 
     return compile_fx(graph, inputs)
 
 
 def why_no_cpp_compiler() -> Exception | None:
-    """Return torch's error where it finds no working C++ compiler; public ways begin to compile."""
+    """Return torch's error if it finds no working C++ compiler, without compiling anything."""
     from torch._inductor.cpp_builder import get_cpp_compiler  # noqa: PLC0415 - seconds to load
     from torch._inductor.exc import InvalidCxxCompiler  # noqa: PLC0415 - as above
 
@@ -50,24 +51,24 @@ def why_no_cpp_compiler() -> Exception | None:
 
 
 def compiler_cache() -> Path:
-    """Return the folder that keeps what was compiled; where it is by default is not published."""
+    """Return the folder of torch's compilation cache; its default path is not documented."""
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415 - slow to load
 
     return Path(cache_dir())
 
 
 def aoti_compile_and_package(exported: Any, target: str, options: dict[str, Any]) -> None:
-    """Compile an exported program into a file; documented, but only under a private module."""
+    """Compile an exported program into a file; documented, but in a private module."""
     from torch import _inductor  # noqa: PLC0415 - slow to load
 
     _inductor.aoti_compile_and_package(exported, package_path=target, inductor_configs=options)
 
 
 def load_package(built: Path) -> Any:
-    """Return what runs such a file: a list of tensors to a list of tensors.
+    """Load a file of ``aoti_compile_and_package``; return a function from tensors to tensors.
 
-    It is what the documented ``torch._inductor.aoti_load_package`` wraps, which imports the whole
-    compiler.
+    Both are lists. The documented ``torch._inductor.aoti_load_package`` wraps the same loader, but
+    imports the whole compiler.
     """
     runner = torch._C._aoti.AOTIModelPackageLoader
     return runner(str(built), "model", False, 1, -1).boxed_run

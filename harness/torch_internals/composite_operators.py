@@ -1,4 +1,4 @@
-"""What torch's operators are made of."""
+"""Find the torch operators that consist of other operators."""
 
 import functools
 from typing import Any
@@ -8,11 +8,12 @@ from bsrbench.harness.torch_internals.eager_internals import has_kernel
 
 @functools.cache
 def is_composite(operator: Any) -> bool:
-    """Tell whether an operator only calls others, which a dispatch mode is to see in its place.
+    """Return whether an operator only calls other operators.
 
-    Where gradients may be wanted torch takes such operators apart before any mode sees them; in
-    inference mode it does not. ``operator.decompose`` does it then.
+    A dispatch mode must see those other operators instead. Outside inference mode torch decomposes
+    such an operator before any mode sees it. In inference mode it does not, so the mode must call
+    ``operator.decompose``.
     """
-    if operator.namespace == "prim":  # asks something of a tensor
+    if operator.namespace == "prim":  # returns a property of a tensor
         return False
     return has_kernel(operator.name(), "CompositeImplicitAutograd")

@@ -1,8 +1,8 @@
-"""The unpublished parts of torch and timm that this project relies on, each under a name of ours.
+"""The private parts of torch and timm that this project uses, each under a name of its own.
 
-A release may change any of them without notice, and nothing else in the project names one.
-``tests/harness/torch_internals`` holds each to what is relied on. What torch's compiler has is in
-``compiler_internals``, what torchvision has in ``vision_internals``.
+A release may change any of them without notice. No other code of the project uses private names.
+``tests/harness/torch_internals`` checks that each part still works as expected. Private parts of
+torch's compiler are in ``compiler_internals``, those of torchvision in ``vision_internals``.
 """
 
 from contextlib import AbstractContextManager
@@ -23,23 +23,24 @@ from torch._subclasses.functional_tensor import FunctionalTensor
 from torch.utils import _pytree, data
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
-# Types that torch documents in notes and tutorials, and publishes under private modules only: what
-# sees every operator; tensors with shapes and no numbers, and what makes all tensors such.
+# Types that torch documents in notes and tutorials, but defines in private modules.
+# TorchDispatchMode sees every operator. A FakeTensor has a shape but no values; in FakeTensorMode
+# all tensors are fake tensors.
 __all__ = ["FakeTensor", "FakeTensorMode", "TorchDispatchMode"]
 
-# What an operator raises over tensors without numbers whose result depends on the numbers, or that
-# cannot do without; torch publishes no errors of its fake tensors.
+# Errors of an operator that needs the values of a fake tensor, or that does not support fake
+# tensors. torch has no public errors of fake tensors.
 NEEDS_NUMBERS = (
     DataDependentOutputException,
     DynamicOutputShapeException,
     UnsupportedFakeTensorException,
     UnsupportedOperatorException,
 )
-# The iterators of all data loaders, which have no public name.
+# The base class of the iterators of all data loaders; it has no public name.
 LOADER_ITERATOR: type = data.dataloader._BaseDataLoaderIter
 
-# Operators whose names torch begins with an underscore though its own public functions come to
-# them; under public names they cannot be told apart, and give no sums of a softmax.
+# Private operators that torch's public functions call. With the public functions it is not possible
+# to choose one of them, or to get the sums of a softmax.
 SOFTMAX: Any = torch.ops.aten._softmax
 SOFTMAX_BACKWARD: Any = torch.ops.aten._softmax_backward_data
 CPU_ATTENTION: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -49,121 +50,121 @@ CUDA_ATTENTION_BACKWARD: Any = torch.ops.aten._scaled_dot_product_efficient_atte
 
 
 def tree_leaves(nest: object) -> list[Any]:
-    """Return what nested containers hold, in order; torch's public way needs another package."""
+    """Return the leaves of nested containers, in order; the public way needs another package."""
     return _pytree.tree_leaves(nest)
 
 
 def makes_fake_tensors() -> bool:
-    """Tell whether operators give tensors without numbers now; no public function asks."""
+    """Return whether operators create fake tensors now; there is no public function."""
     return detect_fake_mode() is not None
 
 
 def stands_for_others(tensor: Tensor) -> bool:
-    """Tell whether a tensor only wraps others, which have the storage; only torch's parts ask.
+    """Return whether a tensor only wraps other tensors, which have the storage.
 
-    It may have any shape.
+    It may have any shape. There is no public function.
     """
     return isinstance(tensor, FunctionalTensor) or is_traceable_wrapper_subclass(tensor)
 
 
 def storage_identity(storage: torch.UntypedStorage) -> int:
-    """Return what tells a storage from all others alive; an address is no such where it is empty.
+    """Return a number that identifies a storage among all live storages.
 
-    Several Python objects may be one storage, and torch compares them by nothing public.
+    Several Python objects can represent the same storage, and there is no public way to compare
+    them. The address does not identify empty storages.
     """
     identity: int = storage._cdata
     return identity
 
 
 def count_of_writes(tensor: Tensor) -> int:
-    """Return how often a tensor was written in place, as autograd counts it for itself alone.
-
-    It may have any shape.
-    """
+    """Return how often a tensor of any shape was written in place, from autograd's counter."""
     return tensor._version
 
 
 def running_node() -> Any:
-    """Return the node of autograd that this thread runs, or ``None``; else only hooks know."""
+    """Return the autograd node that this thread runs, or ``None``; there is no public function."""
     return torch._C._current_autograd_node()
 
 
 def runs_backward() -> bool:
-    """Tell whether this thread runs a graph of autograd, also between nodes; publicly unknown."""
+    """Return whether this thread runs a backward pass, also between nodes; no public function."""
     return torch._C._current_graph_task_id() != -1
 
 
 def number_of_next_node() -> int:
-    """Return the number of the node that this thread makes next, unpublished as all of them."""
+    """Return the number of the next autograd node of this thread; numbers of nodes are private."""
     number: int = torch._C._autograd._get_sequence_nr()
     return number
 
 
 def number_of_node(node: Any) -> int:
-    """Return a node's number, which grows as a thread makes them; nodes publish only names."""
+    """Return a node's number; a later node of the same thread has a larger one. It is private."""
     number: int = node._sequence_nr()
     return number
 
 
 def is_profiled() -> bool:
-    """Tell whether torch makes a profile now; the public way is to begin another, which fails."""
+    """Return whether torch's profiler runs now; there is no public function."""
     return torch._C._autograd._profiler_enabled()
 
 
 def profile_mark(name: str) -> AbstractContextManager[object]:
-    """Return what puts a name into a profile; the public one is an operator, which modes see."""
+    """Return a mark in a profile; the public one is an operator, which dispatch modes would see."""
     mark: AbstractContextManager[object] = torch._C._profiler._RecordFunctionFast(name)
     return mark
 
 
 def has_kernel(operator: str, key: str) -> bool:
-    """Tell whether an operator is implemented for a dispatch key itself, as torch's tests ask.
+    """Return whether an operator has its own implementation for a dispatch key.
 
     Args:
-        operator: with its namespace and overload, ``aten::add.Tensor``.
-        key: such as ``Meta`` or ``CompositeImplicitAutograd``.
+        operator: name with namespace and overload, such as ``aten::add.Tensor``.
+        key: the dispatch key, such as ``Meta`` or ``CompositeImplicitAutograd``.
     """
     return torch._C._dispatch_has_kernel_for_dispatch_key(operator, key)
 
 
 def arguments_of(operator: Any) -> list[Any]:
-    """Return an operator's declared arguments: name and default value; published as text only."""
+    """Return an operator's arguments, with names and defaults; the public form is only text."""
     arguments: list[Any] = operator._schema.arguments
     return arguments
 
 
 def nnpack_is_enabled() -> bool:
-    """Tell whether NNPACK may be used; its public module can set that but not return it."""
+    """Return whether NNPACK may be used; the public module can only set this."""
     return torch._C._get_nnpack_enabled()
 
 
 def forward_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Return a module's own hooks before and after its forward pass, which it lists nowhere else.
+    """Return a module's hooks before and after its forward pass; there is no public list.
 
-    Hooks taken out of these are removed.
+    Deleting an entry from these dictionaries removes the hook.
     """
     return module._forward_pre_hooks, module._forward_hooks
 
 
 def convolution(*arguments: Any) -> Tensor:
-    """Do what ``torch.conv2d`` comes to before it chooses a kernel, which tracers record.
+    """Run the operator that ``torch.conv2d`` calls before it chooses a kernel; tracers record it.
 
     Returns:
         [batch, channels, height, width].
     """
     name = "aten::_convolution"
-    if not has_kernel(name, "Meta"):  # torch 2.9 to 2.11 know no shapes of it, but of what it calls
-        torch.library.register_fake(name, lambda *given: torch.convolution(*given[:9]))
+    if not has_kernel(name, "Meta"):  # torch 2.9 to 2.11: only torch.convolution has one
+        torch.library.register_fake(name, lambda *args: torch.convolution(*args[:9]))
     made: Tensor = torch._convolution(*arguments)
     return made
 
 
 def with_positions(vit: Any, tokens: Tensor) -> Tensor:
-    """Add positions and leading tokens, as a timm transformer does; it publishes whole passes only.
+    """Add the position embeddings and the leading tokens of a timm transformer.
+
+    timm has public functions only for complete forward passes.
 
     Args:
         vit: the transformer.
-        tokens: its patches as it embeds them, [batch, patches, dim] or [batch, height, width, dim].
+        tokens: the embedded patches, [batch, patches, dim] or [batch, height, width, dim].
     """
     placed: Tensor = vit._pos_embed(tokens)
     return placed

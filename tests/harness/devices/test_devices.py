@@ -136,9 +136,9 @@ def test_an_accelerator_without_statistics_gives_no_peaks(answers, make_accelera
 def test_an_accelerator_does_not_know_memory_use_energy_or_slowdowns(make_accelerator):
     device = make_accelerator(allocated=0, reserved=0)
 
-    with pytest.raises(Unreadable, match=r"does not tell memory use .* of xpu"):
+    with pytest.raises(Unreadable, match=r"does not report memory use .* of xpu"):
         device.used_bytes()
-    with pytest.raises(Unreadable, match="does not tell energy of xpu"):
+    with pytest.raises(Unreadable, match="does not report energy of xpu"):
         device.energy_counter()
     assert device.slowdowns() == []
 

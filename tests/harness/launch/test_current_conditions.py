@@ -45,7 +45,7 @@ def make(make_spec, present):
     return make
 
 
-STATES_NOTHING = "older than the hashes of measuring code and settings in record keys"
+STATES_NOTHING = "made before record keys had hashes of measuring code and settings"
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ def test_energy_is_what_the_counter_rose_by_over_the_action():
 
 
 def test_a_counter_that_does_not_move_is_missing_and_not_zero():
-    with pytest.raises(Unreadable, match="did not move"):
+    with pytest.raises(Unreadable, match="did not change"):
         joules(lambda: None, lambda: 7.0)
 
 
@@ -101,8 +101,8 @@ def test_throttling_by_quota_and_by_heat_is_counted(machine):
         machine.throttle(quota=7, heat=6)
 
     assert watch.disturbance.throttled == [
-        "the control group's CPU quota stopped it 4 times",
-        "heat slowed a core 2 times",
+        "the cgroup's CPU quota stopped the process 4 times",
+        "overheating slowed a core 2 times",
     ]
 
 
@@ -150,10 +150,10 @@ def test_only_what_is_beyond_its_limit_is_noted():
     unknown = Disturbance(None, None, None, None)
 
     assert QUIET.notes() == at_limits.notes() == unknown.notes() == []
-    assert Disturbance(0.1234, 0.5, ["heat slowed a core 2 times"], None).notes() == [
-        "other processes took a share of 0.123 of the cores' time (noted above 0.05)",
-        "the hypervisor took a share of 0.500 of the cores' time (noted above 0.02)",
-        "throttled while timed: heat slowed a core 2 times",
+    assert Disturbance(0.1234, 0.5, ["overheating slowed a core 2 times"], None).notes() == [
+        "other processes used a share of 0.123 of the cores' time (limit: 0.05)",
+        "the hypervisor took a share of 0.500 of the cores' time (limit: 0.02)",
+        "throttled during the timing: overheating slowed a core 2 times",
     ]
 
 

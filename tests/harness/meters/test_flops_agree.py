@@ -123,7 +123,10 @@ def test_a_product_that_is_not_counted_is_told():
         torch.mv(torch.ones(2, 3), torch.ones(3)).neg_()
 
     assert flops.overlooked() == [
-        "not counted, though by its name it multiplies: aten.mv (1 calls); the FLOPs are too few"
+        (
+            "aten.mv multiplies, according to its name, but was not counted (1 calls); "
+            "the number of FLOPs is too low"
+        )
     ]
 
 

@@ -159,8 +159,8 @@ def test_an_estimate_notes_what_a_profile_notes_of_two_counters(make_spec):
     (note,) = noted
     assert noted == measured
     assert note.text == (
-        f"two counters disagree about the forward pass: {ran} FLOP while it ran, and {traced} "
-        f"multiply-adds from its trace, which would be {2 * traced}"
+        f"two counters disagree about the forward pass: {ran} FLOP counted while it ran, but "
+        f"{traced} multiply-adds counted in its trace, which are {2 * traced} FLOP"
     )
 
 

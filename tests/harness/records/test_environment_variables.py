@@ -102,7 +102,7 @@ def test_a_variable_that_timm_cannot_read_is_bad_input(value, typed, monkeypatch
     code, said = typed("list", "methods")
 
     assert code == 2
-    assert said.startswith(f"error: TIMM_FUSED_ATTN={value!r}: timm reads a whole number")
+    assert said.startswith(f"error: TIMM_FUSED_ATTN={value!r} is not valid: timm expects 0")
     assert len(said.splitlines()) == 1
 
 

@@ -124,8 +124,8 @@ LISTS = {name: list(getattr(LINE, name)) for name in LINE.__struct_fields__}
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [
-        ({"index": [1]}, "counted.timeline: lists of 1, 2, 2, 2, 2 values"),
-        ({"phase": [0, 2]}, "counted.timeline: number 2 means none of 2 names"),
+        ({"index": [1]}, "counted.timeline: lists differ in length: 1, 2, 2, 2, 2"),
+        ({"phase": [0, 2]}, "counted.timeline: index 2 is not below 2, the number of names"),
         ({"live_bytes": [8, -1]}, "counted.timeline.live_bytes[1]: Expected `int` >= 0"),
         ({"modules": 7}, "counted.timeline.modules: Expected `array`, got `int`"),
     ],
@@ -138,4 +138,5 @@ def test_a_timeline_that_does_not_fit_together_is_named(changes, fault):
 def test_a_block_that_no_model_has_is_named():
     held = {"held_by_module": {"blocks.10000": 1}}
 
-    assert fault_of_sidecar({"counted": held}) == "counted: blocks.10000 is a block beyond 10000"
+    expected = "counted: blocks.10000: a block number must be below 10000"
+    assert fault_of_sidecar({"counted": held}) == expected
