@@ -57,8 +57,8 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n"
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (EPS, "its content is none of BMP, GIF, JPEG"),
-        (b"", "its content is none of"),
+        (EPS, "its format is none of BMP, GIF, JPEG"),
+        (b"", "its format is none of"),
         (png(8_000, 8_000), r"it has 8,000 x 8,000 pixels, expected 50,000,000 at most"),
         (png(9, 9, chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(9 * MIB)))), "too large"),
         (png(9, 9, chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(9 * MIB)))), "too large"),
@@ -70,7 +70,7 @@ def test_an_image_out_of_bounds_does_not_decode(content, said, tmp_path, monkeyp
     monkeypatch.setenv("PATH", str(tmp_path))  # nothing is started: gs would not be found
     (tmp_path / "x.jpg").write_bytes(content)
 
-    with pytest.raises(BadInput, match=rf"not an image that can be decoded \(.*{said}"):
+    with pytest.raises(BadInput, match=rf"cannot be decoded as an image \(.*{said}"):
         pixels.read(tmp_path / "x.jpg")
 
 
