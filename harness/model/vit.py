@@ -119,7 +119,7 @@ def tokens_read(model: nn.Module) -> int:
 
 
 def require_class_token(model: nn.Module) -> None:
-    """Check that one class token leads the sequence and feeds the head.
+    """Check that the only leading token is a class token, and that the head reads it.
 
     Raises:
         Unsupported: the model has no class token or has further leading tokens, or the head reads

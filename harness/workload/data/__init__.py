@@ -23,7 +23,7 @@ def check_name(name: str) -> None:
     """Check that a data set's name has one of the known forms.
 
     Raises:
-        BadInput: the name has another form, or leads out of the data root.
+        BadInput: the name has another form, or its path is outside the data root.
     """
     if name in {*builtin_data.NAMES, *published.DATA_SETS}:
         return

@@ -25,14 +25,14 @@ def below_root(name: str) -> Path:
     are followed, because the owner of the machine made them.
 
     Raises:
-        BadInput: the name leads out of the root, or cannot be a file name.
+        BadInput: the path is outside the data root, or the name cannot be a file name.
     """
     parts = PurePath(name).parts
     if "\0" in name:
         raise BadInput(f"{shortened(name)!r} contains a zero byte, which no file name can contain")
     if not parts or ".." in parts or PurePath(name).is_absolute():
         raise BadInput(
-            f"{shortened(name)!r} leads out of the data root: put the file or folder, or a link to "
+            f"{shortened(name)!r} is outside the data root: put the file or folder, or a link to "
             f"it, into the data root; {how_to_choose()}"
         )
     return data_root() / name

@@ -59,7 +59,7 @@ class Decodable:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _FileResult:
     """The result of decoding one file.
 
     Attributes:
@@ -108,7 +108,7 @@ def decodable(folder: Path, files: Collection[Path]) -> Decodable:
     )
 
 
-def _looked_at(names: dict[Path, str]) -> list[_Found]:
+def _looked_at(names: dict[Path, str]) -> list[_FileResult]:
     """Return the result for each file, in order: from the cache, or by decoding the files."""
     stamps = [
         f"{name} {status.st_size} {status.st_mtime_ns}"
@@ -121,47 +121,47 @@ def _looked_at(names: dict[Path, str]) -> list[_Found]:
     with ThreadPoolExecutor(DECODERS) as pool:  # the lock lets one large image decode at a time
         results = list(pool.map(partial(_look_at, turn=Lock()), names))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(kept, json.dumps([_what_is_not_usual(result) for result in results]))
+    write_whole(kept, json.dumps([_without_defaults(result) for result in results]))
     return results
 
 
-def _kept(path: Path) -> list[_Found]:
+def _kept(path: Path) -> list[_FileResult]:
     """Return the cached results; an empty list if the cache file is missing or damaged."""
     try:
-        return [_found_of(entry) for entry in read_json(path, MOST_KEPT)]
+        return [_result_of(entry) for entry in read_json(path, MOST_KEPT)]
     except (OSError, ValueError, TypeError, AttributeError):
         return []
 
 
-def _found_of(kept: dict[str, Any]) -> _Found:
+def _result_of(kept: dict[str, Any]) -> _FileResult:
     """Return the cached result of one file.
 
     Raises:
         TypeError: the cache entry has another form.
         ValueError: the cache entry names an unknown treatment.
     """
-    result = _Found(**kept | {"treatments": tuple(map(Treatment, kept.get("treatments", ())))})
+    result = _FileResult(**kept | {"treatments": tuple(map(Treatment, kept.get("treatments", ())))})
     kinds = type(result.broken), type(result.unknown), type(result.pixels)
     if kinds != (bool, str, str):
         raise TypeError(f"broken must be a bool, unknown and pixels must be strings; got {kinds}")
     return result
 
 
-def _look_at(file: Path, turn: Lock) -> _Found:
+def _look_at(file: Path, turn: Lock) -> _FileResult:
     try:
         pixels = read(file, turn)
     except UnknownPixels as error:
-        return _Found(unknown=str(error).removeprefix(f"{file}: "))
+        return _FileResult(unknown=str(error).removeprefix(f"{file}: "))
     except BadInput:
-        return _Found(broken=True)
+        return _FileResult(broken=True)
     image = pixels.image
     hashed = hashlib.blake2b(f"{list(image.shape)}".encode(), digest_size=12)
     hashed.update(image.contiguous().numpy().tobytes())
-    return _Found(treatments=tuple(sorted(pixels.treatments)), pixels=hashed.hexdigest())
+    return _FileResult(treatments=tuple(sorted(pixels.treatments)), pixels=hashed.hexdigest())
 
 
-def _what_is_not_usual(found: _Found) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if value}
+def _without_defaults(result: _FileResult) -> dict[str, Any]:
+    return {name: value for name, value in asdict(result).items() if value}
 
 
 def _alike(hashes: dict[Path, str]) -> tuple[tuple[Path, ...], ...]:

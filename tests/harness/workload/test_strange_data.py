@@ -139,7 +139,7 @@ def test_a_name_stays_below_the_data_root(kind, name, root):
     ask = weights.fetch if kind == "file:" else data.check_name
 
     with pytest.raises(
-        BadInput, match=r"leads out of the data root|contains a zero byte|no weights file"
+        BadInput, match=r"is outside the data root|contains a zero byte|no weights file"
     ):
         ask(f"{kind}{name}{ending}")
 
