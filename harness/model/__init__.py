@@ -1,1 +1,1 @@
-"""Vision transformers: access to their parts, mixtures of experts, heads of tasks."""
+"""Parts of vision transformers, mixtures of experts, and heads for several tasks."""

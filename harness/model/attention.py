@@ -1,4 +1,4 @@
-"""timm's attention, divided into parts that a method can replace."""
+"""timm's attention, split into parts that a method can replace."""
 
 from typing import Any
 
@@ -14,7 +14,9 @@ def queries_keys_values(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def attention_matrix(attention: Any, q: Tensor, k: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return softmax(q k^T / sqrt(head dim) + bias), which fused attention never holds whole.
+    """Return the attention matrix, softmax(q k^T / sqrt(head dim) + bias).
+
+    Fused attention never stores this matrix as a whole.
 
     Returns:
         [batch, heads, tokens, tokens].
@@ -24,44 +26,44 @@ def attention_matrix(attention: Any, q: Tensor, k: Tensor, bias: Tensor | None =
 
 
 class Mixes(nn.Module):
-    """An attention module that a method makes mix the values in a way of its own.
+    """An attention module with the method's own way to mix the values.
 
-    Stands in front of timm's ``Attention``; ``attend`` asks it.
+    Use it as a base class before timm's ``Attention``. ``attend`` calls ``mix``.
     """
 
     def mix(
         self,
-        qkv: Tensor,  # noqa: ARG002 - for those who override it
+        qkv: Tensor,  # noqa: ARG002 - for subclasses that override this method
         *,
         ranked: bool,  # noqa: ARG002
         bias: Tensor | None = None,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor | None] | None:
-        """Mix the values of qkv [batch, tokens, 3 dim]; here as ever.
+        """Mix the values of qkv [batch, tokens, 3 dim]; subclasses override this method.
 
-        ``bias`` [batch, 1, 1, tokens] is added to the scores of each key and has no gradient; it
-        does not come together with ``ranked``.
+        ``bias`` [batch, 1, 1, tokens] is added to the scores of each key and has no gradient. It
+        is never used together with ``ranked``.
 
         Returns:
-            Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention``
-            returns; ``None`` leaves this call to the plain way.
+            Mixed values [batch, tokens, dim], and with ``ranked`` the result of
+            ``class_attention``. ``None``: the caller mixes the values with the function ``mix``.
         """
         return None
 
     def forward(self, x: Tensor, **_: object) -> Tensor:
-        """Attend [batch, tokens, dim] to itself."""
+        """Apply self-attention to x [batch, tokens, dim]."""
         return attend(self, x)[0]
 
 
 def attend(
     attention: Any, tokens: Tensor, *, ranked: bool = False, exact: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Let tokens [batch, tokens, dim] attend to each other: what timm's ``Attention`` does.
+    """Apply self-attention to tokens [batch, tokens, dim], as timm's ``Attention`` does.
 
     Args:
         attention: timm's module.
-        tokens: its input.
-        ranked: return what ``class_attention`` does, too.
-        exact: hold the whole attention matrix instead of using torch's fused attention.
+        tokens: input of the module.
+        ranked: also return the result of ``class_attention``.
+        exact: compute the whole attention matrix instead of using torch's fused attention.
     """
     qkv = attention.qkv(tokens)
     own = attention.mix(qkv, ranked=ranked) if isinstance(attention, Mixes) else None
@@ -72,16 +74,16 @@ def attend(
 def attend_with_keys(
     attention: Any, tokens: Tensor, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Let tokens [batch, tokens, dim] attend to each other, and return their keys, too.
+    """Apply self-attention to tokens [batch, tokens, dim]; also return the keys.
 
     Args:
         attention: timm's module.
-        tokens: its input.
+        tokens: input of the module.
         bias: [batch, tokens], added to the scores of each token as a key; has no gradient.
 
     Returns:
-        What ``attend`` returns, and the keys, mean over heads, [batch, tokens, head dim], without
-        gradient.
+        The output tokens [batch, tokens, dim], and the mean of the keys over heads,
+        [batch, tokens, head dim], without gradient.
     """
     qkv = attention.qkv(tokens)
     keys = queries_keys_values(attention, qkv.detach())[1].mean(1)
@@ -100,17 +102,17 @@ def _project(attention: Any, mixed: Tensor) -> Tensor:
 def mix(
     attention: Any, qkv: Tensor, *, ranked: bool, exact: bool, bias: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix the values of qkv [batch, tokens, 3 dim] the plain way.
+    """Mix the values of qkv [batch, tokens, 3 dim] as timm's ``Attention`` does.
 
-    Arguments are those of ``attend``, and the ``bias`` of ``Mixes.mix``.
+    See ``attend`` for ``ranked`` and ``exact``, and ``Mixes.mix`` for ``bias``.
 
     Returns:
-        Mixed values [batch, tokens, dim], and with ``ranked`` what ``class_attention`` returns.
+        Mixed values [batch, tokens, dim], and with ``ranked`` the result of ``class_attention``.
     """
     q, k, v = queries_keys_values(attention, qkv)
     drop = attention.attn_drop
-    # Fused attention drops by itself, and whatever else stands there is given the whole matrix.
-    # Types in a tuple: torch 2.9 compiles no union of them.
+    # Fused attention applies dropout itself. Any other module in the place of the dropout needs
+    # the whole matrix. The types are in a tuple because torch 2.9 cannot compile a union of types.
     if exact or not isinstance(drop, (nn.Dropout, nn.Identity)):
         matrix = attention_matrix(attention, q, k, bias)
         mixed = drop(matrix) @ v
@@ -127,8 +129,8 @@ def mix(
 def class_attention(attention: Any, q: Tensor, k: Tensor, matrix: Tensor | None = None) -> Tensor:
     """Return the class token's softmax attention to the other tokens, mean over heads.
 
-    Read from the ``attention_matrix`` where one is given; else only this one row of it is
-    computed. The product is element-wise because a batched matrix product would first copy all
+    If the attention ``matrix`` is given, its first row is read. Otherwise only this row is
+    computed. The product is element-wise, because a batched matrix product would first copy all
     keys.
 
     Returns:

@@ -1,7 +1,8 @@
 """Mixtures of experts that replace MLPs, with one gate per task.
 
-The shape is that of M3ViT's multi-gate experts (NeurIPS 2022), as BSR's official code uses it
-(f3a8595, models/moe.py); products are grouped by expert, and nothing loops over samples.
+The architecture is the multi-gate mixture of experts of M3ViT (NeurIPS 2022), as in BSR's official
+code (f3a8595, models/moe.py). Here matrix products are grouped by expert; there is no loop over
+samples.
 """
 
 import copy
@@ -28,12 +29,15 @@ from bsrbench.harness.model.task_heads import TaskHeads, TaskTurn
 
 @dataclass(frozen=True)
 class Route:
-    """Which experts tokens go to: a row for each token and expert, the rows of an expert together.
+    """The assignment of tokens to experts.
+
+    There is one row per pair of a token and its expert. The rows are sorted by expert.
 
     Attributes:
-        ends: where the rows of each expert end, [experts].
-        token: of each row, [rows]; tokens of all images are numbered together.
-        weight: of each row's output, [rows]; carries the gate's gradient.
+        ends: index after the last row of each expert, [experts].
+        token: index of each row's token among the tokens of all images, [rows].
+        weight: gate value that weights each row's output, [rows]; the gate's gradient flows
+            through it.
     """
 
     ends: Tensor
@@ -42,11 +46,11 @@ class Route:
 
 
 class Experts(nn.Module):
-    """One layer of all experts.
+    """One linear layer of every expert of a mixture.
 
     Args:
-        layer: what each begins as a copy of.
-        experts: how many.
+        layer: the layer that every expert copies at the start.
+        experts: number of experts.
 
     Attributes:
         weight: [experts, out, in].
@@ -64,17 +68,17 @@ class Experts(nn.Module):
 
 
 class ExpertMlp(nn.Module):
-    """A mixture of experts: each token goes to the ``top_k`` experts its task's gate prefers.
+    """A mixture of experts: the gate of the task sends each token to ``top_k`` experts.
 
-    The gate is a linear layer without bias and a softmax over all experts, whose ``top_k`` largest
-    values weight the experts' outputs as they are, not made to add up to 1. No noise, and no loss
-    that balances experts.
+    The gate is a linear layer without bias, followed by a softmax over all experts. Each token goes
+    to the experts with the ``top_k`` largest softmax values. These values weight the outputs of the
+    experts; they are not renormalised to a sum of 1. There is no noise and no load-balancing loss.
 
     Args:
-        dense: the MLP whose copies the experts are.
-        experts: how many.
-        top_k: of them, for each token.
-        turn: says whose turn it is.
+        dense: the MLP that every expert copies at the start.
+        experts: number of experts.
+        top_k: number of experts per token.
+        turn: the object that holds the current task.
     """
 
     def __init__(self, dense: Any, experts: int, top_k: int, turn: TaskTurn) -> None:
@@ -84,7 +88,7 @@ class ExpertMlp(nn.Module):
         self.fc1, self.fc2 = (Experts(layer, experts) for layer in (dense.fc1, dense.fc2))
         self.act = copy.deepcopy(dense.act)
         self.experts, self.top_k, self.turn = experts, top_k, turn
-        self.loads: list[Tensor] | None = None  # of each task, where somebody counts
+        self.loads: list[Tensor] | None = None  # one tensor per task, within counted_loads
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, tokens, dim]."""
@@ -108,10 +112,11 @@ class ExpertMlp(nn.Module):
 
 
 def _gate(like: nn.Linear, width: int, experts: int) -> nn.Linear:
-    """Return a gate; its numbers are uniform within 1 / sqrt(experts).
+    """Return a gate with weights drawn uniformly from +-1 / sqrt(experts).
 
-    That is what torch's Kaiming initialisation makes of M3ViT's [dim, experts] matrix; of a Linear
-    layer's [experts, dim] it would make 1 / sqrt(dim), and gates that hardly prefer any expert.
+    M3ViT stores the gate as a [dim, experts] matrix, and torch's Kaiming initialisation gives this
+    bound for it. For the [experts, dim] matrix of a Linear layer, the same initialisation would
+    give 1 / sqrt(dim). Such gates would hardly prefer any expert.
     """
     gate = nn.Linear(width, experts, bias=False, device=like.weight.device, dtype=like.weight.dtype)
     nn.init.uniform_(gate.weight, -(experts**-0.5), experts**-0.5)
@@ -121,20 +126,20 @@ def _gate(like: nn.Linear, width: int, experts: int) -> nn.Linear:
 def take_turns(
     model: Any, classes: Iterable[int], blocks: Iterable[int], experts: int, top_k: int
 ) -> None:
-    """Give a timm vision transformer a head for each task, and some blocks experts.
+    """Add one head per task to a timm vision transformer, and mixtures of experts to some blocks.
 
     Args:
-        model: with the weights that experts are to start from; changed in place.
-        classes: of each task.
-        blocks: whose MLP becomes a mixture of experts.
-        experts: how many.
-        top_k: of them, for each token.
+        model: the model; changed in place. The experts start as copies of its MLPs.
+        classes: number of classes of each task.
+        blocks: indices of the blocks whose MLP is replaced by a mixture of experts.
+        experts: number of experts.
+        top_k: number of experts per token.
 
     Raises:
         Unsupported: an MLP has parts that experts do not copy, or the model has two heads.
     """
     if isinstance(model.get_classifier(), tuple):
-        raise Unsupported("the model has two heads, and a task is given one")
+        raise Unsupported("the model has two heads, but several tasks need one head per task")
     heads = []
     for count in classes:
         model.reset_classifier(count)
@@ -150,19 +155,19 @@ def take_turns(
 def _require_plain(mlp: Any) -> None:
     layers = [getattr(mlp, name, None) for name in ("fc1", "fc2")]
     if type(mlp) is not Mlp or not all(isinstance(layer, nn.Linear) for layer in layers):
-        raise Unsupported(f"experts are copies of a plain MLP, and not of {type(mlp).__name__}")
+        raise Unsupported(f"experts are copies of a plain MLP, not of {type(mlp).__name__}")
     drops = any(isinstance(part, nn.Dropout) and part.p > 0 for part in mlp.modules())
-    other = not all(isinstance(drop, nn.Dropout | nn.Identity) for drop in (mlp.drop1, mlp.drop2))
-    if drops or other or not isinstance(mlp.norm, nn.Identity):
+    unknown = not all(isinstance(drop, nn.Dropout | nn.Identity) for drop in (mlp.drop1, mlp.drop2))
+    if drops or unknown or not isinstance(mlp.norm, nn.Identity):
         raise Unsupported("experts are copies of an MLP without dropout and without a norm inside")
 
 
 @contextmanager
 def counted_loads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
-    """Count, of each mixture and task, the rows that go to each expert while this is open.
+    """Count the rows of each expert, per mixture and task, while this context is open.
 
     Yields:
-        By the mixture's name, int64 [experts] for each task.
+        For each mixture's name, one int64 tensor [experts] per task.
     """
     mixtures = {n: part for n, part in model.named_modules() if isinstance(part, ExpertMlp)}
     for part in mixtures.values():
@@ -175,33 +180,33 @@ def counted_loads(model: nn.Module) -> Iterator[dict[str, list[Tensor]]]:
 
 
 def task_of(model: nn.Module) -> dict[Tensor, int]:
-    """Return the task of every parameter that is one task's alone: heads and gates.
+    """Return the task of every parameter that only one task uses: the heads and the gates.
 
     Parameters may have any shape.
     """
-    found: dict[Tensor, int] = {}
+    tasks: dict[Tensor, int] = {}
     for part in model.modules():
         if isinstance(part, TaskHeads | ExpertMlp):
             own = part if isinstance(part, TaskHeads) else part.gates
             for task, module in enumerate(own):
-                found |= dict.fromkeys(module.parameters(), task)
-    return found
+                tasks |= dict.fromkeys(module.parameters(), task)
+    return tasks
 
 
 def expert_linear(x: Tensor, layer: Experts, route: Route) -> Tensor:
-    """Return layer(x) for each row of a route, [rows, out], x [batch, tokens, in].
+    """Return the layer's output for each row of a route: [rows, out].
 
-    What is kept for the backward pass is x itself, and not a copy for each expert it goes to.
+    x is [batch, tokens, in]. For the backward pass x itself is saved, and not one copy per expert.
     """
     x = lowered(x)
-    if not torch.is_grad_enabled():  # a trace would see no products inside the function
+    if not torch.is_grad_enabled():  # a trace does not see products inside an autograd Function
         return by_expert(gathered(x, route.token), layer.weight, layer.bias, route.ends)
     output: Tensor = _ExpertLinear.apply(x, layer.weight, layer.bias, route)
     return output
 
 
 def rows_linear(rows: Tensor, layer: Experts, route: Route) -> Tensor:
-    """Return layer(row) for each row of a route, [rows, out]."""
+    """Return the layer's output for each row [in] of a route: [rows, out]."""
     rows = lowered(rows)
     if not torch.is_grad_enabled():
         return by_expert(rows, layer.weight, layer.bias, route.ends)
@@ -210,15 +215,15 @@ def rows_linear(rows: Tensor, layer: Experts, route: Route) -> Tensor:
 
 
 def lowered(x: Tensor) -> Tensor:
-    """Return x, of any shape, in the type autocast gives to products."""
+    """Return x, of any shape, in the dtype that autocast uses for matrix products."""
     kind = x.device.type
-    if kind == "meta":  # knows no autocast
+    if kind == "meta":  # the meta device does not support autocast
         return x
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class _ExpertLinear(Function):
-    """Gathers rows of x and multiplies them; gathers them again in the backward pass."""
+    """Gather rows of x and multiply them by expert; gather them again in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, route: Route) -> Tensor:
@@ -245,7 +250,7 @@ class _ExpertLinear(Function):
 
 
 class _RowsLinear(Function):
-    """Multiplies rows that are gathered already."""
+    """Multiply rows by expert; the rows are already gathered."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, route: Route) -> Tensor:

@@ -1,6 +1,7 @@
-"""Products of rows grouped by expert, as operators that meters see and fake tensors pass.
+"""Matrix products of rows that are grouped by expert, as custom torch operators.
 
-torch 2.14 has ``grouped_mm``, but no fp64 of it, and on tensors without numbers no fp32.
+The meters see these operators, and the operators also run over fake tensors. torch 2.14 has
+``grouped_mm``, but not for fp64, and over tensors without values not for fp32.
 """
 
 from collections.abc import Iterator
@@ -13,13 +14,13 @@ NAMESPACE = "bsrbench"
 
 
 def by_expert(rows: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor) -> Tensor:
-    """Return each row times its expert's weight, plus its bias: [rows, out].
+    """Return the product of each row and its expert's weight, plus the bias: [rows, out].
 
     Args:
-        rows: [rows, in], those of an expert together, in the order of the experts.
-        weight: [experts, out, in]; taken to the rows' type.
-        bias: [experts, out].
-        ends: where the rows of each expert end, [experts].
+        rows: [rows, in]; sorted by expert.
+        weight: [experts, out, in]; converted to the dtype of the rows.
+        bias: [experts, out]; converted in the same way.
+        ends: index after the last row of each expert, [experts].
     """
     cast = None if bias is None else bias.to(rows.dtype)
     output: Tensor = EXPERT_ROWS(rows, weight.to(rows.dtype), cast, ends)
@@ -27,41 +28,41 @@ def by_expert(rows: Tensor, weight: Tensor, bias: Tensor | None, ends: Tensor) -
 
 
 def add_weights(total: Tensor, gradient: Tensor, rows: Tensor, ends: Tensor) -> None:
-    """Add to ``total`` [experts, out, in] the gradient of ``by_expert``'s weights.
+    """Add the gradient of the weights of ``by_expert`` to ``total``.
 
     Args:
-        total: changed in place.
-        gradient: of its output, [rows, out].
-        rows: its input, [rows, in].
-        ends: as there.
+        total: [experts, out, in]; changed in place.
+        gradient: gradient of the output of ``by_expert``, [rows, out].
+        rows: input of ``by_expert``, [rows, in].
+        ends: index after the last row of each expert, [experts].
     """
     ADD_EXPERT_WEIGHTS(total, gradient, rows.to(gradient.dtype), ends)
 
 
 def add_biases(gradient: Tensor, ends: Tensor, like: Tensor) -> Tensor:
-    """Return the gradient of ``by_expert``'s biases, [experts, out], in the type of ``like``."""
+    """Return the gradient of the biases of ``by_expert``, [experts, out], in like's dtype."""
     expert = rows_of(ends, gradient.shape[0])
     total = like.new_zeros(ends.shape[0], gradient.shape[1])
     return total.index_add_(0, expert, gradient.to(like.dtype))
 
 
 def rows_of(ends: Tensor, rows: int) -> Tensor:
-    """Return the expert of each row, [rows]."""
+    """Return the index of the expert of each row, [rows]."""
     return torch.searchsorted(ends, torch.arange(rows, device=ends.device), right=True)
 
 
 def gathered(x: Tensor, token: Tensor) -> Tensor:
-    """Return the tokens of x [batch, tokens, dim] that rows want, [rows, dim]."""
+    """Return for each row its token of x [batch, tokens, dim]: [rows, dim]."""
     return x.flatten(0, 1).index_select(0, token)
 
 
 def scatter_rows(rows: Tensor, token: Tensor, tokens: int) -> Tensor:
-    """Return the sum of the rows [rows, dim] of each token, [tokens, dim]."""
+    """Return for each token the sum of its rows [rows, dim]: [tokens, dim]."""
     return rows.new_zeros(tokens, rows.shape[1]).index_add(0, token, rows)
 
 
 def _groups(ends: Tensor) -> Iterator[tuple[int, slice]]:
-    """Yield each expert that has rows with its rows."""
+    """Yield the index and the rows of each expert that has rows."""
     first = 0
     for expert, end in enumerate(ends.tolist()):
         if end > first:
@@ -89,7 +90,7 @@ def _add_expert_weights(total: Tensor, gradient: Tensor, rows: Tensor, ends: Ten
 
 
 def _define(schema: str, run: Any, fake: Any) -> Any:
-    """Return a new operator of torch's, by its packet of overloads."""
+    """Define a custom torch operator and return its overload packet."""
     name, _, _ = schema.partition("(")
     place = f"{NAMESPACE}::{name}"
     torch.library.define(place, schema.removeprefix(name))

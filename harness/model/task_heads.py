@@ -1,4 +1,4 @@
-"""Tasks that take turns on one model, each with its own head."""
+"""Several tasks that train one model in turn, each with a head of its own."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from torch import Tensor, nn
 
 @dataclass(eq=False)
 class TaskTurn:
-    """Whose turn it is; all heads and gates of a model share one.
+    """The current task of a model; all heads and gates of the model share one instance.
 
     Attributes:
-        task: counted from 0.
-        tasks: how many there are.
+        task: index of the current task, from 0.
+        tasks: number of tasks.
     """
 
     tasks: int
@@ -20,11 +20,11 @@ class TaskTurn:
 
 
 class TaskHeads(nn.ModuleList):
-    """A linear head for each task.
+    """One linear head per task.
 
     Args:
-        heads: in the order of the tasks.
-        turn: says whose turn it is.
+        heads: the heads in the order of the tasks.
+        turn: the object that holds the current task.
     """
 
     def __init__(self, heads: list[nn.Module], turn: TaskTurn) -> None:
@@ -32,18 +32,18 @@ class TaskHeads(nn.ModuleList):
         self.turn = turn
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the logits [batch, classes] of the task whose turn it is."""
+        """Return the logits [batch, classes] of the current task."""
         logits: Tensor = self[self.turn.task](features)
         return logits
 
 
 def turn_of(model: nn.Module) -> TaskTurn | None:
-    """Return who says whose turn it is; ``None`` where there is one task."""
+    """Return the object that holds the model's current task; ``None`` if there is one task."""
     return next((part.turn for part in model.modules() if isinstance(part, TaskHeads)), None)
 
 
 def turns(model: nn.Module) -> Iterator[int]:
-    """Give every task its turn, one after the other, and the first one its own again."""
+    """Make each task the current one in turn, and yield its index; then reset to the first."""
     turn = turn_of(model)
     for task in range(turn.tasks if turn else 1):
         if turn:

@@ -1,4 +1,4 @@
-"""Access to the parts of a vision transformer; Unsupported if a model lacks one."""
+"""Access to the parts of a vision transformer; Unsupported is raised if a part is missing."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
     """Return ``model`` if it is one of timm's plain vision transformers.
 
     Raises:
-        Unsupported: it is something else, or its blocks are not plain pre-norm blocks.
+        Unsupported: the model is of another class, or its blocks are not plain pre-norm blocks.
     """
     if not isinstance(model, VisionTransformer):
         raise Unsupported(f"{type(model).__name__} is not one of timm's VisionTransformer models")
@@ -22,23 +22,23 @@ def vision_transformer(model: nn.Module) -> VisionTransformer:
 
 
 def _require_plain(index: int, block: Any) -> None:
-    """Check that a block is an attention and then an MLP, each after its norm."""
-    attention = getattr(block, "attn", None)  # parallel blocks have none, or several
+    """Check that a block is a plain pre-norm block: norm, attention, norm, MLP."""
+    attention = getattr(block, "attn", None)  # parallel blocks have no attn, or several
     if not (isinstance(block, Block) and isinstance(attention, Attention)):
         beside = "" if attention is None else f" with {type(attention).__name__}"
         raise Unsupported(
-            f"block {index} is a {type(block).__name__}{beside}, which is not known; expected "
+            f"block {index} is a {type(block).__name__}{beside}, which is not supported; expected "
             "timm's Block with Attention"
         )
     if attention.gate is not None:
-        raise Unsupported(f"the attention of block {index} is gated, which is not known")
+        raise Unsupported(f"the attention of block {index} is gated, which is not supported")
 
 
 def blocks(model: nn.Module) -> list[Any]:
     """Return the transformer blocks in order.
 
     Raises:
-        Unsupported: the model has none that we know.
+        Unsupported: the model is not a plain vision transformer.
     """
     return list(vision_transformer(model).blocks)
 
@@ -57,20 +57,20 @@ def final_norm(model: nn.Module) -> nn.Module:
 class Branched(nn.Module):
     """A vision transformer whose backward pass goes through a branch and not through its blocks.
 
-    Stands in front of timm's ``VisionTransformer``.
+    Use it as a base class before timm's ``VisionTransformer``.
 
     Attributes:
-        branch: a module whose ``blocks`` are blocks of timm's and whose ``norm`` comes after them.
+        branch: a module with timm's blocks in ``blocks``, and the norm after them in ``norm``.
     """
 
     branch: Any
 
 
 def stored_blocks(model: nn.Module) -> list[Any]:
-    """Return the blocks whose activations are stored: the model's own, or those of its branch.
+    """Return the blocks whose activations are saved: the model's blocks, or its branch's blocks.
 
     Raises:
-        Unsupported: the model has none that we know.
+        Unsupported: the model is not a plain vision transformer.
     """
     own = blocks(model)
     return list(model.branch.blocks) if isinstance(model, Branched) else own
@@ -86,12 +86,12 @@ def stored_norm(model: nn.Module) -> nn.Module:
 def head(model: nn.Module) -> nn.Module:
     """Return the classification head of any timm model.
 
-    Some models have two, whose logits are averaged or added: distilled ones, one for each of their
-    leading tokens, and VOLO, whose second one reads the patches. Both are then in the list of
-    modules returned, which is not itself a part of the model.
+    Some models have two heads, and average or add their logits. Distilled models have one head per
+    leading token. The second head of VOLO reads the patch tokens. For such a model the result is a
+    new ``ModuleList`` of both heads; the list is not a part of the model.
 
     Raises:
-        Unsupported: the model has no head, or one without parameters.
+        Unsupported: the model has no head, or its head has no parameters.
     """
     find = getattr(model, "get_classifier", None)
     classifier = find() if callable(find) else None
@@ -104,29 +104,30 @@ def head(model: nn.Module) -> nn.Module:
 
 
 def _heads_beside(model: nn.Module, heads: list[nn.Module]) -> list[nn.Module]:
-    """Return heads that timm begins anew for other classes, and does not call the classifier."""
+    """Return further heads: ``pretrained_cfg`` names them, but ``get_classifier`` omits them."""
     named: Any = getattr(model, "pretrained_cfg", {}).get("classifier") or ()
     places = (named,) if isinstance(named, str) else tuple(named)
     known = {part for own in heads for part in own.modules()}
     modules = dict(model.named_modules())
-    found = (modules[place] for place in places if place in modules)
-    return [part for part in found if part not in known]
+    classifiers = (modules[place] for place in places if place in modules)
+    return [part for part in classifiers if part not in known]
 
 
 def tokens_read(model: nn.Module) -> int:
-    """Return how many leading tokens the head reads that pools none: two if it is distilled."""
+    """Return how many leading tokens a head without pooling reads: 2 if distilled, otherwise 1."""
     return 1 if getattr(model, "dist_token", None) is None else 2
 
 
 def require_class_token(model: nn.Module) -> None:
-    """Check that one class token leads the sequence and feeds the head.
+    """Check that the only leading token is a class token, and that the head reads it.
 
     Raises:
-        Unsupported: there is none, there are registers beside it, or the head pools otherwise.
+        Unsupported: the model has no class token or has further leading tokens, or the head reads
+            something else.
     """
     vit = vision_transformer(model)
     if vit.cls_token is None:
-        raise Unsupported("the model has no class token whose attention could rank the others")
+        raise Unsupported("the model has no class token, whose attention ranks the other tokens")
     if vit.num_prefix_tokens != 1:
         raise Unsupported(
             f"the model has {vit.num_prefix_tokens} leading tokens (registers or a distillation "
@@ -142,19 +143,20 @@ def require_blocks(
     wanted: tuple[int, ...],
     paper: tuple[int, ...] | None = None,
 ) -> None:
-    """Check that the model has the blocks an option names.
+    """Check that the model has the blocks that an option lists.
 
     Args:
         model: a plain vision transformer.
-        option: its name.
-        wanted: its value.
-        paper: its default, where that is the paper's choice for 12 blocks.
+        option: name of the option.
+        wanted: value of the option: block indices.
+        paper: default of the option, if the default is the paper's choice for 12 blocks.
 
     Raises:
-        Unsupported: the default meets another depth, or the model lacks blocks that are named.
+        Unsupported: the model lacks a listed block, or the option has its default and the model
+            does not have 12 blocks.
     """
     depth = len(blocks(model))
-    if depth != PAPER_DEPTH and wanted == paper:  # first: the person may have named no block
+    if depth != PAPER_DEPTH and wanted == paper:  # checked first: the user may not have set it
         raise Unsupported(
             f"the default {option} is the paper's choice for {PAPER_DEPTH} blocks; "
             f"the model has {depth}, so set {option}"
@@ -164,6 +166,6 @@ def require_blocks(
 
 
 def passes_all(part: nn.Module) -> bool:
-    """Tell whether a module that stands where dropout may stand passes on what it is given."""
+    """Return whether a module in the place of a dropout returns its input unchanged."""
     never = type(part) is nn.Identity
     return never or (type(part) is nn.Dropout and not (part.training and part.p > 0))

@@ -10,17 +10,17 @@ from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.torch_internals.eager_internals import LOADER_ITERATOR, tree_leaves
 from bsrbench.harness.training.kept_storages import KeptStorages, owners, storages, tensors_in, walk
 
-# What lies in these is there whether or not a step is done.
+# The tensors in these exist whether or not a step runs.
 DATA = (data.Dataset, data.DataLoader, data.Sampler, LOADER_ITERATOR)
 
 
 class OwnTensors:
-    """Tells a meter what is there, and holds on to no tensor itself.
+    """Tells a meter the category of each tensor; stores no tensor itself.
 
     Args:
-        model: whose modules have names.
-        step: leads to what else it needs: the batch, other models, data sets.
-        optimizers: those that run in it.
+        model: the model; the meter reports the names of its modules.
+        step: the step. The other tensors are found through it: batch, other models, data sets.
+        optimizers: the optimizers that run in the step.
     """
 
     def __init__(
@@ -30,18 +30,18 @@ class OwnTensors:
         optimizers: tuple[torch.optim.Optimizer, ...],
     ) -> None:
         self.model, self.step, self._optimizers = model, step, optimizers
-        others = (thing for thing in walk(step, closed=DATA) if isinstance(thing, nn.Module))
-        self._modules = list(dict.fromkeys([model, *others]))
+        modules = (thing for thing in walk(step, closed=DATA) if isinstance(thing, nn.Module))
+        self._modules = list(dict.fromkeys([model, *modules]))
 
     def trained(self) -> list[Tensor]:
         """Return the parameters, of any shape, that may get a gradient."""
-        found = dict.fromkeys(parameter for _, parameter in self._parameters())
-        return [parameter for parameter in found if parameter.requires_grad]
+        parameters = dict.fromkeys(parameter for _, parameter in self._parameters())
+        return [parameter for parameter in parameters if parameter.requires_grad]
 
     def watch(self, live: LiveBytes, kept: KeptStorages) -> None:
-        """Say what each tensor is for, but for what data sets hold, which is left out.
+        """Tell the meter the category of each tensor; the tensors of data sets are left out.
 
-        What only the step leads to is among its inputs if the step reads it.
+        A tensor that only the step refers to is an input if the step reads it.
         """
         beside = list(walk(self.step, closed=DATA))
         sets = [thing for thing in beside if isinstance(thing, DATA)]
@@ -53,24 +53,24 @@ class OwnTensors:
         self.watch_again(live)
         roots = [self.model, *self._optimizers]
         own, names = storages(tensors_in(walk(*roots))), owners(self.model)
-        found = kept.find(roots, ()) | storages(tensors_in(beside))
-        for key, storage in found.items():
+        rest = kept.find(roots, ()) | storages(tensors_in(beside))
+        for key, storage in rest.items():
             read_as = None if key in own else Category.INPUTS
             live.watch_rest(storage, names.get(key, ""), read_as)
 
     def watch_again(self, live: LiveBytes) -> None:
-        """Say what gradients and the optimizers' states are for; a step may have made them."""
+        """Tell the meter the category of gradients and optimizer states; a step can make them."""
         for name, parameter in self._parameters():
             if parameter.grad is not None:
                 live.watch([parameter.grad], Category.GRADIENTS, name)
         for optimizer in self._optimizers:
             values = tree_leaves([list(optimizer.state.values()), optimizer.param_groups])
-            apart = {id(one) for group in optimizer.param_groups for one in group["params"]}
-            state = (one for one in values if isinstance(one, Tensor) and id(one) not in apart)
+            apart = {id(weight) for group in optimizer.param_groups for weight in group["params"]}
+            state = (leaf for leaf in values if isinstance(leaf, Tensor) and id(leaf) not in apart)
             live.watch(state, Category.OPTIMIZER)
 
     def _parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield parameters with the module of the model that has them; a few may come twice."""
+        """Yield each parameter with its module's name, empty outside the model; may repeat some."""
         for module in self._modules:
             for name, parameter in module.named_parameters():
                 yield name.rpartition(".")[0] if module is self.model else "", parameter

@@ -42,7 +42,7 @@ def profile_step(
     of two meters, once as warm-up, and then for timing without meters.
 
     Args:
-        model: the model whose modules are distinguished.
+        model: the model; saved activations are reported per module of it.
         step: runs one whole step: forward and, if it trains, backward and optimizer.
         optimizer: an optimizer whose state counts although its step is not observed; optimizers
             that run in the step are found automatically.
@@ -83,7 +83,7 @@ def profile_step(
 
 @contextmanager
 def _without_compiling() -> Iterator[None]:
-    """Run compiled code eagerly: torch 2.9 and 2.11 never compile again what a meter has seen."""
+    """Run compiled code eagerly: torch 2.9 and 2.11 never recompile code that ran under a meter."""
     with torch.compiler.set_stance("force_eager"):
         yield
 
@@ -98,25 +98,25 @@ def _check(model: object, step: object, repeats: int) -> None:
 
 
 class _Running:
-    """Which optimizers run, and have run."""
+    """The optimizers whose step has begun, and how many steps are running."""
 
     def __init__(self) -> None:
         self.seen: list[torch.optim.Optimizer] = []
         self.depth = 0
 
     def begin(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
-        """Be told that a step of one begins."""
+        """Record that an optimizer's step begins."""
         self.seen.append(optimizer)
         self.depth += 1
 
     def end(self, *_: object) -> None:
-        """Be told that it is done."""
+        """Record that an optimizer's step ends."""
         self.depth -= 1
 
 
 @contextmanager
 def _steps_of_optimizers() -> Iterator[_Running]:
-    """Watch every optimizer of torch's kind in this process."""
+    """Record the steps of every torch optimizer in this process."""
     running = _Running()
     with ExitStack() as stack:
         for handle in (
@@ -128,10 +128,11 @@ def _steps_of_optimizers() -> Iterator[_Running]:
 
 
 class _Phases:
-    """Notices where forward pass, backward pass and optimizer begin, and tells a meter.
+    """Detects the phase of a step and tells a meter when it changes.
 
-    In a backward pass is what autograd runs; an optimizer's is what its step runs, but for a
-    closure, which has gradients switched on again; all else is forward.
+    Code that autograd runs is in the phase "backward". Code that an optimizer's step runs is in the
+    phase "optimizer", except a closure, which enables gradients again. All other code is in the
+    phase "forward".
     """
 
     def __init__(self, owner: OperatorModules, running: _Running) -> None:
@@ -140,15 +141,15 @@ class _Phases:
         self.meter: LiveBytes | StepFlops | None = None
 
     def now(self) -> str:
-        """Return the module that runs; on the way, note the phase."""
+        """Return the name of the running module; also update the phase."""
         name = self._owner.now()
-        phase = self._found()
+        phase = self._current_phase()
         if phase != self._phase and self.meter is not None:
             self.meter.enter_phase(phase)
         self._phase = phase
         return name
 
-    def _found(self) -> str:
+    def _current_phase(self) -> str:
         if runs_backward():
             return "backward"
         optimizing = self._running.depth and not torch.is_grad_enabled()
@@ -176,7 +177,7 @@ def _counted(own: OwnTensors, kept: KeptStorages) -> LiveBytes:
 
 @contextmanager
 def _watched_gradients(own: OwnTensors, live: LiveBytes) -> Iterator[None]:
-    """Say what a gradient is for as soon as autograd has put it into its place."""
+    """Tell the meter the category of each gradient as soon as autograd has set ``grad``."""
 
     def watch(parameter: torch.Tensor) -> None:
         if parameter.grad is not None:
@@ -199,7 +200,7 @@ def _flops(model: nn.Module, step: Step) -> StepFlops:
 
 
 def _wait(model: nn.Module) -> Callable[[], None]:
-    """Return what waits for the model's device."""
+    """Return a function that waits until the model's device is done."""
     kind = _device(model)
     if kind == "cpu":
         return lambda: None

@@ -26,7 +26,7 @@ class StepProfile:
         forward_flop: FLOPs outside of backward passes and optimizers, 2 per multiply-add.
         step_flop: FLOPs of the whole step.
         step_seconds: seconds of each timed repetition, without meters.
-        notes: what a reader of the numbers must know.
+        notes: notes for a reader of the results.
     """
 
     peak_counted_bytes: int | None

@@ -1,1 +1,1 @@
-"""Memory, FLOPs and time of a trial, predicted without executing it."""
+"""Predict the memory, FLOPs and time of a trial without executing it."""

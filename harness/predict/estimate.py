@@ -1,4 +1,4 @@
-"""Predict memory and FLOPs of a trial without execution: a step over tensors without values."""
+"""Predict memory and FLOPs of a trial: run a step over tensors without values."""
 
 from collections.abc import Mapping
 
@@ -52,7 +52,8 @@ NOT_OF_COMPILED = (
 ONLY_PREDICTED = (
     "nothing was executed: memory is predicted, and FLOPs are counted over tensors without values"
 )
-# What a profile measures itself; its estimate pass keeps the predicted values in the sidecar.
+# Metrics that every profile takes from its estimate pass. The pass also predicts metrics that the
+# profile measures; these predicted values go into the sidecar.
 ESTIMATED_ALONE = frozenset(
     name for name, metric in METRICS.items() if metric.measured_by[:1] == ("estimate",)
 )
@@ -62,22 +63,23 @@ PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in 
 def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
     """Predict what the other passes of a profile measure, and what only an estimate provides."""
     try:
-        found = predict(spec, load)
+        predicted = predict(spec, load)
     except (Unsupported, BadInput):
         raise
-    except Exception as error:  # noqa: BLE001 - what was measured is not lost with its prediction
+    except Exception as error:  # noqa: BLE001 - a failed prediction must not lose measured values
         why = f"the estimate failed: {type(error).__name__}: {error}"
         return absent(AbsenceKind.UNREADABLE, why, *ESTIMATED_ALONE)
     alone = spec.profile is not None and spec.profile.only_predict
-    wanted = PREDICTED if alone else ESTIMATED_ALONE
-    rest = {name: v for name, v in found.measurements.items() if name not in wanted}
-    # What a profile's FLOP pass saw run comes first; of CUDA predicted on a CPU nobody knows.
-    kernel = found.attention_kernel if alone and not on_cuda(spec.workload) else None
+    names = PREDICTED if alone else ESTIMATED_ALONE
+    rest = {name: v for name, v in predicted.measurements.items() if name not in names}
+    # In a measured profile, the FLOP pass reports the kernel that ran. If CUDA is predicted on a
+    # CPU, the kernel is not known.
+    kernel = predicted.attention_kernel if alone and not on_cuda(spec.workload) else None
     return PassReadings(
-        {name: found.measurements[name] for name in wanted if name in found.measurements},
-        {name: why for name, why in found.missing.items() if name in wanted},
-        (*found.notes, *notes_of(NoteKind.PREDICTION, [ONLY_PREDICTED] if alone else [])),
-        Sidecar(estimated={**_numbers(rest), **(found.detail.estimated or {})}),
+        {name: predicted.measurements[name] for name in names if name in predicted.measurements},
+        {name: why for name, why in predicted.missing.items() if name in names},
+        (*predicted.notes, *notes_of(NoteKind.PREDICTION, [ONLY_PREDICTED] if alone else [])),
+        Sidecar(estimated={**_numbers(rest), **(predicted.detail.estimated or {})}),
         attention_kernel=kernel,
     )
 
@@ -90,7 +92,7 @@ def predict(spec: TrialSpec, load: Loader) -> PassReadings:
     """Return peak memory with its categories, FLOPs, MACs and parameters of a step.
 
     Raises:
-        BadInput: the workload names something that is not there or does not fit.
+        BadInput: the workload names something that does not exist or does not fit.
         Unsupported: the method cannot be applied to the model, or is not made for the device.
     """
     with census() as kept:
@@ -131,7 +133,10 @@ def _parameters(prepared: nn.Module) -> PassReadings:
 
 
 def _flops(job: Job, batch: tuple[Tensor, Tensor], macs: Measured) -> PassReadings:
-    """Run a fake step, which makes the optimizer's state and what is kept from then on."""
+    """Count the FLOPs of a fake step.
+
+    The step also creates the optimizer state and the other tensors that exist from then on.
+    """
     with StepFlops() as flops:
         counted_step(job, batch, enter_phase=flops.enter_phase)
     forward = flops.by_phase["forward"]
@@ -145,7 +150,7 @@ def _flops(job: Job, batch: tuple[Tensor, Tensor], macs: Measured) -> PassReadin
 def _memory(
     job: Job, batch: tuple[Tensor, Tensor], workload: Workload, method: Method
 ) -> PassReadings:
-    """Run a second fake step, a steady one, where the real step would be like it."""
+    """Run a second fake step, a steady one, and read its memory, if it can predict a real step."""
     if workload.compiled_step:
         return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED, "peak_estimated_bytes")
     if not method.made_for("cpu"):
@@ -165,7 +170,7 @@ def _memory(
 def _convention(prepared: nn.Module, method: Method, workload: Workload) -> PassReadings:
     name = "paper_convention_bytes"
     if workload.precision != "fp32":
-        return absent(AbsenceKind.NOT_AVAILABLE, "the convention counts fp32 only", name)
+        return absent(AbsenceKind.NOT_AVAILABLE, "the convention is defined for fp32 only", name)
     try:
         images = workload.micro_batch or workload.batch
         return PassReadings({name: paper_convention_bytes(prepared, method, images)})

@@ -22,24 +22,26 @@ from bsrbench.harness.training.job import Job, make_ready
 from bsrbench.harness.training.kept_storages import KeptStorages
 from bsrbench.harness.workload.images import Preprocess
 
-NO_SHAPE = "no fake impl registered"  # torch's words about a custom operator; a plain RuntimeError
-NOT_FAKE = "Please convert all Tensors to FakeTensors"  # torch's words; an AssertionError
+NO_SHAPE = "no fake impl registered"  # torch's message for a custom operator; a plain RuntimeError
+NOT_FAKE = "Please convert all Tensors to FakeTensors"  # torch's message; an AssertionError
 
 NOT_OF_ITS_DEVICE = (
-    "predicted over tensors of a CPU, on which this method does not do what it does on the device "
-    "it is made for"
+    "predictions use CPU tensors, and on a CPU this method works differently than on the device "
+    "that it is made for"
 )
 
 
 @contextmanager
 def fake_numbers(*roots: object) -> Iterator[list[Tensor]]:
-    """Replace all tensors, including those of a model and its method, by tensors without values.
+    """Make all tensors fake while this context is open: tensors with shapes but no values.
+
+    The tensors of a model and its method are replaced; new tensors are fake from the start.
 
     Yields:
         The replaced tensors, of any shape.
     """
     _teach_fused_sgd()
-    # No fallback: it would run the real kernel over as much real memory.
+    # No fallback: it would run the real kernel over real memory of the same size.
     with FakeTensorMode(allow_fallback_kernels=False), stand_ins(*roots) as originals:
         yield originals
 
@@ -66,24 +68,24 @@ def grain_of(workload: Workload) -> int:
 
 
 def _teach_fused_sgd() -> None:
-    """Tell torch that its fused SGD, which works in place, makes nothing; torch 2.14 lacks that."""
+    """Register a fake kernel of torch's fused SGD, which works in place; torch 2.14 has none."""
     if not has_kernel("aten::_fused_sgd_", "Meta"):
         torch.library.register_fake("aten::_fused_sgd_", lambda *_, **__: None)
 
 
 def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
-    """Return images [n, 3, side, side] and labels [n] of a step: n is a batch for each task."""
+    """Return images [n, 3, side, side] and labels [n] of a step; n is one batch per task."""
     count, side = job.spec.workload.step_images(), job.preprocess.side
     return torch.empty(count, 3, side, side), torch.empty(count, dtype=torch.int64)
 
 
 def why_unpredictable(error: Exception) -> str:
-    """Return why a fake step failed; an error with another cause is raised again."""
-    said = (str(error).splitlines() or [type(error).__name__])[0]
+    """Return why a step cannot run over fake tensors; raise an error of another cause again."""
+    message = (str(error).splitlines() or [type(error).__name__])[0]
     if isinstance(error, NEEDS_NUMBERS):
-        return f"the step's shapes or values depend on data: {said}"
+        return f"the step's shapes or values depend on data: {message}"
     if NO_SHAPE in str(error):
-        return f"an operator does not say what shape it makes: {said}"
+        return f"an operator does not define the shape of its output: {message}"
     if NOT_FAKE in str(error):
-        return f"the step reads a tensor that is held where no other can stand for it: {said}"
+        return f"the step reads a tensor that the prediction cannot replace: {message}"
     raise error

@@ -10,14 +10,14 @@ from torch import nn
 from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.vit import vision_transformer
 
-ACTIVATION_BYTES = 4  # fp32, whatever the precision of the trial
+ACTIVATION_BYTES = 4  # fp32, for every precision of the trial
 TRAINED_PARAMETER_BYTES = 4
 FROZEN_PARAMETER_BYTES = 1  # the convention's claim: frozen weights could be kept in 8 bits
 
-FREE = (nn.Identity, nn.Dropout, nn.Softmax)  # never enter the maximum and store nothing
+FREE = (nn.Identity, nn.Dropout, nn.Softmax)  # do not count towards the peak and store nothing
 NORM = (nn.LayerNorm, nn.Identity)
 
-# Every module the rules have a line for, by its place in timm's plain vision transformer.
+# The module types that the rules cover, by their place in timm's plain vision transformer.
 PLACES: dict[str, tuple[type[nn.Module], ...]] = {
     "": (nn.Module,),
     "patch_embed": (PatchEmbed,),
@@ -65,9 +65,9 @@ def paper_convention_bytes(model: nn.Module, method: Method, images: int) -> int
     """Return the training memory in bytes by the convention of the papers from TinyTL to BSR.
 
     It is ``images`` times the peak activations of one image in fp32, plus 4 B per trained and 1 B
-    per frozen parameter. Gradients and optimizer state are not included; attention matrices are,
-    whichever kernel runs. The rules are those of the memory profiler in BSR's official code, which
-    come from TinyTL.
+    per frozen parameter. Gradients and optimizer state are not included. Attention matrices are
+    included, even if a fused kernel runs. The rules come from TinyTL, and are those of the memory
+    profiler in BSR's official code.
 
     Args:
         model: the prepared model; only shapes and ``requires_grad`` are read.
@@ -92,7 +92,7 @@ def _defined(model: nn.Module, method: Method) -> Any:
         Undefined: a part has no rule.
     """
     if Kind.STORES_ACTIVATIONS in method.kinds:
-        raise Undefined("the convention knows no compressed or recomputed activations")
+        raise Undefined("the convention has no rule for compressed or recomputed activations")
     try:
         vit: Any = vision_transformer(model)
     except Unsupported as error:
@@ -100,13 +100,15 @@ def _defined(model: nn.Module, method: Method) -> Any:
     _require_one_class_token(vit)
     _require_lines_for_all(vit)
     if vit.patch_embed.img_size is None:
-        raise Undefined("the model has no image size of its own to count for")
+        raise Undefined("the model has no fixed image size, so its activations cannot be counted")
     return vit
 
 
 def _require_one_class_token(vit: Any) -> None:
     if vit.cls_token is None or vit.num_prefix_tokens != 1 or vit.global_pool != "token":
-        raise Undefined("the convention's head sees one class token; this model's does not")
+        raise Undefined(
+            "the convention requires a class token that the head reads, and no other leading tokens"
+        )
 
 
 def _require_lines_for_all(vit: nn.Module) -> None:
@@ -114,10 +116,10 @@ def _require_lines_for_all(vit: nn.Module) -> None:
     for name, module in vit.named_modules():
         if not isinstance(module, PLACES.get(_place(name), ())):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
-            raise Undefined(f"{name} is {kind}, for which the convention has no line")
+            raise Undefined(f"{name} is {kind}, for which the convention has no rule")
     for name, _ in vit.named_parameters():
         if name.rpartition(".")[2] not in PARAMETERS:
-            raise Undefined(f"the convention has no line for the parameter {name}")
+            raise Undefined(f"the convention has no rule for the parameter {name}")
 
 
 def _place(name: str) -> str:
@@ -126,36 +128,39 @@ def _place(name: str) -> str:
 
 @dataclass
 class _Walk:
-    """What is stored, and the peak so far, in elements of one image."""
+    """The stored activations and the peak so far, in elements of one image."""
 
     stored: int = 0
     peak: int = 0
 
     def run(self, entering: int, leaving: int, beside: int = 0) -> None:
-        """Let a Conv, Linear or GELU run, with ``beside`` kept for a residual addition."""
+        """Update the peak with the elements of the input and output of a Conv, Linear or GELU.
+
+        ``beside`` is the number of elements that wait for a residual addition.
+        """
         self.peak = max(self.peak, self.stored + entering + leaving + beside)
 
     def layer(self, layer: Any, entering: int, leaving: int, beside: int = 0) -> None:
-        """Run a Conv or Linear, which stores its input if its weight trains."""
+        """Run a Conv or Linear; it stores its input if its weight is trained."""
         self.run(entering, leaving, beside)
         if layer.weight.requires_grad:
             self.stored += entering
 
     def linear(self, linear: nn.Linear, tokens: int, beside: int = 0) -> None:
-        """Run a Linear on so many tokens."""
+        """Run a Linear on ``tokens`` tokens."""
         self.layer(linear, tokens * linear.in_features, tokens * linear.out_features, beside)
 
     def gelu(self, elements: int, *, kept: bool) -> None:
-        """Run a GELU, which stores its input where the gradient is said to pass."""
-        # Its output counts, as the rules are written; official code at 8b42bbe has its input alone.
-        # It makes a difference only where a frozen first block is the peak.
+        """Run a GELU; it stores its input if the convention lets a gradient pass (``kept``)."""
+        # The rules count its output towards the peak; the official code (8b42bbe) counts only its
+        # input. The two differ only if the peak is in a frozen first block.
         self.run(elements, elements)
         if kept:
             self.stored += elements
 
     def norm(self, norm: nn.Module, elements: int) -> None:
-        """Pass a LayerNorm, which never enters the maximum."""
-        weight = getattr(norm, "weight", None)  # an Identity has none
+        """Run a LayerNorm; it does not count towards the peak."""
+        weight = getattr(norm, "weight", None)  # an Identity has no weight
         if weight is not None and weight.requires_grad:
             self.stored += elements
 
@@ -173,27 +178,27 @@ def _peak_elements(vit: Any, method: Method) -> int:
         block = vit.blocks[index]
         walk.norm(block.norm1, tokens * dim)
         if first is None:
-            walk.stored = 0  # a quirk of the official code, which forgets here and not at the GELU
+            walk.stored = 0  # the official code resets this here, but still stores GELU inputs
         elif index >= first:
-            # Before qkv, as in the official code; the rules do not say when.
+            # Added before qkv, as in the official code; the rules do not define the moment.
             walk.stored += block.attn.num_heads * tokens**2 + 3 * tokens * dim
         walk.linear(block.attn.qkv, tokens, beside=tokens * dim)
         walk.linear(block.attn.proj, tokens, beside=tokens * dim)
-        tokens = after  # a block drops between its attention and its MLP
+        tokens = after  # a block drops tokens between its attention and its MLP
         walk.norm(block.norm2, tokens * dim)
         walk.linear(block.mlp.fc1, tokens)
         walk.gelu(tokens * block.mlp.fc1.out_features, kept=first is None or index >= first)
         walk.linear(block.mlp.fc2, tokens)
     walk.norm(vit.norm, tokens * dim)
-    walk.linear(vit.head, 1)  # it sees the class token alone
+    walk.linear(vit.head, 1)  # the head reads only the class token
     return walk.peak
 
 
 def _first_trained_block(vit: Any) -> int | None:
-    """Return the first block in which anything trains, or None for the head alone.
+    """Return the index of the first block with a trained parameter, or None if no block has one.
 
     Raises:
-        Undefined: no block trains, but something below them does.
+        Undefined: no block is trained, but a parameter below the blocks is.
     """
     for index, block in enumerate(vit.blocks):
         if any(parameter.requires_grad for parameter in block.parameters()):
@@ -202,6 +207,6 @@ def _first_trained_block(vit: Any) -> int | None:
     for name, parameter in vit.named_parameters():
         if parameter.requires_grad and not name.startswith(above):
             raise Undefined(
-                f"no block trains but {name} does, for which the convention has no line"
+                f"{name} is trained, but no block is; the convention has no rule for this case"
             )
     return None

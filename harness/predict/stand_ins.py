@@ -1,4 +1,4 @@
-"""Tensors without numbers in the place of all that a model and its method hold, for a while."""
+"""Replace the tensors of a model and its method by fake tensors while a context is open."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,17 +17,18 @@ Undo = Callable[[], object]
 
 
 class StandIns:
-    """Makes a tensor without numbers for each tensor it is asked about, the same every time.
+    """Makes one fake tensor per original tensor.
 
-    What shares a storage goes on sharing one.
+    The fake tensors share a storage if their originals share one.
     """
 
     def __init__(self) -> None:
-        self._made: dict[int, tuple[Tensor, Tensor]] = {}  # with the originals, by their identity
+        # The original and its fake tensor, by the identity of the original.
+        self._made: dict[int, tuple[Tensor, Tensor]] = {}
         self._whole: dict[tuple[int, torch.dtype], Tensor] = {}
 
     def of(self, tensor: Tensor) -> Tensor:
-        """Return the one that stands for a tensor of any shape, and has the same."""
+        """Return the fake tensor of a tensor of any shape: the same object at every call."""
         if isinstance(tensor, FakeTensor) or not storages([tensor]):
             return tensor
         if id(tensor) not in self._made:
@@ -37,7 +38,7 @@ class StandIns:
         return self._made[id(tensor)][1]
 
     def originals(self) -> list[Tensor]:
-        """Return the tensors, of any shape, that some stand for."""
+        """Return the original tensors, of any shape."""
         return [original for original, _ in self._made.values()]
 
     def _empty(self, tensor: Tensor) -> Tensor:
@@ -52,21 +53,22 @@ class StandIns:
 
 @contextmanager
 def stand_ins(*roots: object) -> Iterator[list[Tensor]]:
-    """Replace tensors wherever objects lead to them, and put them back in the end.
+    """Replace the tensors that objects refer to by fake tensors, and put them back at the end.
 
-    Must run inside a fake tensor mode. Replaced are parameters, buffers and attributes, and what
-    lies in dictionaries, lists, closures, classes and globals; a tensor in a tuple stays.
+    This must run inside a fake tensor mode. It replaces parameters, buffers and attributes, and
+    tensors in dictionaries, lists, closures, classes and globals. It does not replace a tensor in
+    a tuple.
 
     Args:
-        roots: a model, its method.
+        roots: where to start: a model and its method.
 
     Yields:
-        The originals, which may have any shape.
+        The original tensors, of any shape.
     """
     made = StandIns()
     undo = [put_back for thing in list(walk(*roots)) for put_back in _replaced(thing, made)]
     originals = made.originals()
-    del made  # a stand-in lives as long as what it stands for would
+    del made  # a fake tensor must be freed when its original would be
     try:
         yield originals
     finally:
@@ -75,7 +77,7 @@ def stand_ins(*roots: object) -> Iterator[list[Tensor]]:
 
 
 def _replaced(thing: object, made: StandIns) -> list[Undo]:
-    """Replace the tensors that an object itself holds; return what puts them back."""
+    """Replace the tensors that an object itself holds; return functions that put them back."""
     if isinstance(thing, Tensor):
         return []
     if isinstance(thing, type):
@@ -90,9 +92,9 @@ def _replaced(thing: object, made: StandIns) -> list[Undo]:
         named = named_globals(thing)
         each = (_exchanged([(n, m[n])], m.__setitem__, made) for m, n in named)
         return [put_back for undo in each for put_back in undo]
-    found = thing if isinstance(thing, dict) else getattr(thing, "__dict__", None)
-    items = list(found.items()) if isinstance(found, dict) else []
-    return _exchanged(items, cast("Any", found).__setitem__, made) if items else []
+    values = thing if isinstance(thing, dict) else getattr(thing, "__dict__", None)
+    items = list(values.items()) if isinstance(values, dict) else []
+    return _exchanged(items, cast("Any", values).__setitem__, made) if items else []
 
 
 def _exchanged(
@@ -109,5 +111,5 @@ def _exchanged(
 def _contents(cell: CellType) -> list[object]:
     try:
         return [cell.cell_contents]
-    except ValueError:  # nothing is in it yet
+    except ValueError:  # the cell is still empty
         return []

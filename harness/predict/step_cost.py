@@ -1,4 +1,4 @@
-"""Memory and FLOPs of one training step, predicted for many settings in a row."""
+"""Predict memory and FLOPs of one training step, for many settings in one process."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from bsrbench.harness.training.job import Job, Loader, preprocessing
 from bsrbench.harness.training.kept_storages import KeptStorages, census
 from bsrbench.harness.workload import models, tasks
 
-FEW = 2  # micro-batches that show what all of them need
+FEW = 2  # micro-batches that are run: the first makes the gradients, all others are like the second
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class StepCost:
 
 
 def step_costs(specs: Sequence[TrialSpec], load: Loader) -> tuple[StepCost, ...]:
-    """Predict trials in this process; return the cost of each, or why there is none."""
+    """Predict trials in this process; return for each its cost, or why there is no prediction."""
     with census() as kept:
         return tuple(_cost_or_reason(spec, load, kept.fresh()) for spec in specs)
 
@@ -56,7 +56,7 @@ def _cost_or_reason(spec: TrialSpec, load: Loader, kept: KeptStorages) -> StepCo
 
 
 def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -> StepCost:
-    """Predict memory and FLOPs of a step; its numbers are those of ``predict.estimate``.
+    """Predict memory and FLOPs of a step; the numbers equal those of ``predict.estimate``.
 
     Of many equal micro-batches only two are run: the first creates the gradients, and all others
     are equal. The bytes of the remaining inputs are added to the peak, and the FLOPs are scaled.
@@ -64,11 +64,11 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
 
     Args:
         spec: the trial.
-        load: turns a method's name into a method.
-        kept: finds what lives between steps.
+        load: makes a method from its name.
+        kept: finds the tensors that are kept between steps.
 
     Raises:
-        BadInput: the workload names something that is not there or does not fit.
+        BadInput: the workload names something that does not exist or does not fit.
         Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
     """
     workload = spec.workload
@@ -107,7 +107,7 @@ def _few_micro_batches(spec: TrialSpec) -> TrialSpec:
 
 
 def _rest_of_the_batch(job: Job, batch: int) -> int:
-    """Return by how many bytes the inputs of a larger batch are more than the job's."""
+    """Return how many bytes more the inputs of a larger batch have than the job's inputs."""
     grain = grain_of(job.spec.workload)
     more = 0
     for tensor in fake_batch(job):
@@ -121,7 +121,7 @@ def _rounded(size: int, grain: int) -> int:
 
 
 def _make_optimizer_state(job: Job) -> None:
-    """Make what an optimizer keeps of each parameter, by a step over gradients without numbers."""
+    """Create the optimizer state of each parameter, by optimizer steps with fake gradients."""
     for parameter in job.trained():
         parameter.grad = torch.empty_like(parameter)
     for optimizer in job.optimizers:

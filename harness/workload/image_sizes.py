@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 Make = Callable[..., nn.Module]
-# They cut a map into squares that do not overlap: what is left at its edge goes nowhere.
+# Layers that can split a feature map into squares without overlap. If the map's side is not a
+# multiple of the square's side, such a layer ignores the rest at the edge.
 CUTS = (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d)
 ARGUMENT = "img_size"
 
 
-class DoesNotFit(ValueError):  # noqa: N818 - it names what was wrong, for a person
+class DoesNotFit(ValueError):  # noqa: N818 - it says what is wrong, for the user
     """The model cannot process images of the requested size; the message says why."""
 
 
@@ -29,8 +30,8 @@ def own_size(model: nn.Module) -> int:
 def made_for(make: Make, size: int | None) -> nn.Module:
     """Return the model that ``make`` makes for images of a size.
 
-    Some models are made for a size; the others, most convolutional ones, take what comes, and say
-    that they know no such argument.
+    Some models have an argument for the image size. The others, such as most convolutional models,
+    accept images of any size, and raise a TypeError for this argument.
     """
     if size is None:
         return make()
@@ -43,19 +44,20 @@ def made_for(make: Make, size: int | None) -> nn.Module:
 
 
 def require_goes_through(make: Make, size: int) -> None:
-    """Check that an image of a size goes through the model, and all of it.
+    """Check that the model can process a whole image of a size.
 
-    A model is made for this alone, on torch's meta device: nothing is computed.
+    The check makes a model of its own on torch's meta device, so nothing is computed.
 
     Raises:
-        DoesNotFit: it cannot be made for that size, fails at it, or leaves pixels out.
+        DoesNotFit: the model cannot be made for this size, its forward pass fails, or a layer
+            ignores pixels at the edge.
     """
     with torch.device("meta"), torch.no_grad():
         try:
             model = made_for(make, size).eval()
         except Exception as error:
-            # Whatever its many authors' code raises at a size they did not think of.
-            raise DoesNotFit(f"timm cannot build it for them ({_reason(error)})") from error
+            # Models of many authors raise errors of many types for an unexpected size.
+            raise DoesNotFit(f"timm cannot make the model ({_reason(error)})") from error
         lost = _watch_for_losses(model)
         try:
             model(torch.empty(1, 3, size, size))
@@ -66,7 +68,7 @@ def require_goes_through(make: Make, size: int) -> None:
 
 
 def _watch_for_losses(model: nn.Module) -> list[str]:
-    """Return a list that the next forward pass fills with what it leaves out."""
+    """Return a list to which the next forward pass adds a text per layer that ignores pixels."""
     lost: list[str] = []
 
     def look(name: str, module: Any, maps: tuple[Tensor, ...]) -> None:
@@ -84,7 +86,7 @@ def _watch_for_losses(model: nn.Module) -> list[str]:
 
 
 def _leaves_out(module: Any) -> bool:
-    """Return whether a layer reads squares side by side, and none beyond the last whole one."""
+    """Return whether a layer reads adjacent squares, and ignores an incomplete last square."""
     square = _pair(module.kernel_size)
     return (
         square == _pair(module.stride)
@@ -99,10 +101,10 @@ def _pair(value: Any) -> tuple[int, int]:
 
 
 def _reason(error: Exception) -> str:
-    """Return an error in one line; where it says nothing, what was asserted."""
-    said = (str(error).splitlines() or [""])[0].strip().rstrip(".")
-    if not said:
+    """Return an error in one line; if it has no message, with the line of timm that failed."""
+    message = (str(error).splitlines() or [""])[0].strip().rstrip(".")
+    if not message:
         frames = traceback.extract_tb(error.__traceback__)
         own = [frame.line for frame in frames if f"/{timm.__name__}/" in frame.filename]
-        said = f"{own[-1]!r} fails" if own else "no reason given"
-    return f"{type(error).__name__}: {said}"
+        message = f"{own[-1]!r} fails" if own else "no reason given"
+    return f"{type(error).__name__}: {message}"

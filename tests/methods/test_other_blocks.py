@@ -55,8 +55,8 @@ KINDS = {
 UNKNOWN_BLOCKS = {
     "differential attention": "block 0 is a Block with DiffAttention",
     "norms after": "block 0 is a ResPostBlock with Attention",
-    "attention beside the MLP": "block 0 is a ParallelScalingBlock, which is not known",
-    "two of each beside each other": "block 0 is a ParallelThingsBlock, which is not known",
+    "attention beside the MLP": "block 0 is a ParallelScalingBlock, which is not supported",
+    "two of each beside each other": "block 0 is a ParallelThingsBlock, which is not supported",
 }
 ANY_BLOCK = {"full", "head", "bias", "norm"}  # ask nothing of blocks
 REFUSED = {  # beside unknown blocks

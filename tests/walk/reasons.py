@@ -108,13 +108,13 @@ REASONS = (
     ),
     Reason(
         "block",
-        r"^block 0 is a (\w+?)(?: with (\w+))?, which is not known",
+        r"^block 0 is a (\w+?)(?: with (\w+))?, which is not supported",
         _other_block,
         "its blocks are not one attention and then one MLP, each after its norm",
     ),
     Reason(
         "no-token",
-        r"no class token whose attention could rank",
+        r"no class token, whose attention ranks the other tokens",
         _no_class_token,
         "it has no class token, whose attention would rank the others",
     ),

@@ -175,13 +175,13 @@ def test_multiply_adds_that_two_counters_see_otherwise_are_wrong(monkeypatch):
 @pytest.mark.parametrize(
     "said",
     [
-        "the model has no class token whose attention could rank the others",
+        "the model has no class token, whose attention ranks the other tokens",
         "the model has 5 leading tokens (registers)",
         "the head reads 'avg', not the class token",
         "the activation GELU is not known",
         "GELU with the approximation 'tanh' is not supported",
         "the MLP of block 0 is a GluMlp, not timm's plain Mlp",
-        "block 0 is a ParallelScalingBlock, which is not known",
+        "block 0 is a ParallelScalingBlock, which is not supported",
         "VisionTransformer is not one of timm's VisionTransformer models",
         "width 192 / reduction 8 is not divisible by 3 heads",
     ],

@@ -1,7 +1,7 @@
-"""Data sets by name: what there is, where it is read from, and its three splits.
+"""Data sets by name: check a name, download a data set, and load its three splits.
 
-A name is one of the small ones that need nothing (``digits``, ``noise``), one of torchvision's
-(``cifar10`` ...), ``pack:FILE.npz`` or ``folder:FOLDER``. Files are looked for below the data root.
+A name is a small built-in data set (``digits``, ``noise``), a published data set that torchvision
+reads (``cifar10`` ...), ``pack:FILE.npz`` or ``folder:FOLDER``. Files must be below the data root.
 """
 
 from bsrbench.harness.errors import BadInput, unknown
@@ -15,7 +15,7 @@ PACK, FOLDER = "pack:", "folder:"
 
 
 def names() -> list[str]:
-    """Return the names that are known, and the two forms of one's own."""
+    """Return the known names, and the two forms for the user's own data."""
     return [*builtin_data.NAMES, *published.DATA_SETS, f"{PACK}FILE.npz", f"{FOLDER}FOLDER"]
 
 
@@ -23,7 +23,7 @@ def check_name(name: str) -> None:
     """Check that a data set's name has one of the known forms.
 
     Raises:
-        BadInput: it has not, or leads out of the data root.
+        BadInput: the name has another form, or its path is outside the data root.
     """
     if name in {*builtin_data.NAMES, *published.DATA_SETS}:
         return
@@ -33,10 +33,11 @@ def check_name(name: str) -> None:
 
 
 def classes(name: str, asked: int | None) -> int:
-    """Return how many classes a data set has; ``noise`` has as many as asked for.
+    """Return the number of classes of a data set; for ``noise``, the number ``asked``.
 
     Raises:
-        BadInput: an unknown name, no such file, or a number the data set does not have.
+        BadInput: the name is unknown, the file does not exist, or the data set does not have
+            ``asked`` classes.
     """
     check_name(name)
     if name == "noise":
@@ -55,10 +56,10 @@ def classes(name: str, asked: int | None) -> int:
 
 
 def fetch(name: str) -> None:
-    """Download a published data set that is not there yet; of the others there is nothing to get.
+    """Download a published data set if it is missing; other data sets are not downloaded.
 
     Raises:
-        BadInput: an unknown name, or it is not there and cannot be downloaded.
+        BadInput: the name is unknown, or the data set is missing and cannot be downloaded.
     """
     check_name(name)
     if name in published.DATA_SETS:
@@ -66,10 +67,10 @@ def fetch(name: str) -> None:
 
 
 def load(name: str, classes: int | None, seed: int) -> ImageData:
-    """Return a data set by name; ``noise`` needs the number of classes and a seed.
+    """Return a data set by name; only ``noise`` uses the number of classes and the seed.
 
     Raises:
-        BadInput: an unknown name, files that are missing or cannot be used.
+        BadInput: the name is unknown, or files are missing or cannot be used.
     """
     check_name(name)
     if name == "digits":

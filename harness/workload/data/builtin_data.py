@@ -1,4 +1,4 @@
-"""Data that need no file: scikit-learn's digits, and noise."""
+"""Data sets that need no file of the user: scikit-learn's digits, and noise."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,16 +12,16 @@ from bsrbench.harness.workload.data.splits import ImageData, InMemory, carve
 NAMES = ("digits", "noise")
 DIGITS_CLASSES = 10
 NOISE_CLASSES = 10  # unless asked otherwise
-SHARE = 0.2  # of the digits, for the test split and again for the validation split
+SHARE = 0.2  # fraction of the digits in the test split, and in the validation split
 DIGITS_SIDE = 8
 DIGITS_FILE = "datasets/data/digits.csv.gz"
 
 
 def digits() -> ImageData:
-    """Return scikit-learn's digits: 1,797 real images of 8 x 8 in 10 classes, 60/20/20.
+    """Return scikit-learn's digits: 1,797 real images of 8 x 8 in 10 classes, split 60/20/20.
 
     Raises:
-        BadInput: scikit-learn is not there, or does not bring them.
+        BadInput: scikit-learn is not installed, or does not contain the file.
     """
     rows = np.loadtxt(_digits_file(), delimiter=",")  # pixels, then the class
     grey = rows[:, :-1].reshape(-1, DIGITS_SIDE, DIGITS_SIDE)
@@ -34,9 +34,9 @@ def digits() -> ImageData:
 
 
 def _digits_file() -> Path:
-    """Return the file that scikit-learn brings; to load scikit-learn takes a second a process."""
-    found = find_spec("sklearn")
-    path = Path(found.origin).parent / DIGITS_FILE if found and found.origin else None
+    """Return scikit-learn's digits file, without importing scikit-learn, which takes a second."""
+    package = find_spec("sklearn")
+    path = Path(package.origin).parent / DIGITS_FILE if package and package.origin else None
     if path is None or not path.is_file():
         raise BadInput(
             f"scikit-learn's digits: no file {DIGITS_FILE} of scikit-learn; install scikit-learn "
@@ -46,7 +46,7 @@ def _digits_file() -> Path:
 
 
 def noise(classes: int, seed: int) -> ImageData:
-    """Return seeded noise that shows nothing, of 16 x 16."""
+    """Return images of random noise, 16 x 16, drawn with a seed."""
     generator = torch.Generator().manual_seed(seed)
 
     def split(count: int) -> InMemory:

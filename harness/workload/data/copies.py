@@ -12,70 +12,76 @@ from bsrbench.harness.workload.data.decodable import some
 def numbers(
     files: Sequence[Path], labels: Sequence[int], alike: Iterable[Collection[Path]]
 ) -> Tensor:
-    """Return a number for each image, the same for copies in one class: the first one's place.
+    """Return one number per image; images of one class that are copies have the same number.
+
+    The number of an image is its own index, or for a copy the index of the first of the copies.
 
     Args:
         files: the images.
-        labels: their classes.
-        alike: groups of files with the same pixels, whatever their classes.
+        labels: the class of each image.
+        alike: groups of files with the same pixels, of any class.
 
     Returns:
         int64, [n].
     """
     group_of = {file: group for group, members in enumerate(alike) for file in members}
     first: dict[tuple[int, int], int] = {}
-    found = list(range(len(files)))
+    image_numbers = list(range(len(files)))
     for place, (file, label) in enumerate(zip(files, labels, strict=True)):
         if file in group_of:
-            found[place] = first.setdefault((group_of[file], label), place)
-    return torch.tensor(found, dtype=torch.int64)
+            image_numbers[place] = first.setdefault((group_of[file], label), place)
+    return torch.tensor(image_numbers, dtype=torch.int64)
 
 
 def classes_of_one(alike: Tensor, labels: Tensor) -> list[int]:
-    """Return the classes that have one image and copies of it.
+    """Return the classes in which all images are copies of one image.
 
     Args:
-        alike: a number for each image, the same for copies: [n].
-        labels: [n].
+        alike: one number per image, the same for copies: [n].
+        labels: class of each image, [n].
     """
-    found = []
+    copied_classes = []
     for label in labels.unique():
         own = alike[labels == label]
         if len(own) > 1 == len(own.unique()):
-            found.append(int(label))
-    return found
+            copied_classes.append(int(label))
+    return copied_classes
 
 
 def told_apart(alike: Tensor, labels: Tensor) -> Tensor:
-    """Return numbers in which a class of one image and its copies has as many as it has copies.
+    """Give every image of a class that has only copies of one image a number of its own.
 
     Args:
-        alike: a number for each image, the same for copies: [n].
-        labels: [n].
+        alike: one number per image, the same for copies: [n].
+        labels: class of each image, [n].
 
     Returns:
-        [n].
+        The changed numbers, [n].
     """
     apart = torch.isin(labels, torch.tensor(classes_of_one(alike, labels), dtype=labels.dtype))
-    # Beyond all numbers there are.
+    # The new numbers are larger than all existing ones.
     return torch.where(apart, torch.arange(len(labels)) + alike.max() + 1, alike)
 
 
 def notes(names: Sequence[str], alike: Tensor, classes: Sequence[str]) -> tuple[str, ...]:
-    """Return what a reader of the numbers must know.
+    """Return notes about copies for a reader of the results.
 
     Args:
-        names: of the images.
-        alike: their numbers, [n].
-        classes: names of those that have one image and copies of it.
+        names: name of each image.
+        alike: one number per image, the same for copies: [n].
+        classes: names of the classes in which all images are copies of one image.
     """
-    found = [name for place, name in enumerate(names) if int(alike[place]) != place]
-    if not found:
+    copied = [name for place, name in enumerate(names) if int(alike[place]) != place]
+    if not copied:
         return ()
-    said = (
-        f"{len(found)} of {len(names)} images are copies of others of their class, and lie in the "
-        f"same split: {some(found)}"
+    message = (
+        f"{len(copied)} of {len(names)} images are copies of other images of their class; copies "
+        f"are in the same split: {some(copied)}"
     )
     if not classes:
-        return (said,)
-    return (said, f"all images are copies of one, in every split, of the classes {some(classes)}")
+        return (message,)
+    shared = (
+        "the training and validation splits share images, because all images of these classes are "
+        f"copies of one image: {some(classes)}"
+    )
+    return (message, shared)

@@ -21,18 +21,18 @@ def how_to_choose() -> str:
 def below_root(name: str) -> Path:
     """Return the file or folder that a suite names below the data root.
 
-    A suite may be anybody's, so it names nothing elsewhere; links that lie below the root are
-    followed, since only who owns the machine puts them there.
+    A suite can come from another person, so it must not name files elsewhere. Links below the root
+    are followed, because the owner of the machine made them.
 
     Raises:
-        BadInput: the name leads out of the root, or can be nobody's.
+        BadInput: the path is outside the data root, or the name cannot be a file name.
     """
     parts = PurePath(name).parts
     if "\0" in name:
         raise BadInput(f"{shortened(name)!r} contains a zero byte, which no file name can contain")
     if not parts or ".." in parts or PurePath(name).is_absolute():
         raise BadInput(
-            f"{shortened(name)!r} leads out of the data root: put the file or folder, or a link to "
+            f"{shortened(name)!r} is outside the data root: put the file or folder, or a link to "
             f"it, into the data root; {how_to_choose()}"
         )
     return data_root() / name

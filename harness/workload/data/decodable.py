@@ -1,4 +1,4 @@
-"""Decode each image file of a data set once before training, and store what was found."""
+"""Decode each image file of a data set once before training, and cache the result."""
 
 import hashlib
 import json
@@ -19,21 +19,21 @@ from bsrbench.harness.workload.data.pixels import Treatment, UnknownPixels, read
 
 NAMED = 5  # files named in a message
 DECODERS = 4
-MOST_KEPT = 256 * MIB  # of what is kept: a few million images
-# Of what is kept in the cache; a change of how pixels are read asks for another.
+MOST_KEPT = 256 * MIB  # largest cache file; enough for a few million images
+# Version of the cached results. Increase it if the way to read pixels changes.
 RULES = 3
 
 
 @dataclass(frozen=True)
 class Decodable:
-    """What was found out about the image files of a data set.
+    """The result of decoding the image files of a data set.
 
     Attributes:
-        good: those that decode.
-        broken: names of the others, below the data set's folder.
-        sha256: of the names and sizes of the good ones.
-        treated: names of those that were turned into plain pixels, by what was done.
-        alike: files of the same pixels, in groups of two and more.
+        good: the files that decode.
+        broken: names of the files that do not decode, relative to the data set's folder.
+        sha256: hash of the names and sizes of the files that decode.
+        treated: names of the files whose pixels were converted, by treatment.
+        alike: groups of two or more files with the same pixels.
     """
 
     good: frozenset[Path]
@@ -43,30 +43,30 @@ class Decodable:
     alike: tuple[tuple[Path, ...], ...] = ()
 
     def facts(self) -> dict[str, Any]:
-        """Return what a record says of them."""
+        """Return the facts about the images for a record."""
         left_out = {"left_out": list(self.broken)} if self.broken else {}
         return {"sha256": self.sha256, "images": len(self.good)} | left_out
 
     def notes(self) -> tuple[str, ...]:
-        """Return what a reader of the numbers must know."""
+        """Return notes for a reader of the results: images left out and images converted."""
         count = len(self.good) + len(self.broken)
-        said = {"do not decode and were left out": self.broken} | self.treated
+        names_by_event = {"do not decode and were left out": self.broken} | self.treated
         return tuple(
             f"{len(names)} of {count} images {what}: {some(names)}"
-            for what, names in said.items()
+            for what, names in names_by_event.items()
             if names
         )
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What was found out about one file.
+class _FileResult:
+    """The result of decoding one file.
 
     Attributes:
-        broken: it does not decode.
-        unknown: why nobody can say which colours its pixels are; empty where they are known.
-        treatments: what was done to it.
-        pixels: a hash of its shape and pixels.
+        broken: whether the file does not decode.
+        unknown: why the colours of its pixels are not defined; empty if they are.
+        treatments: how its pixels were converted.
+        pixels: hash of its shape and pixels.
     """
 
     broken: bool = False
@@ -76,10 +76,10 @@ class _Found:
 
 
 def decodable(folder: Path, files: Collection[Path]) -> Decodable:
-    """Decode every file once; what was found is kept in the cache as long as no file changes.
+    """Decode every file once; the result is cached and used until a file changes.
 
     Raises:
-        BadInput: a file is not there, or nobody can say which colours its pixels are.
+        BadInput: a file is missing, or the colours of its pixels are not defined.
     """
     ordered = sorted(files)
     names = {file: str(file.relative_to(folder)) for file in ordered}
@@ -87,14 +87,16 @@ def decodable(folder: Path, files: Collection[Path]) -> Decodable:
         raise BadInput(
             f"{folder.name}/ lacks {len(missing)} of {len(ordered)} images: {some(missing)}"
         )
-    found = dict(zip(ordered, _looked_at(names), strict=True))
-    if unknown := {names[file]: one.unknown for file, one in found.items() if one.unknown}:
+    results = dict(zip(ordered, _looked_at(names), strict=True))
+    if unknown := {names[file]: each.unknown for file, each in results.items() if each.unknown}:
         first, why = next(iter(unknown.items()))
-        others = f" (so have {len(unknown) - 1} others)" if len(unknown) > 1 else ""
+        others = (
+            f" (other images with this problem: {len(unknown) - 1})" if len(unknown) > 1 else ""
+        )
         raise BadInput(f"{folder.name}/{first} has {why}{others}")
-    good = {file: name for file, name in names.items() if not found[file].broken}
+    good = {file: name for file, name in names.items() if not results[file].broken}
     treated = {
-        what: tuple(name for file, name in good.items() if what in found[file].treatments)
+        what: tuple(name for file, name in good.items() if what in results[file].treatments)
         for what in Treatment
     }
     return Decodable(
@@ -102,64 +104,64 @@ def decodable(folder: Path, files: Collection[Path]) -> Decodable:
         tuple(name for file, name in names.items() if file not in good),
         _hash_of(f"{name} {file.stat().st_size}" for file, name in good.items()),
         treated,
-        _alike({file: found[file].pixels for file in good}),
+        _alike({file: results[file].pixels for file in good}),
     )
 
 
-def _looked_at(names: dict[Path, str]) -> list[_Found]:
-    """Return what each file is, in order: what is kept, or what decoding them shows."""
+def _looked_at(names: dict[Path, str]) -> list[_FileResult]:
+    """Return the result for each file, in order: from the cache, or by decoding the files."""
     stamps = [
         f"{name} {status.st_size} {status.st_mtime_ns}"
         for status, name in ((file.stat(), name) for file, name in names.items())
     ]
     kept = cache_folder() / f"images-{_hash_of([f'{RULES} {PIL.__version__}', *stamps])[:16]}.json"
-    found = _kept(kept)
-    if len(found) == len(names):
-        return found
-    with ThreadPoolExecutor(DECODERS) as pool:  # large images one after the other, for memory
-        found = list(pool.map(partial(_look_at, turn=Lock()), names))
+    results = _kept(kept)
+    if len(results) == len(names):
+        return results
+    with ThreadPoolExecutor(DECODERS) as pool:  # the lock lets one large image decode at a time
+        results = list(pool.map(partial(_look_at, turn=Lock()), names))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(kept, json.dumps([_what_is_not_usual(one) for one in found]))
-    return found
+    write_whole(kept, json.dumps([_without_defaults(result) for result in results]))
+    return results
 
 
-def _kept(path: Path) -> list[_Found]:
-    """Return what was found out before; nothing where that is not there or damaged."""
+def _kept(path: Path) -> list[_FileResult]:
+    """Return the cached results; an empty list if the cache file is missing or damaged."""
     try:
-        return [_found_of(one) for one in read_json(path, MOST_KEPT)]
+        return [_result_of(entry) for entry in read_json(path, MOST_KEPT)]
     except (OSError, ValueError, TypeError, AttributeError):
         return []
 
 
-def _found_of(kept: dict[str, Any]) -> _Found:
-    """Return what is kept of one file.
+def _result_of(kept: dict[str, Any]) -> _FileResult:
+    """Return the cached result of one file.
 
     Raises:
-        TypeError: it is of another form.
-        ValueError: it names an unknown treatment.
+        TypeError: the cache entry has another form.
+        ValueError: the cache entry names an unknown treatment.
     """
-    found = _Found(**kept | {"treatments": tuple(map(Treatment, kept.get("treatments", ())))})
-    kinds = type(found.broken), type(found.unknown), type(found.pixels)
+    result = _FileResult(**kept | {"treatments": tuple(map(Treatment, kept.get("treatments", ())))})
+    kinds = type(result.broken), type(result.unknown), type(result.pixels)
     if kinds != (bool, str, str):
-        raise TypeError(f"broken is a truth value, unknown and pixels are texts, got {kinds}")
-    return found
+        raise TypeError(f"broken must be a bool, unknown and pixels must be strings; got {kinds}")
+    return result
 
 
-def _look_at(file: Path, turn: Lock) -> _Found:
+def _look_at(file: Path, turn: Lock) -> _FileResult:
     try:
         pixels = read(file, turn)
     except UnknownPixels as error:
-        return _Found(unknown=str(error).removeprefix(f"{file}: "))
+        return _FileResult(unknown=str(error).removeprefix(f"{file}: "))
     except BadInput:
-        return _Found(broken=True)
+        return _FileResult(broken=True)
     image = pixels.image
     hashed = hashlib.blake2b(f"{list(image.shape)}".encode(), digest_size=12)
     hashed.update(image.contiguous().numpy().tobytes())
-    return _Found(treatments=tuple(sorted(pixels.treatments)), pixels=hashed.hexdigest())
+    return _FileResult(treatments=tuple(sorted(pixels.treatments)), pixels=hashed.hexdigest())
 
 
-def _what_is_not_usual(found: _Found) -> dict[str, Any]:
-    return {name: value for name, value in asdict(found).items() if value}
+def _without_defaults(result: _FileResult) -> dict[str, Any]:
+    return {name: value for name, value in asdict(result).items() if value}
 
 
 def _alike(hashes: dict[Path, str]) -> tuple[tuple[Path, ...], ...]:
@@ -174,5 +176,5 @@ def _hash_of(lines: Iterable[str]) -> str:
 
 
 def some(names: Collection[str]) -> str:
-    """Return the first few of some names, for a message."""
+    """Return the first names of a collection, for a message."""
     return ", ".join(list(names)[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -22,43 +22,43 @@ from bsrbench.harness.workload.data.splits import (
     require_labels,
 )
 
-TEST_SHARE = 0.2  # of all images, where the folder has no splits of its own
+TEST_SHARE = 0.2  # fraction of all images, if the folder has no splits of its own
 TRAIN, TEST = "train", "test"
 VALIDATION = ("validation", "val", "valid")
 SPLITS = frozenset({TRAIN, TEST, *VALIDATION, "training", "testing"})
 
 
 def class_names(folder: Path) -> list[str]:
-    """Return the names of a folder's classes: its training part's subfolders, sorted.
+    """Return the names of a folder's classes, sorted: the subfolders of its training split.
 
-    Hidden folders, and those that systems leave behind, are no classes.
+    Hidden folders, and folders that operating systems create, are not classes.
 
     Raises:
-        BadInput: there is no such folder, none in it, or splits whose training part is missing.
+        BadInput: the folder does not exist, has no subfolders, or has splits but no training split.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - pathlib's raises where a name is too long
         raise BadInput(f"no data folder {shortened(folder.name)!r}; {how_to_choose()}")
     train = folder / TRAIN if (folder / TRAIN).is_dir() else folder
-    found = folders_in(train)
-    if not found:
+    names = folders_in(train)
+    if not names:
         raise BadInput(
-            f"{train.name}/ has no folders; expected one for each class, with images in it"
+            f"{train.name}/ has no folders; expected one folder per class, with images in it"
         )
-    if train == folder and {name.lower() for name in found} <= SPLITS:
+    if train == folder and {name.lower() for name in names} <= SPLITS:
         raise BadInput(
-            f"{folder.name}/ has {', '.join(f'{name}/' for name in found)} and no {TRAIN}/: call "
+            f"{folder.name}/ has {', '.join(f'{name}/' for name in names)}, but no {TRAIN}/: name "
             f"the splits {TRAIN}, {TEST} and {VALIDATION[0]}"
         )
-    return found
+    return names
 
 
 @dataclass(frozen=True)
 class _Part:
-    """The images of one split that a folder has itself, or of all of it.
+    """The images of a folder's own split, or of the whole folder if it has no splits.
 
     Attributes:
-        split: they.
-        alike: int64 [n], the same number for images of a class that are copies of each other.
+        split: the images.
+        alike: int64 [n], the same number for images of one class that are copies of each other.
     """
 
     split: InFiles
@@ -66,13 +66,15 @@ class _Part:
 
 
 def load(folder: Path) -> ImageData:
-    """Return a folder's images, those left out that do not decode.
+    """Return the images of a folder as three splits; images that do not decode are left out.
 
-    Splits are its own (``train``, ``test``, ``validation`` or ``val``); what is missing is carved:
-    a test split only where the classes lie at the top. Copies of an image stay in one split.
+    The folder can have the splits ``train``, ``test`` and ``validation`` (or ``val``, ``valid``). A
+    missing validation split is carved from the training images. A test split is carved only if the
+    class folders are at the top level. Copies of an image stay in one split.
 
     Raises:
-        BadInput: nothing there, no images, a class without any, or pixels of unknown colours.
+        BadInput: the folder does not exist, the folder or a class has no images, or the colours of
+            an image are not defined.
     """
     classes = class_names(folder)
     listing = list_images(folder)
@@ -81,23 +83,23 @@ def load(folder: Path) -> ImageData:
     used = [file for files in labelled.values() for file, _ in files]
     if not used:
         raise BadInput(f"{folder.name}/ has no images ({', '.join(IMG_EXTENSIONS)})")
-    found = decodable(folder, used)
-    own = {part: _part(places[part], classes, files, found) for part, files in labelled.items()}
-    facts = {"name": folder.name} | found.facts()
-    notes = (*found.notes(), *listing.notes(used), *_notes_of_copies(own, classes, folder))
+    decoded = decodable(folder, used)
+    own = {part: _part(places[part], classes, files, decoded) for part, files in labelled.items()}
+    facts = {"name": folder.name} | decoded.facts()
+    notes = (*decoded.notes(), *listing.notes(used), *_notes_of_copies(own, classes, folder))
     return ImageData(*_carved(own), facts, notes)
 
 
 def _places(folder: Path) -> dict[str, Path]:
-    """Return where the images of each split lie; ``train`` is the folder where it has no splits.
+    """Return the folder of each split; without splits, the whole folder is ``train``.
 
     Raises:
-        BadInput: there are training images, and no others to test on.
+        BadInput: there is a training split, but no test split.
     """
     if not (folder / TRAIN).is_dir():
         return {TRAIN: folder}
     if not (folder / TEST).is_dir():
-        raise BadInput(f"{folder.name}/ has {TRAIN}/ and no {TEST}/")
+        raise BadInput(f"{folder.name}/ has {TRAIN}/, but no {TEST}/")
     places = {TRAIN: folder / TRAIN, TEST: folder / TEST}
     for name in VALIDATION:
         if (folder / name).is_dir():
@@ -106,39 +108,39 @@ def _places(folder: Path) -> dict[str, Path]:
 
 
 def _labelled(place: Path, classes: list[str], listing: Listing) -> list[tuple[Path, int]]:
-    """Return the images in the folders of classes, class by class, and their labels.
+    """Return the images in the class folders of a split with their labels, sorted by class.
 
     Raises:
-        BadInput: there is a folder of another class.
+        BadInput: a folder is not one of the classes.
     """
     if strange := sorted(set(folders_in(place)) - set(classes)):
-        raise BadInput(f"{place.name}/ has classes that train/ has not: {', '.join(strange)}")
+        raise BadInput(f"{place.name}/ has classes that train/ does not have: {', '.join(strange)}")
     label_of = {place / name: label for label, name in enumerate(classes)}
     depth = len(place.parts)
-    found = [(file, label_of.get(Path(*file.parts[: depth + 1]))) for file in listing.images]
+    labelled = [(file, label_of.get(Path(*file.parts[: depth + 1]))) for file in listing.images]
     return sorted(
-        ((file, label) for file, label in found if label is not None),
+        ((file, label) for file, label in labelled if label is not None),
         key=lambda pair: (pair[1], pair[0]),
     )
 
 
 def _part(
-    place: Path, classes: list[str], labelled: list[tuple[Path, int]], found: Decodable
+    place: Path, classes: list[str], labelled: list[tuple[Path, int]], decoded: Decodable
 ) -> _Part:
-    """Return the images of a place that decode.
+    """Return the images of a split's folder that decode.
 
     Raises:
-        BadInput: a class has none.
+        BadInput: a class has no image that decodes.
     """
-    good = [(file, label) for file, label in labelled if file in found.good]
+    good = [(file, label) for file, label in labelled if file in decoded.good]
     labels = torch.tensor([label for _, label in good], dtype=torch.int64)
     require_labels(labels, classes, f"{place.parent.name}/{place.name}")
     files = tuple(file for file, _ in good)
-    return _Part(InFiles(files, labels), copies.numbers(files, labels.tolist(), found.alike))
+    return _Part(InFiles(files, labels), copies.numbers(files, labels.tolist(), decoded.alike))
 
 
 def _carved(own: dict[str, _Part]) -> tuple[Split, Split, Split]:
-    """Return the images to train on, to validate and to test; what is missing is carved."""
+    """Return the training, validation and test split; missing splits are carved from training."""
     train: Split = own[TRAIN].split
     alike = own[TRAIN].alike
     test: Split
@@ -154,7 +156,7 @@ def _carved(own: dict[str, _Part]) -> tuple[Split, Split, Split]:
 
 
 def _notes_of_copies(own: dict[str, _Part], classes: list[str], folder: Path) -> tuple[str, ...]:
-    """Return what there is to say of copies, where something is carved from among them."""
+    """Return notes about copies, if a split is carved from the images that contain them."""
     if VALIDATION[0] in own:
         return ()
     part = own[TRAIN]

@@ -10,7 +10,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from bsrbench.harness.workload.data.decodable import some
 
-# What systems and programs leave behind, in small letters; so are all names that begin with a dot.
+# Files and folders that operating systems and programs create, in lower case. Names that begin
+# with a dot are hidden, too.
 LEAVINGS = frozenset(
     {
         *("__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "$recycle.bin"),
@@ -18,20 +19,20 @@ LEAVINGS = frozenset(
         *("thumbs.db", "ehthumbs.db", "desktop.ini"),
     }
 )
-# Files that PIL knows and that are no pictures, and pictures that it does not know.
+# PIL formats that are not pictures, and endings of picture formats that PIL does not know.
 NO_PICTURES = frozenset({"BUFR", "GRIB", "HDF5", "MPEG"})
 FOREIGN_PICTURES = frozenset({".heic", ".heif", ".svg", ".dng"})
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a folder.
+    """The image files below a folder.
 
     Attributes:
-        folder: it.
-        images: those to be read, sorted.
+        folder: the folder.
+        images: the images to read, sorted.
         hidden: images in hidden folders, or with hidden names.
-        other: pictures of formats that are not read.
+        other: pictures in formats that are not read.
     """
 
     folder: Path
@@ -40,27 +41,27 @@ class Listing:
     other: tuple[Path, ...]
 
     def notes(self, used: Iterable[Path]) -> tuple[str, ...]:
-        """Return what a reader of the numbers must know: which images were left out.
+        """Return notes for a reader of the results: which images were left out.
 
         Args:
             used: images that are in a split, or do not decode.
         """
         outside = sorted(set(self.images) - set(used))
-        said = {
+        files_by_reason = {
             "they are hidden or in a hidden folder": self.hidden,
             f"their format is not among {', '.join(IMG_EXTENSIONS)}": self.other,
-            "they are in no class's folder": outside,
+            "they are not in the folder of a class": outside,
         }
         return tuple(
             f"images left out because {why}: {len(files)} "
             f"({some([str(file.relative_to(self.folder)) for file in files])})"
-            for why, files in said.items()
+            for why, files in files_by_reason.items()
             if files
         )
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file or folder of this name is no part of a data set."""
+    """Return whether a file or folder of this name is hidden and not part of a data set."""
     return name.startswith(".") or name.lower() in LEAVINGS
 
 
@@ -72,8 +73,8 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def list_images(folder: Path) -> Listing:
-    """Return the files below a folder, at every level."""
-    found: dict[str, list[Path]] = {"images": [], "hidden": [], "other": []}
+    """Return the image files below a folder, at every level."""
+    listed: dict[str, list[Path]] = {"images": [], "hidden": [], "other": []}
     others = _other_endings()
     for place, _, names in os.walk(folder):
         below = Path(place).relative_to(folder)
@@ -82,14 +83,14 @@ def list_images(folder: Path) -> Listing:
             ending = Path(name).suffix.lower()
             kind = "hidden" if hides or is_hidden(name) else "images"
             if ending in IMG_EXTENSIONS:
-                found[kind].append(folder / below / name)
+                listed[kind].append(folder / below / name)
             elif ending in others and kind == "images":
-                found["other"].append(folder / below / name)
-    return Listing(folder, *(tuple(sorted(found[kind])) for kind in ("images", "hidden", "other")))
+                listed["other"].append(folder / below / name)
+    return Listing(folder, *(tuple(sorted(listed[kind])) for kind in ("images", "hidden", "other")))
 
 
 def _other_endings() -> frozenset[str]:
-    """Return the endings of pictures that are not read."""
+    """Return the file name endings of pictures that are not read."""
     known = Image.registered_extensions().items()
     opened = {ending for ending, form in known if form in Image.OPEN and form not in NO_PICTURES}
     return (FOREIGN_PICTURES | opened) - set(IMG_EXTENSIONS)

@@ -24,23 +24,23 @@ KEYS = ("x_train", "y_train", "x_test", "y_test", "classes")
 IMAGE_DIMENSIONS = 4
 CHANNELS = 3  # red, green, blue
 MOST_CLASSES = 100_000
-NAMES = "USbiuf"  # kinds of numpy's types that names of classes may have
+NAMES = "USbiuf"  # kinds of numpy dtypes that class names can have
 
 
 def class_names(file: Path) -> list[str]:
     """Return the names of a pack's classes.
 
     Raises:
-        BadInput: the file is missing or no pack.
+        BadInput: the file is missing or is not a pack.
     """
     return [str(name) for name in _read(file, ("classes",))["classes"]]
 
 
 def load(file: Path) -> ImageData:
-    """Return a pack's images; validation is carved from the training images.
+    """Return a pack's images; the validation split is carved from the training images.
 
     Raises:
-        BadInput: the file is missing, damaged, or holds something else than expected.
+        BadInput: the file is missing or damaged, or its arrays are not as expected.
     """
     arrays = _read(file, KEYS)
     classes = [str(name) for name in arrays["classes"]]
@@ -63,44 +63,44 @@ def _read(file: Path, keys: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     except BadInput:
         raise
     except Exception as error:
-        # numpy and zipfile raise whatever a damaged file leads them to; among it is an array of
-        # Python objects, which only a pickle could make again.
-        raise BadInput(f"{file.name}: not a pack that can be read ({npz.reason(error)})") from error
+        # numpy and zipfile raise errors of many types for damaged files. An array of Python
+        # objects is an error, too, because only pickle could restore it.
+        raise BadInput(f"{file.name} cannot be read as a pack ({npz.reason(error)})") from error
     if missing := [key for key in keys if key not in arrays]:
         listed = shortened(", ".join(there))
         raise BadInput(f"{file.name} lacks {', '.join(missing)}; it has {listed}")
     names = arrays["classes"]
     if names.ndim != 1 or len(names) > MOST_CLASSES or names.dtype.kind not in NAMES:
         raise BadInput(
-            f"{file.name}: classes has the shape {list(names.shape)}, expected a list of names, "
-            f"{MOST_CLASSES:,} at most; they are {names.dtype}, expected texts or numbers"
+            f"{file.name}: the array classes has type {names.dtype} and shape {list(names.shape)}, "
+            f"expected a list of at most {MOST_CLASSES:,} texts or numbers"
         )
     return arrays
 
 
 def _require_memory(file: Path) -> None:
-    """Check that a pack's arrays fit into this machine.
+    """Check that a pack's arrays fit into the memory of this machine.
 
     Raises:
-        BadInput: they do not.
-        Exception: as ``npz.unpacked_bytes``.
+        BadInput: they do not fit.
+        Exception: see ``npz.unpacked_bytes``.
     """
     there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    npz.require_bytes(file, there, f"this machine has {there / npz.GIB:.1f} GiB of memory")
+    npz.require_bytes(file, there, f"the memory of this machine ({there / npz.GIB:.1f} GiB)")
 
 
 def _require_images(images: NDArray[Any], where: str) -> None:
     """Check that an array contains 8-bit images; other types do not define the value of white.
 
     Raises:
-        BadInput: it does not.
+        BadInput: it contains something else.
     """
     got = f"{where}: images are {images.dtype} {list(images.shape)}, expected uint8"
     if images.ndim != IMAGE_DIMENSIONS or images.shape[3] != CHANNELS or 0 in images.shape[1:3]:
         raise BadInput(f"{got} [n, height, width, {CHANNELS}]")
     if images.dtype != np.uint8:
         raise BadInput(
-            f"{got} [n, height, width, {CHANNELS}]: scale the numbers so that 0 is black and 255 "
+            f"{got} [n, height, width, {CHANNELS}]: scale the values so that 0 is black and 255 "
             "is white, round them, and save them as uint8"
         )
 

@@ -1,4 +1,4 @@
-"""How an image file keeps its pixels, as far as its mode alone does not say it."""
+"""How an image file stores its pixels, beyond what PIL's mode of the image says."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,27 +6,28 @@ from typing import Any
 from PIL import ExifTags, Image, TiffImagePlugin
 
 SIXTEEN = 16  # bits
-UPRIGHT = 1  # as EXIF numbers how a camera was held
+UPRIGHT = 1  # EXIF's number for the upright orientation
 GREY_SIXTEEN = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
-WIDE = ";16"  # in PIL's names for how pixels of 16 bits lie in a file
+WIDE = ";16"  # part of PIL's names for the layouts of 16-bit pixels in a file
 BYTE = 255
-PNM = "PPM"  # as PIL calls PBM, PGM and PPM
+PNM = "PPM"  # PIL's format name for PBM, PGM and PPM
 WHITE_IS_ZERO = 0  # TIFF's photometric interpretation
-# PIL spreads grey of so few bits over 0 to 255, and leaves the transparent colour as it was.
+# PIL scales grey values of 2 or 4 bits to 0..255, but does not scale the transparent colour.
 SPREAD = {"L;2": 85, "L;4": 17}
 
 
 @dataclass(frozen=True)
 class PixelStorage:
-    """How a file keeps its pixels.
+    """How a file stores its pixels.
 
     Attributes:
-        wide: more than eight bits per channel.
-        bits: of grey pixels that are wide, those that are used.
-        inverted: 0 is white, which PIL does not undo in wide pixels.
-        scaled: integers of mode ``I`` go from 0 to 65535, as PIL makes them of a PGM file's.
-        transparent: the one colour that is transparent, as PIL's pixels have it.
-        turned: PIL itself turns its pixels as EXIF says, and forgets that it did.
+        wide: whether there are more than eight bits per channel.
+        bits: number of used bits of wide grey pixels.
+        inverted: whether 0 is white; PIL does not invert wide pixels.
+        scaled: whether integers of mode ``I`` range from 0 to 65535; PIL scales a PGM file so.
+        transparent: the transparent colour, in the values of PIL's pixels, if there is one.
+        turned: whether PIL rotates the pixels by the EXIF orientation itself when it loads them;
+            afterwards PIL does not report the orientation any more.
     """
 
     wide: bool = False
@@ -38,7 +39,7 @@ class PixelStorage:
 
 
 def how_stored(image: Image.Image) -> PixelStorage:
-    """Return how the file of an image keeps its pixels; before they are loaded."""
+    """Return how the file of an image stores its pixels; call this before they are loaded."""
     layouts = [_listed(tile[3]) for tile in getattr(image, "tile", ())]
     grey = image.mode in GREY_SIXTEEN
     scaled = image.mode == "I" and image.format == PNM
@@ -58,10 +59,10 @@ def how_stored(image: Image.Image) -> PixelStorage:
 
 
 def _listed(arguments: object) -> tuple[Any, ...]:
-    """Return a tile's arguments: PIL's name for how pixels lie in it, and others."""
+    """Return a tile's arguments as a tuple: PIL's name of the pixel layout, then others."""
     return arguments if isinstance(arguments, tuple) else (arguments,)
 
 
 def _largest(image: Image.Image, arguments: list[Any]) -> int:
-    """Return the largest value of a PNM file's pixels; of other formats nothing."""
+    """Return the largest possible pixel value of a PNM file; 0 for other formats."""
     return int(arguments[0]) if image.format == PNM and arguments else 0

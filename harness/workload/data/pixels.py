@@ -19,11 +19,11 @@ from bsrbench.harness.workload.data.pixel_storage import (
     how_stored,
 )
 
-LARGE = 4_000_000  # pixels: 64 MB while they are decoded
+LARGE = 4_000_000  # pixels; decoding this many needs 64 MB
 BITS = 8
 OPAQUE = 255
-PAGE = (255, 255, 255, OPAQUE)  # under what is transparent: images are looked at on white pages
-# What undoes each way but the upright one to hold a camera, as EXIF numbers them.
+PAGE = (255, 255, 255, OPAQUE)  # background of transparent pixels: white, as on a page
+# The operation that makes an image upright, by EXIF's number of its orientation.
 ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,11 +36,11 @@ ORIENTATIONS = {
 PLAIN = frozenset({"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV", "LAB"})
 WITH_ALPHA = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 UNKNOWN = {"I": "32-bit integers", "F": "32-bit floating-point numbers"}
-WHAT_TO_DO = "save it with 8 bits per channel, or take it out"
+WHAT_TO_DO = "save it with 8 bits per channel, or remove it"
 
 
 class Treatment(StrEnum):
-    """What was done to images, in words that follow their number; notes of a record say it."""
+    """How the pixels of images were converted; notes of a record contain these texts."""
 
     TURNED = "were turned as their EXIF orientation says"
     LAID_OVER_WHITE = "are transparent in places and were laid over white"
@@ -49,16 +49,16 @@ class Treatment(StrEnum):
 
 
 class UnknownPixels(BadInput):
-    """The mode of an image does not define the colours of its numbers."""
+    """The mode of an image does not define the colours of its pixel values."""
 
 
 @dataclass(frozen=True)
 class Pixels:
-    """An image as it is trained on.
+    """An image in 8-bit RGB.
 
     Attributes:
         image: uint8, [3, height, width].
-        treatments: what was done to it.
+        treatments: how its pixels were converted.
     """
 
     image: Tensor
@@ -70,22 +70,22 @@ def read(file: Path, turn: AbstractContextManager[object] | None = None) -> Pixe
 
     Args:
         file: a regular file; nothing else is opened.
-        turn: held while a large image is decoded, where several threads read images.
+        turn: a lock that is held while a large image is decoded; several threads can share it.
 
     Raises:
-        UnknownPixels: its mode does not say which colours its numbers are.
-        BadInput: it does not decode.
+        UnknownPixels: the mode of the image does not define the colours of its pixel values.
+        BadInput: the file does not decode.
     """
     try:
         with open_image(file) as image:
             large = turn is not None and image.width * image.height > LARGE
-            with turn if large else nullcontext():  # type: ignore[union-attr]  # large only with it
+            with turn if large else nullcontext():  # type: ignore[union-attr]  # then turn is set
                 return _decoded(image)
     except UnknownPixels as error:
         raise UnknownPixels(f"{file}: {error}") from error
     except Exception as error:
-        # PIL's many readers raise whatever a damaged file leads them to.
-        raise BadInput(f"{file}: not an image that can be decoded ({_reason(error)})") from error
+        # PIL's readers raise errors of many types for damaged files.
+        raise BadInput(f"{file} cannot be decoded as an image ({_reason(error)})") from error
 
 
 def _decoded(image: Image.Image) -> Pixels:
@@ -97,17 +97,17 @@ def _decoded(image: Image.Image) -> Pixels:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, UnidentifiedImageError):  # PIL's text has an address of memory
-        return f"its content is none of {', '.join(FORMATS)}"
+    if isinstance(error, UnidentifiedImageError):  # PIL's message contains a memory address
+        return f"its format is none of {', '.join(FORMATS)}"
     message = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return shortened(f"{type(error).__name__}: {message}" if message else type(error).__name__)
 
 
 def in_rgb(image: Image.Image, stored: PixelStorage) -> tuple[Image.Image, frozenset[Treatment]]:
-    """Return an image of any mode in mode RGB, and what was done to it.
+    """Convert an image of any mode to mode RGB; also return how it was converted.
 
     Raises:
-        UnknownPixels: its mode does not say which colours its numbers are.
+        UnknownPixels: the mode of the image does not define the colours of its pixel values.
     """
     done = set()
     if stored.wide:
@@ -127,10 +127,10 @@ def in_rgb(image: Image.Image, stored: PixelStorage) -> tuple[Image.Image, froze
 
 
 def _eight_bits(image: Image.Image, stored: PixelStorage) -> Image.Image:
-    """Return an image in mode RGB, or in RGBA where a band or a palette says what is transparent.
+    """Convert an image to mode RGB, or to RGBA if it has an alpha band or a transparent palette.
 
     Raises:
-        UnknownPixels: its mode does not say which colours its numbers are.
+        UnknownPixels: the mode of the image does not define the colours of its pixel values.
     """
     if image.mode in GREY_SIXTEEN or (image.mode == "I" and stored.scaled):
         grey = np.asarray(image).astype(np.int32) >> (stored.bits - BITS)
@@ -141,22 +141,22 @@ def _eight_bits(image: Image.Image, stored: PixelStorage) -> Image.Image:
             f"mode {image.mode!r}, {UNKNOWN[image.mode]}, which does not define black and white: "
             f"{WHAT_TO_DO}"
         )
-    if image.mode == "La":  # PIL knows no direct way
+    if image.mode == "La":  # PIL has no direct conversion
         return image.convert("LA").convert("RGBA")
-    if image.mode == "RGBA":  # not copied: an image may have 200 MB
+    if image.mode == "RGBA":  # not copied: an image can have 200 MB
         return image
     if image.mode in WITH_ALPHA or (image.mode == "P" and stored.transparent is not None):
         return image.convert("RGBA")
     if image.mode not in PLAIN:
-        raise UnknownPixels(f"mode {image.mode!r} is not known here: {WHAT_TO_DO}")
+        raise UnknownPixels(f"mode {image.mode!r}, which is not supported: {WHAT_TO_DO}")
     return image.convert("RGB")
 
 
 def _without_colour(image: Image.Image, seen: Image.Image, stored: PixelStorage) -> Image.Image:
-    """Return what is seen of an image of which one colour is transparent.
+    """Add an alpha band to ``seen`` in which one colour of ``image`` is transparent.
 
     Raises:
-        UnknownPixels: the colour has 16 bits, and of the pixels PIL kept 8.
+        UnknownPixels: the colour has 16 bits per channel, but PIL kept only 8 bits of the pixels.
     """
     if stored.wide and image.mode not in GREY_SIXTEEN:
         raise UnknownPixels(
@@ -171,7 +171,7 @@ def _without_colour(image: Image.Image, seen: Image.Image, stored: PixelStorage)
 
 
 def _upright(image: Image.Image) -> tuple[Image.Image, frozenset[Treatment]]:
-    """Return an image as its camera was held; a damaged EXIF block says nothing of that."""
+    """Return an image turned upright by its EXIF orientation; a damaged EXIF block is ignored."""
     try:
         method = ORIENTATIONS.get(image.getexif().get(ExifTags.Base.Orientation, UPRIGHT))
     except Exception:  # noqa: BLE001 - as in read

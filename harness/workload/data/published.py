@@ -1,4 +1,4 @@
-"""The data sets of the papers, read by torchvision, with their published splits."""
+"""Published data sets that the papers use, read by torchvision, with their published splits."""
 
 import tarfile
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ from bsrbench.harness.workload.data.splits import (
 )
 
 Make = Callable[..., Any]
-DAMAGES = (OSError, EOFError, ValueError, KeyError)  # of lists and labels that lie there
+DAMAGES = (OSError, EOFError, ValueError, KeyError)  # from damaged lists and labels on disk
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class Published:
     """How torchvision reads a data set.
 
     Attributes:
-        make: its class.
-        classes: how many it has.
-        train: arguments for the training images; so for the others.
-        validation: ``None`` where no validation split is published: one is carved.
-        folder: what it lies in, below the root.
-        archives: what is downloaded, below the root, and its MD5 where one is published.
+        make: torchvision's class of the data set.
+        classes: number of classes.
+        folder: folder of the data set, relative to the data root.
+        archives: the downloaded files, relative to the data root, with their MD5 if published.
+        train: arguments of torchvision's class for the training images.
+        test: arguments for the test images.
+        validation: arguments for the validation images; ``None`` if no validation split is
+            published. Then one is carved from the training images.
     """
 
     make: Make
@@ -94,10 +96,10 @@ DATA_SETS = {
 
 
 def fetch(name: str, root: Path) -> None:
-    """Download what is not there yet, with torchvision's progress bar.
+    """Download a data set if it is missing, with torchvision's progress bar.
 
     Raises:
-        BadInput: it is damaged, or is not there and cannot be downloaded.
+        BadInput: the data set is damaged, or is missing and cannot be downloaded.
     """
     published = DATA_SETS[name]
     if _is_there(name, published, root):
@@ -107,23 +109,23 @@ def fetch(name: str, root: Path) -> None:
         with archives_that_stay_inside():
             published.make(str(root), download=True, **published.train)
             published.make(str(root), download=True, **published.test)
-    # torchvision asks servers through several libraries, each with network errors of its own.
+    # torchvision downloads with several libraries, and each has its own types of network errors.
     except Exception as error:
         wrong = [file for file in published.archives if _is_wrong(root, published, file)]
-        instead = f"; damaged, or other files than the published ones: {', '.join(wrong)}"
+        instead = f"; these files are damaged or are not the published ones: {', '.join(wrong)}"
         raise BadInput(
             f"{name} is not below {root.resolve()} and cannot be downloaded "
             f"({type(error).__name__}: {error}){instead if wrong else ''}; on a machine without a "
-            f"network put {' and '.join(published.archives)} there, which "
-            f"torchvision.datasets.{published.make.__name__} unpacks; {how_to_choose()}"
+            f"network, copy {' and '.join(published.archives)} into this folder; "
+            f"torchvision.datasets.{published.make.__name__} unpacks them; {how_to_choose()}"
         ) from error
 
 
 def _is_there(name: str, published: Published, root: Path) -> bool:
-    """Return whether torchvision finds it.
+    """Return whether torchvision finds the data set.
 
     Raises:
-        BadInput: some of it is there, and cannot be read.
+        BadInput: files of the data set exist but cannot be read.
     """
     try:
         for arguments in (published.train, published.test):
@@ -136,7 +138,7 @@ def _is_there(name: str, published: Published, root: Path) -> bool:
 
 
 def _is_wrong(root: Path, published: Published, file: str) -> bool:
-    """Return whether a file is there that could not be unpacked."""
+    """Return whether an archive exists that is damaged, or that has no MD5 to check it with."""
     md5 = published.archives[file]
     return (root / file).is_file() and not (md5 and check_integrity(str(root / file), md5))
 
@@ -153,9 +155,10 @@ def _how_to_mend(published: Published, root: Path) -> str:
 
 @contextmanager
 def archives_that_stay_inside() -> Iterator[None]:
-    """Let no archive write outside its folder, nor make links and devices.
+    """Prevent archives from writing outside their folder while this context is open.
 
-    torchvision unpacks whatever it has fetched, and not every data set has a published hash.
+    Archives can also not create devices or links to the outside. This is necessary because
+    torchvision unpacks every downloaded archive, and not every data set has a published hash.
     """
     before = tarfile.TarFile.extraction_filter
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
@@ -166,10 +169,10 @@ def archives_that_stay_inside() -> Iterator[None]:
 
 
 def load(name: str, root: Path) -> ImageData:
-    """Return a data set that ``fetch`` has found; images are left out that do not decode.
+    """Return a data set that is already downloaded; images that do not decode are left out.
 
     Raises:
-        BadInput: it is not there, or its files are damaged.
+        BadInput: the data set is missing, or its files are damaged.
     """
     published = DATA_SETS[name]
     asked = [published.train, published.test, *filter(None, [published.validation])]
@@ -178,17 +181,17 @@ def load(name: str, root: Path) -> ImageData:
     except (RuntimeError, *DAMAGES) as error:
         raise _damaged(name, published, root, error) from error
     if isinstance(getattr(opened[0], "data", None), np.ndarray):
-        splits: list[Split] = [_in_memory(one) for one in opened]
+        splits: list[Split] = [_in_memory(split) for split in opened]
         facts: dict[str, Any] = {"images": sum(len(split.labels) for split in splits)}
         notes: tuple[str, ...] = ()
     else:
-        listed = [_listed(one) for one in opened]
-        found = _decodable(published, root, {f for files, _ in listed for f in files})
-        splits = [_in_files(files, labels, found) for files, labels in listed]
-        facts, notes = found.facts(), found.notes()
-    for split, arguments, one in zip(splits, asked, opened, strict=True):
+        listed = [_listed(split) for split in opened]
+        decoded = _decodable(published, root, {f for files, _ in listed for f in files})
+        splits = [_in_files(files, labels, decoded) for files, labels in listed]
+        facts, notes = decoded.facts(), decoded.notes()
+    for split, arguments, dataset in zip(splits, asked, opened, strict=True):
         where = f"{name}, {' '.join(map(str, arguments.values()))}"
-        require_labels(split.labels, _class_names(published, one), where)
+        require_labels(split.labels, _class_names(published, dataset), where)
     train, test, *rest = splits
     train, validation = (train, *rest) if rest else carve(train, VALIDATION_SHARE)
     return ImageData(train, validation, test, {"name": name} | facts, notes)
@@ -214,14 +217,14 @@ def _decodable(published: Published, root: Path, files: set[Path]) -> Decodable:
         raise BadInput(f"{error}; {_how_to_mend(published, root)}") from error
 
 
-def _in_files(files: list[Path], labels: list[int], found: Decodable) -> InFiles:
-    kept = [pair for pair in zip(files, labels, strict=True) if pair[0] in found.good]
+def _in_files(files: list[Path], labels: list[int], decoded: Decodable) -> InFiles:
+    kept = [pair for pair in zip(files, labels, strict=True) if pair[0] in decoded.good]
     targets = torch.tensor([label for _, label in kept], dtype=torch.int64)
     return InFiles(tuple(file for file, _ in kept), targets)
 
 
 def _class_names(published: Published, opened: Any) -> list[str]:
-    """Return the names of all classes; numbers where a list lacks some."""
+    """Return the names of all classes; their numbers if the list of names is not complete."""
     names = [str(name) for name in getattr(opened, "classes", ())]
     numbers = [f"number {number}" for number in range(published.classes)]
     return names if len(names) == published.classes else numbers

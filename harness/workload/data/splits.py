@@ -1,4 +1,4 @@
-"""Images and labels, in memory or in files, and how one set becomes three splits."""
+"""Images and labels, in memory or in files, and how to carve a split from another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,8 +11,8 @@ from torch import Tensor
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.workload.data import pixels
 
-SPLIT_SEED = 0  # the splits are the same for every trial; only the order of images is seeded
-VALIDATION_SHARE = 0.1  # of the training images, where no validation split is published
+SPLIT_SEED = 0  # splits are the same in every trial; the trial's seed only changes image order
+VALIDATION_SHARE = 0.1  # fraction of the training images, if there is no validation split
 
 
 class Split(Protocol):
@@ -45,10 +45,10 @@ class InMemory:
 
 @dataclass(frozen=True)
 class InFiles:
-    """Images of any size, decoded when asked for.
+    """Images of any size, each decoded when it is read.
 
     Attributes:
-        files: one an image.
+        files: one file per image.
         labels: int64, [n].
     """
 
@@ -56,7 +56,7 @@ class InFiles:
     labels: Tensor
 
     def image(self, index: int) -> Tensor:
-        """Return an image, whatever its mode: uint8, [3, height, width]; see ``pixels``."""
+        """Return an image of any mode as uint8, [3, height, width]; see ``pixels``."""
         return pixels.read(self.files[index]).image
 
 
@@ -69,7 +69,7 @@ class SplitSubset:
 
     @property
     def labels(self) -> Tensor:
-        """Labels of the chosen, int64, [n]."""
+        """Labels of the chosen images, int64, [n]."""
         return self.split.labels[self.indices]
 
     def image(self, index: int) -> Tensor:
@@ -82,11 +82,11 @@ class ImageData:
     """A data set with its three splits; the test split is read once, at the end of a trial.
 
     Attributes:
-        train: what is trained on.
-        validation: what tries and curves are read on.
-        test: what results are read on.
-        facts: what a record says about the data.
-        notes: what a reader of the numbers must know.
+        train: images for training.
+        validation: images for comparing settings and for training curves.
+        test: images for the results.
+        facts: facts about the data for a record.
+        notes: notes about the data for a reader of the results.
     """
 
     train: Split
@@ -99,18 +99,18 @@ class ImageData:
 def carve(
     split: Split, share: float, alike: Tensor | None = None
 ) -> tuple[SplitSubset, SplitSubset]:
-    """Return a split without some of its images, and those; each class gives its share.
+    """Divide a split in two: return the rest, and the carved images.
 
-    Which ones they are depends on the labels alone, and is the same in every trial.
+    The choice of images depends only on the labels and on ``alike``. It is the same in every trial.
 
     Args:
-        split: what is carved from.
-        share: of each class's images.
-        alike: int64 [n], the same number for images of a class that are copies of each other, and
-            so stay together; every image is another unless said.
+        split: the split to divide.
+        share: fraction of the images of each class that is carved.
+        alike: int64 [n], the same number for images of one class that are copies of each other;
+            copies stay together. Without it, all images are different.
 
     Raises:
-        BadInput: a class has a single image, and none to give.
+        BadInput: a class has only one image, or only copies of one image.
     """
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     numbers = torch.arange(len(split.labels)) if alike is None else alike
@@ -122,7 +122,7 @@ def carve(
             copies = f" and {len(own) - 1} copies of it" if len(own) > 1 else ""
             raise BadInput(
                 f"class {int(label)} has one image{copies}; a split cannot be carved from fewer "
-                "than two"
+                "than two images"
             )
         count = max(1, round(share * len(images)))
         chosen = images[torch.randperm(len(images), generator=generator)[:count]]
@@ -133,15 +133,15 @@ def carve(
 
 
 def _in_order(numbers: Tensor) -> Tensor:
-    """Return each number once, in the order in which they first stand."""
+    """Return each number once, in the order of its first occurrence."""
     return torch.tensor(list(dict.fromkeys(numbers.tolist())), dtype=numbers.dtype)
 
 
 def require_labels(labels: Tensor, classes: Sequence[str], where: str) -> None:
-    """Check that labels [n] name classes, and that no class is without images.
+    """Check that labels [n] are indices of classes, and that every class has images.
 
     Raises:
-        BadInput: they do not, or one is.
+        BadInput: a label is out of range, or a class has no images.
     """
     if len(labels) == 0:
         raise BadInput(f"{where} has no images")

@@ -29,7 +29,7 @@ def count(name, **changes):
 
 @pytest.mark.parametrize("name", PARALLEL)
 def test_bsr_refuses_parallel_blocks_by_name(name, make_spec):
-    with pytest.raises(Unsupported, match=f"block 0 is a {PARALLEL[name]}, which is not known"):
+    with pytest.raises(Unsupported, match=f"block 0 is a {PARALLEL[name]}, which is not supported"):
         predict(make_spec("bsr", model=name, image_size=32, batch=2), load)
 
 

@@ -133,8 +133,8 @@ def test_the_peak_may_lie_at_qkv_with_the_residual_kept(make_vit):
         ({"init_values": 0.1}, "blocks.0.ls1 is timm.layers.layer_scale.LayerScale"),
         ({"qk_norm": True}, "blocks.0.attn.q_norm is timm.layers.norm.LayerNorm"),
         ({"act_layer": nn.SiLU}, "blocks.0.mlp.act is torch.nn.modules.activation.SiLU"),
-        ({"global_pool": "avg"}, "sees one class token"),
-        ({"reg_tokens": 1}, "sees one class token"),
+        ({"global_pool": "avg"}, "a class token that the head reads"),
+        ({"reg_tokens": 1}, "a class token that the head reads"),
         ({"drop_path_rate": 0.1}, "blocks.1.drop_path1 is timm.layers.drop.DropPath"),
         ({"num_classes": 0}, "head is torch.nn.modules.linear.Identity"),
     ],
@@ -148,9 +148,9 @@ def test_a_module_without_a_rule_is_named(make_vit, changes, named):
 @pytest.mark.parametrize(
     ("method", "reason"),
     [
-        ("int8", "no compressed or recomputed activations"),
-        ("checkpoint", "no compressed or recomputed activations"),
-        ("bsr+int8", "no compressed or recomputed activations"),
+        ("int8", "no rule for compressed or recomputed activations"),
+        ("checkpoint", "no rule for compressed or recomputed activations"),
+        ("bsr+int8", "no rule for compressed or recomputed activations"),
         ("lora", "blocks.0.attn.qkv is peft"),
         ("dora", "blocks.0.attn.qkv is peft"),
         ("bsr+lora", "blocks.3.attn.qkv is peft"),
@@ -175,7 +175,7 @@ def test_training_what_lies_below_the_blocks_alone_has_no_rule(make_vit):
     model = load("head").prepare(make_vit())
     model.pos_embed.requires_grad_(True)
 
-    with pytest.raises(Undefined, match="no block trains but pos_embed does"):
+    with pytest.raises(Undefined, match="pos_embed is trained, but no block is"):
         paper_convention_bytes(model, load("head"), 2)
 
 

@@ -73,7 +73,7 @@ DATA = "the step's shapes or values depend on data: "
         ("by_value", f"{DATA}aten._local_scalar_dense.default"),
         ("by_choice", f"{DATA}aten.nonzero.default"),
         ("by_kernel", f"{DATA}quantized.bsrbench_tests_bare.default"),
-        ("by_unknown", "an operator does not say what shape it makes: "),
+        ("by_unknown", "an operator does not define the shape of its output: "),
     ],
 )
 def test_what_cannot_be_predicted_is_missing_with_the_reason(change, reason, make_spec):

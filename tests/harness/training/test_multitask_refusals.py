@@ -69,7 +69,7 @@ def test_what_the_model_or_the_data_do_not_have_is_refused(workload, said, make_
     ("model", "said"),
     [
         ("test_vit", "expert_blocks is the paper.s choice for 12 blocks; the model has 6, so set"),
-        ("resnet18", "ResNet cannot be given several tasks: ResNet is not one of timm's Vision"),
+        ("resnet18", "ResNet does not support several tasks: ResNet is not one of timm's Vision"),
     ],
 )
 def test_a_model_that_cannot_take_experts_is_refused(model, said):

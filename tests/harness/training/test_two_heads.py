@@ -99,5 +99,5 @@ def test_a_model_of_two_heads_is_given_no_tasks():
     multitask = MultiTask(tasks=("digits", "noise"), classes=(10, 10), expert_blocks=())
     workload = Workload(model=DEIT, batch=2, image_size=32, multitask=multitask)
 
-    with pytest.raises(BadInput, match="cannot be given several tasks: the model has two heads"):
+    with pytest.raises(BadInput, match="does not support several tasks: the model has two heads"):
         models.outline(workload, (10, 10))

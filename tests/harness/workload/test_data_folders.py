@@ -123,7 +123,9 @@ def test_images_outside_every_class_are_left_out_and_said(photos, draw):
     found = load()
 
     assert found.facts["images"] == sum(sizes(found)) == 20
-    assert found.notes == ("images left out because they are in no class's folder: 1 (cover.png)",)
+    assert found.notes == (
+        "images left out because they are not in the folder of a class: 1 (cover.png)",
+    )
 
 
 @pytest.mark.parametrize("name", ["x.gif", "x.HEIC", "x.avif", "x.jp2"])
@@ -147,7 +149,7 @@ def test_splits_by_other_names_are_no_classes(names, photos):
     (photos / "a").rename(photos / names[0])
     (photos / "b").rename(photos / names[1])
 
-    with pytest.raises(BadInput, match=r"and no train/: call the splits train, test and valid"):
+    with pytest.raises(BadInput, match=r"but no train/: name the splits train, test and valid"):
         load()
 
 
@@ -174,8 +176,8 @@ def test_copies_of_an_image_stay_in_one_split(copied, photos):
     assert len(test) == 4  # a fifth of the ten images of each class
     assert found.notes == (
         (
-            "2 of 22 images are copies of others of their class, and lie in the same split: "
-            f"a/{copied}.bmp, a/{copied}.png"
+            "2 of 22 images are copies of other images of their class; copies are in the same "
+            f"split: a/{copied}.bmp, a/{copied}.png"
         ),
     )
 
@@ -219,7 +221,10 @@ def test_of_a_folder_s_own_splits_only_validation_is_carved(data_root, draw):
 
     assert sum(sizes(found)) == 9 + 8
     assert shared == {read_pixels(train / "a" / "0.png")}
-    assert found.notes[1] == "all images are copies of one, in every split, of the classes a"
+    assert found.notes[1] == (
+        "the training and validation splits share images, because all images of these classes are "
+        "copies of one image: a"
+    )
 
 
 # ---- pixels ---------------------------------------------------------------------------------
@@ -246,8 +251,8 @@ def test_an_image_whose_colours_nobody_knows_is_named(photos):
         Image.new("F", (SIDE, SIDE), 0.5).save(photos / "a" / f"x{number}.tif")
     said = (
         r"photos/a/x0\.tif has mode 'F', 32-bit floating-point numbers, which does not define "
-        r"black and white: save it with 8 bits per channel, or take it out "
-        r"\(so have 1 others\)"
+        r"black and white: save it with 8 bits per channel, or remove it "
+        r"\(other images with this problem: 1\)"
     )
 
     for _ in range(2):
@@ -269,7 +274,7 @@ def test_what_is_remembered_is_forgotten_when_a_file_changes(photos):
     os.utime(second, ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # else within one tick
 
     assert second.stat().st_size == before.st_size
-    assert load().notes[0].startswith("1 of 20 images are copies of others")
+    assert load().notes[0].startswith("1 of 20 images are copies of other images")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[{}]", '[{"unheard": 1}]', "[1]"])

@@ -123,7 +123,7 @@ def test_a_pack_is_read(data_root):
         ),
         ({"x_test": np.zeros((6, 3, 8, 8), dtype=np.uint8)}, r"uint8 \[6, 3, 8, 8\], expected"),
         ({"x_test": np.zeros((6, 8, 8, 3))}, r"images are float64 \[6, 8, 8, 3\], expected uint8"),
-        ({"y_test": np.array([0, 1, None, 0, 1, 0])}, "not a pack that can be read"),
+        ({"y_test": np.array([0, 1, None, 0, 1, 0])}, "cannot be read as a pack"),
     ],
 )
 def test_what_is_wrong_with_a_pack_is_said(changes, said, data_root):
@@ -139,7 +139,7 @@ NOT_BYTES = [code for code in np.typecodes["All"] if code not in "BOVM"] + ["M8[
 @pytest.mark.parametrize("kind", NOT_BYTES)
 def test_images_of_other_numbers_than_bytes_are_refused_with_what_to_do(kind, data_root):
     write_pack(data_root / "bad.npz", x_test=np.ones((6, SIDE, SIDE, 3)).astype(kind))
-    said = r"test: images are \S+ \[6, 8, 8, 3\], expected uint8 .*: scale the numbers so that 0 is"
+    said = r"test: images are \S+ \[6, 8, 8, 3\], expected uint8 .*: scale the values so that 0 is"
 
     with pytest.raises(BadInput, match=said):
         data.load("pack:bad.npz", None, 0)
@@ -152,10 +152,10 @@ def test_images_of_other_numbers_than_bytes_are_refused_with_what_to_do(kind, da
             {"x_test": np.zeros((6, 0, 8, 3), dtype=np.uint8)},
             r"uint8 \[6, 0, 8, 3\], expected uint8",
         ),
-        ({"classes": np.array("cat")}, r"classes has the shape \[\], expected a list of names"),
+        ({"classes": np.array("cat")}, r"classes has type <U3 and shape \[\], expected a list"),
         (
             {"classes": np.array([["cat", "dog"]])},
-            r"classes has the shape \[1, 2\], expected a list",
+            r"classes has type <U3 and shape \[1, 2\], expected a list",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_truncated_pack_is_refused(data_root):
     whole = (data_root / "cut.npz").read_bytes()
     (data_root / "cut.npz").write_bytes(whole[: len(whole) // 2])
 
-    with pytest.raises(BadInput, match=r"cut\.npz: not a pack that can be read"):
+    with pytest.raises(BadInput, match=r"cut\.npz cannot be read as a pack"):
         data.load("pack:cut.npz", None, 0)
 
 
@@ -179,7 +179,9 @@ def test_a_pack_that_says_it_is_larger_than_the_memory_is_not_unpacked(data_root
     write_pack(data_root / "small.npz")
     monkeypatch.setattr(packs.os, "sysconf", lambda _: 64)  # 64 pages of 64 bytes
 
-    with pytest.raises(BadInput, match=r"small\.npz holds .* GiB unpacked, and this machine has"):
+    with pytest.raises(
+        BadInput, match=r"small\.npz has .* GiB unpacked, more than the memory of this machine"
+    ):
         data.load("pack:small.npz", None, 0)
 
 
@@ -191,7 +193,7 @@ def test_an_array_that_says_it_is_larger_than_the_memory_is_not_made(data_root):
     with zipfile.ZipFile(data_root / "bomb.npz", "a") as archive:
         archive.writestr("more.npy", header.getvalue())
 
-    with pytest.raises(BadInput, match=r"bomb\.npz holds 27939\.7 GiB unpacked"):
+    with pytest.raises(BadInput, match=r"bomb\.npz has 27939\.7 GiB unpacked"):
         data.load("pack:bomb.npz", None, 0)
 
 
@@ -199,11 +201,11 @@ def test_an_array_that_says_it_is_larger_than_the_memory_is_not_made(data_root):
 def test_what_is_no_pack_at_all_is_said(harm, data_root):
     write_pack(data_root / "odd.npz")
     (data_root / "odd.npz").write_bytes(harm((data_root / "odd.npz").read_bytes()))
-    with pytest.raises(BadInput, match=r"odd\.npz: not a pack that can be read"):
+    with pytest.raises(BadInput, match=r"odd\.npz cannot be read as a pack"):
         data.load("pack:odd.npz", None, 0)
     np.save(data_root / "bare.npy", np.zeros(3))
     (data_root / "bare.npy").rename(data_root / "bare.npz")
-    with pytest.raises(BadInput, match=r"bare\.npz: not a pack that can be read"):
+    with pytest.raises(BadInput, match=r"bare\.npz cannot be read as a pack"):
         data.load("pack:bare.npz", None, 0)
 
 
@@ -257,19 +259,19 @@ def test_images_that_do_not_decode_are_left_out_named_and_counted(data_root):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: folder.mkdir(), "has no folders; expected one for each class"),
+        (lambda folder: folder.mkdir(), "has no folders; expected one folder per class"),
         (lambda folder: (folder / "a").mkdir(parents=True), "has no images"),
         (
             lambda folder: (write_folder(folder), (folder / "empty").mkdir()),
             "has no image of 1 classes: empty",
         ),
-        (lambda folder: write_folder(folder / "train"), r"has train/ and no test/"),
+        (lambda folder: write_folder(folder / "train"), r"has train/, but no test/"),
         (
             lambda folder: (
                 write_folder(folder / "train"),
                 write_folder(folder / "test", (("x", 1),)),
             ),
-            "has classes that train/ has not: x",
+            "has classes that train/ does not have: x",
         ),
     ],
 )

@@ -195,5 +195,5 @@ def test_a_file_that_is_cut_anywhere_is_a_message(tmp_path):
     for length in range(0, len(content) - 30, 7):  # all pixels stand before the last checksums
         (tmp_path / "x.png").write_bytes(content[:length])
 
-        with pytest.raises(BadInput, match=r"x\.png: not an image that can be decoded"):
+        with pytest.raises(BadInput, match=r"x\.png cannot be decoded as an image"):
             read(tmp_path / "x.png")

@@ -121,7 +121,7 @@ def test_a_size_that_does_not_fit_is_one_line_and_exit_code_2(command, typed):
 def test_a_plain_vision_transformer_refuses_what_its_patches_leave_out(size):
     workload = Workload(model="deit_tiny_patch16_224", image_size=size, batch=1)
 
-    with pytest.raises(BadInput, match=f"image_size {size} is not a multiple of .*patches of 16"):
+    with pytest.raises(BadInput, match=f"image_size {size} is not a multiple of .*patch size 16"):
         models.outline(workload, (10,))
 
 

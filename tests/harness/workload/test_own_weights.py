@@ -140,10 +140,10 @@ def _without(state, key):
     ("change", "said"),
     [
         (lambda s: _without(s, "norm.bias"), r"1 missing \(norm\.bias\)"),
-        (lambda s: s | {"strange": torch.ones(1)}, r"1 not of this model \(strange\)"),
+        (lambda s: s | {"strange": torch.ones(1)}, r"1 not in this model \(strange\)"),
         (
             lambda s: s | {"blocks.3.mlp.fc1.bias": torch.ones(5)},
-            r"1 of another shape \(blocks\.3\.mlp\.fc1\.bias \[5\] instead of \[768\]\)",
+            r"1 with another shape \(blocks\.3\.mlp\.fc1\.bias \[5\] instead of \[768\]\)",
         ),
         (
             lambda s: s | {"pos_embed": torch.ones(1, 200, 192)},
@@ -155,7 +155,7 @@ def test_a_checkpoint_of_another_shape_lists_the_keys(change, said, root, state)
     save_file(change(state), root / "w.safetensors")
 
     with pytest.raises(
-        BadInput, match=rf"weights 'file:w\.safetensors' are not of this model: .*{said}"
+        BadInput, match=rf"weights 'file:w\.safetensors' do not fit this model: .*{said}"
     ):
         build("w.safetensors")
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_of_another_shape_lists_the_keys(change, said, root, state)
 def test_a_pickle_of_more_than_tensors_is_refused(root):
     torch.save({"model": print}, root / "w.pth")
 
-    with pytest.raises(BadInput, match=r"a pickle of more than tensors: it names \S*print") as said:
+    with pytest.raises(BadInput, match=r"more than tensors \(it names \S*print") as said:
         build("w.pth")
 
     assert "weights_only" not in str(said.value)  # torch says how to run it all the same
@@ -172,7 +172,7 @@ def test_a_pickle_of_more_than_tensors_is_refused(root):
 def test_an_npz_of_objects_is_refused(root):
     np.savez(root / "w.npz", **{"embedding/kernel": np.array([None], dtype=object)})
 
-    with pytest.raises(BadInput, match=r"w\.npz.*not weights of this model"):
+    with pytest.raises(BadInput, match=r"w\.npz cannot be read as weights of this model"):
         build("w.npz")
 
 
@@ -180,7 +180,7 @@ def test_an_npz_of_objects_is_refused(root):
 def test_a_damaged_file_is_refused(file, root):
     (root / file).write_bytes(b"PK\x03\x04 cut off")
 
-    with pytest.raises(BadInput, match=r"w\.\w+.*(cannot|can be read|refused|not weights)"):
+    with pytest.raises(BadInput, match=r"w\.\w+.*(cannot|refused)"):
         build(file)
 
 

