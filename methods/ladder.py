@@ -170,7 +170,7 @@ class ReadsLadder(Branched):
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim]; only leading tokens if the head reads only these."""
+        """Return features [batch, tokens, dim]; only leading ones if the head reads only these."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(with_positions(vit, vit.patch_embed(images)))

@@ -24,9 +24,9 @@ class TokenMerging(Method):
     most similar token of the second, by the cosine similarity of their keys in this block (mean
     over heads). The ``merged`` most similar pairs are averaged, weighted by the number of patches
     that each token represents. The class token is never merged, and at most half of the other
-    tokens are merged in one block. The choice has no gradient, the averages have. Equally similar pairs are taken in
-    order, which the paper leaves open; similarity is computed in fp32, also under bf16. The last
-    block merges like the others, although only its MLP becomes cheaper.
+    tokens are merged in one block. The choice has no gradient; the averages have gradients. Equally
+    similar pairs are taken in order, which the paper leaves open; similarity is computed in fp32,
+    also under bf16. The last block merges like the others, although only its MLP becomes cheaper.
 
     Attributes:
         merged: tokens merged in each block; the official code: 13 with DeiT-S and ViT-B.
