@@ -19,11 +19,11 @@ def place(model: nn.Module) -> dict[str, Any]:
 
 
 def new_block(like: Any, *, width: int, hidden: int) -> Block:
-    """Return a new block with the number of heads, the activation and the biases of a given block.
+    """Return a new block with the number of heads and the activation of a given block.
 
-    Its MLP is not gated and its norms are LayerNorms, also if the given block differs. Weights are
-    drawn from a truncated normal distribution with standard deviation 0.02. Biases are 0.
-    LayerNorms have scale 1 and shift 0.
+    Its qkv layer has a bias only if the given block has one. Its MLP is not gated and its norms are
+    LayerNorms, also if the given block differs. Weights are drawn from a truncated normal
+    distribution with standard deviation 0.02. Biases are 0. LayerNorms have scale 1 and shift 0.
 
     Args:
         like: the given block, from timm.
