@@ -35,9 +35,7 @@ def new_block(like: Any, *, width: int, hidden: int) -> Block:
         like.attn.num_heads,
         mlp_ratio=hidden / width,
         qkv_bias=like.attn.qkv.bias is not None,
-        act_layer=partial(
-            copy.deepcopy, like.mlp.act
-        ),  # a copy keeps the settings of the activation
+        act_layer=partial(copy.deepcopy, like.mlp.act),  # a copy keeps its settings
         norm_layer=partial(nn.LayerNorm, eps=like.norm1.eps),
         device=like.attn.qkv.weight.device,
         dtype=like.attn.qkv.weight.dtype,

@@ -17,9 +17,7 @@ from bsrbench.harness.torch_internals.eager_internals import (
 )
 from bsrbench.methods.parts.packed_operators import Codec, chunks
 
-ATTENTION_BYTES = (
-    2 << 20
-)  # unpacked at a time; the backward pass holds several tensors of this size
+ATTENTION_BYTES = 2 << 20  # unpacked at a time; the backward pass has several such tensors
 
 
 def attention(

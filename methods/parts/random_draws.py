@@ -70,9 +70,8 @@ class RandomDraws:
         """Keep the earlier states of the generators that drew."""
         self._watching.close()
         if self._notices is not None and self._notices.drew:
-            self._before[0] = bytes(
-                len(self._before[0])
-            )  # a different state: the first generator counts as used
+            # A state that differs from the real one, so that the first generator counts as used.
+            self._before[0] = bytes(len(self._before[0]))
         self.kept = [
             (source, _kept(state))
             for source, state in zip(self._sources, self._before, strict=True)

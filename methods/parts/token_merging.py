@@ -38,8 +38,8 @@ def merge_in(model: Any, merged: tuple[int, ...], *, class_token: bool, proporti
     """
     if isinstance(model, Branched):
         raise Unsupported(
-            "a side network reads the model's blocks one by one, so the sizes of merged tokens would "
-            "be lost between blocks"
+            "a side network reads the model's blocks one by one, so the sizes of merged tokens "
+            "would be lost between blocks"
         )
     require_all_tokens(model)
     carried = BlockSideData()
@@ -137,9 +137,7 @@ def match(keys: Tensor, merged: int, *, class_token: bool) -> Tensor:
         scores = exact[:, ::2] @ exact[:, 1::2].transpose(1, 2)
     likeness, partner = scores.max(-1)
     if class_token:
-        likeness[
-            :, 0
-        ] = -torch.inf  # it is in the first set, so it is no partner of another token either
+        likeness[:, 0] = -torch.inf  # in the first set, so it is no partner of a token either
     going = likeness.argsort(dim=1, descending=True, stable=True)[:, :merged]
     stays = torch.ones_like(partner).scatter_(1, going, 0)
     kept = partner.shape[1] - merged
