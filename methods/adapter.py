@@ -20,11 +20,11 @@ class AdaptFormer(Method):
     The bottleneck is a down-projection to ``bottleneck`` channels, a ReLU and an up-projection.
     Its output, times ``scale``, is added to the output of the MLP. Stores the bottleneck's input
     (the normalised tokens, one [batch, tokens, dim] per block), its inner activation (once, for
-    the ReLU and the up-projection), and, as BitFit does, all that the gradient needs to reach the
-    first block. Approximates nothing: the up-projection starts at zero, so training starts from
-    the pretrained model. Does not save the backward pass through all blocks; it adds FLOPs, also
-    in evaluation. The bottleneck has the same input as the MLP, as we read the paper's formula;
-    the official image code uses the tokens before the norm. If blocks have LayerScale or
+    the ReLU and the up-projection), and, as BitFit does, the activations that the gradient needs
+    to reach the first block. Approximates nothing: the up-projection starts at zero, so training
+    starts from the pretrained model. Does not save the backward pass through all blocks; it adds
+    FLOPs, also in evaluation. The bottleneck has the same input as the MLP, as we read the paper's
+    formula; the official image code uses the tokens before the norm. If blocks have LayerScale or
     stochastic depth, which the paper's models lack, both act on the sum of MLP and bottleneck. The
     BatchNorm before the head of the official code is omitted, because no other method here has
     one. The down-projection is initialised like torch's Linear layers, with bias 0.
@@ -63,12 +63,12 @@ class AdaptFormer(Method):
         return model
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return the multiply-adds of both projections, on every token."""
+        """Return the multiply-adds of both projections for all tokens."""
         return sum(tokens) * 2 * width * self.bottleneck
 
 
 class Bottleneck(nn.Module):
-    """Down-projection, ReLU, up-projection, and a factor."""
+    """A bottleneck: down-projection, ReLU, dropout, up-projection, multiplication by ``scale``."""
 
     def __init__(self, dim: int, options: AdaptFormer, where: dict[str, Any]) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(start)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim]."""
+        """Map [batch, tokens, dim] to [batch, tokens, dim]."""
         output: Tensor = self.up(self.drop(self.down(x).relu())) * self.scale
         return output
 

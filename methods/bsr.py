@@ -15,8 +15,9 @@ from bsrbench.methods.parts.trained_parameters import require_all_train, train_o
 
 TRAINED_BLOCKS = (3, 7, 11)
 DROP_AT = (3, 6, 9)
-# The search space: how many blocks train, last or evenly spaced; at which share of the depth tokens
-# are dropped; and which share of them is kept.
+# The search space of ``variants``. LAST: numbers of trained blocks that are the last blocks.
+# SPREAD: numbers of trained blocks that are evenly spaced. DROPS: positions of the blocks that drop
+# tokens, as fractions of the depth. KEEP_RATES: shares of the tokens kept.
 LAST, SPREAD = (1, 2, 3, 4), (2, 3, 4)
 DROPS = ((0.25, 0.5, 0.75), (0.1, 0.35, 0.6), (0.5, 0.67, 0.84), (0.17,))
 KEEP_RATES = (0.3, 0.5, 0.7)
@@ -105,11 +106,11 @@ class BlockSelectiveReprogramming(Method):
 
 
 def _spread(count: int, depth: int) -> tuple[int, ...]:
-    """Return evenly spaced blocks that include the last one, as in the paper's choice of three."""
+    """Return ``count`` evenly spaced blocks that include the last, like the paper's three."""
     return tuple((number + 1) * depth // count - 1 for number in range(count))
 
 
 def _places(depth: int) -> list[tuple[int, ...]]:
-    """Return choices of blocks that drop tokens; for twelve blocks the paper's choice is first."""
-    found = [tuple(dict.fromkeys(int(share * depth) for share in shares)) for shares in DROPS]
-    return list(dict.fromkeys(found))
+    """Return sets of blocks that drop tokens; for twelve blocks the first is the paper's."""
+    choices = [tuple(dict.fromkeys(int(share * depth) for share in shares)) for shares in DROPS]
+    return list(dict.fromkeys(choices))

@@ -1,4 +1,4 @@
-"""Gradient checkpointing: keep each block's input, recompute the rest."""
+"""Gradient checkpointing: store the input of each block, recompute its other activations."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ class Checkpointed(nn.Module):
             super().forward,
             x,
             use_reentrant=False,
-            preserve_rng_state=False,  # torch's way hides what it keeps from meters; see contexts
+            preserve_rng_state=False,  # torch hides the saved state from meters; see contexts
             context_fn=partial(contexts, self),
         )
         return output

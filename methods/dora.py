@@ -38,7 +38,7 @@ class WeightDecomposedAdaptation(Method):
 
     source = "Liu et al. 2024 (DoRA), arXiv:2402.09353, section 4"
     exact_forward = True
-    gradient_error = 0.1  # at the start
+    gradient_error = 0.1  # at the start of training
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
     saves_over_full = False
 

@@ -46,5 +46,5 @@ class TwoBitActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how codes are written and read."""
+        """Return how the packing kernels run."""
         return kernels.facts(TWO_BITS.kernels, device)

@@ -50,5 +50,5 @@ class FourBitActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how codes are written and read."""
+        """Return how the packing kernels run."""
         return kernels.facts(FOUR_BITS.kernels, device)

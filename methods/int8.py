@@ -82,7 +82,7 @@ class EightBitActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how codes are written and read."""
+        """Return how the packing kernels run."""
         return kernels.facts([MOVE8, PACK8, UNPACK8], device)
 
 
@@ -104,8 +104,8 @@ class EightBits(nn.Module):
         self._stochastic = stochastic
         for name in ("low", "width"):
             self.register_buffer(name, torch.full((groups,), torch.nan))
-        # What was packed last, for the operator that saves the same tensor next. Weak: the codec
-        # outlives the step.
+        # The last packed tensor, because the next operator can save the same tensor. The references
+        # are weak, because the codec lives longer than the step.
         self._last: tuple[Any, ...] | None = None
 
     def __call__(self, x: Tensor) -> Packed:
@@ -113,11 +113,11 @@ class EightBits(nn.Module):
         storage = x.untyped_storage()
         place = x.storage_offset(), x.shape, x.stride(), count_of_writes(x)
         if self._last and self._last[0]() is storage and self._last[1] == place:
-            kept = tuple(one() for one in self._last[2])
-            if all(one is not None for one in kept):
+            kept = tuple(reference() for reference in self._last[2])
+            if all(tensor is not None for tensor in kept):
                 return Packed(kept, self._last[3])
         packed = self._pack(x.detach())
-        self._last = ref(storage), place, [ref(one) for one in packed.tensors], packed.restore
+        self._last = ref(storage), place, [ref(tensor) for tensor in packed.tensors], packed.restore
         return packed
 
     def _pack(self, x: Tensor) -> Packed:
@@ -125,10 +125,11 @@ class EightBits(nn.Module):
         rows = last.reshape(-1, last.shape[-1]).to(torch.float32)
         low, step, inverse, offset = self._range(rows)
         if missing := -rows.shape[1] % CODES_A_WORD:
-            # Numbers that fill up a word get the last channel's range.
+            # The numbers that pad the last word get the range of the last channel.
             rows = F.pad(rows, (0, missing))
             low, step, inverse, offset = (
-                torch.cat([one, one[-1:].expand(missing)]) for one in (low, step, inverse, offset)
+                torch.cat([constants, constants[-1:].expand(missing)])
+                for constants in (low, step, inverse, offset)
             )
         words = pack8(rows, inverse, offset, *draws(rows, stochastic=self._stochastic))
         shape = last.shape[1:]
@@ -140,9 +141,10 @@ class EightBits(nn.Module):
         groups = self._groups if rows.shape[1] % self._groups == 0 else 1
         lows, highs = rows.amin(0).view(groups, -1), rows.amax(0).view(groups, -1)
         low, width, *by_channel = move8(lows, highs, self.low[:groups], self.width[:groups])
-        self.low.copy_(low)  # one range fills the buffer, whose shape is the same in every model
+        # A single range fills the buffer, whose shape does not depend on the model.
+        self.low.copy_(low)
         self.width.copy_(width)
-        return [one.view(-1) for one in by_channel]
+        return [constants.view(-1) for constants in by_channel]
 
 
 def _restore(
@@ -153,7 +155,7 @@ def _restore(
     channels: int,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return some of the packed images; ``shape`` is that of one image, channels last."""
+    """Unpack some images; ``shape`` is the shape of one image with the channels last."""
     words, low, step = kept
     some = words[images]
     rows = unpack8(some.flatten(0, 1), low, step)[:, : shape[-1]]

@@ -57,7 +57,8 @@ class LadderSideTuning(Method):
 
     source = "Sung et al. 2022 (LST), arXiv:2206.06522, section 3; official code c09bf67"
     exact_forward = False
-    # Its blocks are narrow: over eight draws of their weights int8 was off by 0.03 to 0.23.
+    # The blocks are narrow: over eight random draws of their weights, the gradient error of int8
+    # was 0.03 to 0.23.
     error_growth = 2.5
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
     compiles = True
@@ -89,10 +90,12 @@ class LadderSideTuning(Method):
                 f"possible reductions: {', '.join(map(str, fitting))}"
             )
         if set(self.skip) >= set(range(len(chain))):
-            raise Unsupported(f"skip {self.skip} leaves no block of the model's {len(chain)}")
+            raise Unsupported(
+                f"skip {self.skip} leaves no block of the model's {len(chain)} blocks"
+            )
         if any(not isinstance(norm, nn.Identity) for norm in _norms_of_keys(chain)):
             raise Unsupported("this method does not support norms of queries and keys")
-        require_plain(chain, "narrow blocks are made after plain ones, not after experts or others")
+        require_plain(chain, "narrow blocks can be built only for blocks with a plain MLP")
         if self.prune and isinstance(_entry(model), nn.Identity):
             raise Unsupported(
                 "prune needs a linear patch projection, and this model's convolutions have none; "
@@ -122,7 +125,7 @@ class Ladder(nn.Module):
 
     Attributes:
         blocks: the narrow blocks, in order.
-        norm: the norm after the last of them.
+        norm: the norm after the last narrow block.
     """
 
     def __init__(self, model: Any, options: LadderSideTuning) -> None:
@@ -167,7 +170,7 @@ class ReadsLadder(Branched):
     branch: Ladder
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
-        """Return features [batch, tokens, dim], or only leading ones if the head reads these."""
+        """Return features [batch, tokens, dim]; only leading ones if the head reads only these."""
         vit: Any = self
         with torch.no_grad():
             x = vit.patch_drop(with_positions(vit, vit.patch_embed(images)))

@@ -51,7 +51,9 @@ class LateReprogramming(Method):
         require_all_train(model)
         chain = blocks(model)
         if self.trained > len(chain):
-            raise Unsupported(f"trained = {self.trained}, and the model has {len(chain)} blocks")
+            raise Unsupported(
+                f"trained = {self.trained}, but the model has only {len(chain)} blocks"
+            )
         chosen = self._chosen(len(chain))
         drop_in(model, chosen, KeepRate(self.keep_rate), fuse=self.fuse)
         train_only(model, [*(chain[i] for i in chosen), final_norm(model), head(model)])

@@ -15,8 +15,8 @@ from bsrbench.harness.torch_internals.eager_internals import storage_identity
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.saved_tensors import Packing, unpacking
 
-APART = frozenset({"cuda", "xpu"})  # whose memory is not the host's; that of mps is
-LEAST_BYTES = 4096  # moving fewer costs more time than they are worth: statistics, a random state
+APART = frozenset({"cuda", "xpu"})  # devices with their own memory; mps uses host memory
+LEAST_BYTES = 4096  # smaller tensors (statistics, a random state) are not worth the transfer
 
 
 @dataclass(frozen=True)
@@ -87,5 +87,5 @@ def _room(x: Tensor) -> Tensor:
 
 
 def _to_device(kept: OnHost) -> Tensor:
-    # Both copies are in the stream's order, so neither is read before it is whole.
+    # Both copies run in the order of the stream, so no copy is read before it is complete.
     return kept.tensor.to(kept.device, non_blocking=True)

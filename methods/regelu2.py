@@ -24,8 +24,8 @@ class TwoBitGeluDerivative(Method):
     Stores 2 bits for each input element of a block's GELU: the level that replaces the derivative
     there. The output of GELU is still stored in full by the second Linear layer if its weight
     trains. If a block recomputes GELU from its input (the trained blocks of ``bsr``), the input is
-    stored in full anyway; there the derivative is exact, and nothing is added. The more is frozen,
-    the more memory is saved.
+    stored in full anyway; there the derivative is exact, and nothing is added. The more
+    parameters are frozen, the more memory is saved.
 
     Approximates the derivative by a step function with the levels 0, -0.0492, 1.0487 and 1 and the
     thresholds -3.1859, -0.0012 and 3.1908. The integral of the steps should have the least squared
@@ -47,20 +47,20 @@ class TwoBitGeluDerivative(Method):
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make the blocks' GELU keep levels.
+        """Make the GELU of each block store levels.
 
         Raises:
             Unsupported: a block has an activation without known levels.
         """
-        found: list[Any] = [getattr(block.mlp, "act", None) for block in stored_blocks(model)]
-        for activation in found:
+        activations: list[Any] = [getattr(block.mlp, "act", None) for block in stored_blocks(model)]
+        for activation in activations:
             _require_gelu(activation)
-        for activation in found:
+        for activation in activations:
             extend(activation, KeepsLevels)
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how levels are written and read."""
+        """Return how the kernels for levels run."""
         return kernels.facts([FIND, READ], device)
 
 
@@ -78,7 +78,7 @@ def _require_gelu(activation: Any) -> None:
 
 
 class KeepsLevels(nn.Module):
-    """A GELU whose derivative is kept as one of four levels."""
+    """A GELU that stores one of four levels of its derivative for each element."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] element by element."""

@@ -59,7 +59,7 @@ class SideReprogramming(Method):
         check_blocks("side_blocks", self.side_blocks)
         check_blocks("drop_at", self.drop_at)
         check_share("keep_rate", self.keep_rate)
-        if len(self.side_blocks) < 2:  # noqa: PLR2004 - see the card
+        if len(self.side_blocks) < 2:  # noqa: PLR2004 - see the docstring of the class
             raise ValueError(
                 f"side_blocks {self.side_blocks} must be at least two blocks; with one block the "
                 "official code reads the raw image, which is a different method, not implemented"
@@ -89,7 +89,7 @@ class SideReprogramming(Method):
         return tokens_passed_on(entering, depth, self.drop_at, self.keep_rate, fuse=self.fuse)
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return the multiply-adds of the new blocks, on the remaining tokens."""
+        """Return the multiply-adds of the new blocks for the remaining tokens."""
         counts = [tokens[index] for index in self.side_blocks]
         return sum(12 * width**2 * count + 2 * width * count**2 for count in counts)
 

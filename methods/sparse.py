@@ -1,4 +1,4 @@
-"""Sparse saved activations: store the largest tenth of what the backward pass reads."""
+"""Sparse saved activations: store only the largest tenth of the numbers that are saved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class SparseActivations(Method):
             raise ValueError(f"ratio {self.ratio} must lie in [0, 1)")
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make blocks store the largest activations."""
+        """Make blocks store only the largest activations."""
         prune = Prunes(self.ratio)
         compress(
             model,
@@ -66,13 +66,13 @@ class SparseActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how the largest numbers are found."""
+        """Return how the pruning kernel runs."""
         return kernels.facts([NATIVE] if device == "cpu" else [], device)
 
 
 @dataclass(frozen=True)
 class Prunes:
-    """The codec: the largest numbers of each image's tensor.
+    """The codec: it keeps the largest numbers of each image's tensor.
 
     Attributes:
         ratio: share of the numbers that is dropped.
@@ -96,7 +96,7 @@ class Prunes:
 def _restore(
     kept: Sequence[Tensor], images: slice, *, shape: torch.Size, dtype: torch.dtype
 ) -> Tensor:
-    """Return some images; ``shape`` is that of one image, with its parts first."""
+    """Unpack some images; ``shape`` is the shape of one image with its parts first."""
     values, bits = (tensor[images] for tensor in kept)
     rows = spread(values.flatten(0, 1), bits.flatten(0, 1), shape[1:].numel())
     whole: Tensor = rows.view(-1, *shape).movedim(1, -2).flatten(-2).to(dtype)

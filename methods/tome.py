@@ -17,16 +17,16 @@ class TokenMerging(Method):
 
     Does not select weights: alone, every weight trains; in ``tome+lora``, ``tome+head`` and others
     the second method selects. Stores every activation that autograd saves, for the remaining
-    tokens; for a merging only indices and weights. Approximates nothing in the backward pass, but
-    the model computes a different function, also in evaluation. Does not save weights, gradients,
-    optimizer state, or much in the first blocks. As in the official code, tokens are divided
-    alternately into two sets. Each token of the first set is matched with the most similar token of
-    the second, by the cosine similarity of their keys in this block (mean over heads). The
-    ``merged`` most similar pairs are averaged, weighted by the number of patches that each token
-    represents. The class token is never merged, and at most half of the other tokens are merged in
-    one block. The choice has no gradient, the averages have. Equally similar pairs are taken in
-    order, which the paper leaves open; similarity is computed in fp32, also under bf16. The last
-    block merges like the others, although only its MLP becomes cheaper.
+    tokens; the merging itself stores only indices and weights. Approximates nothing in the backward
+    pass, but the model computes a different function, also in evaluation. Does not save weights,
+    gradients or optimizer state, and saves little in the first blocks. As in the official code,
+    tokens are divided alternately into two sets. Each token of the first set is matched with the
+    most similar token of the second, by the cosine similarity of their keys in this block (mean
+    over heads). The ``merged`` most similar pairs are averaged, weighted by the number of patches
+    that each token represents. The class token is never merged, and at most half of the other
+    tokens are merged in one block. The choice has no gradient; the averages have gradients. Equally
+    similar pairs are taken in order, which the paper leaves open; similarity is computed in fp32,
+    also under bf16. The last block merges like the others, although only its MLP becomes cheaper.
 
     Attributes:
         merged: tokens merged in each block; the official code: 13 with DeiT-S and ViT-B.
@@ -50,7 +50,7 @@ class TokenMerging(Method):
         check_at_least("merged", self.merged, 1)
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """Make blocks merge tokens.
+        """Make each block merge tokens.
 
         Raises:
             Unsupported: the sequence has leading tokens other than one class token.
@@ -63,13 +63,14 @@ class TokenMerging(Method):
             )
         merge_in(
             model,
-            self._wanted(len(blocks(model))),
+            self._merged_by_block(len(blocks(model))),
             class_token=leading == 1,
             proportional=self.proportional,
         )
         return model
 
-    def _wanted(self, depth: int) -> tuple[int, ...]:
+    def _merged_by_block(self, depth: int) -> tuple[int, ...]:
+        """Return the largest number of tokens to merge in each block."""
         if not self.decreasing:
             return (self.merged,) * depth
         steps = max(1, depth - 1)
@@ -78,7 +79,7 @@ class TokenMerging(Method):
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return the number of tokens in the output of each block."""
         counts = []
-        for wanted in self._wanted(depth):
-            entering -= merged_tokens(entering, wanted)
+        for most in self._merged_by_block(depth):
+            entering -= merged_tokens(entering, most)
             counts.append(entering)
         return tuple(counts)

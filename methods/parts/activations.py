@@ -1,13 +1,14 @@
-"""Tell which activations are GELU, and of which form."""
+"""Tell whether an activation is GELU, and which form of GELU."""
 
 from timm.layers.activations import GELU, GELUTanh
 from torch import nn
 
 
 def gelu_form(activation: object) -> str | None:
-    """Return the form of a GELU as torch names it: ``none`` is exact, ``tanh`` approximates.
+    """Return torch's name of a GELU's form: ``none`` is exact, ``tanh`` is an approximation.
 
-    ``None`` is any other activation. torch has one module for both forms, timm one for each.
+    Return ``None`` if the activation is not GELU. torch has one class for both forms, timm has one
+    class per form.
     """
     if isinstance(activation, nn.GELU):
         return activation.approximate

@@ -17,8 +17,8 @@ def check_adapters(targets: tuple[str, ...], rank: int, alpha: int) -> None:
     """Check the options of low-rank adapters.
 
     Raises:
-        ValueError: a target is no Linear layer of a block or stands twice, or a number is not
-            positive.
+        ValueError: a target is not a Linear layer of a block or is given twice, or ``rank`` or
+            ``alpha`` is less than 1.
     """
     if not targets or not set(targets) <= set(TARGETS) or len(set(targets)) < len(targets):
         raise ValueError(f"targets {targets} must be some of {sorted(TARGETS)}, each once")
@@ -35,18 +35,19 @@ def adapt(
     alpha: int,
     magnitudes: bool = False,
 ) -> None:
-    """Adapt layers of the chosen blocks; freeze every parameter but the adapters'.
+    """Add adapters to layers of the chosen blocks; freeze every other parameter.
 
     Args:
         model: a plain vision transformer.
-        chosen: the blocks, counted from 0.
-        targets: names of their Linear layers.
+        chosen: indices of the blocks, counted from 0.
+        targets: names of the Linear layers to adapt in these blocks.
         rank: inner dimension of the update.
         alpha: the update is scaled by alpha / rank.
-        magnitudes: learn the norm of each output's weights apart, as DoRA.
+        magnitudes: also learn the norm of the weights of each output, as DoRA does.
 
     Raises:
-        Unsupported: peft cannot be loaded, a target is a layer of experts, or a block lacks it.
+        Unsupported: peft cannot be loaded, a target is a layer of experts, or a block does not have
+            a target.
     """
     numbers = list(chosen)
     _require_targets({index: blocks(model)[index] for index in numbers}, targets)
@@ -65,10 +66,10 @@ def adapt(
 
 
 def _require_targets(chosen: dict[int, Any], targets: tuple[str, ...]) -> None:
-    """Check that each block has every target; peft would pass over one that is not there.
+    """Check that each block has every target. peft ignores a missing target without an error.
 
     Raises:
-        Unsupported: a block lacks one, or has experts in its place.
+        Unsupported: a block does not have a target, or has experts instead.
     """
     mixed = [index for index, block in chosen.items() if isinstance(block.mlp, ExpertMlp)]
     if mixed and (inside := sorted({"fc1", "fc2"} & set(targets))):
@@ -78,10 +79,10 @@ def _require_targets(chosen: dict[int, Any], targets: tuple[str, ...]) -> None:
         )
     for index, block in chosen.items():
         parts = block.named_modules()
-        linear = {n.rpartition(".")[2] for n, part in parts if isinstance(part, nn.Linear)}
+        linear = {name.rpartition(".")[2] for name, part in parts if isinstance(part, nn.Linear)}
         if missing := [target for target in targets if target not in linear]:
-            there = [target for target in TARGETS if target in linear]
+            present = [target for target in TARGETS if target in linear]
             raise Unsupported(
-                f"targets names {', '.join(missing)}, and block {index} has no such layer; the "
-                f"layers it has and that can be named are {', '.join(there)}"
+                f"targets names {', '.join(missing)}, but block {index} has no Linear layer "
+                f"of this name; it has {', '.join(present)}"
             )

@@ -1,13 +1,13 @@
-"""Hand something from block to block beside the tokens, so that a block can be run again."""
+"""Pass a second tensor from block to block beside the tokens, so that a block can be rerun."""
 
 from torch import Tensor, nn
 
 
 class BlockSideData:
-    """What is on its way from one block to the next within a forward pass.
+    """The tensor that one block passes to the next beside the tokens, within a forward pass.
 
     Attributes:
-        now: what the last block has left; ``None`` between forward passes.
+        now: the tensor that the previous block wrote; ``None`` between forward passes.
     """
 
     def __init__(self) -> None:
@@ -15,21 +15,21 @@ class BlockSideData:
 
 
 class TakesSideData(nn.Module):
-    """A block that reads and leaves something beside the tokens."""
+    """A block that reads and writes side data."""
 
     carried: BlockSideData
 
 
 class SideDataAgain:
-    """While it is entered, what is on its way is what it was when this was made."""
+    """A context that restores the side data of the moment when this object was created."""
 
     def __init__(self, carried: BlockSideData) -> None:
         self._carried, self._then, self._now = carried, carried.now, carried.now
 
     def __enter__(self) -> None:
-        """Go back."""
+        """Replace the current side data by the earlier side data."""
         self._now, self._carried.now = self._carried.now, self._then
 
     def __exit__(self, *_: object) -> None:
-        """Leave it as it was found."""
+        """Restore the side data that was current before the context."""
         self._carried.now = self._now

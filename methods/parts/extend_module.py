@@ -1,4 +1,4 @@
-"""Give one module of a model more behaviour without renaming or copying anything."""
+"""Add behaviour to one module of a model in place, without renaming or copying anything."""
 
 from typing import Any
 
@@ -6,24 +6,24 @@ from torch import nn
 
 from bsrbench.harness.method import Unsupported
 
-EXTENDED = "extended_in_place"  # marks the classes made here
+EXTENDED = "extended_in_place"  # attribute of the classes that ``extend`` makes
 
 
 def extend(
     module: nn.Module, behaviour: type[nn.Module], *, inside: bool = False, **attributes: Any
 ) -> None:
-    """Put ``behaviour`` in front of the module's class, in place, and set its attributes.
+    """Replace the module's class by a subclass of ``behaviour`` and this class; set attributes.
 
-    The module stays the same object with the same parameters, hooks and state-dict names;
-    ``super().forward`` inside ``behaviour`` is what the module did before. It is the way of
-    torch's ``parametrize`` and ``fully_shard``.
+    The module stays the same object with the same parameters, hooks and state-dict names. Inside
+    ``behaviour``, ``super().forward`` is the forward method that the module had before. torch's
+    ``parametrize`` and ``fully_shard`` use the same mechanism.
 
     Args:
-        module: what to extend.
-        behaviour: replaces or surrounds what the module does.
-        inside: put it behind what was put in front before, for one that replaces: what surrounds
-            the module, such as checkpointing, then surrounds the replacement.
-        attributes: set on the module.
+        module: the module to extend.
+        behaviour: class whose ``forward`` replaces or wraps the forward method of the module.
+        inside: insert the behaviour below earlier extensions. A behaviour that replaces the forward
+            method needs this: earlier wrappers, such as checkpointing, then wrap the replacement.
+        attributes: names and values to set on the module.
 
     Raises:
         Unsupported: the module has this behaviour already.
@@ -43,7 +43,7 @@ def extend(
 
 
 def own_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class a module had before anything was put in front of it."""
+    """Return the class that a module had before it was extended."""
     made = type(module)
     while EXTENDED in vars(made):
         made = made.__bases__[1]
@@ -51,14 +51,15 @@ def own_class(module: nn.Module) -> type[nn.Module]:
 
 
 def require_unextended(model: nn.Module, method: str) -> None:
-    """Check that no method has put behaviour into the model yet.
+    """Check that no method has extended a module of the model yet.
 
     Raises:
-        Unsupported: one has, and would not see what ``method`` adds.
+        Unsupported: a module is already extended. The extension would not act on the modules that
+            ``method`` adds.
     """
     for name, module in model.named_modules():
         if type(module).__module__ == __name__:
             raise Unsupported(
-                f"{name} is a {type(module).__name__} already, and whoever made it so would not "
-                f"see what {method} adds: name {method} first"
+                f"{name} is already a {type(module).__name__}: an earlier method changed it, and "
+                f"would not act on the modules that {method} adds. Name {method} first"
             )

@@ -1,4 +1,4 @@
-"""GELU's derivative in four levels: which of them a number has, in 2 bits, and back."""
+"""Store the derivative of GELU as one of four levels in 2 bits, and read it back."""
 
 from itertools import accumulate
 from typing import Any
@@ -11,8 +11,8 @@ from bsrbench.methods.parts.kernels import Kernel, operator
 from bsrbench.methods.parts.quantise import MANY, any_rows, from_words, periods, to_words
 
 BITS, A_WORD = 2, 16
-# Official code of Yang et al. 2024, regelu2_cuda.cu at d35b090: where the derivative jumps, and by
-# how much.
+# Official code of Yang et al. 2024, regelu2_cuda.cu at d35b090: the inputs at which the derivative
+# jumps, and the size of each jump.
 THRESHOLDS = (-3.1858810036855245, -0.001178821281161997, 3.190832613414926)
 JUMPS = (-0.04922261145617846, 1.0979632065417297, -0.048740595085551286)
 LEVELS = (0.0, *accumulate(JUMPS))
@@ -20,7 +20,7 @@ LEVELS = (0.0, *accumulate(JUMPS))
 
 def _find(x: Tensor) -> Tensor:
     codes = sum((x > threshold).to(torch.int32) for threshold in THRESHOLDS)
-    return to_words(codes, BITS)  # type: ignore[arg-type]  # a sum of tensors is one
+    return to_words(codes, BITS)  # type: ignore[arg-type]  # a sum of tensors is a tensor
 
 
 def _levels(words: Tensor) -> Tensor:
@@ -79,12 +79,12 @@ _READ = operator("read_levels(Tensor words) -> Tensor", READ, _fake_levels)
 
 
 def find_levels(x: Tensor) -> Tensor:
-    """Return the levels of x [n, c], fp32, c a multiple of 16, in words [n, c / 16]."""
+    """Return the levels of x, fp32 [n, c], in int32 words [n, c / 16]; c is a multiple of 16."""
     words: Tensor = _FIND(x)
     return words
 
 
 def read_levels(words: Tensor) -> Tensor:
-    """Return the derivatives, fp32 [n, c], that words [n, c / 16] stand for."""
+    """Return the derivatives, fp32 [n, c], that are stored in words [n, c / 16]."""
     levels: Tensor = _READ(words)
     return levels

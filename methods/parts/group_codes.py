@@ -1,4 +1,4 @@
-"""Codes of 2 and 4 bits: packing groups of neighbours, each by its own range, and back."""
+"""Codes of 2 and 4 bits: pack groups of neighbouring numbers, each by its own range; unpack."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ WORD_BITS = 32
 
 @dataclass(frozen=True, eq=False)
 class GroupCodes:
-    """How groups of numbers become codes of a width, and numbers again.
+    """Functions that pack groups of numbers into codes of a fixed width, and unpack them.
 
     Attributes:
         bits: width of a code.
-        kernels: what ``pack`` and ``unpack`` run on.
-        pack: turns groups x [n, c], fp32, and what ``draws`` gave for them into words
-            [n, c / codes a word], low [n, 1] and step [n, 1].
-        unpack: turns those three into fp32 [n, c].
+        kernels: the kernels of ``pack`` and ``unpack``.
+        pack: maps groups x, fp32 [n, c], and the two results of ``draws`` for x to words
+            [n, c / codes per word], low [n, 1] (the minimum of each group) and step [n, 1].
+        unpack: maps words, low and step to fp32 [n, c].
     """
 
     bits: int
@@ -43,7 +43,7 @@ class GroupCodes:
 
     @property
     def a_word(self) -> int:
-        """How many codes a word holds; groups are so many numbers, or a multiple of that."""
+        """The number of codes per word; the size of a group is a multiple of it."""
         return WORD_BITS // self.bits
 
 
@@ -61,7 +61,7 @@ def _unpack(words: Tensor, low: Tensor, step: Tensor, *, bits: int) -> Tensor:
 
 def _pack_in_chunks(x: Tensor, rows: Tensor, columns: Tensor, *, bits: int) -> tuple[Tensor, ...]:
     parts = [_pack(x[some], rows[some], columns, bits=bits) for some in periods(x)]
-    words, low, step = (torch.cat(found) for found in zip(*parts, strict=True))
+    words, low, step = (torch.cat(chunks) for chunks in zip(*parts, strict=True))
     return words, low, step
 
 
@@ -73,7 +73,7 @@ def _unpack_in_chunks(words: Tensor, low: Tensor, step: Tensor, *, bits: int) ->
 
 
 def _empty(words: Tensor, bits: int) -> Tensor:
-    """Return room for the numbers in words."""
+    """Return an uninitialised tensor with the shape of the numbers that words hold."""
     return torch.empty(words.shape[0], WORD_BITS // bits * words.shape[1], device=words.device)
 
 
@@ -97,7 +97,7 @@ def _shapes_words(*, bits: int) -> dict[str, Any]:
 
 
 def _kernels(bits: int) -> tuple[Kernel, Kernel]:
-    """Return what packs and what unpacks; this module has them as ``PACK2`` and so on."""
+    """Return the kernels that pack and unpack; this module names them ``PACK2``, ``UNPACK2``..."""
 
     def kernel(name: str, *functions: Callable[..., Any]) -> Kernel:
         compiled, eager, example, shapes = functions

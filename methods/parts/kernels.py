@@ -1,4 +1,4 @@
-"""Run code compiled once a machine, or more slowly where nothing can compile it."""
+"""Run kernels that are compiled once per machine, or their slower eager versions."""
 
 import ctypes
 import hashlib
@@ -28,19 +28,19 @@ from bsrbench.harness.torch_internals.compiler_internals import (
 )
 
 SETTING = "BSRBENCH_KERNELS"
-NAMESPACE = "bsrbench"  # of our operators
+NAMESPACE = "bsrbench"  # of the operators that are defined here
 WAYS = ("auto", "compiled", "eager")
 NATIVE = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
-# Threads are taken from torch when a kernel runs, not fixed when it is compiled.
+# A kernel takes the number of threads from torch when it runs, not when it is compiled.
 INDUCTOR = {"cpp.dynamic_threads": True, "aot_inductor.compile_wrapper_opt_level": "O0"}
 
 
 class Compiled(ABC):
-    """What is compiled, and how. Kept in inductor's cache; a trial only loads it.
+    """A kernel and how to compile it. The result is in inductor's cache; a trial only loads it.
 
     Attributes:
-        place: ``module:name`` under which this object is found.
-        suffix: of the file's name.
+        place: ``module:name`` of this object.
+        suffix: suffix of the compiled file.
     """
 
     place: str
@@ -48,34 +48,36 @@ class Compiled(ABC):
 
     @property
     def module(self) -> ModuleType:
-        """The module that has it."""
+        """The module that contains this object."""
         return importlib.import_module(self.place.partition(":")[0])
 
     @abstractmethod
     def sources(self) -> list[str]:
-        """Return all that decides what is compiled."""
+        """Return all texts on which the compiled file depends."""
 
     @abstractmethod
     def build(self, target: Path, device: str) -> str:
-        """Compile into ``target``; return why it failed, or ""."""
+        """Compile into the file ``target``; return the reason of a failure, or ""."""
 
     @abstractmethod
     def load(self, built: Path) -> Any:
-        """Return what can be called."""
+        """Return the compiled code, ready to call."""
 
 
 @dataclass(frozen=True, eq=False)
 class Kernel(Compiled):
-    """A function of fp32 and integer tensors in torch's operators, and how to compile it.
+    """A function of fp32 and integer tensors, written in torch's operators, and how to compile it.
 
-    torch.compile's back ends (C++ on a CPU, Triton on CUDA) make one pass over memory of it, for
-    every shape, in a process of its own. Both ways compute the same operations in the same order.
+    A back end of torch.compile (C++ on a CPU, Triton on CUDA) compiles it in a separate process,
+    for all shapes. The compiled kernel makes one pass over memory. The compiled and the eager
+    version compute the same operations in the same order.
 
     Attributes:
-        function: what to compute.
-        eager: the same, a chunk at a time so that it stays in the processor's cache.
-        example: makes inputs to compile with.
-        shapes: which dimensions may vary, as ``torch.export`` wants them.
+        function: the function to compile.
+        eager: the same function, applied to one chunk at a time; a chunk fits into the processor's
+            cache.
+        example: makes example inputs for the compiler.
+        shapes: returns the dimensions that can vary, as ``dynamic_shapes`` of ``torch.export``.
     """
 
     place: str
@@ -92,30 +94,30 @@ class Kernel(Compiled):
         return self.eager(*tensors) if run is None else _unpack(run(list(tensors)))
 
     def sources(self) -> list[str]:
-        """Return the sources of its module, of ours that it imports from, and of this one."""
+        """Return the sources of its module, of the parts that this imports, and of this module."""
         used = {getattr(value, "__module__", None) for value in vars(self.module).values()}
         ours = {name for name in used if name and name.startswith(f"{__package__}.")}
         modules = sorted({self.module.__name__, __name__} | ours)
         return [inspect.getsource(sys.modules[name]) for name in modules]
 
     def build(self, target: Path, device: str) -> str:
-        """Compile in another process, whose memory is not this one's."""
+        """Compile in a separate process, so that its memory is not part of this process."""
         root = Path(__file__).absolute().parents[3]
         paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
         command = [sys.executable, "-m", __name__, self.place, str(target), device]
         return _run(command, os.environ | {"PYTHONPATH": paths})
 
     def load(self, built: Path) -> Any:
-        """Return what runs it, without the compiler."""
+        """Return the function that runs the kernel; this does not load the compiler."""
         return load_package(built)
 
 
 @dataclass(frozen=True, eq=False)
 class Native(Compiled):
-    """A C++ file beside its module, for what torch's operators cannot say well; for CPUs.
+    """A C++ kernel for CPUs, where torch's operators do not fit. Its file is beside its module.
 
     Attributes:
-        file: its name.
+        file: name of the C++ file.
     """
 
     place: str
@@ -125,20 +127,20 @@ class Native(Compiled):
 
     @property
     def source(self) -> Path:
-        """Where it is."""
+        """Path of the C++ file."""
         return Path(str(self.module.__file__)).with_name(self.file)
 
     def sources(self) -> list[str]:
-        """Return the file and the command."""
+        """Return the text of the file and the compiler's options."""
         return [self.source.read_text(), *NATIVE]
 
-    def build(self, target: Path, device: str) -> str:  # noqa: ARG002 - a CPU
-        """Compile with the compiler that inductor would take."""
+    def build(self, target: Path, device: str) -> str:  # noqa: ARG002 - always a CPU
+        """Compile with the compiler that inductor uses: ``CXX``, or g++."""
         compiler = os.environ.get("CXX", "g++")
         return _run([compiler, *NATIVE, "-o", str(target), str(self.source)], os.environ)
 
     def load(self, built: Path) -> ctypes.CDLL:
-        """Return the library."""
+        """Return the shared library."""
         return ctypes.CDLL(str(built))
 
 
@@ -147,9 +149,9 @@ class KernelChoice:
     """How a kernel runs in this process.
 
     Attributes:
-        run: what was compiled; ``None`` is eager.
-        fallback: why it is eager although nobody asked for that; else empty.
-        compile_seconds: spent on compiling; 0 where it was found compiled.
+        run: the compiled kernel; ``None``: the eager version runs.
+        fallback: why the eager version runs although the setting does not ask for it; else empty.
+        compile_seconds: time spent on compiling; 0 if the compiled file was already in the cache.
     """
 
     run: Any
@@ -158,30 +160,31 @@ class KernelChoice:
 
 
 def facts(kernels: Sequence[Compiled], device: str = "cpu") -> dict[str, Any]:
-    """Return what a record says about the kernels a method runs on."""
-    found = [chosen(kernel, device) for kernel in kernels]
-    said: dict[str, Any] = {
-        "kernels": "eager" if any(choice.run is None for choice in found) else "compiled",
-        "kernel_compile_seconds": sum(choice.compile_seconds for choice in found),
+    """Return the entries of a record about the kernels of a method."""
+    choices = [chosen(kernel, device) for kernel in kernels]
+    entries: dict[str, Any] = {
+        "kernels": "eager" if any(choice.run is None for choice in choices) else "compiled",
+        "kernel_compile_seconds": sum(choice.compile_seconds for choice in choices),
     }
-    if why := next((choice.fallback for choice in found if choice.fallback), ""):
-        said["fallback"] = f"compressing runs eagerly, which is slower: {why}"
-    return said
+    if why := next((choice.fallback for choice in choices if choice.fallback), ""):
+        entries["fallback"] = f"compressing runs eagerly, which is slower: {why}"
+    return entries
 
 
 @cache
 def chosen(kernel: Compiled, device: str) -> KernelChoice:
-    """Choose, once a process, how a kernel runs.
+    """Choose how a kernel runs, once per process.
 
-    ``BSRBENCH_KERNELS`` says ``compiled`` or ``eager``; ``auto`` compiles where it can.
+    The environment variable ``BSRBENCH_KERNELS`` is ``compiled``, ``eager`` or ``auto``. With
+    ``auto``, the default, the eager version runs if compiling fails.
 
     Raises:
-        Unsupported: the setting is none of the three, or compiling was asked for and fails.
+        Unsupported: the variable has another value, or it is ``compiled`` and compiling fails.
     """
-    wanted = os.environ.get(SETTING, "auto")
-    if wanted not in WAYS:
-        raise Unsupported(f"{SETTING}={wanted!r} must be one of {', '.join(WAYS)}")
-    if wanted == "eager":
+    setting = os.environ.get(SETTING, "auto")
+    if setting not in WAYS:
+        raise Unsupported(f"{SETTING}={setting!r} must be one of {', '.join(WAYS)}")
+    if setting == "eager":
         return KernelChoice(None)
     built = _built(kernel, device)
     seconds = 0.0
@@ -189,7 +192,7 @@ def chosen(kernel: Compiled, device: str) -> KernelChoice:
         began = time.perf_counter()
         failure = _build(kernel, built, device)
         seconds = time.perf_counter() - began
-        if failure and wanted == "compiled":
+        if failure and setting == "compiled":
             raise Unsupported(f"{kernel.place} cannot be compiled: {failure}")
         if failure:
             return KernelChoice(None, failure)
@@ -197,14 +200,15 @@ def chosen(kernel: Compiled, device: str) -> KernelChoice:
 
 
 def operator(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``run`` as an operator of torch, so that meters see it and fake tensors pass it.
+    """Register ``run`` as an operator of torch, so that meters see it and it takes fake tensors.
 
-    It has no gradient. ``torch.library.custom_op`` does the same with more Python a call.
+    The operator has no gradient. ``torch.library.custom_op`` does the same, but runs more Python
+    code per call.
 
     Args:
-        schema: name, arguments and results, as in torch's own operators.
-        run: computes it.
-        fake: makes results of the same shapes without computing.
+        schema: name, arguments and results, in the syntax of torch's own operators.
+        run: computes the results.
+        fake: makes results of the same shapes without computing them.
     """
     name, _, _ = schema.partition("(")
     place = f"{NAMESPACE}::{name}"
@@ -220,7 +224,7 @@ def _unpack(made: list[Tensor]) -> Any:
 
 
 def _built(kernel: Compiled, device: str) -> Path:
-    """Return where it is kept compiled; another source, torch or processor is another file."""
+    """Return the path of the compiled file; it depends on sources, torch, device and processor."""
     parts = [*kernel.sources(), kernel.place, torch.__version__, device]
     parts.append(torch.backends.cpu.get_cpu_capability())
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -229,8 +233,9 @@ def _built(kernel: Compiled, device: str) -> Path:
 
 
 def _build(kernel: Compiled, target: Path, device: str) -> str:
-    """Compile into the cache, whole or not at all; return why it failed, or ""."""
-    # In a folder of its own: the compiler writes more files beside it, and looks at its ending.
+    """Compile into the cache, completely or not at all; return the reason of a failure, or ""."""
+    # Compile in a temporary folder, because the compiler writes more files beside the target. Keep
+    # the file's name, because the compiler reads its suffix.
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
@@ -261,7 +266,7 @@ def _compile(place: str, target: str, device: str) -> None:
 
 
 class _Module(torch.nn.Module):
-    """A function as the module that ``torch.export`` wants."""
+    """A module that calls a function, because ``torch.export`` takes only modules."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""Fill the blocks of a narrow network with the strongest weights of a wide one's.
+"""Fill the blocks of a narrow network with the largest weights of a wide network's blocks.
 
-The way of LST's official code ("v2" of its pruning methods): from layer to layer, each keeps the
-inputs that the layer before kept as outputs, and of its outputs those with the largest weights.
+This is "v2" of the pruning methods in LST's official code. It goes from layer to layer. The inputs
+of a narrow layer are the outputs that the layer before it kept. Its outputs are those outputs of
+the wide layer that have the largest weights.
 """
 
 from typing import Any
@@ -12,15 +13,16 @@ from torch import Tensor, nn
 
 
 def fill(narrow: dict[int, Any], wide: list[Any], entry: Tensor, norm: tuple[Any, Any]) -> None:
-    """Copy the strongest weights into narrow blocks.
+    """Copy the largest weights of the wide blocks into the narrow blocks.
 
-    A wide block's LayerScale becomes part of the layer before it.
+    The LayerScale of a wide block is multiplied into the layer before it.
 
     Args:
-        narrow: new blocks by the index of the wide block they belong to.
-        wide: all blocks of the model; those without a narrow one pass on their choice, too.
-        entry: the patch embedding's weight [dim, ...], which decides what the first norm keeps.
-        norm: the narrow and the wide network's final norm.
+        narrow: index of a wide block -> its narrow block.
+        wide: all blocks of the model. Channels are also chosen in blocks without a narrow block.
+        entry: weight of the patch embedding [dim, ...]; it decides which channels the first norm
+            keeps.
+        norm: the final norms of the narrow and of the wide network.
     """
     first = next(iter(narrow.values()))
     width, hidden = first.mlp.fc2.out_features, first.mlp.fc2.in_features
@@ -32,16 +34,16 @@ def fill(narrow: dict[int, Any], wide: list[Any], entry: Tensor, norm: tuple[Any
 
 
 def strongest(weights: Tensor, count: int) -> Tensor:
-    """Return the rows of weights [rows, ...] with the largest sums of magnitudes, in order."""
+    """Return the sorted indices of the rows of weights [rows, n] with the largest L1 norms."""
     indices: Tensor = weights.abs().sum(1).topk(count).indices.sort().values
     return indices
 
 
 def _fill_block(narrow: Any, wide: Any, kept: Tensor, hidden: int) -> Tensor:
-    """Fill a block if there is one; return which of the wide one's outputs are kept."""
+    """Fill the narrow block, if there is one; return the kept output channels of the wide block."""
     width = len(kept)
     qkv = wide.attn.qkv.weight.unflatten(0, (3, -1))[:, :, kept]  # [3, dim, width]
-    rows = strongest(qkv.prod(0), width)  # the same of queries, keys and values
+    rows = strongest(qkv.prod(0), width)  # the same rows for queries, keys and values
     proj, proj_bias = _scaled(wide.attn.proj, wide.ls1)
     after_attention = strongest(proj[:, rows], width)
     inner = strongest(wide.mlp.fc1.weight[:, after_attention], hidden)
@@ -61,7 +63,7 @@ def _fill_block(narrow: Any, wide: Any, kept: Tensor, hidden: int) -> Tensor:
 
 
 def _scaled(linear: Any, scale: nn.Module) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of a Linear layer with the LayerScale after it, if it is one."""
+    """Return weight and bias of a Linear layer, multiplied by the LayerScale after it, if any."""
     if not isinstance(scale, LayerScale):
         return linear.weight, linear.bias
     bias = None if linear.bias is None else linear.bias * scale.gamma
@@ -77,8 +79,8 @@ def _copy(
 
 
 def _copy_norm(target: nn.LayerNorm, source: nn.Module, kept: Tensor) -> None:
-    """Copy scale and shift, where the wide network has them."""
+    """Copy scale and shift, if the wide network has them."""
     for name, own in target.named_parameters():
-        found = getattr(source, name, None)
-        if found is not None:
-            own.copy_(found[kept])
+        wide = getattr(source, name, None)
+        if wide is not None:
+            own.copy_(wide[kept])

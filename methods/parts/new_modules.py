@@ -1,4 +1,4 @@
-"""New modules to put beside a model's own: of its device, its type and its kind of block."""
+"""Make new modules for a model, on the model's device, in its type, and like its blocks."""
 
 import copy
 from functools import partial
@@ -9,32 +9,33 @@ from torch import nn
 
 from bsrbench.harness.model.vit import blocks
 
-SPREAD = 0.02  # standard deviation that timm, DeiT and BSR's code draw weights of blocks with
+SPREAD = 0.02  # standard deviation of the initial weights of blocks in timm, DeiT and BSR's code
 
 
 def place(model: nn.Module) -> dict[str, Any]:
-    """Return device and type of a model's weights, as torch's modules take them."""
+    """Return device and type of a model's weights, as keyword arguments of torch's modules."""
     weight = blocks(model)[0].attn.qkv.weight
     return {"device": weight.device, "dtype": weight.dtype}
 
 
 def new_block(like: Any, *, width: int, hidden: int) -> Block:
-    """Return a new block with the heads, the activation and the kind of biases of another.
+    """Return a new block with the number of heads and the activation of a given block.
 
-    Its MLP is not gated and its norms are LayerNorms, whatever the other block has. Weights are
-    normal, cut off, of standard deviation 0.02; biases 0; LayerNorms do nothing yet.
+    Its qkv layer has a bias only if the given block has one. Its MLP is not gated and its norms are
+    LayerNorms, also if the given block differs. Weights are drawn from a truncated normal
+    distribution with standard deviation 0.02. Biases are 0. LayerNorms have scale 1 and shift 0.
 
     Args:
-        like: a block of timm's.
-        width: its embedding dimension, which the heads share.
-        hidden: width inside its MLP.
+        like: the given block, from timm.
+        width: embedding dimension of the new block, divided among the heads.
+        hidden: inner width of its MLP.
     """
     block = Block(
         width,
         like.attn.num_heads,
         mlp_ratio=hidden / width,
         qkv_bias=like.attn.qkv.bias is not None,
-        act_layer=partial(copy.deepcopy, like.mlp.act),  # its type alone would lose its settings
+        act_layer=partial(copy.deepcopy, like.mlp.act),  # a copy keeps its settings
         norm_layer=partial(nn.LayerNorm, eps=like.norm1.eps),
         device=like.attn.qkv.weight.device,
         dtype=like.attn.qkv.weight.dtype,
@@ -46,7 +47,7 @@ def new_block(like: Any, *, width: int, hidden: int) -> Block:
 
 
 def draw(linear: nn.Linear) -> None:
-    """Draw a Linear layer's weight and set its bias to 0."""
+    """Draw the weight of a Linear layer at random and set its bias to 0."""
     nn.init.trunc_normal_(linear.weight, std=SPREAD)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)

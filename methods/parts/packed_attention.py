@@ -1,4 +1,4 @@
-"""Attention, fused and explicit, that keeps packed copies of what its backward pass reads."""
+"""Attention, fused and explicit, that stores packed copies for its backward pass."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ from bsrbench.harness.torch_internals.eager_internals import (
 )
 from bsrbench.methods.parts.packed_operators import Codec, chunks
 
-ATTENTION_BYTES = 2 << 20  # unpacked at a time: the backward pass has several copies of that size
+ATTENTION_BYTES = 2 << 20  # unpacked at a time; the backward pass has several such tensors
 
 
 def attention(
@@ -29,25 +29,25 @@ def attention(
     inputs: Codec,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix values by fused attention, keeping copies of q, k and v.
+    """Compute fused attention; store a packed copy of q, k and v.
 
-    The backward pass of fused attention reads its output and the logarithms of its rows' sums,
-    too. Those of the exact q and k do not fit the copies': what it then takes for a softmax adds up
-    to anything, and where attention is sharp gradients are far off. So both are computed again from
-    the copies.
+    The backward pass of fused attention also reads the output and the logarithm of the softmax's
+    sum of each row. These values come from the exact q and k and do not match the copies. With them
+    the rows of the recomputed softmax would not add up to 1, and gradients of sharp attention would
+    be very wrong. So the backward pass recomputes both values from the copies.
 
     Args:
-        qkv: [batch, tokens, 3 dim], as the projection makes it.
-        heads: how many.
-        factor: what products of queries and keys are multiplied by.
-        ranked: return the class token's attention too.
+        qkv: output of the qkv layer, [batch, tokens, 3 dim].
+        heads: number of heads.
+        factor: factor of the products of queries and keys.
+        ranked: also return the attention of the class token.
         inputs: codec of ``qkv``.
-        bias: [batch, 1, 1, tokens], added to the scores of each key; gets no gradient, and is not
-            for use with ``ranked``.
+        bias: [batch, 1, 1, tokens], added to the scores of each key. It gets no gradient. It cannot
+            be combined with ``ranked``.
 
     Returns:
-        Mixed values [batch, tokens, dim], and the class token's softmax attention to the other
-        tokens, mean over heads, [batch, tokens - 1] in fp32 at least, or ``None``.
+        The output of attention [batch, tokens, dim]; and the attention weights of the class token
+        for the other tokens, mean over heads, [batch, tokens - 1] in fp32 or fp64, or ``None``.
     """
     mixed, row = _Attention.apply(qkv, heads, factor, ranked, inputs, bias)
     return mixed, row
@@ -88,10 +88,10 @@ class _Attention(Function):
                 added = None if bias is None else bias[images]
                 mixed, sums = _fused(q, k, v, ctx.factor, added)
                 gradient = by_head(of_mixed[images].to(q.dtype), ctx.heads)
-                found = _fused_backward(gradient, q, k, v, mixed, sums, ctx.factor, added)
-                for target, value in zip(split(some, ctx.heads), found, strict=True):
+                gradients = _fused_backward(gradient, q, k, v, mixed, sums, ctx.factor, added)
+                for target, value in zip(split(some, ctx.heads), gradients, strict=True):
                     target.copy_(value)
-                del found, mixed
+                del gradients, mixed
             else:
                 some.zero_()
             if of_row is not None:
@@ -109,9 +109,10 @@ def explicit_attention(
     matrix: Codec,
     bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
-    """Mix values by a softmax that is held whole, keeping copies of q, k, v and of it.
+    """Compute attention with an explicit softmax; store packed copies of q, k, v and the softmax.
 
-    As ``attention``; ``matrix`` is the codec of the softmax [batch, heads, tokens, tokens].
+    Arguments and results are as in ``attention``. ``matrix`` is the codec of the softmax's output
+    [batch, heads, tokens, tokens].
     """
     mixed, row = _ExplicitAttention.apply(qkv, heads, factor, ranked, inputs, matrix, bias)
     return mixed, row
@@ -149,7 +150,7 @@ class _ExplicitAttention(Function):
         of_mixed, of_row = outputs
         kept = ctx.saved_tensors
         of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
-        # A softmax has so many numbers a token as there are tokens, by head.
+        # The softmax has ``tokens`` numbers per token and head.
         for images in chunks(of_qkv, ctx.shape[2] + ctx.heads * ctx.shape[1], ATTENTION_BYTES):
             qkv = ctx.restore_qkv(kept[: ctx.count], images)
             weights = ctx.restore_weights(kept[ctx.count :], images).to(qkv.dtype)
@@ -184,7 +185,7 @@ def split(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _class_rows(q: Tensor, k: Tensor, factor: float) -> tuple[Tensor, Tensor]:
-    """Return the class token's attention, mean over heads without itself, and by head whole."""
+    """Return the class token's attention: mean over heads without itself, and complete per head."""
     exact = torch.promote_types(q.dtype, torch.float32)
     rows = ((q[:, :, :1] * k).sum(-1) * factor).softmax(-1, dtype=exact)
     return rows[:, :, 1:].mean(1), rows
@@ -193,7 +194,7 @@ def _class_rows(q: Tensor, k: Tensor, factor: float) -> tuple[Tensor, Tensor]:
 def _add_row_gradient(
     part: Tensor, q: Tensor, k: Tensor, rows: Tensor, of_row: Tensor, factor: float
 ) -> None:
-    """Add to the gradient of qkv what comes through the class token's attention."""
+    """Add the gradient that comes from the class token's attention to the gradient of qkv."""
     of_rows = F.pad(of_row.unsqueeze(1) / q.shape[1], (1, 0))
     of_scores = rows * (of_rows - (of_rows * rows).sum(-1, keepdim=True)) * factor
     of_scores = of_scores.unsqueeze(-1).to(q.dtype)
@@ -205,18 +206,20 @@ def _add_row_gradient(
 def _fused(
     q: Tensor, k: Tensor, v: Tensor, factor: float, bias: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    """Return mixed values and the logarithms of softmax's sums, by the device's fused kernel."""
+    """Return the output of the device's fused kernel and the log of each row's softmax sum."""
     if q.device.type == "cpu":
         mixed, sums = CPU_ATTENTION(q, k, v, attn_mask=bias, scale=factor)
         return mixed, sums
     if q.device.type == "cuda" and bias is not None:
-        raise Unsupported("a bias of the scores is not known to packed fused attention on cuda")
+        raise Unsupported(
+            "packed fused attention on cuda does not support a bias of the attention scores"
+        )
     if q.device.type == "cuda":
         mixed, sums, *_ = CUDA_ATTENTION(q, k, v, None, compute_log_sumexp=True, scale=factor)
         return mixed, sums
     raise Unsupported(
-        f"no fused attention is known on {q.device.type}, whose backward could be fed packed "
-        "copies; materialise the attention instead"
+        f"packed fused attention does not support {q.device.type}, because its backward pass "
+        "cannot read packed copies there; compute the attention explicitly instead"
     )
 
 

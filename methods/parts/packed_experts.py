@@ -1,4 +1,4 @@
-"""A mixture of experts that keeps its input once and GELU's input, each as a codec packs it."""
+"""A mixture of experts that stores packed copies of its input (once) and of GELU's input."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -23,9 +23,10 @@ from bsrbench.methods.parts.packed_operators import PRODUCT_BYTES, Codec, gelu_b
 class KeepsLittle(nn.Module):
     """A mixture of experts with one backward pass for GELU, second layer, weighting and sum.
 
-    The gradient of a row's weight is the product of the gradient of its token with what its expert
-    made of it. Done before the second layer, as the product of GELU's output with that gradient
-    taken back through the layer, it needs no expert's output to be kept.
+    The gradient of a row's routing weight is the inner product of two vectors: the gradient of its
+    token and the output of its expert. We compute it before the second layer: as the inner product
+    of GELU's output and the token's gradient, propagated back through the layer, plus a term for
+    the bias. So the outputs of the experts need not be stored.
     """
 
     inputs: Codec
@@ -53,7 +54,7 @@ class KeepsLittle(nn.Module):
 
 
 class _First(Function):
-    """The first layer, whose input is packed once, however many experts a token goes to."""
+    """The first layer; its input is packed once, for any number of experts per token."""
 
     @staticmethod
     def forward(
@@ -92,7 +93,7 @@ class _First(Function):
 
 
 class _Second(Function):
-    """GELU, the second layer, weighting and the sum of each token's experts."""
+    """GELU, the second layer, weighting, and the sum over the experts of each token."""
 
     @staticmethod
     def forward(
@@ -146,13 +147,13 @@ class _Second(Function):
 
 
 def _some_rows(rows: int, width: int) -> Iterator[slice]:
-    """Yield slices of rows that are a few megabytes, wherever experts begin and end."""
+    """Yield slices of rows of a few megabytes; one slice can have rows of several experts."""
     size = max(1, PRODUCT_BYTES // (4 * width))
     for first in range(0, rows, size):
         yield slice(first, min(first + size, rows))
 
 
 def _within(ends: Tensor, some: slice) -> Tensor:
-    """Return where the rows of each expert end within a slice of all rows."""
+    """Return the end of each expert's rows, counted within the slice ``some`` of all rows."""
     own: Tensor = (ends - some.start).clamp(0, some.stop - some.start)
     return own

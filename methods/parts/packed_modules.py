@@ -1,4 +1,4 @@
-"""Make the modules of a vision transformer keep packed copies instead of activations."""
+"""Make the modules of a vision transformer store packed copies instead of activations."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ from bsrbench.methods.parts.packed_experts import KeepsLittle
 from bsrbench.methods.parts.packed_operators import Codec
 from bsrbench.methods.parts.recomputed_gelu import RecomputesGelu
 
-# Makes the codec of one place: how many groups of channels it has. A codec may be a module.
+# Makes the codec of one kind of activation from the number of groups of channels. A codec can be a
+# module.
 Maker = Callable[[int], Codec]
 
 
@@ -34,12 +35,12 @@ class Codecs:
         norm: inputs of LayerNorm.
         gelu: inputs of GELU.
         rows: inputs of GELU in a mixture of experts, [rows, channels], sorted by expert; ``None``
-            cannot pack what is not in the order of images.
-        scale: inputs of LayerScale, where it trains.
-        qkv: queries, keys and values, joined.
-        matrix: the softmax of attention, which is then held whole; ``None`` keeps it fused,
-            and the backward pass computes it again.
-        final_norm: inputs of the norm after the last block; ``None`` leaves it alone.
+            if the method cannot pack rows that are not in the order of images.
+        scale: inputs of LayerScale, if it trains.
+        qkv: queries, keys and values, as one tensor.
+        matrix: output of the attention's softmax, which is then computed explicitly; ``None``:
+            attention is fused, and the backward pass recomputes the softmax.
+        final_norm: inputs of the norm after the last block; ``None``: this norm is not changed.
     """
 
     linear: Maker
@@ -53,14 +54,14 @@ class Codecs:
 
 
 def compress(model: nn.Module, codecs: Codecs) -> None:
-    """Make every block (and the final norm) keep packed copies.
+    """Make every block, and the final norm if it has a codec, store packed copies.
 
     Raises:
-        Unsupported: the model has parts whose saved activations we do not know how to pack.
+        Unsupported: the model has modules whose saved activations cannot be packed.
     """
     chain = stored_blocks(model)
     for outer in chain:
-        # A method may have put a block of its own into a block.
+        # An earlier method can have added a new block inside this block.
         within = [part for part in outer.modules() if isinstance(part, Block)]
         for block in within:
             _require_known(block)
@@ -74,7 +75,7 @@ def compress(model: nn.Module, codecs: Codecs) -> None:
 
 
 def _compress_attention(block: Any, codecs: Codecs) -> None:
-    """Make a block's attention keep packed copies, and its MLP where it has a codec of its own."""
+    """Set the codecs of a block's attention, and of an MLP that recomputes GELU or has experts."""
     heads = block.attn.num_heads
     if isinstance(block.mlp, RecomputesGelu):
         block.mlp.codec = codecs.gelu(heads)
@@ -85,11 +86,11 @@ def _compress_attention(block: Any, codecs: Codecs) -> None:
 
 
 def _compress_experts(mlp: Any, codecs: Codecs, heads: int) -> None:
-    """Make a mixture keep its input packed once, for its gates and its experts."""
+    """Make a mixture of experts store one packed input for its gates and its experts."""
     if codecs.rows is None:
         raise Unsupported(
-            "this method packs activations image by image, and the hidden activations of experts "
-            "are sorted by expert"
+            "this method packs activations image by image, but the hidden activations of experts "
+            "are sorted by expert, not by image"
         )
     if not isinstance(mlp, KeepsLittle):
         extend(mlp, KeepsLittle, form=gelu_form(mlp.act))
@@ -102,15 +103,19 @@ def _require_known(block: Any) -> None:
     attention = block.attn
     known = all(isinstance(part, nn.Identity) for part in (attention.q_norm, attention.k_norm))
     if not known:
-        raise Unsupported("norms of queries and keys are not known to this method")
+        raise Unsupported("this method does not support norms of queries and keys")
     if gelu_form(block.mlp.act) is None:
-        raise Unsupported(f"the activation {type(block.mlp.act).__name__} is not known")
+        raise Unsupported(
+            f"this method does not support the activation {type(block.mlp.act).__name__}"
+        )
     if not isinstance(attention.attn_drop, nn.Dropout | nn.Identity):
         kind = type(attention.attn_drop).__name__
-        raise Unsupported(f"what {kind} does to the softmax of attention is not known")
+        raise Unsupported(f"this method does not support {kind} on the softmax of attention")
     for part in block.modules():
         if isinstance(part, nn.Dropout) and part.p > 0:
-            raise Unsupported("dropout is not known to this method: its masks are not packed")
+            raise Unsupported(
+                "this method does not support dropout: it does not pack dropout masks"
+            )
 
 
 def _compress_part(part: nn.Module, codecs: Codecs, heads: int) -> None:
@@ -125,7 +130,7 @@ def _compress_part(part: nn.Module, codecs: Codecs, heads: int) -> None:
 
 
 class LinearPacked(nn.Module):
-    """A Linear layer that keeps its input packed, and only if its weight trains."""
+    """A Linear layer that stores its input packed, and stores it only if its weight trains."""
 
     codec: Codec
 
@@ -138,7 +143,7 @@ class LinearPacked(nn.Module):
 
 
 class NormPacked(nn.Module):
-    """A LayerNorm that keeps its input packed."""
+    """A LayerNorm that stores its input packed."""
 
     codec: Codec
 
@@ -152,7 +157,7 @@ class NormPacked(nn.Module):
 
 
 class GeluPacked(nn.Module):
-    """A GELU that keeps its input packed."""
+    """A GELU that stores its input packed."""
 
     codec: Codec
     form: str
@@ -165,7 +170,7 @@ class GeluPacked(nn.Module):
 
 
 class ScalePacked(nn.Module):
-    """A LayerScale that keeps its input packed, and only if it trains."""
+    """A LayerScale that stores its input packed, and stores it only if it trains."""
 
     codec: Codec
 
@@ -179,7 +184,7 @@ class ScalePacked(nn.Module):
 
 
 class MixesPacked(Mixes):
-    """An attention that keeps queries, keys and values, and its softmax if it has one, packed."""
+    """An attention that stores q, k and v packed, and also the softmax if this is explicit."""
 
     inputs: Codec
     matrix: Codec | None
@@ -187,7 +192,7 @@ class MixesPacked(Mixes):
     def mix(
         self, qkv: Tensor, *, ranked: bool, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None] | None:
-        """Mix the values of qkv [batch, tokens, 3 dim]; ``None`` where nothing is to be kept."""
+        """Attend with qkv [batch, tokens, 3 dim]; return ``None`` if nothing needs to be stored."""
         if not _saves(qkv):
             return None
         own: Any = self

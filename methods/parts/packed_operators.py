@@ -1,8 +1,8 @@
-"""Operators that keep packed copies of what their backward pass reads; codecs say how.
+"""Operators that store packed copies of the tensors that their backward pass reads.
 
-Each computes its forward pass exactly and its gradients by the usual formulas from the copies.
-What a copy is, a *codec* decides. Copies are unpacked a few images at a time, so that they never
-lie unpacked in memory whole.
+An operator computes its forward pass exactly. It computes its gradients by the usual formulas from
+the copies. A *codec* defines how a tensor is packed. The backward pass unpacks a few images at a
+time, so that no complete unpacked copy exists. Only LayerNorm unpacks its copy as a whole.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.nn import functional as F
 
-PRODUCT_BYTES = 16 << 20  # unpacked at a time for a matrix product: smaller ones are slower
-ELEMENT_BYTES = 2 << 20  # for what works element by element, which stays in the cache
+PRODUCT_BYTES = 16 << 20  # unpacked at a time for a matrix product; smaller products are slower
+ELEMENT_BYTES = 2 << 20  # the same for elementwise operators; such a chunk stays in the cache
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,9 @@ class Packed:
     """A packed copy of a tensor [batch, ...].
 
     Attributes:
-        tensors: what is kept.
-        restore: makes some images of the tensor of them, in its type.
+        tensors: the stored tensors.
+        restore: maps the stored tensors and a slice of images to these images of the tensor, in its
+            original type.
     """
 
     tensors: tuple[Tensor, ...]
@@ -35,16 +36,16 @@ class Codec(Protocol):
     """Packs tensors [batch, ...]."""
 
     def __call__(self, x: Tensor) -> Packed:
-        """Return a packed copy that holds on to nothing of ``x``."""
+        """Return a packed copy of x [batch, ...]; a compressed copy has no reference to ``x``."""
 
 
 def as_is(x: Tensor) -> Packed:
-    """Keep the tensor [batch, ...] itself."""
+    """Store the tensor [batch, ...] itself, unchanged."""
     return Packed((x,), _some_images)
 
 
 def half(x: Tensor) -> Packed:
-    """Keep the tensor [batch, ...] in fp16."""
+    """Store the tensor [batch, ...] in fp16."""
     dtype = x.dtype
 
     def restore(kept: Sequence[Tensor], images: slice) -> Tensor:
@@ -58,14 +59,20 @@ def _some_images(kept: Sequence[Tensor], images: slice) -> Tensor:
 
 
 def chunks(x: Tensor, width: int, size: int = PRODUCT_BYTES) -> Iterator[slice]:
-    """Yield slices over the images of x [batch, tokens, ...], ``width`` fp32 numbers a token."""
+    """Yield slices of images of x [batch, tokens, ...].
+
+    Args:
+        x: the tensor to divide.
+        width: numbers per token.
+        size: bytes of a slice in fp32; a slice is at most this large, or one image.
+    """
     taken = max(1, size // max(1, 4 * x.shape[1] * width))
     for first in range(0, x.shape[0], taken):
         yield slice(first, first + taken)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec) -> Tensor:
-    """Map x [batch, tokens, in] to [batch, tokens, out], keeping a copy of x."""
+    """Map x [batch, tokens, in] to [batch, tokens, out]; store a packed copy of x."""
     output: Tensor = _Linear.apply(x, weight, bias, codec)
     return output
 
@@ -75,7 +82,7 @@ class _Linear(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec) -> Tensor:
         kept = codec(x)
         ctx.restore = kept.restore
-        # Saved, not set on ctx: autograd frees what is saved as soon as backward has read it.
+        # Not attributes of ctx: autograd frees saved tensors as soon as backward has read them.
         ctx.save_for_backward(weight, *kept.tensors)
         return F.linear(x, weight, bias)
 
@@ -93,7 +100,7 @@ class _Linear(Function):
 
 
 def _of_weight(gradient: Tensor, weight: Tensor, inputs: Callable[[slice], Tensor]) -> Tensor:
-    """Return the gradient of a weight [out, in], summed over chunks of images."""
+    """Return the gradient of a weight [out, in], computed chunk by chunk over the images."""
     total: Tensor | None = None
     for images in chunks(gradient, weight.shape[1]):
         rows = gradient[images].flatten(0, -2)
@@ -103,12 +110,12 @@ def _of_weight(gradient: Tensor, weight: Tensor, inputs: Callable[[slice], Tenso
 
 
 def gelu(x: Tensor, codec: Codec, form: str = "none") -> Tensor:
-    """Apply GELU of a form to x [batch, tokens, dim], keeping a copy of x.
+    """Apply GELU to x; store a packed copy of x.
 
     Args:
-        x: as above.
-        codec: makes the copy.
-        form: ``none`` or ``tanh``, as torch names them.
+        x: [batch, tokens, dim].
+        codec: packs the copy.
+        form: torch's name of GELU's form, ``none`` or ``tanh``.
     """
     output: Tensor = _Gelu.apply(x, codec, form)
     return output
@@ -133,18 +140,17 @@ class _Gelu(Function):
 
 
 def gelu_backward(gradient: Tensor, x: Tensor, out: Tensor, form: str) -> None:
-    """Put the gradient of GELU's input x into ``out``; all tensors have one shape, any shape."""
+    """Write the gradient of GELU's input x to ``out``; all have the same shape, any shape."""
     torch.ops.aten.gelu_backward.grad_input(gradient, x, approximate=form, grad_input=out)
 
 
 def gelu_linear(
     x: Tensor, weight: Tensor, bias: Tensor | None, codec: Codec, form: str = "none"
 ) -> Tensor:
-    """Apply GELU of a form and a Linear layer, keeping a copy of GELU's input alone.
+    """Apply GELU and a Linear layer; store a packed copy of GELU's input only.
 
-    Maps x [batch, tokens, in] to [batch, tokens, out] with a weight [out, in].
-
-    The Linear layer's input is computed from it once more in the backward pass.
+    Maps x [batch, tokens, in] to [batch, tokens, out] with a weight [out, in]. The backward pass
+    recomputes the input of the Linear layer from the copy.
     """
     output: Tensor = _GeluLinear.apply(x, weight, bias, codec, form)
     return output
@@ -185,7 +191,7 @@ class _GeluLinear(Function):
 def layer_norm(
     x: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float, codec: Codec
 ) -> Tensor:
-    """Normalise x [batch, tokens, dim] over dim; keep a copy of it, exact means and deviations."""
+    """Normalise x [batch, tokens, dim] over dim; store a packed copy of x and exact statistics."""
     output: Tensor = _LayerNorm.apply(x, weight, bias, epsilon, codec)
     return output
 
@@ -220,14 +226,14 @@ class _LayerNorm(Function):
 
 
 def _exact(x: Tensor, weight: Tensor | None) -> torch.dtype:
-    """Return the type in which torch normalises x, under autocast too."""
+    """Return the type in which torch normalises x, with or without autocast."""
     if weight is not None:
         return torch.promote_types(x.dtype, weight.dtype)
     return torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
 def scale(x: Tensor, factors: Tensor, codec: Codec) -> Tensor:
-    """Multiply the last dimension by trained factors [dim], keeping a copy of x."""
+    """Multiply the last dimension by trained factors [dim]; store a packed copy of x."""
     output: Tensor = _Scale.apply(x, factors, codec)
     return output
 

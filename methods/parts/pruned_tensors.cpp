@@ -1,4 +1,5 @@
-// Keep the largest numbers of each row, and put them back. pruned.py does the same more slowly.
+// Keep the largest numbers of each row, and put them back. pruned_tensors.py also has a slower
+// version in numpy.
 
 #include <algorithm>
 #include <cmath>
@@ -10,11 +11,11 @@
 
 namespace {
 
-constexpr int64_t kSample = 512;  // numbers that the search starts from
-constexpr int64_t kFew = 256;      // so few are searched one by one
-constexpr int kBlock = 64;         // numbers looked at at a time: their bits fill a word
+constexpr int64_t kSample = 512;  // the search starts from a sample of this many numbers
+constexpr int64_t kFew = 256;      // this many candidates or fewer are searched directly
+constexpr int kBlock = 64;         // numbers per block; their bits fill one 64-bit word
 
-// All bits of a number but its sign; as integers they sort like magnitudes.
+// All bits of a number except its sign; as integers they sort like magnitudes.
 int32_t magnitude(const float* number) {
   int32_t bits;
   std::memcpy(&bits, number, sizeof bits);
@@ -27,14 +28,15 @@ int64_t count_above(const float* row, int64_t columns, int32_t limit) {
   return count;
 }
 
-// The `rank`-th largest of some numbers, the first being 0.
+// The `rank`-th largest number; the largest has rank 0.
 int32_t largest(std::vector<int32_t>& some, int64_t rank) {
   std::nth_element(some.begin(), some.begin() + rank, some.end(), std::greater<int32_t>());
   return some[rank];
 }
 
-// Magnitude of the smallest of the `kept` largest. It lies above `low` and not above `high`: a
-// sample says roughly where, counting halves that, and the few that are left are searched.
+// Magnitude of the smallest of the `kept` largest numbers. It is above `low` and not above `high`.
+// A sample gives the first two limits. Counting halves the interval until few numbers are left.
+// These are searched directly.
 int32_t smallest_kept(const float* row, int64_t columns, int64_t kept, std::vector<int32_t>& some) {
   const int64_t stride = std::max<int64_t>(1, columns / kSample);
   some.clear();
@@ -62,12 +64,12 @@ int32_t smallest_kept(const float* row, int64_t columns, int64_t kept, std::vect
   some.clear();
   for (int64_t first = 0; first < columns; first += kBlock) {
     const int64_t end = std::min(columns, first + kBlock);
-    int32_t found = 0;
+    int32_t any_candidate = 0;
     for (int64_t i = first; i < end; ++i) {
       const int32_t value = magnitude(row + i);
-      found |= (value > low) & (value <= high);
+      any_candidate |= (value > low) & (value <= high);
     }
-    for (int64_t i = first; found && i < end; ++i) {
+    for (int64_t i = first; any_candidate && i < end; ++i) {
       const int32_t value = magnitude(row + i);
       if (value > low && value <= high) some.push_back(value);
     }
@@ -75,7 +77,7 @@ int32_t smallest_kept(const float* row, int64_t columns, int64_t kept, std::vect
   return largest(some, kept - above_high - 1);
 }
 
-// One bit for each of up to 64 numbers: is it at least `limit`?
+// One bit for each of up to 64 numbers: 1 if its magnitude is at least `limit`.
 uint64_t at_least(const float* numbers, int64_t count, int32_t limit) {
   uint8_t flags[kBlock] = {};
   for (int64_t i = 0; i < count; ++i) flags[i] = magnitude(numbers + i) >= limit;
@@ -99,7 +101,7 @@ void keep_row(const float* row, int64_t columns, int64_t kept, float* values, ui
     words[word] = at_least(row + first, count, limit);
     surplus += __builtin_popcountll(words[word]);
   }
-  for (int64_t i = columns - 1; surplus > 0; --i) {  // of equals the last go
+  for (int64_t i = columns - 1; surplus > 0; --i) {  // of equal magnitudes the last are removed
     if (magnitude(row + i) != limit) continue;
     words[i / kBlock] &= ~(uint64_t{1} << (i % kBlock));
     --surplus;
@@ -112,7 +114,7 @@ void keep_row(const float* row, int64_t columns, int64_t kept, float* values, ui
 
 }  // namespace
 
-// x [rows, columns] -> values [rows, kept], bits [rows, columns / 8 rounded up], lowest first.
+// x [rows, columns] -> values [rows, kept], bits [rows, columns / 8 rounded up], lowest bit first.
 extern "C" void keep_largest(const float* x, int64_t rows, int64_t columns, int64_t kept,
                              float* values, uint8_t* bits, int threads) {
 #pragma omp parallel num_threads(threads)
@@ -126,7 +128,7 @@ extern "C" void keep_largest(const float* x, int64_t rows, int64_t columns, int6
   }
 }
 
-// The other way round: x [rows, columns], zero where no bit is set.
+// The inverse: values, bits -> x [rows, columns]; x is zero where no bit is set.
 extern "C" void spread(const float* values, const uint8_t* bits, int64_t rows, int64_t columns,
                        int64_t kept, float* x, int threads) {
   const int64_t bytes = (columns + 7) / 8;

@@ -1,7 +1,8 @@
-"""Keep the largest numbers of a tensor, packed, and one bit a number that says where they are.
+"""Store the largest numbers of each row of a tensor, and one bit per number for their positions.
 
-On a CPU C++ does it, a row a thread. Without a compiler numpy does, a row at a time: its partition
-and its bits are vectorised. torch.compile's C++ for the same was slower than numpy.
+On a CPU, C++ code does this in parallel over rows. Without a compiler, numpy does it row by row,
+with its vectorised partition and bit packing. The C++ code that torch.compile generates for the
+same task was slower than numpy.
 """
 
 from ctypes import c_int, c_int64, c_void_p
@@ -15,18 +16,21 @@ from torch.nn import functional as F
 from bsrbench.methods.parts.kernels import Native, chosen, operator
 
 NATIVE = Native(f"{__name__}:NATIVE", "pruned_tensors.cpp")
-MAGNITUDE = 0x7FFFFFFF  # all bits of an fp32 number but its sign; as integers they sort alike
+MAGNITUDE = (
+    0x7FFFFFFF  # all bits of an fp32 number except its sign; as integers they sort like magnitudes
+)
 LARGEST = torch.finfo(torch.float16).max
 BITS = 8
 
 
 def keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    """Return the ``kept`` numbers of largest magnitude in each row of x [n, c], and where they are.
+    """Return the ``kept`` numbers of largest magnitude in each row of x [n, c], and positions.
 
-    Of equal magnitudes the first are kept.
+    If magnitudes are equal, the first numbers are kept.
 
     Returns:
-        fp16 [n, kept] in their order in the row, and bits [n, c / 8 rounded up], lowest first.
+        The numbers, fp16 [n, kept], in their order in the row; and the positions as bits, uint8
+        [n, c / 8 rounded up], lowest bit first.
     """
     values, bits = _KEEP_LARGEST(x, kept)
     return values, bits
@@ -49,7 +53,7 @@ _KEEP_LARGEST = operator(
 
 
 def spread(values: Tensor, bits: Tensor, width: int) -> Tensor:
-    """Return fp32 [n, width] with the values where the bits are set, and zeros elsewhere."""
+    """Return fp32 [n, width]: the values at the positions of the set bits, zeros elsewhere."""
     x: Tensor = _SPREAD(values, bits, width)
     return x
 
@@ -80,10 +84,10 @@ def _keep_on_cpu(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
         sizes = (c_int64(number) for number in (*x.shape, kept))
         native.keep_largest(_at(x), *sizes, _at(values), _at(bits), c_int(torch.get_num_threads()))
         return values, bits
-    for row, found, where in zip(x.numpy(), values.numpy(), bits.numpy(), strict=True):
-        chosen_ones = _largest(row.view(np.int32) & MAGNITUDE, kept)
-        np.compress(chosen_ones, row, out=found)
-        where[:] = np.packbits(chosen_ones, bitorder="little")
+    for row, row_values, row_bits in zip(x.numpy(), values.numpy(), bits.numpy(), strict=True):
+        mask = _largest(row.view(np.int32) & MAGNITUDE, kept)
+        np.compress(mask, row, out=row_values)
+        row_bits[:] = np.packbits(mask, bitorder="little")
     return values, bits
 
 
@@ -94,9 +98,10 @@ def _spread_on_cpu(values: Tensor, bits: Tensor, width: int) -> Tensor:
         sizes = (c_int64(number) for number in (*x.shape, values.shape[1]))
         native.spread(_at(values), _at(bits), *sizes, _at(x), c_int(torch.get_num_threads()))
         return x
-    for row, found, where in zip(x.zero_().numpy(), values.numpy(), bits.numpy(), strict=True):
-        chosen_ones = np.unpackbits(where, count=width, bitorder="little")
-        row[np.flatnonzero(chosen_ones.view(np.bool_))] = found
+    rows = zip(x.zero_().numpy(), values.numpy(), bits.numpy(), strict=True)
+    for row, row_values, row_bits in rows:
+        mask = np.unpackbits(row_bits, count=width, bitorder="little")
+        row[np.flatnonzero(mask.view(np.bool_))] = row_values
     return x
 
 
@@ -105,7 +110,7 @@ def _at(tensor: Tensor) -> c_void_p:
 
 
 def _largest(magnitude: NDArray[np.int32], kept: int) -> NDArray[np.bool_]:
-    """Return a mask of the largest ``kept``; of those that equal the smallest, the first."""
+    """Return a mask of the ``kept`` largest; of numbers equal to the smallest, the first."""
     place = len(magnitude) - kept
     smallest = np.partition(magnitude, place)[place]
     chosen: NDArray[np.bool_] = magnitude >= smallest
@@ -116,7 +121,7 @@ def _largest(magnitude: NDArray[np.int32], kept: int) -> NDArray[np.bool_]:
 
 
 def _keep_at_once(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    """Do the same for all rows in torch's operators, on any device."""
+    """Do the same as ``_keep_on_cpu`` for all rows at once, with torch's operators."""
     magnitude = x.view(torch.int32) & MAGNITUDE
     smallest = magnitude.kthvalue(x.shape[1] - kept + 1, dim=1, keepdim=True).values
     larger, equal = magnitude > smallest, magnitude == smallest

@@ -1,4 +1,4 @@
-"""8-bit codes: the running range of a group of channels, packing by it, and back."""
+"""8-bit codes: update the running range of a group of channels, pack by it, and unpack."""
 
 from typing import Any
 
@@ -26,17 +26,17 @@ DECAY = 0.9  # of running ranges; Mesa's code
 def _move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
     now = lows.amin(1)
     now_width = highs.amax(1) - now
-    usable = now_width.isfinite()  # then so is the low
+    usable = now_width.isfinite()  # then ``now`` is finite too
     moved_low = torch.where(low.isnan(), now, DECAY * low + (1 - DECAY) * now)
     moved_width = torch.where(width.isnan(), now_width, DECAY * width + (1 - DECAY) * now_width)
     low, width = torch.where(usable, moved_low, low), torch.where(usable, moved_width, width)
     step = step_of(low, width, 8)
     inverse = step.reciprocal()
-    # What is not finite has no code: its group is read as NaN, as gradients of it would be.
+    # A number that is not finite has no code. Its group is read as NaN: gradients would be NaN too.
     read_low = torch.where(usable, low, torch.nan)
     by_channel = [
-        one.unsqueeze(1).expand_as(lows).contiguous()
-        for one in (read_low, step, inverse, -low * inverse)
+        constant.unsqueeze(1).expand_as(lows).contiguous()
+        for constant in (read_low, step, inverse, -low * inverse)
     ]
     return low, width, *by_channel
 
@@ -68,17 +68,18 @@ _MOVE8 = operator(
 
 
 def move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
-    """Move running ranges, decaying by 0.9, towards the extremes of channels; return six tensors.
+    """Update running ranges (decay 0.9) with the extremes of the channels; return six tensors.
 
-    They are the new low and width [g]; then, by channel, [g, k] each: the low, the width of a level
-    of 8 bits, its inverse, and less the low in such widths. A group with a number that is not
-    finite leaves its range as it was, for the next tensors; its own codes are read as NaN.
+    The first two are the new low and the new width of each range, [g]. The other four are constants
+    per channel, [g, k]: low, step (the distance between two 8-bit levels), 1 / step, -low / step.
+    If a group has a number that is not finite, its range is not changed, and its codes are read as
+    NaN.
 
     Args:
         lows: smallest number of each channel, fp32 [g, k]: g groups of k channels.
-        highs: the largest, [g, k].
-        low: of the running ranges, [g]; NaN where there is none yet.
-        width: of the running ranges, [g].
+        highs: largest number of each channel, [g, k].
+        low: smallest number of each running range, [g]; NaN before the first update.
+        width: width of each running range, [g]; NaN before the first update.
     """
     moved: tuple[Tensor, ...] = _MOVE8(lows, highs, low, width)
     return moved
@@ -97,7 +98,8 @@ def _unpack8(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-# Eager, what counts is how often memory is gone over: what follows does it as seldom as can be.
+# The time of the eager versions depends on the number of passes over memory. The functions below
+# make as few passes as possible.
 
 
 def _pack8_in_chunks(
@@ -125,7 +127,7 @@ def _unpack8_in_chunks(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
 
 
 def _example8() -> tuple[Tensor, ...]:
-    # One tensor for two arguments would be exported as one argument.
+    # Each argument is a tensor of its own: torch.export makes one argument of a tensor given twice.
     return torch.ones(32, 64), torch.ones(64), torch.zeros(64), torch.zeros(32), torch.zeros(64)
 
 
@@ -167,14 +169,14 @@ _PACK8 = operator(
 
 
 def pack8(x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return x as 8-bit codes in int32 words [n, c / 4]; what has no code is clamped.
+    """Return x as 8-bit codes in int32 words [n, c / 4]; numbers outside the range are clamped.
 
     Args:
         x: fp32 [n, c], c a multiple of 4.
-        inverse: one over the width of a level, [c].
-        offset: less the lowest level of each channel in such widths, [c].
-        rows: what ``draws`` gave, [n].
-        columns: what ``draws`` gave, [c].
+        inverse: 1 / step of each channel, [c].
+        offset: -low / step of each channel, [c].
+        rows: first result of ``draws``, [n].
+        columns: second result of ``draws``, [c].
     """
     words: Tensor = _PACK8(x, inverse, offset, rows, columns)
     return words
@@ -190,6 +192,6 @@ _UNPACK8 = operator(
 
 
 def unpack8(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
-    """Return the fp32 [n, c] that words [n, c / 4] stand for; ``step`` is the width of a level."""
+    """Return the numbers in words [n, c / 4] as fp32 [n, c]; ``low`` and ``step`` are [c]."""
     x: Tensor = _UNPACK8(words, low, step)
     return x

@@ -1,4 +1,4 @@
-"""An MLP that computes GELU's output again instead of keeping it."""
+"""An MLP that recomputes the output of GELU instead of storing it."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from bsrbench.methods.parts.packed_experts import KeepsLittle
 
 
 def is_plain(mlp: object) -> bool:
-    """Tell whether an MLP is a Linear layer, an activation and a Linear layer, and not gated."""
+    """Tell whether an MLP is timm's plain one: Linear layer, activation, Linear layer, no gate."""
     return isinstance(mlp, nn.Module) and own_class(mlp) is Mlp and isinstance(mlp.fc1, nn.Linear)
 
 
@@ -24,11 +24,11 @@ def require_plain(model_blocks: list[Any], why: str) -> None:
     """Check that every block has a plain MLP.
 
     Args:
-        model_blocks: of timm's kind.
-        why: what the method does with the MLP's two layers.
+        model_blocks: timm's blocks.
+        why: why the method needs a plain MLP; part of the error message.
 
     Raises:
-        Unsupported: one is gated, or otherwise built.
+        Unsupported: an MLP is gated or has another structure.
     """
     for index, block in enumerate(model_blocks):
         if not is_plain(block.mlp):
@@ -37,16 +37,16 @@ def require_plain(model_blocks: list[Any], why: str) -> None:
 
 
 def recompute_gelu(model: nn.Module, indices: tuple[int, ...]) -> None:
-    """Make the MLPs of some blocks keep GELU's input alone; logits and gradients stay the same."""
+    """Make the MLPs of some blocks store only GELU's input; logits and gradients stay the same."""
     chain = blocks(model)
     for index in indices:
         recompute_gelu_of(chain[index])
 
 
 def recompute_gelu_of(block: Any) -> None:
-    """Make one block's MLP, plain or of experts, keep GELU's input alone, if it has a GELU.
+    """Make a block's MLP store only GELU's input, if it has a GELU and is plain or has experts.
 
-    In a gated MLP something stands between GELU and the second layer; it is left as it is.
+    A gated MLP is not changed, because its second layer does not read the output of GELU directly.
     """
     mlp = block.mlp
     form = gelu_form(getattr(mlp, "act", None))
@@ -65,9 +65,9 @@ def recompute_gelu_of(block: Any) -> None:
 
 
 class RecomputesGelu(nn.Module):
-    """timm's MLP, whose second Linear layer's input is computed from GELU's in the backward pass.
+    """timm's MLP; the backward pass recomputes the output of GELU from GELU's input.
 
-    That input is four times as wide as the block's, and GELU is cheap.
+    This output is usually four times as wide as the block's input, and GELU is cheap to compute.
     """
 
     codec: packed_operators.Codec
@@ -78,7 +78,7 @@ class RecomputesGelu(nn.Module):
         mlp: Any = self
         plain = isinstance(mlp.norm, nn.Identity) and passes_all(mlp.drop1)
         trains = torch.is_grad_enabled() and getattr(mlp.fc2, "weight", x).requires_grad
-        # A compiler decides itself what to compute again; other layers have ways of their own.
+        # A compiler decides itself what to recompute. Layers of other types run their own forward.
         if not plain or not trains or torch.compiler.is_compiling() or not _is_linear(mlp.fc2):
             output: Tensor = super().forward(x)
             return output

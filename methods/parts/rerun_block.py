@@ -1,4 +1,4 @@
-"""What surrounds a block's run, and the same run again in the backward pass."""
+"""Contexts for the first run of a block and for its recomputation in the backward pass."""
 
 from contextlib import AbstractContextManager
 
@@ -9,7 +9,7 @@ from bsrbench.methods.parts.random_draws import DrawsAgain, RandomDraws
 
 
 class _Together:
-    """Contexts entered in order, as often as is asked for: a graph may be gone through twice."""
+    """Several contexts as one, which can be used again: a graph can have two backward passes."""
 
     def __init__(self, *contexts: AbstractContextManager[None]) -> None:
         self._contexts = contexts
@@ -24,10 +24,11 @@ class _Together:
 
 
 def contexts(block: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return what surrounds a block's run and the same run again, for torch's ``checkpoint``.
+    """Return the contexts of a block's first run and of its recomputation, for ``checkpoint``.
 
-    Run again, the block finds what was on its way to it then, and draws the same random numbers;
-    afterwards both are as if it had not been run again.
+    In the recomputation the block reads the same side data and draws the same random numbers as in
+    the first run. Afterwards side data and random generators have the states from before the
+    recomputation.
     """
     draws = RandomDraws(block)
     again: list[AbstractContextManager[None]] = [DrawsAgain(draws)]

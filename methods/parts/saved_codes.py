@@ -1,4 +1,4 @@
-"""Modules whose saved activations are kept as codes of few bits, whatever operator saves them."""
+"""Modules that store the saved activations of all their operators as codes of few bits."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,15 +15,15 @@ from bsrbench.methods.parts.group_codes import GroupCodes
 from bsrbench.methods.parts.quantise import draws
 from bsrbench.methods.parts.saved_tensors import Packing, unpacking
 
-GROUP = 256  # numbers with one range; GACT, section 5
-BY_TOKEN = 3  # dimensions of an activation [batch, tokens, channels]
+GROUP = 256  # numbers that share a range; GACT, section 5
+BY_TOKEN = 3  # number of dimensions of an activation [batch, tokens, channels]
 
 
 def save_codes(model: nn.Module, codes: GroupCodes, *, stochastic: bool) -> None:
     """Make blocks and final norm save codes.
 
     Raises:
-        Unsupported: they do already, or the model has no blocks that we know.
+        Unsupported: they already save codes, or the type of the model's blocks is not known.
     """
     chain = stored_blocks(model)
     for module in (*chain, stored_norm(model)):
@@ -33,35 +33,35 @@ def save_codes(model: nn.Module, codes: GroupCodes, *, stochastic: bool) -> None
 
 
 class HoldsSoftmax(Mixes):
-    """An attention whose softmax is held whole where its backward pass will read codes.
+    """An attention that computes its softmax explicitly if its backward pass will read codes.
 
-    Fused attention keeps the logarithm of each row's sum instead. Codes of queries and keys have
-    other sums: rows of what it then takes for a softmax add up to anything.
+    Fused attention saves the logarithm of each row's sum instead. The queries and keys that are
+    unpacked from codes have other sums, so rows of the recomputed softmax would not add up to 1.
     """
 
     def mix(
         self, qkv: Tensor, *, ranked: bool, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None] | None:
-        """Mix the values of qkv [batch, tokens, 3 dim]; ``None`` where nothing is saved."""
+        """Attend with qkv [batch, tokens, 3 dim]; return ``None`` if nothing is saved."""
         if not (torch.is_grad_enabled() and qkv.requires_grad):
             return None
         return mix(self, qkv, ranked=ranked, exact=True, bias=bias)
 
 
 class SavesCodes(nn.Module):
-    """A module whose saved activations are kept as codes."""
+    """A module that stores its saved activations as codes."""
 
     codes: GroupCodes
     stochastic: bool
 
     def forward(self, x: Tensor | tuple[Tensor, ...]) -> Tensor:
-        """Do what the module does, with copies of few bits for the backward pass.
+        """Run the module, and save codes for the backward pass.
 
-        It is given [batch, tokens, dim]; a rung of a ladder two of them, whose dim differ.
+        ``x`` is [batch, tokens, dim]. A rung of a ladder gets two such tensors with different dim.
         """
         weights = {parameter.shape for parameter in self.parameters()}
         weights |= {shape[::-1] for shape in weights}
-        images = len(x if isinstance(x, Tensor) else x[0])  # a rung of a ladder is given two
+        images = len(x if isinstance(x, Tensor) else x[0])  # a rung of a ladder gets two tensors
         pack = partial(_pack, images=images, codes=self.codes, stochastic=self.stochastic)
         packing = Packing(partial(_is_activation, weights=weights), pack)
         with saved_tensors_hooks(packing, unpacking(_unpack)):
@@ -71,7 +71,7 @@ class SavesCodes(nn.Module):
 
 @dataclass(frozen=True)
 class Quantised:
-    """A quantised tensor: words [groups, words a group], and low and step [groups, 1]."""
+    """A quantised tensor: words [groups, words per group], low and step [groups, 1]."""
 
     words: Tensor
     low: Tensor
@@ -82,7 +82,7 @@ class Quantised:
 
 
 def _is_activation(saved: Tensor, *, weights: set[torch.Size]) -> bool:
-    """Tell activations from weights, also cast or transposed ones, and from statistics."""
+    """Tell activations apart from weights, cast or transposed weights, and statistics."""
     if not saved.is_floating_point() or saved.dim() == 1 or saved.shape[-1] == 1:
         return False
     return saved.shape not in weights
@@ -99,9 +99,10 @@ def _pack(x: Tensor, *, images: int, codes: GroupCodes, stochastic: bool) -> Qua
 
 
 def _group(x: Tensor, images: int, codes_a_word: int) -> int:
-    """Return how many numbers share a range: 256, or a token's where a token has fewer.
+    """Return how many numbers share a range: 256, or those of one token if a token has fewer.
 
-    Linear layers save [images x tokens, channels]; products save what has heads in front.
+    Linear layers save [images x tokens, channels]. Matrix products of attention save tensors with
+    heads in the first dimensions.
     """
     by_token = x.dim() < BY_TOKEN or (x.dim() == BY_TOKEN and x.shape[0] == images)
     return min(GROUP, x.shape[-1]) if by_token and x.shape[-1] % codes_a_word == 0 else GROUP

@@ -1,4 +1,4 @@
-"""Keep something else in the place of what operators save, whatever operator saves it."""
+"""Store packed data in place of the tensors that operators save for the backward pass."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from bsrbench.harness.torch_internals.eager_internals import count_of_writes, st
 
 @dataclass(frozen=True)
 class PackedTensor:
-    """What stands for a saved tensor: something packed, and the shape it had here."""
+    """The packed data of a saved tensor, and the shape in which the operator saved it."""
 
     packed: Any
     shape: torch.Size
@@ -22,21 +22,22 @@ class PackedTensor:
 class Packing:
     """The pack hook of one module call; a tensor that several operators save is packed once.
 
-    Two of them may see one tensor in two shapes, as a softmax and the product that follows do.
+    Two operators can save the same tensor in two shapes, for example a softmax and the matrix
+    product after it.
 
     Args:
-        wants: tells the tensors to pack; others are saved as they are.
-        pack: makes of one what is kept; it must hold on to nothing of the tensor, and weak
-            references to it must be possible.
+        wants: tells whether to pack a tensor; other tensors are saved unchanged.
+        pack: maps a tensor to its packed data. These must not reference the tensor, and must allow
+            weak references.
     """
 
     def __init__(self, wants: Callable[[Tensor], bool], pack: Callable[[Tensor], Any]) -> None:
         self._wants, self._pack = wants, pack
-        # Weak on both sides: the hook may outlive what it packed.
+        # Both references are weak, because the hook can outlive the tensors and their packed data.
         self._packed: dict[tuple[Any, ...], tuple[ref[Any], ref[Any]]] = {}
 
     def __call__(self, saved: Tensor) -> Tensor | PackedTensor:
-        """Return what is kept of a tensor that an operator saves."""
+        """Return what to store of a tensor of any shape that an operator saves."""
         if not self._wants(saved):
             return saved
         storage = saved.untyped_storage()
@@ -52,10 +53,10 @@ class Packing:
 
 
 def unpacking(unpack: Callable[[Any], Tensor]) -> Callable[[Tensor | PackedTensor], Tensor]:
-    """Return the hook that gives back what ``Packing`` took, of any shape.
+    """Return the unpack hook of ``Packing``; it returns the saved tensor, of any shape.
 
     Args:
-        unpack: the counterpart of what packs.
+        unpack: maps packed data to the tensor; the inverse of ``pack``.
     """
 
     def restore(kept: Tensor | PackedTensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Drop tokens by the class token's attention, and count what is left."""
+"""Drop tokens by the attention of the class token, and count the remaining tokens."""
 
 import math
 from collections.abc import Callable
@@ -18,10 +18,11 @@ from bsrbench.methods.parts.extend_module import extend
 
 @dataclass
 class KeepRate:
-    """The share of tokens kept, which may fall while a model trains (EViT's official code).
+    """The share of tokens kept; it can fall during training, as in EViT's official code.
 
-    It is 1.0 until ``start`` optimizer steps are done, falls along half a cosine over ``steps``
-    more and stays at ``final``. With ``start`` and ``steps`` 0 it is ``final`` from the first.
+    It is 1.0 for the first ``start`` optimizer steps. In the next ``steps`` optimizer steps it
+    falls along half a cosine to ``final``. Then it stays there. If ``start`` and ``steps`` are 0,
+    it is always ``final``.
     """
 
     final: float
@@ -30,7 +31,7 @@ class KeepRate:
     done: int = 0
 
     def now(self) -> float:
-        """Return the share in force."""
+        """Return the current share."""
         if self.done < self.start:
             return 1.0
         if self.done >= self.start + self.steps:
@@ -40,12 +41,12 @@ class KeepRate:
 
 
 def kept_tokens(count: int, keep_rate: float) -> int:
-    """Return how many of ``count`` tokens without the class token are kept."""
+    """Return how many of ``count`` tokens are kept; ``count`` excludes the class token."""
     return min(count, math.ceil(keep_rate * count))
 
 
 def tokens_after(count: int, keep_rate: float, *, fuse: bool) -> int:
-    """Return the tokens left of ``count`` (class token included) after one dropping."""
+    """Return how many of ``count`` tokens remain after one dropping, class token included."""
     kept = kept_tokens(count - 1, keep_rate)
     return count if kept == count - 1 else 1 + kept + fuse
 
@@ -53,7 +54,7 @@ def tokens_after(count: int, keep_rate: float, *, fuse: bool) -> int:
 def tokens_passed_on(
     entering: int, depth: int, drop_at: tuple[int, ...], keep_rate: float, *, fuse: bool
 ) -> tuple[int, ...]:
-    """Return how many tokens each of ``depth`` blocks passes on; the last never drops."""
+    """Return the number of tokens in the output of each block; the last block never drops any."""
     counts = []
     for index in range(depth):
         if index in drop_at and index < depth - 1:
@@ -70,10 +71,10 @@ def drop_in(
     fuse: bool,
     exact_attention: bool = False,
 ) -> None:
-    """Make blocks of a model drop tokens, all but the last even if it is named.
+    """Make blocks of a model drop tokens. The last block never drops any, even if it is named.
 
     Raises:
-        Unsupported: some block drops tokens already.
+        Unsupported: a block already changes the number of tokens.
     """
     require_all_tokens(model)
     chain = blocks(model)
@@ -90,25 +91,28 @@ def drop_in(
 
 
 class ChangesTokens(nn.Module):
-    """A block that passes on another number of tokens than it is given."""
+    """A block whose output can have another number of tokens than its input."""
 
 
 def require_all_tokens(model: nn.Module) -> None:
-    """Check that every block passes on the tokens it is given.
+    """Check that no block changes the number of tokens.
 
     Raises:
-        Unsupported: another method, or the same one before, has made some drop or merge tokens.
+        Unsupported: a block drops or merges tokens, because of another method or an earlier call.
     """
     if any(isinstance(block, ChangesTokens) for block in blocks(model)):
-        raise Unsupported("the model is already prepared: it has blocks that drop tokens")
+        raise Unsupported(
+            "the model is already prepared: it has blocks that drop tokens or merge them"
+        )
 
 
 class DropsTokens(ChangesTokens):
     """A timm block that drops tokens between its attention and its MLP (EViT, section 3).
 
-    The others are ranked by the class token's attention in this block, mean over heads. Dropped
-    tokens are summed, weighted by that attention as it is, into one extra token at the end. The
-    choice carries no gradient; the kept tokens and the weights do.
+    The tokens are ranked by the class token's attention to them in this block, mean over heads.
+    With ``fuse``, the dropped tokens are summed into one extra token at the end. The weights of the
+    sum are this attention, without normalisation. The choice of tokens has no gradient; the kept
+    tokens and the weights have gradients.
     """
 
     keep_rate: KeepRate
@@ -120,11 +124,11 @@ class DropsTokens(ChangesTokens):
         return self.choose(x)[0]
 
     def choose(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """Map x as ``forward`` does; return also what drops the same tokens of a tensor like x.
+        """Map x as ``forward`` does; also return a function that drops the same tokens of a tensor.
 
-        Both are [batch, tokens, dim], and [batch, fewer tokens, dim] afterwards.
+        Both map [batch, tokens, dim] to [batch, fewer tokens, dim].
         """
-        block: Any = self  # its parts are those of timm's Block
+        block: Any = self  # it has the submodules of timm's Block
         kept = kept_tokens(x.shape[1] - 1, self.keep_rate.now())
         drops = kept < x.shape[1] - 1
         attended, ranking = attend(
@@ -144,15 +148,16 @@ def _all(x: Tensor) -> Tensor:
 
 
 def drop(x: Tensor, attention: Tensor, kept: int, *, fuse: bool) -> Tensor:
-    """Keep the class token and the tokens it attends to most, the first of equals.
+    """Keep the class token and the ``kept`` tokens to which it attends most.
 
-    For the backward pass autograd keeps indices and, with ``fuse``, the dropped tokens.
+    Among tokens with equal attention, the first are kept. For the backward pass autograd saves
+    indices and, with ``fuse``, the dropped tokens.
 
     Args:
-        x: [batch, tokens, dim], the class token first.
-        attention: [batch, tokens - 1], what ranks and weighs the others.
-        kept: how many of the others stay.
-        fuse: add the attention-weighted sum of the dropped tokens as a last token.
+        x: [batch, tokens, dim]; the class token is first.
+        attention: [batch, tokens - 1], the class token's attention to the other tokens.
+        kept: number of other tokens to keep.
+        fuse: append the sum of the dropped tokens, weighted by ``attention``, as the last token.
     """
     order = attention.detach().argsort(dim=1, descending=True, stable=True)
     class_token = order.new_zeros(order.shape[0], 1)
@@ -168,8 +173,8 @@ def drop(x: Tensor, attention: Tensor, kept: int, *, fuse: bool) -> Tensor:
 def _take(x: Tensor, indices: Tensor) -> Tensor:
     """Gather the tokens at ``indices`` [batch, n].
 
-    As rows of a table of all images' tokens: that copies rows whole, which is several times
-    faster than a gather along the middle dimension, forward and backward.
+    The tokens of all images are the rows of one table. Copying complete rows of it is several times
+    faster than a gather along the middle dimension, in the forward and in the backward pass.
     """
     first = torch.arange(x.shape[0], device=x.device).unsqueeze(1) * x.shape[1]
     return F.embedding(first + indices, x.flatten(0, 1))

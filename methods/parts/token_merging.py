@@ -1,4 +1,4 @@
-"""Merge tokens that are alike, two and two, and keep count of how many each stands for."""
+"""Merge similar tokens in pairs, and count the patches that each token represents."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -15,30 +15,36 @@ from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.token_dropping import ChangesTokens, require_all_tokens
 
 
-def merged_tokens(count: int, wanted: int) -> int:
-    """Return how many of ``count`` tokens, the first of them protected, can be merged away."""
-    return max(0, min(wanted, (count - 1) // 2))
+def merged_tokens(count: int, most: int) -> int:
+    """Return how many of ``count`` tokens a block merges, at most ``most``.
+
+    It merges at most half of the tokens that follow the first one, which can be a class token.
+    """
+    return max(0, min(most, (count - 1) // 2))
 
 
-def merge_in(model: Any, wanted: tuple[int, ...], *, class_token: bool, proportional: bool) -> None:
+def merge_in(model: Any, merged: tuple[int, ...], *, class_token: bool, proportional: bool) -> None:
     """Make each block of a model merge tokens.
 
     Args:
         model: a plain vision transformer.
-        wanted: by block, how many tokens to merge away.
-        class_token: the first token is one, and never merged.
-        proportional: let a token be attended to as often as it has patches in it.
+        merged: for each block, the largest number of tokens to merge.
+        class_token: the first token is a class token, which is never merged.
+        proportional: add the logarithm of a token's number of patches to its attention scores.
 
     Raises:
-        Unsupported: some block changes the number of tokens already, or a side network reads the
-            blocks one by one, which would lose the sizes.
+        Unsupported: a block already changes the number of tokens; or a side network runs the
+            model's blocks one by one, which would lose the sizes of the tokens.
     """
     if isinstance(model, Branched):
-        raise Unsupported("a side network reads the model's blocks one by one, between mergings")
+        raise Unsupported(
+            "a side network reads the model's blocks one by one, so the sizes of merged tokens "
+            "would be lost between blocks"
+        )
     require_all_tokens(model)
     carried = BlockSideData()
     extend(model.blocks, BeginsWithPatches, carried=carried)
-    for block, most in zip(blocks(model), wanted, strict=True):
+    for block, most in zip(blocks(model), merged, strict=True):
         extend(
             block,
             MergesTokens,
@@ -51,7 +57,7 @@ def merge_in(model: Any, wanted: tuple[int, ...], *, class_token: bool, proporti
 
 
 class BeginsWithPatches(nn.Module):
-    """A chain of blocks that merge tokens; each token that enters it stands for itself."""
+    """A chain of blocks that merge tokens; each token at its input represents one patch."""
 
     carried: BlockSideData
 
@@ -67,7 +73,7 @@ class BeginsWithPatches(nn.Module):
 class MergesTokens(ChangesTokens, TakesSideData):
     """A timm block that merges tokens between its attention and its MLP (ToMe, section 3).
 
-    What is carried is how many patches each token stands for, [batch, tokens].
+    The side data are the numbers of patches that the tokens represent, [batch, tokens].
     """
 
     wanted: int
@@ -76,7 +82,7 @@ class MergesTokens(ChangesTokens, TakesSideData):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, dim] to [batch, fewer tokens, dim]."""
-        block: Any = self  # its parts are those of timm's Block
+        block: Any = self  # it has the submodules of timm's Block
         sizes = self._entering(x)
         bias = sizes.log() if self.proportional else None
         attended, keys = attend_with_keys(block.attn, block.norm1(x), bias)
@@ -93,43 +99,45 @@ class MergesTokens(ChangesTokens, TakesSideData):
         sizes = self.carried.now
         if sizes is None:
             raise RuntimeError(
-                "a block that merges tokens runs outside its model's chain of blocks, which knows "
-                "the tokens' sizes; to run it again in the backward pass, compose with 'checkpoint'"
+                "a block that merges tokens runs outside its model's chain of blocks, so the sizes "
+                "of the tokens are not known; to recompute blocks in the backward pass, use "
+                "'tome+checkpoint'"
             )
         if sizes.shape != x.shape[:2]:
             raise Unsupported(
-                f"{x.shape[1]} tokens enter a block, and the one before passed on "
-                f"{sizes.shape[1]}: something else changes tokens between blocks that merge them"
+                f"{x.shape[1]} tokens enter a block, but the output of the previous block has "
+                f"{sizes.shape[1]}: no other code can add or drop tokens between blocks that merge"
             )
         return sizes
 
 
 @torch.no_grad()
 def match(keys: Tensor, merged: int, *, class_token: bool) -> Tensor:
-    """Choose tokens to merge: bipartite soft matching.
+    """Choose the tokens to merge, by bipartite soft matching.
 
-    Tokens are dealt in turn to two sets; each of the first set finds the one of the second whose
-    key is most alike, and the pairs most alike of all are merged. Compared in fp32 at least.
+    Tokens are divided alternately into two sets. Each token of the first set is matched with the
+    token of the second set that has the most similar key. The most similar pairs are merged.
+    Similarities are computed in fp32 or fp64.
 
     Args:
         keys: [batch, tokens, head dim].
-        merged: how many of the first set's tokens go.
-        class_token: the first token stays.
+        merged: number of tokens of the first set to merge.
+        class_token: the first token is not merged.
 
     Returns:
-        [batch, tokens], the place of each token among those that stay: the rest of the first set
-        in its order, then the second set.
+        [batch, tokens], the index of each token in the output. The output has the remaining tokens
+        of the first set in their order, then the second set.
     """
     kind = keys.device.type
-    # Shapes alone may be traced on device meta, which knows no autocast to switch off. torch can
-    # say which devices do, but not under torch.compile in 2.11.
+    # The device meta has no autocast that could be switched off. torch has a function that tells
+    # which devices have autocast, but torch.compile of 2.11 does not support it.
     known = kind != "meta"
     with torch.autocast(kind, enabled=False) if known else nullcontext():
         exact = F.normalize(keys.to(torch.promote_types(keys.dtype, torch.float32)), dim=-1)
         scores = exact[:, ::2] @ exact[:, 1::2].transpose(1, 2)
     likeness, partner = scores.max(-1)
     if class_token:
-        likeness[:, 0] = -torch.inf  # it is of the first set, so nobody's partner either
+        likeness[:, 0] = -torch.inf  # in the first set, so it is no partner of a token either
     going = likeness.argsort(dim=1, descending=True, stable=True)[:, :merged]
     stays = torch.ones_like(partner).scatter_(1, going, 0)
     kept = partner.shape[1] - merged
@@ -140,22 +148,23 @@ def match(keys: Tensor, merged: int, *, class_token: bool) -> Tensor:
 
 
 def merge(x: Tensor, sizes: Tensor, places: Tensor, left: int) -> tuple[Tensor, Tensor]:
-    """Average tokens that share a place, weighted by their sizes.
+    """Average the tokens that have the same output index, weighted by their sizes.
 
-    For the backward pass autograd keeps places and weights, no tokens.
+    For the backward pass autograd saves indices and weights, no tokens.
 
     Args:
         x: [batch, tokens, dim].
-        sizes: [batch, tokens], patches in each token; has no gradient.
-        places: [batch, tokens], where each goes.
-        left: how many places there are.
+        sizes: [batch, tokens], number of patches of each token; has no gradient.
+        places: [batch, tokens], output index of each token.
+        left: number of output tokens.
 
     Returns:
-        [batch, left, dim], and their sizes.
+        The output tokens [batch, left, dim] and their sizes [batch, left].
     """
     joined = sizes.new_zeros(len(x), left).scatter_add(1, places, sizes)
     weighted = x * (sizes / joined.gather(1, places)).to(x.dtype).unsqueeze(-1)
-    # As rows of one table: torch adds whole rows several times faster than along the middle.
+    # All tokens are rows of one table: torch adds complete rows several times faster than it adds
+    # along the middle dimension.
     first = torch.arange(len(x), device=x.device).unsqueeze(1) * left
     rows = (first + places).view(-1, 1).expand(-1, x.shape[2])
     table = weighted.new_zeros(len(x) * left, x.shape[2])

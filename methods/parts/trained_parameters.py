@@ -8,24 +8,24 @@ from bsrbench.harness.method import Unsupported
 
 
 def require_all_train(model: nn.Module) -> None:
-    """Check that nothing is frozen yet, as a method that selects weights must find the model.
+    """Check that no parameter is frozen. A method that selects weights needs such a model.
 
     Raises:
-        Unsupported: another method, or the same one before, has frozen something.
+        Unsupported: a parameter is frozen, by another method or by an earlier call of the same one.
     """
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     if frozen:
         raise Unsupported(
             f"the model is already prepared: {len(frozen)} of its parameters are frozen, "
-            f"{frozen[0]} is the first"
+            f"the first is {frozen[0]}"
         )
 
 
 def train_only(model: nn.Module, modules: Iterable[nn.Module]) -> None:
-    """Freeze everything but the parameters of ``modules``.
+    """Freeze all parameters except those of ``modules``.
 
     Raises:
-        Unsupported: something is frozen already.
+        Unsupported: a parameter is already frozen.
     """
     require_all_train(model)
     model.requires_grad_(False)

@@ -179,7 +179,7 @@ def test_packed_attention_refuses_what_it_would_leave_out(name, make_vit):
     model = make_vit()
     put_beside_attention(model)
 
-    with pytest.raises(Unsupported, match="what Drops does to the softmax of attention"):
+    with pytest.raises(Unsupported, match="does not support Drops on the softmax of attention"):
         methods.load(name).prepare(model)
 
 

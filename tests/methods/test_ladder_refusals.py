@@ -18,7 +18,7 @@ def test_tokens_are_not_merged_beneath_a_ladder(make_vit):
 
 @pytest.mark.parametrize("first", ["checkpoint", "int8"])
 def test_what_came_before_would_not_see_the_side_network(first, make_vit):
-    with pytest.raises(Unsupported, match="name ladder first"):
+    with pytest.raises(Unsupported, match="Name ladder first"):
         methods.load(f"{first}+ladder").prepare(make_vit())
 
 

@@ -37,7 +37,7 @@ def test_it_fits_any_depth(make_vit, batch):
     model = methods.load("late", trained=2).prepare(make_vit(depth=4))
 
     assert model(batch[0]).shape == (16, 5)
-    with pytest.raises(Unsupported, match="trained = 3, and the model has 2 blocks"):
+    with pytest.raises(Unsupported, match="trained = 3, but the model has only 2 blocks"):
         methods.load("late").prepare(make_vit(depth=2))
 
 

@@ -128,7 +128,7 @@ def test_a_target_that_one_block_alone_lacks_is_refused(make_vit):
     model = make_vit()
     model.blocks[7].mlp = SwiGLU(32, 64)
 
-    with pytest.raises(Unsupported, match="targets names fc1, and block 7 has no such layer"):
+    with pytest.raises(Unsupported, match="targets names fc1, but block 7 has no Linear layer"):
         methods.load("lora", targets=["qkv", "fc1"]).prepare(model)
 
 

@@ -60,12 +60,12 @@ UNKNOWN_BLOCKS = {
 }
 ANY_BLOCK = {"full", "head", "bias", "norm"}  # ask nothing of blocks
 REFUSED = {  # beside unknown blocks
-    ("int8", "SwiGLU"): "the activation SiLU is not known",
-    ("int8", "SwiGLU in one layer"): "the activation SiLU is not known",
-    ("int8", "quick GELU"): "the activation QuickGELU is not known",
-    ("sparse", "SwiGLU"): "the activation SiLU is not known",
-    ("sparse", "SwiGLU in one layer"): "the activation SiLU is not known",
-    ("sparse", "quick GELU"): "the activation QuickGELU is not known",
+    ("int8", "SwiGLU"): "does not support the activation SiLU",
+    ("int8", "SwiGLU in one layer"): "does not support the activation SiLU",
+    ("int8", "quick GELU"): "does not support the activation QuickGELU",
+    ("sparse", "SwiGLU"): "does not support the activation SiLU",
+    ("sparse", "SwiGLU in one layer"): "does not support the activation SiLU",
+    ("sparse", "quick GELU"): "does not support the activation QuickGELU",
     ("regelu2", "SwiGLU"): "the activation SiLU is not GELU",
     ("regelu2", "SwiGLU in one layer"): "the activation SiLU is not GELU",
     ("regelu2", "quick GELU"): "the activation QuickGELU is not GELU",

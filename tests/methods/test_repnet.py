@@ -179,7 +179,7 @@ def test_compression_packs_the_attention_of_new_blocks(make_vit):
 
 
 def test_what_came_before_would_not_see_the_new_blocks(make_vit):
-    with pytest.raises(Unsupported, match="name repnet first"):
+    with pytest.raises(Unsupported, match="Name repnet first"):
         methods.load("int8+repnet").prepare(make_vit())
 
 

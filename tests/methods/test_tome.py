@@ -220,7 +220,9 @@ def test_tokens_that_come_in_between_are_unsupported(make_vit, batch):
     model = methods.load("tome", merged=2).prepare(make_vit())
     model.blocks[1].register_forward_pre_hook(lambda _, given: torch.cat([given[0]] * 2, 1))
 
-    with pytest.raises(Unsupported, match="30 tokens enter a block, and the one before passed on"):
+    with pytest.raises(
+        Unsupported, match="30 tokens enter a block, but the output of the previous"
+    ):
         model(batch[0])
 
 
