@@ -6,8 +6,6 @@ As in ``torch_internals``; here everything that takes seconds to load is loaded 
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def tracing_errors() -> tuple[type[Exception], type[Exception]]:
     """Return the errors of a graph that breaks and of too many compilations, unpublished both."""
@@ -54,20 +52,3 @@ def compiler_cache() -> Path:
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415 - slow to load
 
     return Path(cache_dir())
-
-
-def aoti_compile_and_package(exported: Any, target: str, options: dict[str, Any]) -> None:
-    """Compile an exported program into a file; documented, but only under a private module."""
-    from torch import _inductor  # noqa: PLC0415 - slow to load
-
-    _inductor.aoti_compile_and_package(exported, package_path=target, inductor_configs=options)
-
-
-def load_package(built: Path) -> Any:
-    """Return what runs such a file: a list of tensors to a list of tensors.
-
-    It is what the documented ``torch._inductor.aoti_load_package`` wraps, which imports the whole
-    compiler.
-    """
-    runner = torch._C._aoti.AOTIModelPackageLoader
-    return runner(str(built), "model", False, 1, -1).boxed_run

@@ -4,17 +4,14 @@ A word holds numbers that lie a fixed stride apart, not neighbours: word ``j`` o
 words has numbers ``j``, ``j + c``, ``j + 2 c`` ... So packing and unpacking work on whole vectors.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.export import Dim
 
 PERIOD = 127  # rows after which noise repeats; prime, so that it meets other tokens then
 # A level is at least so much of the largest number, for fp32 to tell levels apart.
 FINEST = 2.0**-20
 SIGN = -(2**31)
-MANY = 1 << 30
+SOURCE = "packed_codes.cpp"  # the same on CPUs
 
 
 def draws(x: Tensor, *, stochastic: bool) -> tuple[Tensor, Tensor]:
@@ -70,8 +67,3 @@ def from_words(words: Tensor, bits: int) -> list[Tensor]:
 def periods(x: Tensor) -> list[slice]:
     """Return slices over x [n, ...] of a period each, which stay in the processor's cache."""
     return [slice(first, first + PERIOD) for first in range(0, x.shape[0], PERIOD)]
-
-
-def any_rows() -> Any:
-    """Return the dimension of a kernel's rows: any number of them."""
-    return Dim("rows", min=2, max=MANY)
