@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <vector>
 
 namespace {
 
@@ -37,42 +38,59 @@ float step_of(float low, float width, float share) {
   return step < std::numeric_limits<float>::min() ? std::numeric_limits<float>::min() : step;
 }
 
-// Smallest and largest of some numbers; both are NaN if one of them is NaN.
+// Smallest and largest of some numbers; both are NaN if one of them is NaN. Each quarter has its own
+// extremes, so that the processor need not wait for the comparison before.
 void extremes(const float* x, int64_t count, float& low, float& high) {
-  low = kInfinity, high = -kInfinity;
-  int32_t ordered = 1;
-#pragma omp simd reduction(min : low) reduction(max : high) reduction(& : ordered)
-  for (int64_t i = 0; i < count; ++i) {
+  const int64_t quarter = count / 4;
+  float low0 = kInfinity, low1 = kInfinity, low2 = kInfinity, low3 = kInfinity;
+  float high0 = -kInfinity, high1 = -kInfinity, high2 = -kInfinity, high3 = -kInfinity;
+  int32_t nans = 0;
+#pragma omp simd reduction(min : low0, low1, low2, low3) \
+    reduction(max : high0, high1, high2, high3) reduction(| : nans)
+  for (int64_t i = 0; i < quarter; ++i) {
+    const float a = x[i], b = x[i + quarter], c = x[i + 2 * quarter], d = x[i + 3 * quarter];
+    low0 = a < low0 ? a : low0, high0 = a > high0 ? a : high0;
+    low1 = b < low1 ? b : low1, high1 = b > high1 ? b : high1;
+    low2 = c < low2 ? c : low2, high2 = c > high2 ? c : high2;
+    low3 = d < low3 ? d : low3, high3 = d > high3 ? d : high3;
+    nans |= __builtin_isunordered(a, b) | __builtin_isunordered(c, d);
+  }
+  low = std::min(std::min(low0, low1), std::min(low2, low3));
+  high = std::max(std::max(high0, high1), std::max(high2, high3));
+  for (int64_t i = 4 * quarter; i < count; ++i) {
     low = x[i] < low ? x[i] : low;
     high = x[i] > high ? x[i] : high;
-    ordered &= x[i] == x[i];
+    nans |= std::isnan(x[i]);
   }
-  if (!ordered) low = high = kNan;
+  if (nans) low = high = kNan;
 }
 
 template <int bits>
-void pack_groups(const float* x, const float* rows, const float* columns, int32_t* words,
+void pack_groups(const float* x, const float* rows, const float* columns, uint32_t* words,
                  float* lows, float* steps, int64_t count, int64_t width, int threads) {
   constexpr int codes = kWord / bits;
   constexpr float share = 1.0 / ((1 << bits) - 1);
   const int64_t length = width / codes;
-#pragma omp parallel for num_threads(threads)
-  for (int64_t row = 0; row < count; ++row) {
-    const float* group = x + row * width;
-    int32_t* out = words + row * length;
-    float low, high;
-    extremes(group, width, low, high);
-    const float step = step_of(low, high - low, share), inverse = 1.0f / step;
-    const float least = low * inverse, shift = rows[row];
-    lows[row] = low, steps[row] = step;
-    for (int64_t j = 0; j < length; ++j) {
-      uint32_t word = 0;
-      for (int place = 0; place < codes; ++place) {
-        const int64_t i = place * length + j;
-        const float added = fraction(shift + columns[i]) - least;
-        word |= static_cast<uint32_t>(code_of<bits>(group[i] * inverse + added)) << (bits * place);
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<uint32_t> buffer(width);  // the codes of a group
+    uint32_t* code = buffer.data();
+#pragma omp for
+    for (int64_t row = 0; row < count; ++row) {
+      const float* group = x + row * width;
+      uint32_t* out = words + row * length;
+      float low, high;
+      extremes(group, width, low, high);
+      const float step = step_of(low, high - low, share), inverse = 1.0f / step;
+      const float least = low * inverse, shift = rows[row];
+      lows[row] = low, steps[row] = step;
+      for (int64_t i = 0; i < width; ++i) {
+        const float level = group[i] * inverse + (fraction(shift + columns[i]) - least);
+        code[i] = code_of<bits>(level);
       }
-      out[j] = static_cast<int32_t>(word);
+      std::copy_n(code, length, out);
+      for (int place = 1; place < codes; ++place)
+        for (int64_t j = 0; j < length; ++j) out[j] |= code[place * length + j] << (bits * place);
     }
   }
 }
@@ -106,10 +124,14 @@ void move8(const float* lows, const float* highs, const float* low, const float*
   constexpr float decay = 0.9, rest = 1 - 0.9, share = 1.0 / 255;
   for (int64_t group = 0; group < groups; ++group) {
     const int64_t first = group * channels;
-    float now, highest, unused;
-    extremes(lows + first, channels, now, unused);
-    extremes(highs + first, channels, unused, highest);
-    const float now_width = highest - now;
+    float now = kInfinity, highest = -kInfinity;
+    int32_t nans = 0;
+    for (int64_t i = first; i < first + channels; ++i) {
+      now = lows[i] < now ? lows[i] : now;
+      highest = highs[i] > highest ? highs[i] : highest;
+      nans |= __builtin_isunordered(lows[i], highs[i]);
+    }
+    const float now_width = nans ? kNan : highest - now;
     float moved = low[group], moved_width = width[group];
     const bool usable = std::isfinite(now_width);
     if (usable) {
@@ -162,12 +184,12 @@ void unpack8(const int32_t* words, const float* low, const float* step, float* x
   }
 }
 
-void pack2(const float* x, const float* rows, const float* columns, int32_t* words, float* lows,
+void pack2(const float* x, const float* rows, const float* columns, uint32_t* words, float* lows,
            float* steps, int64_t count, int64_t width, int threads) {
   pack_groups<2>(x, rows, columns, words, lows, steps, count, width, threads);
 }
 
-void pack4(const float* x, const float* rows, const float* columns, int32_t* words, float* lows,
+void pack4(const float* x, const float* rows, const float* columns, uint32_t* words, float* lows,
            float* steps, int64_t count, int64_t width, int threads) {
   pack_groups<4>(x, rows, columns, words, lows, steps, count, width, threads);
 }
@@ -204,15 +226,16 @@ void find_levels(const float* x, const float* thresholds, int32_t* words, int64_
 // words [rows, length], levels [4] -> x [rows, 16 * length]: the level of each code.
 void read_levels(const int32_t* words, const float* levels, float* x, int64_t count,
                  int64_t length, int threads) {
+  const float none = levels[0], one = levels[1], two = levels[2], three = levels[3];
 #pragma omp parallel for num_threads(threads)
   for (int64_t row = 0; row < count; ++row) {
+    const int32_t* packed = words + row * length;
     for (int place = 0; place < 16; ++place) {
       float* out = x + (row * 16 + place) * length;
       for (int64_t j = 0; j < length; ++j) {
-        const int32_t code = (words[row * length + j] >> (2 * place)) & 3;
-        const float upper = code == 3 ? levels[3] : levels[2];
-        const float lower = code == 1 ? levels[1] : levels[0];
-        out[j] = code >= 2 ? upper : lower;
+        const int32_t code = (packed[j] >> (2 * place)) & 3;
+        const float lower = code == 0 ? none : one, upper = code == 2 ? two : three;
+        out[j] = code < 2 ? lower : upper;
       }
     }
   }
