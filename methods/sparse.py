@@ -12,7 +12,7 @@ from bsrbench.harness.method import Kind, Method
 from bsrbench.methods.parts import kernels, packed_operators
 from bsrbench.methods.parts.packed_modules import Codecs, compress
 from bsrbench.methods.parts.packed_operators import Packed
-from bsrbench.methods.parts.pruned_tensors import NATIVE, keep_largest, spread
+from bsrbench.methods.parts.pruned_tensors import KEEP, SPREAD, keep_largest, spread
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class SparseActivations(Method):
         return model
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return how the pruning kernel runs."""
-        return kernels.facts([NATIVE] if device == "cpu" else [], device)
+        """Return how the pruning kernels run."""
+        return kernels.facts([KEEP, SPREAD], device)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ WRITES = {
     *("savefig", "save", "savez", "save_file", "to_csv", "to_parquet", "to_json", "to_excel"),
     *("copy", "copy2", "copyfile", "copytree", "move", "mkstemp", "mkdtemp", "mktemp"),
     *("NamedTemporaryFile", "TemporaryFile", "TemporaryDirectory", "write_table"),
-    *("aoti_compile_and_package", "FileHandler", "SummaryWriter", "ZipFile", "extractall"),
+    *("FileHandler", "SummaryWriter", "ZipFile", "extractall"),
 }
 OF_MODULES = {"save": ("torch", "np", "numpy"), "copy": ("shutil",), "move": ("shutil",)}
 OF_OUR_OWN = {"to_csv", "to_parquet", "to_json"}  # names of functions here that go through
@@ -52,15 +52,11 @@ REASONS = {
         ("harness/workload/weights.py", name): "in that folder, and from it to the cache"
         for name in ("write_text", "save_file", "replace")
     },
-    ("methods/parts/kernels.py", "TemporaryDirectory"): NEW_FOLDER,
+    ("methods/parts/kernel_builds.py", "TemporaryDirectory"): NEW_FOLDER,
     **{
-        ("methods/parts/kernels.py", name): "in that folder, and from it to the compiler's cache"
-        for name in ("aoti_compile_and_package", "replace")
+        ("methods/parts/kernel_builds.py", name): "in that folder, and from it to the cache"
+        for name in ("write_text", "replace", "unlink")
     },
-    (
-        "harness/torch_internals/compiler_internals.py",
-        "aoti_compile_and_package",
-    ): "for the kernels above",
     ("reports/documents/export.py", "write_table"): "into memory",
     ("reports/figures/all_figures.py", "savefig"): "into memory",
 }

@@ -7,8 +7,6 @@ imports what it needs when it is called.
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def tracing_errors() -> tuple[type[Exception], type[Exception]]:
     """Return the errors for a graph break and for too many compilations; both are private."""
@@ -55,20 +53,3 @@ def compiler_cache() -> Path:
     from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415 - slow to load
 
     return Path(cache_dir())
-
-
-def aoti_compile_and_package(exported: Any, target: str, options: dict[str, Any]) -> None:
-    """Compile an exported program into a file; documented, but in a private module."""
-    from torch import _inductor  # noqa: PLC0415 - slow to load
-
-    _inductor.aoti_compile_and_package(exported, package_path=target, inductor_configs=options)
-
-
-def load_package(built: Path) -> Any:
-    """Load a file of ``aoti_compile_and_package``; return a function from tensors to tensors.
-
-    Both are lists. The documented ``torch._inductor.aoti_load_package`` wraps the same loader, but
-    imports the whole compiler.
-    """
-    runner = torch._C._aoti.AOTIModelPackageLoader
-    return runner(str(built), "model", False, 1, -1).boxed_run

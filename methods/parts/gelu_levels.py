@@ -1,14 +1,12 @@
 """Store the derivative of GELU as one of four levels in 2 bits, and read it back."""
 
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.export import Dim
 
 from bsrbench.methods.parts.kernels import Kernel, operator
-from bsrbench.methods.parts.quantise import MANY, any_rows, from_words, periods, to_words
+from bsrbench.methods.parts.quantise import SOURCE, from_words, periods, to_words
 
 BITS, A_WORD = 2, 16
 # Official code of Yang et al. 2024, regelu2_cuda.cu at d35b090: the inputs at which the derivative
@@ -34,48 +32,58 @@ def _levels(words: Tensor) -> Tensor:
 
 
 def _find_in_chunks(x: Tensor) -> Tensor:
-    words = _fake_find(x)
+    words = _empty_words(x)
     for rows in periods(x):
         words[rows] = _find(x[rows])
     return words
 
 
 def _levels_in_chunks(words: Tensor) -> Tensor:
-    x = _fake_levels(words)
+    x = _empty_levels(words)
     for rows in periods(x):
         x[rows] = _levels(words[rows])
     return x
 
 
 def _example() -> tuple[Tensor, ...]:
-    return (torch.ones(32, 256),)
-
-
-def _shapes() -> dict[str, Any]:
-    return {"x": {0: any_rows(), 1: A_WORD * Dim("words", min=2, max=MANY // A_WORD)}}
+    return (torch.linspace(-6, 6, 300 * 256).view(256, 300).t().contiguous(),)
 
 
 def _example_words() -> tuple[Tensor, ...]:
-    return (torch.ones(32, 32, dtype=torch.int32),)
+    return (torch.arange(300 * 16, dtype=torch.int32).view(300, 16) * 894_783,)
 
 
-def _shapes_words() -> dict[str, Any]:
-    return {"words": {0: any_rows(), 1: Dim("words", min=2, max=MANY // A_WORD)}}
-
-
-def _fake_find(x: Tensor) -> Tensor:
+def _empty_words(x: Tensor) -> Tensor:
     return torch.empty(x.shape[0], x.shape[1] // A_WORD, dtype=torch.int32, device=x.device)
 
 
-def _fake_levels(words: Tensor) -> Tensor:
+def _empty_levels(words: Tensor) -> Tensor:
     return torch.empty(words.shape[0], A_WORD * words.shape[1], device=words.device)
 
 
-FIND = Kernel(f"{__name__}:FIND", _find, _find_in_chunks, _example, _shapes)
-READ = Kernel(f"{__name__}:READ", _levels, _levels_in_chunks, _example_words, _shapes_words)
+FIND = Kernel(
+    f"{__name__}:FIND",
+    _find,
+    _find_in_chunks,
+    _empty_words,
+    _example,
+    SOURCE,
+    "find_levels",
+    THRESHOLDS,
+)
+READ = Kernel(
+    f"{__name__}:READ",
+    _levels,
+    _levels_in_chunks,
+    _empty_levels,
+    _example_words,
+    SOURCE,
+    "read_levels",
+    LEVELS,
+)
 
-_FIND = operator("find_levels(Tensor x) -> Tensor", FIND, _fake_find)
-_READ = operator("read_levels(Tensor words) -> Tensor", READ, _fake_levels)
+_FIND = operator("find_levels(Tensor x) -> Tensor", FIND, _empty_words)
+_READ = operator("read_levels(Tensor words) -> Tensor", READ, _empty_levels)
 
 
 def find_levels(x: Tensor) -> Tensor:

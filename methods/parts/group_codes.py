@@ -7,12 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.export import Dim
 
 from bsrbench.methods.parts.kernels import Kernel, operator
 from bsrbench.methods.parts.quantise import (
-    MANY,
-    any_rows,
+    SOURCE,
     codes_of,
     from_words,
     noise,
@@ -66,72 +64,55 @@ def _pack_in_chunks(x: Tensor, rows: Tensor, columns: Tensor, *, bits: int) -> t
 
 
 def _unpack_in_chunks(words: Tensor, low: Tensor, step: Tensor, *, bits: int) -> Tensor:
-    x = _empty(words, bits)
+    x = _empty_numbers(words, bits=bits)
     for rows in periods(x):
         x[rows] = _unpack(words[rows], low[rows], step[rows], bits=bits)
     return x
 
 
-def _empty(words: Tensor, bits: int) -> Tensor:
-    """Return an uninitialised tensor with the shape of the numbers that words hold."""
-    return torch.empty(words.shape[0], WORD_BITS // bits * words.shape[1], device=words.device)
-
-
 def _example() -> tuple[Tensor, ...]:
-    return torch.ones(32, 256), torch.zeros(32), torch.zeros(256)
-
-
-def _shapes(*, bits: int) -> dict[str, Any]:
-    a_word = WORD_BITS // bits
-    rows, numbers = any_rows(), a_word * Dim("words", min=2, max=MANY // a_word)
-    return {"x": {0: rows, 1: numbers}, "rows": {0: rows}, "columns": {0: numbers}}
+    x = torch.linspace(-3, 3, 300 * 256).view(256, 300).t().contiguous()
+    return x, torch.linspace(0, 0.9, 300), torch.linspace(0, 0.8, 256)
 
 
 def _example_words() -> tuple[Tensor, ...]:
-    return torch.ones(32, 32, dtype=torch.int32), torch.ones(32, 1), torch.ones(32, 1)
+    words = torch.arange(300 * 16, dtype=torch.int32).view(300, 16) * 894_783
+    return words, torch.linspace(-3, -1, 300).view(-1, 1), torch.linspace(0.1, 0.9, 300).view(-1, 1)
 
 
-def _shapes_words(*, bits: int) -> dict[str, Any]:
-    rows, words = any_rows(), Dim("words", min=2, max=MANY // (WORD_BITS // bits))
-    return {"words": {0: rows, 1: words}, "low": {0: rows}, "step": {0: rows}}
+def _empty_words(x: Tensor, *_: object, bits: int) -> tuple[Tensor, Tensor, Tensor]:
+    shape = x.shape[0], x.shape[1] * bits // WORD_BITS
+    words = torch.empty(shape, dtype=torch.int32, device=x.device)
+    return words, x.new_empty(x.shape[0], 1), x.new_empty(x.shape[0], 1)
+
+
+def _empty_numbers(words: Tensor, *_: object, bits: int) -> Tensor:
+    return torch.empty(words.shape[0], WORD_BITS // bits * words.shape[1], device=words.device)
 
 
 def _kernels(bits: int) -> tuple[Kernel, Kernel]:
     """Return the kernels that pack and unpack; this module names them ``PACK2``, ``UNPACK2``..."""
 
-    def kernel(name: str, *functions: Callable[..., Any]) -> Kernel:
-        compiled, eager, example, shapes = functions
-        return Kernel(
-            f"{__name__}:{name}{bits}",
-            partial(compiled, bits=bits),
-            partial(eager, bits=bits),
-            example,
-            partial(shapes, bits=bits),
-        )
+    def kernel(name: str, example: Callable[..., Any], *functions: Callable[..., Any]) -> Kernel:
+        function, eager, empty = (partial(each, bits=bits) for each in functions)
+        place, symbol = f"{__name__}:{name}{bits}", f"{name.lower()}{bits}"
+        return Kernel(place, function, eager, empty, example, SOURCE, symbol)
 
     return (
-        kernel("PACK", _pack, _pack_in_chunks, _example, _shapes),
-        kernel("UNPACK", _unpack, _unpack_in_chunks, _example_words, _shapes_words),
+        kernel("PACK", _example, _pack, _pack_in_chunks, _empty_words),
+        kernel("UNPACK", _example_words, _unpack, _unpack_in_chunks, _empty_numbers),
     )
 
 
 def _group_codes(bits: int, kernels: tuple[Kernel, Kernel]) -> GroupCodes:
-    def fake_pack(x: Tensor, *_: object) -> tuple[Tensor, Tensor, Tensor]:
-        shape = x.shape[0], x.shape[1] * bits // WORD_BITS
-        words = torch.empty(shape, dtype=torch.int32, device=x.device)
-        return words, x.new_empty(x.shape[0], 1), x.new_empty(x.shape[0], 1)
-
-    def fake_unpack(words: Tensor, *_: object) -> Tensor:
-        return _empty(words, bits)
-
     made = "(Tensor x, Tensor rows, Tensor columns) -> (Tensor, Tensor, Tensor)"
     back = "(Tensor words, Tensor low, Tensor step) -> Tensor"
     pack, unpack = kernels
     return GroupCodes(
         bits,
         kernels,
-        operator(f"pack{bits}{made}", pack, fake_pack),
-        operator(f"unpack{bits}{back}", unpack, fake_unpack),
+        operator(f"pack{bits}{made}", pack, pack.empty),
+        operator(f"unpack{bits}{back}", unpack, unpack.empty),
     )
 
 

@@ -1,147 +1,81 @@
-"""Run kernels that are compiled once per machine, or their slower eager versions."""
+"""Run a method's kernels compiled, or eagerly where no compiled form can be used.
 
-import ctypes
-import hashlib
-import importlib
-import inspect
+A kernel is written once in torch's operators. Its compiled form is a C++ function on CPUs
+(``packed_codes.cpp``, built by g++ in seconds) and what ``torch.compile`` makes of it on other
+devices. ``kernel_builds`` builds it and checks it in another process before a trial loads it, so a
+compiled form that crashes, hangs or computes something else never takes a trial down.
+"""
+
 import os
-import subprocess
-import sys
-import tempfile
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bsrbench.harness.method import Unsupported
-from bsrbench.harness.torch_internals.compiler_internals import (
-    aoti_compile_and_package,
-    compiler_cache,
-    load_package,
-)
+from bsrbench.methods.parts.kernel_builds import Build, build_of, load_symbol
 
 SETTING = "BSRBENCH_KERNELS"
-NAMESPACE = "bsrbench"  # of the operators that are defined here
+NAMESPACE = "bsrbench"  # of our operators
 WAYS = ("auto", "compiled", "eager")
-NATIVE = ("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp")
-# A kernel takes the number of threads from torch when it runs, not when it is compiled.
-INDUCTOR = {"cpp.dynamic_threads": True, "aot_inductor.compile_wrapper_opt_level": "O0"}
-
-
-class Compiled(ABC):
-    """A kernel and how to compile it. The result is in inductor's cache; a trial only loads it.
-
-    Attributes:
-        place: ``module:name`` of this object.
-        suffix: suffix of the compiled file.
-    """
-
-    place: str
-    suffix: ClassVar[str]
-
-    @property
-    def module(self) -> ModuleType:
-        """The module that contains this object."""
-        return importlib.import_module(self.place.partition(":")[0])
-
-    @abstractmethod
-    def sources(self) -> list[str]:
-        """Return all texts on which the compiled file depends."""
-
-    @abstractmethod
-    def build(self, target: Path, device: str) -> str:
-        """Compile into the file ``target``; return the reason of a failure, or ""."""
-
-    @abstractmethod
-    def load(self, built: Path) -> Any:
-        """Return the compiled code, ready to call."""
+# Without fused products and sums, so that codes equal those of separate operators.
+UNFUSED: dict[str, Any] = {"emulate_precision_casts": True}
 
 
 @dataclass(frozen=True, eq=False)
-class Kernel(Compiled):
-    """A function of fp32 and integer tensors, written in torch's operators, and how to compile it.
-
-    A back end of torch.compile (C++ on a CPU, Triton on CUDA) compiles it in a separate process,
-    for all shapes. The compiled kernel makes one pass over memory. The compiled and the eager
-    version compute the same operations in the same order.
+class Kernel:
+    """A function of fp32 and integer tensors, and how each device runs it.
 
     Attributes:
-        function: the function to compile.
-        eager: the same function, applied to one chunk at a time; a chunk fits into the processor's
-            cache.
-        example: makes example inputs for the compiler.
-        shapes: returns the dimensions that can vary, as ``dynamic_shapes`` of ``torch.export``.
+        place: ``module:name`` under which this object is found.
+        function: computes the results in torch's operators; it is what ``torch.compile`` compiles.
+        eager: computes the same results where nothing is compiled, in chunks that stay in the
+            processor's cache.
+        empty: returns tensors of the results' shapes for the same arguments; computes nothing.
+        example: returns arguments with which the compiled form is checked.
+        source: name of the C++ file beside the module.
+        symbol: name of the C++ function in it. It takes pointers to the arguments (an integer
+            argument as it is), to ``constants`` and to the results, then rows and columns of the
+            first argument, then the number of threads.
+        constants: numbers that the C++ function takes as a further tensor.
     """
 
     place: str
     function: Callable[..., Any]
     eager: Callable[..., Any]
-    example: Callable[[], tuple[Tensor, ...]]
-    shapes: Callable[[], dict[str, Any]]
+    empty: Callable[..., Any]
+    example: Callable[[], tuple[Any, ...]]
+    source: str
+    symbol: str
+    constants: tuple[float, ...] = ()
 
-    suffix = ".pt2"
+    def __call__(self, *arguments: Any) -> Any:
+        """Compute the results."""
+        run = chosen(self, arguments[0].device.type).run
+        return self.eager(*arguments) if run is None else run(*arguments)
 
-    def __call__(self, *tensors: Tensor) -> Any:
-        """Compute the function."""
-        run = chosen(self, tensors[0].device.type).run
-        return self.eager(*tensors) if run is None else _unpack(run(list(tensors)))
+    def compiled(self, build: Build) -> Callable[..., Any]:
+        """Return the compiled form.
 
-    def sources(self) -> list[str]:
-        """Return the sources of its module, of the parts that this imports, and of this module."""
-        used = {getattr(value, "__module__", None) for value in vars(self.module).values()}
-        ours = {name for name in used if name and name.startswith(f"{__package__}.")}
-        modules = sorted({self.module.__name__, __name__} | ours)
-        return [inspect.getsource(sys.modules[name]) for name in modules]
+        Raises:
+            OSError: the built library cannot be loaded.
+        """
+        if build.library is None:
+            return torch.compile(self.function, dynamic=True, fullgraph=True, options=UNFUSED)
+        call = load_symbol(build.library, self.symbol)
+        constants = [torch.tensor(self.constants)] if self.constants else []
 
-    def build(self, target: Path, device: str) -> str:
-        """Compile in a separate process, so that its memory is not part of this process."""
-        root = Path(__file__).absolute().parents[3]
-        paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-        command = [sys.executable, "-m", __name__, self.place, str(target), device]
-        return _run(command, os.environ | {"PYTHONPATH": paths})
+        def run(*arguments: Any) -> Any:
+            results = self.empty(*arguments)
+            dense = [a.contiguous() if isinstance(a, Tensor) else a for a in arguments]
+            made = results if isinstance(results, tuple) else (results,)
+            call([*dense, *constants, *made], dense[0].shape)
+            return results
 
-    def load(self, built: Path) -> Any:
-        """Return the function that runs the kernel; this does not load the compiler."""
-        return load_package(built)
-
-
-@dataclass(frozen=True, eq=False)
-class Native(Compiled):
-    """A C++ kernel for CPUs, where torch's operators do not fit. Its file is beside its module.
-
-    Attributes:
-        file: name of the C++ file.
-    """
-
-    place: str
-    file: str
-
-    suffix = ".so"
-
-    @property
-    def source(self) -> Path:
-        """Path of the C++ file."""
-        return Path(str(self.module.__file__)).with_name(self.file)
-
-    def sources(self) -> list[str]:
-        """Return the text of the file and the compiler's options."""
-        return [self.source.read_text(), *NATIVE]
-
-    def build(self, target: Path, device: str) -> str:  # noqa: ARG002 - always a CPU
-        """Compile with the compiler that inductor uses: ``CXX``, or g++."""
-        compiler = os.environ.get("CXX", "g++")
-        return _run([compiler, *NATIVE, "-o", str(target), str(self.source)], os.environ)
-
-    def load(self, built: Path) -> ctypes.CDLL:
-        """Return the shared library."""
-        return ctypes.CDLL(str(built))
+        return run
 
 
 @dataclass(frozen=True)
@@ -149,66 +83,63 @@ class KernelChoice:
     """How a kernel runs in this process.
 
     Attributes:
-        run: the compiled kernel; ``None``: the eager version runs.
-        fallback: why the eager version runs although the setting does not ask for it; else empty.
-        compile_seconds: time spent on compiling; 0 if the compiled file was already in the cache.
+        run: the compiled form; ``None`` is eager.
+        fallback: why it is eager although nobody asked for that; empty otherwise.
+        compile_seconds: time for building and checking; 0 if an earlier process did both.
     """
 
-    run: Any
+    run: Callable[..., Any] | None
     fallback: str = ""
     compile_seconds: float = 0.0
 
 
-def facts(kernels: Sequence[Compiled], device: str = "cpu") -> dict[str, Any]:
-    """Return the entries of a record about the kernels of a method."""
+def facts(kernels: Sequence[Kernel], device: str = "cpu") -> dict[str, Any]:
+    """Return what a record says about the kernels that a method runs on."""
     choices = [chosen(kernel, device) for kernel in kernels]
-    entries: dict[str, Any] = {
+    stated: dict[str, Any] = {
         "kernels": "eager" if any(choice.run is None for choice in choices) else "compiled",
         "kernel_compile_seconds": sum(choice.compile_seconds for choice in choices),
     }
-    if why := next((choice.fallback for choice in choices if choice.fallback), ""):
-        entries["fallback"] = f"compressing runs eagerly, which is slower: {why}"
-    return entries
+    if reason := next((choice.fallback for choice in choices if choice.fallback), ""):
+        stated["fallback"] = f"compressing runs eagerly, which is slower: {reason}"
+    return stated
 
 
 @cache
-def chosen(kernel: Compiled, device: str) -> KernelChoice:
-    """Choose how a kernel runs, once per process.
+def chosen(kernel: Kernel, device: str) -> KernelChoice:
+    """Choose, once per process, how a kernel runs.
 
-    The environment variable ``BSRBENCH_KERNELS`` is ``compiled``, ``eager`` or ``auto``. With
-    ``auto``, the default, the eager version runs if compiling fails.
+    ``BSRBENCH_KERNELS`` is ``compiled`` or ``eager``; ``auto`` uses a compiled form that passed
+    its check and is eager otherwise.
 
     Raises:
-        Unsupported: the variable has another value, or it is ``compiled`` and compiling fails.
+        Unsupported: the setting is none of the three, or is ``compiled`` and no compiled form can
+            be used.
     """
-    setting = os.environ.get(SETTING, "auto")
-    if setting not in WAYS:
-        raise Unsupported(f"{SETTING}={setting!r} must be one of {', '.join(WAYS)}")
-    if setting == "eager":
+    way = os.environ.get(SETTING, "auto")
+    if way not in WAYS:
+        raise Unsupported(f"{SETTING}={way!r} must be one of {', '.join(WAYS)}")
+    if way == "eager":
         return KernelChoice(None)
-    built = _built(kernel, device)
-    seconds = 0.0
-    if not built.exists():
-        began = time.perf_counter()
-        failure = _build(kernel, built, device)
-        seconds = time.perf_counter() - began
-        if failure and setting == "compiled":
-            raise Unsupported(f"{kernel.place} cannot be compiled: {failure}")
-        if failure:
-            return KernelChoice(None, failure)
-    return KernelChoice(kernel.load(built), compile_seconds=seconds)
+    module, _, name = kernel.place.partition(":")
+    build = build_of(module, kernel.source, device)
+    fault = build.fault_of(name)
+    if fault and way == "compiled":
+        raise Unsupported(f"{kernel.place} cannot run compiled: {fault}")
+    if fault:
+        return KernelChoice(None, fault, build.seconds)
+    return KernelChoice(kernel.compiled(build), compile_seconds=build.take_seconds())
 
 
 def operator(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:
-    """Register ``run`` as an operator of torch, so that meters see it and it takes fake tensors.
+    """Return ``run`` as an operator of torch, which meters see and which accepts fake tensors.
 
-    The operator has no gradient. ``torch.library.custom_op`` does the same, but runs more Python
-    code per call.
+    It has no gradient. ``torch.library.custom_op`` does the same with more Python per call.
 
     Args:
-        schema: name, arguments and results, in the syntax of torch's own operators.
+        schema: name, arguments and results, as in torch's own operators.
         run: computes the results.
-        fake: makes results of the same shapes without computing them.
+        fake: returns results of the same shapes without computing them.
     """
     name, _, _ = schema.partition("(")
     place = f"{NAMESPACE}::{name}"
@@ -217,65 +148,3 @@ def operator(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> 
     torch.library.register_fake(place, fake)
     made: Callable[..., Any] = getattr(getattr(torch.ops, NAMESPACE), name).default
     return made
-
-
-def _unpack(made: list[Tensor]) -> Any:
-    return made[0] if len(made) == 1 else tuple(made)
-
-
-def _built(kernel: Compiled, device: str) -> Path:
-    """Return the path of the compiled file; it depends on sources, torch, device and processor."""
-    parts = [*kernel.sources(), kernel.place, torch.__version__, device]
-    parts.append(torch.backends.cpu.get_cpu_capability())
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    name = f"{kernel.place.rpartition(':')[2]}-{digest}{kernel.suffix}"
-    return compiler_cache() / "bsrbench" / name
-
-
-def _build(kernel: Compiled, target: Path, device: str) -> str:
-    """Compile into the cache, completely or not at all; return the reason of a failure, or ""."""
-    # Compile in a temporary folder, because the compiler writes more files beside the target. Keep
-    # the file's name, because the compiler reads its suffix.
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            partial = Path(folder) / target.name
-            if failure := kernel.build(partial, device):
-                return failure
-            partial.replace(target)
-    except OSError as error:
-        return str(error)
-    return ""
-
-
-def _run(command: list[str], environment: Mapping[str, str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return lines[-1] if done.returncode else ""
-
-
-def _compile(place: str, target: str, device: str) -> None:
-    """Compile the kernel at ``place`` into the file ``target``."""
-    module, _, name = place.partition(":")
-    kernel: Kernel = getattr(importlib.import_module(module), name)
-    tensors = tuple(tensor.to(device) for tensor in kernel.example())
-    exported = torch.export.export(
-        _Module(kernel.function), tensors, dynamic_shapes=(tuple(kernel.shapes().values()),)
-    )
-    aoti_compile_and_package(exported, target, INDUCTOR)
-
-
-class _Module(torch.nn.Module):
-    """A module that calls a function, because ``torch.export`` takes only modules."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__()
-        self._function = function
-
-    def forward(self, *tensors: Tensor) -> Any:
-        """Compute the function."""
-        return self._function(*tensors)
-
-
-if __name__ == "__main__":
-    _compile(*sys.argv[1:])

@@ -115,8 +115,8 @@ void keep_row(const float* row, int64_t columns, int64_t kept, float* values, ui
 }  // namespace
 
 // x [rows, columns] -> values [rows, kept], bits [rows, columns / 8 rounded up], lowest bit first.
-extern "C" void keep_largest(const float* x, int64_t rows, int64_t columns, int64_t kept,
-                             float* values, uint8_t* bits, int threads) {
+extern "C" void keep_largest(const float* x, int64_t kept, float* values, uint8_t* bits,
+                             int64_t rows, int64_t columns, int threads) {
 #pragma omp parallel num_threads(threads)
   {
     std::vector<int32_t> some;
@@ -129,8 +129,8 @@ extern "C" void keep_largest(const float* x, int64_t rows, int64_t columns, int6
 }
 
 // The inverse: values, bits -> x [rows, columns]; x is zero where no bit is set.
-extern "C" void spread(const float* values, const uint8_t* bits, int64_t rows, int64_t columns,
-                       int64_t kept, float* x, int threads) {
+extern "C" void spread(const float* values, const uint8_t* bits, int64_t columns, float* x,
+                       int64_t rows, int64_t kept, int threads) {
   const int64_t bytes = (columns + 7) / 8;
 #pragma omp parallel for num_threads(threads)
   for (int64_t row = 0; row < rows; ++row) {

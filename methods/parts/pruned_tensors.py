@@ -5,20 +5,17 @@ with its vectorised partition and bit packing. The C++ code that torch.compile g
 same task was slower than numpy.
 """
 
-from ctypes import c_int, c_int64, c_void_p
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from bsrbench.methods.parts.kernels import Native, chosen, operator
+from bsrbench.methods.parts.kernels import Kernel, operator
 
-NATIVE = Native(f"{__name__}:NATIVE", "pruned_tensors.cpp")
-MAGNITUDE = (
-    0x7FFFFFFF  # all bits of an fp32 number except its sign; as integers they sort like magnitudes
-)
+SOURCE = "pruned_tensors.cpp"  # the same on CPUs
+# All bits of an fp32 number except its sign; as integers they sort like magnitudes.
+MAGNITUDE = 0x7FFFFFFF
 LARGEST = torch.finfo(torch.float16).max
 BITS = 8
 
@@ -37,8 +34,7 @@ def keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
 
 
 def _keep_largest(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    keep = _keep_on_cpu if x.device.type == "cpu" else _keep_at_once
-    values, bits = keep(x.contiguous(), kept)
+    values, bits = KEEP(x.contiguous(), kept)
     return values.clamp_(-LARGEST, LARGEST).to(torch.float16), bits
 
 
@@ -59,8 +55,8 @@ def spread(values: Tensor, bits: Tensor, width: int) -> Tensor:
 
 
 def _spread(values: Tensor, bits: Tensor, width: int) -> Tensor:
-    put = _spread_on_cpu if values.device.type == "cpu" else _spread_at_once
-    return put(values.to(torch.float32).contiguous(), bits.contiguous(), width)
+    x: Tensor = SPREAD(values.to(torch.float32).contiguous(), bits.contiguous(), width)
+    return x
 
 
 def _fake_spread(values: Tensor, _: Tensor, width: int) -> Tensor:
@@ -76,14 +72,19 @@ def _bytes(x: Tensor) -> int:
     return -(-x.shape[1] // BITS)
 
 
-def _keep_on_cpu(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    values = torch.empty(x.shape[0], kept)
-    bits = torch.empty(x.shape[0], _bytes(x), dtype=torch.uint8)
-    native = chosen(NATIVE, "cpu").run
-    if native is not None:
-        sizes = (c_int64(number) for number in (*x.shape, kept))
-        native.keep_largest(_at(x), *sizes, _at(values), _at(bits), c_int(torch.get_num_threads()))
-        return values, bits
+def _empty_kept(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    bits = torch.empty(x.shape[0], _bytes(x), dtype=torch.uint8, device=x.device)
+    return x.new_empty(x.shape[0], kept), bits
+
+
+def _empty_spread(values: Tensor, _: Tensor, width: int) -> Tensor:
+    return values.new_empty(values.shape[0], width)
+
+
+def _keep_eagerly(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    if x.device.type != "cpu":
+        return _keep_at_once(x, kept)
+    values, bits = _empty_kept(x, kept)
     for row, row_values, row_bits in zip(x.numpy(), values.numpy(), bits.numpy(), strict=True):
         mask = _largest(row.view(np.int32) & MAGNITUDE, kept)
         np.compress(mask, row, out=row_values)
@@ -91,22 +92,15 @@ def _keep_on_cpu(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     return values, bits
 
 
-def _spread_on_cpu(values: Tensor, bits: Tensor, width: int) -> Tensor:
-    x = torch.empty(values.shape[0], width)
-    native = chosen(NATIVE, "cpu").run
-    if native is not None:
-        sizes = (c_int64(number) for number in (*x.shape, values.shape[1]))
-        native.spread(_at(values), _at(bits), *sizes, _at(x), c_int(torch.get_num_threads()))
-        return x
+def _spread_eagerly(values: Tensor, bits: Tensor, width: int) -> Tensor:
+    if values.device.type != "cpu":
+        return _spread_at_once(values, bits, width)
+    x = _empty_spread(values, bits, width)
     rows = zip(x.zero_().numpy(), values.numpy(), bits.numpy(), strict=True)
     for row, row_values, row_bits in rows:
         mask = np.unpackbits(row_bits, count=width, bitorder="little")
         row[np.flatnonzero(mask.view(np.bool_))] = row_values
     return x
-
-
-def _at(tensor: Tensor) -> c_void_p:
-    return c_void_p(tensor.data_ptr())
 
 
 def _largest(magnitude: NDArray[np.int32], kept: int) -> NDArray[np.bool_]:
@@ -121,7 +115,7 @@ def _largest(magnitude: NDArray[np.int32], kept: int) -> NDArray[np.bool_]:
 
 
 def _keep_at_once(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
-    """Do the same as ``_keep_on_cpu`` for all rows at once, with torch's operators."""
+    """Do the same for all rows at once in torch's operators; no shape depends on a value."""
     magnitude = x.view(torch.int32) & MAGNITUDE
     smallest = magnitude.kthvalue(x.shape[1] - kept + 1, dim=1, keepdim=True).values
     larger, equal = magnitude > smallest, magnitude == smallest
@@ -129,14 +123,45 @@ def _keep_at_once(x: Tensor, kept: int) -> tuple[Tensor, Tensor]:
     stays = larger | (equal & (equal.cumsum(1) <= room))
     padded = F.pad(stays, (0, -x.shape[1] % BITS)).unflatten(1, (-1, BITS))
     bits = (padded * _powers(x.device)).sum(-1, dtype=torch.uint8)
-    return x.masked_select(stays).view(x.shape[0], kept), bits
+    # What does not stay is written to a last column, which is dropped.
+    place = torch.where(stays, stays.cumsum(1) - 1, kept)
+    values = x.new_empty(x.shape[0], kept + 1).scatter_(1, place, x)
+    return values[:, :kept].contiguous(), bits
 
 
 def _spread_at_once(values: Tensor, bits: Tensor, width: int) -> Tensor:
     where = (bits.unsqueeze(-1) & _powers(values.device)).ne(0).flatten(1)[:, :width]
-    x = values.new_zeros(values.shape[0], width)
-    return x.masked_scatter_(where, values)
+    place = (where.cumsum(1) - 1).clamp_min(0)
+    return torch.where(where, values.gather(1, place), 0.0)
 
 
 def _powers(device: torch.device) -> Tensor:
     return 1 << torch.arange(BITS, dtype=torch.uint8, device=device)
+
+
+def _example_kept() -> tuple[Tensor, int]:
+    return torch.linspace(-3, 3, 40 * 203).view(203, 40).t().contiguous(), 50
+
+
+def _example_spread() -> tuple[Tensor, Tensor, int]:
+    return (*_keep_at_once(*_example_kept()), 203)
+
+
+KEEP = Kernel(
+    f"{__name__}:KEEP",
+    _keep_at_once,
+    _keep_eagerly,
+    _empty_kept,
+    _example_kept,
+    SOURCE,
+    "keep_largest",
+)
+SPREAD = Kernel(
+    f"{__name__}:SPREAD",
+    _spread_at_once,
+    _spread_eagerly,
+    _empty_spread,
+    _example_spread,
+    SOURCE,
+    "spread",
+)

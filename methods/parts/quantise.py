@@ -5,17 +5,14 @@ A word does not hold neighbouring numbers, but numbers at a fixed distance: word
 vectors.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.export import Dim
 
 PERIOD = 127  # rows after which noise repeats; a prime, so that it then meets other tokens
 # Smallest step as a fraction of the largest magnitude; fp32 can still distinguish such levels.
 FINEST = 2.0**-20
 SIGN = -(2**31)
-MANY = 1 << 30
+SOURCE = "packed_codes.cpp"  # the same on CPUs
 
 
 def draws(x: Tensor, *, stochastic: bool) -> tuple[Tensor, Tensor]:
@@ -73,8 +70,3 @@ def from_words(words: Tensor, bits: int) -> list[Tensor]:
 def periods(x: Tensor) -> list[slice]:
     """Return slices of ``PERIOD`` rows of x [n, ...]; a slice fits into the processor's cache."""
     return [slice(first, first + PERIOD) for first in range(0, x.shape[0], PERIOD)]
-
-
-def any_rows() -> Any:
-    """Return the dimension of a kernel's rows for ``torch.export``; it can have any size."""
-    return Dim("rows", min=2, max=MANY)

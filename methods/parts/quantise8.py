@@ -1,17 +1,13 @@
 """8-bit codes: update the running range of a group of channels, pack by it, and unpack."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
-from torch.export import Dim
 
 from bsrbench.methods.parts.kernels import Kernel, operator
 from bsrbench.methods.parts.quantise import (
-    MANY,
     PERIOD,
     SIGN,
-    any_rows,
+    SOURCE,
     codes_of,
     from_words,
     noise,
@@ -42,28 +38,21 @@ def _move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Ten
 
 
 def _example_move8() -> tuple[Tensor, ...]:
-    return torch.zeros(4, 16), torch.ones(4, 16), torch.zeros(4), torch.ones(4)
+    lows = torch.linspace(-2, 1, 64).view(4, 16)
+    return lows, lows + 3, torch.linspace(-1, 1, 4), torch.ones(4)
 
 
-def _shapes_move8() -> dict[str, Any]:
-    groups, channels = Dim("groups", max=MANY), Dim("channels", max=MANY)
-    both = {0: groups, 1: channels}
-    return {"lows": both, "highs": both, "low": {0: groups}, "width": {0: groups}}
-
-
-MOVE8 = Kernel(f"{__name__}:MOVE8", _move8, _move8, _example_move8, _shapes_move8)
-
-
-def _fake_move8(lows: Tensor, _: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
+def _empty_move8(lows: Tensor, _: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
     by_channel = [torch.empty_like(lows) for _ in range(4)]
     return torch.empty_like(low), torch.empty_like(width), *by_channel
 
 
+MOVE8 = Kernel(f"{__name__}:MOVE8", _move8, _move8, _empty_move8, _example_move8, SOURCE, "move8")
 _MOVE8 = operator(
     "move8(Tensor lows, Tensor highs, Tensor low, Tensor width)"
     " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
     MOVE8,
-    _fake_move8,
+    _empty_move8,
 )
 
 
@@ -108,7 +97,8 @@ def _pack8_in_chunks(
     words = torch.empty(x.shape[0], x.shape[1] // 4, dtype=torch.int32, device=x.device)
     added = noise(rows[:PERIOD], columns).add_(offset)
     for some in periods(x):
-        levels = torch.addcmul(added[: x[some].shape[0]], x[some], inverse)
+        # Not addcmul, which may round only once where the operators here round twice.
+        levels = torch.mul(x[some], inverse).add_(added[: x[some].shape[0]])
         codes = levels.clamp_(0, 255).to(torch.int32)
         lowest, low, high, highest = codes.chunk(4, dim=1)
         joined = torch.add(lowest, low, alpha=2**8, out=words[some]).add_(high, alpha=2**16)
@@ -127,44 +117,41 @@ def _unpack8_in_chunks(words: Tensor, low: Tensor, step: Tensor) -> Tensor:
 
 
 def _example8() -> tuple[Tensor, ...]:
-    # Each argument is a tensor of its own: torch.export makes one argument of a tensor given twice.
-    return torch.ones(32, 64), torch.ones(64), torch.zeros(64), torch.zeros(32), torch.zeros(64)
-
-
-def _shapes8() -> dict[str, Any]:
-    rows, channels = any_rows(), 4 * Dim("words", min=2, max=MANY // 4)
-    return {
-        "x": {0: rows, 1: channels},
-        "inverse": {0: channels},
-        "offset": {0: channels},
-        "rows": {0: rows},
-        "columns": {0: channels},
-    }
+    x = torch.linspace(-3, 3, 300 * 68).view(300, 68)
+    inverse, offset = torch.linspace(40, 60, 68), torch.linspace(100, 130, 68)
+    rows = torch.linspace(0, 0.9, PERIOD).repeat(3)[:300]
+    return x, inverse, offset, rows, torch.linspace(0, 0.8, 68)
 
 
 def _example_words8() -> tuple[Tensor, ...]:
-    return torch.ones(32, 16, dtype=torch.int32), torch.ones(64), torch.ones(64)
+    words = torch.arange(300 * 17, dtype=torch.int32).view(300, 17) * 842_501
+    return words, torch.linspace(-3, -1, 68), torch.linspace(0.01, 0.02, 68)
 
 
-def _shapes_words8() -> dict[str, Any]:
-    words = Dim("words", min=2, max=MANY // 4)
-    return {"words": {0: any_rows(), 1: words}, "low": {0: 4 * words}, "step": {0: 4 * words}}
-
-
-PACK8 = Kernel(f"{__name__}:PACK8", _pack8, _pack8_in_chunks, _example8, _shapes8)
-UNPACK8 = Kernel(
-    f"{__name__}:UNPACK8", _unpack8, _unpack8_in_chunks, _example_words8, _shapes_words8
-)
-
-
-def _fake_pack8(x: Tensor, *_: object) -> Tensor:
+def _empty_words8(x: Tensor, *_: object) -> Tensor:
     return torch.empty(x.shape[0], x.shape[1] // 4, dtype=torch.int32, device=x.device)
 
 
+def _empty_numbers8(words: Tensor, low: Tensor, _: Tensor) -> Tensor:
+    return torch.empty(words.shape[0], low.shape[0], device=words.device)
+
+
+PACK8 = Kernel(
+    f"{__name__}:PACK8", _pack8, _pack8_in_chunks, _empty_words8, _example8, SOURCE, "pack8"
+)
+UNPACK8 = Kernel(
+    f"{__name__}:UNPACK8",
+    _unpack8,
+    _unpack8_in_chunks,
+    _empty_numbers8,
+    _example_words8,
+    SOURCE,
+    "unpack8",
+)
 _PACK8 = operator(
     "pack8(Tensor x, Tensor inverse, Tensor offset, Tensor rows, Tensor columns) -> Tensor",
     PACK8,
-    _fake_pack8,
+    _empty_words8,
 )
 
 
@@ -182,12 +169,8 @@ def pack8(x: Tensor, inverse: Tensor, offset: Tensor, rows: Tensor, columns: Ten
     return words
 
 
-def _fake_unpack8(words: Tensor, low: Tensor, _: Tensor) -> Tensor:
-    return torch.empty(words.shape[0], low.shape[0], device=words.device)
-
-
 _UNPACK8 = operator(
-    "unpack8(Tensor words, Tensor low, Tensor step) -> Tensor", UNPACK8, _fake_unpack8
+    "unpack8(Tensor words, Tensor low, Tensor step) -> Tensor", UNPACK8, _empty_numbers8
 )
 
 

@@ -9,6 +9,7 @@ from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.methods.parts import kernels
+from bsrbench.methods.parts.kernel_builds import build_of
 from bsrbench.methods.parts.pruned_tensors import (
     _keep_at_once,
     _spread_at_once,
@@ -32,8 +33,10 @@ def kept_the_slow_way(row, kept):
 def _way(request, monkeypatch):
     monkeypatch.setenv(kernels.SETTING, request.param)
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
     yield
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
 
 
 @pytest.mark.usefixtures("_way")
@@ -76,6 +79,7 @@ def test_compiled_equals_eager_on_rows_of_a_model(make, share, monkeypatch):
         values, bits = keep_largest(x, kept)
         found.append((values, bits, spread(values, bits, x.shape[1])))
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
 
     for one, other in zip(*found, strict=True):
         assert torch.equal(one, other)
@@ -84,8 +88,10 @@ def test_compiled_equals_eager_on_rows_of_a_model(make, share, monkeypatch):
 def test_says_how_the_largest_are_found(monkeypatch):
     monkeypatch.setenv(kernels.SETTING, "compiled")
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
     said = methods.load("sparse").environment("cpu")
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
 
     assert said["kernels"] == "compiled"
 
@@ -95,8 +101,10 @@ def test_falls_back_aloud_without_a_compiler(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", "no-such-compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
     said = methods.load("sparse").environment("cpu")
     kernels.chosen.cache_clear()
+    build_of.cache_clear()
 
     assert said["kernels"] == "eager"
     assert "no-such-compiler" in said["fallback"]

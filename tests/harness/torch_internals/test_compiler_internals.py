@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 
 from bsrbench.harness.torch_internals import compiler_internals as compiler
 
@@ -54,19 +53,3 @@ def test_compiled_code_is_kept_where_the_environment_says(monkeypatch, tmp_path)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
     assert tmp_path == compiler.compiler_cache()
-
-
-class Doubles(nn.Module):
-    def forward(self, x):
-        return (x * 2,)
-
-
-@pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.. is deprecated")  # torch 2.11's
-def test_a_compiled_package_runs_on_lists_of_tensors(tmp_path):
-    exported = torch.export.export(Doubles(), (torch.ones(3),))
-    target = tmp_path / "doubles.pt2"
-
-    compiler.aoti_compile_and_package(exported, str(target), {"cpp.dynamic_threads": True})
-    (made,) = compiler.load_package(target)([torch.arange(3.0)])
-
-    assert [0.0, 2.0, 4.0] == made.tolist()
