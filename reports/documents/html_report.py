@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file that draws itself from embedded data."""
+"""The report as one self-contained HTML file; its script draws the page from embedded data."""
 
 import base64
 import hashlib

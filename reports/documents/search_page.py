@@ -26,19 +26,21 @@ def write(found: SearchResult, folder: Path) -> list[str]:
     """Write ``search.md`` and the figure ``front`` into a search's folder.
 
     Returns:
-        What came out, in sentences.
+        The result, in sentences.
     """
     rows = measured(found, folder)
-    said = _summary(found, rows)
-    parts = [f"# Search over {escape(found.method)}", *map(escape, said), _table(rows)]
+    sentences = _summary(found, rows)
+    parts = [f"# Search over {escape(found.method)}", *map(escape, sentences), _table(rows)]
     if search_figure.write(found, rows, folder):
         parts.append(f"![{CAPTION}]({FIGURE}.png)\n\n*{CAPTION}*")
     lost = [LOST] if any(row.lost for row in rows) else []
     parts += lines("How it was searched", [*_how(found), *lost])
-    tried = sorted(found.tried, key=lambda one: -(one.accuracy or one.short_accuracy or 0))
+    tried = sorted(
+        found.tried, key=lambda setting: -(setting.accuracy or setting.short_accuracy or 0)
+    )
     parts += ["### Settings that were trained", table_of(TRIED_TITLES, list(map(_tried, tried)))]
     write_whole(folder / PAGE, "\n\n".join(parts) + "\n")
-    return said
+    return sentences
 
 
 def _summary(found: SearchResult, rows: list[MeasuredRow]) -> list[str]:
@@ -69,7 +71,7 @@ def _summary(found: SearchResult, rows: list[MeasuredRow]) -> list[str]:
 
 
 def _unpaired(row: MeasuredRow) -> str:
-    """Return a row that lost seeds, in words."""
+    """Return a text that names a row and its seeds whose training did not complete."""
     return f"{row.found.label}, whose training with {named(row.lost)} did not complete"
 
 
@@ -118,32 +120,33 @@ def _range(row: MeasuredRow) -> str:
     return f"{units.share(accuracy.centre)} [{low}, {high}]{lost}"
 
 
-def _tried(one: TriedSetting) -> list[str]:
+def _tried(setting: TriedSetting) -> list[str]:
     return [
-        ", ".join(f"{name} {value}" for name, value in one.options.items()),
-        units.mebibytes(one.peak_bytes),
-        units.gigaflop(one.step_flop),
-        units.share(one.short_accuracy),
-        units.share(one.accuracy),
-        units.learning_rate(one.learning_rate),
+        ", ".join(f"{name} {value}" for name, value in setting.options.items()),
+        units.mebibytes(setting.peak_bytes),
+        units.gigaflop(setting.step_flop),
+        units.share(setting.short_accuracy),
+        units.share(setting.accuracy),
+        units.learning_rate(setting.learning_rate),
     ]
 
 
 def _how(found: SearchResult) -> list[str]:
-    refused = f"; {found.refused} could not be" if found.refused else ""
+    refused = f"; {found.refused} could not be predicted" if found.refused else ""
     return [
         f"Memory and FLOPs of all candidates were predicted without execution{refused}.",
         (
-            "Settings over the range of FLOPs were trained for a quarter of the steps, then the "
-            "neighbours of those on the front of memory, FLOPs and accuracy, then the best for "
-            f"all {found.training.steps} steps; each with the same learning rates, on one seed."
+            "First, settings over the range of FLOPs were trained for a quarter of the steps, then "
+            "the neighbours of the settings on the front of memory, FLOPs and accuracy. After that "
+            f"the best settings were trained for all {found.training.steps} steps. All settings "
+            "were trained with the same learning rates, on one seed."
         ),
         (
-            "The best were measured with each companion and micro-batch that fits; those on the "
-            "front of memory, time and accuracy were trained with every seed."
+            "The best settings were measured with each companion and micro-batch that fits. The "
+            "rows on the front of memory, time and accuracy were trained with every seed."
         ),
         (
-            "The validation accuracy of a row that was chosen by it is too optimistic. The suite "
+            "Rows were chosen by their validation accuracy, so it is too optimistic. The suite "
             "next to this page reads the test split."
         ),
     ]

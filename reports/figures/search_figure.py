@@ -50,10 +50,10 @@ def _draw(found: SearchResult, complete: list[MeasuredRow], published: MeasuredR
 
 
 def _short_trainings(axes: Axes, found: SearchResult) -> None:
-    short = [one for one in found.tried if one.short_accuracy is not None]
+    short = [setting for setting in found.tried if setting.short_accuracy is not None]
     axes.scatter(
-        [one.peak_bytes / units.MEBI for one in short],
-        [one.short_accuracy or 0 for one in short],
+        [setting.peak_bytes / units.MEBI for setting in short],
+        [setting.short_accuracy or 0 for setting in short],
         color=TRIED_COLOUR,
         s=16,
         alpha=0.6,
@@ -85,7 +85,7 @@ def _point(axes: Axes, row: MeasuredRow, x: float, is_published: bool, *, timed:
 
 
 def _line(axes: Axes, points: list[tuple[float, float]]) -> None:
-    """Join the points that are more accurate than every cheaper one."""
+    """Draw a line through the points that are more accurate than every cheaper point."""
     best, line = 0.0, []
     for cost, accuracy in sorted(points):
         if accuracy > best:

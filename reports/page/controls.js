@@ -1,4 +1,4 @@
-/** The controls above a table: the filter, the baseline, the switches of columns. */
+/** The controls above a table: a filter, the choice of the baseline, a check box per column. */
 
 const PRESETS = [
   ["Summary", (column) => column.shown],
@@ -74,7 +74,7 @@ function switchOf(view, column) {
 
 function preset(view, boxes, name, wanted) {
   const choose = () => {
-    // Failures, and the axes in which rows differ, stay visible.
+    // Failures stay visible, and so do axes in which rows differ.
     const kept = (column) => wanted(column) || (column.kind === "text" && column.shown);
     view.shown = new Set([...boxes.keys()].filter(kept).map((column) => column.id));
     for (const [column, box] of boxes) box.checked = view.shown.has(column.id);
