@@ -14,7 +14,7 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class DisplayUnit:
-    """How numbers are printed in a unit; call it with a number or ``None`` to get the text.
+    """A unit in which numbers are printed; a call with a number or ``None`` returns the text.
 
     Attributes:
         name: the unit as headings print it.

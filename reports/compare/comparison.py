@@ -88,7 +88,10 @@ class Comparison:
         return row is self.find(REFERENCE) or row is self.find(BASELINE)
 
     def ratio(self, row: ComparisonRow, metric: str, to: str = REFERENCE) -> float | None:
-        """Return the ratio of a row's value to that of ``to``; times only within a round group."""
+        """Return a row's value divided by the value of the plain row of method ``to``.
+
+        Times are compared only within one round group.
+        """
         base = self.find(to)
         if base is None:
             return None

@@ -165,7 +165,7 @@ class ComparisonRow:
         return [n for r in self.records for n in map(int, numbers(r, metric))]
 
     def is_superseded(self, metric: str) -> bool:
-        """Tell whether a metric replaces another metric that the row has a value of."""
+        """Tell whether a metric replaces another metric for which the row has a value."""
         return self.value(METRICS[metric].stands_in_for) is not None
 
     def round_group(self) -> str | None:

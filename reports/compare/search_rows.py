@@ -70,10 +70,10 @@ class MeasuredRow:
         return memory < least and high is not None and high < 1 and accuracy <= reached
 
 
-def measured(found: SearchResult, folder: Path) -> list[MeasuredRow]:
+def measured(result: SearchResult, folder: Path) -> list[MeasuredRow]:
     """Return the rows of a search with numbers from their records, published setting first."""
     store = Store(folder)
-    records = [store.record(row.profile) for row in found.rows]
+    records = [store.record(row.profile) for row in result.rows]
     again = timed_again(record for record in records if record)
     profiles = [
         ComparisonRow(record.spec.row_label(), (record,), again.get(record.key, ()))
@@ -81,16 +81,16 @@ def measured(found: SearchResult, folder: Path) -> list[MeasuredRow]:
         else None
         for record in records
     ]
-    by_seed = [_by_seed(row, store) for row in found.rows]
+    by_seed = [_by_seed(row, store) for row in result.rows]
     rows = [
         MeasuredRow(
             found=row,
             profile=profile,
             ratio=_ratio(profile, profiles[0]),
             accuracies=tuple(read.values()),
-            lost=tuple(seed for seed in found.seeds if row.trainings and seed not in read),
+            lost=tuple(seed for seed in result.seeds if row.trainings and seed not in read),
         )
-        for row, profile, read in zip(found.rows, profiles, by_seed, strict=True)
+        for row, profile, read in zip(result.rows, profiles, by_seed, strict=True)
     ]
     complete = [row for row in rows if row.is_complete()]
     return [replace(row, on_front=_is_on_front(row, complete)) for row in rows]

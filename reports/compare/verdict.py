@@ -97,26 +97,26 @@ def of_time(metric: str, ratio: Ratio) -> Verdict:
     return Verdict(VerdictWord.INCONCLUSIVE, "the interval contains 1")
 
 
-def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int = 1) -> Verdict:
+def of_pairs(metric: str, difference: Difference, p: float | None, comparisons: int = 1) -> Verdict:
     """Judge the mean difference of pairs.
 
     Args:
         metric: an accuracy.
-        found: the mean difference with its interval.
+        difference: the mean difference with its interval.
         p: p value of the test, corrected for the number of comparisons.
         comparisons: the number of simultaneous comparisons.
     """
     near = threshold(metric)
-    if found.low is None or found.high is None:
-        pairs = "one pair has" if found.pairs == 1 else "pairs with equal differences have"
+    if difference.low is None or difference.high is None:
+        pairs = "one pair has" if difference.pairs == 1 else "pairs with equal differences have"
         return Verdict(VerdictWord.INCONCLUSIVE, f"{pairs} no spread")
-    if -near <= found.low and found.high <= near:
+    if -near <= difference.low and difference.high <= near:
         return Verdict(VerdictWord.SAME, within(metric))
-    if not can_be_significant(found.pairs, comparisons):
-        too_few = f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
+    if not can_be_significant(difference.pairs, comparisons):
+        too_few = f"{difference.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
         return Verdict(VerdictWord.INCONCLUSIVE, f"{too_few}; {enough(comparisons)}")
-    if p is not None and p <= 1 - CONFIDENCE and not found.low <= 0 <= found.high:
-        return Verdict(_better(metric, more=found.centre > 0))
+    if p is not None and p <= 1 - CONFIDENCE and not difference.low <= 0 <= difference.high:
+        return Verdict(_better(metric, more=difference.centre > 0))
     shown = "" if p is None else f", p {units.share(p)}"
     return Verdict(
         VerdictWord.INCONCLUSIVE, f"the interval contains 0 or the test does not pass{shown}"

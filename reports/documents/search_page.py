@@ -14,48 +14,49 @@ from bsrbench.reports.wording.markdown_syntax import escape, lines, table_of
 PAGE = "search.md"
 ROW_TITLES = [
     *("row", "counted MiB", "× published", "step ms", "× published [95 %]", "step GFLOP"),
-    *("validation accuracy [least, most]", "on the front", "beats it"),
+    *("validation accuracy [least, most]", "on the Pareto front", "better than published"),
 ]
 LOST = "A row with a training that did not complete is not compared with the others."
 TRIED_TITLES = [
-    *("options", "predicted MiB", "step GFLOP", "short", "whole", "learning rate"),
+    *("options", "predicted MiB", "step GFLOP"),
+    *("accuracy, short training", "accuracy, whole training", "learning rate"),
 ]
 
 
-def write(found: SearchResult, folder: Path) -> list[str]:
+def write(result: SearchResult, folder: Path) -> list[str]:
     """Write ``search.md`` and the figure ``front`` into a search's folder.
 
     Returns:
         The result, in sentences.
     """
-    rows = measured(found, folder)
-    sentences = _summary(found, rows)
-    parts = [f"# Search over {escape(found.method)}", *map(escape, sentences), _table(rows)]
-    if search_figure.write(found, rows, folder):
+    rows = measured(result, folder)
+    sentences = _summary(result, rows)
+    parts = [f"# Search over {escape(result.method)}", *map(escape, sentences), _table(rows)]
+    if search_figure.write(result, rows, folder):
         parts.append(f"![{CAPTION}]({FIGURE}.png)\n\n*{CAPTION}*")
     lost = [LOST] if any(row.lost for row in rows) else []
-    parts += lines("How it was searched", [*_how(found), *lost])
+    parts += lines("How it was searched", [*_how(result), *lost])
     tried = sorted(
-        found.tried, key=lambda setting: -(setting.accuracy or setting.short_accuracy or 0)
+        result.tried, key=lambda setting: -(setting.accuracy or setting.short_accuracy or 0)
     )
     parts += ["### Settings that were trained", table_of(TRIED_TITLES, list(map(_tried, tried)))]
     write_whole(folder / PAGE, "\n\n".join(parts) + "\n")
     return sentences
 
 
-def _summary(found: SearchResult, rows: list[MeasuredRow]) -> list[str]:
+def _summary(result: SearchResult, rows: list[MeasuredRow]) -> list[str]:
     published = rows[0]
     better = [row for row in rows[1:] if row.beats(published)]
-    workload = found.workload
+    workload = result.workload
     size = f" at {workload.image_size} px" if workload.image_size else ""
     first = (
-        f"{found.settings} settings of {found.method}, {found.candidates} candidates with "
+        f"{result.settings} settings of {result.method}, {result.candidates} candidates with "
         f"companions and micro-batches, on {workload.model}{size} and {workload.data}, batch "
-        f"{workload.batch}; {found.fitting} are predicted to fit into "
-        f"{units.mebibytes(found.memory_bytes)} MiB. {len(found.tried)} settings were trained, "
+        f"{workload.batch}; {result.fitting} are predicted to fit into "
+        f"{units.mebibytes(result.memory_bytes)} MiB. {len(result.tried)} settings were trained, "
         f"{len(rows)} rows measured in turns, and "
         f"{sum(bool(r.accuracies) and not r.lost for r in rows)} of them "
-        f"trained with {units.seeds(len(found.seeds))}. Accuracies are of the validation split; "
+        f"trained with {units.seeds(len(result.seeds))}. Accuracies are of the validation split; "
         "the test split was not read."
     )
     if published.lost:
@@ -131,14 +132,14 @@ def _tried(setting: TriedSetting) -> list[str]:
     ]
 
 
-def _how(found: SearchResult) -> list[str]:
-    refused = f"; {found.refused} could not be predicted" if found.refused else ""
+def _how(result: SearchResult) -> list[str]:
+    refused = f"; {result.refused} could not be predicted" if result.refused else ""
     return [
         f"Memory and FLOPs of all candidates were predicted without execution{refused}.",
         (
             "First, settings over the range of FLOPs were trained for a quarter of the steps, then "
             "the neighbours of the settings on the front of memory, FLOPs and accuracy. After that "
-            f"the best settings were trained for all {found.training.steps} steps. All settings "
+            f"the best settings were trained for all {result.training.steps} steps. All settings "
             "were trained with the same learning rates, on one seed."
         ),
         (

@@ -13,7 +13,7 @@ from bsrbench.reports.wording import notes, report_tables
 from bsrbench.reports.wording.safe_text import IN_TABLE, on_one_line, shortened_apart
 
 UNLIMITED = 10_000  # characters; rich measures a table within this width
-LEAST_NAME = 12  # characters of a row's name that are always shown
+LEAST_NAME = 12  # smallest width of the column of names, in characters
 BEST, MARKED = "* best", "† baseline"  # files and logs have no colours
 
 

@@ -1,4 +1,4 @@
-"""A row's line, the same in every figure."""
+"""The line of a row, with the same appearance in every figure."""
 
 from collections.abc import Sequence
 

@@ -52,7 +52,7 @@ function switchesOf(view) {
   const fields = [...groups].map(([name, found]) =>
     element("fieldset", {}, element("legend", {}, name), ...found),
   );
-  const buttons = PRESETS.map(([name, wanted]) => preset(view, boxes, name, wanted));
+  const buttons = PRESETS.map(([name, isShown]) => preset(view, boxes, name, isShown));
   const presets = element("p", { class: "presets" }, "Show: ", ...buttons);
   const inside = element("div", { class: "fields" }, ...fields);
   return folded("Columns", { class: "columns" }, presets, inside);
@@ -72,10 +72,10 @@ function switchOf(view, column) {
   return element("label", { "data-tip": column.definition }, input, ` ${text}`);
 }
 
-function preset(view, boxes, name, wanted) {
+function preset(view, boxes, name, isShown) {
   const choose = () => {
     // Failures stay visible, and so do axes in which rows differ.
-    const kept = (column) => wanted(column) || (column.kind === "text" && column.shown);
+    const kept = (column) => isShown(column) || (column.kind === "text" && column.shown);
     view.shown = new Set([...boxes.keys()].filter(kept).map((column) => column.id));
     for (const [column, box] of boxes) box.checked = view.shown.has(column.id);
     refreshTable(view);

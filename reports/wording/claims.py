@@ -142,7 +142,7 @@ def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
 
 
 def _shorter(known: list[str], reached: list[str]) -> str:
-    """Return the rows against which a claim holds, or the rows against which it does not."""
+    """Return the shorter list: the rows against which a claim holds, or all other rows."""
     left = [label for label in known if label not in reached]
     if not left:
         return "all"
