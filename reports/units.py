@@ -14,11 +14,11 @@ NOTHING = "–"
 
 @dataclass(frozen=True)
 class DisplayUnit:
-    """How numbers are printed in a unit; call it with a number or ``None`` to get the text.
+    """A unit in which numbers are printed; a call with a number or ``None`` returns the text.
 
     Attributes:
-        name: the unit in a heading.
-        scale: the divisor.
+        name: the unit as headings print it.
+        scale: the number by which values are divided.
         digits: digits after the decimal point.
         before: text directly before the number.
         behind: text directly after the number.
@@ -51,7 +51,7 @@ joules = DisplayUnit("J")
 count = DisplayUnit("", digits=0)
 share = DisplayUnit("", digits=3)
 ratio = DisplayUnit("×", digits=2, behind="×")
-plain = DisplayUnit("", digits=2)  # a ratio in an interval
+plain = DisplayUnit("", digits=2)  # an end of the interval of a ratio
 percent = DisplayUnit("%", 1e-2, 2, behind=" %", signed=True)
 
 
@@ -69,7 +69,7 @@ BY_NAME: dict[UnitName, DisplayUnit] = {
     "plain": plain,
     "percent": percent,
 }
-# The ending of a metric's name, by the unit in which it is stored.
+# The suffix of a metric's name, by the unit in which the metric is stored.
 ENDINGS = {"B": "_bytes", "FLOP": "_flop", "MAC": "_macs", "s": "_seconds"}
 
 

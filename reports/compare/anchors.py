@@ -11,8 +11,9 @@ BASELINE = "bsr"
 def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
     """Return the specs of the reference and of the baseline among the specs of one question.
 
-    Each is the plain row of its method; where there is none, the method's only row, as wherever a
-    row is asked for by its method's name (``bsrbench.harness.spec.row_choice``).
+    For each of the two methods this is the plain row: no options, and the axes of the reference.
+    A method without a plain row is represented by its only row; if it has several rows, by none.
+    ``bsrbench.harness.spec.row_choice`` uses the same rule for every method's name.
     """
     beside = reference_workload(specs)
     return [*_meant_by(REFERENCE, specs, beside), *_meant_by(BASELINE, specs, beside)]
@@ -21,8 +22,8 @@ def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
 def reference_workload(specs: Sequence[TrialSpec]) -> Workload:
     """Return the workload of the plain reference row, or of the first row if there is none.
 
-    Of several rows of the reference method the one with the fewest axes set counts, whatever the
-    order in which they were measured.
+    If the reference method has several rows without options, use the row with the fewest axes,
+    independently of the order in which they were measured.
     """
     named = [spec for spec in specs if spec.method == REFERENCE and not spec.options]
     return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload

@@ -27,18 +27,18 @@ from bsrbench.reports.compare.row_records import rows_among
 from bsrbench.reports.compare.statistics import Ratio
 from bsrbench.reports.compare.time_ratios import centre_of_times, in_one_group, ratio_of_times
 
-# Gives a record's sidecar by its key; empty where there is none.
+# Returns the sidecar of the record with a key; an empty sidecar if there is none.
 Details = Callable[[str], Sidecar]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of the same workload, and what they are compared with.
+    """Rows that answer the same question.
 
     Attributes:
         rows: the reference first, then in the order of their records.
-        reference: the workload whose axes the rows' labels do not mention.
-        details: returns the sidecars of their records.
+        reference: the workload of the reference row; labels omit the axes that it has too.
+        details: returns the sidecars of the rows' records.
         same_seeds: whether all tested rows were tested with the same seeds. If not, no accuracy
             is marked as the best, because means over different seeds are not comparable.
     """
@@ -49,7 +49,7 @@ class Comparison:
     same_seeds: bool = True
 
     def question(self) -> tuple[str, str | None]:
-        """Return what all rows have in common: the workload without its axes, and the training."""
+        """Return the question of all rows: the workload without its axes, and the training."""
         trained = self.training()
         return self.reference.question(), trained.question() if trained else None
 
@@ -58,73 +58,78 @@ class Comparison:
         return next((spec.training for row in self.rows if (spec := row.trained())), None)
 
     def detail(self, row: ComparisonRow) -> Sidecar:
-        """Return the sidecar of a row's profile; empty where there is none."""
+        """Return the sidecar of a row's profile; an empty sidecar if there is none."""
         record = row.profiled()
         return self.details(record.key) if record else NO_SIDECAR
 
     def find(self, method: str) -> ComparisonRow | None:
         """Return the plain row of a method: no options, and the axes of the reference row.
 
-        Of several (of two machines, say) none is it.
+        Return ``None`` if there is none, or more than one (for example from two machines).
         """
         if method not in self._plain:
-            wanted = RowName.of(method, {}, self.reference.axis_values()) if self.rows else None
-            found = [row for row in self.rows if row.name == wanted]
-            self._plain[method] = found[0] if len(found) == 1 else None
+            name = RowName.of(method, {}, self.reference.axis_values()) if self.rows else None
+            matches = [row for row in self.rows if row.name == name]
+            self._plain[method] = matches[0] if len(matches) == 1 else None
         return self._plain[method]
 
     @cached_property
     def _plain(self) -> dict[str, ComparisonRow | None]:
-        """Plain rows asked for before: every ratio asks for one again."""
+        """Return the cache of ``find``, which every ratio calls."""
         return {}
 
     def place(self, method: str) -> int | None:
         """Return the index of the plain row of a method among the rows."""
-        found = self.find(method)
-        return next((place for place, row in enumerate(self.rows) if row is found), None)
+        plain_row = self.find(method)
+        return next((place for place, row in enumerate(self.rows) if row is plain_row), None)
 
     def leads(self, row: ComparisonRow) -> bool:
         """Return whether a row is the reference or the baseline."""
         return row is self.find(REFERENCE) or row is self.find(BASELINE)
 
     def ratio(self, row: ComparisonRow, metric: str, to: str = REFERENCE) -> float | None:
-        """Return a row's value relative to another row's; times only within one round group."""
-        other = self.find(to)
-        if other is None:
+        """Return a row's value divided by the value of the plain row of method ``to``.
+
+        Times are compared only within one round group.
+        """
+        base = self.find(to)
+        if base is None:
             return None
         if has_rounds(metric):
-            return centre_of_times(metric, row, other)
-        own, theirs = row.value(metric), other.value(metric)
+            return centre_of_times(metric, row, base)
+        own, theirs = row.value(metric), base.value(metric)
         return None if own is None or not theirs else own / theirs
 
     def time_ratio(
         self, row: ComparisonRow, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
-        """Return the ratio of times, from the ratios per round, with its interval."""
-        asked = (row.identity(), metric, to)
-        if asked not in self._time_ratios:
-            other = self.find(to)
-            found = ratio_of_times(metric, row, other) if other else None
-            self._time_ratios[asked] = found
-        return self._time_ratios[asked]
+        """Return the ratio of two rows' times with its interval, from the ratios per round."""
+        key = (row.identity(), metric, to)
+        if key not in self._time_ratios:
+            base = self.find(to)
+            ratio = ratio_of_times(metric, row, base) if base else None
+            self._time_ratios[key] = ratio
+        return self._time_ratios[key]
 
     @cached_property
     def _time_ratios(self) -> dict[tuple[Hashable, str, str], Ratio | None]:
-        """Ratios asked for before: every writer asks for them again."""
+        """Return the cache of ``time_ratio``, which every writer calls."""
         return {}
 
     def ranked(self, metric: str, rows: Sequence[ComparisonRow]) -> list[float | None]:
-        """Return, for each of some rows, the number by which it is ranked in a metric.
+        """Return the number by which each row is ranked in a metric.
 
-        It is the row's value. Times of several round groups cannot be ranked: they are replaced by
-        ratios to the reference of times measured in turns; ``None`` if a row has no such ratio.
+        The number is the row's value. Times from several round groups cannot be compared, so the
+        ratios to the reference replace them. A row without such a ratio has ``None``.
         """
         values = [row.value_of(metric) for row in rows]
         seconds = TIMED_BY.get(metric)
         if seconds is None or in_one_group(rows):
             return values
-        found = zip(rows, values, strict=True)
-        ratios = [self.ratio(row, seconds) if value is not None else None for row, value in found]
+        row_values = zip(rows, values, strict=True)
+        ratios = [
+            self.ratio(row, seconds) if value is not None else None for row, value in row_values
+        ]
         return ratios if seconds == metric else [1 / ratio if ratio else None for ratio in ratios]
 
     def title(self) -> str:
@@ -140,7 +145,7 @@ class Comparison:
         return ", ".join(parts)
 
     def axes(self) -> str:
-        """Return the axes of the rows whose labels mention no axes."""
+        """Return the axes of the reference workload as text, precision first."""
         workload = self.reference
         others = [word for word in workload.axes() if word != workload.precision]
         return ", ".join([workload.precision, *others])
@@ -158,7 +163,7 @@ class Comparison:
 
     @cached_property
     def _fronts(self) -> dict[str, list[ComparisonRow]]:
-        """Fronts asked for before: every writer asks for them again."""
+        """Return the cache of ``pareto_front``, which every writer calls."""
         return {}
 
     def _front(self, cost: str) -> list[ComparisonRow]:
@@ -177,7 +182,7 @@ class Comparison:
         return front
 
     def seeds(self) -> int:
-        """Return the largest number of seeds with which a row was trained."""
+        """Return the largest number of tested seeds of any row."""
         return self._seeds
 
     @cached_property
@@ -189,7 +194,7 @@ class Comparison:
         return list({row.machine(): row.records[-1].environment for row in self.rows}.values())
 
     def differences(self) -> list[str]:
-        """Return every setting, except the methods, in which the rows differ."""
+        """Return every setting in which the rows differ, except the method."""
         records = [record for row in self.rows for record in row.records]
         return [*_differences([record.spec for record in records]), *mixed_settings(records)]
 
@@ -203,8 +208,8 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     """
     every = list(records)
     again = timed_again(every)
-    asked: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
-    questions: dict[int, str] = {}  # by the ids of what they are of: a few parts of many records
+    by_question: dict[str, dict[str | None, list[TrialRecord]]] = defaultdict(dict)
+    questions: dict[int, str] = {}  # cached by object id: many records share a few objects
 
     def question(part: Workload | Training) -> str:
         if id(part) not in questions:
@@ -215,12 +220,12 @@ def compare(records: Iterable[TrialRecord], details: Details) -> list[Comparison
     for record in sorted(newest, key=_place):
         training = record.spec.training
         if training is None or training.evaluate == "test":
-            of_workload = asked[question(record.spec.workload)]
+            of_workload = by_question[question(record.spec.workload)]
             of_workload.setdefault(question(training) if training else None, []).append(record)
     return [
-        _comparison(found, details, again)
-        for of_workload in asked.values()
-        for found in _with_profiles(of_workload)
+        _comparison(group, details, again)
+        for of_workload in by_question.values()
+        for group in _with_profiles(of_workload)
     ]
 
 
@@ -231,7 +236,10 @@ def _place(record: TrialRecord) -> int:
 
 
 def _with_profiles(of_workload: dict[str | None, list[TrialRecord]]) -> list[list[TrialRecord]]:
-    """Return the records per recipe, profiles first; without a recipe, only the profiles."""
+    """Return one list of records per recipe, each with all profiles first.
+
+    If nothing was trained, return one list with only the profiles.
+    """
     profiles = of_workload.pop(None, [])
     return [[*profiles, *trained] for trained in of_workload.values()] or [profiles]
 
@@ -256,23 +264,23 @@ def _comparison(
         ]
     )
     first = RowName.of(REFERENCE, {}, reference.axis_values())
-    rows.sort(key=lambda row: row.name != first)  # the others stay in order
+    rows.sort(key=lambda row: row.name != first)  # the other rows keep their order
     return Comparison(tuple(rows), reference, details, seed_pairing.are_alike(rows))
 
 
 def _told_apart(rows: list[ComparisonRow]) -> list[ComparisonRow]:
-    """Return the rows; labels of rows with the same name also give what distinguishes them."""
+    """Return the rows; rows with the same name get their machine or learning rate in the label."""
     places: dict[RowName, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         places[row.name].append(place)
-    found = list(rows)
+    labelled = list(rows)
     for same in (alike for alike in places.values() if len(alike) > 1):
         facts = [rows[place].apart() for place in same]
-        told = [kind for kind in facts[0] if len({fact[kind] for fact in facts}) > 1]
+        differing = [kind for kind in facts[0] if len({fact[kind] for fact in facts}) > 1]
         for place, fact in zip(same, facts, strict=True):
-            printed = replace(rows[place].printed, apart={kind: fact[kind] for kind in told})
-            found[place] = replace(rows[place], printed=printed)
-    return found
+            printed = replace(rows[place].printed, apart={kind: fact[kind] for kind in differing})
+            labelled[place] = replace(rows[place], printed=printed)
+    return labelled
 
 
 def _differences(specs: list[TrialSpec]) -> list[str]:
@@ -284,5 +292,5 @@ def _differences(specs: list[TrialSpec]) -> list[str]:
             values["learning_rate"].add(f"{spec.training.learning_rate:g}")
             values["training steps"].add(str(spec.training.steps))
     return [
-        f"{name}: {', '.join(sorted(found))}" for name, found in values.items() if len(found) > 1
+        f"{name}: {', '.join(sorted(texts))}" for name, texts in values.items() if len(texts) > 1
     ]

@@ -23,10 +23,10 @@ class ComparisonRow:
     """All trials that differ only in seed or in what was measured, on one machine.
 
     Attributes:
-        printed: its name in reports, unique in a comparison.
-        records: the newest record of each trial, results only; of several profiles the one with
-            the most measurements.
-        again: the times of its trial when it was timed again, in turns with rows added later.
+        printed: the row's name in reports, unique in a comparison.
+        records: the newest record of each trial, without trials of a learning-rate search. If
+            there are several profiles, only the one with the most measurements.
+        again: times from later round groups, where it was timed again in turns with added rows.
     """
 
     printed: RowLabel
@@ -35,7 +35,7 @@ class ComparisonRow:
 
     @cached_property
     def label(self) -> str:
-        """Return its name in reports: text for readers, never to be compared."""
+        """Return the row's name in reports; it is text for readers and must not be compared."""
         return str(self.printed)
 
     @cached_property
@@ -44,7 +44,7 @@ class ComparisonRow:
         return self.spec.row_name()
 
     def apart(self) -> Apart:
-        """Return what can distinguish the row from others of the same name."""
+        """Return the machine and the learning rate, which distinguish rows of the same name."""
         spec = self.trained()
         return {MACHINE: self.machine(), LEARNING_RATE: spec.rates() if spec else None}
 
@@ -54,7 +54,7 @@ class ComparisonRow:
 
     @property
     def spec(self) -> TrialSpec:
-        """Return a spec whose method, options and workload are this row's."""
+        """Return a spec with the method, options and workload of this row."""
         return self.records[0].spec
 
     def value(self, metric: str) -> float | None:
@@ -62,9 +62,9 @@ class ComparisonRow:
         return self._values.get(metric)
 
     def value_of(self, metric: str) -> float | None:
-        """Return the same value without computing other metrics: faster for one or two metrics."""
-        found = self._numbers(metric)
-        return _centre(metric, found) if found else None
+        """Return the same value as ``value``, without computing the values of all other metrics."""
+        values = self._numbers(metric)
+        return _centre(metric, values) if values else None
 
     def _numbers(self, metric: str) -> list[float]:
         if metric not in self._asked:
@@ -73,13 +73,13 @@ class ComparisonRow:
 
     @cached_property
     def _asked(self) -> dict[str, list[float]]:
-        """Samples asked for before: every writer asks for the same few again."""
+        """Return the cache of ``_numbers``, which every writer calls for the same metrics."""
         return {}
 
     @cached_property
     def _values(self) -> dict[str, float]:
-        """All values at once: a report of thousands of rows asks for each several times."""
-        return {metric: _centre(metric, found) for metric, found in self.samples().items()}
+        """Return the values of all metrics; a large report reads each of them several times."""
+        return {metric: _centre(metric, values) for metric, values in self.samples().items()}
 
     def samples(self) -> dict[str, list[float]]:
         """Return all samples of each metric that has any, in the order of the records."""
@@ -87,30 +87,30 @@ class ComparisonRow:
 
     @cached_property
     def _samples(self) -> dict[str, list[float]]:
-        found: dict[str, list[float]] = {}
+        samples: dict[str, list[float]] = {}
         for record in self.records:
             for metric, value in record.measurements.items():
                 if value is None:
                     continue
                 if type(value) is list:
-                    found[metric] = [*found.get(metric, []), *value]
-                elif metric in found:
-                    found[metric].append(value)  # type: ignore[arg-type]  # not a list
+                    samples[metric] = [*samples.get(metric, []), *value]
+                elif metric in samples:
+                    samples[metric].append(value)  # type: ignore[arg-type]  # not a list
                 else:
-                    found[metric] = [value]  # type: ignore[list-item]
-        return {metric: values for metric, values in found.items() if values}
+                    samples[metric] = [value]  # type: ignore[list-item]
+        return {metric: values for metric, values in samples.items() if values}
 
     def by_seed(self, metric: str) -> dict[int, float]:
         """Return a metric's value for each seed that was trained."""
         return {
-            record.spec.seed: found[0]
+            record.spec.seed: values[0]
             for record in self.records
-            if record.spec.training and (found := numbers(record, metric))
+            if record.spec.training and (values := numbers(record, metric))
         }
 
     @cached_property
     def tested_seeds(self) -> tuple[int, ...]:
-        """The seeds whose training was tested, in order, without failed ones."""
+        """Return the tested seeds in order, without seeds that failed."""
         return tuple(sorted(self.by_seed("accuracy_top1")))
 
     def accuracy(self) -> Summary | None:
@@ -131,7 +131,11 @@ class ComparisonRow:
             if numbers(record, "accuracy_top1")
         }
         return {
-            task: {seed: found[place] for seed, found in read.items() if place < len(found)}
+            task: {
+                seed: accuracies[place]
+                for seed, accuracies in read.items()
+                if place < len(accuracies)
+            }
             for place, task in enumerate(self.spec.workload.tasks())
         }
 
@@ -145,7 +149,7 @@ class ComparisonRow:
         return self.spread("step_seconds")
 
     def spread(self, metric: str) -> Summary | None:
-        """Return median and quartiles of samples; of single values mean and range over seeds."""
+        """Return median and quartiles of a sampled metric; mean and range over seeds of others."""
         if metric not in self._spreads:
             summary = median_and_quartiles if metric in SAMPLED else mean_and_range
             self._spreads[metric] = summary(self._numbers(metric))
@@ -153,19 +157,19 @@ class ComparisonRow:
 
     @cached_property
     def _spreads(self) -> dict[str, Summary | None]:
-        """Spreads asked for before: every writer asks for them again."""
+        """Return the cache of ``spread``, which every writer calls."""
         return {}
 
     def by_block(self, metric: str) -> list[int]:
-        """Return a whole number for each block, as observed."""
+        """Return one integer per block, as recorded."""
         return [n for r in self.records for n in map(int, numbers(r, metric))]
 
     def is_superseded(self, metric: str) -> bool:
-        """Tell whether a metric stands in for another metric, of which the row has a value."""
+        """Tell whether a metric replaces another metric for which the row has a value."""
         return self.value(METRICS[metric].stands_in_for) is not None
 
     def round_group(self) -> str | None:
-        """Return the round group the row was timed in."""
+        """Return the round group in which the row was timed."""
         return self._round_group
 
     @cached_property
@@ -179,8 +183,8 @@ class ComparisonRow:
 
     def timed(self) -> TrialRecord | None:
         """Return the record whose steps were timed, if there is one."""
-        found = self.profiled()
-        return found if found and found.measurements.get("step_seconds") else None
+        profile = self.profiled()
+        return profile if profile and profile.measurements.get("step_seconds") else None
 
     def rounds(self) -> int:
         """Return the number of timing visits; 0 if nothing was timed."""
@@ -190,55 +194,55 @@ class ComparisonRow:
         return math.ceil(len(numbers(record, "step_seconds")) / record.spec.profile.steps)
 
     def machine(self) -> str:
-        """Return the id of the machine all its records come from."""
+        """Return the id of the machine on which all records of the row were made."""
         return self.records[0].environment.machine_id
 
     def why_missing(self, metric: str) -> str:
         """Return why a metric has no value, as stated by the record that should have it."""
-        fitting = self.profiled() or self.records[0]
+        record = self.profiled() or self.records[0]
         if METRICS[metric].is_by_seed():
-            fitting = next((r for r in self.records if r.spec.training), fitting)
-        absence = fitting.missing.get(metric)
+            record = next((r for r in self.records if r.spec.training), record)
+        absence = record.missing.get(metric)
         return absence.in_words() if absence else "not measured"
 
     def turns(self, other: "ComparisonRow | None" = None) -> dict[str, RepeatedTimes]:
         """Return the row's times in each round group, by the name of the group.
 
         Args:
-            other: a row whose record may hold times of this one; the two may come from different
-                results folders.
+            other: a row whose record may contain times of this row. The two rows may come from
+                different results folders.
         """
         record = self.timed()
         if record is None:
             return {}
-        beside = other.timed() if other else None
-        times = beside.beside.get(record.key) if beside else None
-        found = (
-            *((turns_of(beside, times),) if beside and times else ()),
+        other_record = other.timed() if other else None
+        times = other_record.beside.get(record.key) if other_record else None
+        groups = (
+            *((turns_of(other_record, times),) if other_record and times else ()),
             *self.again,
             turns_of(record, record.measurements),
         )
-        return {turns.group: turns for turns in found if turns}
+        return {turns.group: turns for turns in groups if turns}
 
     def visits(self, metric: str, turns: RepeatedTimes | None = None) -> list[float]:
         """Return the median of each timing visit; empty if the metric was not timed.
 
-        A visit's samples share a process, so they are one observation. It gives
-        ``spec.profile.steps`` samples of the step and, of other metrics, as many as any other
-        visit; where they cannot be shared out evenly there are none.
+        All samples of a visit come from one process, so they count as one observation. A visit
+        has ``spec.profile.steps`` samples of the step time. Samples of another metric are divided
+        equally among the visits. If this is not possible, the result is empty.
 
         Args:
-            metric: what was timed.
-            turns: the round group that is meant; the row's own unless said.
+            metric: the timed metric.
+            turns: the times of a round group; by default those of the row's own record.
         """
-        asked = metric, turns.group if turns else None
-        if asked not in self._visits:
-            self._visits[asked] = self._visits_of(metric, turns)
-        return self._visits[asked]
+        key = metric, turns.group if turns else None
+        if key not in self._visits:
+            self._visits[key] = self._visits_of(metric, turns)
+        return self._visits[key]
 
     @cached_property
     def _visits(self) -> dict[tuple[str, str | None], list[float]]:
-        """Visits asked for before: every ratio asks for them again."""
+        """Return the cache of ``visits``, which every ratio calls."""
         return {}
 
     def _visits_of(self, metric: str, turns: RepeatedTimes | None) -> list[float]:
@@ -246,12 +250,12 @@ class ComparisonRow:
         if record is None or record.spec.profile is None:
             return []
         times = turns.times if turns else record.measurements
-        found, steps = as_numbers(times.get(metric)), record.spec.profile.steps
+        samples, steps = as_numbers(times.get(metric)), record.spec.profile.steps
         rounds = math.ceil(len(as_numbers(times.get("step_seconds"))) / steps)
-        size = steps if metric == "step_seconds" else len(found) // max(1, rounds)
-        if not size or math.ceil(len(found) / size) != rounds:
+        size = steps if metric == "step_seconds" else len(samples) // max(1, rounds)
+        if not size or math.ceil(len(samples) / size) != rounds:
             return []
-        return [median(found[start : start + size]) for start in range(0, len(found), size)]
+        return [median(samples[start : start + size]) for start in range(0, len(samples), size)]
 
     def failures(self) -> list[str]:
         """Return the outcome of each trial that did not complete."""
@@ -262,15 +266,15 @@ class ComparisonRow:
         ]
 
     def statuses(self) -> list[str]:
-        """Return the outcomes of the trials, without duplicates."""
+        """Return the statuses of the trials, without duplicates."""
         return list(dict.fromkeys(str(record.outcome.status) for record in self.records))
 
     def notes(self) -> list[Note]:
-        """Return what a reader of the numbers must know."""
+        """Return the notes of all records, without duplicates."""
         return list(dict.fromkeys(note for record in self.records for note in record.notes))
 
     def doubts_about_its_rate(self) -> list[str]:
-        """Return the reservations about the choice of the row's learning rate."""
+        """Return reasons to doubt the choice of the row's learning rate."""
         spec = self.trained()
         if spec is None or spec.training is None:
             return []
@@ -279,8 +283,8 @@ class ComparisonRow:
         own, rates = spec.training.learning_rate, [t.learning_rate for t in spec.training.tries]
         if min(rates) < own < max(rates) or len(rates) == 1:
             return []
-        which, other = ("largest", "larger") if own == max(rates) else ("smallest", "smaller")
-        return [f"its learning rate {own:g} is the {which} tried; a {other} one may do better"]
+        end, direction = ("largest", "larger") if own == max(rates) else ("smallest", "smaller")
+        return [f"its learning rate {own:g} is the {end} tried; a {direction} one may do better"]
 
     def trained(self) -> TrialSpec | None:
         """Return the spec of a training trial, if there is one."""

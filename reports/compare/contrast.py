@@ -25,9 +25,9 @@ class Spread:
     """The spread of a row's accuracies over seeds and over learning rates.
 
     Attributes:
-        label: the row's.
-        over_seeds: test accuracy over seeds.
-        over_rates: validation accuracy over the learning rates tried.
+        label: the row's label.
+        over_seeds: spread of the test accuracy over seeds.
+        over_rates: spread of the validation accuracy over the learning rates tried.
     """
 
     label: str
@@ -42,13 +42,13 @@ class Contrast:
     Attributes:
         new: the row in question.
         baseline: the row compared with.
-        seeds: the seeds with which each was tested.
+        seeds: the seeds with which each row was tested.
         findings: one per metric of which either row has a value.
         tasks: the accuracies per task, if there are several tasks.
-        unlike: settings and circumstances in which the two differ.
+        unlike: settings and circumstances in which the two rows differ.
         spreads: the spreads of both rows.
-        remarks: what else a reader must know.
-        setting: the workload of both, as one line.
+        remarks: other notes for readers: failures, doubts, settings.
+        setting: the workload of both rows, as one line.
     """
 
     new: ComparisonRow
@@ -63,7 +63,7 @@ class Contrast:
 
     def find(self, metric: str) -> MetricFinding | None:
         """Return the finding for a metric; ``None`` if neither row has a value."""
-        return next((found for found in self.findings if found.metric == metric), None)
+        return next((finding for finding in self.findings if finding.metric == metric), None)
 
 
 @dataclass(frozen=True)
@@ -73,9 +73,10 @@ class Pair:
     Attributes:
         new: the row in question.
         baseline: the row compared with.
-        setting: the workload of both, as one line.
-        details: return the sidecars of each row's records, which may be in two folders under the
-            same name; ``None`` if both rows come from one pool.
+        setting: the workload of both rows, as one line.
+        details: two functions that return sidecars: of the new row's records, and of the
+            baseline's. Two folders may contain different records with the same key. ``None`` if
+            both rows come from one pool.
     """
 
     new: ComparisonRow
@@ -85,20 +86,22 @@ class Pair:
 
 
 def contrast(pairs: Sequence[Pair], details: Details) -> list[Contrast]:
-    """Compare new rows with baseline rows; tests of accuracy are corrected for their number.
+    """Compare rows in pairs; p values of accuracies are corrected for the number of pairs.
 
     Args:
-        pairs: what to compare.
-        details: gives a record's sidecar by its key.
+        pairs: the pairs of rows to compare.
+        details: returns a record's sidecar by its key.
     """
-    apart = [metric_finding.accuracies_apart(pair.new, pair.baseline) for pair in pairs]
-    uncorrected = [found.p for found in apart if found and found.p is not None]
+    differences = [metric_finding.accuracies_apart(pair.new, pair.baseline) for pair in pairs]
+    uncorrected = [
+        difference.p for difference in differences if difference and difference.p is not None
+    ]
     corrected = iter(holm(uncorrected))
-    made = []
-    for pair, found in zip(pairs, apart, strict=True):
-        p = next(corrected) if found and found.p is not None else None
-        made.append(_contrast(pair, found, p, max(1, len(uncorrected)), details))
-    return made
+    contrasts = []
+    for pair, difference in zip(pairs, differences, strict=True):
+        p = next(corrected) if difference and difference.p is not None else None
+        contrasts.append(_contrast(pair, difference, p, max(1, len(uncorrected)), details))
+    return contrasts
 
 
 def _contrast(
@@ -115,9 +118,9 @@ def _contrast(
         baseline,
         Pairing.of(new, baseline),
         tuple(
-            found
-            for found in findings
-            if new.value(found.metric) is not None or baseline.value(found.metric) is not None
+            finding
+            for finding in findings
+            if new.value(finding.metric) is not None or baseline.value(finding.metric) is not None
         ),
         tuple(metric_finding.of_tasks(new, baseline)),
         tuple(unlike(new, baseline, pair.details or (details, details))),
@@ -153,12 +156,12 @@ def _remarks(
 
 
 def _seeds_needed(apart: Difference, differences: list[float], comparisons: int) -> Iterator[str]:
-    """Say how many seeds are needed to detect a difference as large as the observed one.
+    """Yield a note: how many seeds detect a difference as large as the observed one.
 
     Args:
-        apart: the difference.
-        differences: of each pair, at least two that are not all the same.
-        comparisons: how many are made at once.
+        apart: the observed mean difference.
+        differences: the difference of each pair; at least two, not all equal.
+        comparisons: the number of simultaneous comparisons.
     """
     if apart.pairs < FEWEST_FOR_SPREAD:
         yield (
@@ -176,7 +179,7 @@ def _seeds_needed(apart: Difference, differences: list[float], comparisons: int)
 
 
 def _taken_again(new: ComparisonRow, baseline: ComparisonRow) -> list[str]:
-    """Say for which rows the times are not those of the row's own record."""
+    """Return a note for each row whose times do not come from its own record."""
     turns = in_turns(new, baseline) or ()
     return [
         f"{row.label}: its times here were measured again on {taken.finished_at[:10]}, in turns "

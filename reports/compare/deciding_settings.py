@@ -1,4 +1,4 @@
-"""What affects a record's numbers besides its spec: settings and the attention kernel."""
+"""Settings and attention kernels: they affect a record's numbers but are not in its spec."""
 
 from collections.abc import Callable, Iterable
 
@@ -13,9 +13,9 @@ def effective_settings(record: TrialRecord) -> dict[str, str]:
 
 
 def attention_kernel(record: TrialRecord, details: Callable[[str], Sidecar]) -> str | None:
-    """Return which operators computed a trial's attention; ``None`` where nothing states it.
+    """Return the operators that computed a trial's attention; ``None`` if they are not recorded.
 
-    Up to schema 5 only the sidecars of profiles record them.
+    Up to schema 5, only the sidecars of profiles contain them.
     """
     stated = record.environment.attention_kernel
     if stated is not None or not record.spec.profile:
@@ -26,11 +26,11 @@ def attention_kernel(record: TrialRecord, details: Callable[[str], Sidecar]) -> 
 
 
 def mixed_settings(records: Iterable[TrialRecord]) -> list[str]:
-    """Return the settings that differ among the records that state them, with their values.
+    """Return the settings that differ among the records that have settings, with their values.
 
     Settings that the method itself changes are left out: they are part of the method.
     """
-    tables: dict[int, dict[str, str]] = {}  # records share them: a few of very many
+    tables: dict[int, dict[str, str]] = {}  # many records share a few tables
     for record in records:
         if (table := record.environment.settings) is not None:
             tables.setdefault(id(table), table)

@@ -15,15 +15,16 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.deciding_settings import attention_kernel, effective_settings
 from bsrbench.reports.compare.seed_pairing import Seeds
 
-# What is compared in another way than value by value.
+# Fields of the environment that ``_of_record`` handles separately.
 APART = ("method", "tree_dirty", "settings", "set_by_method", "attention_kernel")
 KERNEL = "attention kernel"
-OF_METHODS = "environment.method.kernels"  # most methods have none, which is no difference
+# Most methods have no kernels. A missing value does not count as a difference.
+OF_METHODS = "environment.method.kernels"
 NOT_STATED, NOT_SET = "not stated", "not set"
 STATED = "settings that decide numbers"
 ONE_SETTING = "environment.settings."
 VARIABLES = "circumstances.variables."
-Said = dict[str, tuple[str, ...]]
+ValuesByName = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,22 @@ class RowDifference:
 def unlike(
     new: ComparisonRow, baseline: ComparisonRow, details: tuple[Details, Details]
 ) -> list[RowDifference]:
-    """Return every difference between two rows' records except the seed, settings first.
+    """Return every difference between two rows' records, except the seed; settings come first.
 
-    If the rows have seeds in common, only trainings with these seeds are read: the others are not
-    compared, and whatever is drawn with a seed (random weights) differs with it.
+    If the rows have seeds in common, only trainings with these seeds are used. Accuracies of
+    other seeds are not compared, and random weights of other seeds always differ.
 
     Args:
         new: the row in question.
         baseline: the row compared with.
-        details: give the sidecars of the new row's records, and of the baseline's.
+        details: two functions that return sidecars: of the new row's records, and of the
+            baseline's.
     """
     rows, both = (new, baseline), seed_pairing.shared((new, baseline))
-    sides = [_said(_compared(row, both), given) for row, given in zip(rows, details, strict=True)]
+    sides = [
+        _values_by_name(_compared(row, both), sidecars)
+        for row, sidecars in zip(rows, details, strict=True)
+    ]
     ours, theirs = _alike(*sides)
     return [
         RowDifference(name, _shown(name, new, ours), _shown(name, baseline, theirs))
@@ -65,28 +70,30 @@ def unlike(
     ]
 
 
-def _alike(ours: Said, theirs: Said) -> tuple[Said, Said]:
-    """Return the values of two rows; without settings if only one row states its settings."""
+def _alike(ours: ValuesByName, theirs: ValuesByName) -> tuple[ValuesByName, ValuesByName]:
+    """Return the values of two rows, without single settings if only one row has settings."""
     if _states_settings(ours) == _states_settings(theirs):
         return ours, theirs
     return _in_a_word(ours), _in_a_word(theirs)
 
 
-def _states_settings(said: Said) -> bool:
-    return any(name.startswith(ONE_SETTING) for name in said)
+def _states_settings(values_by_name: ValuesByName) -> bool:
+    return any(name.startswith(ONE_SETTING) for name in values_by_name)
 
 
-def _in_a_word(said: Said) -> Said:
-    """Return the values of a row, with its settings replaced by whether it states them."""
-    word = "stated" if _states_settings(said) else NOT_STATED
-    rest = {name: values for name, values in said.items() if not name.startswith(ONE_SETTING)}
+def _in_a_word(values_by_name: ValuesByName) -> ValuesByName:
+    """Return the values of a row, with one entry for all settings: stated or not stated."""
+    word = "stated" if _states_settings(values_by_name) else NOT_STATED
+    rest = {
+        name: values for name, values in values_by_name.items() if not name.startswith(ONE_SETTING)
+    }
     return rest | {STATED: (word,)}
 
 
-def _shown(name: str, row: ComparisonRow, said: Said) -> str:
-    if values := said.get(name):
+def _shown(name: str, row: ComparisonRow, values_by_name: ValuesByName) -> str:
+    if values := values_by_name.get(name):
         return ", ".join(values)
-    # A record that has one of these tables states all there is: what is not in it was not set.
+    # A record with one of these tables has the complete table: a missing name was not set.
     if name.startswith(ONE_SETTING):
         tables = [record.environment.settings for record in row.records]
     elif name.startswith(VARIABLES):
@@ -97,17 +104,17 @@ def _shown(name: str, row: ComparisonRow, said: Said) -> str:
 
 
 def _compared(row: ComparisonRow, both: Seeds) -> Sequence[TrialRecord]:
-    """Return a row's records without trainings with seeds that the other row does not have."""
+    """Return a row's records, without trainings with seeds that the other row lacks."""
     return [r for r in row.records if not both or r.spec.training is None or r.spec.seed in both]
 
 
-def _said(records: Sequence[TrialRecord], details: Details) -> Said:
-    """Return the values of each name over some records, without duplicates."""
+def _values_by_name(records: Sequence[TrialRecord], details: Details) -> ValuesByName:
+    """Return the distinct values of each name over some records."""
     values: dict[str, dict[str, None]] = {}
     for record in records:
         for name, value in _of_record(record, details):
             values.setdefault(name, {})[value] = None
-    return {name: tuple(sorted(found)) for name, found in values.items()}
+    return {name: tuple(sorted(texts)) for name, texts in values.items()}
 
 
 def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str]]:

@@ -6,14 +6,14 @@ from dataclasses import replace
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 
-# Over all comparisons of a document; each has a share, but no fewer than ``FEWEST``.
+# Most rows in a document. Its comparisons share them equally; each has at least ``FEWEST``.
 IN_FIGURE, ON_TERMINAL, IN_LATEX, IN_MARKDOWN, ON_PAGE = 40, 60, 100, 500, 2500
-LINES = 16  # of one figure: more colours cannot be told apart
+LINES = 16  # most lines in a figure: more colours cannot be distinguished
 FEWEST = 20
 
 
 def share(most: int, comparisons: Sequence[Comparison]) -> int:
-    """Return how many rows of each comparison a document with this row limit shows."""
+    """Return the row limit of each comparison in a document with the row limit ``most``."""
     return max(FEWEST, most // max(1, len(comparisons)))
 
 

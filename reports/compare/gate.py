@@ -53,16 +53,16 @@ def parse(text: str) -> Condition:
     """Read a condition such as ``ratio(peak_counted_bytes) > 1.02``.
 
     Raises:
-        BadInput: the text is no condition, or names an unknown function or metric.
+        BadInput: the text is not a condition, or its function or metric is unknown.
     """
-    found = SHAPE.fullmatch(text)
-    if found is None:
+    match = SHAPE.fullmatch(text)
+    if match is None:
         raise BadInput(
             f"{text!r}: expected FUNCTION(METRIC) OPERATOR NUMBER, as in "
             "'ratio(peak_counted_bytes) > 1.02' or 'difference(accuracy_top1) < -0.01'; functions: "
             f"{', '.join(FUNCTIONS)}; operators: {', '.join(OPERATORS)}"
         )
-    function, metric, sign, bound = found.groups()
+    function, metric, sign, bound = match.groups()
     if function not in FUNCTIONS:
         raise unknown("function", function, FUNCTIONS)
     if metric not in METRICS:
@@ -72,7 +72,7 @@ def parse(text: str) -> Condition:
     except ValueError:
         raise BadInput(f"{text!r}: {bound!r} is not a number") from None
     if not math.isfinite(number):
-        raise BadInput(f"{text!r}: {bound} is not a finite number; expected one such as 1.02")
+        raise BadInput(f"{text!r}: {bound} is not a finite number; expected a number such as 1.02")
     return Condition(function, metric, sign, number)
 
 
@@ -80,7 +80,7 @@ def parse_judged(text: str) -> Condition:
     """Read a condition on a comparison of two rows.
 
     Raises:
-        BadInput: as in ``parse``, or it compares a metric that ``compare`` does not judge.
+        BadInput: as in ``parse``, or the condition compares a metric that is not judged.
     """
     condition = parse(text)
     if condition.function in {"ratio", "difference"} and condition.metric not in JUDGED:
@@ -96,13 +96,13 @@ def failures(
     conditions: Iterable[Condition],
     alone: Iterable[UnpairedRow] = (),
 ) -> list[str]:
-    """Return why comparisons fail, one line per reason; a missing value is a failure.
+    """Return the reasons why comparisons fail, one line each; a missing value is a failure.
 
     Args:
         contrasts: the comparisons.
         conditions: the conditions under which they fail; without any, nothing fails.
-        alone: rows without a counterpart. A row that the new results lack is a failure; a new row
-            is judged by its own values.
+        alone: rows without a counterpart. A baseline row that is missing in the new results is a
+            failure. A new row is checked only against conditions on ``value``.
     """
     checked = list(conditions)
     unpaired = list(alone)
@@ -136,24 +136,24 @@ def _failure(contrast: Contrast, condition: Condition) -> str:
 
 
 def _number(contrast: Contrast, condition: Condition) -> float | None:
-    found = contrast.find(condition.metric) or MetricFinding(
+    finding = contrast.find(condition.metric) or MetricFinding(
         condition.metric,
         contrast.new.value(condition.metric),
         contrast.baseline.value(condition.metric),
     )
     return {
-        "ratio": found.ratio,
-        "difference": found.difference,
-        "value": found.new,
-        "baseline": found.baseline,
+        "ratio": finding.ratio,
+        "difference": finding.difference,
+        "value": finding.new,
+        "baseline": finding.baseline,
     }[condition.function]
 
 
 def _why(contrast: Contrast, metric: str) -> str:
-    """Return why a metric has no number, from its finding or from its records."""
-    found = contrast.find(metric)
-    if found and found.verdict.why:
-        return found.verdict.why
+    """Return why a metric has no number, as stated by its finding or its records."""
+    finding = contrast.find(metric)
+    if finding and finding.verdict.why:
+        return finding.verdict.why
     rows = (contrast.new, contrast.baseline)
     return "; ".join(
         f"{row.label}: {row.why_missing(metric)}" for row in rows if row.value(metric) is None

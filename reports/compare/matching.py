@@ -23,8 +23,8 @@ class Matching:
 
     Attributes:
         pairs: rows that answer one question, in the order of the new ones.
-        alone: rows of either side without a pair.
-        said: notes for the user about how the names were understood.
+        alone: rows of either side without a counterpart.
+        said: notes for the user: how the names were understood.
     """
 
     pairs: tuple[Pair, ...]
@@ -33,11 +33,11 @@ class Matching:
 
 
 def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False) -> Matching:
-    """Pair the rows of one name with those of another.
+    """Pair the rows that two names select.
 
     Rows of folders, commits and records are matched by method, options and axes. If several rows
     match, those with the same machine and learning rate are preferred. Rows that are named
-    directly are paired as they are.
+    directly are paired without matching by name.
 
     Args:
         new: a row, a record's file, a results folder or a commit, as in ``sides``.
@@ -46,7 +46,7 @@ def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
         even_unlike: also pair rows that differ in model, data set, image size, batch or axes.
 
     Raises:
-        BadInput: a side selects nothing, or is ambiguous, or the two have no common question.
+        BadInput: a name selects nothing or is ambiguous, or the two have no common question.
     """
     ours, theirs = sides(new, baseline, pool)
     if {id(placed.row) for placed in ours.rows} == {id(placed.row) for placed in theirs.rows}:
@@ -56,8 +56,8 @@ def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
     paired = paired or _unlike(ours, theirs, even_unlike=even_unlike)
     details = ours.details, theirs.details
     pairs = [Pair(a.row, b.row, f"{a.comparison.title()}{beside}", details) for a, b in paired]
-    said = (*ours.said, *theirs.said)
-    return Matching(tuple(pairs), tuple(without_counterpart(ours, theirs, _rows_of(paired))), said)
+    notes = (*ours.said, *theirs.said)
+    return Matching(tuple(pairs), tuple(without_counterpart(ours, theirs, _rows_of(paired))), notes)
 
 
 def _rows_of(paired: Iterable[Pairing]) -> list[ComparisonRow]:
@@ -65,7 +65,7 @@ def _rows_of(paired: Iterable[Pairing]) -> list[ComparisonRow]:
 
 
 def _paired(ours: Side, theirs: Side) -> list[Pairing]:
-    """Return the rows of two sides that answer one question and belong together."""
+    """Return the pairs of rows that answer the same question."""
     by_name = goes_by_name(ours, theirs)
     groups: dict[Hashable, tuple[list[PlacedRow], list[PlacedRow]]] = defaultdict(lambda: ([], []))
     for place, side in enumerate((ours, theirs)):
@@ -73,32 +73,37 @@ def _paired(ours: Side, theirs: Side) -> list[Pairing]:
             key = placed.comparison.question(), placed.row.name if by_name else None
             groups[key][place].append(placed)
     together = _of_one_name if by_name else _of_one_question
-    found = [pairing for new, old in groups.values() for pairing in together(new, old)]
+    pairs = [pairing for new, old in groups.values() for pairing in together(new, old)]
     places = {id(placed.row): place for place, placed in enumerate(ours.rows)}
-    return sorted(found, key=lambda pairing: places[id(pairing[0].row)])
+    return sorted(pairs, key=lambda pairing: places[id(pairing[0].row)])
 
 
 def _of_one_question(new: Sequence[PlacedRow], old: Sequence[PlacedRow]) -> list[Pairing]:
-    """Return every new row with every old one, if possible of the same machine."""
-    found = []
-    for one in new:
-        near = [other for other in old if other.row.machine() == one.row.machine()]
-        found += [(one, other) for other in near or old if other.row is not one.row]
-    return found
+    """Pair every new row with the old rows of its machine; if there are none, with all old rows."""
+    pairs = []
+    for new_row in new:
+        same_machine = [
+            old_row for old_row in old if old_row.row.machine() == new_row.row.machine()
+        ]
+        pairs += [
+            (new_row, old_row) for old_row in same_machine or old if old_row.row is not new_row.row
+        ]
+    return pairs
 
 
 def _of_one_name(new: Sequence[PlacedRow], old: Sequence[PlacedRow]) -> list[Pairing]:
     """Return the most similar pairs; each row is in at most one pair."""
-    found: list[Pairing] = []
+    pairs: list[Pairing] = []
     for alike in ((MACHINE, LEARNING_RATE), (MACHINE,), (LEARNING_RATE,), ()):
-        used = {id(placed.row) for pairing in found for placed in pairing}
-        found += [
-            (one, other)
-            for one in new
-            for other in old
-            if not {id(one.row), id(other.row)} & used and _are_alike(one.row, other.row, alike)
+        used = {id(placed.row) for pairing in pairs for placed in pairing}
+        pairs += [
+            (new_row, old_row)
+            for new_row in new
+            for old_row in old
+            if not {id(new_row.row), id(old_row.row)} & used
+            and _are_alike(new_row.row, old_row.row, alike)
         ]
-    return found
+    return pairs
 
 
 def _are_alike(row: ComparisonRow, other: ComparisonRow, kinds: Iterable[str]) -> bool:
@@ -107,11 +112,18 @@ def _are_alike(row: ComparisonRow, other: ComparisonRow, kinds: Iterable[str]) -
 
 
 def _unlike(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pairing]:
-    """Return pairs of rows with different questions, if this is requested or harmless."""
-    every = [(one, other) for one in ours.rows for other in theirs.rows if one.row is not other.row]
+    """Pair rows that answer different questions, if requested or if no guarded setting differs."""
+    every = [
+        (new_row, old_row)
+        for new_row in ours.rows
+        for old_row in theirs.rows
+        if new_row.row is not old_row.row
+    ]
     if goes_by_name(ours, theirs):
         every = _of_one_method(ours, theirs, every, even_unlike=even_unlike)
-    harmless = [(one, other) for one, other in every if not _guarded(one.row, other.row)]
+    harmless = [
+        (new_row, old_row) for new_row, old_row in every if not _guarded(new_row.row, old_row.row)
+    ]
     if not harmless and not even_unlike:
         raise BadInput(
             f"{ours.name!r} and {theirs.name!r} do not have the same workload: "
@@ -124,21 +136,27 @@ def _unlike(ours: Side, theirs: Side, *, even_unlike: bool) -> list[Pairing]:
 def _of_one_method(
     ours: Side, theirs: Side, every: list[Pairing], *, even_unlike: bool
 ) -> list[Pairing]:
-    """Return the pairs of rows of the same name, or on request of the same method and options."""
-    named = [(one, other) for one, other in every if one.row.name == other.row.name]
+    """Return pairs of rows with the same name, or on request with the same method and options."""
+    named = [
+        (new_row, old_row) for new_row, old_row in every if new_row.row.name == old_row.row.name
+    ]
     if named:
         return named
-    alike = [(one, other) for one, other in every if _differ_in_axes(one.row, other.row)]
+    alike = [
+        (new_row, old_row)
+        for new_row, old_row in every
+        if _differ_in_axes(new_row.row, old_row.row)
+    ]
     if alike and even_unlike:
         return alike
     none = f"no row of {ours.name!r} has a counterpart in {theirs.name!r}"
     if not alike:
         raise BadInput(f"{none}: rows are matched by method, options and axes")
-    (one, other), *_ = alike
+    (new_row, old_row), *_ = alike
     raise BadInput(
-        f"{none}: {one.row.label} has other axes there "
-        f"({', '.join(other.row.spec.workload.axes(one.row.spec.workload))}); compare them anyway "
-        "with --unlike"
+        f"{none}: {new_row.row.label} has other axes there "
+        f"({', '.join(old_row.row.spec.workload.axes(new_row.row.spec.workload))}); compare "
+        "them anyway with --unlike"
     )
 
 

@@ -22,17 +22,18 @@ class MetricFinding:
     """One metric of a contrast.
 
     Attributes:
-        metric: its name in ``METRICS``.
+        metric: the name of the metric in ``METRICS``.
         new: value of the new row; for accuracies the mean over the seeds that both rows have. If
             it is ``None``, the verdict gives the reason. If there is a ratio of times, the value
             comes from the same round group as the ratio.
         baseline: value of the baseline row, from the same seeds and the same round group.
         difference: new minus baseline.
         ratio: new divided by baseline; for times the geometric mean over rounds.
-        low: lower end of the interval: of the difference for accuracies, otherwise of the ratio;
-            ``None`` if the numbers are exact or have no spread.
+        low: lower end of the interval. For accuracies it is the interval of the difference,
+            otherwise of the ratio. ``None`` if the numbers are exact or have no spread.
         high: upper end of the interval.
-        pairs: number of seeds or rounds that both have; 1 for exact numbers, 0 if not compared.
+        pairs: number of seeds or rounds that both rows have; 1 for exact numbers, 0 if the rows
+            are not compared.
         verdict: the verdict.
     """
 
@@ -53,7 +54,7 @@ class TaskFinding:
 
     Attributes:
         task: the name of the task.
-        accuracy: the finding; only the mean over tasks is judged.
+        accuracy: the finding without a verdict, because only the mean over tasks is judged.
     """
 
     task: str
@@ -64,12 +65,12 @@ NOT_PAIRED = Verdict(VerdictWord.NONE, "the rows have no seed in common")
 
 
 def of_metric(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Compare two rows in a metric that is not an accuracy."""
-    found = _values(metric, new, baseline)
-    if found.new is None or found.baseline is None:
-        return found
+    """Compare two rows by a metric that is not an accuracy."""
+    finding = _values(metric, new, baseline)
+    if finding.new is None or finding.baseline is None:
+        return finding
     compared = _of_time if METRICS[metric].is_judged("in turns") else _of_exact
-    return compared(found, new, baseline)
+    return compared(finding, new, baseline)
 
 
 def accuracies_apart(new: ComparisonRow, baseline: ComparisonRow) -> Difference | None:
@@ -123,15 +124,15 @@ def of_accuracy(
         p: p value of its test, corrected for the number of comparisons.
         comparisons: the number of simultaneous comparisons.
     """
-    found = _values(ACCURACY, new, baseline)
-    if found.new is None or found.baseline is None:
-        return found
+    finding = _values(ACCURACY, new, baseline)
+    if finding.new is None or finding.baseline is None:
+        return finding
     both = Pairing.of(new, baseline).both
     ours, theirs = mean_accuracy(new, both), mean_accuracy(baseline, both)
     if apart is None or ours is None or theirs is None:
         return MetricFinding(ACCURACY, None, None, verdict=NOT_PAIRED)
     return replace(
-        found,
+        finding,
         new=ours,
         baseline=theirs,
         difference=apart.centre,
@@ -144,7 +145,7 @@ def of_accuracy(
 
 
 def _values(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Return both values; if one is missing, the verdict says why."""
+    """Return a finding with both values; if a value is missing, the verdict gives the reason."""
     missing = [
         f"{row.label}: {row.why_missing(metric)}"
         for row in (new, baseline)
@@ -154,35 +155,35 @@ def _values(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricF
     return MetricFinding(metric, new.value(metric), baseline.value(metric), verdict=why)
 
 
-def _of_exact(found: MetricFinding, _: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    if found.new is None or found.baseline is None:
-        return found
-    apart = replace(found, difference=found.new - found.baseline, pairs=1)
-    if found.baseline:
-        ratio = found.new / found.baseline
-        return replace(apart, ratio=ratio, verdict=verdict.of_exact(found.metric, ratio))
-    if not found.new:
+def _of_exact(finding: MetricFinding, _: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+    if finding.new is None or finding.baseline is None:
+        return finding
+    apart = replace(finding, difference=finding.new - finding.baseline, pairs=1)
+    if finding.baseline:
+        ratio = finding.new / finding.baseline
+        return replace(apart, ratio=ratio, verdict=verdict.of_exact(finding.metric, ratio))
+    if not finding.new:
         return replace(apart, verdict=Verdict(VerdictWord.SAME, "at 0"))
     why = f"no ratio: {baseline.label} has 0"
     return replace(apart, verdict=Verdict(VerdictWord.NONE, why))
 
 
-def _of_time(found: MetricFinding, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Compare times only if both rows were timed in turns with each other."""
+def _of_time(finding: MetricFinding, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+    """Compare the times of two rows if the rows were timed in turns with each other."""
     if new.machine() != baseline.machine():
         why = "times of two machines are not compared"
-        return MetricFinding(found.metric, None, None, verdict=Verdict(VerdictWord.NONE, why))
-    if not found.new or not found.baseline:  # head's backward pass takes no time
-        return replace(found, verdict=Verdict(VerdictWord.NONE, "no ratio: a time is 0"))
-    turns, ratio = in_turns(new, baseline), ratio_of_times(found.metric, new, baseline)
+        return MetricFinding(finding.metric, None, None, verdict=Verdict(VerdictWord.NONE, why))
+    if not finding.new or not finding.baseline:  # the backward pass of method 'head' takes no time
+        return replace(finding, verdict=Verdict(VerdictWord.NONE, "no ratio: a time is 0"))
+    turns, ratio = in_turns(new, baseline), ratio_of_times(finding.metric, new, baseline)
     if turns is None or ratio is None:
         return replace(
-            found, verdict=Verdict(VerdictWord.NONE, "not timed in turns with each other")
+            finding, verdict=Verdict(VerdictWord.NONE, "not timed in turns with each other")
         )
-    # Not what their own records hold, which may be of two other round groups.
-    ours, theirs = (median(as_numbers(own.times.get(found.metric))) for own in turns)
+    # The rows' own records may have times of two other round groups, so they are not used.
+    ours, theirs = (median(as_numbers(own.times.get(finding.metric))) for own in turns)
     return replace(
-        found,
+        finding,
         new=ours,
         baseline=theirs,
         difference=ours - theirs,
@@ -190,5 +191,5 @@ def _of_time(found: MetricFinding, new: ComparisonRow, baseline: ComparisonRow) 
         low=ratio.low,
         high=ratio.high,
         pairs=ratio.rounds,
-        verdict=verdict.of_time(found.metric, ratio),
+        verdict=verdict.of_time(finding.metric, ratio),
     )

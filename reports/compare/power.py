@@ -11,16 +11,18 @@ import scipy
 
 from bsrbench.reports.compare.statistics import CONFIDENCE, can_be_significant, t_quantile
 
-POWER = 0.8  # the share of repetitions in which a true difference should be found
-MOST_PAIRS = 1000  # looked through for a number that gives this power
-# Three pairs leave the spread between 0.5 and 6 times what they show, at 95 %.
+POWER = 0.8  # the share of repetitions in which a true difference should be detected
+MOST_PAIRS = 1000  # the largest number of pairs that is tried
+# With three pairs, the 95 % interval of the true spread is 0.5 to 6 times the observed spread.
 FEWEST_FOR_SPREAD = 4
-MOST_SIMULATED = 13  # pairs, up to which the rule looks at every sign flip, and so do we
-MOST_DRAWS, MOST_FLIPS = 20_000, 2**23  # of all draws together: a tenth of a second, 1 % of luck
-AT_ONCE = 2**20  # flips: 8 MB
+# Pairs. Up to this number the rule uses every combination of signs, and so does the simulation.
+MOST_SIMULATED = 13
+# The flips are those of all draws together. They take 0.1 s; the random error is 1 %.
+MOST_DRAWS, MOST_FLIPS = 20_000, 2**23
+AT_ONCE = 2**20  # flips that are in memory at the same time: 8 MB
 
-SURELY = 4  # times the bound of a test: a difference that far out is always found
-ROUNDING = 1e-12  # of sums of the same numbers in another order
+SURELY = 4  # times the bound of a test: a difference this large is always detected
+ROUNDING = 1e-12  # relative error of a sum if its terms are added in another order
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,30 +59,30 @@ def pairs_to_show(effect: float, comparisons: int = 1) -> int | None:
 
     Args:
         effect: the true mean difference, in standard deviations of a pair's difference.
-        comparisons: how many are made at once.
+        comparisons: the number of simultaneous comparisons.
     """
-    found = _first(2, lambda pairs: t_test_power(effect, pairs, 1 - CONFIDENCE))
-    # The rule finds no more than the t test alone.
-    for pairs in range(found, MOST_SIMULATED + 1):
+    fewest = _first(2, lambda pairs: t_test_power(effect, pairs, 1 - CONFIDENCE))
+    # The rule never detects more than the t test alone.
+    for pairs in range(fewest, MOST_SIMULATED + 1):
         if power(effect, pairs, comparisons) >= POWER:
             return pairs
-    beyond = max(found, MOST_SIMULATED + 1)
-    found = _first(beyond, lambda pairs: power(effect, pairs, comparisons))
-    return found if found <= MOST_PAIRS else None
+    beyond = max(fewest, MOST_SIMULATED + 1)
+    fewest = _first(beyond, lambda pairs: power(effect, pairs, comparisons))
+    return fewest if fewest <= MOST_PAIRS else None
 
 
 def t_test_power(effect: float, pairs: int, level: float) -> float:
     """Return the power of a t test for a true mean difference.
 
     Args:
-        effect: in standard deviations of a pair's difference.
+        effect: the true mean difference, in standard deviations of a pair's difference.
         pairs: at least 2.
-        level: of the test, two-sided.
+        level: the level of the two-sided test.
     """
     away = abs(effect) * math.sqrt(pairs)
     bound = t_quantile(1 - level / 2, pairs - 1)
     if away > SURELY * bound:
-        return 1.0  # scipy's tails are no numbers far out
+        return 1.0  # scipy returns no valid numbers this far out
     above = scipy.stats.nct.sf(bound, pairs - 1, away)
     return float(above + scipy.stats.nct.cdf(-bound, pairs - 1, away))
 
@@ -92,7 +94,7 @@ def _first(start: int, power_of: Callable[[int], float]) -> int:
 
 @functools.lru_cache(maxsize=MOST_SIMULATED)
 def _noise(pairs: int) -> Floats:
-    """Return draws of pairs' differences whose true mean is 0, [draws, pairs]."""
+    """Return random differences of pairs with a true mean of 0, [draws, pairs]."""
     draws = min(MOST_DRAWS, MOST_FLIPS // 2**pairs)
     return np.random.default_rng(pairs).standard_normal((draws, pairs))
 
@@ -104,8 +106,8 @@ def _t_interval_leaves_out_zero(draws: Floats) -> npt.NDArray[np.bool_]:
 
 
 def _sign_flip_p(draws: Floats) -> Floats:
-    """Return the p of each draw: the share of sign flips whose sum is at least as far from 0."""
-    sums = draws[:, :1]  # the first sign stays: all flipped at once lie as far away
+    """Return each draw's p value: the share of sign flips with a sum at least as far from 0."""
+    sums = draws[:, :1]  # the first sign is fixed: flipping all signs keeps the distance from 0
     for column in draws.T[1:]:
         sums = np.concatenate([sums + column[:, None], sums - column[:, None]], axis=1)
     seen = np.abs(draws.sum(axis=1, keepdims=True)) * (1 - ROUNDING)

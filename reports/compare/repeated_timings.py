@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord, Value
 
-# The times by which a timed metric is compared: rates by the seconds of which they are computed.
+# The metric of seconds by which each timed metric is compared. A rate is computed from seconds.
 TIMED_BY = {
     name: metric.rate_of or name
     for name, metric in METRICS.items()
@@ -15,7 +15,7 @@ TIMED_BY = {
 
 
 def has_rounds(metric: str) -> bool:
-    """Tell whether a metric is timed in every round, so that there are ratios per round."""
+    """Tell whether a metric is timed in every round, so that it has ratios per round."""
     return TIMED_BY.get(metric) == metric
 
 
@@ -25,7 +25,7 @@ class RepeatedTimes:
 
     Attributes:
         group: the name of the group.
-        finished_at: when the last of its new rows was finished.
+        finished_at: when the last new row of the group was finished.
         times: samples by metric; samples of one visit are adjacent.
     """
 
@@ -35,20 +35,20 @@ class RepeatedTimes:
 
 
 def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes, ...]]:
-    """Return the times of stored trials that were timed again with new ones, by record key."""
-    found: dict[str, dict[str, RepeatedTimes]] = {}
+    """Return the times of stored trials that were timed again with new trials, by record key."""
+    groups_by_key: dict[str, dict[str, RepeatedTimes]] = {}
     for record in records:
         for key, times in record.beside.items():
             turns = turns_of(record, times)
             if turns is None:
                 continue
-            before = found.setdefault(key, {}).setdefault(turns.group, turns)
+            before = groups_by_key.setdefault(key, {}).setdefault(turns.group, turns)
             last = max(before.finished_at, turns.finished_at)
-            found[key][turns.group] = replace(before, finished_at=last)
-    return {key: tuple(groups.values()) for key, groups in found.items()}
+            groups_by_key[key][turns.group] = replace(before, finished_at=last)
+    return {key: tuple(groups.values()) for key, groups in groups_by_key.items()}
 
 
 def turns_of(record: TrialRecord, times: Mapping[str, Value]) -> RepeatedTimes | None:
-    """Return times measured in a record's round group; ``None`` if it has no group."""
+    """Return times with the round group of a record; ``None`` if the record has no group."""
     group = record.circumstances.round_group
     return None if group is None else RepeatedTimes(group, record.finished_at, times)

@@ -14,7 +14,7 @@ def rows_among(records: list[TrialRecord]) -> list[list[TrialRecord]]:
 
 
 def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Keep only the profile with the most measurements; of equals, the newest."""
+    """Keep only the profile with the most measurements; of several, the newest."""
     profiles = [record for record in records if not record.spec.training]
     if len(profiles) < 2:  # noqa: PLR2004 - the usual case
         return records
@@ -23,7 +23,7 @@ def _one_profile(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
-    """Keep only the newest training of each seed: they may differ in the learning rates tried."""
+    """Keep only the newest training of each seed; others may have other learning rates tried."""
     newest: dict[int, TrialRecord] = {}
     for record in records:
         if record.spec.training:
@@ -33,7 +33,7 @@ def _one_training_a_seed(records: list[TrialRecord]) -> list[TrialRecord]:
 
 
 def _by_rate(records: list[TrialRecord]) -> list[list[TrialRecord]]:
-    """Return the records per learning rate, each with the profiles."""
+    """Return one list of records per learning rate, each with all profiles."""
     rates = dict.fromkeys(rate for r in records if (rate := r.spec.rates()))
     if len(rates) < 2:  # noqa: PLR2004 - the usual case
         return [records]

@@ -17,13 +17,13 @@ class MeasuredRow:
     """A row of a search with its numbers.
 
     Attributes:
-        found: the row.
-        profile: its measurements.
+        found: the row, as the search stored it.
+        profile: the measurements of the row.
         ratio: its step time divided by that of the published setting; ``None`` for the published
             setting itself.
         accuracies: accuracies on the validation split, one per seed.
         lost: seeds whose training did not complete. A row with such a seed is not compared with
-            others, because they were trained with other seeds.
+            other rows, because their accuracies are over other seeds.
         on_front: whether the row is on the Pareto front of memory, time and mean accuracy, among
             the rows trained with every seed.
     """
@@ -36,11 +36,11 @@ class MeasuredRow:
     on_front: bool = False
 
     def counted_bytes(self) -> float | None:
-        """Return the counted peak."""
+        """Return the counted peak in bytes."""
         return self.profile.value("peak_counted_bytes") if self.profile else None
 
     def accuracy(self) -> Summary | None:
-        """Return mean and range over seeds."""
+        """Return mean and range of the validation accuracy over seeds."""
         return mean_and_range(self.accuracies)
 
     def time(self) -> float | None:
@@ -58,7 +58,7 @@ class MeasuredRow:
         return self.counted_bytes() or 0, self.time() or 0, -(accuracy.centre if accuracy else 0)
 
     def beats(self, published: "MeasuredRow") -> bool:
-        """Return whether it needs less memory and less time, at no lower mean accuracy.
+        """Return whether the row needs less memory and less time, at no lower mean accuracy.
 
         Time counts as less only if the whole interval of the ratio is below 1.
         """
@@ -70,10 +70,10 @@ class MeasuredRow:
         return memory < least and high is not None and high < 1 and accuracy <= reached
 
 
-def measured(found: SearchResult, folder: Path) -> list[MeasuredRow]:
+def measured(result: SearchResult, folder: Path) -> list[MeasuredRow]:
     """Return the rows of a search with numbers from their records, published setting first."""
     store = Store(folder)
-    records = [store.record(row.profile) for row in found.rows]
+    records = [store.record(row.profile) for row in result.rows]
     again = timed_again(record for record in records if record)
     profiles = [
         ComparisonRow(record.spec.row_label(), (record,), again.get(record.key, ()))
@@ -81,16 +81,16 @@ def measured(found: SearchResult, folder: Path) -> list[MeasuredRow]:
         else None
         for record in records
     ]
-    by_seed = [_by_seed(row, store) for row in found.rows]
+    by_seed = [_by_seed(row, store) for row in result.rows]
     rows = [
         MeasuredRow(
             found=row,
             profile=profile,
             ratio=_ratio(profile, profiles[0]),
             accuracies=tuple(read.values()),
-            lost=tuple(seed for seed in found.seeds if row.trainings and seed not in read),
+            lost=tuple(seed for seed in result.seeds if row.trainings and seed not in read),
         )
-        for row, profile, read in zip(found.rows, profiles, by_seed, strict=True)
+        for row, profile, read in zip(result.rows, profiles, by_seed, strict=True)
     ]
     complete = [row for row in rows if row.is_complete()]
     return [replace(row, on_front=_is_on_front(row, complete)) for row in rows]
@@ -104,7 +104,7 @@ def _by_seed(row: SearchResultRow, store: Store) -> dict[int, float]:
     """Return the validation accuracy of each seed whose training completed."""
     records = [record for key in row.trainings if (record := store.record(key))]
     read = {record.spec.seed: numbers(record, "validation_accuracy_top1") for record in records}
-    return {seed: found[0] for seed, found in read.items() if found}
+    return {seed: values[0] for seed, values in read.items() if values}
 
 
 def _is_on_front(row: MeasuredRow, complete: list[MeasuredRow]) -> bool:
@@ -112,6 +112,6 @@ def _is_on_front(row: MeasuredRow, complete: list[MeasuredRow]) -> bool:
         return False
     own = row.point()
     return not any(
-        other != own and all(a <= b for a, b in zip(other, own, strict=True))
-        for other in (one.point() for one in complete)
+        point != own and all(a <= b for a, b in zip(point, own, strict=True))
+        for point in (competitor.point() for competitor in complete)
     )

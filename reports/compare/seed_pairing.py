@@ -10,8 +10,8 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.statistics import mean
 
 ACCURACY = "accuracy_top1"
-GROUPS_IN_SHORT, LABELS_IN_SHORT = 3, 3  # what a sentence has room for
-RUN = 3  # neighbours from which on a range is shorter than a list
+GROUPS_IN_SHORT, LABELS_IN_SHORT = 3, 3  # the most that one sentence lists
+RUN = 3  # consecutive seeds; from this number on a range is shorter than a list
 
 Seeds = tuple[int, ...]
 
@@ -28,17 +28,17 @@ def are_alike(rows: Iterable[ComparisonRow]) -> bool:
 
 def shared(rows: Iterable[ComparisonRow]) -> Seeds:
     """Return the seeds that all tested rows have in common."""
-    found = [set(seeds) for row in rows if (seeds := tested(row))]
-    return tuple(sorted(set.intersection(*found))) if found else ()
+    seed_sets = [set(seeds) for row in rows if (seeds := tested(row))]
+    return tuple(sorted(set.intersection(*seed_sets))) if seed_sets else ()
 
 
 def most_shared(rows: Iterable[ComparisonRow]) -> int:
-    """Return the largest number of seeds that two rows share; of a single row, its number."""
+    """Return the largest number of seeds that two rows share; for a single row, its seeds."""
     counts = Counter(seeds for row in rows if (seeds := tested(row)))
     if sum(counts.values()) == 1:
         return len(next(iter(counts)))
     of_equals = [len(seeds) for seeds, rows_ in counts.items() if rows_ > 1]
-    of_others = [len(set(one) & set(other)) for one, other in combinations(counts, 2)]
+    of_others = [len(set(seeds) & set(more_seeds)) for seeds, more_seeds in combinations(counts, 2)]
     return max([*of_equals, *of_others], default=0)
 
 
@@ -76,37 +76,40 @@ def counted(seeds: Sequence[int]) -> str:
 
 
 def behind(row: ComparisonRow, *, same_seeds: bool) -> str:
-    """Return what a legend adds to a row's name: its seeds, if rows have different seeds."""
+    """Return the text after a row's name in a legend: its seeds, if rows have different seeds."""
     return "" if same_seeds else f" ({named(tested(row))})"
 
 
 def groups(rows: Iterable[ComparisonRow]) -> dict[Seeds, list[str]]:
     """Return the labels of trained rows grouped by their tested seeds, most seeds first."""
-    found: dict[Seeds, list[str]] = {}
+    labels_by_seeds: dict[Seeds, list[str]] = {}
     for row in rows:
         if row.trained():
-            found.setdefault(tested(row), []).append(row.label)
-    return dict(sorted(found.items(), key=lambda group: (-len(group[0]), group[0])))
+            labels_by_seeds.setdefault(tested(row), []).append(row.label)
+    return dict(sorted(labels_by_seeds.items(), key=lambda group: (-len(group[0]), group[0])))
 
 
 def of_each(rows: Iterable[ComparisonRow]) -> list[str]:
     """Return one line per set of seeds with its rows; empty if all rows have the same seeds."""
-    found = groups(rows)
-    if len(found) < 2:  # noqa: PLR2004 - nothing is told apart
+    labels_by_seeds = groups(rows)
+    if len(labels_by_seeds) < 2:  # noqa: PLR2004 - all rows have the same seeds
         return []
-    return [f"tested with {named(seeds)}: {', '.join(labels)}" for seeds, labels in found.items()]
+    return [
+        f"tested with {named(seeds)}: {', '.join(labels)}"
+        for seeds, labels in labels_by_seeds.items()
+    ]
 
 
 def in_short(rows: Iterable[ComparisonRow]) -> str:
-    """Return in short which rows were tested with which seeds."""
-    found = list(groups(rows).items())
+    """Return a short text that says which rows were tested with which seeds."""
+    seed_groups = list(groups(rows).items())
     parts = [
         f"{', '.join(labels[:LABELS_IN_SHORT])}{_rest(len(labels) - LABELS_IN_SHORT)}: "
         f"{named(seeds)}"
-        for seeds, labels in found[:GROUPS_IN_SHORT]
+        for seeds, labels in seed_groups[:GROUPS_IN_SHORT]
     ]
-    left = sum(len(labels) for _, labels in found[GROUPS_IN_SHORT:])
-    return "; ".join([*parts, *([f"{left} more rows: others"] if left else [])])
+    left = sum(len(labels) for _, labels in seed_groups[GROUPS_IN_SHORT:])
+    return "; ".join([*parts, *([f"{left} more rows: other seeds"] if left else [])])
 
 
 def _rest(left: int) -> str:
@@ -118,8 +121,8 @@ class Pairing:
     """The seeds of two rows whose accuracies are compared.
 
     Attributes:
-        new: those the new row was tested with.
-        baseline: those the baseline row was tested with.
+        new: seeds with which the new row was tested.
+        baseline: seeds with which the baseline row was tested.
     """
 
     new: Seeds
@@ -132,15 +135,15 @@ class Pairing:
 
     @property
     def both(self) -> Seeds:
-        """Return the seeds that both were tested with; only these decide the verdict."""
+        """Return the seeds that both rows were tested with; only these decide the verdict."""
         return tuple(sorted(set(self.new) & set(self.baseline)))
 
     def is_unequal(self) -> bool:
-        """Tell whether both were tested, but not with the same seeds."""
+        """Tell whether both rows were tested, but not with the same seeds."""
         return bool(self.new and self.baseline) and self.new != self.baseline
 
     def over(self) -> str:
-        """Return in words the seeds of the numbers; empty if both rows have the same seeds."""
+        """Return a text with the seeds compared; empty if both rows have the same seeds."""
         if not self.is_unequal() or not self.both:
             return ""
         return f"over the {units.seeds(len(self.both))} that both have ({in_words(self.both)})"

@@ -60,7 +60,7 @@ def goes_by_name(ours: Side, theirs: Side) -> bool:
     """Return whether rows of two sides are matched by method, options and axes.
 
     Rows of a folder or a commit are matched. Rows that are named directly, by label or by the file
-    of their record, are compared with each other whatever they are.
+    of their record, are compared with each other without matching.
     """
     return theirs.kind is SideKind.SET or (
         theirs.kind is SideKind.RECORD and ours.kind is SideKind.SET
@@ -104,11 +104,14 @@ def _side(
     own: list[tuple[Sequence[Comparison], Details]]
     own = [(first.comparisons(), first.details)] if first else []
     for comparisons, details in (*own, (there, pool.detail)):
-        found = _named(name, comparisons, details)
-        if found.rows and is_folder(name):
-            return replace(found, said=(f"{name!r} is taken as a row; the folder is './{name}'",))
-        if found.rows:
-            return found
+        side = _named(name, comparisons, details)
+        if side.rows and is_folder(name):
+            return replace(
+                side,
+                said=(f"{name!r} is read as the name of a row; for the folder, write './{name}'",),
+            )
+        if side.rows:
+            return side
     return _of_folder(name) if is_folder(name) else Side(name, SideKind.METHOD, (), pool.detail)
 
 
@@ -116,35 +119,39 @@ def is_folder(name: str) -> bool:
     """Return whether a name is the name of a folder."""
     try:
         return Path(name).is_dir()
-    except (OSError, ValueError):  # a label may be longer than a file's name, or hold a null byte
+    except (OSError, ValueError):  # a label may be too long for a file name, or contain a null byte
         return False
 
 
 def _of_record(path: Path) -> Side:
     record = read_record(path)
     pool = Gathered([record], [], (Store(path.resolve().parent.parent),))
-    pool.detail(record.key)  # read now, so that what is wrong with it is said
-    said = [f"note: {doubt}" for doubt in (*changed_in([record]), *pool.doubts)]
+    pool.detail(record.key)  # read the sidecar now, so that ``doubts`` lists its problems
+    notes = [f"note: {doubt}" for doubt in (*changed_in([record]), *pool.doubts)]
     rows = _all([record], pool.detail)
-    return Side(str(path), SideKind.RECORD, rows, pool.detail, tuple(said))
+    return Side(str(path), SideKind.RECORD, rows, pool.detail, tuple(notes))
 
 
 def _of_folder(name: str) -> Side:
-    found = gather([Path(name)])
-    aside = [f"set aside: {reason}" for reason in found.aside]
-    said = (*aside, *(f"note: {doubt}" for doubt in found.doubts))
-    return Side(name, SideKind.SET, _all(found.records, found.detail), found.detail, said)
+    gathered = gather([Path(name)])
+    set_aside = [f"set aside: {reason}" for reason in gathered.aside]
+    notes = (*set_aside, *(f"note: {doubt}" for doubt in gathered.doubts))
+    return Side(name, SideKind.SET, _all(gathered.records, gathered.detail), gathered.detail, notes)
 
 
 def _all(records: Iterable[TrialRecord], details: Details) -> tuple[PlacedRow, ...]:
-    return tuple(PlacedRow(found, row) for found in compare(records, details) for row in found.rows)
+    return tuple(
+        PlacedRow(comparison, row)
+        for comparison in compare(records, details)
+        for row in comparison.rows
+    )
 
 
 def _named(name: str, comparisons: Iterable[Comparison], details: Details) -> Side:
-    placed = [PlacedRow(found, row) for found in comparisons for row in found.rows]
-    found = pick(name, [_listed(one) for one in placed])
-    rows = tuple(placed[place] for place in found.places)
-    return Side(name, SideKind.METHOD, rows, details, (found.said,) if found.said else ())
+    placed = [PlacedRow(comparison, row) for comparison in comparisons for row in comparison.rows]
+    choice = pick(name, [_listed(placed_row) for placed_row in placed])
+    rows = tuple(placed[place] for place in choice.places)
+    return Side(name, SideKind.METHOD, rows, details, (choice.said,) if choice.said else ())
 
 
 def _listed(placed: PlacedRow) -> ListedRow:
@@ -161,6 +168,8 @@ def _nothing(side: Side, pool: Gathered, comparisons: Iterable[Comparison]) -> B
         commits = sorted({(r.environment.commit or "none")[:12] for r in pool.records})
         return unknown("commit", side.name.removeprefix(COMMIT), commits)
     if side.kind is not SideKind.METHOD:
-        return BadInput(f"{side.name}: no readable records in it")
-    rows = [_listed(PlacedRow(found, row)) for found in comparisons for row in found.rows]
+        return BadInput(f"{side.name} contains no readable records")
+    rows = [
+        _listed(PlacedRow(comparison, row)) for comparison in comparisons for row in comparison.rows
+    ]
     return unknown_row(side.name, rows, "among the results")

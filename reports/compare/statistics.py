@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from statistics import fmean, median
 
 import numpy as np
-import scipy  # its parts load when they are asked for, and stats takes two seconds
+import scipy  # its modules load on first use; scipy.stats takes two seconds
 
 CONFIDENCE = 0.95
-SHORTEST_SECONDS = 1e-12  # no clock tells less: of a shorter time there is no ratio
-DOCTOR_CONFIDENCE = 0.99  # so that one of a hundred identical pairs seems to differ
-FEWEST_ROUNDS = 3  # two give an interval from nothing to anything
+SHORTEST_SECONDS = 1e-12  # no clock resolves less; a shorter time has no ratio
+DOCTOR_CONFIDENCE = 0.99  # one of a hundred identical pairs appears to differ
+FEWEST_ROUNDS = 3  # the interval of two rounds is too wide to be useful
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
-MOST_FOR_T = 20  # pairs; beyond, the bootstrap needs no normal distribution
+MOST_FOR_T = 20  # pairs; with more, the bootstrap, which assumes no normal distribution
 RESAMPLES = 9999
 
 
@@ -41,12 +41,12 @@ class Summary:
 
 
 def mean(numbers: Sequence[float]) -> float:
-    """Return the mean, summed in order as the page does; Python 3.12 changed its ``sum``."""
+    """Return the mean as the page computes it: summed in order, unlike ``sum`` of Python 3.12."""
     return functools.reduce(operator.add, numbers) / len(numbers)
 
 
 def mean_and_range(samples: Sequence[float]) -> Summary | None:
-    """Return mean, smallest and largest value: two or three seeds allow no more."""
+    """Return mean, smallest and largest value; two or three seeds do not allow more."""
     if not samples:
         return None
     return Summary(mean(samples), min(samples), max(samples), len(samples))
@@ -62,12 +62,12 @@ def median_and_quartiles(samples: Sequence[float]) -> Summary | None:
 
 
 def quantile(ordered: Sequence[float], share: float) -> float:
-    """Return a quantile by linear interpolation, as numpy's; a report asks for ten thousands."""
+    """Return a quantile by linear interpolation, as numpy does; a report needs ten thousands."""
     place = (len(ordered) - 1) * share
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
     part, step = place - below, ordered[above] - ordered[below]
-    if part >= 0.5:  # noqa: PLR2004 - numpy rounds from the nearer end, and so do we
+    if part >= 0.5:  # noqa: PLR2004 - as numpy, from the nearer end
         return float(ordered[above] - step * (1 - part))
     return float(ordered[below] + step * part)
 
@@ -86,9 +86,9 @@ class Ratio:
         centre: geometric mean of the ratios per round.
         low: lower end of the interval; ``None`` with fewer than three rounds.
         high: upper end of the interval.
-        rounds: number of rounds in which both were timed.
-        least: smallest ratio of a round.
-        largest: largest ratio of a round.
+        rounds: number of rounds in which both rows were timed.
+        least: smallest ratio of any round.
+        largest: largest ratio of any round.
     """
 
     centre: float
@@ -111,8 +111,8 @@ def time_ratio(
 ) -> Ratio | None:
     """Return the ratio of two rows' times from the rounds in which both were timed.
 
-    The samples of a visit share a process, so their median is one observation. The interval is
-    Student's t of the logarithms of the ratios per round.
+    All samples of a visit come from one process, so their median is one observation. The interval
+    is Student's t interval of the logarithms of the ratios per round.
 
     Args:
         ours: samples in order, ``a_round`` per visit.
@@ -120,15 +120,17 @@ def time_ratio(
         a_round: number of samples per visit.
         confidence: confidence level of the interval.
     """
-    one, other = ([median(visit) for visit in _visits(all_, a_round)] for all_ in (ours, theirs))
-    ratios = _logarithms(one, other)
+    our_medians, their_medians = (
+        [median(visit) for visit in _visits(samples, a_round)] for samples in (ours, theirs)
+    )
+    ratios = _logarithms(our_medians, their_medians)
     if not ratios:
         return None
     centre = fmean(ratios)
     seen = len(ratios), math.exp(min(ratios)), math.exp(max(ratios))
     if len(ratios) < FEWEST_ROUNDS:
         return Ratio(math.exp(centre), None, None, *seen)
-    # statistics.stdev counts in fractions, which takes longer than all else a report does here.
+    # statistics.stdev computes with fractions: slower than everything else a report does here.
     spread = math.fsum((ratio - centre) ** 2 for ratio in ratios) / (len(ratios) - 1)
     error = math.sqrt(spread / len(ratios))
     reach = t_quantile((1 + confidence) / 2, len(ratios) - 1) * error
@@ -137,13 +139,13 @@ def time_ratio(
 
 
 def centre_of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Return only the centre of ``time_ratio``, from the medians of visits."""
+    """Return the centre of ``time_ratio`` alone, from the medians of visits."""
     ratios = _logarithms(ours, theirs)
     return math.exp(fmean(ratios)) if ratios else None
 
 
 def _logarithms(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return the logarithm of the ratio in each round in which both have a time above 0."""
+    """Return the logarithm of the ratio for each round in which both rows have a time above 0."""
     pairs = zip(ours, theirs, strict=False)
     return [math.log(a / b) for a, b in pairs if min(a, b) >= SHORTEST_SECONDS]
 
@@ -157,8 +159,8 @@ class Difference:
         low: lower end of the interval at ``CONFIDENCE``; ``None`` if the pairs have no spread.
         high: upper end of the interval.
         pairs: number of pairs.
-        p: p value of the sign-flip test that the differences are symmetric around 0; ``None``
-            without a test.
+        p: p value of the sign-flip test; its null hypothesis is that the differences are
+            symmetric around 0. ``None`` without a test.
     """
 
     centre: float
@@ -173,8 +175,9 @@ def paired_difference(differences: Sequence[float]) -> Difference | None:
 
     Up to ``MOST_FOR_T`` pairs the interval is Student's t, with more pairs the BCa bootstrap
     (Efron 1987). The sign-flip test uses every combination of signs if there are at most
-    ``RESAMPLES``, otherwise that many drawn with a fixed seed. Differences that are all equal have
-    no spread, so there is no interval and no test; if all are 0, the interval is 0.
+    ``RESAMPLES``; otherwise it draws ``RESAMPLES`` combinations with a fixed seed. Differences that
+    are all equal have no spread, so there is no interval and no test; if all are 0, the interval
+    is 0.
     """
     pairs = len(differences)
     if not pairs:
@@ -188,22 +191,22 @@ def paired_difference(differences: Sequence[float]) -> Difference | None:
 
 
 def _t_interval(samples: Sequence[float]) -> tuple[float, float]:
-    found = scipy.stats.ttest_1samp(samples, 0).confidence_interval(CONFIDENCE)
-    return float(found.low), float(found.high)
+    interval = scipy.stats.ttest_1samp(samples, 0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
 
 
 def _bca_interval(samples: Sequence[float]) -> tuple[float, float]:
-    found = scipy.stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (samples,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=0
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def _sign_flip(samples: Sequence[float]) -> float:
-    found = scipy.stats.permutation_test(
+    test = scipy.stats.permutation_test(
         (samples,), np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=0, axis=-1
     )
-    return float(found.pvalue)
+    return float(test.pvalue)
 
 
 def can_be_significant(pairs: int, comparisons: int = 1) -> bool:
@@ -212,14 +215,14 @@ def can_be_significant(pairs: int, comparisons: int = 1) -> bool:
 
 
 def _least_p(pairs: int) -> float:
-    """Return the smallest possible p of the sign-flip test: all signs are equal."""
+    """Return the smallest possible p value of the sign-flip test, which needs equal signs."""
     if 2**pairs <= RESAMPLES:
         return 2.0 ** (1 - pairs)
-    return 2 / (RESAMPLES + 1)  # of flips that are drawn none is as extreme
+    return 2 / (RESAMPLES + 1)  # no drawn flip is as extreme as the observed signs
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p values corrected for their number (Holm 1979), in their order."""
+    """Return p values, corrected for their number by Holm (1979), in the same order."""
     order = sorted(range(len(ps)), key=ps.__getitem__)
     corrected = [1.0] * len(ps)
     largest = 0.0

@@ -8,12 +8,12 @@ from bsrbench.reports.compare.statistics import Ratio, centre_of_ratio, time_rat
 
 
 def ratio_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> Ratio | None:
-    """Return the time of a row divided by that of another, within one round group."""
+    """Return the time of a row divided by the time of another, within one round group."""
     return time_ratio(*_together(metric, row, other), 1)
 
 
 def centre_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> float | None:
-    """Return the centre of ``ratio_of_times``, in a quarter of the time."""
+    """Return the centre of ``ratio_of_times`` alone, which is four times as fast."""
     return centre_of_ratio(*_together(metric, row, other))
 
 
@@ -28,8 +28,8 @@ def in_turns(
 ) -> tuple[RepeatedTimes, RepeatedTimes] | None:
     """Return the times of two rows in a common round group; ``None`` if there is none.
 
-    Of several groups it is the one with which both were stored, so that a later repetition, for
-    example in fewer rounds, does not change an existing ratio. Otherwise it is the newest.
+    If there are several, the group of both rows' own records is used. So a later repetition, for
+    example in fewer rounds, does not change an existing ratio. Otherwise the newest group is used.
     """
     ours, theirs = row.turns(other), other.turns(row)
     shared = ours.keys() & theirs.keys()
@@ -49,9 +49,9 @@ def in_turns(
 def _together(
     metric: str, row: ComparisonRow, other: ComparisonRow
 ) -> tuple[list[float], list[float]]:
-    """Return the visits of two rows; empty if they were not timed in turns."""
-    found = in_turns(row, other)
-    if found is None:
+    """Return the medians of the visits of two rows; empty if they were not timed in turns."""
+    turns = in_turns(row, other)
+    if turns is None:
         return [], []
-    ours, theirs = found
+    ours, theirs = turns
     return row.visits(metric, ours), other.visits(metric, theirs)

@@ -1,4 +1,4 @@
-"""The verdict on a difference: one of four words, with a reason."""
+"""The verdict on a difference: a word and a reason."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,11 +25,12 @@ class VerdictWord(StrEnum):
     NONE = "no verdict"
 
 
-# Differences nobody would choose a method for: shares of the baseline's value, but for accuracies,
-# which differ by points. Counted bytes and FLOPs are exact, and still 1 % is nothing to build on;
-# the process's bytes hold pages of libraries; times on a quiet machine come again within 5 %.
+# Differences up to these are too small to choose a method by. They are shares of the baseline's
+# value; for accuracies they are differences of the accuracies. Counted bytes and FLOPs are exact,
+# but 1 % of them is still irrelevant. The bytes of a process include pages of libraries. Times on
+# a quiet machine repeat within 5 %.
 EXACT_SHARE, PROCESS_SHARE, TIME_SHARE, ACCURACY_POINTS = 0.01, 0.05, 0.05, 0.005
-ROUNDING = 1e-12  # of a quotient of floating-point numbers
+ROUNDING = 1e-12  # rounding error of a quotient of floating-point numbers
 THRESHOLDS: dict[JudgementKind, float] = {
     "by seed": ACCURACY_POINTS,
     "in turns": TIME_SHARE,
@@ -56,7 +57,7 @@ class Verdict:
 
 
 def threshold(metric: str) -> float:
-    """Return the threshold of a relevant difference: a share, or for accuracies points.
+    """Return the largest irrelevant difference: a share, or for accuracies a difference.
 
     Raises:
         ValueError: the metric is not judged.
@@ -68,7 +69,7 @@ def threshold(metric: str) -> float:
 
 
 def within(metric: str) -> str:
-    """Return in words the difference up to which values count as the same."""
+    """Return a text with the difference up to which values count as the same."""
     if METRICS[metric].is_judged("by seed"):
         return f"within {100 * threshold(metric):g} points"
     return f"within {100 * threshold(metric):g} %"
@@ -96,26 +97,26 @@ def of_time(metric: str, ratio: Ratio) -> Verdict:
     return Verdict(VerdictWord.INCONCLUSIVE, "the interval contains 1")
 
 
-def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int = 1) -> Verdict:
+def of_pairs(metric: str, difference: Difference, p: float | None, comparisons: int = 1) -> Verdict:
     """Judge the mean difference of pairs.
 
     Args:
         metric: an accuracy.
-        found: difference and interval.
+        difference: the mean difference with its interval.
         p: p value of the test, corrected for the number of comparisons.
         comparisons: the number of simultaneous comparisons.
     """
     near = threshold(metric)
-    if found.low is None or found.high is None:
-        pairs = "one pair has" if found.pairs == 1 else "pairs with equal differences have"
+    if difference.low is None or difference.high is None:
+        pairs = "one pair has" if difference.pairs == 1 else "pairs with equal differences have"
         return Verdict(VerdictWord.INCONCLUSIVE, f"{pairs} no spread")
-    if -near <= found.low and found.high <= near:
+    if -near <= difference.low and difference.high <= near:
         return Verdict(VerdictWord.SAME, within(metric))
-    if not can_be_significant(found.pairs, comparisons):
-        too_few = f"{found.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
+    if not can_be_significant(difference.pairs, comparisons):
+        too_few = f"{difference.pairs} pairs cannot pass a test at {1 - CONFIDENCE:.2g}"
         return Verdict(VerdictWord.INCONCLUSIVE, f"{too_few}; {enough(comparisons)}")
-    if p is not None and p <= 1 - CONFIDENCE and not found.low <= 0 <= found.high:
-        return Verdict(_better(metric, more=found.centre > 0))
+    if p is not None and p <= 1 - CONFIDENCE and not difference.low <= 0 <= difference.high:
+        return Verdict(_better(metric, more=difference.centre > 0))
     shown = "" if p is None else f", p {units.share(p)}"
     return Verdict(
         VerdictWord.INCONCLUSIVE, f"the interval contains 0 or the test does not pass{shown}"
@@ -123,7 +124,7 @@ def of_pairs(metric: str, found: Difference, p: float | None, comparisons: int =
 
 
 def enough(comparisons: int) -> str:
-    """Return in words how many pairs can pass the test."""
+    """Return a text that says how many pairs can pass the test."""
     fewest = fewest_pairs(comparisons)
     if fewest is None:
         return f"with {comparisons:,} simultaneous comparisons no number of pairs can"
@@ -138,9 +139,9 @@ def with_others(comparisons: int) -> str:
 def fewest_pairs(comparisons: int = 1) -> int | None:
     """Return the smallest number of pairs that can pass the test; ``None`` if no number can."""
     possible = (pairs for pairs in range(2, MOST_FOR_T) if can_be_significant(pairs, comparisons))
-    return next(possible, None)  # from 14 on flips are drawn, and more pairs pass no more easily
+    return next(possible, None)  # from 14 pairs on flips are drawn, so more pairs do not help
 
 
 def _better(metric: str, *, more: bool) -> VerdictWord:
-    wanted = METRICS[metric].direction == "higher"
-    return VerdictWord.BETTER if more == wanted else VerdictWord.WORSE
+    higher_is_better = METRICS[metric].direction == "higher"
+    return VerdictWord.BETTER if more == higher_is_better else VerdictWord.WORSE

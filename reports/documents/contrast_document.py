@@ -22,8 +22,8 @@ from bsrbench.reports.wording import contrast_table as table
 from bsrbench.reports.wording import markdown_syntax
 from bsrbench.reports.wording.safe_text import in_csv, on_one_line
 
-WIDE = 100  # columns of a terminal; on narrower ones the table is drawn without air
-FOLDED = ("metric", "verdict")  # columns that give way
+WIDE = 100  # characters; on a narrower terminal the table has no padding
+FOLDED = ("metric", "verdict")  # columns whose text is wrapped if the terminal is narrow
 BROKEN = {"baseline": "base-\nline", "difference": "differ-\nence"}
 ALONE = "without a counterpart"
 STYLES = {VerdictWord.BETTER: "green", VerdictWord.WORSE: "red"}
@@ -32,14 +32,14 @@ STYLES = {VerdictWord.BETTER: "green", VerdictWord.WORSE: "red"}
 def show(
     contrasts: Sequence[Contrast], console: Console, alone: Sequence[UnpairedRow] = ()
 ) -> None:
-    """Print each contrast: sentence, table, differing settings, notes; then unpaired rows."""
+    """Print each contrast: sentence, table, different settings, notes; then unpaired rows."""
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         _say(console, on_one_line(sentence))
         console.print(_drawn(contrast, narrow=console.width < WIDE))
         _lines(console, "no clear verdict", table.reasons(contrast))
         rows = table.task_rows(contrast)
-        said = [f"{task}: {new} against {old} ({apart})" for task, new, old, apart, _ in rows]
-        _lines(console, "accuracy per task (only the mean is judged)", said)
+        task_lines = [f"{task}: {new} against {old} ({apart})" for task, new, old, apart, _ in rows]
+        _lines(console, "accuracy per task (only the mean is judged)", task_lines)
         _lines(console, "spread of accuracies", table.spreads(contrast))
         unlike = [f"{name}: {new} | {old}" for name, new, old in table.unlike_rows(contrast)]
         _lines(
@@ -48,7 +48,7 @@ def show(
             unlike,
         )
         _lines(console, "notes", contrast.remarks)
-    _lines(console, ALONE, [one.said for one in alone])
+    _lines(console, ALONE, [unpaired.said for unpaired in alone])
     _say(console, table.METHOD)
 
 
@@ -59,9 +59,10 @@ def _drawn(contrast: Contrast, *, narrow: bool) -> Table:
         words = title in FOLDED
         heading = Text(BROKEN.get(title, title.replace(" ", "\n", 1)) if narrow else title)
         drawn.add_column(heading, justify="left" if words else "right", no_wrap=not words)
-    for found, row in zip(contrast.findings, table.rows(contrast), strict=True):
-        cells = [Text(cell.replace(" %", "\u00a0%")) for cell in row]  # no line begins with it
-        cells[-1].stylize(STYLES.get(found.verdict.word, ""))
+    for finding, row in zip(contrast.findings, table.rows(contrast), strict=True):
+        # With a no-break space, no line of a cell begins with the percent sign.
+        cells = [Text(cell.replace(" %", "\u00a0%")) for cell in row]
+        cells[-1].stylize(STYLES.get(finding.verdict.word, ""))
         drawn.add_row(*cells)
     return drawn
 
@@ -78,7 +79,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
-    """Return a document for a pull request."""
+    """Return a Markdown document, for example for a pull request."""
     parts = ["# Comparison"]
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         heading = f"{contrast.new.label} against {contrast.baseline.label}"
@@ -97,7 +98,7 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()
             titles = ["", contrast.new.label, contrast.baseline.label]
             parts += ["### Different settings", markdown_syntax.table_of(titles, unlike)]
         parts += markdown_syntax.lines("Notes about the numbers", contrast.remarks)
-    parts += markdown_syntax.lines(ALONE.capitalize(), [one.said for one in alone])
+    parts += markdown_syntax.lines(ALONE.capitalize(), [unpaired.said for unpaired in alone])
     parts += ["## How it was judged", markdown_syntax.escape(table.METHOD), "## Definitions"]
     definitions = table.definitions(contrasts)
     parts += [f"- `{name}`: {markdown_syntax.escape(text)}" for name, text in definitions]
@@ -105,20 +106,20 @@ def to_markdown(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()
 
 
 def to_latex(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
-    """Return a booktabs table per contrast, captioned with its sentence, and one of its tasks."""
+    """Return booktabs tables: one per contrast, with its sentence as caption, and one of tasks."""
     drawn = []
     for contrast, sentence in zip(contrasts, table.summary(contrasts), strict=True):
         drawn.append(
             latex_tables.table_of(list(table.TITLES), table.rows(contrast), caption=sentence)
         )
         if contrast.tasks:
-            said = f"Accuracy per task. {sentence}"
+            caption = f"Accuracy per task. {sentence}"
             drawn.append(
                 latex_tables.table_of(
-                    list(table.TASK_TITLES), table.task_rows(contrast), caption=said
+                    list(table.TASK_TITLES), table.task_rows(contrast), caption=caption
                 )
             )
-    drawn += [rf"\noindent {latex_tables.escape(one.said)}.\par" for one in alone]
+    drawn += [rf"\noindent {latex_tables.escape(unpaired.said)}.\par" for unpaired in alone]
     return latex_tables.HEADING + "\n".join(drawn)
 
 
@@ -134,23 +135,25 @@ def to_csv(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> 
 
 
 def _plain(contrast: Contrast) -> list[dict[str, Any]]:
-    said = {"new_row": contrast.new.label, "baseline_row": contrast.baseline.label}
+    labels = {"new_row": contrast.new.label, "baseline_row": contrast.baseline.label}
     return [
-        {**said, "setting": contrast.setting, **fields}
-        | {"verdict": str(found.verdict.word), "why": found.verdict.why}
+        {**labels, "setting": contrast.setting, **fields}
+        | {"verdict": str(finding.verdict.word), "why": finding.verdict.why}
         | {
-            f"{name}_seeds": " ".join(map(str, seeds)) if METRICS[found.metric].is_by_seed() else ""
+            f"{name}_seeds": " ".join(map(str, seeds))
+            if METRICS[finding.metric].is_by_seed()
+            else ""
             for name, seeds in _seeds(contrast).items()
         }
-        for found, fields in (
-            *((found, asdict(found)) for found in contrast.findings),
+        for finding, fields in (
+            *((finding, asdict(finding)) for finding in contrast.findings),
             *((task.accuracy, _of_task(task)) for task in contrast.tasks),
         )
     ]
 
 
 def _of_task(task: TaskFinding) -> dict[str, Any]:
-    """Return the fields of the finding of one task, whose name follows the metric's name."""
+    """Return the fields of a task's finding; the metric's name is followed by the task's name."""
     return asdict(task.accuracy) | {"metric": f"{task.accuracy.metric}: {task.task}"}
 
 
@@ -167,7 +170,7 @@ def _plain_alone(alone: UnpairedRow) -> dict[str, Any]:
 
 def to_json(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) -> str:
     """Return everything as JSON with unrounded numbers, including rows without a counterpart."""
-    said = [
+    contents = [
         {
             "setting": contrast.setting,
             "new": contrast.new.label,
@@ -177,16 +180,16 @@ def to_json(contrasts: Sequence[Contrast], alone: Sequence[UnpairedRow] = ()) ->
                 for side, row in (("new", contrast.new), ("baseline", contrast.baseline))
             },
             "seeds": _seeds(contrast),
-            "findings": [asdict(found) for found in contrast.findings],
+            "findings": [asdict(finding) for finding in contrast.findings],
             "tasks": [_of_task(task) for task in contrast.tasks],
-            "unlike": [asdict(found) for found in contrast.unlike],
-            "spreads": [asdict(found) for found in contrast.spreads],
+            "unlike": [asdict(difference) for difference in contrast.unlike],
+            "spreads": [asdict(spread) for spread in contrast.spreads],
             "remarks": list(contrast.remarks),
         }
         for contrast in contrasts
     ]
-    said += map(_whole_alone, alone)
-    return json.dumps(said, indent=1, allow_nan=False) + "\n"
+    contents += map(_whole_alone, alone)
+    return json.dumps(contents, indent=1, allow_nan=False) + "\n"
 
 
 def _whole_alone(alone: UnpairedRow) -> dict[str, Any]:

@@ -63,12 +63,12 @@ def _spaced(numbers: Iterable[int]) -> str:
 def _texts(cells: Iterable[object]) -> str:
     """Return cells that may need quotes."""
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(map(in_csv, cells))  # quotes what has one
+    csv.writer(line, lineterminator="\n").writerow(map(in_csv, cells))  # adds needed quotes
     return line.getvalue()[:-1]
 
 
 def _numbers(cells: Sequence[float | None]) -> str:
-    """Return cells of numbers, six times as fast as the writer of texts."""
+    """Return cells of numbers; this is six times as fast as ``_texts``."""
     return orjson.dumps(cells).decode()[1:-1].replace("null", "")
 
 
@@ -79,9 +79,9 @@ def _list(row: ComparisonRow, metric: str) -> str:
 
 
 def _by_task(row: ComparisonRow) -> str:
-    """Return the mean over seeds of each task's accuracy, ``digits=0.9; pack:a.npz=0.5``."""
-    found = row.by_task().items()
-    return "; ".join(f"{task}={fmean(read.values())}" for task, read in found if read)
+    """Return the mean accuracy of each task over seeds: ``digits=0.9; pack:a.npz=0.5``."""
+    accuracies = row.by_task().items()
+    return "; ".join(f"{task}={fmean(read.values())}" for task, read in accuracies if read)
 
 
 @functools.lru_cache(maxsize=256)

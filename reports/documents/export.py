@@ -15,7 +15,7 @@ from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord
 
 NO_PYARROW = (
-    "Parquet is written by pyarrow, which is not installed: pip install 'bsrbench[parquet]', or "
+    "cannot write Parquet: pyarrow is not installed; run pip install 'bsrbench[parquet]', or "
     "export --csv or --json instead"
 )
 
@@ -63,7 +63,7 @@ def _line(record: TrialRecord) -> dict[str, Any]:
         "environment.tree_dirty": environment.tree_dirty,
         "circumstances.round_group": circumstances.round_group,
         "environment.attention_kernel": environment.attention_kernel,
-        # One column for each table: which settings there are depends on the version of torch.
+        # One column per table, because the names of the settings depend on the version of torch.
         "environment.settings": _table(environment.settings),
         "circumstances.variables": _table(circumstances.variables),
     }

@@ -1,4 +1,4 @@
-"""The report as one self-contained HTML file that draws itself from embedded data."""
+"""The report as one self-contained HTML file; its script draws the page from embedded data."""
 
 import base64
 import hashlib
@@ -11,7 +11,7 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.page.page_data import page_text
 
 FOLDER = Path(__file__).absolute().parents[1] / "page"
-# In the order in which they use each other; together they are one script.
+# The scripts are joined in this order to one script.
 SCRIPTS = (
     *("data.js", "elements.js", "numbers.js", "ratios.js", "tooltip.js", "rows.js", "cells.js"),
     *("chart.js", "scatter.js", "bars.js", "timeline.js", "curves.js", "blocks.js"),

@@ -21,7 +21,7 @@ HEADING = (
     "\\usepackage{graphicx}\n"
 )
 MINUS = re.compile(r"(?<![\w-])-(?=\d)")
-# A table wider than the column shrinks to it; others stay as they are.
+# A table wider than the text column is scaled to its width; other tables keep their size.
 FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -43,8 +43,8 @@ SPECIAL = {
     "–": "--",
     "†": r"$\dagger$",
 }
-MOST = 300  # characters of a cell: no length of TeX's is beyond 5.7 m
-LAST_LATIN = 0xFF  # beyond it a plain LaTeX has no glyph
+MOST = 300  # characters of a cell: TeX has no lengths above 5.7 m
+LAST_LATIN = 0xFF  # LaTeX without packages has no glyphs for later characters
 
 
 def write(comparisons: list[Comparison], title: str, path: Path) -> None:
@@ -71,14 +71,14 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
         ]
         for row, cells in enumerate(rows)
     ]
-    said = f"{title}. {comparison.title()}. {notes.CAPTION}"
+    caption = f"{title}. {comparison.title()}. {notes.CAPTION}"
     lines = [
         *left_out(whole, comparison),
         *notes.failures(comparison),
         *notes.limits(comparison),
         *timed_apart(comparison),
     ]
-    drawn = _float([_cell(cell) for cell in titles], marked, said, lines, label)
+    drawn = _float([_cell(cell) for cell in titles], marked, caption, lines, label)
     more = [
         table_of(titles, rows, f"{title}. {about}. {comparison.title()}.")
         for about, titles, rows in report_tables.tasks(comparison)
@@ -91,7 +91,7 @@ def _named(cells: list[str]) -> list[str]:
 
 
 def table_of(titles: Sequence[str], rows: Sequence[Sequence[str]], caption: str) -> str:
-    """Return a floating table of plain text."""
+    """Return a floating table whose cells are plain text."""
     return _float(
         [_cell(cell) for cell in titles], [[_cell(cell) for cell in row] for row in rows], caption
     )
@@ -133,7 +133,7 @@ def _bold(text: str) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints literally, on one line; characters without glyph as codes."""
+    """Return text on one line that LaTeX prints literally; a missing glyph becomes its code."""
     line = "".join(_escaped(character) for character in " ".join(visible(text).split()))
     return MINUS.sub("$-$", line)
 

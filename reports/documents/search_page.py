@@ -14,46 +14,49 @@ from bsrbench.reports.wording.markdown_syntax import escape, lines, table_of
 PAGE = "search.md"
 ROW_TITLES = [
     *("row", "counted MiB", "× published", "step ms", "× published [95 %]", "step GFLOP"),
-    *("validation accuracy [least, most]", "on the front", "beats it"),
+    *("validation accuracy [least, most]", "on the Pareto front", "better than published"),
 ]
 LOST = "A row with a training that did not complete is not compared with the others."
 TRIED_TITLES = [
-    *("options", "predicted MiB", "step GFLOP", "short", "whole", "learning rate"),
+    *("options", "predicted MiB", "step GFLOP"),
+    *("accuracy, short training", "accuracy, whole training", "learning rate"),
 ]
 
 
-def write(found: SearchResult, folder: Path) -> list[str]:
+def write(result: SearchResult, folder: Path) -> list[str]:
     """Write ``search.md`` and the figure ``front`` into a search's folder.
 
     Returns:
-        What came out, in sentences.
+        The result, in sentences.
     """
-    rows = measured(found, folder)
-    said = _summary(found, rows)
-    parts = [f"# Search over {escape(found.method)}", *map(escape, said), _table(rows)]
-    if search_figure.write(found, rows, folder):
+    rows = measured(result, folder)
+    sentences = _summary(result, rows)
+    parts = [f"# Search over {escape(result.method)}", *map(escape, sentences), _table(rows)]
+    if search_figure.write(result, rows, folder):
         parts.append(f"![{CAPTION}]({FIGURE}.png)\n\n*{CAPTION}*")
     lost = [LOST] if any(row.lost for row in rows) else []
-    parts += lines("How it was searched", [*_how(found), *lost])
-    tried = sorted(found.tried, key=lambda one: -(one.accuracy or one.short_accuracy or 0))
+    parts += lines("How it was searched", [*_how(result), *lost])
+    tried = sorted(
+        result.tried, key=lambda setting: -(setting.accuracy or setting.short_accuracy or 0)
+    )
     parts += ["### Settings that were trained", table_of(TRIED_TITLES, list(map(_tried, tried)))]
     write_whole(folder / PAGE, "\n\n".join(parts) + "\n")
-    return said
+    return sentences
 
 
-def _summary(found: SearchResult, rows: list[MeasuredRow]) -> list[str]:
+def _summary(result: SearchResult, rows: list[MeasuredRow]) -> list[str]:
     published = rows[0]
     better = [row for row in rows[1:] if row.beats(published)]
-    workload = found.workload
+    workload = result.workload
     size = f" at {workload.image_size} px" if workload.image_size else ""
     first = (
-        f"{found.settings} settings of {found.method}, {found.candidates} candidates with "
+        f"{result.settings} settings of {result.method}, {result.candidates} candidates with "
         f"companions and micro-batches, on {workload.model}{size} and {workload.data}, batch "
-        f"{workload.batch}; {found.fitting} are predicted to fit into "
-        f"{units.mebibytes(found.memory_bytes)} MiB. {len(found.tried)} settings were trained, "
+        f"{workload.batch}; {result.fitting} are predicted to fit into "
+        f"{units.mebibytes(result.memory_bytes)} MiB. {len(result.tried)} settings were trained, "
         f"{len(rows)} rows measured in turns, and "
         f"{sum(bool(r.accuracies) and not r.lost for r in rows)} of them "
-        f"trained with {units.seeds(len(found.seeds))}. Accuracies are of the validation split; "
+        f"trained with {units.seeds(len(result.seeds))}. Accuracies are of the validation split; "
         "the test split was not read."
     )
     if published.lost:
@@ -69,7 +72,7 @@ def _summary(found: SearchResult, rows: list[MeasuredRow]) -> list[str]:
 
 
 def _unpaired(row: MeasuredRow) -> str:
-    """Return a row that lost seeds, in words."""
+    """Return a text that names a row and its seeds whose training did not complete."""
     return f"{row.found.label}, whose training with {named(row.lost)} did not complete"
 
 
@@ -118,32 +121,33 @@ def _range(row: MeasuredRow) -> str:
     return f"{units.share(accuracy.centre)} [{low}, {high}]{lost}"
 
 
-def _tried(one: TriedSetting) -> list[str]:
+def _tried(setting: TriedSetting) -> list[str]:
     return [
-        ", ".join(f"{name} {value}" for name, value in one.options.items()),
-        units.mebibytes(one.peak_bytes),
-        units.gigaflop(one.step_flop),
-        units.share(one.short_accuracy),
-        units.share(one.accuracy),
-        units.learning_rate(one.learning_rate),
+        ", ".join(f"{name} {value}" for name, value in setting.options.items()),
+        units.mebibytes(setting.peak_bytes),
+        units.gigaflop(setting.step_flop),
+        units.share(setting.short_accuracy),
+        units.share(setting.accuracy),
+        units.learning_rate(setting.learning_rate),
     ]
 
 
-def _how(found: SearchResult) -> list[str]:
-    refused = f"; {found.refused} could not be" if found.refused else ""
+def _how(result: SearchResult) -> list[str]:
+    refused = f"; {result.refused} could not be predicted" if result.refused else ""
     return [
         f"Memory and FLOPs of all candidates were predicted without execution{refused}.",
         (
-            "Settings over the range of FLOPs were trained for a quarter of the steps, then the "
-            "neighbours of those on the front of memory, FLOPs and accuracy, then the best for "
-            f"all {found.training.steps} steps; each with the same learning rates, on one seed."
+            "First, settings over the range of FLOPs were trained for a quarter of the steps, then "
+            "the neighbours of the settings on the front of memory, FLOPs and accuracy. After that "
+            f"the best settings were trained for all {result.training.steps} steps. All settings "
+            "were trained with the same learning rates, on one seed."
         ),
         (
-            "The best were measured with each companion and micro-batch that fits; those on the "
-            "front of memory, time and accuracy were trained with every seed."
+            "The best settings were measured with each companion and micro-batch that fits. The "
+            "rows on the front of memory, time and accuracy were trained with every seed."
         ),
         (
-            "The validation accuracy of a row that was chosen by it is too optimistic. The suite "
+            "Rows were chosen by their validation accuracy, so it is too optimistic. The suite "
             "next to this page reads the test split."
         ),
     ]

@@ -12,9 +12,9 @@ from bsrbench.reports.compare.excerpt import ON_TERMINAL, excerpt, left_out, sha
 from bsrbench.reports.wording import notes, report_tables
 from bsrbench.reports.wording.safe_text import IN_TABLE, on_one_line, shortened_apart
 
-UNLIMITED = 10_000  # columns; rich measures within a width
-LEAST_NAME = 12  # columns that a row's name has at least
-BEST, MARKED = "* best", "† baseline"  # colours alone would be lost in files and logs
+UNLIMITED = 10_000  # characters; rich measures a table within this width
+LEAST_NAME = 12  # smallest width of the column of names, in characters
+BEST, MARKED = "* best", "† baseline"  # files and logs have no colours
 
 
 def show(comparisons: list[Comparison], console: Console) -> None:
@@ -31,14 +31,18 @@ def show(comparisons: list[Comparison], console: Console) -> None:
 def _show(whole: Comparison, console: Console, most: int) -> None:
     comparison = excerpt(whole, most)
     console.print(_fitting(comparison, console))
-    said = [*left_out(whole, comparison), *notes.failures(comparison), *notes.doubts(comparison)]
+    notes_below = [
+        *left_out(whole, comparison),
+        *notes.failures(comparison),
+        *notes.doubts(comparison),
+    ]
     marks = BEST if comparison.place(BASELINE) is None else f"{BEST}; {MARKED}"
-    for line in (marks, *said):
+    for line in (marks, *notes_below):
         _say(console, line)
 
 
 def _fitting(comparison: Comparison, console: Console) -> Table:
-    """Return the whole table if it fits, otherwise the short one with names folded if needed."""
+    """Return the whole table if it fits, otherwise a short table; names are folded if needed."""
     baseline = comparison.place(BASELINE)
     titles, rows = report_tables.cells(comparison)
     if _least_width(titles, rows) <= console.width:
@@ -58,7 +62,7 @@ def _fitting(comparison: Comparison, console: Console) -> Table:
 
 
 def _least_width(titles: list[str], rows: list[list[str]]) -> int:
-    """Return the width of a table without its names, much faster than drawing it."""
+    """Return the width of a table without its names; this is much faster than drawing it."""
     headed = zip(titles, *rows, strict=True)
     columns = [[*_heading(title).split("\n"), *cells] for title, *cells in headed]
     return sum(1 + max(map(cell_len, column)) for column in columns[1:])
@@ -69,7 +73,7 @@ def _heading(title: str) -> str:
 
 
 def _overflow(drawn: Table, console: Console) -> int:
-    """Return by how many characters a table is wider than the terminal."""
+    """Return the number of characters by which a table is wider than the terminal."""
     unlimited = console.options.update(max_width=UNLIMITED)
     return console.measure(drawn, options=unlimited).maximum - console.width
 

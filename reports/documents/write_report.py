@@ -62,7 +62,7 @@ def _write_here(comparisons: list[Comparison], folder: Path, title: str) -> None
 
 
 def _explained(writer: Writer, folder: Path) -> Writer:
-    """Return a writer whose errors name the folder that could not be written."""
+    """Return a writer whose error message names the folder."""
 
     def write_or_explain() -> None:
         try:
@@ -77,13 +77,13 @@ def _explained(writer: Writer, folder: Path) -> Writer:
 def _beside(comparisons: list[Comparison], writers: Sequence[Writer]) -> Iterator[None]:
     """Run the writers, in separate processes if there are very many rows."""
     rows = sum(len(comparison.rows) for comparison in comparisons)
-    # Where torch has been loaded its threads may run, which a fork would lose.
+    # If torch is loaded, its threads may be running. A forked process would not have them.
     if rows < MANY_ROWS or "torch" in sys.modules:
         yield
         for writer in writers:
             writer()
         return
-    importlib.import_module("scipy.special")  # the processes share what is loaded and looked up
+    importlib.import_module("scipy.special")  # the processes share modules and results
     for comparison in comparisons:
         comparison.pareto_front()
     fork = multiprocessing.get_context("fork")
@@ -94,7 +94,7 @@ def _beside(comparisons: list[Comparison], writers: Sequence[Writer]) -> Iterato
     for process, writer in zip(processes, writers, strict=True):
         process.join()
         if process.exitcode:
-            writer()  # so that the error is seen here
+            writer()  # run it again, so that this process raises its error
 
 
 def _silently(writer: Writer) -> None:

@@ -18,7 +18,7 @@ from bsrbench.reports.wording.safe_text import in_figures
 
 
 def accuracy_against(comparison: Comparison, metric: str, part: FigurePart) -> Canvas | None:
-    """Draw test accuracy against a cost; nothing if no row has both.
+    """Draw test accuracy against a cost; return ``None`` if no row has both.
 
     If rows were tested with different seeds, the legend names the seeds and there is no front. If
     there are several round groups, times are drawn as ratios to the reference.
@@ -43,7 +43,7 @@ def accuracy_against(comparison: Comparison, metric: str, part: FigurePart) -> C
         _point(axes, row, name, cost, spread)
     in_front = {id(row) for row in comparison.pareto_front(metric)}
     front = [(c, row.value("accuracy_top1") or 0) for row, c in shown if id(row) in in_front]
-    if len(front) > 1:  # a point alone has no line
+    if len(front) > 1:  # one point makes no line
         axes.plot(
             *zip(*sorted(front), strict=True),
             color=EDGE_COLOUR,
@@ -86,7 +86,7 @@ def _point(
 
 
 def _size(row: ComparisonRow) -> float:
-    """Return the size of a row's mark; variants are rings, because they may cover another row."""
+    """Return the size of a row's mark; variants are large rings, so that others stay visible."""
     if not row.printed.is_plain():
         return 11.0
     return 13.0 if row.spec.method == BASELINE else 7.0
@@ -101,7 +101,7 @@ def _quartiles(row: ComparisonRow, metric: str, unit: DisplayUnit) -> list[list[
 
 
 def _interval(comparison: Comparison, row: ComparisonRow, metric: str) -> list[list[float]] | None:
-    """Return the interval of a ratio of times; a rate has none."""
+    """Return the interval of a ratio of times; ``None`` for a rate, which has none."""
     ratio = comparison.time_ratio(row, metric) if has_rounds(metric) else None
     if ratio is None or ratio.low is None or ratio.high is None:
         return None

@@ -31,7 +31,7 @@ from bsrbench.reports.wording.safe_text import as_drawn
 from bsrbench.reports.wording.timing_notes import without_ratio
 
 STYLE = Path(__file__).with_name("plain.mplstyle")
-MOST_DRAWN = 4  # comparisons; of more, only what they show together is drawn
+MOST_DRAWN = 4  # comparisons; with more, only figures over all of them are drawn
 Draw = Callable[[Comparison], Canvas | None]
 ACCURACY_FIGURES = {
     f"accuracy-{part.file}": (metric, part) for metric, part in metrics_of("accuracy").items()
@@ -99,7 +99,7 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
         partial(training_figures.curves, parts=metrics_of("curve-seconds")),
     ),
 )
-# Captions of the figures of times where rows were timed in several round groups.
+# Captions of figures of times, if rows were timed in several round groups.
 TIMED_APART = {
     **{
         name: _caption_apart(part)
@@ -117,7 +117,7 @@ class Figure:
 
     Attributes:
         name: name of its files, without the ending.
-        caption: what it shows, and for which setting.
+        caption: the content of the figure and its setting.
     """
 
     name: str
@@ -146,14 +146,18 @@ def _all_of(whole: Comparison, folder: Path, prefix: str) -> list[Figure]:
     setting = " ".join([_setting(comparison), *left_out(whole, comparison)])
     drawn = [(name, caption, draw(comparison)) for name, caption, draw in DRAWINGS]
     return [
-        _finish(canvas, folder, prefix + name, *_said(comparison, name, caption, setting))
+        _finish(
+            canvas, folder, prefix + name, *_caption_and_setting(comparison, name, caption, setting)
+        )
         for name, caption, canvas in drawn
         if canvas is not None
     ]
 
 
-def _said(comparison: Comparison, name: str, caption: str, setting: str) -> tuple[str, str]:
-    """Return a figure's caption and setting, which name rows that were not timed in turns."""
+def _caption_and_setting(
+    comparison: Comparison, name: str, caption: str, setting: str
+) -> tuple[str, str]:
+    """Return a figure's caption and setting, with notes about rows not timed in turns."""
     tested = [row for row in comparison.rows if row.accuracy()]
     drawn = tested if name in ACCURACY_FIGURES else comparison.rows
     if name not in TIMED_APART or in_one_group(drawn):
@@ -177,32 +181,33 @@ def _setting(comparison: Comparison, batch: str | None = None) -> str:
     )
     seeds = f", {_seeds(comparison)}" if comparison.seeds() else ""
     size = f" at {workload.image_size} px" if workload.image_size else ""
-    said = f", batch {workload.batch}" if batch is None else batch
+    batch_text = f", batch {workload.batch}" if batch is None else batch
     return (
-        f"{workload.model}{size}{said}, {comparison.axes()}{seeds}; {workload.device}: {machines}."
+        f"{workload.model}{size}{batch_text}, {comparison.axes()}{seeds}; "
+        f"{workload.device}: {machines}."
     )
 
 
 def _seeds(comparison: Comparison) -> str:
-    """Return the number of tested seeds; if rows have different seeds, that there is no front."""
+    """Return the number of tested seeds; with different seeds, a note about the missing front."""
     if comparison.same_seeds:
         return units.seeds(comparison.seeds())
-    fewest = min(found for row in comparison.rows if (found := len(tested(row))))
+    fewest = min(seeds for row in comparison.rows if (seeds := len(tested(row))))
     span = "different" if fewest == comparison.seeds() else f"{fewest} to {comparison.seeds()}"
     return f"{span} seeds per row (so no Pareto front)"
 
 
 def save(canvas: Canvas, folder: Path, name: str, caption: str) -> Figure:
     """Write a figure as PNG, SVG and PDF without a date, so that files are reproducible."""
-    said = visible(caption)
+    description = visible(caption)
     with warnings.catch_warnings():
-        # A name in a script the font lacks is drawn as boxes here and stands whole in the tables.
+        # The font lacks some scripts and draws boxes for them. The tables have the correct text.
         warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
         whole = _laid_out(canvas)
         for ending, metadata in (
             ("png", {"Software": None}),
-            ("svg", {"Date": None, "Description": said}),
-            ("pdf", {"CreationDate": None, "Subject": said}),
+            ("svg", {"Date": None, "Description": description}),
+            ("pdf", {"CreationDate": None, "Subject": description}),
         ):
             drawn = io.BytesIO()
             canvas.savefig(drawn, format=ending, metadata=metadata, bbox_inches=whole)

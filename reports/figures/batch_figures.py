@@ -18,13 +18,13 @@ from bsrbench.reports.wording.safe_text import in_figures
 
 
 def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas]]:
-    """Return name, caption and drawing of each metric for each set of comparisons."""
-    sets = [found for found in _alike(comparisons) if len(found) > 1]
-    for number, found in enumerate(sets, start=1):
+    """Yield name, caption and figure of each metric, for each set of comparisons."""
+    sets = [group for group in _alike(comparisons) if len(group) > 1]
+    for number, group in enumerate(sets, start=1):
         prefix = f"{number}-" if len(sets) > 1 else ""
-        workload = found[0].reference
+        workload = group[0].reference
         for metric, part in metrics_of("batch").items():
-            canvas = _draw(found, metric, part.axis)
+            canvas = _draw(group, metric, part.axis)
             if canvas is not None:
                 caption = f"{part.axis.capitalize()} against batch size, {workload.model}."
                 yield f"{prefix}batch-{part.file}", caption, canvas
@@ -32,10 +32,10 @@ def all_of(comparisons: Sequence[Comparison]) -> Iterator[tuple[str, str, Canvas
 
 def _alike(comparisons: Sequence[Comparison]) -> list[list[Comparison]]:
     """Return groups of comparisons that differ only in batch size, smallest batch first."""
-    found: dict[str, list[Comparison]] = defaultdict(list)
+    groups: dict[str, list[Comparison]] = defaultdict(list)
     for comparison in comparisons:
-        found[comparison.reference.model_copy(update={"batch": 1}).question()].append(comparison)
-    return [sorted(each, key=lambda c: c.reference.batch) for each in found.values()]
+        groups[comparison.reference.model_copy(update={"batch": 1}).question()].append(comparison)
+    return [sorted(each, key=lambda c: c.reference.batch) for each in groups.values()]
 
 
 def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | None:
@@ -43,7 +43,7 @@ def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | Non
     first = _first_rows(comparisons)
     canvas = Canvas(figsize=(7.5, 4.5))
     axes = canvas.subplots()
-    # Seconds of rows that did not take turns cannot stand side by side; their ratios can.
+    # Times of rows that were not timed in turns cannot be compared; their ratios can.
     apart = metric in TIMED_BY and not all(in_one_group(c.rows) for c in comparisons)
     scale = 1 if apart else unit.scale
     drawn = False
@@ -65,7 +65,7 @@ def _draw(comparisons: list[Comparison], metric: str, name: str) -> Canvas | Non
 
 
 def _first_rows(comparisons: list[Comparison]) -> dict[Hashable, ComparisonRow]:
-    """Return the first row of each line that the figure has room for."""
+    """Return the first row of each line; a figure has at most ``LINES`` lines."""
     first: dict[Hashable, ComparisonRow] = {}
     for comparison in comparisons:
         for row in excerpt(comparison, LINES).rows:
@@ -91,10 +91,10 @@ def _lines(
 
 
 def _alike_of(row: ComparisonRow) -> Hashable:
-    """Return what rows of different batch sizes have in common if they form one line."""
+    """Return the key of a row's line; rows of one line differ only in batch size."""
     return (row.name, *row.printed.apart.items())
 
 
 def _measured(row: ComparisonRow, metric: str) -> float | None:
-    """Return a value; a prediction only if nothing was measured."""
+    """Return the value of a metric; a prediction only if the row has no measured value."""
     return None if row.is_superseded(metric) else row.value(metric)

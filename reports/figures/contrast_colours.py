@@ -6,9 +6,9 @@ LINEAR_BELOW, LINEAR_SLOPE = 0.04045, 12.92  # sRGB's straight part, IEC 61966-2
 WEIGHTS = (0.2126, 0.7152, 0.0722)  # of red, green, blue in luminance
 
 
-def contrast(one: str, other: str) -> float:
+def contrast(colour: str, other_colour: str) -> float:
     """Return the contrast ratio of two ``#rrggbb`` colours, 1 to 21."""
-    low, high = sorted((_luminance(one), _luminance(other)))
+    low, high = sorted((_luminance(colour), _luminance(other_colour)))
     return (high + 0.05) / (low + 0.05)
 
 

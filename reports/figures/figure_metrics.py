@@ -1,11 +1,11 @@
-"""The metrics that a figure shows, and their names in it."""
+"""The metrics of each figure, and their names in the figure."""
 
 from bsrbench.harness.records.metric import FigureName, FigurePart
 from bsrbench.harness.records.metrics import METRICS
 
 
 def metrics_of(figure: FigureName) -> dict[str, FigurePart]:
-    """Return, by name and in order, how a figure shows each of its metrics."""
+    """Return the metrics of a figure in order, each with its place and texts in the figure."""
     parts = {
         name: part
         for name, metric in METRICS.items()

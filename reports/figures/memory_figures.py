@@ -23,7 +23,7 @@ PARTS = {metric.part: name for name, metric in METRICS.items() if metric.part}
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 PEAK = "peak"
 PHASE_MARKS = {"backward": "v", "optimizer": "s", PEAK: "D"}
-MOST_POINTS = 2000  # of one line
+MOST_POINTS = 2000  # most points of one line
 MOST_TIMELINES = 4  # more filled areas hide each other
 
 
@@ -57,15 +57,15 @@ def _has_parts(row: ComparisonRow) -> bool:
 
 def words_of_memory(comparison: Comparison) -> Canvas | None:
     """Draw the peak by the paper's convention next to the counted and the allocated peak."""
-    wanted = list(METERS)
+    metrics = list(METERS)
     shown = [
-        row for row in comparison.rows if all(row.value(metric) is not None for metric in wanted)
+        row for row in comparison.rows if all(row.value(metric) is not None for metric in metrics)
     ]
     if not shown:
         return None
     canvas = Canvas(figsize=(7.5, 1.2 + 0.5 * len(shown)))
     axes = canvas.subplots()
-    step = 0.81 / len(METERS)  # a row's bars leave room to the next row's
+    step = 0.81 / len(METERS)  # leaves a gap between the bars of two rows
     for place, (metric, part) in enumerate(METERS.items()):
         middle = place - (len(METERS) - 1) / 2
         heights = [index + middle * step for index in range(len(shown))]
@@ -78,17 +78,17 @@ def words_of_memory(comparison: Comparison) -> Canvas | None:
 
 
 def activations_by_block(comparison: Comparison) -> Canvas | None:
-    """Draw what each block saves for the backward pass, one line per row."""
-    found = [
+    """Draw the bytes that each block saves for the backward pass, one line per row."""
+    row_sizes = [
         (row, sizes) for row in comparison.rows if (sizes := block_bytes(comparison.detail(row)))
     ]
-    if not found:
+    if not row_sizes:
         return None
     canvas = Canvas(figsize=(7.5, 4.2))
     axes = canvas.subplots()
-    last = max(max(sizes) for _, sizes in found)
-    labels = in_figures([row.label for row, _ in found])
-    for label, (row, sizes) in zip(labels, found, strict=True):
+    last = max(max(sizes) for _, sizes in row_sizes)
+    labels = in_figures([row.label for row, _ in row_sizes])
+    for label, (row, sizes) in zip(labels, row_sizes, strict=True):
         kept = [sizes.get(block, 0) / units.MEBI for block in range(last + 1)]
         draw_line(axes, row, label, range(last + 1), kept)
     axes.set_xticks(range(last + 1))
@@ -100,7 +100,7 @@ def activations_by_block(comparison: Comparison) -> Canvas | None:
 
 
 def block_bytes(detail: Sidecar) -> dict[int, int]:
-    """Return the bytes each block keeps for the backward pass; empty where a sidecar lacks them.
+    """Return the bytes that each block keeps for the backward pass; empty if not recorded.
 
     Args:
         detail: a record's sidecar; its ``counted.held_by_module`` has bytes by module.
@@ -120,17 +120,17 @@ def timeline(comparison: Comparison) -> Canvas | None:
     """
     few = len(comparison.rows) <= MOST_TIMELINES
     shown = [
-        (row, found)
+        (row, packed)
         for row in comparison.rows
-        if (few or comparison.leads(row)) and (found := _timeline_of(comparison, row))
+        if (few or comparison.leads(row)) and (packed := _timeline_of(comparison, row))
     ]
     if not shown:
         return None
     canvas = Canvas(figsize=(7.5, 4.2))
     axes = canvas.subplots()
     labels = in_figures([row.label for row, _ in shown])
-    for label, (row, found) in zip(labels, shown, strict=True):
-        _draw_timeline(axes, colour_of(row.spec.method), label, found)
+    for label, (row, packed) in zip(labels, shown, strict=True):
+        _draw_timeline(axes, colour_of(row.spec.method), label, packed)
     for phase, mark in PHASE_MARKS.items():
         name = "peak" if phase == PEAK else f"{phase} begins"
         axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=name)
@@ -148,16 +148,16 @@ def _timeline_of(comparison: Comparison, row: ComparisonRow) -> PackedTimeline |
     return timeline if timeline and timeline.index else None
 
 
-def _draw_timeline(axes: Axes, colour: str, label: str, found: PackedTimeline) -> None:
-    x, sizes = found.index, [size / units.MEBI for size in found.live_bytes]
+def _draw_timeline(axes: Axes, colour: str, label: str, packed: PackedTimeline) -> None:
+    x, sizes = packed.index, [size / units.MEBI for size in packed.live_bytes]
     top = max(range(len(sizes)), key=sizes.__getitem__)
-    module = found.modules[found.module[top]] or "no module"
-    said = f"{label}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
+    module = packed.modules[packed.module[top]] or "no module"
+    legend = f"{label}: peak {sizes[top]:,.0f} MiB in {in_figure(module)}"
     places = drawn_places(sizes)
     along, up = [x[place] for place in places], [sizes[place] for place in places]
-    axes.plot(along, up, color=colour, drawstyle="steps-post", linewidth=1, label=said)
+    axes.plot(along, up, color=colour, drawstyle="steps-post", linewidth=1, label=legend)
     axes.fill_between(along, up, step="post", color=colour, alpha=0.12, linewidth=0)
-    begins = {phase: found.phase.index(at) for at, phase in enumerate(found.phases)}
+    begins = {phase: packed.phase.index(at) for at, phase in enumerate(packed.phases)}
     for phase, mark in PHASE_MARKS.items():
         place = top if phase == PEAK else begins.get(phase)
         if place is not None:
@@ -165,7 +165,7 @@ def _draw_timeline(axes: Axes, colour: str, label: str, found: PackedTimeline) -
 
 
 def drawn_places(sizes: Sequence[float]) -> Sequence[int]:
-    """Return the points of a line: all, or as many as a figure can show.
+    """Return the indices of the points to draw: all, or as many as a figure can show.
 
     Each interval keeps its first, smallest, largest and last point, so no peak is lost.
     """

@@ -2,8 +2,8 @@
 
 import zlib
 
-# Okabe and Ito's colours and neighbours of theirs, of middling lightness so that each can be told
-# from white and from a dark page; methods near in colour differ in their marks.
+# Colours of Okabe and Ito, and similar colours. Their medium lightness is visible on a white and on
+# a dark page. Methods with similar colours have different marks.
 COLOUR_OF = {
     "full": "#6b6b6b",
     "head": "#8c6bb1",
@@ -31,7 +31,7 @@ COLOUR_OF = {
     "regelu2": "#5f7fae",
     "offload": "#8a6f5a",
 }
-# Paul Tol's muted colours, for methods that came later.
+# Paul Tol's muted colours, for all other methods.
 OTHER_COLOURS = (
     *("#4b3fa8", "#44aa99", "#117733", "#999933", "#b59f3b"),
     *("#cc6677", "#a83262", "#aa4499", "#5b8db8"),
@@ -68,5 +68,5 @@ def mark_of(method: str) -> str:
 
 
 def _number(text: str) -> int:
-    """Return a number for a text that is the same on every machine, unlike ``hash``."""
+    """Return a hash of a text that is the same on every machine, unlike ``hash``."""
     return zlib.crc32(text.encode())

@@ -17,7 +17,7 @@ CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a l
 
 
 def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | None:
-    """Draw each row's ratios, one bar per metric; nothing if no row has all of them."""
+    """Draw each row's ratios, one bar per metric; return ``None`` if no row has all ratios."""
     metrics, names = list(parts), [part.axis for part in parts.values()]
     shown = [
         row
@@ -32,14 +32,13 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
     for place, (metric, name) in enumerate(zip(metrics, names, strict=True)):
         lengths = [comparison.ratio(row, metric) or 0 for row in shown]
         heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
-        # A single bar per row has the colour of the method; of several bars, each metric has a
-        # colour.
+        # With one bar per row, each method has a colour. With several, each metric has a colour.
         colours = (
             COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
         )
         bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
-        said = [units.ratio(length) for length in lengths]
-        axes.bar_label(bars, said, padding=3, fontsize=8, path_effects=[CLEAR])
+        texts = [units.ratio(length) for length in lengths]
+        axes.bar_label(bars, texts, padding=3, fontsize=8, path_effects=[CLEAR])
     axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
     along = f"relative to {REFERENCE}" + ("" if len(names) > 1 else f": {names[0]}")
     name_bars(axes, [row.label for row in shown], along)

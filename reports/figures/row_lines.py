@@ -1,4 +1,4 @@
-"""A row's line, the same in every figure."""
+"""The line of a row, with the same appearance in every figure."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.figures.palette import colour_of, mark_of
 
-# Rows may lie exactly on each other (recomputing changes no result): the reference comes first and
-# is wide enough to be seen behind another, and variants are rings around others' marks.
+# Lines may coincide, because recomputation changes no result. So the reference is drawn first with
+# a wide line that stays visible, and the marks of variants are large rings around other marks.
 WIDTHS = {REFERENCE: 3.0, BASELINE: 2.0}
 SIZES = {REFERENCE: 7.0, BASELINE: 9.0}
 WIDTH, SIZE, RING = 1.2, 5.0, 10.0
@@ -18,7 +18,7 @@ WIDTH, SIZE, RING = 1.2, 5.0, 10.0
 def draw_line(
     axes: Axes, row: ComparisonRow, name: str, along: Sequence[float], up: Sequence[float]
 ) -> None:
-    """Draw a row's readings and the line between them; rows with options or axes are hollow."""
+    """Draw a row's readings and their line; marks of rows with options or axes are hollow."""
     method, plain = row.spec.method, row.printed.is_plain()
     colour = colour_of(method)
     axes.plot(

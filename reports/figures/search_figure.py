@@ -21,19 +21,19 @@ CAPTION = (
 )
 
 
-def write(found: SearchResult, rows: list[MeasuredRow], folder: Path) -> bool:
+def write(result: SearchResult, rows: list[MeasuredRow], folder: Path) -> bool:
     """Draw the front as PNG, SVG and PDF; return whether there were data to draw."""
     complete = [row for row in rows if row.is_complete()]
     if complete:
         with mpl.rc_context(fname=STYLE):
-            save(_draw(found, complete, rows[0]), folder, FIGURE, CAPTION)
+            save(_draw(result, complete, rows[0]), folder, FIGURE, CAPTION)
     return bool(complete)
 
 
-def _draw(found: SearchResult, complete: list[MeasuredRow], published: MeasuredRow) -> Canvas:
+def _draw(result: SearchResult, complete: list[MeasuredRow], published: MeasuredRow) -> Canvas:
     canvas = Canvas(figsize=(9, 4.4))
     memory, time = canvas.subplots(1, 2, sharey=True)
-    _short_trainings(memory, found)
+    _short_trainings(memory, result)
     front = [row for row in complete if row.on_front]
     for axes, place, scale in ((memory, 0, units.MEBI), (time, 1, 1.0)):
         for row in complete:
@@ -49,11 +49,11 @@ def _draw(found: SearchResult, complete: list[MeasuredRow], published: MeasuredR
     return canvas
 
 
-def _short_trainings(axes: Axes, found: SearchResult) -> None:
-    short = [one for one in found.tried if one.short_accuracy is not None]
+def _short_trainings(axes: Axes, result: SearchResult) -> None:
+    short = [setting for setting in result.tried if setting.short_accuracy is not None]
     axes.scatter(
-        [one.peak_bytes / units.MEBI for one in short],
-        [one.short_accuracy or 0 for one in short],
+        [setting.peak_bytes / units.MEBI for setting in short],
+        [setting.short_accuracy or 0 for setting in short],
         color=TRIED_COLOUR,
         s=16,
         alpha=0.6,
@@ -85,7 +85,7 @@ def _point(axes: Axes, row: MeasuredRow, x: float, is_published: bool, *, timed:
 
 
 def _line(axes: Axes, points: list[tuple[float, float]]) -> None:
-    """Join the points that are more accurate than every cheaper one."""
+    """Draw a line through the points that are more accurate than every cheaper point."""
     best, line = 0.0, []
     for cost, accuracy in sorted(points):
         if accuracy > best:

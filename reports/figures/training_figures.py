@@ -17,7 +17,7 @@ from bsrbench.reports.wording.safe_text import in_figures
 
 
 def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | None:
-    """Draw validation accuracy against steps or seconds; nothing if there are no curves.
+    """Draw validation accuracy against steps or seconds; return ``None`` without curves.
 
     Accuracies and seconds at the same point of a curve are averaged over seeds.
 
@@ -33,11 +33,11 @@ def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
     axes = canvas.subplots()
     for row, label in zip(shown, in_figures([row.label for row in shown]), strict=True):
         readings = _readings(row, along)
-        places = [fmean(x for x, _ in found) for found in readings]
-        found = [[accuracy for _, accuracy in each] for each in readings]
+        places = [fmean(x for x, _ in reading) for reading in readings]
+        accuracies = [[accuracy for _, accuracy in reading] for reading in readings]
         name = label + behind(row, same_seeds=comparison.same_seeds)
-        draw_line(axes, row, name, places, [fmean(each) for each in found])
-        ends = list(map(min, found)), list(map(max, found))
+        draw_line(axes, row, name, places, [fmean(each) for each in accuracies])
+        ends = list(map(min, accuracies)), list(map(max, accuracies))
         axes.fill_between(places, *ends, color=colour_of(row.spec.method), alpha=0.08)
     axes.set_xlim(left=0)
     axes.set_xlabel(part.axis)
@@ -47,7 +47,7 @@ def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
 
 
 def _readings(row: ComparisonRow, along: str) -> list[list[tuple[float, float]]]:
-    """Return, for each reading, the positions and accuracies of all seeds, in order."""
+    """Return one list per reading: the position and accuracy of each seed."""
     read: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for record in row.records:
         pairs = zip(numbers(record, along), numbers(record, "curve_accuracies"), strict=False)

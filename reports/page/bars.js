@@ -1,9 +1,9 @@
 /** The figure of the composition of the counted peak: one bar per row, one part per category. */
 
-const BARS = 40; // more cannot be taken in; the filter chooses others
+const BARS = 40; // most rows in the figure; the filter selects other rows
 const BAR_ROW = 36;
 
-/** Return the columns of the categories of which a row has bytes. */
+/** Return the categories in which a row has bytes, each with its column. */
 function categoriesOf(comparison) {
   const found = page.categories.map((category) => ({
     ...category,

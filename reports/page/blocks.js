@@ -2,7 +2,7 @@
 
 const SAVED = "saved_activations";
 
-/** Return the categories of which a row has bytes per block; saved activations first. */
+/** Return the categories in which a row has bytes per block; saved activations first. */
 function placedCategories(comparison) {
   const held = new Set(comparison.rows.flatMap((row) => Object.keys(row.blocks ?? {})));
   const found = page.categories.filter(({ name }) => held.has(name));
@@ -35,7 +35,7 @@ function emptyLike(row) {
   return sizes.map(() => 0);
 }
 
-/** Return the label of each group; of narrow groups, of every second or fourth. */
+/** Return the label of each group. If groups are narrow, only every second or fourth has one. */
 function placeNames(places, room) {
   const every = room > 22 ? 1 : room > 11 ? 2 : 4;
   return Array.from({ length: places }, (_, place) => {
@@ -47,7 +47,7 @@ function placeNames(places, room) {
 function drawPlace(chart, bars, place, places, x, y) {
   const wide = ((x(1) - x(0)) * 0.8) / bars.length;
   bars.forEach(({ row, sizes }, index) => {
-    // Rows may differ in depth: the last number of each row is for memory outside blocks.
+    // Rows may have different numbers of blocks. Each row's last number is memory outside blocks.
     const last = place === places - 1;
     const size = last ? sizes[sizes.length - 1] : place < sizes.length - 1 ? sizes[place] : 0;
     const height = Math.max(1, chart.bottom - y(size));

@@ -3,8 +3,9 @@
 const BEST = "best value of the rows shown; the differences to other rows may not be significant";
 
 /**
- * Return the value of a row in a column: key (for sorting; null if absent); for numbers centre,
- * low, high, count and noisy; for ratios rounds; for texts text; if absent why.
+ * Return the value of a row in a column as an object. All have a key for sorting, null if the
+ * value is missing. Numbers have centre, low, high, count and noisy. Ratios have centre and, for
+ * times, low, high and rounds. Texts have text. A missing number has why, the reason.
  */
 function reading(view, row, column) {
   if (column.kind === "text") {
@@ -21,7 +22,7 @@ function reading(view, row, column) {
   return { key: centre, centre, low, high, count, noisy };
 }
 
-/** Return the cell of a row; `best` has the rows with the column's best value. */
+/** Return the cell of a row; `best` is the set of rows with the column's best value. */
 function cell(view, row, column, best) {
   const found = reading(view, row, column);
   if (column.kind === "text") return wordCell(row, column, found);

@@ -28,16 +28,16 @@ function scaleOf(low, high, from, to) {
   return (value) => from + ((value - low) / span) * (to - from);
 }
 
-/** Return round values from low to high, in the scale of a unit, with their texts. */
-function ticksOf(unit, low, high, wanted) {
+/** Return round values between low and high, in the scale of a unit, with their texts. */
+function ticksOf(unit, low, high, count) {
   const [first, last] = [low / unit.scale, high / unit.scale];
-  const step = roundStep((last - first || 1) / wanted);
+  const step = roundStep((last - first || 1) / count);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  const found = [];
+  const ticks = [];
   for (let index = Math.ceil(first / step - 1e-9); index * step <= last + step * 1e-9; index += 1) {
-    found.push({ value: index * step * unit.scale, text: grouped((index * step).toFixed(digits)) });
+    ticks.push({ value: index * step * unit.scale, text: grouped((index * step).toFixed(digits)) });
   }
-  return found;
+  return ticks;
 }
 
 /** Return the smallest 1, 2 or 5 times a power of ten that is not below a number. */
@@ -46,7 +46,7 @@ function roundStep(number) {
   return [1, 2, 5, 10].find((times) => times * power >= number * (1 - 1e-9)) * power;
 }
 
-/** Draw the axis at the bottom; `ticks` are values with texts. */
+/** Draw the axis below the chart; `ticks` are values with texts. */
 function axisBelow(chart, ticks, place, title) {
   const marks = ticks.flatMap(({ value, text }) => [
     line("grid", place(value), chart.top, place(value), chart.bottom),
@@ -77,7 +77,7 @@ function line(kind, x1, y1, x2, y2) {
   return drawn("line", { class: kind, x1, y1, x2, y2 });
 }
 
-/** Return a group hidden from screen readers: its content is available elsewhere as text. */
+/** Return a group hidden from screen readers, whose content is elsewhere as text. */
 function hidden(...children) {
   return drawn("g", { "aria-hidden": "true" }, ...children);
 }
@@ -136,7 +136,7 @@ function dashesOf(row) {
   return DASHES[row.variant % DASHES.length] || null;
 }
 
-/** Return a legend: items are {text, colour, swatch}, the swatch an svg shape of 20 by 12. */
+/** Return a legend; items are {text, colour, swatch}, and a swatch is an svg shape of 20 by 12. */
 function legend(items) {
   const lines = items.map(({ text, colour, swatch }) => {
     const picture = drawn("svg", { viewBox: "0 0 20 12", "aria-hidden": "true" }, swatch);

@@ -1,4 +1,4 @@
-/** The controls above a table: the filter, the baseline, the switches of columns. */
+/** The controls above a table: a filter, the choice of the baseline, a check box per column. */
 
 const PRESETS = [
   ["Summary", (column) => column.shown],
@@ -52,7 +52,7 @@ function switchesOf(view) {
   const fields = [...groups].map(([name, found]) =>
     element("fieldset", {}, element("legend", {}, name), ...found),
   );
-  const buttons = PRESETS.map(([name, wanted]) => preset(view, boxes, name, wanted));
+  const buttons = PRESETS.map(([name, isShown]) => preset(view, boxes, name, isShown));
   const presets = element("p", { class: "presets" }, "Show: ", ...buttons);
   const inside = element("div", { class: "fields" }, ...fields);
   return folded("Columns", { class: "columns" }, presets, inside);
@@ -72,10 +72,10 @@ function switchOf(view, column) {
   return element("label", { "data-tip": column.definition }, input, ` ${text}`);
 }
 
-function preset(view, boxes, name, wanted) {
+function preset(view, boxes, name, isShown) {
   const choose = () => {
-    // Failures, and the axes in which rows differ, stay visible.
-    const kept = (column) => wanted(column) || (column.kind === "text" && column.shown);
+    // Failures stay visible, and so do axes in which rows differ.
+    const kept = (column) => isShown(column) || (column.kind === "text" && column.shown);
     view.shown = new Set([...boxes.keys()].filter(kept).map((column) => column.id));
     for (const [column, box] of boxes) box.checked = view.shown.has(column.id);
     refreshTable(view);

@@ -1,6 +1,6 @@
 /** The details that open under a row: its trials, and the definitions of its numbers. */
 
-/** Return the contents of an opened row. */
+/** Return the content of an opened row. */
 function detailOf(view, row) {
   const parts = [linksOf(row)];
   if (row.trials) {
@@ -29,7 +29,7 @@ function link(href, text) {
   return element("a", { href }, text);
 }
 
-/** Return a key as a file name in an address that has no scheme and stays in its folder. */
+/** Return a key as the file name of a relative address, encoded so that it stays in its folder. */
 function fileName(key) {
   return `${encodeURIComponent(key)}.json`;
 }
@@ -57,7 +57,7 @@ function measurementsOf(view, row) {
   return table;
 }
 
-/** Return every list of samples in the order measured, and a chart of the step times. */
+/** Return every list of samples in order of measurement, and a chart of the step times. */
 function samplesOf(row) {
   const lines = row.trials.flatMap((trial) =>
     Object.entries(trial.measurements)

@@ -1,4 +1,4 @@
-/** Create elements. Text is inserted as text, never as markup, so names cannot do harm. */
+/** Create elements. Text is inserted as text, never as markup, so names cannot run code. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,7 +17,7 @@ function spoken(text) {
   return element("span", { class: "spoken" }, text);
 }
 
-/** Return a `details` element; `attributes` are its own. */
+/** Return a `details` element with a summary, attributes and children. */
 function folded(summary, attributes, ...children) {
   return element("details", attributes, element("summary", {}, summary), ...children);
 }
@@ -29,7 +29,7 @@ function foldedLines(heading, lines, attributes = {}) {
   return folded(`${heading} (${lines.length})`, attributes, element("ul", {}, ...items));
 }
 
-/** Return a plain table in its own scrolling region. */
+/** Return a table without controls, in a region that scrolls. */
 function plainTable(label, titles, rows) {
   const head = titles.map((title) => element("th", { scope: "col" }, title));
   const body = rows.map(([first, ...rest]) =>

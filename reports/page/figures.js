@@ -1,15 +1,15 @@
-/** The figures of a comparison: cards that adapt to their width and follow the table's rows. */
+/** The figures of a comparison: cards that adapt to their width and show the rows of the table. */
 
-const CURVES = 40; // lines that a chart can hold
+const CURVES = 40; // most lines in a chart
 const CHOICES = 60;
-const TALL = 12; // bars above which their figure is as high as two others
+const TALL = 12; // with more bars, the figure is as high as two others
 const HOW_TO_READ =
   "Only rows that pass the filter are drawn. To see values, point at a mark, or press Tab to enter " +
   "a chart and use the arrow keys.";
 const NOTHING_TO_DRAW = "No row shown has the data for this figure.";
-const PAUSE = 150; // ms without a change before figures follow
+const PAUSE = 150; // ms after the last change until figures are drawn again
 
-/** Return the cards in a fold; null where the records allow no figure. */
+/** Return the cards in a `details` element; null if the records have no data for a figure. */
 function figuresOf(view, open) {
   const cards = [scatterCard(view), barsCard(view), ...curveCards(view)];
   const found = [...cards, timelineCard(view), blocksCard(view)].filter((card) => card !== null);
@@ -30,17 +30,17 @@ function redrawAll(view) {
   for (const redraw of view.redraws) redraw();
 }
 
-/** Return a card; `draw` takes a width in pixels and returns nodes, or null for nothing to draw. */
+/** Return a card; `draw` takes a width in pixels and returns nodes, or null without data. */
 function cardOf(view, heading, note, draw, ...controls) {
   const holder = element("div", { class: "holder" });
   let width = 0;
   const redraw = () => {
     width = holder.clientWidth;
-    if (!width) return; // folded away; it is drawn when it opens
+    if (!width) return; // not visible; it is drawn when its fold opens
     holder.replaceChildren(...(draw(width) ?? [noteOf(NOTHING_TO_DRAW)]));
     for (const text of holder.querySelectorAll("[data-fit]")) fitText(text, text.dataset.fit);
   };
-  // One frame later, because drawing inside the observer's call may call it again.
+  // Wait for the next frame, because drawing inside the observer may call the observer again.
   const watch = () => requestAnimationFrame(() => holder.clientWidth !== width && redraw());
   new ResizeObserver(watch).observe(holder);
   view.redraws.push(redraw);
@@ -147,7 +147,7 @@ function blocksCard(view) {
   return cardOf(view, "Memory at the peak, block by block", note, draw, select);
 }
 
-/** Return the rows whose steps are drawn: those ticked, or else baseline and reference. */
+/** Return the rows whose steps are drawn: the ticked rows, or baseline and reference. */
 function chosenRows(view) {
   const { rows, reference } = view.comparison;
   const usual = new Set([view.base, reference === null ? view.base : rows[reference]]);
@@ -188,7 +188,7 @@ function tickOf(view, row, checked) {
   return element("label", {}, input, ` ${row.label}`);
 }
 
-/** Redraw everything with the tick boxes, and return the focus to the box that was used. */
+/** Redraw the figures and the tick boxes; the tick box that was used keeps the focus. */
 function redrawKeepingFocus(view, row) {
   const boxes = () => [...view.section.querySelectorAll("[data-row]")];
   const focused = boxes().includes(document.activeElement);

@@ -20,9 +20,9 @@ function counted(count, word) {
 }
 
 /**
- * Round as Python does. toFixed rounds the binary value correctly but takes halves up, and Python
- * takes them to even; halves are common among bytes over 2^20. A number is halfway between two of
- * so many digits only if, times 2^(digits + 1), it is an odd whole number: that product is exact.
+ * Round as Python does. toFixed rounds the binary value correctly, but it rounds halves up; Python
+ * rounds them to even. Halves are common in bytes divided by 2^20. A number is such a half only if
+ * its product with 2^(digits + 1) is an odd integer. That product has no rounding error.
  */
 function rounded(number, digits) {
   const doubled = number * 2 ** (digits + 1);

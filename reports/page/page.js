@@ -1,6 +1,6 @@
 /** Build the page and start it. */
 
-const FEW = 3; // comparisons up to which all figures stand open
+const FEW = 3; // comparisons; with more, figures are folded at first
 const THEMES = ["as the system", "light", "dark"];
 const views = page.comparisons.map(viewOf);
 
@@ -30,14 +30,14 @@ function viewOf(comparison, index) {
 
 function headerOf() {
   const total = page.comparisons.reduce((sum, { rows }) => sum + rows.length, 0);
-  const said = `${counted(page.comparisons.length, "comparison")}, ${counted(total, "row")}. `;
+  const counts = `${counted(page.comparisons.length, "comparison")}, ${counted(total, "row")}. `;
   const files = [link("report.md", "report.md"), ", ", link("comparison.csv", "comparison.csv")];
   return element(
     "header",
     {},
     themeButton(),
     element("h1", {}, page.title),
-    element("p", { class: "note" }, said, "The same numbers: ", ...files, "."),
+    element("p", { class: "note" }, counts, "The same numbers: ", ...files, "."),
     page.leftOut ? noteOf(page.leftOut) : null,
   );
 }
@@ -58,8 +58,8 @@ function contentsOf() {
   if (views.length < 2) return null;
   const items = views.map(({ id, comparison }) => {
     const failed = comparison.rows.filter((row) => row.reasons.length).length;
-    const said = failed ? `, ${failed} did not complete` : "";
-    const text = ` ${counted(comparison.rows.length, "row")}${said}`;
+    const failures = failed ? `, ${failed} did not complete` : "";
+    const text = ` ${counted(comparison.rows.length, "row")}${failures}`;
     const rows = element("span", { class: "note" }, text);
     return element("li", {}, link(`#${id}`, comparison.title), rows);
   });
@@ -123,7 +123,7 @@ function provenanceOf() {
   return element("section", {}, heading, element("ul", {}, ...lines));
 }
 
-/** When printing, open all folds so that every figure is shown. */
+/** Open all folds for printing, so that every figure is printed. */
 function watchPrinting() {
   let opened = [];
   window.addEventListener("beforeprint", () => {

@@ -22,15 +22,15 @@ class NumberColumn:
     Attributes:
         metric: the name of the metric, used in ids and for definitions.
         title: the heading, with the unit.
-        unit: how its numbers are printed.
-        group: the group of the column's switch.
+        unit: the unit in which its numbers are printed.
+        group: the group of columns in the controls.
         shown: whether it is shown when the page opens.
         over: the heading of the column of ratios; empty if there is no such column.
         over_shown: whether the column of ratios is shown when the page opens.
-        timed: whether it is timed in round groups, so that only rows of one group are comparable.
+        timed: whether it is a time. Only rows of one round group are comparable.
         ranked: whether its best value is marked.
-        by_seed: whether it has one value per trained seed, so that only rows with the same seeds
-            are comparable.
+        by_seed: whether it has one value per trained seed. Only rows with the same seeds are
+            comparable.
     """
 
     metric: str
@@ -45,7 +45,7 @@ class NumberColumn:
     by_seed: bool = False
 
     def definition(self) -> str:
-        """Return what its numbers mean."""
+        """Return the definition of the column's numbers."""
         known = METRICS.get(self.metric)
         return known.definition if known else UNEXPLAINED
 
@@ -63,7 +63,7 @@ class TextColumn:
         name: its id.
         title: the heading.
         definition: the meaning of its cells.
-        axis: whether it is an axis, which is shown when the page opens if rows differ in it.
+        axis: whether it is an axis. An axis is shown when the page opens if rows differ in it.
         shown: whether it is always shown when the page opens.
         if_unlike: whether it is shown when the page opens if rows differ in it.
     """
@@ -144,12 +144,12 @@ TEXTS = (
 
 
 def unit_data(unit: DisplayUnit) -> dict[str, Any]:
-    """Return a unit in the form that the page's formatter reads."""
+    """Return a unit as data for the page's formatter."""
     return asdict(unit)
 
 
 def number_data(column: NumberColumn, place: int) -> list[dict[str, Any]]:
-    """Return a metric's column, and after it the column of its ratio if there is one.
+    """Return the data of a metric's column, and of the column of its ratio if there is one.
 
     Args:
         column: the column of the metric.
@@ -185,7 +185,7 @@ def number_data(column: NumberColumn, place: int) -> list[dict[str, Any]]:
 
 
 def text_data(column: TextColumn) -> dict[str, Any]:
-    """Return a column of text."""
+    """Return the data of a column of text."""
     return {
         "id": column.name,
         "kind": "text",

@@ -32,7 +32,7 @@ from bsrbench.reports.wording import notes, report_tables
 
 DETAILED_ROWS = 2000  # with more rows, a page with all details would be tens of megabytes
 TIMELINES = 64  # about 10 kilobytes each
-LISTED_LINES, LINE_LENGTH, TABLE_ROWS = 100, 400, 300  # the rest stands in report.md
+LISTED_LINES, LINE_LENGTH, TABLE_ROWS = 100, 400, 300  # report.md has the rest
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Extent:
         rows: number of rows of all comparisons.
         shown: number of rows that the page contains.
         detailed: whether the page contains complete trials.
-        every_timeline: whether it has the timeline of every row, or only of the named rows.
+        every_timeline: whether the page contains the timeline of every row; if not, it contains
+            those of the reference and the baseline.
     """
 
     rows: int
@@ -54,11 +55,11 @@ class Extent:
     @classmethod
     def of(cls, comparisons: list[Comparison], shown: list[Comparison]) -> "Extent":
         """Return the extent for the rows of these comparisons."""
-        rows, there = (sum(len(c.rows) for c in found) for found in (comparisons, shown))
-        return cls(rows, there, rows <= DETAILED_ROWS, rows <= TIMELINES)
+        rows, shown_rows = (sum(len(c.rows) for c in part) for part in (comparisons, shown))
+        return cls(rows, shown_rows, rows <= DETAILED_ROWS, rows <= TIMELINES)
 
     def said(self) -> str:
-        """Return what the page leaves out and where it is; empty if the page has everything."""
+        """Return a note on what the page omits and where it is; empty if the page is complete."""
         if self.detailed:
             return ""
         kept = (
@@ -76,9 +77,9 @@ class Extent:
 
 def page_text(comparisons: list[Comparison], title: str) -> str:
     """Return the document as JSON that is safe inside a script element."""
-    # Numbers that are not finite become null.
+    # JSON has no infinite numbers and no NaN; they become null.
     text = orjson.dumps(page_data(comparisons, title)).decode()
-    return visible_json(text).replace("<", "\\u003c")  # no name ends the element
+    return visible_json(text).replace("<", "\\u003c")  # a name cannot close the element
 
 
 def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
@@ -153,13 +154,13 @@ def _row(
 
 
 def _columns() -> dict[str, dict[str, Any]]:
-    """Return every column by its id."""
+    """Return the data of every column by its id."""
     numbers = (data for place, column in enumerate(NUMBERS) for data in number_data(column, place))
     return {data["id"]: data for data in [*map(text_data, TEXTS), *numbers]}
 
 
 def _offered(rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    """Return the columns with any value, axes always, and which are shown when the page opens."""
+    """Return the ids of axes and of columns with a value, and which the page shows at first."""
     leading = [column for column in TEXTS if column.axis or column.name == STATUS]
     closing = [column for column in TEXTS if column not in leading]
     numbers = [
@@ -172,19 +173,19 @@ def _offered(rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
 
 
 def _texts_offered(columns: list[TextColumn], rows: list[dict[str, Any]]) -> list[tuple[str, bool]]:
-    found = []
+    offered = []
     for column in columns:
         values = {row["texts"][column.name][0] for row in rows}
         if column.axis or values - {units.NOTHING}:
             unlike = len(values - {units.NOTHING}) > 1
             follows = column.axis or column.if_unlike
-            found.append((column.name, column.shown or (follows and unlike)))
-    return found
+            offered.append((column.name, column.shown or (follows and unlike)))
+    return offered
 
 
 def _tables(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the fixed tables that follow the main table."""
-    found = [
+    tables = [
         *report_tables.tasks(comparison),
         *report_tables.curves(comparison),
         ("Learning rates tried", *report_tables.tries(comparison)),
@@ -195,13 +196,13 @@ def _tables(comparison: Comparison) -> list[dict[str, Any]]:
             "titles": titles,
             "rows": rows[:TABLE_ROWS],
         }
-        for title, titles, rows in found
+        for title, titles, rows in tables
         if rows
     ]
 
 
 def _baseline(comparison: Comparison) -> int:
-    """Return the first base of the ratios: the baseline, the reference, or the first row."""
+    """Return the index of the base of ratios: the baseline, the reference, or the first row."""
     places = (comparison.place(BASELINE), comparison.place(REFERENCE))
     return next((place for place in places if place is not None), 0)
 
@@ -215,7 +216,7 @@ def _category(name: str, colour: str) -> dict[str, Any]:
 
 
 def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
-    """Return the two-sided quantiles of Student's t, by degrees of freedom, for all rounds."""
+    """Return two-sided quantiles of Student's t; the index is the degrees of freedom."""
     rounds = (
         len(medians)
         for part in parts
@@ -229,7 +230,7 @@ def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
 
 
 def listed(lines: Iterable[str]) -> list[str]:
-    """Return the lines that a page has room for; shortened lines refer to report.md."""
+    """Return the first lines, shortened if they are long, with references to report.md."""
     every = list(lines)
     kept = [
         line if len(line) <= LINE_LENGTH else f"{line[:LINE_LENGTH]} … (whole in report.md)"

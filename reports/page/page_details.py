@@ -13,7 +13,7 @@ BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
 
 
 class SharedValues:
-    """Values that many trials share: the page has each once, and trials refer to its index."""
+    """Values that many trials share; the page has each value once, and trials refer to indices."""
 
     def __init__(self) -> None:
         self._places: dict[str, int] = {}
@@ -52,45 +52,45 @@ def _trial(record: TrialRecord, shared: SharedValues) -> dict[str, Any]:
 
 
 def blocks(detail: Sidecar) -> dict[str, list[int]] | None:
-    """Return the bytes at the counted peak by category: of each block, and of all else at the end.
+    """Return the bytes at the counted peak by category: one number per block, then the rest.
 
     Args:
         detail: a sidecar; its ``counted.modules_at_peak`` has bytes by module and category.
     """
     modules = detail.counted.modules_at_peak if detail.counted else {}
     numbered = {name: BLOCK.search(name) for name in modules}
-    count = max((int(found[1]) + 1 for found in numbered.values() if found), default=0)
+    count = max((int(match[1]) + 1 for match in numbered.values() if match), default=0)
     if not count:
         return None
     sums: dict[str, list[int]] = {}
     for name, parts in modules.items():
-        found = numbered[name]
+        match = numbered[name]
         for category, size in parts.items():
             places = sums.setdefault(category, [0] * (count + 1))
-            places[int(found[1]) if found else count] += size
+            places[int(match[1]) if match else count] += size
     return sums
 
 
 def peak_place(detail: Sidecar) -> str:
-    """Return in words where in a step the counted peak lies."""
+    """Return a text with the place of the counted peak: phase, module and operator."""
     place = detail.counted.peak_place if detail.counted else None
     parts = (place.phase, place.module, place.operator) if place else ()
     return ", ".join(part for part in parts if part)
 
 
 def timeline(detail: Sidecar) -> dict[str, Any] | None:
-    """Return the bytes alive through a step, and where its phases begin."""
-    found = detail.counted.timeline if detail.counted else None
-    if not found or not found.index:
+    """Return the bytes alive after each operator of a step, and the start of each phase."""
+    packed = detail.counted.timeline if detail.counted else None
+    if not packed or not packed.index:
         return None
-    phases = found.phase
-    turns = [at for at in range(len(phases)) if at == 0 or phases[at] != phases[at - 1]]
+    phases = packed.phase
+    starts = [at for at in range(len(phases)) if at == 0 or phases[at] != phases[at - 1]]
     return {
-        "x": found.index,
-        "bytes": found.live_bytes,
-        "phases": [[at, found.phases[phases[at]]] for at in turns],
-        "operators": found.operators,
-        "operator": found.operator,
-        "modules": found.modules,
-        "module": found.module,
+        "x": packed.index,
+        "bytes": packed.live_bytes,
+        "phases": [[at, packed.phases[phases[at]]] for at in starts],
+        "operators": packed.operators,
+        "operator": packed.operator,
+        "modules": packed.modules,
+        "module": packed.module,
     }

@@ -41,17 +41,17 @@ def samples(record: TrialRecord, metric: str) -> list[float]:
     return _finite(numbers(record, metric))
 
 
-def _finite(found: Iterable[float]) -> list[float]:
-    return list(filter(math.isfinite, map(float, found)))
+def _finite(values: Iterable[float]) -> list[float]:
+    return list(filter(math.isfinite, map(float, values)))
 
 
 def row_data(row: ComparisonRow, detail: Sidecar, groups: Mapping[str, int]) -> dict[str, Any]:
-    """Return what the table and the figures of the page show of a row.
+    """Return the data of a row for the table and the figures of the page.
 
     Args:
         row: the row.
-        detail: the sidecar of its profile; empty if it was left out.
-        groups: the indices of the round groups of all rows, as the page uses them.
+        detail: the sidecar of the row's profile; empty if the page omits it.
+        groups: the index of each round group of all rows.
     """
     return {
         "label": row.label,
@@ -73,7 +73,7 @@ def mark_colours(row: ComparisonRow) -> list[str]:
 
 
 def role(record: TrialRecord) -> str:
-    """Return the purpose of a trial of a row."""
+    """Return a text with the purpose of a trial: profile, training, or both."""
     parts = []
     if record.spec.profile:
         parts.append("profile")
@@ -98,24 +98,26 @@ def visits(row: ComparisonRow, turns: RepeatedTimes | None = None) -> dict[str, 
         row: the row.
         turns: the round group; by default the row's own.
     """
-    wanted = [column.metric for column in NUMBERS if column.timed and column.over]
-    return {metric: medians for metric in wanted if (medians := row.visits(metric, turns))}
+    metrics = [column.metric for column in NUMBERS if column.timed and column.over]
+    return {metric: medians for metric in metrics if (medians := row.visits(metric, turns))}
 
 
 def missing(row: ComparisonRow) -> dict[str, str]:
     """Return why metrics have no value, from the trial that should have measured them."""
-    found: dict[str, str] = {}
+    reasons_by_metric: dict[str, str] = {}
     for column in NUMBERS:
         if column.metric not in METRICS or _finite(row.samples().get(column.metric, ())):
             continue
         reasons = [r.missing[column.metric] for r in row.records if column.metric in r.missing]
         asked = [why for why in reasons if why.kind is not AbsenceKind.NOT_REQUESTED]
-        found[column.metric] = next((why.in_words() for why in asked or reasons), NOT_FINITE)
-    return found
+        reasons_by_metric[column.metric] = next(
+            (why.in_words() for why in asked or reasons), NOT_FINITE
+        )
+    return reasons_by_metric
 
 
 def _number(row: ComparisonRow, column: NumberColumn, detail: Sidecar) -> list[float] | None:
-    """Return centre, low, high, count and whether it is noisy; the centre alone if it is exact."""
+    """Return centre, low, high, count and noisy (0 or 1); only the centre if it is exact."""
     if column.metric == UNEXPLAINED_BYTES:
         rest = unexplained_bytes(detail)
         return None if rest is None else [rest]
@@ -124,20 +126,20 @@ def _number(row: ComparisonRow, column: NumberColumn, detail: Sidecar) -> list[f
         return None
     of_samples = METRICS[column.metric].samples
     finite = _finite(every)
-    found = median_and_quartiles(finite) if of_samples else mean_and_range(finite)
-    if found is None:
+    summary = median_and_quartiles(finite) if of_samples else mean_and_range(finite)
+    if summary is None:
         return None
-    if found.low == found.high and not of_samples:
-        return [_whole(found.centre)]
-    return _spread(found, noisy=of_samples and found.noisy())
+    if summary.low == summary.high and not of_samples:
+        return [_whole(summary.centre)]
+    return _spread(summary, noisy=of_samples and summary.noisy())
 
 
-def _spread(found: Summary, *, noisy: bool) -> list[float]:
-    return [*map(_whole, (found.centre, found.low, found.high)), found.count, int(noisy)]
+def _spread(summary: Summary, *, noisy: bool) -> list[float]:
+    return [*map(_whole, (summary.centre, summary.low, summary.high)), summary.count, int(noisy)]
 
 
 def _whole(number: float) -> float:
-    """Return whole numbers as integers, which are shorter in the page."""
+    """Return a whole number as an integer, which is shorter in JSON."""
     return int(number) if number == number // 1 else number
 
 
@@ -184,6 +186,6 @@ def _learning_rate(row: ComparisonRow) -> list[Any]:
 
 
 def _curves(records: Iterable[TrialRecord]) -> list[list[list[float]]]:
-    """Return steps, seconds and validation accuracies of each seed's curve."""
+    """Return the curve of each seed: steps, seconds and validation accuracies."""
     read = [[samples(record, name) for name in CURVE] for record in records]
     return [curve for curve in read if all(curve)]

@@ -1,4 +1,4 @@
-/** Ratios between rows: exact numbers directly, times only from rounds in which both were timed. */
+/** Ratios of rows: of exact numbers, and of times in rounds in which both rows were timed. */
 
 const NOT_TOGETHER = "not timed in the same round group as the baseline";
 
@@ -14,7 +14,7 @@ function ratioOfNumbers(base, row, column) {
   return theirs === 0 ? absent("no ratio: the baseline is 0") : { centre: own / theirs };
 }
 
-/** The same as reports/statistics.time_ratio, at the confidence that the page names. */
+/** Return the same as time_ratio in reports/compare/statistics.py, at the page's confidence. */
 function ratioOfTimes(base, row, column) {
   const metric = column.timedBy;
   if (!row.visits[metric]) return absent(reasonOf(row, metric));
@@ -34,8 +34,8 @@ function turnsOf(row) {
 }
 
 /**
- * Return the round group in which two rows are compared: the one with which both were stored, or
- * else the newest that both have (the first index: groups are numbered newest first), or null.
+ * Return the round group in which two rows are compared: the group of both rows' own records, or
+ * else the newest group that both rows have, or null. The newest group has the lowest index.
  */
 function groupOfBoth(base, row) {
   if (row.group !== null && row.group === base.group) return row.group;

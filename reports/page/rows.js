@@ -10,7 +10,7 @@ function haystack(row) {
   return [row.label, ...texts, ...row.reasons].join(" ").toLowerCase();
 }
 
-/** Return the rows that contain every word of the filter, in the chosen order. */
+/** Return the rows that contain every word of the filter, in the order of the table. */
 function shownRows(view) {
   const words = view.words.toLowerCase().split(/\s+/).filter(Boolean);
   const rows = view.comparison.rows.filter((row) =>
@@ -69,7 +69,7 @@ function haveSameSeeds(rows) {
   return new Set(rows.map((row) => row.texts.seeds[0])).size < 2;
 }
 
-// Not Math.min(...numbers): thousands of arguments may be too many.
+// Math.min(...numbers) may fail, because thousands of arguments may be too many.
 function least(numbers) {
   return numbers.reduce((a, b) => Math.min(a, b), Infinity);
 }

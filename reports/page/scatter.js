@@ -1,10 +1,10 @@
 /** The figure of accuracy against a cost, with the Pareto front. */
 
 const MARK = 6;
-const NAMED = 24; // points up to which their names are written beside them
-const CHARACTER = 6.6; // pixels a character of a label takes, about
+const NAMED = 24; // points; with more, the chart has no names
+const CHARACTER = 6.6; // approximate width of a character of a label, in pixels
 
-/** Return the columns that may be the cost; for times not measured in turns, their ratios. */
+/** Return the columns of costs; times that were not measured in turns are replaced by ratios. */
 function costsOf(comparison) {
   const trained = trainedRows(comparison);
   const apart = !tookTurns(trained);
@@ -51,7 +51,7 @@ function scatterPoint(view, row, cost, accuracy) {
   return { row, x: across.centre, y: up.centre, across, up, text };
 }
 
-/** Return a point whose text names the seeds of its mean accuracy. */
+/** Return a point whose text also names the seeds of its accuracy. */
 function withSeeds(placed) {
   return { ...placed, text: `${placed.text}\nseeds: ${placed.row.texts.seeds[0]}` };
 }

@@ -1,6 +1,6 @@
-/** The table of a comparison: heading buttons that sort, rows that open. */
+/** The table of a comparison: buttons in the headings sort it, and rows can be opened. */
 
-const FIRST_ROWS = 300; // a browser draws so many at once; a button draws more
+const FIRST_ROWS = 300; // rows drawn at first; a button draws more
 
 /** Return the table, with its status line above and the buttons for more rows below. */
 function tableOf(view) {
@@ -22,7 +22,7 @@ function refreshTable(view) {
   refreshRows(view);
 }
 
-/** Redraw the rows and mark the heading by which they are sorted; headings keep the focus. */
+/** Redraw the rows and mark the sorted column; the headings keep the focus. */
 function refreshRows(view) {
   const rows = shownRows(view);
   const columns = visibleColumns(view);
@@ -76,7 +76,7 @@ function definitionId(column) {
   return `definition-${column.metric ?? column.id}`;
 }
 
-/** Sort by a column: first click, second click reversed, third click in recorded order. */
+/** Sort by a column; a second click reverses the order, a third restores the recorded order. */
 function sortBy(view, column) {
   const again = view.sort && view.sort.column.id === column.id;
   if (again && view.sort.descending) view.sort = null;

@@ -1,4 +1,4 @@
-/** The figure of the bytes alive during one training step, operator by operator. */
+/** The figure of live bytes during one training step, operator by operator. */
 
 /** Return the chart; null if the page has no timeline of these rows. */
 function drawTimeline(view, rows, width) {
@@ -39,7 +39,7 @@ function steps(timeline, x, y) {
   return `M${x(timeline.x[0])} ${y(timeline.bytes[0])}${rest.join("")}`;
 }
 
-/** Mark where the phases begin and where the peak is; these marks can be focused. */
+/** Mark the beginning of each phase, and the peak; these marks can be focused. */
 function drawTurns(chart, row, x, y) {
   const { timeline } = row;
   const begins = new Map();
@@ -92,7 +92,7 @@ function nearest(rows, across, down, x, y) {
   return found.reduce((best, other) => (other.away < best.away ? other : best));
 }
 
-/** Return the last index that is not beyond a value, by bisection, because lists are long. */
+/** Return the last index for which `beyond` is false, by bisection, because lists are long. */
 function momentAt(list, beyond) {
   let [low, high] = [0, list.length];
   while (high - low > 1) {

@@ -22,7 +22,7 @@ function watchTips() {
 function showTip(text, box) {
   tip.textContent = text;
   tip.hidden = false;
-  // Near the right edge of the window a box without a width of its own is measured too narrow.
+  // At the right edge of the window, the measured width of the tooltip would be too small.
   tip.style.setProperty("left", "0px");
   const { width, height } = tip.getBoundingClientRect();
   const middle = (box.left + box.right) / 2 - width / 2;
@@ -36,7 +36,7 @@ function hideTip() {
   tip.hidden = true;
 }
 
-/** After scrolling, which focusing may cause, only the focused element keeps its tooltip. */
+/** Keep only the tooltip of the focused element after scrolling, which focus may cause. */
 function followFocus() {
   const focused = document.activeElement;
   if (!tip.hidden && focused?.matches("[data-tip]:focus-visible")) tipOf(focused);

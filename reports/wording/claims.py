@@ -26,7 +26,7 @@ from bsrbench.reports.wording.notes import OWN_DATA, is_own
 
 CLAIMED = {"memory": 1.4, "compute": 2.0}
 COMPOSED = "+"  # joins the parts of a method
-# The part of a claim that is reached, if the whole claim is not.
+# How much of a claim is reached, if not the whole claim.
 INCONCLUSIVE = "inconclusive against"
 LESS = "a smaller saving than claimed against"
 PERHAPS = "a smaller saving than claimed, perhaps none, against"
@@ -46,10 +46,11 @@ INTRODUCTION = (
     "size. Micro-batches and checkpointing are standard baselines."
 )
 IN_SHORT = (
-    "The table lists the rows against which each claim holds, for each question below. If it holds "
-    "against some of the rows that have a number, the shorter list is given: the rows against "
-    "which it holds, or those against which it does not. Both claims are made at similar accuracy; "
-    "the last line has the mean accuracies."
+    "For each question below, the table lists the rows against which each claim holds. Rows "
+    "without a number are left out. If a claim holds against some of the other rows, the cell has "
+    "the shorter list: 'only' and the rows against which it holds, or 'all except' and the rows "
+    "against which it does not. Both claims are made at similar accuracy; the last line has the "
+    "mean accuracies."
 )
 
 
@@ -58,8 +59,8 @@ class Definition:
     """One definition under which a claim is tested.
 
     Attributes:
-        words: its name on the page.
-        metric: the metric compared.
+        words: the name of the definition on the page.
+        metric: the metric that is compared.
         claim: the claimed factor.
     """
 
@@ -76,7 +77,7 @@ DEFINITIONS = tuple(Definition(line.words, name, CLAIMED[line.claim]) for _, nam
 
 @dataclass(frozen=True)
 class ClaimQuestion:
-    """One question: BSR and the rows that it is compared with."""
+    """One question: the row of BSR, and the comparison with the rows of the alternatives."""
 
     comparison: Comparison
     ours: ComparisonRow
@@ -88,7 +89,7 @@ class ClaimQuestion:
 
     @cached_property
     def shown(self) -> list[Definition]:
-        """Return the definitions under which something was measured."""
+        """Return the definitions that have a factor, without predictions of measured metrics."""
         return [
             definition
             for definition in DEFINITIONS
@@ -103,31 +104,33 @@ def _parts(row: ComparisonRow) -> list[str]:
 
 def page(records: Iterable[TrialRecord], details: Details) -> str:
     """Return the page as Markdown: a summary, then numbers and verdicts for each question."""
-    found = [(comparison, comparison.find(BASELINE)) for comparison in compare(records, details)]
-    asked = [ClaimQuestion(comparison, ours) for comparison, ours in found if ours is not None]
+    anchored = [(comparison, comparison.find(BASELINE)) for comparison in compare(records, details)]
+    questions = [
+        ClaimQuestion(comparison, ours) for comparison, ours in anchored if ours is not None
+    ]
     parts = ["# Which of BSR's claims hold", f"{INTRODUCTION}\n\nClaims: {SOURCE}."]
-    if asked:
-        parts += _in_short(asked)
-    for number, one in enumerate(asked, start=1):
-        parts += _question(number, one)
+    if questions:
+        parts += _in_short(questions)
+    for number, question in enumerate(questions, start=1):
+        parts += _question(number, question)
     return "\n\n".join(parts) + "\n"
 
 
-def _in_short(asked: Sequence[ClaimQuestion]) -> list[str]:
-    """Return the table of the rows against which each claim holds, for each question."""
-    metrics = {definition for one in asked for definition in one.shown}
+def _in_short(questions: Sequence[ClaimQuestion]) -> list[str]:
+    """Return the summary table: for each question, the rows against which each claim holds."""
+    metrics = {definition for question in questions for definition in question.shown}
     rows = [
-        [d.words, units.ratio(d.claim), *(holds_against(one, d) for one in asked)]
+        [d.words, units.ratio(d.claim), *(holds_against(question, d) for question in questions)]
         for d in DEFINITIONS
         if d in metrics
     ]
-    rows.append(["accuracy of bsr (of full)", "similar", *map(_accuracy_of_both, asked)])
-    titles = ["definition", "claim", *(f"question {n}" for n in range(1, len(asked) + 1))]
+    rows.append(["accuracy of bsr (of full)", "similar", *map(_accuracy_of_both, questions)])
+    titles = ["definition", "claim", *(f"question {n}" for n in range(1, len(questions) + 1))]
     return ["## In short", IN_SHORT, table_of(titles, rows)]
 
 
 def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
-    """Return the rows against which a claim holds; for times the whole interval must reach it."""
+    """Return the rows against which a claim holds; for times, by the whole interval."""
     factors = {row.label: _factor(asked.comparison, row, definition) for row in asked.others}
     known = {label: factor for label, factor in factors.items() if factor}
     if not known or definition not in asked.shown:
@@ -139,7 +142,7 @@ def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
 
 
 def _shorter(known: list[str], reached: list[str]) -> str:
-    """Return the rows against which a claim holds, or the rows against which it does not."""
+    """Return the shorter list: the rows against which a claim holds, or all other rows."""
     left = [label for label in known if label not in reached]
     if not left:
         return "all"
@@ -151,7 +154,7 @@ def _shorter(known: list[str], reached: list[str]) -> str:
 
 
 def _accuracy_of_both(asked: ClaimQuestion) -> str:
-    """Return the mean accuracies of BSR and of full, over the seeds that both have."""
+    """Return the mean accuracies of BSR and of full, over the seeds that both rows have."""
     full = asked.comparison.find(REFERENCE)
     seeds = Pairing.of(asked.ours, full) if full else Pairing(tested(asked.ours), ())
     if not seeds.new:
@@ -201,8 +204,8 @@ class Factor:
 
     Attributes:
         centre: the ratio; for times the geometric mean of the ratios per round.
-        low: lower end of the interval; equal to ``centre`` if the ratio is exact; ``None`` if
-            there are too few rounds for an interval.
+        low: lower end of the interval. It equals ``centre`` if the ratio is exact, and is ``None``
+            if there are too few rounds for an interval.
         high: upper end of the interval.
     """
 
@@ -227,8 +230,8 @@ class Factor:
 
 def _factor(comparison: Comparison, row: ComparisonRow, definition: Definition) -> Factor | None:
     if has_rounds(definition.metric):
-        found = comparison.time_ratio(row, definition.metric, to=BASELINE)
-        return Factor(found.centre, found.low, found.high) if found else None
+        time_ratio = comparison.time_ratio(row, definition.metric, to=BASELINE)
+        return Factor(time_ratio.centre, time_ratio.low, time_ratio.high) if time_ratio else None
     ratio = comparison.ratio(row, definition.metric, to=BASELINE)
     return None if ratio is None else Factor(ratio, ratio, ratio)
 
@@ -262,7 +265,7 @@ def _verdict(
 
 
 def _reach(factor: Factor, claim: float) -> str:
-    """Return in words how far a claim is reached."""
+    """Return the words that say how much of a claim is reached."""
     if factor.reaches(claim):
         return f"{claim:g} times or more against"
     if not factor.misses(claim):
@@ -274,16 +277,16 @@ def _reach(factor: Factor, claim: float) -> str:
 
 
 def _accuracies(rows: Sequence[ComparisonRow]) -> str:
-    found = [(row.label, row.accuracy(), tested(row)) for row in rows]
+    row_accuracies = [(row.label, row.accuracy(), tested(row)) for row in rows]
     cells = [
         [
             label,
-            units.share(one.centre),
-            units.share(one.low),
-            units.share(one.high),
+            units.share(accuracy.centre),
+            units.share(accuracy.low),
+            units.share(accuracy.high),
             units.count(len(seeds)) if are_alike(rows) else counted(seeds),
         ]
-        for label, one, seeds in found
-        if one is not None
+        for label, accuracy, seeds in row_accuracies
+        if accuracy is not None
     ]
     return table_of(["method", "accuracy", "smallest", "largest", "seeds"], cells) if cells else ""

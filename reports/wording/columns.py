@@ -26,7 +26,7 @@ class Column:
         title: the heading, with the unit.
         metric: the metric that the column shows; empty for other columns.
         text: returns the text of a row's cell.
-        short: returns the text on a terminal; with ``None`` a terminal does not show the column.
+        short: returns the text of a cell on a terminal; ``None`` for columns that terminals omit.
         short_title: the heading on a terminal.
         relative: whether the column shows the metric's ratio to the reference.
         ranked: whether the best value is marked, in tables that mark best values.
@@ -55,11 +55,11 @@ def _spread(metric: str) -> Cell:
     unit, sampled = units.of_metric(metric), METRICS[metric].samples
 
     def text(_: Comparison, row: ComparisonRow) -> str:
-        found = row.spread(metric)
-        if found is None:
+        spread = row.spread(metric)
+        if spread is None:
             return units.NOTHING
-        noisy = " noisy" if sampled and found.noisy() else ""
-        return f"{unit(found.centre)} [{unit(found.low)}, {unit(found.high)}]{noisy}"
+        noisy = " noisy" if sampled and spread.noisy() else ""
+        return f"{unit(spread.centre)} [{unit(spread.low)}, {unit(spread.high)}]{noisy}"
 
     return text
 
@@ -69,10 +69,10 @@ def _marked(metric: str) -> Cell:
     unit = units.of_metric(metric)
 
     def text(_: Comparison, row: ComparisonRow) -> str:
-        found = row.spread(metric)
-        if found is None:
+        spread = row.spread(metric)
+        if spread is None:
             return units.NOTHING
-        return ("~" if found.noisy() else "") + unit(found.centre)
+        return ("~" if spread.noisy() else "") + unit(spread.centre)
 
     return text
 
@@ -93,12 +93,12 @@ def _over_time(metric: str) -> Cell:
     """Return the cell of a ratio of times, with its interval."""
 
     def text(comparison: Comparison, row: ComparisonRow) -> str:
-        found = comparison.time_ratio(row, metric)
-        if found is None:
+        ratio = comparison.time_ratio(row, metric)
+        if ratio is None:
             return units.NOTHING
-        if found.low is None or found.low == found.high:
-            return units.ratio(found.centre)
-        return f"{units.ratio(found.centre)} [{units.plain(found.low)}, {units.plain(found.high)}]"
+        if ratio.low is None or ratio.low == ratio.high:
+            return units.ratio(ratio.centre)
+        return f"{units.ratio(ratio.centre)} [{units.plain(ratio.low)}, {units.plain(ratio.high)}]"
 
     return text
 
@@ -132,7 +132,7 @@ def _short_outcome(_: Comparison, row: ComparisonRow) -> str:
 
 
 def _columns_of(metric: str, column: TableColumn) -> Iterator[Column]:
-    """Yield a metric's column in a table, then the column of its ratio to the reference."""
+    """Yield the column of a metric, then the column of its ratio to the reference."""
     # A terminal has no room for quartiles.
     short = _marked if column.form == "spread" and METRICS[metric].samples else _value
     yield Column(
@@ -157,7 +157,7 @@ def _columns_of(metric: str, column: TableColumn) -> Iterator[Column]:
 
 
 def _table(name: TableName, others: Mapping[int, Column] | None = None) -> tuple[Column, ...]:
-    """Return the columns of a table: those of its metrics, and others at their places."""
+    """Return the columns of a table: the columns of its metrics, and others at given places."""
     placed = [
         (column.place, list(_columns_of(metric, column)))
         for metric, of_metric in METRICS.items()
@@ -170,7 +170,7 @@ def _table(name: TableName, others: Mapping[int, Column] | None = None) -> tuple
 
 
 def _unexplained(comparison: Comparison, row: ComparisonRow) -> str:
-    """Return the allocated peak less the tensors counted at that moment and the workspaces."""
+    """Return the allocated peak minus the tensors counted then, minus the workspaces."""
     rest = unexplained_bytes(comparison.detail(row))
     return units.NOTHING if rest is None else f"{rest:,}"
 
@@ -178,7 +178,7 @@ def _unexplained(comparison: Comparison, row: ComparisonRow) -> str:
 OVER = f"× {REFERENCE}"
 METHOD = Column("method", "", _label, _label, "method")
 COLUMNS = (METHOD, *_table("main"), Column("learning rate", "", _learning_rate))
-# Columns of predictions, shown instead of counted values if nothing was executed.
+# Columns of predictions; they replace counted values if nothing was executed.
 STAND_IN_COLUMNS = _table("stand-in")
 # The columns of a table in a paper.
 PAPER_COLUMNS = (METHOD, *_table("paper"))
@@ -207,6 +207,6 @@ def paper_columns(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def tokens(counts: list[int]) -> str:
-    """Return the tokens of each block, equal neighbours written once: ``197 x3, 100 x3``."""
+    """Return the tokens of each block; equal neighbours are merged: ``197 x3, 100 x3``."""
     runs = [(count, len(list(same))) for count, same in itertools.groupby(counts)]
     return ", ".join(f"{count} x{times}" for count, times in runs) or units.NOTHING

@@ -32,40 +32,43 @@ METHOD = (
 
 def rows(contrast: Contrast) -> list[list[str]]:
     """Return one row of text per metric, with the columns of ``TITLES``."""
-    return [_row(found) for found in contrast.findings]
+    return [_row(finding) for finding in contrast.findings]
 
 
-def _row(found: MetricFinding) -> list[str]:
-    unit = units.of_metric(found.metric)
+def _row(finding: MetricFinding) -> list[str]:
+    unit = units.of_metric(finding.metric)
     return [
-        units.heading(found.metric),
-        unit(found.new),
-        unit(found.baseline),
-        units.signed(unit, found.difference),
-        units.ratio(found.ratio),
-        _interval(found),
-        units.count(found.pairs) if found.pairs else units.NOTHING,
-        str(found.verdict),
+        units.heading(finding.metric),
+        unit(finding.new),
+        unit(finding.baseline),
+        units.signed(unit, finding.difference),
+        units.ratio(finding.ratio),
+        _interval(finding),
+        units.count(finding.pairs) if finding.pairs else units.NOTHING,
+        str(finding.verdict),
     ]
 
 
-def _interval(found: MetricFinding) -> str:
-    if found.low is None or found.high is None:
+def _interval(finding: MetricFinding) -> str:
+    if finding.low is None or finding.high is None:
         return units.NOTHING
-    if found.metric == ACCURACY:
-        ends = [units.signed(units.share, end) for end in (found.low, found.high)]
+    if finding.metric == ACCURACY:
+        ends = [units.signed(units.share, end) for end in (finding.low, finding.high)]
     else:
-        ends = [units.plain(end) for end in (found.low, found.high)]
+        ends = [units.plain(end) for end in (finding.low, finding.high)]
     return f"[{', '.join(ends)}]"
 
 
 def reasons(contrast: Contrast) -> list[str]:
-    """Return why there is no clear verdict; metrics with the same reason share a line."""
+    """Return the reasons for unclear verdicts; metrics with the same reason share a line."""
     metrics: dict[str, list[str]] = {}
-    for found in contrast.findings:
-        if found.verdict.why and found.verdict.word in {VerdictWord.INCONCLUSIVE, VerdictWord.NONE}:
-            reason = f"{found.verdict.word}: {found.verdict.why}"
-            metrics.setdefault(reason, []).append(found.metric)
+    for finding in contrast.findings:
+        if finding.verdict.why and finding.verdict.word in {
+            VerdictWord.INCONCLUSIVE,
+            VerdictWord.NONE,
+        }:
+            reason = f"{finding.verdict.word}: {finding.verdict.why}"
+            metrics.setdefault(reason, []).append(finding.metric)
     return [f"{', '.join(names)} {why}" for why, names in metrics.items()]
 
 
@@ -77,9 +80,9 @@ def summary(contrasts: Sequence[Contrast]) -> list[str]:
 def _sentence(contrast: Contrast) -> str:
     parts = []
     for metric, words in IN_WORDS.items():
-        found = contrast.find(metric)
-        if found is not None:
-            parts.append(f"{words} {_short(found, contrast.seeds)}")
+        finding = contrast.find(metric)
+        if finding is not None:
+            parts.append(f"{words} {_short(finding, contrast.seeds)}")
     verdicts = "; ".join(parts) or "neither row has measurements"
     rows_and_setting = (
         f"{contrast.new.label} against {contrast.baseline.label} on {contrast.setting}"
@@ -87,16 +90,22 @@ def _sentence(contrast: Contrast) -> str:
     return f"{rows_and_setting}: {verdicts}."
 
 
-def _short(found: MetricFinding, seeds: Pairing) -> str:
-    if found.metric == ACCURACY and found.difference is not None:
-        parts = (units.signed(units.share, found.difference), seeds.over())
-        return f"{found.verdict} ({' '.join(parts).rstrip()})"
-    return f"{found.verdict} ({units.ratio(found.ratio)})" if found.ratio else str(found.verdict)
+def _short(finding: MetricFinding, seeds: Pairing) -> str:
+    if finding.metric == ACCURACY and finding.difference is not None:
+        parts = (units.signed(units.share, finding.difference), seeds.over())
+        return f"{finding.verdict} ({' '.join(parts).rstrip()})"
+    return (
+        f"{finding.verdict} ({units.ratio(finding.ratio)})"
+        if finding.ratio
+        else str(finding.verdict)
+    )
 
 
 def unlike_rows(contrast: Contrast) -> list[list[str]]:
     """Return name, new value and baseline value of every setting in which the two rows differ."""
-    return [[found.name, found.new, found.baseline] for found in contrast.unlike]
+    return [
+        [difference.name, difference.new, difference.baseline] for difference in contrast.unlike
+    ]
 
 
 def task_rows(contrast: Contrast) -> list[list[str]]:
@@ -126,11 +135,11 @@ def _spread(spread: Spread) -> str:
     return f"{spread.label}: {'; '.join(parts)}" if parts else ""
 
 
-def _range(found: Summary) -> str:
-    return f"{units.share(found.low)} to {units.share(found.high)} ({found.count})"
+def _range(spread: Summary) -> str:
+    return f"{units.share(spread.low)} to {units.share(spread.high)} ({spread.count})"
 
 
 def definitions(contrasts: Sequence[Contrast]) -> list[tuple[str, str]]:
     """Return the definitions of the metrics shown, without duplicates."""
-    shown = dict.fromkeys(found.metric for c in contrasts for found in c.findings)
+    shown = dict.fromkeys(finding.metric for c in contrasts for finding in c.findings)
     return [(metric, METRICS[metric].definition) for metric in shown]

@@ -39,7 +39,7 @@ CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are 
 
 
 def summary(comparison: Comparison) -> list[str]:
-    """Return paragraphs: the setting, the result, and what cannot be concluded."""
+    """Return paragraphs: the setting, the result, and the conclusions that are not possible."""
     if not comparison.rows:
         return ["There are no records to compare."]
     missing = limits(comparison)
@@ -106,8 +106,8 @@ def _tasks(multitask: MultiTask) -> str:
 
 
 def _finding(comparison: Comparison) -> str:
-    found = (_costs(comparison), _accuracies(comparison), _front(comparison))
-    return " ".join(text for text in found if text)
+    sentences = (_costs(comparison), _accuracies(comparison), _front(comparison))
+    return " ".join(text for text in sentences if text)
 
 
 def _costs(comparison: Comparison) -> str:
@@ -134,8 +134,8 @@ def _accuracies(comparison: Comparison) -> str:
     if not read:
         return NOT_SHARED if rows else ""
     parts = [f"{row.label} {units.share(mean)}" for row, mean in read if comparison.leads(row)]
-    highest, most = max(read, key=lambda row_and_mean: row_and_mean[1])
-    parts.append(f"highest {highest.label} {units.share(most)}")
+    highest, best_mean = max(read, key=lambda row_and_mean: row_and_mean[1])
+    parts.append(f"highest {highest.label} {units.share(best_mean)}")
     over = (
         "seeds"
         if comparison.same_seeds
@@ -152,19 +152,19 @@ def _front(comparison: Comparison) -> str:
 
 
 def limits(comparison: Comparison) -> list[str]:
-    """Return what cannot be concluded from the rows."""
-    found = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
+    """Return the conclusions that the rows do not allow."""
+    lines = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
     if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
-        found.append("the CUDA meters are unverified")
+        lines.append("the CUDA meters are unverified")
     if len(comparison.machines()) > 1:
-        found.append(
+        lines.append(
             "rows come from several machines: only ratios within one machine can be compared"
         )
-    return found
+    return lines
 
 
 def _limits_of_seeds(comparison: Comparison) -> list[str]:
-    """Return what accuracies cannot show, because rows have too few or different seeds."""
+    """Return the limits of accuracies, if rows have too few seeds or different seeds."""
     if not comparison.seeds():
         return []
     most = seed_pairing.most_shared(comparison.rows)
@@ -178,7 +178,7 @@ def _limits_of_seeds(comparison: Comparison) -> list[str]:
 
 
 def _limits_of_rows(comparison: Comparison) -> list[str]:
-    """Return what some rows cannot show, with the number of rows: there may be thousands."""
+    """Return the limits of some rows, with the number of rows, because there may be thousands."""
     total = len(comparison.rows)
     failed = sum(bool(row.failures()) for row in comparison.rows)
     times = [row.step_seconds() for row in comparison.rows]
@@ -226,7 +226,7 @@ def failures(comparison: Comparison) -> list[str]:
 
 
 def absences(comparison: Comparison) -> list[str]:
-    """Return why values are missing in the tables of the profiles, each reason once."""
+    """Return the reasons for missing values in the tables of the profiles, each reason once."""
     profiles = [(row, record) for row in comparison.rows if (record := row.profiled())]
     labels: dict[tuple[str, str], list[str]] = {}
     for metric in _shown((*MEMORY_COLUMNS, *WORK_COLUMNS)):
@@ -245,7 +245,7 @@ def _shown(columns: Iterable[Column]) -> list[str]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    """Return the records' notes; a note that all rows share is given once."""
+    """Return the notes of the records; a note that all rows have is given once."""
     of_rows = [row.notes() for row in comparison.rows]
     common = [
         note for note in (of_rows[0] if of_rows[1:] else []) if all(note in n for n in of_rows)
@@ -265,10 +265,10 @@ def _different_seeds(comparison: Comparison) -> list[str]:
 
 
 def doubts(comparison: Comparison) -> list[str]:
-    """Return what a reader of the numbers must know, one line per item."""
+    """Return the notes that readers of the numbers need, one line each."""
     noted = [*_different_seeds(comparison), *timed_apart(comparison), *_notes(comparison)]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:
-        return noted  # no row was tuned: the table already says so
+        return noted  # no row was tuned, and the table already says so
     return noted + [f"{label}: {doubt}" for label, doubt in rates]

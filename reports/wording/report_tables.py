@@ -26,13 +26,13 @@ TARGET_SHARE = 0.95
 
 
 def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
-    """Return title, headings and rows of the tables that follow the first one."""
+    """Return title, headings and rows of the tables after the main table."""
     named = [
         ("Memory of a step, meter by meter", MEMORY_COLUMNS),
         ("Work of a step", WORK_COLUMNS),
     ]
     profiled = [row for row in comparison.rows if row.profiled()]
-    found = [
+    tables = [
         (
             title,
             [column.title for column in columns],
@@ -41,7 +41,7 @@ def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str
         for title, columns in named
         if profiled
     ]
-    return tasks(comparison) + found + curves(comparison)
+    return tasks(comparison) + tables + curves(comparison)
 
 
 def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -58,7 +58,7 @@ def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]
         [
             row.label,
             *([] if comparison.same_seeds else [_which_seeds(row)]),
-            *(_of_seeds(one.values()) for one in by_task.values()),
+            *(_of_seeds(by_seed.values()) for by_seed in by_task.values()),
             _mean_of(row),
         ]
         for row, by_task in read
@@ -73,11 +73,11 @@ def _mean_of(row: ComparisonRow) -> str:
 
 
 def _of_seeds(values: Iterable[float]) -> str:
-    found = mean_and_range(list(values))
-    if found is None:
+    summary = mean_and_range(list(values))
+    if summary is None:
         return units.NOTHING
-    spread = f" [{units.share(found.low)}, {units.share(found.high)}]"
-    return units.share(found.centre) + (spread if found.count > 1 else "")
+    spread = f" [{units.share(summary.low)}, {units.share(summary.high)}]"
+    return units.share(summary.centre) + (spread if summary.count > 1 else "")
 
 
 def curves(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -127,7 +127,7 @@ def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 
 
 def shown(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the columns of the main table; with outcomes, if a trial did not complete.
+    """Return the columns of the main table, with outcomes if a trial did not complete.
 
     Memory is the counted peak, or the predicted peak if no row was executed.
     """
@@ -140,7 +140,7 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
 def _with_stand_in(
     comparison: Comparison, columns: tuple[Column, ...], metric: str
 ) -> tuple[Column, ...]:
-    """Return columns in which a metric replaces the absent metric that it stands in for."""
+    """Return the columns; a metric replaces the missing metric for which it stands in."""
     absent = METRICS[metric].stands_in_for
     if not _has(comparison, metric) or _has(comparison, absent):
         return columns
@@ -178,21 +178,22 @@ def short_columns(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:
-    """Return row and column of the best values in ranked columns whose values differ.
+    """Return the row and column indices of the best values of ranked columns.
 
-    A missing value is never the best. No accuracy is the best if rows were tested with different
-    seeds. Times are ranked only against times that were measured in turns with them.
+    A column whose values are all equal has no best value. A missing value is never the best. No
+    accuracy is the best if rows were tested with different seeds. Times are compared only with
+    times that were measured in turns with them.
     """
-    found = set()
+    places = set()
     for place, column in enumerate(columns):
         if not (column.metric and column.ranked and _is_comparable(comparison, column.metric)):
             continue
         values = _ranked(comparison, column)
         there = [value for value in values if value is not None]
         if len(set(there)) > 1:
-            wanted = max(there) if METRICS[column.metric].direction == "higher" else min(there)
-            found |= {(row, place) for row, value in enumerate(values) if value == wanted}
-    return found
+            best_value = max(there) if METRICS[column.metric].direction == "higher" else min(there)
+            places |= {(row, place) for row, value in enumerate(values) if value == best_value}
+    return places
 
 
 def _is_comparable(comparison: Comparison, metric: str) -> bool:
@@ -200,7 +201,7 @@ def _is_comparable(comparison: Comparison, metric: str) -> bool:
 
 
 def _ranked(comparison: Comparison, column: Column) -> list[float | None]:
-    """Return, for each row, the number by which its cell in a column is ranked."""
+    """Return the number by which each row is ranked in a column."""
     if column.relative:
         return [comparison.ratio(row, column.metric) for row in comparison.rows]
     return comparison.ranked(column.metric, comparison.rows)

@@ -8,8 +8,8 @@ from bsrbench.harness.visible_text import visible
 
 IN_TABLE, IN_FIGURE = 36, 40  # characters
 CUT = "…"
-HEAD, BEFORE = 8, 6  # characters kept of the beginning, and before a difference
-FORMULA = ("=", "+", "-", "@", "\t")  # begin what a spreadsheet would compute
+HEAD, BEFORE = 8, 6  # characters kept at the beginning, and before the first difference
+FORMULA = ("=", "+", "-", "@", "\t")  # the first characters of a spreadsheet formula
 
 
 def on_one_line(text: str) -> str:
@@ -18,7 +18,7 @@ def on_one_line(text: str) -> str:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return text on one line; if it is longer than ``most`` characters, its middle is cut out."""
+    """Return text on one line; if it has more than ``most`` characters, cut out its middle."""
     line = on_one_line(text)
     if len(line) <= most:
         return line
@@ -27,7 +27,7 @@ def shortened(text: str, most: int) -> str:
 
 
 def shortened_apart(texts: Sequence[str], most: int) -> list[str]:
-    """Return shortened texts; texts that would become equal show the part in which they differ."""
+    """Return shortened texts; texts that would be equal keep the part in which they differ."""
     lines = list(map(on_one_line, texts))
     short = _told_apart({line: shortened(line, most) for line in lines}, most)
     return [short[line] for line in lines]
@@ -35,12 +35,12 @@ def shortened_apart(texts: Sequence[str], most: int) -> list[str]:
 
 def _told_apart(short: dict[str, str], most: int) -> dict[str, str]:
     """Return the shortened form of each line; no two are equal."""
-    found = dict(short)
+    distinct = dict(short)
     for same in _alike(short):
         signs = enumerate(zip_longest(*same))
         begin = next(place for place, there in signs if len(set(there)) > 1)
-        found |= _told_apart({line: _around(line, begin, most) for line in same}, most)
-    return found
+        distinct |= _told_apart({line: _around(line, begin, most) for line in same}, most)
+    return distinct
 
 
 def _alike(short: dict[str, str]) -> list[list[str]]:
@@ -60,7 +60,7 @@ def _around(line: str, place: int, most: int) -> str:
 
 
 def in_csv(value: object) -> object:
-    """Return the content of a CSV cell, such that no spreadsheet reads it as a formula."""
+    """Return the content of a CSV cell; no spreadsheet reads it as a formula."""
     if isinstance(value, str):
         text = visible(value)
         return f"'{text}" if text.startswith(FORMULA) else text
@@ -68,7 +68,7 @@ def in_csv(value: object) -> object:
 
 
 def in_figure(text: str) -> str:
-    """Return text that matplotlib draws literally: ``$`` begins a formula, ``_`` hides a row."""
+    """Return text that matplotlib draws literally, in spite of ``$`` and a leading ``_``."""
     return in_figures([text])[0]
 
 

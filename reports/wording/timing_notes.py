@@ -6,12 +6,12 @@ from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.time_ratios import in_one_group
 
-LISTED = 6  # names in a sentence; more are counted
+LISTED = 6  # the most names in a sentence; it gives the number of the others
 STEP_SECONDS = "step_seconds"
 
 
 def timed_apart(comparison: Comparison) -> list[str]:
-    """Return which rows were timed in which round groups; empty if there is only one group."""
+    """Return a note with the rows of each round group; empty if there is only one group."""
     if in_one_group(comparison.rows):
         return []
     groups: dict[str | None, list[str]] = {}
@@ -34,7 +34,7 @@ def timed_apart(comparison: Comparison) -> list[str]:
 
 
 def without_ratio(comparison: Comparison) -> list[str]:
-    """Return which timed rows have no ratio of times to the reference, and why."""
+    """Return a note with the timed rows that have no ratio of times to the reference."""
     reference = comparison.find(REFERENCE)
     if reference is None or not reference.timed():
         return []
@@ -43,7 +43,7 @@ def without_ratio(comparison: Comparison) -> list[str]:
         for row in comparison.rows
         if row.timed() and comparison.ratio(row, STEP_SECONDS) is None
     ]
-    note = f"no ratio of times to {REFERENCE}, because not timed in turns with it: "
+    note = f"no ratio of times to {REFERENCE}, because these rows were not timed in turns with it: "
     return [note + _some(labels, ", ")] if labels else []
 
 

@@ -262,7 +262,7 @@ def test_a_name_of_a_row_and_of_a_folder_means_the_row_and_says_so(
     records = [of_commit(NEW, "bsr"), of_commit(NEW, "head")]
 
     assert matched("bsr", "head", *records).said == (
-        "'bsr' is taken as a row; the folder is './bsr'",
+        "'bsr' is read as the name of a row; for the folder, write './bsr'",
     )
     assert labels(matched("head", "./bsr", *records)) == [("head", "head")]
 

@@ -203,7 +203,7 @@ def test_rows_without_a_ratio_to_the_reference_are_named(stored, make):
     comparison = only([*stored, make("mine", step_seconds=[0.1] * 3, group="alone")])
 
     assert timing_notes.timed_apart(comparison)[1] == (
-        "no ratio of times to full, because not timed in turns with it: mine"
+        "no ratio of times to full, because these rows were not timed in turns with it: mine"
     )
 
 
@@ -243,7 +243,8 @@ def test_the_figures_of_time_are_of_ratios_where_seconds_do_not_compare(records,
 
     assert "step relative to full; rows were timed in several" in drawn["accuracy-time"]
     assert drawn["accuracy-time"].endswith(
-        "Not drawn: no ratio of times to full, because not timed in turns with it: alone."
+        "Not drawn: no ratio of times to full, because these rows were not timed in turns with it: "
+        "alone."
     )
     assert "relative to full" in (tmp_path / "accuracy-time.svg").read_text()
 

@@ -235,7 +235,7 @@ def test_of_many_rows_a_sentence_names_a_few(make, no_details):
     (comparison,) = compare(records, no_details)
 
     assert seed_pairing.in_short(comparison.rows) == (
-        "m0, m1, m2 and 2 more: seeds 0 and 1; m5: seed 5; m6: seed 6; 2 more rows: others"
+        "m0, m1, m2 and 2 more: seeds 0 and 1; m5: seed 5; m6: seed 6; 2 more rows: other seeds"
     )
     assert len(notes.doubts(comparison)) >= 6  # all of them, a line a set
 
