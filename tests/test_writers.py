@@ -55,7 +55,7 @@ REASONS = {
     ("methods/parts/kernel_builds.py", "TemporaryDirectory"): NEW_FOLDER,
     **{
         ("methods/parts/kernel_builds.py", name): "in that folder, and from it to the cache"
-        for name in ("write_text", "replace", "unlink")
+        for name in ("write_text", "replace")
     },
     ("reports/documents/export.py", "write_table"): "into memory",
     ("reports/figures/all_figures.py", "savefig"): "into memory",

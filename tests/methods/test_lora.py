@@ -109,10 +109,14 @@ def test_says_that_a_convolutional_network_has_no_blocks(name):
     ("changes", "targets", "said"),
     [
         # fc1_g and fc1_x stand in the place of fc1.
-        ({"mlp_layer": SwiGLU}, ["qkv", "fc1"], "fc1, and block .* are qkv, proj, fc2$"),
-        ({"mlp_layer": SwiGLU}, ["fc1"], "fc1, and block .* are qkv, proj, fc2$"),
+        ({"mlp_layer": SwiGLU}, ["qkv", "fc1"], "fc1, but block .* it has qkv, proj, fc2$"),
+        ({"mlp_layer": SwiGLU}, ["fc1"], "fc1, but block .* it has qkv, proj, fc2$"),
         # w0, w1 and w2 stand in the place of fc1 and fc2.
-        ({"mlp_layer": GeGluMlp}, ["fc2", "qkv", "fc1"], "fc2, fc1, and block .* are qkv, proj$"),
+        (
+            {"mlp_layer": GeGluMlp},
+            ["fc2", "qkv", "fc1"],
+            "fc2, fc1, but block .* it has qkv, proj$",
+        ),
     ],
 )
 def test_a_target_that_a_block_lacks_is_refused(name, changes, targets, said, make_vit):
