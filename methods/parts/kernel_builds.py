@@ -72,7 +72,7 @@ def build_of(module: str, source: str, device: str) -> Build:
     """
     began = time.perf_counter()
     try:
-        folder = cache_folder()
+        folder = kernel_folder()
         folder.mkdir(parents=True, exist_ok=True)
         library = None
         if device == "cpu":
@@ -95,7 +95,7 @@ class BuildError(Exception):
     """A library cannot be built; the message says why."""
 
 
-def cache_folder() -> Path:
+def kernel_folder() -> Path:
     """Return the folder of compiled kernels and of the results of their checks."""
     return compiler_cache() / "bsrbench"
 

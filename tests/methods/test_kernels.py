@@ -40,7 +40,7 @@ def way(monkeypatch):
 @pytest.fixture
 def empty_cache(tmp_path, monkeypatch):
     folder = tmp_path / "cache"
-    monkeypatch.setattr(kernel_builds, "cache_folder", lambda: folder)
+    monkeypatch.setattr(kernel_builds, "kernel_folder", lambda: folder)
     return folder
 
 
@@ -257,7 +257,7 @@ def test_a_library_that_was_cut_off_is_not_loaded(way, empty_cache):
 
 def test_a_cache_that_cannot_be_written_is_no_end(way, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(kernel_builds, "cache_folder", lambda: tmp_path / "file" / "cache")
+    monkeypatch.setattr(kernel_builds, "kernel_folder", lambda: tmp_path / "file" / "cache")
     way("auto")
     stated = kernels.facts([FIND])
 
