@@ -95,7 +95,9 @@ class LadderSideTuning(Method):
             )
         if any(not isinstance(norm, nn.Identity) for norm in _norms_of_keys(chain)):
             raise Unsupported("this method does not support norms of queries and keys")
-        require_plain(chain, "narrow blocks can be built only for blocks with a plain MLP")
+        require_plain(
+            chain, "narrow blocks can be built only for blocks with a plain MLP, not for experts"
+        )
         if self.prune and isinstance(_entry(model), nn.Identity):
             raise Unsupported(
                 "prune needs a linear patch projection, and this model's convolutions have none; "
