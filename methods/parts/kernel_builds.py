@@ -52,8 +52,10 @@ class Build:
 
     def fault_of(self, name: str) -> str:
         """Return why a kernel cannot be used; empty if it can."""
-        unknown = f"its module has no kernel {name}"
-        return self.faults.get("") or self.faults.get(name, unknown)
+        if general := self.faults.get(""):
+            return general
+        fault = self.faults.get(name, "its module does not have it")
+        return fault and f"kernel {name}: {fault}"
 
     def take_seconds(self) -> float:
         """Return the time spent, once: the first kernel of a module reports it."""

@@ -1,9 +1,9 @@
 """Run a method's kernels compiled, or eagerly where no compiled form can be used.
 
-A kernel is written once in torch's operators. Its compiled form is a C++ function on CPUs
-(``packed_codes.cpp``, built by g++ in seconds) and what ``torch.compile`` makes of it on other
-devices. ``kernel_builds`` builds it and checks it in another process before a trial loads it, so a
-compiled form that crashes, hangs or computes something else never takes a trial down.
+A kernel is a function in torch's operators. Its compiled form is a C++ function on CPUs, built by
+g++ in seconds, and what ``torch.compile`` makes of the operators on other devices.
+``kernel_builds`` builds the compiled form and checks it in another process before a trial loads it,
+so one that crashes, hangs or computes something else never takes a trial down.
 """
 
 import os
@@ -127,7 +127,7 @@ def chosen(kernel: Kernel, device: str) -> KernelChoice:
     if fault and way == "compiled":
         raise Unsupported(f"{kernel.place} cannot run compiled: {fault}")
     if fault:
-        return KernelChoice(None, fault, build.seconds)
+        return KernelChoice(None, fault, build.take_seconds())
     return KernelChoice(kernel.compiled(build), compile_seconds=build.take_seconds())
 
 

@@ -144,6 +144,16 @@ def test_the_first_use_reports_the_seconds_of_building_and_later_ones_none(way, 
     assert {path.suffix for path in empty_cache.iterdir()} == {".so", ".json"}
 
 
+def test_seconds_of_building_count_once_where_kernels_fail(way, monkeypatch):
+    build = Build(None, {"PACK8": "it differs", "UNPACK8": "it differs"}, 3.0)
+    monkeypatch.setattr(kernels, "build_of", lambda *_: build)
+    way("auto")
+    stated = kernels.facts([PACK8, UNPACK8])
+
+    assert stated["kernel_compile_seconds"] == 3.0
+    assert stated["fallback"].endswith("slower: kernel PACK8: it differs")
+
+
 def test_says_why_it_fell_back(way):
     way("auto")
     stated = kernels.facts([BROKEN])
@@ -222,7 +232,7 @@ def test_a_kernel_that_fails_its_check_is_not_used(body, fault, planted, monkeyp
     build = planted(body)
 
     assert build.fault_of("FIRST") == ""
-    assert build.fault_of("SECOND") == fault
+    assert build.fault_of("SECOND") == f"kernel SECOND: {fault}"
 
 
 def test_a_kernel_that_passes_its_check_is_used(planted):
