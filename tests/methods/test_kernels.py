@@ -205,10 +205,8 @@ def planted(tmp_path, monkeypatch, empty_cache, way):
     (tmp_path / "planted_kernels.py").write_text(PLANTED)
 
     def build(body):
-        functions = (
-            FUNCTION.format(name="first", body=RIGHT),
-            FUNCTION.format(name="second", body=body),
-        )
+        bodies = {"first": RIGHT, "second": body}
+        functions = [FUNCTION.format(name=name, body=text) for name, text in bodies.items()]
         source = tmp_path / "planted.cpp"
         source.write_text("\n".join(functions))
         way("auto")
