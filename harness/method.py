@@ -119,6 +119,13 @@ class Method(ABC):
         """
         return {}
 
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:  # noqa: ARG002 - as above
+        """Return the names of the method's own kernels that are not in the cache yet.
+
+        The harness asks before a run begins, and says which kernels the first pass compiles.
+        """
+        return ()
+
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return the token count after each block, if ``entering`` tokens enter the first one."""
         return (entering,) * depth
@@ -226,6 +233,11 @@ class Composed(Method):
         if spent:
             merged[KERNEL_SECONDS] = sum(spent)
         return merged
+
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:
+        """Return the kernels of all parts, each once."""
+        each = (part.kernels_to_compile(device) for part in self.parts)
+        return tuple(dict.fromkeys(name for names in each for name in names))
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return the token counts of the part that changes tokens; of several, the smallest."""

@@ -48,3 +48,7 @@ class TwoBitActivations(Method):
     def environment(self, device: str) -> dict[str, Any]:
         """Return how the packing kernels run."""
         return kernels.facts(TWO_BITS.kernels, device)
+
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:
+        """Return which of these kernels are not in the cache yet."""
+        return kernels.to_compile(TWO_BITS.kernels, device)

@@ -85,6 +85,10 @@ class EightBitActivations(Method):
         """Return how the packing kernels run."""
         return kernels.facts([MOVE8, PACK8, UNPACK8], device)
 
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:
+        """Return which of these kernels are not in the cache yet."""
+        return kernels.to_compile([MOVE8, PACK8, UNPACK8], device)
+
 
 class EightBits(nn.Module):
     """The codec of one saved tensor: packs it as 8-bit codes with one running range per group.

@@ -63,6 +63,10 @@ class TwoBitGeluDerivative(Method):
         """Return how the kernels for levels run."""
         return kernels.facts([FIND, READ], device)
 
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:
+        """Return which of these kernels are not in the cache yet."""
+        return kernels.to_compile([FIND, READ], device)
+
 
 def _require_gelu(activation: Any) -> None:
     form = gelu_form(activation)

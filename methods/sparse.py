@@ -69,6 +69,10 @@ class SparseActivations(Method):
         """Return how the pruning kernels run."""
         return kernels.facts([KEEP, SPREAD], device)
 
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:
+        """Return which of these kernels are not in the cache yet."""
+        return kernels.to_compile([KEEP, SPREAD], device)
+
 
 @dataclass(frozen=True)
 class Prunes:

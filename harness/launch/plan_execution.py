@@ -11,7 +11,12 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.group_times import STAGED, GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
 from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
-from bsrbench.harness.launch.planning.run_outline import outline, outlook, timed_again
+from bsrbench.harness.launch.planning.run_outline import (
+    compiled_first,
+    outline,
+    outlook,
+    timed_again,
+)
 from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
 from bsrbench.harness.launch.processes.cores import choose
 from bsrbench.harness.launch.processes.log_file import last_lines
@@ -82,14 +87,14 @@ class OneRun:
             self._run_settings.limits.forced,
             self._run_settings.jobs,
         )
-        images = preflight_checks.look_for_mistakes(self._plan)
+        found = preflight_checks.look_for_mistakes(self._plan)
         if not self._run_settings.announces:
             return
         planned = outline([trial.spec for trial in self._plan.missing.values()])
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
-        for line in [*planned, *timed_again(groups)]:
+        for line in [*planned, *timed_again(groups), *compiled_first(found.kernels_to_compile)]:
             self._watcher.say(line)
-        self._before = preflight_checks.predict(self._plan, images)
+        self._before = preflight_checks.predict(self._plan, found.images)
         if self._before.why_unknown:
             self._watcher.say(f"  no forecast of the time: {self._before.why_unknown}")
         for key, result in self._before.doomed.items():

@@ -64,9 +64,10 @@ class PassResult(Answer, frozen=True, forbid_unknown_fields=True):
 
 
 class CheckResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """Whether a trial can be started, and the number of images in each split of its data."""
+    """Whether a trial can be started, the images per split of its data, and kernels to compile."""
 
     images: Mapping[str, int] = {}
+    kernels_to_compile: tuple[str, ...] = ()
 
 
 class SettingsResult(Answer, frozen=True, forbid_unknown_fields=True):

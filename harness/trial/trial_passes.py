@@ -187,7 +187,7 @@ def check(spec: TrialSpec, load: Loader) -> CheckResult:
     workload = spec.workload
     try:
         open_device(workload.device)
-        load(spec.method, **spec.options)
+        method = load(spec.method, **spec.options)
         weights.fetch(workload.weights)
         if spec.training is not None:
             tasks.fetch(workload)
@@ -199,6 +199,8 @@ def check(spec: TrialSpec, load: Loader) -> CheckResult:
         if spec.training is not None:
             loaded = tasks.load(workload, spec.seed)
             images = {n: sum(len(getattr(data, n).labels) for data in loaded) for n in SPLITS}
+        kind = torch.device(workload.device).type
+        kernels = tuple(plain_text(name) for name in method.kernels_to_compile(kind))
     except Exception as error:  # noqa: BLE001 - as in perform
         return failed(CheckResult, error)
-    return CheckResult(images=images)
+    return CheckResult(images=images, kernels_to_compile=kernels)

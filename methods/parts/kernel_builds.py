@@ -33,6 +33,7 @@ COMPILE = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-fopenmp"),
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
+SOURCES = Path(__file__).parent
 CHECK_SECONDS = 300.0  # limit for one module; torch.compile takes about 10 s on a GPU
 
 
@@ -74,23 +75,36 @@ def build_of(module: str, source: str, device: str) -> Build:
     """
     began = time.perf_counter()
     try:
-        folder = kernel_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        library = None
+        kernel_folder().mkdir(parents=True, exist_ok=True)
+        result, library = _result_file(module, source, device), None
         if device == "cpu":
-            library = _library(folder, Path(__file__).parent / source)
-        result = folder / f"{module.rpartition('.')[2]}-{_digest(module, source, device)}.json"
+            library = _built_library(source)
         faults = _stored(result, library)
         if faults is not None:
             return Build(library, faults)
         if library is not None and result.exists():  # one of the two is damaged
             library.unlink(missing_ok=True)
-            library = _library(folder, Path(__file__).parent / source)
+            library = _built_library(source)
         faults = _checked(module, device, library)
         _write(result, json.dumps({"library": _hash(library), "faults": faults}))
     except (OSError, BuildError) as error:
         return Build(None, {"": str(error)}, time.perf_counter() - began)
     return Build(library, faults, time.perf_counter() - began)
+
+
+def is_built(module: str, source: str, device: str) -> bool:
+    """Return whether ``build_of`` would find its result in the cache; builds nothing.
+
+    Args:
+        module: the module's name.
+        source: C++ file beside it, for CPUs.
+        device: type of the device.
+    """
+    try:
+        library = _library_file(source) if device == "cpu" else None
+        return _stored(_result_file(module, source, device), library) is not None
+    except OSError:
+        return False
 
 
 class BuildError(Exception):
@@ -137,7 +151,7 @@ def _digest(module: str, source: str, device: str) -> str:
         processor = f"{torch.cuda.get_device_name()} {torch.cuda.get_device_capability()}"
     else:
         processor = torch.backends.cpu.get_cpu_capability()
-    native = (Path(__file__).parent / source).read_text(encoding="utf-8")
+    native = (SOURCES / source).read_text(encoding="utf-8")
     parts = [*sources_of(module), native, *COMPILE, torch.__version__, device, processor]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
@@ -146,20 +160,31 @@ def _hash(library: Path | None) -> str:
     return "" if library is None else hashlib.sha256(library.read_bytes()).hexdigest()
 
 
-def _library(folder: Path, source: Path) -> Path:
+def _result_file(module: str, source: str, device: str) -> Path:
+    """Return the file with the result of the check of a module's kernels."""
+    return kernel_folder() / f"{module.rpartition('.')[2]}-{_digest(module, source, device)}.json"
+
+
+def _library_file(name: str) -> Path:
+    """Return the file in which the library of a C++ file is cached."""
+    source = SOURCES / name
+    parts = [source.read_text(encoding="utf-8"), *COMPILE, torch.backends.cpu.get_cpu_capability()]
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+    return kernel_folder() / f"{source.stem}-{digest}.so"
+
+
+def _built_library(name: str) -> Path:
     """Return the library of a C++ file; build it if it is not in the cache.
 
     Raises:
         BuildError: there is no compiler, or it fails.
         OSError: the cache cannot be written.
     """
-    parts = [source.read_text(encoding="utf-8"), *COMPILE, torch.backends.cpu.get_cpu_capability()]
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    library = folder / f"{source.stem}-{digest}.so"
+    library, source = _library_file(name), SOURCES / name
     if library.exists():
         return library
     compiler = os.environ.get("CXX", "g++")
-    with tempfile.TemporaryDirectory(dir=folder) as partial:
+    with tempfile.TemporaryDirectory(dir=library.parent) as partial:
         target = Path(partial) / library.name
         try:
             done = subprocess.run(

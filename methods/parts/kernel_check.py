@@ -20,7 +20,7 @@ ROUNDINGS = 4  # units in the last place of the largest number by which results 
 
 def fault_of(kernel: Kernel, build: Build, device: str) -> str:
     """Return why the compiled form of a kernel cannot be used; empty if it can."""
-    arguments = [a.to(device) if isinstance(a, Tensor) else a for a in kernel.example()]
+    arguments = kernel.example_on(device)
     try:
         results = kernel.compiled(build)(*arguments)
     except Exception as error:  # noqa: BLE001 - a compiler raises anything

@@ -7,6 +7,7 @@ so one that crashes, hangs or computes something else never takes a trial down.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bsrbench.harness.method import Unsupported
-from bsrbench.methods.parts.kernel_builds import Build, build_of, load_symbol
+from bsrbench.methods.parts.kernel_builds import Build, build_of, is_built, load_symbol
 
 SETTING = "BSRBENCH_KERNELS"
 NAMESPACE = "bsrbench"  # of our operators
@@ -57,6 +58,10 @@ class Kernel:
         run = chosen(self, arguments[0].device.type).run
         return self.eager(*arguments) if run is None else run(*arguments)
 
+    def example_on(self, device: str) -> tuple[Any, ...]:
+        """Return the arguments of ``example``, with all tensors on a device."""
+        return tuple(a.to(device) if isinstance(a, Tensor) else a for a in self.example())
+
     def compiled(self, build: Build) -> Callable[..., Any]:
         """Return the compiled form.
 
@@ -85,7 +90,7 @@ class KernelChoice:
     Attributes:
         run: the compiled form; ``None`` is eager.
         fallback: why it is eager although nobody asked for that; empty otherwise.
-        compile_seconds: time for building and checking; 0 if an earlier process did both.
+        compile_seconds: time for building and checking; on CPUs 0 if an earlier process did both.
     """
 
     run: Callable[..., Any] | None
@@ -103,6 +108,19 @@ def facts(kernels: Sequence[Kernel], device: str = "cpu") -> dict[str, Any]:
     if reason := next((choice.fallback for choice in choices if choice.fallback), ""):
         stated["fallback"] = f"compressing runs eagerly, which is slower: {reason}"
     return stated
+
+
+def to_compile(kernels: Sequence[Kernel], device: str = "cpu") -> tuple[str, ...]:
+    """Return the names of the kernels that this process would have to compile and check first."""
+    if os.environ.get(SETTING, "auto") == "eager":
+        return ()
+    names = (kernel.place.partition(":") for kernel in kernels)
+    sources = (kernel.source for kernel in kernels)
+    return tuple(
+        name
+        for (module, _, name), source in zip(names, sources, strict=True)
+        if not is_built(module, source, device)
+    )
 
 
 @cache
@@ -128,7 +146,13 @@ def chosen(kernel: Kernel, device: str) -> KernelChoice:
         raise Unsupported(f"{kernel.place} cannot run compiled: {fault}")
     if fault:
         return KernelChoice(None, fault, build.take_seconds())
-    return KernelChoice(kernel.compiled(build), compile_seconds=build.take_seconds())
+    began = time.perf_counter()
+    run = kernel.compiled(build)
+    if build.library is not None:
+        return KernelChoice(run, compile_seconds=build.take_seconds())
+    run(*kernel.example_on(device))  # torch.compile compiles in the first call of each process
+    seconds = build.take_seconds() + time.perf_counter() - began
+    return KernelChoice(run, compile_seconds=seconds)
 
 
 def operator(schema: str, run: Callable[..., Any], fake: Callable[..., Any]) -> Callable[..., Any]:

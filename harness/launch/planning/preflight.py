@@ -42,6 +42,20 @@ class Preflight:
         return forecast(groups, missing, self.known)
 
 
+@dataclass
+class Found:
+    """What the checks of the rows have found.
+
+    Attributes:
+        images: data set -> split -> number of images.
+        kernels_to_compile: label -> the kernels of this row that are not in the cache yet; rows
+            without such kernels are not included.
+    """
+
+    images: dict[str, Mapping[str, int]] = field(default_factory=dict)
+    kernels_to_compile: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class PreflightChecks:
     """Checks and predicts trials before they run.
@@ -66,13 +80,13 @@ class PreflightChecks:
     force: bool = False
     jobs: int = 1
 
-    def look_for_mistakes(self, plan: Plan) -> dict[str, Mapping[str, int]]:
-        """Check each row once; return the number of images of every data set's splits.
+    def look_for_mistakes(self, plan: Plan) -> Found:
+        """Check each row once; return its data set's number of images and its kernels to compile.
 
         Raises:
             BadInput: the spec of a trial cannot work.
         """
-        images: dict[str, Mapping[str, int]] = {}
+        found = Found()
         rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
         for spec in rows.values():
             self.tell(f"checking {spec.label()}")
@@ -80,8 +94,10 @@ class PreflightChecks:
             if result.status != Status.COMPLETED:
                 self.tell("stopping")  # a second Ctrl-C ends the check, too
                 raise BadInput(result.reason)
-            images[spec.workload.data_name()] = result.images
-        return images
+            found.images[spec.workload.data_name()] = result.images
+            if result.kernels_to_compile:
+                found.kernels_to_compile[spec.label()] = result.kernels_to_compile
+        return found
 
     def predict(self, plan: Plan, images: Mapping[str, Mapping[str, int]]) -> Preflight:
         """Predict every row, measure the device's speed, and find the trials that do not fit."""

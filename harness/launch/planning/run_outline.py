@@ -1,7 +1,7 @@
 """Describe a run's configuration and forecast, as printed before it begins."""
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bsrbench.harness.launch.planning.companions import Companions
@@ -55,6 +55,19 @@ def timed_again(groups: Iterable[tuple[Iterable[TrialSpec], Companions]]) -> lis
             for why, labels in beside.left_out.items()
         ]
     return list(dict.fromkeys(lines))
+
+
+def compiled_first(kernels: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Return a line that says which kernels are compiled first; no line if there are none.
+
+    Args:
+        kernels: label -> kernels of the row that are not in the cache yet.
+    """
+    names = dict.fromkeys(name for of_row in kernels.values() for name in of_row)
+    if not names:
+        return []
+    shown = f"{_count(len(names), 'kernel')} ({', '.join(names)}) of {_listed(kernels)}"
+    return [f"  compiles first, once on this machine: {shown}; not part of any measured time"]
 
 
 def _listed(labels: Iterable[str]) -> str:

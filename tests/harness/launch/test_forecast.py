@@ -10,7 +10,12 @@ from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.launch.planning.forecast import PASS_SECONDS, Cost, ForecastInputs, forecast
-from bsrbench.harness.launch.planning.run_outline import outline, outlook, timed_again
+from bsrbench.harness.launch.planning.run_outline import (
+    compiled_first,
+    outline,
+    outlook,
+    timed_again,
+)
 from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.meters.step_flops import StepFlops
@@ -21,6 +26,8 @@ from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
+from bsrbench.harness.trial.trial_passes import check
+from bsrbench.methods.parts import kernel_builds
 from tests.trial_records import ran_in
 
 PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
@@ -145,6 +152,30 @@ def test_a_disk_that_is_too_full_is_said(make_spec, known, tmp_path, monkeypatch
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
 
     assert "too full" in outlook(found, 1e9, tmp_path)[-1]
+
+
+def test_the_plan_says_each_kernel_to_compile_once():
+    rows = {"int8": ("PACK8", "UNPACK8"), "bsr+int8": ("PACK8",)}
+
+    (line,) = compiled_first(rows)
+
+    assert compiled_first({}) == []
+    assert "2 kernels (PACK8, UNPACK8) of bsr+int8, int8;" in line
+
+
+def test_a_check_says_which_kernels_a_row_compiles_first(make_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr(kernel_builds, "kernel_folder", lambda: tmp_path)
+    monkeypatch.setenv("BSRBENCH_KERNELS", "auto")
+    kernels = {
+        method: check(make_spec(method, profile=PROFILE), methods.load).kernels_to_compile
+        for method in ("full", "int4", "bsr+int8")
+    }
+
+    assert kernels == {
+        "full": (),
+        "int4": ("PACK4", "UNPACK4"),
+        "bsr+int8": ("MOVE8", "PACK8", "UNPACK8"),
+    }
 
 
 def test_a_plan_says_each_thing_about_rows_timed_again_once(make_spec, record_of):
