@@ -34,7 +34,8 @@ COMPILE = (
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
 SOURCES = Path(__file__).parent
-CHECK_SECONDS = 300.0  # limit for one module; torch.compile takes about 10 s on a GPU
+KERNEL_SECONDS = 120.0  # limit for the check of a kernel; torch.compile takes some 7 s on a GPU
+CHECK_SECONDS = 600.0  # limit for the checks of a module, with the start of their process
 
 
 @dataclass
@@ -216,7 +217,7 @@ def _checked(module: str, device: str, library: Path | None) -> dict[str, str]:
     """Run the check in another process; return the fault of each kernel, empty if there is none."""
     root = Path(__file__).absolute().parents[3]
     paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-m", CHECK, module, device, str(library or "")]
+    command = [sys.executable, "-m", CHECK, module, device, str(library or ""), str(KERNEL_SECONDS)]
     ended = "its check did not reach it"
     try:
         done = subprocess.run(
@@ -240,6 +241,8 @@ def _checked(module: str, device: str, library: Path | None) -> dict[str, str]:
 
 
 def _ending(code: int, printed: str) -> str:
+    if code == -signal.SIGALRM:
+        return f"its check did not end within {KERNEL_SECONDS:g} s"
     if code < 0:
         return f"its check was ended by {signal.Signals(-code).name}"
     lines = printed.strip().splitlines() or [f"exit code {code}"]

@@ -1,10 +1,12 @@
 """Check the compiled kernels of a module in a process of its own, and print what is wrong.
 
-``python -m bsrbench.methods.parts.kernel_check MODULE DEVICE LIBRARY``. The first line has the
-names of the kernels; each further line has a name, a tab, and the fault (empty if there is none).
+``python -m bsrbench.methods.parts.kernel_check MODULE DEVICE LIBRARY SECONDS``. The first line has
+the names of the kernels; each further line has a name, a tab, and the fault (empty if there is
+none). If the check of a kernel takes more than SECONDS, SIGALRM ends the process.
 """
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def _tuple(results: Any) -> tuple[Tensor, ...]:
     return results if isinstance(results, tuple) else (results,)
 
 
-def main(module: str, device: str, library: str) -> None:
+def main(module: str, device: str, library: str, seconds: str) -> None:
     """Check every kernel of a module."""
     build = Build(Path(library) if library else None)
     found = vars(importlib.import_module(module)).items()
@@ -56,6 +58,7 @@ def main(module: str, device: str, library: str) -> None:
     own = {name: kernel for name, kernel in kernels.items() if kernel.place == f"{module}:{name}"}
     _tell(" ".join(own))
     for name, kernel in own.items():
+        signal.setitimer(signal.ITIMER_REAL, float(seconds))  # also ends a hanging C++ function
         _tell(f"{name}\t{fault_of(kernel, build, device)}")
 
 

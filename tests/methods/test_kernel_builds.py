@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bsrbench.harness.method import Unsupported
-from bsrbench.methods.parts import kernel_builds, kernels
+from bsrbench.methods.parts import kernel_builds, kernel_check, kernels
 from bsrbench.methods.parts.gelu_levels import FIND
 from bsrbench.methods.parts.group_codes import PACK2, PACK4, UNPACK2
 from bsrbench.methods.parts.kernel_builds import Build, build_of
@@ -149,11 +149,22 @@ def planted(tmp_path, monkeypatch, empty_cache, way):
     ids=["crashes", "hangs", "differs"],
 )
 def test_a_kernel_that_fails_its_check_is_not_used(body, fault, planted, monkeypatch):
-    monkeypatch.setattr(kernel_builds, "CHECK_SECONDS", 5.0 if "asm" in body else 300.0)
+    monkeypatch.setattr(kernel_builds, "KERNEL_SECONDS", 5.0 if "asm" in body else 300.0)
     build = planted(body)
 
     assert build.fault_of("FIRST") == ""
     assert build.fault_of("SECOND") == f"kernel SECOND: {fault}"
+
+
+def test_a_card_for_which_torch_cannot_compile_is_a_fault_of_the_kernel(monkeypatch):
+    old = "Found GeForce GTX 1080 which is too old to be supported by the triton GPU compiler"
+
+    def compiled(*_, **__):
+        raise RuntimeError(f"{old}\nSet TORCHDYNAMO_VERBOSE=1")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: compiled)
+
+    assert kernel_check.fault_of(PACK8, Build(None), "cpu") == f"RuntimeError: {old}"
 
 
 def test_a_kernel_that_passes_its_check_is_used(planted):
