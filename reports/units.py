@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from bsrbench.harness.records.metric import UnitName
 from bsrbench.harness.records.metrics import METRICS
 
+KIBI = 2**10
 MEBI = 2**20
 GIGA = 1e9
 MEGA = 1e6
@@ -97,3 +98,13 @@ def learning_rate(value: float | None) -> str:
 def seeds(number: int) -> str:
     """Return a number of seeds in words."""
     return "1 seed" if number == 1 else f"{number} seeds"
+
+
+def storage(size_bytes: int) -> str:
+    """Return a size on a disk in the unit in which it is easiest to read."""
+    size, names = float(size_bytes), ["KiB", "MiB", "GiB", "TiB"]
+    if size < KIBI:
+        return f"{size_bytes} B"
+    while size >= KIBI and names:
+        size, name = size / KIBI, names.pop(0)
+    return f"{size:.1f} {name}"

