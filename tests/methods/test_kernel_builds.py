@@ -1,8 +1,6 @@
 """How kernels are built, checked, cached and chosen."""
 
 import json
-import os
-import sys
 from dataclasses import replace
 
 import pytest
@@ -99,46 +97,6 @@ def test_refuses_another_way(way):
         kernels.chosen(PACK8, "cpu")
 
 
-# A kernel module whose compiled form is planted: its C++ function is the last line.
-PLANTED = """
-import torch
-from bsrbench.methods.parts.kernels import Kernel
-
-def _twice(x):
-    return 2 * x
-
-def _example():
-    return (torch.arange(64.0).view(8, 8),)
-
-_ALIKE = _twice, _twice, torch.empty_like, _example, "planted.cpp"
-FIRST = Kernel(f"{__name__}:FIRST", *_ALIKE, "first")
-SECOND = Kernel(f"{__name__}:SECOND", *_ALIKE, "second")
-"""
-RIGHT = "for (long i = 0; i < rows * columns; ++i) out[i] = 2 * x[i];"
-FUNCTION = (
-    'extern "C" void {name}(const float* x, float* out, long rows, long columns, int) {{ {body} }}'
-)
-
-
-@pytest.fixture
-def planted(tmp_path, monkeypatch, empty_cache, way):
-    """Return a function that builds two kernels, the second with the given body."""
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    (tmp_path / "planted_kernels.py").write_text(PLANTED)
-
-    def build(body):
-        bodies = {"first": RIGHT, "second": body}
-        functions = [FUNCTION.format(name=name, body=text) for name, text in bodies.items()]
-        source = tmp_path / "planted.cpp"
-        source.write_text("\n".join(functions))
-        way("auto")
-        return build_of("planted_kernels", str(source), "cpu")
-
-    yield build
-    sys.modules.pop("planted_kernels", None)
-
-
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
@@ -168,7 +126,7 @@ def test_a_card_for_which_torch_cannot_compile_is_a_fault_of_the_kernel(monkeypa
 
 
 def test_a_kernel_that_passes_its_check_is_used(planted):
-    build = planted(RIGHT)
+    build = planted()
 
     assert build.faults == {"FIRST": "", "SECOND": ""}
 

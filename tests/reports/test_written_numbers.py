@@ -132,3 +132,18 @@ def test_an_excerpt_keeps_reference_and_baseline(make, no_details):
     shown = excerpt(only(records, no_details), 3)
 
     assert {row.label for row in shown.rows} == {"full", "bsr", "other0"}
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1.0 KiB"),
+        (3 * 2**19, "1.5 MiB"),
+        (5 * 2**30, "5.0 GiB"),
+        (3 * 2**50, "3072.0 TiB"),
+    ],
+)
+def test_a_size_on_a_disk_has_the_unit_in_which_it_is_easiest_to_read(size_bytes, text):
+    assert units.storage(size_bytes) == text

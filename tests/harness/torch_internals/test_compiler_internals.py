@@ -1,7 +1,10 @@
 """Each unpublished part of torch's compiler is what this project relies on."""
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from bsrbench.harness.torch_internals import compiler_internals as compiler
 
@@ -53,3 +56,12 @@ def test_compiled_code_is_kept_where_the_environment_says(monkeypatch, tmp_path)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
 
     assert tmp_path == compiler.compiler_cache()
+
+
+def test_the_default_place_of_compiled_code_is_that_of_torch(monkeypatch, tmp_path):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("getpass.getuser", lambda: "a:b/c")
+    ours = compiler.compiler_cache()
+
+    assert Path(cache_dir()) == ours  # cache_dir sets the variable, so it comes last
