@@ -24,7 +24,7 @@ class WorkloadOptions:
         micro_batch: images per forward pass; ``None`` is the whole batch.
         image_size: side in pixels; ``None`` is the model's default.
         classes: width of the head.
-        precision: ``fp32`` or ``bf16``.
+        precision: ``fp32``, ``bf16`` or ``fp16``.
         compiled_step: whether the step is compiled.
         optimizer: name of the optimizer.
         optimizer_in_backward: whether each parameter is updated inside the backward pass.
@@ -82,7 +82,12 @@ WORKLOAD_OPTIONS = (
         "--image-size", type=int, help="Side of the image in pixels; the default is the model's."
     ),
     click.option("--classes", type=int, default=10, show_default=True),
-    click.option("--precision", default="fp32", show_default=True, help="fp32 or bf16 (autocast)."),
+    click.option(
+        "--precision",
+        default="fp32",
+        show_default=True,
+        help="fp32, bf16 or fp16 (autocast; fp16 with a scaled loss).",
+    ),
     click.option(
         "--compiled-step", is_flag=True, help="torch.compile the forward and backward pass."
     ),

@@ -7,7 +7,7 @@ from torch import Tensor
 from bsrbench.harness.errors import Unreadable
 from bsrbench.harness.meters import energy, phase_clock
 from bsrbench.harness.meters.machine_load import Disturbance, LoadWatch
-from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.profiler.profiled_step import job_and_batch, until_taken
 from bsrbench.harness.records.pass_readings import (
     PassReadings,
     absent,
@@ -60,10 +60,11 @@ def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> tuple[P
     wait = job.device.synchronise
     compiled = job.forward if isinstance(job.forward, CompiledForward) else None
     least = max(1, settings.warmup_steps) if compiled else settings.warmup_steps
+    settling = _settle(job, batch)
     warmup = phase_clock.warm_up(lambda: training_step(job, *batch), wait, least)
     compiling = {COMPILE_SECONDS: [compiled.seconds()]} if compiled else {}
     whole = _whole_steps(job, batch, settings.steps)
-    phases = [_phases(job, batch) for _ in range(PHASE_STEPS)]
+    phases = [until_taken(job, lambda: _phases(job, batch)) for _ in range(PHASE_STEPS)]
     by_phase = {f"{phase}_seconds": [seconds[phase] for seconds in phases] for phase in PHASES}
     job.model.eval()
     evaluate_batch(job, batch[0])
@@ -71,23 +72,33 @@ def _loops(job: Job, batch: tuple[Tensor, Tensor], settings: Profile) -> tuple[P
         lambda: evaluate_batch(job, batch[0]), settings.steps, wait
     )
     rest = PassReadings(compiling | by_phase | {"evaluation_seconds": evaluation})
-    return joined_readings([whole, rest]), len(warmup)
+    return joined_readings([whole, rest]), settling + len(warmup)
+
+
+def _settle(job: Job, batch: tuple[Tensor, Tensor]) -> int:
+    """Run steps in fp16 until the loss scale is small enough; return how many were run."""
+    if job.scaler is None:
+        return 0
+    until_taken(job, lambda: training_step(job, *batch))
+    return job.skipped_steps() + 1
 
 
 def _whole_steps(job: Job, batch: tuple[Tensor, Tensor], steps: int) -> PassReadings:
     """Time steps; the energy counter is read before the first step and after the last one."""
     samples: list[float] = []
+    before, wait = job.skipped_steps(), job.device.synchronise
+
+    def step() -> list[float]:
+        return phase_clock.seconds_each(lambda: training_step(job, *batch), 1, wait)
 
     def loop() -> None:
-        samples.extend(
-            phase_clock.seconds_each(
-                lambda: training_step(job, *batch), steps, job.device.synchronise
-            )
-        )
+        for _ in range(steps):
+            samples.extend(until_taken(job, step))
 
     try:
         used = energy.joules(loop, job.device.energy_counter())
-        joules = PassReadings({"joules_per_image": [used / (steps * len(batch[1]))]})
+        ran = steps + job.skipped_steps() - before
+        joules = PassReadings({"joules_per_image": [used / (ran * len(batch[1]))]})
     except Unreadable as reason:
         joules = absent(AbsenceKind.UNREADABLE, str(reason), "joules_per_image")
         if not samples:

@@ -130,6 +130,8 @@ def _watch_optimizer(live: LiveBytes, job: Job) -> None:
     names = _parameter_names(job)
     for parameter, kept in job.optimizer_state():
         live.watch(kept, Category.OPTIMIZER, _module_of(names.get(parameter, OF_NO_MODULE)))
+    if job.scaler is not None:
+        live.watch(job.scaler.held(), Category.OPTIMIZER)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """The step that every pass measures: a trial's job and a batch of seeded noise."""
 
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -10,6 +12,7 @@ from bsrbench.harness.training.job import Job, Loader, begin
 from bsrbench.harness.training.kept_storages import KeptStorages
 from bsrbench.harness.training.training_step import Diverged, set_learning_rate, training_step
 
+Result = TypeVar("Result")
 PROFILE_LEARNING_RATE = 1e-6  # the time and memory of a step do not depend on it
 
 
@@ -42,6 +45,21 @@ def job_and_batch(
     for _ in range(warmup_steps):
         training_step(job, *batch)
     return job, batch
+
+
+def until_taken(job: Job, step: Callable[[], Result]) -> Result:
+    """Run a step until its optimizer step is not skipped, and return the result of this run.
+
+    Only fp16 skips optimizer steps. A skipped one is too fast to be timed.
+
+    Args:
+        job: the trial.
+        step: runs ``training_step``, which ends too long a row of skipped steps.
+    """
+    while True:
+        before, result = job.skipped_steps(), step()
+        if job.skipped_steps() == before:
+            return result
 
 
 def require_finite(loss: float | None) -> None:

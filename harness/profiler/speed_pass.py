@@ -10,6 +10,7 @@ from bsrbench.harness.meters.phase_clock import seconds_each
 from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
+from bsrbench.harness.training.training_step import autocast
 
 USUAL_SIDE, PATCH = 224, 16  # accurate enough for a forecast, if the workload has no size
 WIDTH, HIDDEN = 384, 1536  # the widths of DeiT-S
@@ -40,7 +41,7 @@ def _mlp_step(tokens: int, precision: str, device: torch.device) -> Callable[[],
     inputs = torch.ones(tokens, WIDTH, device=device, requires_grad=True)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             loss = mlp(inputs).sum()
         loss.backward()
 

@@ -13,10 +13,11 @@ from bsrbench.harness.records.pass_readings import (
     NOTHING,
     PassReadings,
     WorkloadFacts,
+    absent,
     joined_readings,
     notes_of,
 )
-from bsrbench.harness.records.remarks import NoteKind
+from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
 from bsrbench.harness.records.sidecar import Sidecar
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -61,7 +62,6 @@ def training_pass(
         {
             metric: fmean(read),
             "training_seconds": run.seconds,
-            "final_loss": final_loss(run.losses),
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },
@@ -71,7 +71,8 @@ def training_pass(
         attention_kernel=attention_kernel(first_forward(job, _some_images(job))),
     )
     by_task = {} if spec.workload.multitask is None else {"accuracy_by_task": read}
-    return joined_readings([trained, PassReadings(by_task), _of_experts(job, loads)])
+    parts = [trained, PassReadings(by_task), _of_experts(job, loads)]
+    return joined_readings([*parts, _of_losses(run.losses), _of_scaler(job, len(run.losses))])
 
 
 def _trained(
@@ -101,6 +102,36 @@ def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> Mapping[str, objec
         return images[0].facts
     pairs = zip(spec.workload.tasks(), images, strict=True)
     return {name: of_task.facts for name, of_task in pairs}
+
+
+def _of_losses(losses: list[float | None]) -> PassReadings:
+    """Return the final loss, or why there is none."""
+    final = final_loss(losses)
+    if final is None:
+        why = "fp16 overflowed in the forward pass of each of the last batches"
+        return absent(AbsenceKind.NOT_AVAILABLE, why, "final_loss")
+    return PassReadings({"final_loss": final})
+
+
+def _of_scaler(job: Job, steps: int) -> PassReadings:
+    """Return how many optimizer steps fp16 skipped; empty in another precision.
+
+    Args:
+        job: the trained job.
+        steps: its training steps; each has one optimizer step per task.
+    """
+    if job.scaler is None:
+        return NOTHING
+    skipped, scale = job.skipped_steps(), job.scaler.scale()
+    note = (
+        f"{skipped} of {steps * len(job.classes)} optimizer steps were skipped, because gradients "
+        f"were not finite in fp16; the loss scale was {scale:g} at the end"
+    )
+    return PassReadings(
+        {"skipped_steps": skipped},
+        notes=notes_of(NoteKind.TRAINING, [note] if skipped else []),
+        detail=Sidecar(loss_scale=scale),
+    )
 
 
 def _of_experts(job: Job, loads: dict[str, list[Tensor]]) -> PassReadings:

@@ -8,7 +8,7 @@ import torch
 
 from bsrbench import methods
 from bsrbench.harness.meters import phase_clock
-from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.profiler.profiled_step import job_and_batch, until_taken
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.training_step import training_step
 
@@ -32,11 +32,16 @@ class Steps:
 
     def warm_up(self) -> None:
         """Run untimed steps until they get no faster, like the clock pass."""
+        if self._job.scaler is not None:
+            until_taken(self._job, self._step)
         phase_clock.warm_up(self._step, self._job.device.synchronise, WARMUP_STEPS)
 
     def one(self) -> None:
         """Run and time one step, with no other meter attached."""
-        self.seconds += phase_clock.seconds_each(self._step, 1, self._job.device.synchronise)
+        wait = self._job.device.synchronise
+        self.seconds += until_taken(
+            self._job, lambda: phase_clock.seconds_each(self._step, 1, wait)
+        )
 
     def _step(self) -> None:
         training_step(self._job, *self._batch)

@@ -15,6 +15,7 @@ Need = Literal[
     "curve",
     "test split",
     "validation split",
+    "fp16",
 ]
 Values = Literal["not negative", "signed", "share"]
 # How numbers are printed: names of units in reports/units.py.

@@ -15,7 +15,6 @@ from bsrbench.harness.spec.frozen_data import MOST
 
 Bytes = Annotated[int, Meta(ge=0, le=LARGEST - 1)]
 Place = Annotated[int, Meta(ge=0, le=MOST)]  # counted from 0
-Samples = tuple[int | float, ...]
 # Reports reserve a place for each block up to the highest number. No model has so many blocks.
 MOST_BLOCKS = 10_000
 OF_BLOCK = re.compile(r"(?:^|\.)blocks\.(\d+)(?:\.|$)")
@@ -181,7 +180,9 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
         macs: multiply-adds of the forward passes, from the FLOP pass.
         estimated: predictions of metrics that a profile can also measure; and ``peak_place``.
         clock: conditions of all visits of the clock pass.
-        losses: one loss per training step.
+        losses: one loss per training step; ``None`` if it was not finite and fp16 skipped the
+            step.
+        loss_scale: the loss scale after the last training step in fp16.
         training_began_at: when training began; earlier than the start of its process if training
             was resumed from a checkpoint.
         expert_loads: task -> module with experts -> share of the tokens that went to each expert.
@@ -195,7 +196,8 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
     macs: MacsDetail | None = None
     estimated: dict[str, int | float | PeakPlace | None] | None = None
     clock: ClockDetail | None = None
-    losses: Samples | None = None
+    losses: tuple[int | float | None, ...] | None = None
+    loss_scale: float | None = None
     training_began_at: str | None = None
     expert_loads: dict[str, dict[str, tuple[float, ...]]] | None = None
 

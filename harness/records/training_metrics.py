@@ -103,10 +103,21 @@ TRAINING: dict[str, Metric] = {
     "final_loss": Metric(
         "nat",
         "lower",
-        "Mean loss (cross-entropy, with the recipe's label smoothing) over the last five batches.",
+        "Mean loss (cross-entropy, with the recipe's label smoothing) over the last five batches; "
+        "in fp16, over those of them whose loss was finite.",
         display="plain",
         measured_by=("training",),
         values="signed",
         page=PageColumn(RESULT, 30, "final loss"),
+    ),
+    "skipped_steps": Metric(
+        "",
+        "lower",
+        "Optimizer steps of the training that were skipped because a gradient was not finite in "
+        "fp16. With several tasks, each task's turn has an optimizer step of its own.",
+        display="count",
+        measured_by=("training",),
+        needs=("fp16",),
+        page=PageColumn(RESULT, 50, "skipped steps"),
     ),
 }

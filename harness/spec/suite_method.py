@@ -1,6 +1,6 @@
 """One row of a suite: a method, its options and axes, and its learning rate."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from bsrbench.harness.spec.frozen_data import Count, Frozen, Rate
 from bsrbench.harness.spec.recipe import LearningRateTry
 from bsrbench.harness.spec.row_name import RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import Workload
-from bsrbench.harness.spec.workload_axes import AXES, AxisValue, stated
+from bsrbench.harness.spec.workload_axes import AXES, AxisValue, Precision, stated
 
 
 class SuiteMethod(Frozen):
@@ -27,7 +27,7 @@ class SuiteMethod(Frozen):
     method: str
     options: dict[str, Any] = {}
     micro_batch: Count | None = None
-    precision: Literal["fp32", "bf16"] | None = None
+    precision: Precision | None = None
     compiled_step: bool | None = None
     optimizer_in_backward: bool | None = None
     learning_rate: Rate | None = None

@@ -23,7 +23,7 @@ from bsrbench.harness.spec.frozen_data import (
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
-from bsrbench.harness.spec.workload_axes import AXES, AxisValue, axis_in_words, stated
+from bsrbench.harness.spec.workload_axes import AXES, AxisValue, Precision, axis_in_words, stated
 from bsrbench.harness.visible_text import acting_in
 
 MOST_PASSES = 10_000  # forward passes of one step; each is run and predicted separately
@@ -64,7 +64,8 @@ class Workload(Frozen):
         image_size: side of the square input in pixels; ``None`` is the model's default.
         batch: images per optimizer step; with several tasks, images per task.
         micro_batch: images per forward pass (gradients accumulate); ``None`` is the whole batch.
-        precision: ``fp32``, or ``bf16`` autocast with fp32 weights.
+        precision: ``fp32``; or ``bf16`` or ``fp16`` autocast with fp32 weights. With ``fp16`` the
+            loss is scaled, and an optimizer step whose gradients are not finite is skipped.
         compiled_step: ``torch.compile`` of the model's forward pass as one graph, and therefore of
             its backward pass; the loss and the optimizer's fused kernel are not compiled.
         optimizer_in_backward: update each trained parameter, and free its gradient, as soon as the
@@ -83,7 +84,7 @@ class Workload(Frozen):
     image_size: Count | None = None
     batch: Count
     micro_batch: Count | None = None
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = "fp32"
     compiled_step: bool = False
     optimizer_in_backward: bool = False
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -109,6 +110,16 @@ class Workload(Frozen):
                 "optimizer_in_backward needs one backward pass per step, but micro_batch "
                 f"{self.micro_batch} splits batch {self.batch} into several: leave out one of the "
                 "two"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _can_skip_a_step(self) -> "Workload":
+        if self.precision == "fp16" and self.optimizer_in_backward:
+            raise ValueError(
+                "precision fp16 skips the whole optimizer step if any gradient is not finite, but "
+                "optimizer_in_backward updates as each gradient is computed: leave out one of the "
+                "two, or use bf16"
             )
         return self
 

@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Mapping
+from typing import Literal, get_args
 
 # Rows that differ only in these belong to the same question.
 AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
-PRECISIONS = ("fp32", "bf16")
+Precision = Literal["fp32", "bf16", "fp16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 AxisValue = int | str | bool | None
 SWITCHES = {
     "compiled_step": {"compiled": True, "not compiled": False},

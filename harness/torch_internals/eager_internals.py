@@ -131,6 +131,15 @@ def arguments_of(operator: Any) -> list[Any]:
     return arguments
 
 
+def tensors_of_scaler(scaler: torch.amp.GradScaler) -> list[Tensor]:
+    """Return the scale and the number of steps since its last change; the public forms are numbers.
+
+    Returns:
+        Two tensors of shape []; none before the first loss was scaled.
+    """
+    return [kept for kept in (scaler._scale, scaler._growth_tracker) if kept is not None]
+
+
 def nnpack_is_enabled() -> bool:
     """Return whether NNPACK may be used; the public module can only set this."""
     return torch._C._get_nnpack_enabled()

@@ -14,6 +14,7 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.torch_internals.eager_internals import tree_leaves
 from bsrbench.harness.training.compiled_forward import CompiledForward, require_compiles
 from bsrbench.harness.training.kept_storages import KeptStorages, Storages, storages
+from bsrbench.harness.training.loss_scaling import LossScaler
 from bsrbench.harness.training.optimizers import make_optimizers
 from bsrbench.harness.workload import models, tasks, weights
 from bsrbench.harness.workload.images import Preprocess
@@ -31,6 +32,7 @@ class Job:
         forward: calls the model, compiled if the workload says so.
         optimizers: one optimizer, or one per trained parameter if it steps in the backward pass.
         classes: number of classes of each task.
+        scaler: scales the loss; ``None`` if the precision is not fp16.
         turn: the current task; ``None`` if there is only one task.
         weights: the description of the initial weights for the record, if the model is trained.
         kept: finds other storages that live between steps.
@@ -44,6 +46,7 @@ class Job:
     device: Device
     classes: tuple[int, ...]
     preprocess: Preprocess
+    scaler: LossScaler | None = None
     turn: TaskTurn | None = None
     weights: dict[str, Any] = field(default_factory=dict)
     kept: KeptStorages = field(default_factory=KeptStorages)
@@ -53,12 +56,21 @@ class Job:
         groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
         return [parameter for group in groups for parameter in group["params"]]
 
+    def skipped_steps(self) -> int:
+        """Return how many optimizer steps fp16 has skipped; 0 in another precision."""
+        return 0 if self.scaler is None else self.scaler.skipped
+
     def held(self) -> Iterator[Tensor]:
-        """Yield what every step needs, of any shape: parameters, buffers and optimizer state."""
+        """Yield what every step needs, of any shape.
+
+        This is parameters, buffers, optimizer state, and the state of the loss scaler.
+        """
         yield from self.model.parameters()
         yield from self.model.buffers()
         for _, kept in self.optimizer_state():
             yield from kept
+        if self.scaler is not None:
+            yield from self.scaler.held()
 
     def find_kept(self, batch: Iterable[Tensor]) -> Storages:
         """Return other storages that the method, the model or a Python module keeps between steps.
@@ -134,8 +146,11 @@ def make_ready(
     if spec.workload.compiled_step:
         require_compiles(method)
         forward = CompiledForward(model)
-    turn = turn_of(model)
-    return Job(spec, method, model.train(), forward, optimizers, device, classes, preprocess, turn)
+    scaler = None
+    if spec.workload.precision == "fp16":
+        scaler = LossScaler(device.torch_device, optimizers)
+    ready = model.train(), forward, optimizers, device, classes, preprocess
+    return Job(spec, method, *ready, scaler=scaler, turn=turn_of(model))
 
 
 def to_device(job: Job, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from bsrbench.harness.files import refuse_link, replace_whole
 from bsrbench.harness.records.trial_record import utc_now
 from bsrbench.harness.spec.frozen_data import FromFile, NotNegative, Share, Whole
+from bsrbench.harness.training.loss_scaling import LossScaler
 from bsrbench.harness.visible_text import visible
 
 ALMOST_NEVER = 1e9
@@ -47,7 +48,7 @@ class Progress:
     Attributes:
         step: number of completed steps.
         seconds: seconds spent on them.
-        losses: one loss per step.
+        losses: one loss per step; ``None`` if it was not finite and fp16 skipped the step.
         curve_steps: numbers of steps after which the validation split was evaluated.
         curve_seconds: seconds spent on steps until each evaluation.
         curve_accuracies: accuracy of each evaluation.
@@ -56,7 +57,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    losses: list[float | None] = field(default_factory=list)
     curve_steps: list[int] = field(default_factory=list)
     curve_seconds: list[float] = field(default_factory=list)
     curve_accuracies: list[float] = field(default_factory=list)
@@ -68,7 +69,7 @@ class _Kept(FromFile):
 
     step: Whole
     seconds: NotNegative
-    losses: list[float]
+    losses: list[float | None]
     curve_steps: list[Whole]
     curve_seconds: list[NotNegative]
     curve_accuracies: list[Share]
@@ -76,7 +77,7 @@ class _Kept(FromFile):
 
 
 class Checkpoint:
-    """A file with all that a run needs to resume: weights, optimizers, generators, progress.
+    """A file with all that a run needs to resume: weights, optimizers, scaler, generators, progress.
 
     Args:
         file: the file; ``None`` saves nothing.
@@ -108,7 +109,13 @@ class Checkpoint:
         saves = self._file is not None and not self.failure
         return saves and time.monotonic() - self._saved >= self._every
 
-    def save(self, model: torch.nn.Module, optimizers: tuple[Any, ...], progress: Progress) -> None:
+    def save(
+        self,
+        model: torch.nn.Module,
+        optimizers: tuple[Any, ...],
+        progress: Progress,
+        scaler: LossScaler | None = None,
+    ) -> None:
         """Write the file atomically.
 
         If this fails, for example because the disk is full, the run continues without further
@@ -122,6 +129,7 @@ class Checkpoint:
             "generator": torch.get_rng_state(),
             "generators": torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else [],
             "progress": asdict(progress),
+            "scaler": None if scaler is None else scaler.state_dict(),
         }
         try:
             refuse_link(self._file.parent)
@@ -134,7 +142,11 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def restore(
-        self, model: torch.nn.Module, optimizers: tuple[torch.optim.Optimizer, ...], steps: int
+        self,
+        model: torch.nn.Module,
+        optimizers: tuple[torch.optim.Optimizer, ...],
+        steps: int,
+        scaler: LossScaler | None = None,
     ) -> Progress:
         """Load the checkpoint into a new trial, and return its progress; 0 steps without a file.
 
@@ -142,6 +154,7 @@ class Checkpoint:
             model: the model of the trial.
             optimizers: the optimizers of the trial.
             steps: number of steps of the trial.
+            scaler: the loss scaler of the trial, if it has one.
 
         Raises:
             UnusableError: the file cannot be read, or belongs to another trial; model and
@@ -158,6 +171,8 @@ class Checkpoint:
             for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
                 optimizer.load_state_dict(state)
                 _require_shapes(optimizer)
+            if scaler is not None:
+                scaler.load_state_dict(kept["scaler"])
             torch.set_rng_state(kept["generator"])
             if kept["generators"]:
                 torch.cuda.set_rng_state_all(kept["generators"])

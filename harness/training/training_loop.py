@@ -36,11 +36,11 @@ def train(
         checkpoint: the checkpoint to resume from and to write.
 
     Raises:
-        Diverged: the loss became infinite or not a number; the message names the step.
+        Diverged: as ``training_step`` raises it; the message names the step.
         UnusableError: the checkpoint is damaged or belongs to another trial.
     """
     keeper = checkpoint or Checkpoint()
-    progress = keeper.restore(job.model, job.optimizers, training.steps)
+    progress = keeper.restore(job.model, job.optimizers, training.steps, job.scaler)
     steps = range(progress.step, training.steps)
     stream = _batches(job, images, steps)
     start = time.perf_counter() - progress.seconds
@@ -49,11 +49,8 @@ def train(
         try:
             loss = training_step(job, *to_device(job, raw, labels), clip_norm=training.clip_norm)
         except Diverged as error:
-            before = (
-                f"; it was {progress.losses[-1]:.4g} one step before" if progress.losses else ""
-            )
-            raise Diverged(f"{error} at step {step}{before}") from None
-        progress.losses.append(loss)
+            raise Diverged(f"{error} at step {step}{_before(progress.losses)}") from None
+        progress.losses.append(loss if math.isfinite(loss) else None)
         progress.step = step + 1
         read_curve = training.evaluate_every and progress.step % training.evaluate_every == 0
         if not (read_curve or keeper.due() or progress.step == training.steps):
@@ -67,9 +64,15 @@ def train(
                 fmean(accuracies(job, [of_task.validation for of_task in images]))
             )
         if keeper.due():
-            keeper.save(job.model, job.optimizers, progress)
+            keeper.save(job.model, job.optimizers, progress, job.scaler)
         start = time.perf_counter() - progress.seconds  # leaves out evaluation and saving
     return progress
+
+
+def _before(losses: list[float | None]) -> str:
+    """Return in words the last loss; empty if there is none, or if it was not finite."""
+    known = [loss for loss in losses[-1:] if loss is not None]
+    return f"; the loss was {known[0]:.4g} one step before" if known else ""
 
 
 def _batches(
@@ -102,7 +105,7 @@ def learning_rate_at(step: int, training: Training) -> float:
     return end + (training.learning_rate - end) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def final_loss(losses: list[float]) -> float:
-    """Return the mean loss of the last few batches."""
-    last = losses[-FINAL_LOSSES:]
-    return reduce(add, last) / len(last)  # not sum(), which Python 3.12 changed
+def final_loss(losses: list[float | None]) -> float | None:
+    """Return the mean loss of the last few batches; ``None`` if none of them has a finite loss."""
+    last = [loss for loss in losses[-FINAL_LOSSES:] if loss is not None]
+    return reduce(add, last) / len(last) if last else None  # not sum(), which Python 3.12 changed

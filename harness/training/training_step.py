@@ -10,10 +10,14 @@ from torch.nn import functional as F
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.training.job import Job
+from bsrbench.harness.training.loss_scaling import MOST_IN_A_ROW
+
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Diverged(Exception):  # noqa: N818 - a stored outcome, not a programming error
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number, or too many steps were skipped in a row."""
 
 
 def set_learning_rate(job: Job, rate: float) -> None:
@@ -37,14 +41,23 @@ def training_step(
 ) -> float:
     """Do one optimizer step as ``optimizer_step`` does and return the mean loss.
 
+    In fp16 the loss may be infinite or NaN. torch's recipe then skips the optimizer step as well.
+
     The arguments are those of ``optimizer_step``: images [batch, 3, side, side], labels [batch].
 
     Raises:
-        Diverged: the loss is not finite.
+        Diverged: the loss is not finite and no step was skipped, or too many steps were skipped in
+            a row.
     """
     loss = optimizer_step(job, images, labels, clip_norm=clip_norm, enter_phase=enter_phase).item()
-    if not math.isfinite(loss):
+    skipped = 0 if job.scaler is None else job.scaler.read()
+    if not math.isfinite(loss) and not skipped:
         raise Diverged(f"the loss became {loss}")
+    if job.scaler is not None and job.scaler.in_a_row > MOST_IN_A_ROW:
+        raise Diverged(
+            f"{job.scaler.in_a_row} optimizer steps in a row were skipped, because gradients were "
+            f"not finite in fp16, and the loss scale fell to {job.scaler.scale():g}"
+        )
     return loss
 
 
@@ -99,7 +112,7 @@ def _step_of_task(
             loss = F.cross_entropy(job.forward(part), targets, label_smoothing=smoothing)
         share = len(targets) / len(labels)
         enter_phase("backward")
-        (loss * share).backward()
+        _scaled(job, loss * share).backward()
         total += loss.detach() * share
         del loss
     enter_phase("optimizer")
@@ -111,7 +124,16 @@ def _step_of_task(
     return total
 
 
+def _scaled(job: Job, loss: Tensor) -> Tensor:
+    """Return a loss of shape [], scaled if the precision is fp16."""
+    return loss if job.scaler is None else job.scaler.scaled(loss)
+
+
 def _step_after_backward(job: Job, clip_norm: float | None) -> None:
+    if job.scaler is not None:
+        (optimizer,) = job.optimizers
+        job.scaler.step(optimizer, job.trained(), clip_norm)
+        return
     if clip_norm is not None:
         nn.utils.clip_grad_norm_(job.trained(), clip_norm)
     for optimizer in job.optimizers:
@@ -120,8 +142,12 @@ def _step_after_backward(job: Job, clip_norm: float | None) -> None:
 
 def precision_of(job: Job) -> torch.autocast:
     """Return the context in which a forward pass has the trial's precision."""
-    enabled = job.spec.workload.precision == "bf16"
-    return torch.autocast(job.device.torch_device.type, torch.bfloat16, enabled=enabled)
+    return autocast(job.device.torch_device, job.spec.workload.precision)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Return the context in which operators on a device have a precision of the spec."""
+    return torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST)
 
 
 def forward_pass(job: Job, images: Tensor) -> None:

@@ -46,6 +46,10 @@ NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], Absence]] = {
         lambda spec: bool(spec.training and spec.training.evaluate == "validation"),
         ONE_SPLIT,
     ),
+    "fp16": (
+        lambda spec: spec.workload.precision == "fp16",
+        Absence(NOT_REQUESTED, "only fp16 skips optimizer steps"),
+    ),
 }
 
 
