@@ -131,8 +131,8 @@ def _option(text: str, item: str) -> tuple[str, Any]:
     if sign != "=":
         raise BadInput(
             f"{shortened(text)!r}: {shortened(item)!r} is neither an option (key=JSON) nor an axis "
-            "(micro-batch 4, whole batch, fp32, bf16, compiled, not compiled, optimizer in "
-            "backward, optimizer after backward)"
+            "(micro-batch 4, whole batch, fp32, bf16, fp16, compiled, not compiled, "
+            "optimizer in backward, optimizer after backward)"
         )
     try:
         return name, json_of(value)

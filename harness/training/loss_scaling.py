@@ -11,6 +11,7 @@ from bsrbench.harness.torch_internals.eager_internals import tensors_of_scaler
 
 # torch begins with the scale 2**16 and halves it at each skipped step. So after 16 skipped steps
 # in a row the loss is no longer scaled up. If the next step overflows too, scaling cannot help.
+# Later the scale only doubles, after 2000 steps without an overflow, and one halving undoes this.
 MOST_IN_A_ROW = 16
 
 

@@ -172,7 +172,7 @@ class Checkpoint:
                 optimizer.load_state_dict(state)
                 _require_shapes(optimizer)
             if scaler is not None:
-                scaler.load_state_dict(kept["scaler"])
+                _resume_scaling(scaler, kept.get("scaler"))
             torch.set_rng_state(kept["generator"])
             if kept["generators"]:
                 torch.cuda.set_rng_state_all(kept["generators"])
@@ -214,6 +214,17 @@ def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape not in ((), parameter.shape):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}")
+
+
+def _resume_scaling(scaler: LossScaler, kept: Any) -> None:
+    """Set a loss scaler to its state in a checkpoint.
+
+    Raises:
+        ValueError: the checkpoint has none, or it is not valid.
+    """
+    if kept is None:
+        raise ValueError("it has no loss scale, which fp16 needs")
+    scaler.load_state_dict(kept)
 
 
 def _progress(kept: dict[str, Any], most_steps: int) -> Progress:

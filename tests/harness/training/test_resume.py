@@ -43,6 +43,9 @@ training_pass(TrialSpec.model_validate_json(sys.argv[1]), methods.load, request)
 """
 
 
+LARGE_SCALE = 2.0**21  # the first four steps or more are skipped before no gradient overflows
+
+
 class Killed(Exception):  # noqa: N818
     pass
 
@@ -54,8 +57,8 @@ class KilledAfter(Checkpoint):
         super().__init__(file, 0.0)
         self._last = step
 
-    def save(self, model, optimizers, progress):
-        super().save(model, optimizers, progress)
+    def save(self, model, optimizers, progress, scaler=None):
+        super().save(model, optimizers, progress, scaler)
         if progress.step == self._last:
             raise Killed
 
@@ -81,6 +84,72 @@ def test_goes_on_bit_for_bit(method, optimizer, make_deep_spec, tmp_path):
     assert found.curve_steps == [2, 4, 6]
     for one, other in zip(whole.held(), again.held(), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_fp16_goes_on_bit_for_bit_with_its_scale_and_its_skipped_steps(
+    optimizer, make_deep_spec, tmp_path
+):
+    """The scale is too large for the first steps; the run is killed after the third."""
+    settings = Training(steps=10, learning_rate=1e-3)
+    spec = make_deep_spec("bsr+int8", training=settings, optimizer=optimizer, precision="fp16")
+    images = (data.load("noise", 5, 0),)
+    whole, killed, again = (begin(spec, load) for _ in range(3))
+    for job in (whole, killed):
+        job.scaler.load_state_dict(job.scaler.state_dict() | {"scale": LARGE_SCALE})
+    torch.manual_seed(0)
+    expected = train(whole, images, settings)
+    file = tmp_path / "run.pt"
+    torch.manual_seed(0)
+    with pytest.raises(Killed):
+        train(killed, images, settings, KilledAfter(file, 3))
+    torch.randn(7)  # what happened in between does not matter
+    found = train(again, images, settings, Checkpoint(file, 1e9))
+
+    skipped = whole.skipped_steps()
+    assert killed.skipped_steps() == 3
+    assert 3 < skipped < 10
+    assert whole.scaler.scale() == LARGE_SCALE / 2**skipped
+    assert again.scaler.state_dict() == whole.scaler.state_dict()
+    assert found.losses == expected.losses
+    for one, other in zip(whole.held(), again.held(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        (None, "it has no loss scale, which fp16 needs"),
+        ({"scale": -1.0, "steps_since_change": 0, "skipped": 0, "in_a_row": 0}, "scale"),
+        ({"scale": 1.0, "steps_since_change": 0, "skipped": "many", "in_a_row": 0}, "skipped"),
+    ],
+)
+def test_fp16_needs_the_scale_of_a_checkpoint(state, said, make_spec, tmp_path):
+    settings = Training(steps=2, learning_rate=1e-3)
+    spec = make_spec(training=settings, precision="fp16")
+    file = tmp_path / "run.pt"
+    job = begin(spec, load)
+    Checkpoint(file, 0.0).save(job.model, job.optimizers, Progress())
+    torch.save(torch.load(file, weights_only=True) | {"scaler": state}, file)
+    found = training_pass(spec, load, CheckpointRequest(file, 1e9))
+
+    (note,) = (n for n in found.notes if "checkpoint" in n.text)
+    assert "training started from the beginning: run.pt cannot be used" in note.text
+    assert said in note.text
+
+
+def test_a_checkpoint_from_before_fp16_is_resumed(make_spec, tmp_path):
+    settings = Training(steps=4, learning_rate=1e-3)
+    spec = make_spec(training=settings)
+    file = tmp_path / "run.pt"
+    images = (data.load("noise", 5, 0),)
+    with pytest.raises(Killed):
+        train(begin(spec, load), images, settings, KilledAfter(file, 2))
+    older = torch.load(file, weights_only=True)
+    del older["scaler"]
+    torch.save(older, file)
+
+    assert train(begin(spec, load), images, settings, Checkpoint(file, 1e9)).step == 4
 
 
 def other_model(file, spec):
