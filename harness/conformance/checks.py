@@ -52,6 +52,7 @@ CHECKS = (
     Check(promises.holds_less_than_full_fine_tuning),
     Check(promises.passes_on_the_tokens_it_declares),
     Check(steps.runs_in_bf16_near_fp32),
+    Check(steps.runs_in_fp16_near_fp32),
     Check(steps.state_dict_round_trip),
     Check(method_card.says_that_a_model_is_prepared_already, composed=False),
     Check(steps.compiles_in_one_piece, composed=False),

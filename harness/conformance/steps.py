@@ -1,4 +1,4 @@
-"""Checks of a prepared model in training, saving, bf16 and compilation."""
+"""Checks of a prepared model in training, saving, bf16, fp16 and compilation."""
 
 import io
 from typing import cast
@@ -19,6 +19,8 @@ from bsrbench.harness.conformance.subject import (
 STEPS = 10
 LEARNT = 0.95  # the loss after the steps must be below this fraction of the first loss
 BF16_ERROR = 0.2  # bf16 has 8 significant bits; rounding can change which tokens are kept
+FP16_ERROR = 0.05  # fp16 has 11
+FP16_SCALE = 2.0**10  # of the loss; without it, small gradients become 0
 
 
 def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> None:
@@ -80,21 +82,37 @@ def runs_in_bf16_near_fp32(subject: Subject) -> None:
 
     The check runs in training mode and in evaluation mode.
     """
+    _require_near_fp32(subject, torch.bfloat16, BF16_ERROR)
+
+
+def runs_in_fp16_near_fp32(subject: Subject) -> None:
+    """With fp16 autocast and a scaled loss, logits are close to those of fp32, gradients finite.
+
+    The check runs in training mode and in evaluation mode.
+    """
+    _require_near_fp32(subject, torch.float16, FP16_ERROR, FP16_SCALE)
+
+
+def _require_near_fp32(
+    subject: Subject, dtype: torch.dtype, bound: float, scale: float = 1.0
+) -> None:
+    """Require that logits are within a bound, and that gradients of the scaled loss are finite."""
     images, labels = tiny_batch()
+    name = {torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
     for training in (True, False):
         torch.manual_seed(0)
         model = subject.prepared().train(training)
         exact = model(images)
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", dtype):
             rounded = model(images)
             loss = cross_entropy(rounded, labels)
-        loss.backward()
+        (loss * scale).backward()
         mode = "training" if training else "evaluation"
         far = float((rounded.float() - exact).detach().abs().max())
         require(
-            far <= BF16_ERROR,
-            f"in {mode} mode the logits in bf16 differ from those in fp32 by {far:.2g}, expected "
-            f"at most {BF16_ERROR:g}",
+            far <= bound,
+            f"in {mode} mode the logits in {name} differ from those in fp32 by {far:.2g}, expected "
+            f"at most {bound:g}",
         )
         for parameter in trained(model):
             gradient = _gradient(parameter)

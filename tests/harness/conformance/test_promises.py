@@ -168,6 +168,18 @@ class OverflowsInHalf(Honest):
         return model
 
 
+class OverflowsInFp16(Honest):
+    def prepare(self, model):
+        super().prepare(model)
+        far = torch.finfo(torch.float16).max
+
+        def push(_, __, logits):
+            return logits + far + far if logits.dtype == torch.float16 else logits
+
+        model.register_forward_hook(push)
+        return model
+
+
 class ForgetsItsState(Honest):
     def prepare(self, model):
         super().prepare(model)
@@ -217,6 +229,7 @@ BROKEN = {
         "the MLPs of the blocks got [17",
     },
     "runs_in_bf16_near_fp32": {OverflowsInHalf: "in training mode the logits in bf16 differ"},
+    "runs_in_fp16_near_fp32": {OverflowsInFp16: "in training mode the logits in fp16 differ"},
     "state_dict_round_trip": {
         ForgetsItsState: "a second model that loads the state dict of the first"
     },

@@ -124,7 +124,7 @@ ALONE = [(method, {}) for method in ("full", "head", "bias", "lora", "int8", "ch
 OTHERWISE = [
     (method, changes)
     for method in ("full", "int8", "bsr")
-    for changes in ({"micro_batch": 1}, {"precision": "bf16"})
+    for changes in ({"micro_batch": 1}, {"precision": "bf16"}, {"precision": "fp16"})
 ]
 
 

@@ -58,6 +58,9 @@ def test_a_prediction_is_what_is_measured_to_the_byte_and_the_flop(name, make_si
     [
         ("bsr+int8", {"optimizer": "adamw"}),
         ("full", {"batch": 3, "micro_batch": 2, "precision": "bf16"}),
+        ("full", {"batch": 3, "micro_batch": 2, "precision": "fp16"}),
+        ("bsr+int8", {"optimizer": "adamw", "precision": "fp16"}),
+        ("sparse", {"precision": "fp16", "momentum": 0.0}),
         ("full", {"batch": 1, "optimizer_in_backward": True, "optimizer": "adamw"}),
     ],
     ids=str,

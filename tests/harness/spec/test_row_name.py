@@ -15,7 +15,7 @@ from bsrbench.reports.wording.safe_text import on_one_line
 
 VALUES = {
     "micro_batch": [None, 1, 128],
-    "precision": ["fp32", "bf16"],
+    "precision": ["fp32", "bf16", "fp16"],
     "compiled_step": [False, True],
     "optimizer_in_backward": [False, True],
 }
@@ -31,6 +31,7 @@ PRINTED = [
         RowLabel("lora", {"rank": 4}, {"precision": "bf16"}, {"learning_rate": (0.001, 0.0)}),
         "lora (rank=4, bf16) [learning rate 0.001]",
     ),
+    (RowLabel("lora", {"rank": 4}, {"precision": "fp16"}), "lora (rank=4, fp16)"),
     (RowLabel("mine", {"name": "a [b] (c), d"}), 'mine (name="a [b] (c), d")'),
     (RowLabel("mine", {"name": 'a "["'}), 'mine (name="a \\"[\\"")'),
     (RowLabel("mine", {"name": "名前"}), 'mine (name="名前")'),
@@ -136,7 +137,7 @@ def test_every_value_of_every_axis_has_words_of_its_own():
     words = {(axis, value): axis_in_words(axis, value) for axis in AXES for value in VALUES[axis]}
 
     assert set(VALUES) == set(AXES)
-    assert len(set(words.values())) == len(words) == 9
+    assert len(set(words.values())) == len(words) == 10
     for (axis, value), text in words.items():
         assert axis_of_words(text) == (axis, value)
 

@@ -99,6 +99,12 @@ def test_seeds_and_measured_parts_share_a_row(small):
             "but micro_batch 2 splits batch 4 into several: leave out one",
         ),
         (
+            "micro_batch = 2",
+            'precision = "fp16"\noptimizer_in_backward = true',
+            "precision fp16 skips the whole optimizer step if any gradient is not finite, but",
+        ),
+        ("batch = 4", 'batch = 4\nprecision = "fp8"', "workload.precision = 'fp8'"),
+        (
             "learning_rate = 0.1",
             CLIPPED,
             "clip_norm 1 needs the norm of all gradients before any update",
