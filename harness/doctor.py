@@ -25,6 +25,7 @@ from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, Ratio, time_r
 MIB = 2**20
 KERNEL_GRAIN_BYTES = MIB  # tolerance: pages, stacks and small blocks in the kernel's number
 FINEST_SECONDS = 1e-6  # a clock coarser than this cannot time the smallest steps
+FAST_FP16 = (7, 0)  # NVIDIA's compute capability of Volta, the first one with Tensor Cores
 SHOWN = 3  # ratios that are printed
 SURE = 0.99  # quantile of the number of pairs that differ by chance; more is a wrong reading
 # A DeiT of 12 blocks at 32 px: 5 tokens. 2 FLOP for each of: 4 patches x 3 x 16 x 16 x 192, a
@@ -134,6 +135,16 @@ def _devices(names: Iterable[str]) -> Iterator[MeterCheck]:
             yield MeterCheck(f"{name} energy", "has a counter")
         except Unreadable as reason:
             yield MeterCheck(f"{name} energy", f"not measured: {reason}")
+        if device.torch_device.type == "cuda":
+            yield _fp16(name, torch.cuda.get_device_capability(device.torch_device))
+
+
+def _fp16(name: str, capability: tuple[int, int]) -> MeterCheck:
+    """Say whether an NVIDIA GPU of a compute capability multiplies fp16 fast."""
+    speed = "fast" if capability >= FAST_FP16 else "slow"
+    since = ".".join(map(str, FAST_FP16))
+    words = f"{speed}: compute capability {capability[0]}.{capability[1]}; fast from {since} on"
+    return MeterCheck(f"{name} fp16", words)
 
 
 def _attention() -> MeterCheck:

@@ -34,7 +34,8 @@ class Bench:
     * ``model``: a timm model; ``weights``: as a suite names them; ``classes``: width of the head.
     * ``batch``: images per optimizer step; ``micro_batch``: images per forward pass, by default the
       whole batch; ``image_size``: side in pixels, by default the model's.
-    * ``precision``: ``fp32``, ``bf16`` or ``fp16``; ``optimizer``: ``sgd`` (momentum 0.9) or ``adamw``.
+    * ``precision``: ``fp32``, ``bf16`` or ``fp16``.
+    * ``optimizer``: ``sgd`` (momentum 0.9) or ``adamw``.
     * ``optimizer_in_backward``: update each parameter inside the backward pass.
     * ``compiled_step``: ``torch.compile`` the forward and backward pass.
     * ``device``: ``cpu``, ``cuda:0``, ...; ``threads``: CPU threads, by default all usable cores.

@@ -41,9 +41,7 @@ class LossScaler:
         in_a_row: skipped optimizer steps since the last one that was not, at the same moment.
     """
 
-    def __init__(
-        self, device: torch.device, optimizers: tuple[torch.optim.Optimizer, ...]
-    ) -> None:
+    def __init__(self, device: torch.device, optimizers: tuple[torch.optim.Optimizer, ...]) -> None:
         self.skipped = self.in_a_row = 0
         self._scaler = torch.amp.GradScaler(device.type)
         self._scaler.scale(torch.zeros((), device=device))  # makes its tensors before any step

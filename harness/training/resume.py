@@ -77,7 +77,9 @@ class _Kept(FromFile):
 
 
 class Checkpoint:
-    """A file with all that a run needs to resume: weights, optimizers, scaler, generators, progress.
+    """A file with all that a run needs to resume.
+
+    This is weights, optimizers, the loss scaler, random generators and progress.
 
     Args:
         file: the file; ``None`` saves nothing.

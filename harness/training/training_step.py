@@ -12,7 +12,6 @@ from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.training.job import Job
 from bsrbench.harness.training.loss_scaling import MOST_IN_A_ROW
 
-
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

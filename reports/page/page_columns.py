@@ -108,7 +108,9 @@ TEXTS = (
     TextColumn(
         STATUS, "did not complete", "Outcomes of the trials that did not complete.", shown=True
     ),
-    TextColumn("precision", "precision", "fp32, or bf16 or fp16 autocast with fp32 weights.", axis=True),
+    TextColumn(
+        "precision", "precision", "fp32, or bf16 or fp16 autocast with fp32 weights.", axis=True
+    ),
     TextColumn(
         "micro_batch",
         "micro-batch",

@@ -171,3 +171,13 @@ def test_no_pairs_are_bad_input(typed):
 
     assert code == 2
     assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("capability", "said"),
+    [((6, 1), "slow: compute capability 6.1"), ((7, 0), "fast: compute capability 7.0")],
+)
+def test_fp16_is_fast_from_volta_on(capability, said):
+    found = doctor._fp16("cuda", capability)
+
+    assert found == MeterCheck("cuda fp16", f"{said}; fast from 7.0 on")

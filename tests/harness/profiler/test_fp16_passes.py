@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from bsrbench.harness.profiler import clock_pass as timing
+from bsrbench.harness.profiler import speed_pass
 from bsrbench.harness.profiler.counted_step import counted_step
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.profiler.training_pass import training_pass
@@ -190,8 +191,6 @@ def test_other_precisions_have_no_number_of_skipped_steps(precision, make_spec):
 
 
 def test_the_speed_of_a_device_is_measured_in_fp16(make_spec, monkeypatch):
-    from bsrbench.harness.profiler import speed_pass
-
     types = []
     step = speed_pass._mlp_step
 

@@ -91,7 +91,7 @@ def test_steps_are_what_a_slow_loop_makes_of_them(
 
 
 def test_a_skipped_step_moves_nothing_and_the_next_one_is_a_first_step(make_spec, batches):
-    """torch's fused SGD alone would add what was in the memory of its momentum buffers before."""
+    """The fused SGD of torch alone would add what was in the memory of its momentum buffers."""
     job, untouched = (begin(make_spec(precision="fp16"), load) for _ in range(2))
     before = [parameter.detach().clone() for parameter in job.model.parameters()]
     for each in (job, untouched):
