@@ -23,10 +23,17 @@ from bsrbench.harness.spec.frozen_data import (
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
-from bsrbench.harness.spec.workload_axes import AXES, AxisValue, Precision, axis_in_words, stated
+from bsrbench.harness.spec.workload_axes import (
+    AXES,
+    AxisValue,
+    Precision,
+    axis_in_words,
+    require_micro_batch_fits,
+    require_step_in_backward,
+    stated,
+)
 from bsrbench.harness.visible_text import acting_in
 
-MOST_PASSES = 10_000  # forward passes of one step; each is run and predicted separately
 # Keys added later, with their defaults. A trial's id does not include a key at this value, so that
 # the ids of older trials do not change.
 LATER_KEYS: dict[str, dict[str, Any]] = {
@@ -96,31 +103,10 @@ class Workload(Frozen):
     threads: Count = 1
 
     @model_validator(mode="after")
-    def _micro_batch_fits(self) -> "Workload":
-        if self.micro_batch is not None and self.micro_batch > self.batch:
-            raise ValueError(f"micro_batch {self.micro_batch} is larger than batch {self.batch}")
-        passes = self.batch // (self.micro_batch or self.batch)
-        if passes > MOST_PASSES:
-            raise ValueError(
-                f"batch {self.batch} in micro-batches of {self.micro_batch} is {passes:,} forward "
-                f"passes per step, expected at most {MOST_PASSES:,}"
-            )
-        if self.optimizer_in_backward and (self.micro_batch or self.batch) < self.batch:
-            raise ValueError(
-                "optimizer_in_backward needs one backward pass per step, but micro_batch "
-                f"{self.micro_batch} splits batch {self.batch} into several: leave out one of the "
-                "two"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _can_skip_a_step(self) -> "Workload":
-        if self.precision == "fp16" and self.optimizer_in_backward:
-            raise ValueError(
-                "precision fp16 skips the whole optimizer step if any gradient is not finite, but "
-                "optimizer_in_backward updates as each gradient is computed: leave out one of the "
-                "two, or use bf16"
-            )
+    def _axes_fit(self) -> "Workload":
+        require_micro_batch_fits(self.batch, self.micro_batch)
+        if self.optimizer_in_backward:
+            require_step_in_backward(self.batch, self.micro_batch, self.precision)
         return self
 
     @model_validator(mode="after")

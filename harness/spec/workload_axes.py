@@ -8,6 +8,7 @@ from typing import Literal, get_args
 AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+MOST_PASSES = 10_000  # forward passes of one step; each is run and predicted separately
 AxisValue = int | str | bool | None
 SWITCHES = {
     "compiled_step": {"compiled": True, "not compiled": False},
@@ -45,3 +46,38 @@ def stated(
 ) -> dict[str, AxisValue]:
     """Return the axes whose values differ from ``beside``, in the order of ``AXES``."""
     return {axis: values[axis] for axis in AXES if values[axis] != beside[axis]}
+
+
+def require_micro_batch_fits(batch: int, micro_batch: int | None) -> None:
+    """Check that a batch can be split into micro-batches of this size.
+
+    Raises:
+        ValueError: they are larger than the batch, or there are too many of them.
+    """
+    if micro_batch is not None and micro_batch > batch:
+        raise ValueError(f"micro_batch {micro_batch} is larger than batch {batch}")
+    passes = batch // (micro_batch or batch)
+    if passes > MOST_PASSES:
+        raise ValueError(
+            f"batch {batch} in micro-batches of {micro_batch} is {passes:,} forward passes per "
+            f"step, expected at most {MOST_PASSES:,}"
+        )
+
+
+def require_step_in_backward(batch: int, micro_batch: int | None, precision: str) -> None:
+    """Check that the optimizer can step inside the backward pass.
+
+    Raises:
+        ValueError: a step has several backward passes, or fp16 must know all gradients first.
+    """
+    if (micro_batch or batch) < batch:
+        raise ValueError(
+            f"optimizer_in_backward needs one backward pass per step, but micro_batch {micro_batch} "
+            f"splits batch {batch} into several: leave out one of the two"
+        )
+    if precision == "fp16":
+        raise ValueError(
+            "precision fp16 skips the whole optimizer step if any gradient is not finite, but "
+            "optimizer_in_backward updates as each gradient is computed: leave out one of the two, "
+            "or use bf16"
+        )
