@@ -72,8 +72,8 @@ def require_step_in_backward(batch: int, micro_batch: int | None, precision: str
     """
     if (micro_batch or batch) < batch:
         raise ValueError(
-            f"optimizer_in_backward needs one backward pass per step, but micro_batch {micro_batch} "
-            f"splits batch {batch} into several: leave out one of the two"
+            "optimizer_in_backward needs one backward pass per step, but micro_batch "
+            f"{micro_batch} splits batch {batch} into several: leave out one of the two"
         )
     if precision == "fp16":
         raise ValueError(

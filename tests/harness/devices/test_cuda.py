@@ -8,6 +8,8 @@ import torch
 from bsrbench.harness.devices import nvml, open_device
 from bsrbench.harness.meters.energy import joules
 from bsrbench.harness.profiler.memory_pass import memory_pass
+from bsrbench.harness.profiler.profiled_step import job_and_batch
+from bsrbench.harness.training.training_step import optimizer_step, set_learning_rate
 from bsrbench.methods import load
 
 pytestmark = pytest.mark.cuda
@@ -47,7 +49,9 @@ def read_peaks(make_deep_spec):
 @pytest.mark.parametrize(
     "method", ["full", "head", "bias", "lora", "int8", "checkpoint", "bsr", "offload"]
 )
-@pytest.mark.parametrize("changes", [{}, {"micro_batch": 8}, {"precision": "bf16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{}, {"micro_batch": 8}, {"precision": "bf16"}, {"precision": "fp16"}], ids=str
+)
 def test_cuda_allocates_what_is_counted_and_workspaces_and_rounding(method, changes, read_peaks):
     """Tensors are never less than counted; what comes on top is known in kind and in size.
 
@@ -143,3 +147,20 @@ def test_slowdowns_are_read_and_known_words(device):
     uuid = str(torch.cuda.get_device_properties(device.torch_device).uuid)
 
     assert set(nvml.Gpu(uuid).slowdowns()) <= set(nvml.SLOWDOWNS.values())
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_cuda_skips_an_fp16_step_that_overflows_without_reading_a_value(optimizer, make_deep_spec):
+    spec = make_deep_spec(optimizer=optimizer, device="cuda", precision="fp16")
+    job, batch = job_and_batch(spec, load, warmup_steps=3)
+    set_learning_rate(job, 0.01)
+    job.scaler.load_state_dict(job.scaler.state_dict() | {"scale": 2.0**60})
+    skipped, before = job.skipped_steps(), [p.detach().clone() for p in job.trained()]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        optimizer_step(job, *batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+    assert (job.scaler.read(), job.skipped_steps()) == (1, skipped + 1)
+    assert all(map(torch.equal, before, job.trained()))

@@ -122,7 +122,7 @@ def test_a_diverging_run_says_at_which_step(make_spec):
     training = Training(steps=50, learning_rate=1e18)
 
     with pytest.raises(
-        Diverged, match=r"the loss became (nan|inf) at step \d+; it was .* one step before"
+        Diverged, match=r"the loss became (nan|inf) at step \d+; the loss was .* one step before"
     ):
         train(begin(make_spec(training=training), load), (data.load("noise", 5, 0),), training)
 
