@@ -135,7 +135,7 @@ def tensors_of_scaler(scaler: torch.amp.GradScaler) -> list[Tensor]:
     """Return the scale and the number of steps since its last change; the public forms are numbers.
 
     Returns:
-        Two tensors of shape []; none before the first loss was scaled.
+        Two tensors that may have any shape (torch makes scalars); none before the first loss was scaled.
     """
     return [kept for kept in (scaler._scale, scaler._growth_tracker) if kept is not None]
 

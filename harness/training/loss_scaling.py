@@ -55,7 +55,7 @@ class LossScaler:
         yield self._counts
 
     def scaled(self, loss: Tensor) -> Tensor:
-        """Return a loss of shape [] times the scale."""
+        """Return the scale times a loss of any shape."""
         return self._scaler.scale(loss)
 
     def step(
