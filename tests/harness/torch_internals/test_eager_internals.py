@@ -297,12 +297,3 @@ def test_the_convolution_is_the_one_that_conv2d_comes_to():
     torch.testing.assert_close(made, F.conv2d(image, weight, bias, stride=2, padding=1))
     meta = internals.convolution(*(x.to("meta") for x in (image, weight, bias)), *rest)
     assert ("meta", made.shape) == (meta.device.type, meta.shape)
-
-
-def test_a_scaler_has_two_tensors_once_a_loss_was_scaled():
-    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
-    before = internals.tensors_of_scaler(scaler)
-    scaler.scale(torch.zeros(()))
-
-    assert before == []
-    assert [tensor.item() for tensor in internals.tensors_of_scaler(scaler)] == [8.0, 0]
