@@ -132,10 +132,10 @@ def arguments_of(operator: Any) -> list[Any]:
 
 
 def tensors_of_scaler(scaler: torch.amp.GradScaler) -> list[Tensor]:
-    """Return the scale and the number of steps since its last change; the public forms are numbers.
+    """Return the scale and the number of steps since its last change; the public ones are numbers.
 
     Returns:
-        Two tensors that may have any shape (torch makes scalars); none before the first loss was scaled.
+        Two tensors of any shape (torch makes scalars); none before the first loss was scaled.
     """
     return [kept for kept in (scaler._scale, scaler._growth_tracker) if kept is not None]
 
