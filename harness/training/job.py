@@ -16,7 +16,7 @@ from bsrbench.harness.training.compiled_forward import CompiledForward, require_
 from bsrbench.harness.training.kept_storages import KeptStorages, Storages, storages
 from bsrbench.harness.training.optimizers import make_optimizers
 from bsrbench.harness.workload import models, tasks, weights
-from bsrbench.harness.workload.images import Preprocess
+from bsrbench.harness.workload.images.preprocess import Preprocess
 
 # Returns the method with a name and options; the harness does not know methods by name.
 Loader = Callable[..., Method]
