@@ -30,7 +30,9 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import (
+    ALL_PARTS,
     Answer,
+    CheckParts,
     CheckResult,
     Kind,
     PassResult,
@@ -47,7 +49,7 @@ from bsrbench.harness.trial.trial_passes import (
     read_settings,
     timed,
 )
-from bsrbench.harness.workload.images import workers
+from bsrbench.harness.workload.images.workers import requested_workers
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
@@ -76,10 +78,10 @@ class LocalLauncher:
         self._ended = False
         self._context = multiprocessing.get_context("forkserver")
 
-    def check(self, spec: TrialSpec) -> CheckResult:
+    def check(self, spec: TrialSpec, parts: CheckParts = ALL_PARTS) -> CheckResult:
         """Check for errors that would make every pass of the trial fail, and fetch its weights."""
         beforehand = PassSettings(limits=self._beforehand())
-        result = self._call(partial(check, spec, self._load), CheckResult, beforehand)
+        result = self._call(partial(check, spec, self._load, parts), CheckResult, beforehand)
         if result.status is Status.TIMEOUT:
             return structs.replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
         return result
@@ -203,7 +205,7 @@ class LocalLauncher:
             child = self._context.Process(
                 target=run,
                 args=(sender, inside, function),
-                daemon=not workers(),  # a daemon cannot start child processes
+                daemon=not requested_workers(),  # a daemon cannot start child processes
             )
             serving.begin(child)
             try:

@@ -33,6 +33,7 @@ from bsrbench.harness.training.training_loop import final_loss, train
 from bsrbench.harness.training.training_step import first_forward
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data import ImageData
+from bsrbench.harness.workload.images.kept_images import kept_for_training, room_for_images
 
 ONE_SIDED = 0.99  # a gate that sends this fraction of its tokens to the same experts is noted
 
@@ -62,6 +63,7 @@ def training_pass(
         {
             metric: fmean(read),
             "training_seconds": run.seconds,
+            "data_wait_share": min(1.0, run.waited_seconds / run.seconds),
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },
@@ -80,13 +82,25 @@ def _trained(
 ) -> tuple[Job, tuple[ImageData, ...], Progress]:
     """Train from a checkpoint on, or from the beginning if the checkpoint cannot be used."""
     job = begin(spec, load)
-    images = tasks.load(spec.workload, spec.seed)
+    images = _images(spec, recipe)
     try:
         return job, images, train(job, images, recipe, keeper)
     except UnusableError as error:
         keeper.forget(str(error))
     del job, images  # they may hold part of the checkpoint, and the next job needs the memory
     return _trained(spec, recipe, load, keeper)
+
+
+def _images(spec: TrialSpec, recipe: Training) -> tuple[ImageData, ...]:
+    """Return the images of each task, decoded and in memory as far as they fit."""
+    room = room_for_images()
+    positions = range(recipe.steps * spec.workload.batch)
+    return tuple(
+        kept_for_training(
+            of_task, positions, spec.seed, room, reads_curve=recipe.evaluate_every is not None
+        )
+        for of_task in tasks.load(spec.workload, spec.seed)
+    )
 
 
 def _some_images(job: Job) -> Tensor:
