@@ -97,7 +97,8 @@ def estimate(
     """Predict what 'profile' would measure, without executing anything and without the device.
 
     Runs the same step with the same meters on meta tensors, which have shapes but no values.
-    The estimated peak does not include workspaces inside operators.
+    For an NVIDIA GPU (--device cuda, also where there is none), the allocator's peak is predicted
+    as well, part by part. The estimated peak itself does not include workspaces inside operators.
 
     \b
     Examples:
@@ -124,6 +125,7 @@ def estimate(
         say(json.dumps(_plain(spec, prediction, notes, missing), indent=1))
     else:
         _print(spec, prediction.measurements, notes, missing)
+        _print_parts(prediction)
 
 
 def _plain(
@@ -138,6 +140,7 @@ def _plain(
         "missing": missing,
         "notes": notes,
         "detail": msgspec.to_builtins(prediction.detail.estimated or {}),
+        "allocated": msgspec.to_builtins(prediction.detail.estimated_allocated),
         "facts": {},
         "attention_kernel": prediction.attention_kernel,
     }
@@ -237,6 +240,18 @@ def _print(
         say(f"  {name}: none ({why})")
     for note in notes:
         say(f"  note: {note}")
+
+
+def _print_parts(prediction: "PassReadings") -> None:
+    """Print the parts of the predicted peak of a GPU's allocator."""
+    allocated = prediction.detail.estimated_allocated
+    if allocated is None:
+        return
+    place = allocated.place
+    at = f" at {place.operator} of {place.module or 'no module'}, {place.phase}" if place else ""
+    say(f"  parts of the allocated peak{at}:")
+    for name, size in allocated.parts.items():
+        say(f"    {size:>18,} B  {name}")
 
 
 def _print_fits(fits: "list[Fit]", limit: int) -> None:

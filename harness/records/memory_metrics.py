@@ -192,12 +192,27 @@ MEMORY: dict[str, Metric] = {
         figures=(FigurePart("batch", "predicted peak memory", file="predicted-memory"),),
         claim=ClaimLine("memory", "memory, counted, predicted", 40),
     ),
+    "peak_estimated_allocated_bytes": Metric(
+        "B",
+        "lower",
+        "Prediction of peak_allocated_bytes on an NVIDIA GPU without executing the step: the "
+        "predicted tensors in the order in which they are created and freed, the workspaces that "
+        "operators and cuBLAS allocate by torch's formulas, and the rules of torch's caching "
+        "allocator. Workspaces of cuDNN are not included.",
+        display="mebibytes",
+        measured_by=("estimate",),
+        needs=("uncompiled step", "NVIDIA GPU"),
+        judged=Judgement("exact", 85),
+        tables=(TableColumn("memory", 85, "estimated allocated MiB"),),
+        page=PageColumn("Memory", 195, "estimated allocated MiB"),
+    ),
     "estimate_error": Metric(
         "",
         "none",
-        "Relative error of the prediction: peak_estimated_bytes divided by the measured peak, "
-        "minus 1. The measured peak is peak_counted_bytes on the CPU and peak_allocated_bytes on "
-        "other devices.",
+        "Relative error of the prediction: the predicted peak divided by the measured peak, minus "
+        "1. On NVIDIA GPUs: peak_estimated_allocated_bytes and peak_allocated_bytes. On the CPU: "
+        "peak_estimated_bytes and peak_counted_bytes. On other devices, and in records without the "
+        "first of these: peak_estimated_bytes and peak_allocated_bytes.",
         display="percent",
         needs=("uncompiled step",),
         values="signed",

@@ -118,6 +118,20 @@ class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     rest_bytes: int | UnsetType = UNSET
 
 
+class EstimatedAllocated(msgspec.Struct, frozen=True):
+    """The predicted peak of the allocator of an NVIDIA GPU, by parts.
+
+    Attributes:
+        gpu: the model of GPU.
+        parts: name -> bytes; their sum is the peak.
+        place: the operator that runs at the peak.
+    """
+
+    gpu: str = ""
+    parts: dict[str, Bytes] = {}
+    place: PeakPlace | None = None
+
+
 class UncountedOperator(msgspec.Struct, frozen=True):
     """An operator that was counted as 0 FLOP: its calls, and the bytes that it read and wrote."""
 
@@ -180,6 +194,7 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
         flops: FLOPs of a step, from the FLOP pass.
         macs: multiply-adds of the forward passes, from the FLOP pass.
         estimated: predictions of metrics that a profile can also measure; and ``peak_place``.
+        estimated_allocated: parts of the predicted peak of the allocator.
         clock: conditions of all visits of the clock pass.
         losses: one loss per training step.
         training_began_at: when training began; earlier than the start of its process if training
@@ -194,6 +209,7 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
     flops: FlopsDetail | None = None
     macs: MacsDetail | None = None
     estimated: dict[str, int | float | PeakPlace | None] | None = None
+    estimated_allocated: EstimatedAllocated | None = None
     clock: ClockDetail | None = None
     losses: Samples | None = None
     training_began_at: str | None = None
