@@ -74,7 +74,8 @@ class CachingAllocator:
         beside = [
             free
             for free in pool
-            if free.segment == block.segment and (free.offset + free.size == start or free.offset == end)
+            if free.segment == block.segment
+            and (free.offset + free.size == start or free.offset == end)
         ]
         for free in beside:
             pool.remove(free)

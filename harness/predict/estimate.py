@@ -186,9 +186,7 @@ def _allocated(prediction: AllocatedPrediction | None, workload: Workload) -> li
             {"peak_estimated_allocated_bytes": prediction.peak_bytes},
             notes=notes_of(NoteKind.PREDICTION, [assumed]),
             detail=Sidecar(
-                estimated_allocated=EstimatedAllocated(
-                    gpu.name, prediction.parts, prediction.place
-                )
+                estimated_allocated=EstimatedAllocated(gpu.name, prediction.parts, prediction.place)
             ),
         )
     ]

@@ -24,9 +24,7 @@ WITH_BIAS = "aten.addmm"  # cuBLASLt adds the bias in the same kernel
 BACKWARD = "backward"
 
 
-def library_workspaces(
-    operators: Iterable[tuple[str, str]], gpu: GpuProperties
-) -> dict[str, int]:
+def library_workspaces(operators: Iterable[tuple[str, str]], gpu: GpuProperties) -> dict[str, int]:
     """Return name -> bytes of each workspace that the libraries hold after a step.
 
     Args:

@@ -62,7 +62,9 @@ def reduction_buffers(
     return _buffers(reduction, element_bytes, gpu)
 
 
-def _joined(sizes: Sequence[int], strides: Sequence[int], reduced: Sequence[int]) -> Reduction | None:
+def _joined(
+    sizes: Sequence[int], strides: Sequence[int], reduced: Sequence[int]
+) -> Reduction | None:
     """Return the reduction; ``None`` if there is nothing to reduce."""
     count = len(sizes)
     inside = {dim % count for dim in reduced} if reduced else set(range(count))

@@ -102,8 +102,8 @@ MEMORY: dict[str, Metric] = {
         "B",
         "lower",
         "Memory that the running operator uses internally, without its outputs, at the moment of "
-        "the allocated peak. It is read from the events of the CPU allocator, assigned to "
-        "operators.",
+        "the allocated peak. It is read from the events of the allocator, assigned to operators. "
+        "On CUDA it includes the workspaces that cuBLAS and cuBLASLt hold between operators.",
         display="mebibytes",
         measured_by=("memory",),
         needs=("uncompiled step",),
@@ -116,10 +116,10 @@ MEMORY: dict[str, Metric] = {
         f"Peak memory of the device allocator during {MEASURED_AT}. On CUDA: "
         "max_memory_allocated. On the CPU: the counted tensors alive before the step plus the "
         "rise given by the allocator's events. Internal workspaces of operators are included; on "
-        "the CPU, allocations of other threads are not. On the CPU this peak equals, within 1 %, "
-        "workspace_bytes plus the tensors counted at the same moment; a larger difference is "
-        "noted. The counted peak may occur at another moment, so peak_counted_bytes plus "
-        "workspace_bytes can differ from it.",
+        "the CPU, allocations of other threads are not. On the CPU and on CUDA this peak equals, "
+        "within 1 %, workspace_bytes plus the tensors counted at the same moment, on CUDA with the "
+        "unused rest of their blocks; a larger difference is noted. The counted peak may occur at "
+        "another moment, so peak_counted_bytes plus workspace_bytes can differ from it.",
         display="mebibytes",
         measured_by=("memory", "allocated"),
         judged=Judgement("exact", 30),

@@ -96,17 +96,22 @@ class CountedDetail(msgspec.Struct, frozen=True):
 class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """The parts of the allocated peak.
 
-    A CPU has the first five values, from its allocator's events. A GPU has the other two, from its
-    allocator's statistics.
+    A CPU has the first five values, from its allocator's events. An NVIDIA GPU has all values.
+    Other devices have ``counted_in_blocks_bytes`` and ``rest_bytes``, from their allocator's
+    statistics.
 
     Attributes:
         counted_at_allocated_peak_bytes: live tensors at the moment of the allocated peak.
         operator_at_peak: the operator that ran at this moment; ``None`` between two operators.
-        unexplained_bytes: the allocated peak minus these tensors and the workspaces.
+        unexplained_bytes: the allocated peak minus these tensors, the workspaces, and what is
+            unused in blocks.
         outlived_their_operator_bytes: blocks at the peak that are neither outputs nor workspaces.
         largest_workspaces: operator -> the largest size of its workspaces in one call.
         counted_in_blocks_bytes: counted peak, with each size rounded up to the allocator's blocks.
         rest_bytes: the allocated peak minus ``counted_in_blocks_bytes``.
+        library_workspace_bytes: the workspaces that cuBLAS and cuBLASLt hold between operators.
+        unused_in_blocks_bytes: bytes of blocks beyond their tensors, which the allocator does not
+            split off.
     """
 
     counted_at_allocated_peak_bytes: int | UnsetType = UNSET
@@ -116,6 +121,8 @@ class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     largest_workspaces: dict[str, int] | UnsetType = UNSET
     counted_in_blocks_bytes: int | UnsetType = UNSET
     rest_bytes: int | UnsetType = UNSET
+    library_workspace_bytes: int | UnsetType | None = UNSET
+    unused_in_blocks_bytes: int | UnsetType = UNSET
 
 
 class EstimatedAllocated(msgspec.Struct, frozen=True):

@@ -1,6 +1,7 @@
 """The model of torch's caching allocator, against its rules by hand."""
 
 import random
+from itertools import pairwise
 
 import pytest
 
@@ -88,8 +89,7 @@ def test_blocks_never_overlap_and_nothing_is_lost(seed):
         else:
             live.append(allocator.allocate(int(2 ** draw.uniform(0, 26))))
         spans = sorted((b.segment, b.offset, b.offset + b.size) for b in live)
-        after = zip(spans, spans[1:], strict=False)
-        assert all(a[0] != b[0] or a[2] <= b[1] for a, b in after)
+        assert all(a[0] != b[0] or a[2] <= b[1] for a, b in pairwise(spans))
         assert allocator.allocated == sum(block.size for block in live) <= allocator.reserved
     for block in live:
         allocator.free(block)

@@ -119,12 +119,12 @@ def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(
     there = predict(make_six_spec("bsr", device="cuda"), methods.load)
     kinds = [name for name in there.measurements if name.endswith("_at_peak_bytes")]
 
-    assert here.notes == ()
     parts = there.detail.estimated_allocated.parts
 
+    assert here.notes == ()
     assert there.notes == (Note(NoteKind.PREDICTION, CUDA_ASSUMES.format(gpu=ASSUMED)),)
     assert sum(parts.values()) == there.measurements["peak_estimated_allocated_bytes"]
-    assert parts["tensors"] == there.measurements["peak_estimated_bytes"]
+    assert parts["tensors"] >= there.measurements["peak_estimated_bytes"]
     assert there.measurements["peak_estimated_bytes"] > here.measurements["peak_estimated_bytes"]
     assert all(there.measurements[n] % 512 == 0 for n in [*kinds, "peak_estimated_bytes"])
     for same in ("step_flop", "forward_flop", "forward_macs", "trained_parameters"):
