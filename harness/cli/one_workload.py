@@ -169,7 +169,8 @@ def fit(
 ) -> None:
     """Find the largest batch of each method that fits in a given amount of memory.
 
-    --memory does not include code, libraries and the CUDA context.
+    --memory does not include code, libraries and the CUDA context. For an NVIDIA GPU the prediction
+    includes workspaces; the table says how much of the GPU's free memory would be left.
 
     \b
     Examples:
@@ -262,7 +263,9 @@ def _print_fits(fits: "list[Fit]", limit: int) -> None:
     from bsrbench.reports import units
 
     table = Table(box=SIMPLE_HEAD)
-    for title in ("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"):
+    titles = ["method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"]
+    on_gpu = any(row.device_bytes is not None for row in fits)
+    for title in [*titles, *(["left on the GPU MiB"] if on_gpu else [])]:
         table.add_column(title, justify="left" if title == "method" else "right")
     for row in fits:
         peak = row.peak_bytes()
@@ -275,5 +278,6 @@ def _print_fits(fits: "list[Fit]", limit: int) -> None:
             "" if peak is None else source,
             units.mebibytes(room),
             units.mebibytes(row.smallest_bytes),
+            *([units.mebibytes(row.left_on_device_bytes())] if on_gpu else []),
         )
     Console().print(table)

@@ -28,7 +28,11 @@ H100 = GpuProperties("NVIDIA H100 80GB HBM3", (9, 0), 132, 2048)
 
 def gpu_properties(device: torch.device) -> GpuProperties | None:
     """Return the properties of a CUDA device; ``None`` if torch does not see it here."""
-    if not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count():
+    if (
+        device.type != "cuda"
+        or not torch.cuda.is_available()
+        or (device.index or 0) >= torch.cuda.device_count()
+    ):
         return None
     properties = torch.cuda.get_device_properties(device)
     return GpuProperties(

@@ -15,6 +15,7 @@ from bsrbench.harness.devices.gpu_properties import GpuProperties
 WARP = 32
 MOST_THREADS = 512  # mnt_wrapper<T>::MAX_NUM_THREADS, for types that are not double complex
 VECTOR = 4  # largest number of outputs or inputs that a thread loads at once
+LONG_ROW = 128  # inputs of a row from which on a thread loads several
 LEAST_VALUES, MOST_VALUES = 16, 256  # per thread, if the input is split across blocks
 SEMAPHORE_BYTES = 4
 
@@ -129,7 +130,7 @@ def _block(reduction: Reduction) -> tuple[int, int, int]:
     if reduction.contiguous and not reduction.along_fastest:
         vector = next(v for v in (VECTOR, 2, 1) if reduction.fastest_size % v == 0)
         width //= vector
-    elif reduction.contiguous and width >= 128 and reduction.reduced_dimensions == 1:
+    elif reduction.contiguous and width >= LONG_ROW and reduction.reduced_dimensions == 1:
         width //= VECTOR
     most = MOST_THREADS // vector
     wide, high = (min(most, 1 << (max(1, size).bit_length() - 1)) for size in (width, height))

@@ -8,12 +8,21 @@ from itertools import pairwise
 import pytest
 from msgspec.structs import replace
 
-from bsrbench.harness.fit import LARGEST_BATCH, Fit, fit, largest
+from bsrbench.harness.fit import Fit, fit
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.predict.batch_search import (
+    LARGEST_BATCH,
+    largest,
+    predicted_search,
+    search,
+    with_batch,
+)
+from bsrbench.harness.predict.step_cost import step_cost
 from bsrbench.harness.records.pass_readings import PassReadings, absent
 from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.trial.trial_passes import SearchResult
 from bsrbench.methods import load
 
 MIB = 2**20
@@ -143,18 +152,21 @@ def test_a_method_that_cannot_be_applied_says_why(make_spec):
 class Made:
     """A launcher with made-up passes: 100 bytes and 10 an image, and so many in workspaces."""
 
-    def __init__(self, workspace):
-        self.workspace, self.asked = workspace, []
+    def __init__(self, workspace, free=None):
+        self.workspace, self.free, self.asked = workspace, free, []
+
+    def search(self, spec, limit):
+        return SearchResult(found=search(tensors, limit), free_bytes=self.free)
 
     def perform(self, name, spec):
         workload = spec.workload
         self.asked.append((name, workload.batch, workload.micro_batch))
-        tensors = 100 + 10 * workload.batch
-        found = {
-            "estimate": {"peak_estimated_bytes": tensors},
-            "allocated": {"peak_allocated_bytes": tensors + self.workspace(workload.batch)},
-        }[name]
-        return PassResult(reading=PassReadings(found))
+        allocated = tensors(workload.batch) + self.workspace(workload.batch)
+        return PassResult(reading=PassReadings({"peak_allocated_bytes": allocated}))
+
+
+def tensors(batch):
+    return 100 + 10 * batch
 
 
 def test_what_workspaces_take_is_not_for_tensors(make_spec):
@@ -177,36 +189,62 @@ def test_a_prediction_alone_runs_nothing(make_spec):
     found = fit(make_spec(), 200, launcher, check=False)
 
     assert found == Fit("full", 110, 10, 200, 210, None)
-    assert {name for name, _, _ in launcher.asked} == {"estimate"}
+    assert launcher.asked == []
 
 
-def test_the_micro_batch_is_kept_where_the_batch_is_as_large(make_spec):
-    launcher = Made(lambda _: 0)
-    fit(make_spec(micro_batch=3), 200, launcher, check=True)
+def test_what_is_left_on_the_device_is_what_was_free_without_the_peak(make_spec):
+    """500 bytes are free; 10 images need 200 by prediction, and 7 need 200 with 30 of workspaces."""
+    predicted = fit(make_spec(), 200, Made(lambda _: 30, free=500), check=False)
+    checked = fit(make_spec(), 205, Made(lambda _: 30, free=500), check=True)
+    unknown = fit(make_spec(), 200, Made(lambda _: 30), check=False)
 
-    assert {(batch, micro) for _, batch, micro in launcher.asked} >= {(1, 1), (2, 2), (10, 3)}
-    assert all(micro == min(batch, 3) for _, batch, micro in launcher.asked)
+    assert (predicted.device_bytes, predicted.left_on_device_bytes()) == (500, 300)
+    assert (checked.allocated_bytes, checked.left_on_device_bytes()) == (200, 300)
+    assert unknown.left_on_device_bytes() is None
+
+
+@pytest.mark.parametrize(("batch", "micro"), [(1, 1), (2, 2), (10, 3)])
+def test_the_micro_batch_is_kept_where_the_batch_is_as_large(batch, micro, make_spec):
+    workload = with_batch(make_spec(micro_batch=3, batch=3), batch).workload
+
+    assert (workload.batch, workload.micro_batch) == (batch, micro)
+
+
+def test_for_a_gpu_the_allocator_s_predicted_peak_decides(make_spec):
+    """It includes two workspaces of cuBLAS, of 32 MiB each, which no image needs less of."""
+    here = predicted_search(make_spec("full"), 100 * MIB, load)
+    there = predicted_search(make_spec("full", device="cuda"), 100 * MIB, load)
+    cost = step_cost(with_batch(make_spec("full", device="cuda"), there.batch), load)
+
+    assert there.smallest_bytes - here.smallest_bytes > 64 * MIB
+    assert there.batch < here.batch
+    assert there.predicted_bytes == cost.allocated_bytes <= 100 * MIB < there.next_bytes
 
 
 def test_a_pass_that_fails_or_reads_nothing_is_the_reason(make_spec):
     class Failing(Made):
         def perform(self, name, spec):
             result = super().perform(name, spec)
-            if name == "estimate":
-                return result
             return replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading=None)
 
     class Blind(Made):
         def perform(self, name, spec):
-            reason = "depends on data"
-            reading = absent(AbsenceKind.NOT_AVAILABLE, reason, "peak_estimated_bytes")
+            reason = "no statistics"
+            reading = absent(AbsenceKind.NOT_AVAILABLE, reason, "peak_allocated_bytes")
             return PassResult(reading=reading)
+
+    class Unpredictable(Made):
+        def search(self, spec, limit):
+            return SearchResult(Status.UNSUPPORTED, "depends on data")
 
     failed = fit(make_spec(), 200, Failing(lambda _: 0), check=True)
     blind = fit(make_spec(), 200, Blind(lambda _: 0), check=True)
 
+    unpredictable = fit(make_spec(), 200, Unpredictable(lambda _: 0), check=True)
+
     assert failed == Fit("full", 110, reason="out of memory: too large")
-    assert blind == Fit("full", reason="depends on data")
+    assert blind == Fit("full", 110, reason="no statistics")
+    assert unpredictable == Fit("full", reason="unsupported: depends on data")
 
 
 def test_the_command_prints_a_row_a_method_as_json(typed):
