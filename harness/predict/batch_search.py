@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from bsrbench.harness.predict.step_cost import step_cost
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
+from bsrbench.harness.training.kept_storages import census
 
 LARGEST_BATCH = 1 << 16
 LARGEST_STEP = 16  # a guess is at most this many times the largest batch known to fit
@@ -40,7 +41,12 @@ def predicted_search(spec: TrialSpec, limit: int, load: Loader) -> BatchSearch:
         BadInput: the workload names something that does not exist or does not fit.
         Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
     """
-    return search(lambda batch: step_cost(with_batch(spec, batch), load).limiting_bytes(), limit)
+    with census() as kept:
+
+        def peak(batch: int) -> int:
+            return step_cost(with_batch(spec, batch), load, kept.fresh()).limiting_bytes()
+
+        return search(peak, limit)
 
 
 def search(peak: Callable[[int], int], limit: int) -> BatchSearch:

@@ -111,12 +111,11 @@ def _neighbours(readings: list[MemoryUse]) -> list[str]:
     change = max(others) - min(others)
     if change <= NEIGHBOUR_BYTES or any(reading.of != "device" for reading in readings):
         return []
-    return [
-        (
-            f"between two steps the device's use changed by {change} bytes that this process did not "
-            f"reserve: another process used the device, and {METRIC} may include its memory"
-        )
-    ]
+    doubt = (
+        f"between two steps the device's use changed by {change} bytes that this process did not "
+        f"reserve: another process used the device, and {METRIC} may include its memory"
+    )
+    return [doubt]
 
 
 def _touch_libraries() -> None:
