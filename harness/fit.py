@@ -8,7 +8,7 @@ from bsrbench.harness.predict.batch_search import BatchSearch, with_batch
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.harness.trial.trial_passes import SearchResult
+from bsrbench.harness.trial.trial_passes import BatchSearchResult
 
 MOST_TRIES = 3
 
@@ -16,7 +16,7 @@ MOST_TRIES = 3
 class FitLauncher(Protocol):
     """What a launcher must be able to do for ``fit``."""
 
-    def search(self, spec: TrialSpec, limit: int) -> SearchResult:
+    def search(self, spec: TrialSpec, limit: int) -> BatchSearchResult:
         """Search for the largest batch that fits by prediction, in one process."""
 
     def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:

@@ -8,7 +8,13 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import CheckResult, PassResult
-from bsrbench.harness.trial.trial_passes import SearchResult, check, perform, search_batch, timed
+from bsrbench.harness.trial.trial_passes import (
+    BatchSearchResult,
+    check,
+    perform,
+    search_batch,
+    timed,
+)
 
 
 class InlineLauncher:
@@ -29,7 +35,7 @@ class InlineLauncher:
         """Return the settings of this process that affect numbers."""
         return numeric_settings.settings(device)
 
-    def search(self, spec: TrialSpec, limit: int) -> SearchResult:
+    def search(self, spec: TrialSpec, limit: int) -> BatchSearchResult:
         """Search for the largest batch that fits by prediction."""
         return search_batch(spec, limit, self._load)
 

@@ -40,8 +40,8 @@ from bsrbench.harness.trial.trial_passes import (
     CLOCK,
     ESTIMATE,
     SPEED,
+    BatchSearchResult,
     CostsResult,
-    SearchResult,
     check,
     perform,
     predict_costs,
@@ -114,10 +114,10 @@ class LocalLauncher:
             raise BadInput(f"predicting {specs[0].label()} and others failed: {result.reason}")
         return list(result.costs)
 
-    def search(self, spec: TrialSpec, limit: int) -> SearchResult:
+    def search(self, spec: TrialSpec, limit: int) -> BatchSearchResult:
         """Search for the largest batch that fits by prediction; one process predicts them all."""
         inside = PassSettings(limits=self._beforehand())
-        return self._call(partial(search_batch, spec, limit, self._load), SearchResult, inside)
+        return self._call(partial(search_batch, spec, limit, self._load), BatchSearchResult, inside)
 
     def perform(
         self,

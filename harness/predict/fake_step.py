@@ -83,7 +83,10 @@ def predicted_step(
 ) -> tuple[CountedStep, AllocatedPrediction | None]:
     """Count a fake step, and predict the allocator's peak if the step is for CUDA.
 
-    The arguments are those of ``counted_step``.
+    Args:
+        job: the trial, over tensors without values.
+        batch: images [n, 3, side, side] and labels [n].
+        enter_phase: called with the name of each phase when it begins.
     """
     workload = job.spec.workload
     gpu = target_gpu(workload)

@@ -39,7 +39,13 @@ class CudaPeak:
 
 
 def read_cuda_memory(job: Job, device: Cuda, batch: tuple[Tensor, Tensor]) -> PassReadings:
-    """Read the allocator's peak of one step, and explain it from the events of another step."""
+    """Read the allocator's peak of one step, and explain it from the events of another step.
+
+    Args:
+        job: the trial.
+        device: its device.
+        batch: images [n, 3, side, side] and labels [n].
+    """
     rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES)
     peaks = peaks_by_statistics(job, batch)
     device.reset_peak()
@@ -140,14 +146,20 @@ def counted_at(steady: CountedStep, measured: Workspaces) -> int:
 
 
 def peaks_by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, int]:
-    """Run a step and return the peaks that the device's allocator reports."""
+    """Run a step and return the peaks that the device's allocator reports.
+
+    The batch is images [n, 3, side, side] and labels [n].
+    """
     job.device.reset_peak()
     training_step(job, *batch)
     return job.device.peak_bytes()
 
 
 def frees(job: Job, batch: tuple[Tensor, Tensor]) -> Frees:
-    """Return marks of the storages from before a step that the step may free."""
+    """Return marks of the storages from before a step that the step may free.
+
+    The batch is images [n, 3, side, side] and labels [n].
+    """
     return Frees(job.between_steps(batch).values())
 
 

@@ -66,7 +66,7 @@ class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
     costs: tuple[StepCost, ...] = ()
 
 
-class SearchResult(Answer, frozen=True, forbid_unknown_fields=True):
+class BatchSearchResult(Answer, frozen=True, forbid_unknown_fields=True):
     """The largest batch that fits by prediction.
 
     Attributes:
@@ -157,14 +157,14 @@ def predict_costs(specs: Sequence[TrialSpec], load: Loader) -> CostsResult:
     return CostsResult(costs=step_costs(specs, load))
 
 
-def search_batch(spec: TrialSpec, limit: int, load: Loader) -> SearchResult:
+def search_batch(spec: TrialSpec, limit: int, load: Loader) -> BatchSearchResult:
     """Search for the largest batch whose predicted peak is within ``limit``; never raises."""
     try:
         found = predicted_search(spec, limit, load)
-        return SearchResult(found=found, free_bytes=_free_bytes(spec.workload.device))
+        return BatchSearchResult(found=found, free_bytes=_free_bytes(spec.workload.device))
     except Exception as error:  # noqa: BLE001 - every error becomes an outcome here
         traceback.print_exc()  # into the pass's log
-        return failed(SearchResult, error)
+        return failed(BatchSearchResult, error)
 
 
 def _free_bytes(device: str) -> int | None:

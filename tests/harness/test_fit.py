@@ -12,7 +12,7 @@ from bsrbench.harness.records.pass_readings import PassReadings, absent
 from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.harness.trial.trial_passes import SearchResult
+from bsrbench.harness.trial.trial_passes import BatchSearchResult
 from bsrbench.methods import load
 
 MIB = 2**20
@@ -61,7 +61,7 @@ class Made:
         self.workspace, self.free, self.asked = workspace, free, []
 
     def search(self, spec, limit):
-        return SearchResult(found=search(tensors, limit), free_bytes=self.free)
+        return BatchSearchResult(found=search(tensors, limit), free_bytes=self.free)
 
     def perform(self, name, spec):
         workload = spec.workload
@@ -122,7 +122,7 @@ def test_a_pass_that_fails_or_reads_nothing_is_the_reason(make_spec):
 
     class Unpredictable(Made):
         def search(self, spec, limit):
-            return SearchResult(Status.UNSUPPORTED, "depends on data")
+            return BatchSearchResult(Status.UNSUPPORTED, "depends on data")
 
     failed = fit(make_spec(), 200, Failing(lambda _: 0), check=True)
     blind = fit(make_spec(), 200, Blind(lambda _: 0), check=True)
