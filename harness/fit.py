@@ -1,16 +1,26 @@
 """Find the largest batch that fits in a given memory: predict it, then check it by running."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.launch.run_settings import Launcher
+from bsrbench.harness.predict.batch_search import BatchSearch, with_batch
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.trial.trial_passes import BatchSearchResult
 
-LARGEST_BATCH = 1 << 16
-LARGEST_STEP = 16  # a guess is at most this many times the largest batch known to fit
 MOST_TRIES = 3
+
+
+class FitLauncher(Protocol):
+    """What a launcher must be able to do for ``fit``."""
+
+    def search(self, spec: TrialSpec, limit: int) -> BatchSearchResult:
+        """Search for the largest batch that fits by prediction, in one process."""
+
+    def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
+        """Run one pass and return how it ended."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,8 @@ class Fit:
         next_bytes: predicted peak with one more image.
         allocated_bytes: the allocator's peak at that batch, if it was run.
         reason: why there is no batch.
+        device_bytes: memory that was free on the device for a process with a CUDA context;
+            ``None`` if it is not known.
     """
 
     method: str
@@ -35,120 +47,85 @@ class Fit:
     next_bytes: int | None = None
     allocated_bytes: int | None = None
     reason: str = ""
+    device_bytes: int | None = None
 
     def peak_bytes(self) -> int | None:
         """Return the measured peak, or else the predicted one."""
         return self.allocated_bytes or self.predicted_bytes
 
+    def left_on_device_bytes(self) -> int | None:
+        """Return how far the peak lies below the device's own limit; ``None`` if not known."""
+        peak = self.peak_bytes()
+        return None if peak is None or self.device_bytes is None else self.device_bytes - peak
 
-def fit(spec: TrialSpec, memory_bytes: int, launcher: Launcher, *, check: bool) -> Fit:
+
+def fit(spec: TrialSpec, memory_bytes: int, launcher: FitLauncher, *, check: bool) -> Fit:
     """Find the largest batch of a trial whose peak stays within ``memory_bytes``.
 
     Args:
         spec: the trial; its batch is not used.
         memory_bytes: memory for tensors and workspaces, without code, libraries and CUDA context.
-        launcher: runs the prediction and the check.
+        launcher: runs the predictions and the check.
         check: run a step at the resulting batch, and try smaller ones if its workspaces do not fit.
     """
-    peaks: dict[int, int] = {}
-
-    def peak(batch: int) -> int:
-        if batch not in peaks:
-            peaks[batch] = _predicted(launcher, spec, batch)
-        return peaks[batch]
-
+    room, smallest, device = memory_bytes, None, None
     try:
-        smallest = peak(1)
-        room = memory_bytes
         for _ in range(MOST_TRIES):
-            batch = largest(peak, room)
-            if batch is None:
-                return Fit(spec.method, smallest, reason=_too_small(smallest, memory_bytes))
-            result = Fit(spec.method, smallest, batch, peak(batch), peak(batch + 1))
+            searched, device = _searched(launcher, spec, room)
+            smallest = searched.smallest_bytes
+            if searched.batch is None:
+                reason = _too_small(smallest, memory_bytes)
+                return Fit(spec.method, smallest, reason=reason, device_bytes=device)
+            result = _of_search(spec.method, searched, device)
             if not check:
                 return result
-            tried = _allocated(launcher, spec, batch)
+            tried = _allocated(launcher, spec, searched.batch)
             if tried <= memory_bytes:
                 return replace(result, allocated_bytes=tried)
-            room -= tried - peak(batch)  # the memory of workspaces is not available for tensors
+            # The memory of workspaces that were not predicted is not available.
+            room -= tried - (searched.predicted_bytes or 0)
     except _Failed as failure:
-        return Fit(spec.method, peaks.get(1), reason=str(failure))
-    return Fit(
-        spec.method, smallest, reason="its workspaces did not fit at any of the batches tried"
-    )
-
-
-def largest(peak: Callable[[int], int], limit: int) -> int | None:
-    """Return the largest batch whose peak is within ``limit``, or ``None``.
-
-    ``peak`` must not decrease with the batch. It is nearly linear, so each guess is where the line
-    through two known points reaches the limit. If a guess narrows the range by less than half, as
-    happens where the slope changes, the next guess doubles the batch or bisects the range.
-    """
-    if peak(1) > limit:
-        return None
-    fits, fails = 1, LARGEST_BATCH + 1  # larger batches are not considered
-    before, slow = 0, False
-    while fails - fits > 1:
-        left, bounded = fails - fits, fails <= LARGEST_BATCH
-        if not slow:
-            guess = _guess(peak, limit, fits, before, fails if bounded else None)
-        else:
-            guess = (fits + fails) // 2 if bounded else 2 * fits
-        guess = min(guess, LARGEST_BATCH)
-        if peak(guess) <= limit:
-            before, fits = fits, guess
-        else:
-            fails = guess
-        quick = 2 * (fails - fits) <= left if bounded else fits >= 2 * before
-        slow = not (quick or slow)
-    return fits
-
-
-def _guess(
-    peak: Callable[[int], int], limit: int, fits: int, before: int, fails: int | None
-) -> int:
-    """Return where the line reaches the limit, strictly between ``fits`` and ``fails``."""
-    if fails is not None:
-        slope = (peak(fails) - peak(fits)) / (fails - fits)
-        guess = fits + int((limit - peak(fits)) / slope)
-        return min(max(guess, fits + 1), fails - 1)
-    if before == 0:
-        return fits + 1
-    slope = max(1, (peak(fits) - peak(before)) / (fits - before))
-    guess = fits + int((limit - peak(fits)) / slope)
-    return min(max(guess, fits + 1), LARGEST_STEP * fits)
+        return Fit(spec.method, smallest, reason=str(failure), device_bytes=device)
+    reason = "its workspaces did not fit at any of the batches tried"
+    return Fit(spec.method, smallest, reason=reason, device_bytes=device)
 
 
 class _Failed(Exception):  # noqa: N818 - becomes the reason of a fit without a batch
     """A pass did not give the requested metric."""
 
 
-def _with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
-    micro = spec.workload.micro_batch
-    changes = {"batch": batch, "micro_batch": min(micro, batch) if micro else None}
-    return spec.model_copy(update={"workload": spec.workload.model_copy(update=changes)})
+def _of_search(method: str, searched: BatchSearch, device_bytes: int | None) -> Fit:
+    return Fit(
+        method,
+        searched.smallest_bytes,
+        searched.batch,
+        searched.predicted_bytes,
+        searched.next_bytes,
+        device_bytes=device_bytes,
+    )
 
 
-def _predicted(launcher: Launcher, spec: TrialSpec, batch: int) -> int:
-    return _ask(launcher, "estimate", _with_batch(spec, batch), "peak_estimated_bytes")
+def _searched(launcher: FitLauncher, spec: TrialSpec, room: int) -> tuple[BatchSearch, int | None]:
+    """Return the result of a search and the memory that is free on the device."""
+    result = launcher.search(spec, room)
+    if result.bad_input:
+        raise BadInput(result.reason)
+    if result.status != Status.COMPLETED or result.found is None:
+        raise _Failed(f"{result.status}: {result.reason}")
+    return result.found, result.free_bytes
 
 
-def _allocated(launcher: Launcher, spec: TrialSpec, batch: int) -> int:
-    return _ask(launcher, "allocated", _with_batch(spec, batch), "peak_allocated_bytes")
-
-
-def _ask(launcher: Launcher, pass_name: str, spec: TrialSpec, metric: str) -> int:
-    result = launcher.perform(pass_name, spec)
+def _allocated(launcher: FitLauncher, spec: TrialSpec, batch: int) -> int:
+    result = launcher.perform("allocated", with_batch(spec, batch))
     if result.bad_input:
         raise BadInput(result.reason)
     if result.status != Status.COMPLETED:
         raise _Failed(f"{result.status}: {result.reason}")
     read = result.readings()
-    value = read.measurements.get(metric)
+    value = read.measurements.get("peak_allocated_bytes")
     if not isinstance(value, int):
-        absence = read.missing.get(metric)
-        raise _Failed(f"{metric} was not read" if absence is None else absence.text)
+        absence = read.missing.get("peak_allocated_bytes")
+        raise _Failed("peak_allocated_bytes was not read" if absence is None else absence.text)
     return value
 
 

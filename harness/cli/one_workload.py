@@ -97,7 +97,8 @@ def estimate(
     """Predict what 'profile' would measure, without executing anything and without the device.
 
     Runs the same step with the same meters on meta tensors, which have shapes but no values.
-    The estimated peak does not include workspaces inside operators.
+    For an NVIDIA GPU (--device cuda, also where there is none), the allocator's peak is predicted
+    as well, part by part. The estimated peak itself does not include workspaces inside operators.
 
     \b
     Examples:
@@ -124,6 +125,7 @@ def estimate(
         say(json.dumps(_plain(spec, prediction, notes, missing), indent=1))
     else:
         _print(spec, prediction.measurements, notes, missing)
+        _print_parts(prediction)
 
 
 def _plain(
@@ -138,6 +140,7 @@ def _plain(
         "missing": missing,
         "notes": notes,
         "detail": msgspec.to_builtins(prediction.detail.estimated or {}),
+        "allocated": msgspec.to_builtins(prediction.detail.estimated_allocated),
         "facts": {},
         "attention_kernel": prediction.attention_kernel,
     }
@@ -166,7 +169,8 @@ def fit(
 ) -> None:
     """Find the largest batch of each method that fits in a given amount of memory.
 
-    --memory does not include code, libraries and the CUDA context.
+    --memory does not include code, libraries and the CUDA context. For an NVIDIA GPU the prediction
+    includes workspaces; the table says how much of the GPU's free memory would be left.
 
     \b
     Examples:
@@ -239,6 +243,18 @@ def _print(
         say(f"  note: {note}")
 
 
+def _print_parts(prediction: "PassReadings") -> None:
+    """Print the parts of the predicted peak of a GPU's allocator."""
+    allocated = prediction.detail.estimated_allocated
+    if allocated is None:
+        return
+    place = allocated.place
+    at = f" at {place.operator} of {place.module or 'no module'}, {place.phase}" if place else ""
+    say(f"  parts of the allocated peak{at}:")
+    for name, size in allocated.parts.items():
+        say(f"    {size:>18,} B  {name}")
+
+
 def _print_fits(fits: "list[Fit]", limit: int) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -247,7 +263,9 @@ def _print_fits(fits: "list[Fit]", limit: int) -> None:
     from bsrbench.reports import units
 
     table = Table(box=SIMPLE_HEAD)
-    for title in ("method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"):
+    titles = ["method", "largest batch", "peak MiB", "from", "head-room MiB", "1 image MiB"]
+    on_gpu = any(row.device_bytes is not None for row in fits)
+    for title in [*titles, *(["left on the GPU MiB"] if on_gpu else [])]:
         table.add_column(title, justify="left" if title == "method" else "right")
     for row in fits:
         peak = row.peak_bytes()
@@ -260,5 +278,6 @@ def _print_fits(fits: "list[Fit]", limit: int) -> None:
             "" if peak is None else source,
             units.mebibytes(room),
             units.mebibytes(row.smallest_bytes),
+            *([units.mebibytes(row.left_on_device_bytes())] if on_gpu else []),
         )
     Console().print(table)

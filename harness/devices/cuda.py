@@ -9,6 +9,7 @@ import torch
 from bsrbench.harness.devices import nvml
 from bsrbench.harness.devices.memory_use import MemoryUse
 from bsrbench.harness.errors import BadInput, Unreadable
+from bsrbench.harness.torch_internals.eager_internals import clear_cublas_workspaces
 
 
 class Cuda:
@@ -36,14 +37,28 @@ class Cuda:
             "peak_reserved_bytes": torch.cuda.max_memory_reserved(self.torch_device),
         }
 
+    def allocated_bytes(self) -> int:
+        """Return the bytes of the blocks that are allocated now."""
+        return torch.cuda.memory_allocated(self.torch_device)
+
+    def free_library_workspaces(self) -> int | None:
+        """Free the workspaces of cuBLAS and cuBLASLt and return their bytes.
+
+        ``None``: this torch cannot free them.
+        """
+        self.synchronise()
+        before = self.allocated_bytes()
+        return before - self.allocated_bytes() if clear_cublas_workspaces() else None
+
     def used_bytes(self) -> MemoryUse:
         """Return the memory of this process; if it is not known, that of the whole device."""
         own = self._gpu.process_bytes(os.getpid())
         # In a container the driver may list process ids of the host, and one of them may equal ours
         # by chance. This process uses at least the memory that torch has reserved.
-        if own is not None and own >= torch.cuda.memory_reserved(self.torch_device):
-            return MemoryUse(own, "process")
-        return MemoryUse(self._gpu.device_bytes(), "device")
+        reserved = torch.cuda.memory_reserved(self.torch_device)
+        if own is not None and own >= reserved:
+            return MemoryUse(own, "process", reserved)
+        return MemoryUse(self._gpu.device_bytes(), "device", reserved)
 
     def free_bytes(self) -> int | None:
         """Return the free memory that the driver reports."""

@@ -8,7 +8,13 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import ALL_PARTS, CheckParts, CheckResult, PassResult
-from bsrbench.harness.trial.trial_passes import check, perform, timed
+from bsrbench.harness.trial.trial_passes import (
+    BatchSearchResult,
+    check,
+    perform,
+    search_batch,
+    timed,
+)
 
 
 class InlineLauncher:
@@ -28,6 +34,10 @@ class InlineLauncher:
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings of this process that affect numbers."""
         return numeric_settings.settings(device)
+
+    def search(self, spec: TrialSpec, limit: int) -> BatchSearchResult:
+        """Search for the largest batch that fits by prediction."""
+        return search_batch(spec, limit, self._load)
 
     def perform(
         self,

@@ -42,11 +42,13 @@ from bsrbench.harness.trial.trial_passes import (
     CLOCK,
     ESTIMATE,
     SPEED,
+    BatchSearchResult,
     CostsResult,
     check,
     perform,
     predict_costs,
     read_settings,
+    search_batch,
     timed,
 )
 from bsrbench.harness.workload.images.workers import requested_workers
@@ -113,6 +115,11 @@ class LocalLauncher:
         if result.status is not Status.COMPLETED:
             raise BadInput(f"predicting {specs[0].label()} and others failed: {result.reason}")
         return list(result.costs)
+
+    def search(self, spec: TrialSpec, limit: int) -> BatchSearchResult:
+        """Search for the largest batch that fits by prediction; one process predicts them all."""
+        inside = PassSettings(limits=self._beforehand())
+        return self._call(partial(search_batch, spec, limit, self._load), BatchSearchResult, inside)
 
     def perform(
         self,

@@ -1,9 +1,13 @@
-"""Compute the CPU allocator's peak and the operators' workspaces from the allocator's events."""
+"""Compute an allocator's peak and the operators' workspaces from the allocator's events.
+
+torch's profiler reports the events of the CPU's allocator and of the CUDA caching allocator in the
+same form (``c10::reportMemoryUsageToProfiler``). For CUDA the size is that of the block, which can
+be larger than the tensor.
+"""
 
 import itertools
-import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,60 +16,35 @@ from torch import Tensor
 from torch.profiler import profile, record_function
 
 from bsrbench.harness.devices.cpu_events import cpu_profile
+from bsrbench.harness.devices.freed_marks import FREED, Frees
 from bsrbench.harness.torch_internals.composite_operators import is_composite
 from bsrbench.harness.torch_internals.eager_internals import (
     TorchDispatchMode,
-    profile_mark,
     tree_leaves,
 )
 
-MARK, FREED = "bsrbench operator ", "bsrbench freed "
+MARK = "bsrbench operator "
+CPU = torch.device("cpu")
 
 
-class Frees:
-    """Adds a mark to a profile when a storage is freed that was allocated before the profile.
-
-    The allocator has no event for freeing a block that was allocated outside a profile.
-
-    Args:
-        storages: storages that may be freed; it keeps only weak references.
-    """
-
-    def __init__(self, storages: Iterable[torch.UntypedStorage] = ()) -> None:
-        self._finalizers = [
-            weakref.finalize(storage, _announce, storage.nbytes(), storage.data_ptr())
-            for storage in storages
-        ]
-
-    def __enter__(self) -> None:
-        """Do nothing; marks made before the profile begins have no effect."""
-
-    def __exit__(self, *_: object) -> None:
-        """Stop marking freed storages."""
-        for finalizer in self._finalizers:
-            finalizer.detach()
-
-
-def _announce(size: int, address: int) -> None:
-    with profile_mark(f"{FREED}{size} {address}"):
-        pass
-
-
-def allocator_rise(action: Callable[[], object], frees: Frees | None = None) -> int:
-    """Run ``action`` and return how far the CPU allocator rose above its level at the start.
+def allocator_rise(
+    action: Callable[[], object], frees: Frees | None = None, device: torch.device = CPU
+) -> int:
+    """Run ``action`` and return how far the allocator rose above its level at the start.
 
     Allocations of other threads are not included.
 
     Args:
         action: must not free memory that it did not allocate, except what ``frees`` marks.
         frees: marks freed storages; none by default.
+        device: whose allocator; the current CUDA device if it has no index.
     """
     with (
         frees or Frees(),
         cpu_profile(memory=True) as profiler,
     ):
         action()
-    return max(_levels(_in_order(profiler)))
+    return max(_levels(_in_order(profiler, device)))
 
 
 @dataclass(frozen=True)
@@ -80,6 +59,8 @@ class Workspaces:
         operator_at_peak: index of the operator that ran at the peak; ``None`` between operators.
         name_at_peak: its name.
         outputs_to_come: bytes of outputs that this operator allocated only after the peak.
+        unused_at_peak: bytes at that peak of blocks of outputs beyond the outputs' own bytes,
+            rounded up to ``grain``.
         largest: operator -> the largest size of its workspaces in one call.
     """
 
@@ -90,6 +71,7 @@ class Workspaces:
     name_at_peak: str | None
     outputs_to_come: int
     largest: dict[str, int]
+    unused_at_peak: int = 0
 
 
 @dataclass
@@ -97,11 +79,20 @@ class _Block:
     size: int
     operator: int | None
     is_output: bool
+    tensor_bytes: int
     is_workspace: bool = False
 
 
 @dataclass(frozen=True)
-class _Event:
+class RunOperator:
+    """An operator that ran: its name, and address -> bytes of each storage that it returned."""
+
+    name: str
+    outputs: dict[int, int]
+
+
+@dataclass(frozen=True)
+class AllocatorEvent:
     """An allocation (size > 0) or a free (size < 0), and the operator in which it happened."""
 
     time: int
@@ -111,10 +102,15 @@ class _Event:
     announced: bool = False
 
 
-def workspaces(action: Callable[[], object], frees: Frees | None = None) -> Workspaces:
+def workspaces(
+    action: Callable[[], object],
+    frees: Frees | None = None,
+    device: torch.device = CPU,
+    grain: int = 1,
+) -> Workspaces:
     """Run ``action`` with every operator marked, and separate outputs from workspaces.
 
-    The arguments are those of ``allocator_rise``.
+    The arguments are those of ``allocator_rise``, and the smallest block of the allocator.
     """
     with (
         frees or Frees(),
@@ -122,16 +118,15 @@ def workspaces(action: Callable[[], object], frees: Frees | None = None) -> Work
         _Marks() as marks,
     ):
         action()
-    return _tell_apart(_in_order(profiler), marks)
+    return told_apart(_in_order(profiler, device), marks.operators, grain)
 
 
 class _Marks(TorchDispatchMode):
-    """Marks every operator in the profile and stores the addresses of its outputs."""
+    """Marks every operator in the profile and stores the addresses and sizes of its outputs."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch's
-        self.names: list[str] = []
-        self.outputs: list[set[int]] = []
+        self.operators: list[RunOperator] = []
 
     def __torch_dispatch__(
         self,
@@ -145,22 +140,28 @@ class _Marks(TorchDispatchMode):
                 return func.decompose(*args, **(kwargs or {}))
         if func.namespace == "prim":  # returns a property of a tensor and computes nothing
             return func(*args, **(kwargs or {}))
-        with record_function(f"{MARK}{len(self.names)}"):
+        with record_function(f"{MARK}{len(self.operators)}"):
             made = func(*args, **(kwargs or {}))
-        tensors = [leaf for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
-        self.names.append(str(func))
-        self.outputs.append({tensor.untyped_storage().data_ptr() for tensor in tensors})
+        outputs = [leaf.untyped_storage() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        addresses = {storage.data_ptr(): storage.nbytes() for storage in outputs}
+        self.operators.append(RunOperator(str(func), addresses))
         return made
 
 
-def _in_order(profiler: profile) -> list[_Event]:
+def _in_order(profiler: profile, device: torch.device) -> list[AllocatorEvent]:
     """Return the allocator's events and the marks of ``Frees``, sorted by time.
 
     A block from an earlier profile has both an event and a mark when it is freed; then the mark is
     left out.
     """
     tree = _results(profiler).experimental_event_tree()
-    events = sorted(_events(tree, None), key=lambda event: event.time)
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", torch.cuda.current_device())
+    events = sorted(events_of(tree, device), key=lambda event: event.time)
+    return _without_double_frees(events)
+
+
+def _without_double_frees(events: list[AllocatorEvent]) -> list[AllocatorEvent]:
     taken: set[int] = set()
     freed: set[int] = set()
     for event in events:
@@ -171,35 +172,47 @@ def _in_order(profiler: profile) -> list[_Event]:
     return [event for event in events if not (event.announced and event.address in freed)]
 
 
-def _levels(events: list[_Event]) -> list[int]:
+def _levels(events: list[AllocatorEvent]) -> list[int]:
     """Return the allocator's level before the first event and after each event."""
     return list(itertools.accumulate((event.size for event in events), initial=0))
 
 
-def _events(nodes: list[Any], operator: int | None) -> Iterator[_Event]:
-    """Yield the allocator's events and the marked frees of a profile tree."""
+def events_of(
+    nodes: list[Any], device: torch.device, operator: int | None = None
+) -> Iterator[AllocatorEvent]:
+    """Yield the events of a device's allocator and the marked frees of a profile tree."""
     for node in nodes:
         if node.name == "[memory]":
             taken = node.extra_fields
-            yield _Event(node.start_time_ns, taken.ptr, taken.alloc_size, operator)
+            if taken.device == device:
+                yield AllocatorEvent(node.start_time_ns, taken.ptr, taken.alloc_size, operator)
         elif node.name.startswith(FREED):
             size, address = map(int, node.name.removeprefix(FREED).split())
-            yield _Event(node.start_time_ns, address, -size, operator, announced=True)
+            yield AllocatorEvent(node.start_time_ns, address, -size, operator, announced=True)
         elif node.name.startswith(MARK):
-            yield from _events(node.children, int(node.name.removeprefix(MARK)))
+            yield from events_of(node.children, device, int(node.name.removeprefix(MARK)))
         else:
-            yield from _events(node.children, operator)
+            yield from events_of(node.children, device, operator)
 
 
-def _tell_apart(events: list[_Event], marks: _Marks) -> Workspaces:
-    blocks = _blocks(events, marks)
+def told_apart(
+    events: list[AllocatorEvent], operators: list[RunOperator], grain: int = 1
+) -> Workspaces:
+    """Separate outputs from workspaces in the events of one allocator, which are in order.
+
+    Args:
+        events: allocations and frees.
+        operators: the operators to which the events refer.
+        grain: the smallest block of the allocator.
+    """
+    blocks = _blocks(events, operators, grain)
     levels = _levels(events)
     rise = max(levels)
     peak = levels.index(rise) - 1  # the event that reached the peak; -1 if nothing rose
     held = _alive_after(events, blocks, peak)
     at = events[peak].operator if peak >= 0 else None
     later = [
-        block.size
+        block.tensor_bytes
         for event, block in zip(events[peak + 1 :], blocks[peak + 1 :], strict=True)
         if block and block.is_output and event.size > 0 and event.operator == at is not None
     ]
@@ -208,13 +221,16 @@ def _tell_apart(events: list[_Event], marks: _Marks) -> Workspaces:
         at_peak=sum(block.size for block in held if block.is_workspace),
         hidden_at_peak=sum(b.size for b in held if not (b.is_workspace or b.is_output)),
         operator_at_peak=at,
-        name_at_peak=None if at is None else marks.names[at],
+        name_at_peak=None if at is None else operators[at].name,
         outputs_to_come=sum(later),
-        largest=_largest(events, blocks, marks.names),
+        largest=_largest(events, blocks, operators),
+        unused_at_peak=sum(b.size - b.tensor_bytes for b in held if b.is_output),
     )
 
 
-def _alive_after(events: list[_Event], blocks: list[_Block | None], last: int) -> list[_Block]:
+def _alive_after(
+    events: list[AllocatorEvent], blocks: list[_Block | None], last: int
+) -> list[_Block]:
     """Return the blocks that were allocated and not freed up to an event."""
     alive: dict[int, _Block] = {}
     for event, block in zip(events[: last + 1], blocks[: last + 1], strict=True):
@@ -223,23 +239,27 @@ def _alive_after(events: list[_Event], blocks: list[_Block | None], last: int) -
         if event.size > 0:
             alive[event.address] = block
         else:
-            del alive[event.address]
+            alive.pop(event.address, None)
     return list(alive.values())
 
 
-def _largest(events: list[_Event], blocks: list[_Block | None], names: list[str]) -> dict[str, int]:
+def _largest(
+    events: list[AllocatorEvent], blocks: list[_Block | None], operators: list[RunOperator]
+) -> dict[str, int]:
     """Return operator -> largest size of its workspaces in one call, largest first."""
     taken: Counter[int] = Counter()
     largest: Counter[str] = Counter()
     for event, block in zip(events, blocks, strict=True):
         if block and block.is_workspace and block.operator is not None:
             taken[block.operator] += event.size
-            name = names[block.operator]
+            name = operators[block.operator].name
             largest[name] = max(largest[name], taken[block.operator])
     return dict(largest.most_common())
 
 
-def _blocks(events: list[_Event], marks: _Marks) -> list[_Block | None]:
+def _blocks(
+    events: list[AllocatorEvent], operators: list[RunOperator], grain: int
+) -> list[_Block | None]:
     """Return the block of each event.
 
     A block that is freed in the operator that allocated it is a workspace. An event that frees a
@@ -249,8 +269,10 @@ def _blocks(events: list[_Event], marks: _Marks) -> list[_Block | None]:
     blocks: list[_Block | None] = []
     for event in events:
         if event.size > 0:
-            outputs = marks.outputs[event.operator] if event.operator is not None else set()
-            alive[event.address] = _Block(event.size, event.operator, event.address in outputs)
+            outputs = operators[event.operator].outputs if event.operator is not None else {}
+            used = min(event.size, -(-outputs.get(event.address, 0) // grain) * grain)
+            is_output = event.address in outputs
+            alive[event.address] = _Block(event.size, event.operator, is_output, used)
             blocks.append(alive[event.address])
             continue
         block = alive.pop(event.address, None)

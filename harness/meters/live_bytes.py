@@ -59,12 +59,13 @@ class Life:
 
 @dataclass
 class Timeline:
-    """Four lists with one entry per operator: bytes alive after it, name, phase and module."""
+    """Five lists with one entry per operator: bytes alive after it, name, phase, module, moment."""
 
     live_bytes: list[int] = field(default_factory=list)
     operator: list[str] = field(default_factory=list)
     phase: list[str] = field(default_factory=list)
     module: list[str] = field(default_factory=list)
+    moment: list[int] = field(default_factory=list)
 
 
 class LiveBytes(TorchDispatchMode):
@@ -195,6 +196,10 @@ class LiveBytes(TorchDispatchMode):
                 split[life.owner][life.kind()] += life.size
         return {owner: dict(kinds) for owner, kinds in split.items()}
 
+    def lives(self) -> tuple[Life, ...]:
+        """Return the lifetimes of all storages so far, in the order of their creation."""
+        return tuple(self._lives)
+
     def size_of(self, held: Tensor | Storage) -> int:
         """Return the counted bytes of a storage, or of the storage of a tensor of any shape."""
         return -(-_storage_of(held).nbytes() // self._grain) * self._grain
@@ -266,6 +271,7 @@ class LiveBytes(TorchDispatchMode):
         line.operator.append(str(func))
         line.phase.append(self._phase)
         line.module.append(owner)
+        line.moment.append(self._moment)
         return made
 
     def __enter__(self) -> Self:

@@ -6,18 +6,21 @@ import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.devices import torch_device
+from bsrbench.harness.devices.gpu_properties import gpu_properties
 from bsrbench.harness.errors import BadInput, Unreadable
 from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.meters.forward_macs import disagreement, forward_macs
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.method import Method, Unsupported, apply
 from bsrbench.harness.model.task_heads import turns
+from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction
 from bsrbench.harness.predict.fake_step import (
     NOT_OF_ITS_DEVICE,
     fake_batch,
     fake_job,
-    grain_of,
     on_cuda,
+    predicted_step,
+    target_gpu,
     why_unpredictable,
 )
 from bsrbench.harness.predict.paper_convention import Undefined, paper_convention_bytes
@@ -31,7 +34,7 @@ from bsrbench.harness.records.pass_readings import (
     notes_of,
 )
 from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
-from bsrbench.harness.records.sidecar import Sidecar
+from bsrbench.harness.records.sidecar import EstimatedAllocated, Sidecar
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.training.compiled_forward import require_compiles
 from bsrbench.harness.training.job import Job, Loader, preprocessing
@@ -40,11 +43,11 @@ from bsrbench.harness.training.training_step import first_forward, images_of_pas
 from bsrbench.harness.workload import models, tasks
 
 CUDA_ASSUMES = (
-    "predicted for CUDA on a CPU: every storage is rounded up to blocks of 512 bytes, and "
-    "attention is assumed to run a fused kernel that saves its output and one number per row; "
-    "workspaces (cuBLAS 8 to 32 MiB, cuDNN for the patch convolution), the allocator's reserve "
-    "and the CUDA context are not included"
+    "predicted for {gpu}: every storage is rounded up to blocks of 512 bytes, and attention is "
+    "assumed to run a fused kernel that saves its output and one number per row; cuDNN's "
+    "workspaces (patch convolution), the allocator's reserve and the CUDA context are not included"
 )
+NO_GPU_HERE = ", because no GPU is here"
 NOT_OF_COMPILED = (
     "predicted only for a step that is not compiled, because the compiler chooses what a compiled "
     "step saves and recomputes; FLOPs are those of the uncompiled step"
@@ -57,6 +60,7 @@ ONLY_PREDICTED = (
 ESTIMATED_ALONE = frozenset(
     name for name, metric in METRICS.items() if metric.measured_by[:1] == ("estimate",)
 )
+MEMORY_ESTIMATES = ("peak_estimated_bytes", "peak_estimated_allocated_bytes")
 PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in metric.measured_by)
 
 
@@ -79,7 +83,10 @@ def estimate_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         {name: predicted.measurements[name] for name in names if name in predicted.measurements},
         {name: why for name, why in predicted.missing.items() if name in names},
         (*predicted.notes, *notes_of(NoteKind.PREDICTION, [ONLY_PREDICTED] if alone else [])),
-        Sidecar(estimated={**_numbers(rest), **(predicted.detail.estimated or {})}),
+        Sidecar(
+            estimated={**_numbers(rest), **(predicted.detail.estimated or {})},
+            estimated_allocated=predicted.detail.estimated_allocated,
+        ),
         attention_kernel=kernel,
     )
 
@@ -119,7 +126,7 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
             parts.append(PassReadings({}, attention_kernel=kernel))
     except (RuntimeError, AssertionError) as error:
         why = why_unpredictable(error)
-        parts.append(absent(AbsenceKind.UNREADABLE, why, "peak_estimated_bytes", "step_flop"))
+        parts.append(absent(AbsenceKind.UNREADABLE, why, *MEMORY_ESTIMATES, "step_flop"))
     return joined_readings(parts)
 
 
@@ -152,19 +159,37 @@ def _memory(
 ) -> PassReadings:
     """Run a second fake step, a steady one, and read its memory, if it can predict a real step."""
     if workload.compiled_step:
-        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED, "peak_estimated_bytes")
+        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED, *MEMORY_ESTIMATES)
     if not method.made_for("cpu"):
-        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_ITS_DEVICE, "peak_estimated_bytes")
-    step = counted_step(job, batch, grain=grain_of(workload))
-    return PassReadings(
+        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_ITS_DEVICE, *MEMORY_ESTIMATES)
+    step, allocated = predicted_step(job, batch)
+    counted = PassReadings(
         {
             "peak_estimated_bytes": step.peak,
             "held_after_forward_bytes": step.held_after_forward,
         }
         | at_peak_metrics(step),
-        notes=notes_of(NoteKind.PREDICTION, [CUDA_ASSUMES] if on_cuda(workload) else []),
         detail=Sidecar(estimated={"peak_place": step.peak_place}),
     )
+    return joined_readings([counted, *_allocated(allocated, workload)])
+
+
+def _allocated(prediction: AllocatedPrediction | None, workload: Workload) -> list[PassReadings]:
+    """Return the predicted peak of the allocator of a GPU, its parts, and what was assumed."""
+    gpu = target_gpu(workload)
+    if prediction is None or gpu is None:
+        return []
+    here = gpu_properties(torch_device(workload.device)) is not None
+    assumed = CUDA_ASSUMES.format(gpu=gpu.name + ("" if here else NO_GPU_HERE))
+    return [
+        PassReadings(
+            {"peak_estimated_allocated_bytes": prediction.peak_bytes},
+            notes=notes_of(NoteKind.PREDICTION, [assumed]),
+            detail=Sidecar(
+                estimated_allocated=EstimatedAllocated(gpu.name, prediction.parts, prediction.place)
+            ),
+        )
+    ]
 
 
 def _convention(prepared: nn.Module, method: Method, workload: Workload) -> PassReadings:

@@ -1,6 +1,6 @@
 """A training step over tensors that have shapes but no values."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -9,9 +9,13 @@ from torch import Tensor, nn
 
 from bsrbench.harness.devices import torch_device
 from bsrbench.harness.devices.cpu import Cpu
+from bsrbench.harness.devices.gpu_properties import H100, GpuProperties, gpu_properties
 from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
 from bsrbench.harness.method import Method
+from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction, allocated_prediction
+from bsrbench.harness.predict.cuda_workspaces import OperatorMemoryLog
 from bsrbench.harness.predict.stand_ins import stand_ins
+from bsrbench.harness.profiler.counted_step import CountedStep, counted_step
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.torch_internals.eager_internals import (
     NEEDS_NUMBERS,
@@ -65,6 +69,32 @@ def on_cuda(workload: Workload) -> bool:
 def grain_of(workload: Workload) -> int:
     """Return the block size to which storage sizes are rounded up."""
     return CUDA_BLOCK_BYTES if on_cuda(workload) else 1
+
+
+def target_gpu(workload: Workload) -> GpuProperties | None:
+    """Return the GPU of a step for CUDA, an H100 if none is here; ``None`` for other devices."""
+    if not on_cuda(workload):
+        return None
+    return gpu_properties(torch_device(workload.device)) or H100
+
+
+def predicted_step(
+    job: Job, batch: tuple[Tensor, Tensor], *, enter_phase: Callable[[str], object] = str
+) -> tuple[CountedStep, AllocatedPrediction | None]:
+    """Count a fake step, and predict the allocator's peak if the step is for CUDA.
+
+    Args:
+        job: the trial, over tensors without values.
+        batch: images [n, 3, side, side] and labels [n].
+        enter_phase: called with the name of each phase when it begins.
+    """
+    workload = job.spec.workload
+    gpu = target_gpu(workload)
+    if gpu is None:
+        return counted_step(job, batch, enter_phase=enter_phase), None
+    with OperatorMemoryLog(gpu) as log:
+        step = counted_step(job, batch, grain=CUDA_BLOCK_BYTES, enter_phase=enter_phase)
+    return step, allocated_prediction(step.lives, step.timeline, log.operators, gpu)
 
 
 def _teach_fused_sgd() -> None:

@@ -14,9 +14,9 @@ from bsrbench.harness.predict.fake_step import (
     fake_batch,
     fake_job,
     grain_of,
+    predicted_step,
     why_unpredictable,
 )
-from bsrbench.harness.profiler.counted_step import counted_step
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Job, Loader, preprocessing
 from bsrbench.harness.training.kept_storages import KeptStorages, census
@@ -31,6 +31,7 @@ class StepCost:
 
     Attributes:
         peak_bytes: counted peak memory of a steady-state step.
+        allocated_bytes: peak of the allocator of an NVIDIA GPU; ``None`` on other devices.
         step_flop: FLOPs of the whole step.
         trained_parameters: number of trained parameter elements.
         reason: why there is no prediction; otherwise empty.
@@ -40,6 +41,11 @@ class StepCost:
     step_flop: int = 0
     trained_parameters: int = 0
     reason: str = ""
+    allocated_bytes: int | None = None
+
+    def limiting_bytes(self) -> int:
+        """Return the predicted memory that decides whether the step fits on its device."""
+        return self.peak_bytes if self.allocated_bytes is None else self.allocated_bytes
 
 
 def step_costs(specs: Sequence[TrialSpec], load: Loader) -> tuple[StepCost, ...]:
@@ -85,9 +91,9 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
             _make_optimizer_state(job)
             batch = fake_batch(job)
             with StepFlops() as flops:
-                step = counted_step(job, batch, grain=grain_of(workload))
+                step, allocated = predicted_step(job, batch)
             if step.left_behind:
-                step = counted_step(job, batch, grain=grain_of(workload))
+                step, allocated = predicted_step(job, batch)
             rest = _rest_of_the_batch(job, workload.step_images())
     except (RuntimeError, AssertionError) as error:
         raise Unsupported(why_unpredictable(error)) from error
@@ -95,6 +101,7 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
         peak_bytes=step.peak + rest,
         step_flop=sum(flops.by_phase.values()) * workload.batch // few.workload.batch,
         trained_parameters=sum(parameter.numel() for parameter in job.trained()),
+        allocated_bytes=None if allocated is None else allocated.peak_bytes + rest,
     )
 
 

@@ -10,7 +10,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from bsrbench.harness.meters.live_bytes import Category, LiveBytes, Timeline
+from bsrbench.harness.meters.live_bytes import Category, Life, LiveBytes, Timeline
 from bsrbench.harness.meters.operator_modules import OF_NO_MODULE, OperatorModules
 from bsrbench.harness.records.sidecar import PackedTimeline, PeakPlace
 from bsrbench.harness.torch_internals.eager_internals import FakeTensor
@@ -34,6 +34,7 @@ class CountedStep:
         left_behind: bytes alive after the step minus bytes alive before it.
         leaves: whether the step created something that is kept after it.
         timeline: bytes after each operator.
+        lives: the lifetime of each storage.
         loss: the loss of the step; ``None`` for tensors without values.
     """
 
@@ -47,6 +48,7 @@ class CountedStep:
     left_behind: int
     leaves: bool
     timeline: Timeline
+    lives: tuple[Life, ...]
     loss: float | None
 
 
@@ -105,6 +107,7 @@ def _seen(live: LiveBytes, *, left_behind: int, leaves: bool, loss: Tensor) -> C
         left_behind=left_behind,
         leaves=leaves,
         timeline=live.timeline,
+        lives=live.lives(),
         loss=None if isinstance(loss, FakeTensor) else loss.item(),
     )
 

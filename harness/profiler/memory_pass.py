@@ -2,13 +2,22 @@
 
 from torch import Tensor
 
-from bsrbench.harness.meters.allocator_events import Frees, Workspaces, allocator_rise, workspaces
+from bsrbench.harness.devices.cuda import Cuda
+from bsrbench.harness.meters.allocator_events import allocator_rise, workspaces
 from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
 from bsrbench.harness.profiler.counted_step import (
     CountedStep,
     at_peak_metrics,
     counted_step,
     packed,
+)
+from bsrbench.harness.profiler.cuda_memory import (
+    UNEXPLAINED_SHARE,
+    counted_at,
+    frees,
+    only_statistics,
+    peaks_by_statistics,
+    read_cuda_memory,
 )
 from bsrbench.harness.profiler.profiled_step import job_and_batch, require_finite
 from bsrbench.harness.records.metrics import METRICS
@@ -25,12 +34,12 @@ from bsrbench.harness.training.job import Job, Loader
 from bsrbench.harness.training.kept_storages import KeptStorages, census, total_bytes
 from bsrbench.harness.training.training_step import training_step
 
-UNEXPLAINED_SHARE = 0.01  # of the allocated peak; more is noted
 SCALARS_BYTES = 1024  # tolerance: scalar tensors made by profiler marks, autograd and optimizers
 COMPILING_STEPS = 2  # the first one compiles, and makes the optimizer's state
 NOT_COUNTED = (
     "the step is compiled, and under the meter that observes operators it would run uncompiled"
 )
+NO_EVENTS = "only the events of the CPU's and CUDA's allocators identify workspaces"
 COUNTED = tuple(name for name, metric in METRICS.items() if "uncompiled step" in metric.needs)
 
 
@@ -68,6 +77,8 @@ def _of_eager(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings
     )
     if job.device.torch_device.type == "cpu":
         return joined_readings([counted, _by_events(job, batch, steady)])
+    if isinstance(job.device, Cuda):
+        return joined_readings([counted, read_cuda_memory(job, job.device, batch)])
     return joined_readings([counted, *_by_statistics(job, batch)])
 
 
@@ -76,7 +87,7 @@ def _of_compiled(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadi
     job, batch = job_and_batch(spec, load, COMPILING_STEPS, kept)
     not_counted = absent(AbsenceKind.NOT_AVAILABLE, NOT_COUNTED, *COUNTED)
     if job.device.torch_device.type != "cpu":
-        return joined_readings([not_counted, PassReadings(_peaks_by_statistics(job, batch))])
+        return joined_readings([not_counted, PassReadings(peaks_by_statistics(job, batch))])
     peaks = [_peak_by_events(job, batch) for _ in range(2)]
     doubts = [] if peaks[0] == peaks[1] else [_differs(*peaks)]
     allocated = PassReadings(
@@ -95,22 +106,12 @@ def allocated_pass(spec: TrialSpec, load: Loader) -> PassReadings:
             counted_step(job, batch)  # finds out what the step leaves behind
         if job.device.torch_device.type == "cpu":
             return PassReadings({"peak_allocated_bytes": _peak_by_events(job, batch)})
-        return PassReadings(_peaks_by_statistics(job, batch))
+        return PassReadings(peaks_by_statistics(job, batch))
 
 
 def _peak_by_events(job: Job, batch: tuple[Tensor, Tensor]) -> int:
     held = total_bytes(job.between_steps(batch))
-    return held + allocator_rise(lambda: training_step(job, *batch), _frees(job, batch))
-
-
-def _frees(job: Job, batch: tuple[Tensor, Tensor]) -> Frees:
-    return Frees(job.between_steps(batch).values())
-
-
-def _peaks_by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> dict[str, int]:
-    job.device.reset_peak()
-    training_step(job, *batch)
-    return job.device.peak_bytes()
+    return held + allocator_rise(lambda: training_step(job, *batch), frees(job, batch))
 
 
 def _doubts(steady: CountedStep, again: CountedStep) -> list[str]:
@@ -133,8 +134,8 @@ def _by_events(job: Job, batch: tuple[Tensor, Tensor], steady: CountedStep) -> P
     if steady.leaves:
         counted_step(job, batch)  # finds out what the previous step has left behind
     held_again = total_bytes(job.between_steps(batch))
-    measured = workspaces(lambda: training_step(job, *batch), _frees(job, batch))
-    counted_there = _counted_at(steady, measured)
+    measured = workspaces(lambda: training_step(job, *batch), frees(job, batch))
+    counted_there = counted_at(steady, measured)
     rest = allocated - counted_there - measured.at_peak
     doubts = []
     if abs(held_again + measured.rise - allocated) > SCALARS_BYTES:
@@ -161,33 +162,7 @@ def _differs(first: int, second: int) -> str:
     return f"allocator's peak differs between identical steps: {first} and {second} bytes"
 
 
-def _counted_at(steady: CountedStep, measured: Workspaces) -> int:
-    """Return the counted bytes at the allocator's peak, which may be in another operator."""
-    at, operators = measured.operator_at_peak, steady.timeline.operator
-    if at is None or at >= len(operators) or operators[at] != measured.name_at_peak:
-        return steady.peak
-    return steady.timeline.live_bytes[at] - measured.outputs_to_come
-
-
 def _by_statistics(job: Job, batch: tuple[Tensor, Tensor]) -> list[PassReadings]:
-    """Read the peaks that a caching allocator reports, and count in blocks of its size."""
-    rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES).peak
-    peaks = _peaks_by_statistics(job, batch)
-    reason = "only the events of the CPU allocator identify workspaces"
-    read = [PassReadings(peaks), absent(AbsenceKind.NOT_AVAILABLE, reason, "workspace_bytes")]
-    allocated = peaks.get("peak_allocated_bytes")
-    return read if allocated is None else [*read, _explained(allocated, rounded)]
-
-
-def _explained(allocated: int, rounded: int) -> PassReadings:
-    """Compare an allocator's peak with the counted peak, whose sizes are rounded to blocks."""
-    rest = allocated - rounded
-    doubt = (
-        f"{rest} bytes of the allocated peak are not tensors: workspaces of cuBLAS and cuDNN, "
-        "which this device's allocator does not distinguish, or unexplained memory"
-    )
-    doubts = [doubt] if abs(rest) > UNEXPLAINED_SHARE * allocated else []
-    detail = AllocatedDetail(counted_in_blocks_bytes=rounded, rest_bytes=rest)
-    return PassReadings(
-        {}, notes=notes_of(NoteKind.MEMORY, doubts), detail=Sidecar(allocated=detail)
-    )
+    """Read the peaks that a caching allocator reports, and count in blocks of CUDA's size."""
+    rounded = counted_step(job, batch, grain=CUDA_BLOCK_BYTES)
+    return only_statistics(peaks_by_statistics(job, batch), rounded.peak, NO_EVENTS)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.devices import open_device
+from bsrbench.harness.devices.memory_use import MemoryUse
 from bsrbench.harness.errors import Unreadable
 from bsrbench.harness.meters import process_memory
 from bsrbench.harness.profiler.profiled_step import job_and_batch
@@ -19,6 +20,8 @@ from bsrbench.harness.training.training_step import training_step
 
 METRIC = "peak_process_bytes"
 KNOWN_BYTES = 64 * 2**20
+READ_STEPS = 2
+NEIGHBOUR_BYTES = 16 * 2**20  # the driver's granularity, and kernels that are loaded late
 WARMUP_STEPS = 2  # the first step makes the optimizer's state and loads the libraries' kernels
 
 
@@ -79,9 +82,12 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
     device = open_device(spec.workload.device)
     before = device.used_bytes()
     job, batch = job_and_batch(spec, load, WARMUP_STEPS)
-    training_step(job, *batch)
-    device.synchronise()
-    after = device.used_bytes()
+    readings = []
+    for _ in range(READ_STEPS):
+        training_step(job, *batch)
+        device.synchronise()
+        readings.append(device.used_bytes())
+    after = readings[0]
     if after.of == "process":
         source = Sidecar(process_read_from="driver, this process")
         return PassReadings({METRIC: after.bytes}, detail=source)
@@ -94,9 +100,22 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
     )
     return PassReadings(
         {METRIC: after.bytes - before.bytes},
-        notes=notes_of(NoteKind.MEMORY, [label]),
+        notes=notes_of(NoteKind.MEMORY, [label, *_neighbours(readings)]),
         detail=Sidecar(process_baseline_bytes=before.bytes, process_read_from="driver, device"),
     )
+
+
+def _neighbours(readings: list[MemoryUse]) -> list[str]:
+    """Return a sentence if the device's use changed by more than this process's reserve did."""
+    others = [reading.bytes - reading.reserved for reading in readings]
+    change = max(others) - min(others)
+    if change <= NEIGHBOUR_BYTES or any(reading.of != "device" for reading in readings):
+        return []
+    doubt = (
+        f"between two steps the device's use changed by {change} bytes that this process did not "
+        f"reserve: another process used the device, and {METRIC} may include its memory"
+    )
+    return [doubt]
 
 
 def _touch_libraries() -> None:

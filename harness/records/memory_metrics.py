@@ -102,8 +102,8 @@ MEMORY: dict[str, Metric] = {
         "B",
         "lower",
         "Memory that the running operator uses internally, without its outputs, at the moment of "
-        "the allocated peak. It is read from the events of the CPU allocator, assigned to "
-        "operators.",
+        "the allocated peak. It is read from the events of the allocator, assigned to operators. "
+        "On CUDA it includes the workspaces that cuBLAS and cuBLASLt hold between operators.",
         display="mebibytes",
         measured_by=("memory",),
         needs=("uncompiled step",),
@@ -116,10 +116,10 @@ MEMORY: dict[str, Metric] = {
         f"Peak memory of the device allocator during {MEASURED_AT}. On CUDA: "
         "max_memory_allocated. On the CPU: the counted tensors alive before the step plus the "
         "rise given by the allocator's events. Internal workspaces of operators are included; on "
-        "the CPU, allocations of other threads are not. On the CPU this peak equals, within 1 %, "
-        "workspace_bytes plus the tensors counted at the same moment; a larger difference is "
-        "noted. The counted peak may occur at another moment, so peak_counted_bytes plus "
-        "workspace_bytes can differ from it.",
+        "the CPU, allocations of other threads are not. On the CPU and on CUDA this peak equals, "
+        "within 1 %, workspace_bytes plus the tensors counted at the same moment, on CUDA with the "
+        "unused rest of their blocks; a larger difference is noted. The counted peak may occur at "
+        "another moment, so peak_counted_bytes plus workspace_bytes can differ from it.",
         display="mebibytes",
         measured_by=("memory", "allocated"),
         judged=Judgement("exact", 30),
@@ -192,12 +192,27 @@ MEMORY: dict[str, Metric] = {
         figures=(FigurePart("batch", "predicted peak memory", file="predicted-memory"),),
         claim=ClaimLine("memory", "memory, counted, predicted", 40),
     ),
+    "peak_estimated_allocated_bytes": Metric(
+        "B",
+        "lower",
+        "Prediction of peak_allocated_bytes on an NVIDIA GPU without executing the step: the "
+        "predicted tensors in the order in which they are created and freed, the workspaces that "
+        "operators and cuBLAS allocate by torch's formulas, and the rules of torch's caching "
+        "allocator. Workspaces of cuDNN are not included.",
+        display="mebibytes",
+        measured_by=("estimate",),
+        needs=("uncompiled step", "NVIDIA GPU"),
+        judged=Judgement("exact", 85),
+        tables=(TableColumn("memory", 85, "estimated allocated MiB"),),
+        page=PageColumn("Memory", 195, "estimated allocated MiB"),
+    ),
     "estimate_error": Metric(
         "",
         "none",
-        "Relative error of the prediction: peak_estimated_bytes divided by the measured peak, "
-        "minus 1. The measured peak is peak_counted_bytes on the CPU and peak_allocated_bytes on "
-        "other devices.",
+        "Relative error of the prediction: the predicted peak divided by the measured peak, minus "
+        "1. On NVIDIA GPUs: peak_estimated_allocated_bytes and peak_allocated_bytes. On the CPU: "
+        "peak_estimated_bytes and peak_counted_bytes. On other devices, and in records without the "
+        "first of these: peak_estimated_bytes and peak_allocated_bytes.",
         display="percent",
         needs=("uncompiled step",),
         values="signed",

@@ -10,6 +10,7 @@ Need = Literal[
     "uncompiled step",
     "compiled step",
     "caching allocator",
+    "NVIDIA GPU",
     "several tasks",
     "experts",
     "curve",

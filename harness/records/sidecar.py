@@ -95,17 +95,22 @@ class CountedDetail(msgspec.Struct, frozen=True):
 class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """The parts of the allocated peak.
 
-    A CPU has the first five values, from its allocator's events. A GPU has the other two, from its
-    allocator's statistics.
+    A CPU has the first five values, from its allocator's events. An NVIDIA GPU has all values.
+    Other devices have ``counted_in_blocks_bytes`` and ``rest_bytes``, from their allocator's
+    statistics.
 
     Attributes:
         counted_at_allocated_peak_bytes: live tensors at the moment of the allocated peak.
         operator_at_peak: the operator that ran at this moment; ``None`` between two operators.
-        unexplained_bytes: the allocated peak minus these tensors and the workspaces.
+        unexplained_bytes: the allocated peak minus these tensors, the workspaces, and what is
+            unused in blocks.
         outlived_their_operator_bytes: blocks at the peak that are neither outputs nor workspaces.
         largest_workspaces: operator -> the largest size of its workspaces in one call.
         counted_in_blocks_bytes: counted peak, with each size rounded up to the allocator's blocks.
         rest_bytes: the allocated peak minus ``counted_in_blocks_bytes``.
+        library_workspace_bytes: the workspaces that cuBLAS and cuBLASLt hold between operators.
+        unused_in_blocks_bytes: bytes of blocks beyond their tensors, which the allocator does not
+            split off.
     """
 
     counted_at_allocated_peak_bytes: int | UnsetType = UNSET
@@ -115,6 +120,22 @@ class AllocatedDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     largest_workspaces: dict[str, int] | UnsetType = UNSET
     counted_in_blocks_bytes: int | UnsetType = UNSET
     rest_bytes: int | UnsetType = UNSET
+    library_workspace_bytes: int | UnsetType | None = UNSET
+    unused_in_blocks_bytes: int | UnsetType = UNSET
+
+
+class EstimatedAllocated(msgspec.Struct, frozen=True):
+    """The predicted peak of the allocator of an NVIDIA GPU, by parts.
+
+    Attributes:
+        gpu: the model of GPU.
+        parts: name -> bytes; their sum is the peak.
+        place: the operator that runs at the peak.
+    """
+
+    gpu: str = ""
+    parts: dict[str, Bytes] = {}
+    place: PeakPlace | None = None
 
 
 class UncountedOperator(msgspec.Struct, frozen=True):
@@ -179,6 +200,7 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
         flops: FLOPs of a step, from the FLOP pass.
         macs: multiply-adds of the forward passes, from the FLOP pass.
         estimated: predictions of metrics that a profile can also measure; and ``peak_place``.
+        estimated_allocated: parts of the predicted peak of the allocator.
         clock: conditions of all visits of the clock pass.
         losses: one loss per training step; ``None`` if it was not finite and fp16 skipped the
             step.
@@ -195,6 +217,7 @@ class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):
     flops: FlopsDetail | None = None
     macs: MacsDetail | None = None
     estimated: dict[str, int | float | PeakPlace | None] | None = None
+    estimated_allocated: EstimatedAllocated | None = None
     clock: ClockDetail | None = None
     losses: tuple[int | float | None, ...] | None = None
     loss_scale: float | None = None

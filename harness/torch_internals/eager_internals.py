@@ -115,6 +115,18 @@ def profile_mark(name: str) -> AbstractContextManager[object]:
     return mark
 
 
+def clear_cublas_workspaces() -> bool:
+    """Free the workspaces that cuBLAS and cuBLASLt hold; return whether torch can do that.
+
+    Their next product allocates new ones. There is no public function.
+    """
+    clear = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
+    if clear is None:  # torch was built without CUDA, or has renamed the function
+        return False
+    clear()
+    return True
+
+
 def has_kernel(operator: str, key: str) -> bool:
     """Return whether an operator has its own implementation for a dispatch key.
 

@@ -26,6 +26,10 @@ NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], Absence]] = {
         lambda spec: spec.workload.device != "cpu",
         Absence(NOT_AVAILABLE, "the CPU's allocator keeps no reserve"),
     ),
+    "NVIDIA GPU": (
+        lambda spec: spec.workload.device.partition(":")[0] == "cuda",
+        Absence(NOT_AVAILABLE, "allocated memory is predicted for NVIDIA GPUs only"),
+    ),
     "several tasks": (
         lambda spec: spec.workload.multitask is not None,
         Absence(NOT_REQUESTED, "there is one task"),

@@ -212,7 +212,9 @@ def _derived(measured: Mapping[str, Measured], spec: TrialSpec) -> dict[str, Mea
         derived["residual_bytes"] = taken - allocated
     on_cpu = spec.workload.device == "cpu"
     real = measured.get("peak_counted_bytes" if on_cpu else "peak_allocated_bytes")
-    estimated = measured.get("peak_estimated_bytes")
+    estimated = measured.get("peak_estimated_allocated_bytes")
+    if estimated is None:
+        estimated = measured.get("peak_estimated_bytes")
     if isinstance(real, int) and real and isinstance(estimated, int):
         derived["estimate_error"] = estimated / real - 1
     return derived

@@ -10,10 +10,12 @@ import torch
 from msgspec.structs import replace
 
 from bsrbench.harness.devices import open_device
+from bsrbench.harness.devices.gpu_properties import gpu_properties
 from bsrbench.harness.devices.numeric_settings import decided, settings
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Method, Unsupported
 from bsrbench.harness.plain_data import fault_in, plain_table, plain_text
+from bsrbench.harness.predict.batch_search import BatchSearch, predicted_search
 from bsrbench.harness.predict.estimate import estimate_pass
 from bsrbench.harness.predict.step_cost import StepCost, step_costs
 from bsrbench.harness.profiler.clock_pass import clock_pass
@@ -64,6 +66,19 @@ class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
     """The predicted cost of one step for each of several trials."""
 
     costs: tuple[StepCost, ...] = ()
+
+
+class BatchSearchResult(Answer, frozen=True, forbid_unknown_fields=True):
+    """The largest batch that fits by prediction.
+
+    Attributes:
+        found: the result of the search; always present if it completed.
+        free_bytes: memory that is free on a GPU for a process with a CUDA context, before any
+            tensor is made; ``None`` for a CPU and where there is no such GPU.
+    """
+
+    found: BatchSearch | None = None
+    free_bytes: int | None = None
 
 
 def timed(run: Callable[[], PassResult]) -> PassResult:
@@ -142,6 +157,22 @@ def read_settings(device: str, load: Loader) -> SettingsResult:  # noqa: ARG001 
 def predict_costs(specs: Sequence[TrialSpec], load: Loader) -> CostsResult:
     """Predict the cost of one step of each trial without executing it."""
     return CostsResult(costs=step_costs(specs, load))
+
+
+def search_batch(spec: TrialSpec, limit: int, load: Loader) -> BatchSearchResult:
+    """Search for the largest batch whose predicted peak is within ``limit``; never raises."""
+    try:
+        found = predicted_search(spec, limit, load)
+        return BatchSearchResult(found=found, free_bytes=_free_bytes(spec.workload.device))
+    except Exception as error:  # noqa: BLE001 - every error becomes an outcome here
+        traceback.print_exc()  # into the pass's log
+        return failed(BatchSearchResult, error)
+
+
+def _free_bytes(device: str) -> int | None:
+    if gpu_properties(torch.device(device)) is None:
+        return None
+    return open_device(device).free_bytes()
 
 
 def failed(kind: type[Kind], error: BaseException) -> Kind:

@@ -1,108 +1,22 @@
-"""The largest batch that fits, against looking at every batch, and really run at the limit."""
+"""The largest batch of a method in a given memory, really run at the limit."""
 
 import json
-import random
-from bisect import bisect_right
-from itertools import pairwise
 
 import pytest
 from msgspec.structs import replace
 
-from bsrbench.harness.fit import LARGEST_BATCH, Fit, fit, largest
+from bsrbench.harness.fit import Fit, fit
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
+from bsrbench.harness.predict.batch_search import search
 from bsrbench.harness.records.pass_readings import PassReadings, absent
 from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.trial.trial_passes import BatchSearchResult
 from bsrbench.methods import load
 
 MIB = 2**20
 FIT = ("fit", "--model", "test_vit", "--image-size", 64)
-# Every second guess doubles what fits, or halves what is left, of 2^16 batches.
-MOST_ASKED = 1 + 2 * (16 + 16)
-
-
-class Peak:
-    """A made-up peak that is a straight line between some batches, and how often it was asked."""
-
-    def __init__(self, seed):
-        draw = random.Random(seed)  # noqa: S311 - made-up peaks
-        places = [1, *sorted(draw.sample(range(2, LARGEST_BATCH), 3)), LARGEST_BATCH + 1]
-        slope = 10 ** draw.uniform(0, 6)
-        self.values = [draw.randrange(10**9)]
-        for here, there in pairwise(places):
-            bent = slope * draw.choice([0, 0.5, 1, 1, 2])
-            self.values += [
-                int(self.values[-1] + bent * step) for step in range(1, there - here + 1)
-            ]
-        self.asked = []
-
-    def __call__(self, batch):
-        self.asked.append(batch)
-        return self.values[batch - 1]
-
-
-def draw_limits(peak, seed):
-    """Return limits around every size a peak has: just it, one less, and something between."""
-    draw = random.Random(seed)  # noqa: S311 - made-up peaks
-    sizes = [peak.values[0], peak.values[-2], *draw.sample(peak.values, 6)]
-    return [size + change for size in sizes for change in (-1, 0, 1, 12345)]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_the_largest_batch_is_what_looking_at_every_batch_finds(seed):
-    """The batches that fit are as many as the sizes that are within the limit."""
-    peak = Peak(seed)
-    for limit in draw_limits(peak, seed):
-        fitting = bisect_right(peak.values[:LARGEST_BATCH], limit)
-
-        assert largest(peak, limit) == (fitting or None), limit
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_few_batches_are_looked_at(seed):
-    """Each costs a pass in a process of its own."""
-    peak = Peak(seed)
-    for limit in draw_limits(peak, seed):
-        peak.asked.clear()
-        largest(peak, limit)
-
-        assert len(set(peak.asked)) <= MOST_ASKED, limit
-        assert max(peak.asked) <= LARGEST_BATCH
-
-
-def test_a_straight_line_takes_four_batches():
-    """1 and 2 give the line; where it meets the limit fits and one more does not.
-
-    Batches are at most 16 times what is known to fit, so the guesses are 32 and 100.
-    """
-    asked = set()
-
-    def peak(batch):
-        asked.add(batch)
-        return 1000 + 10 * batch
-
-    assert largest(peak, 2005) == 100
-    assert asked == {1, 2, 32, 100, 101}
-
-
-@pytest.mark.parametrize(
-    ("peak", "expected"),
-    [
-        (lambda _: 7, LARGEST_BATCH),
-        (lambda batch: 7 if batch < 1000 else 1000, 999),
-        (lambda batch: batch, 10),
-        (lambda _: 11, None),
-    ],
-    ids=["flat", "a step", "steep", "nothing fits"],
-)
-def test_odd_peaks_end(peak, expected):
-    assert largest(peak, 10) == expected
-
-
-def test_what_bends_before_the_largest_batch_is_not_taken_for_straight():
-    """Flat up to 50000, where it leaves the limit at once."""
-    assert largest(lambda batch: 1 if batch <= 50_000 else 100, 99) == 50_000
 
 
 @pytest.mark.parametrize(
@@ -143,18 +57,21 @@ def test_a_method_that_cannot_be_applied_says_why(make_spec):
 class Made:
     """A launcher with made-up passes: 100 bytes and 10 an image, and so many in workspaces."""
 
-    def __init__(self, workspace):
-        self.workspace, self.asked = workspace, []
+    def __init__(self, workspace, free=None):
+        self.workspace, self.free, self.asked = workspace, free, []
+
+    def search(self, spec, limit):
+        return BatchSearchResult(found=search(tensors, limit), free_bytes=self.free)
 
     def perform(self, name, spec):
         workload = spec.workload
         self.asked.append((name, workload.batch, workload.micro_batch))
-        tensors = 100 + 10 * workload.batch
-        found = {
-            "estimate": {"peak_estimated_bytes": tensors},
-            "allocated": {"peak_allocated_bytes": tensors + self.workspace(workload.batch)},
-        }[name]
-        return PassResult(reading=PassReadings(found))
+        allocated = tensors(workload.batch) + self.workspace(workload.batch)
+        return PassResult(reading=PassReadings({"peak_allocated_bytes": allocated}))
+
+
+def tensors(batch):
+    return 100 + 10 * batch
 
 
 def test_what_workspaces_take_is_not_for_tensors(make_spec):
@@ -177,36 +94,44 @@ def test_a_prediction_alone_runs_nothing(make_spec):
     found = fit(make_spec(), 200, launcher, check=False)
 
     assert found == Fit("full", 110, 10, 200, 210, None)
-    assert {name for name, _, _ in launcher.asked} == {"estimate"}
+    assert launcher.asked == []
 
 
-def test_the_micro_batch_is_kept_where_the_batch_is_as_large(make_spec):
-    launcher = Made(lambda _: 0)
-    fit(make_spec(micro_batch=3), 200, launcher, check=True)
+def test_what_is_left_on_the_device_is_what_was_free_without_the_peak(make_spec):
+    """500 bytes are free; 10 images need 200, or 7 with 30 bytes of workspaces."""
+    predicted = fit(make_spec(), 200, Made(lambda _: 30, free=500), check=False)
+    checked = fit(make_spec(), 205, Made(lambda _: 30, free=500), check=True)
+    unknown = fit(make_spec(), 200, Made(lambda _: 30), check=False)
 
-    assert {(batch, micro) for _, batch, micro in launcher.asked} >= {(1, 1), (2, 2), (10, 3)}
-    assert all(micro == min(batch, 3) for _, batch, micro in launcher.asked)
+    assert (predicted.device_bytes, predicted.left_on_device_bytes()) == (500, 300)
+    assert (checked.allocated_bytes, checked.left_on_device_bytes()) == (200, 300)
+    assert unknown.left_on_device_bytes() is None
 
 
 def test_a_pass_that_fails_or_reads_nothing_is_the_reason(make_spec):
     class Failing(Made):
         def perform(self, name, spec):
             result = super().perform(name, spec)
-            if name == "estimate":
-                return result
             return replace(result, status=Status.OUT_OF_MEMORY, reason="too large", reading=None)
 
     class Blind(Made):
         def perform(self, name, spec):
-            reason = "depends on data"
-            reading = absent(AbsenceKind.NOT_AVAILABLE, reason, "peak_estimated_bytes")
+            reason = "no statistics"
+            reading = absent(AbsenceKind.NOT_AVAILABLE, reason, "peak_allocated_bytes")
             return PassResult(reading=reading)
+
+    class Unpredictable(Made):
+        def search(self, spec, limit):
+            return BatchSearchResult(Status.UNSUPPORTED, "depends on data")
 
     failed = fit(make_spec(), 200, Failing(lambda _: 0), check=True)
     blind = fit(make_spec(), 200, Blind(lambda _: 0), check=True)
 
+    unpredictable = fit(make_spec(), 200, Unpredictable(lambda _: 0), check=True)
+
     assert failed == Fit("full", 110, reason="out of memory: too large")
-    assert blind == Fit("full", reason="depends on data")
+    assert blind == Fit("full", 110, reason="no statistics")
+    assert unpredictable == Fit("full", reason="unsupported: depends on data")
 
 
 def test_the_command_prints_a_row_a_method_as_json(typed):

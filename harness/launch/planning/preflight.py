@@ -140,7 +140,10 @@ class PreflightChecks:
             if trial.spec.row_id() not in estimates or passes_of(trial.spec) == [ESTIMATE]:
                 continue
             _, result = estimates[trial.spec.row_id()]
-            peak = result.readings().measurements.get("peak_estimated_bytes")
+            estimated = result.readings().measurements
+            peak = estimated.get("peak_estimated_allocated_bytes")
+            if peak is None:
+                peak = estimated.get("peak_estimated_bytes")
             sharing = min(self.jobs, trainings) if trial.spec.profile is None else 1
             available = _least(None if free is None else free // sharing, self.memory_bytes)
             if not isinstance(peak, int) or available is None:

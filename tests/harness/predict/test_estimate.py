@@ -23,6 +23,7 @@ from bsrbench.harness.trial.trial_passes import passes_of
 from bsrbench.methods.parts.extend_module import extend
 
 MIB = 2**20
+ASSUMED = "NVIDIA H100 80GB HBM3, because no GPU is here"
 HERE = [name for name in methods.names() if methods.load(name).made_for("cpu")]
 PAIRS = ["bsr+int8", "bsr+checkpoint", "lora+int8", "bsr+int2", "bsr+regelu2"]
 ESTIMATE = ("estimate", "--model", "test_vit", "--image-size", 64, "--batch", 2, "--method")
@@ -90,7 +91,8 @@ def test_of_a_compiled_step_the_flops_are_predicted_and_its_memory_is_missing(ma
 
     assert found.measurements == {name: whole[name] for name in (*work, "paper_convention_bytes")}
     assert found.missing == {
-        "peak_estimated_bytes": Absence(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED)
+        name: Absence(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED)
+        for name in ("peak_estimated_bytes", "peak_estimated_allocated_bytes")
     }
 
 
@@ -120,8 +122,12 @@ def test_cuda_is_predicted_without_one_in_whole_blocks_and_says_what_it_assumes(
     there = predict(make_six_spec("bsr", device="cuda"), methods.load)
     kinds = [name for name in there.measurements if name.endswith("_at_peak_bytes")]
 
+    parts = there.detail.estimated_allocated.parts
+
     assert here.notes == ()
-    assert there.notes == (Note(NoteKind.PREDICTION, CUDA_ASSUMES),)
+    assert there.notes == (Note(NoteKind.PREDICTION, CUDA_ASSUMES.format(gpu=ASSUMED)),)
+    assert sum(parts.values()) == there.measurements["peak_estimated_allocated_bytes"]
+    assert parts["tensors"] >= there.measurements["peak_estimated_bytes"]
     assert there.measurements["peak_estimated_bytes"] > here.measurements["peak_estimated_bytes"]
     assert all(there.measurements[n] % 512 == 0 for n in [*kinds, "peak_estimated_bytes"])
     for same in ("step_flop", "forward_flop", "forward_macs", "trained_parameters"):

@@ -1,0 +1,119 @@
+"""Search for the largest batch whose predicted peak stays within a given memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bsrbench.harness.predict.step_cost import step_cost
+from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.training.job import Loader
+from bsrbench.harness.training.kept_storages import census
+
+LARGEST_BATCH = 1 << 16
+LARGEST_STEP = 16  # a guess is at most this many times the largest batch known to fit
+
+
+@dataclass(frozen=True)
+class BatchSearch:
+    """The result of a search; all values but ``batch`` are bytes.
+
+    Attributes:
+        smallest_bytes: predicted peak with one image; no batch needs less.
+        batch: the largest batch that fits; ``None`` if one image does not fit.
+        predicted_bytes: predicted peak at that batch.
+        next_bytes: predicted peak with one more image.
+    """
+
+    smallest_bytes: int
+    batch: int | None = None
+    predicted_bytes: int | None = None
+    next_bytes: int | None = None
+
+
+def predicted_search(spec: TrialSpec, limit: int, load: Loader) -> BatchSearch:
+    """Find the largest batch of a trial by predictions in this process.
+
+    Args:
+        spec: the trial; its batch is not used.
+        limit: the memory in bytes.
+        load: makes a method from its name.
+
+    Raises:
+        BadInput: the workload names something that does not exist or does not fit.
+        Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
+    """
+    with census() as kept:
+
+        def peak(batch: int) -> int:
+            return step_cost(with_batch(spec, batch), load, kept.fresh()).limiting_bytes()
+
+        return search(peak, limit)
+
+
+def search(peak: Callable[[int], int], limit: int) -> BatchSearch:
+    """Find the largest batch whose peak stays within ``limit``; each batch is asked for once.
+
+    Args:
+        peak: returns the peak of a batch.
+        limit: the memory in bytes.
+    """
+    peaks: dict[int, int] = {}
+
+    def known(batch: int) -> int:
+        if batch not in peaks:
+            peaks[batch] = peak(batch)
+        return peaks[batch]
+
+    smallest = known(1)
+    batch = largest(known, limit)
+    if batch is None:
+        return BatchSearch(smallest)
+    return BatchSearch(smallest, batch, known(batch), known(batch + 1))
+
+
+def with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
+    """Return the trial with another batch, and with micro-batches that are not larger."""
+    micro = spec.workload.micro_batch
+    changes = {"batch": batch, "micro_batch": min(micro, batch) if micro else None}
+    return spec.model_copy(update={"workload": spec.workload.model_copy(update=changes)})
+
+
+def largest(peak: Callable[[int], int], limit: int) -> int | None:
+    """Return the largest batch whose peak is within ``limit``, or ``None``.
+
+    ``peak`` must not decrease with the batch. It is nearly linear, so each guess is where the line
+    through two known points reaches the limit. If a guess narrows the range by less than half, as
+    happens where the slope changes, the next guess doubles the batch or bisects the range.
+    """
+    if peak(1) > limit:
+        return None
+    fits, fails = 1, LARGEST_BATCH + 1  # larger batches are not considered
+    before, slow = 0, False
+    while fails - fits > 1:
+        left, bounded = fails - fits, fails <= LARGEST_BATCH
+        if not slow:
+            guess = _guess(peak, limit, fits, before, fails if bounded else None)
+        else:
+            guess = (fits + fails) // 2 if bounded else 2 * fits
+        guess = min(guess, LARGEST_BATCH)
+        if peak(guess) <= limit:
+            before, fits = fits, guess
+        else:
+            fails = guess
+        quick = 2 * (fails - fits) <= left if bounded else fits >= 2 * before
+        slow = not (quick or slow)
+    return fits
+
+
+def _guess(
+    peak: Callable[[int], int], limit: int, fits: int, before: int, fails: int | None
+) -> int:
+    """Return where the line reaches the limit, strictly between ``fits`` and ``fails``."""
+    if fails is not None:
+        slope = (peak(fails) - peak(fits)) / (fails - fits)
+        guess = fits + int((limit - peak(fits)) / slope)
+        return min(max(guess, fits + 1), fails - 1)
+    if before == 0:
+        return fits + 1
+    slope = max(1, (peak(fits) - peak(before)) / (fits - before))
+    guess = fits + int((limit - peak(fits)) / slope)
+    return min(max(guess, fits + 1), LARGEST_STEP * fits)
