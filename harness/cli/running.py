@@ -1,7 +1,7 @@
 """The parts that all measuring commands share: store, launcher, progress."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -169,7 +169,7 @@ def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
     """Check that methods, devices and data are available, before starting any process."""
     load_methods(specs)
     if where.launcher == "local":
-        require_devices(specs)
+        require_devices(spec.workload.device for spec in specs)
     fetch_data(specs)
 
 
@@ -239,16 +239,19 @@ def load_methods(specs: "list[TrialSpec]") -> None:
         methods.load(spec.method, **spec.options)
 
 
-def require_devices(specs: "list[TrialSpec]") -> None:
-    """Check that every device exists, before data are downloaded.
+def require_devices(names: Iterable[str]) -> None:
+    """Check that every device exists, before anything is predicted or downloaded.
 
     Raises:
-        BadInput: there is no device of that name.
+        BadInput: there is no device of that name; the message names the option that chooses one.
     """
     from bsrbench.harness.devices import open_device
 
-    for name in sorted({spec.workload.device for spec in specs}):
-        open_device(name)
+    for name in sorted(set(names)):
+        try:
+            open_device(name)
+        except BadInput as error:
+            raise BadInput(f"{error}; choose another device with --device") from error
 
 
 def fetch_data(specs: "list[TrialSpec]") -> None:

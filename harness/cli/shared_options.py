@@ -55,6 +55,10 @@ DATA_ROOT = click.option(
     type=click.Path(path_type=Path),
     help="Folder of data sets and weights. The default is BSRBENCH_DATA, or else ./data.",
 )
+DEVICE = click.option(
+    "--device",
+    help="Device of all trials: cpu, cuda, cuda:1, mps or xpu. The default is the suite's.",
+)
 TRUST = click.option(
     "--trust",
     multiple=True,
