@@ -11,6 +11,7 @@ import click
 
 from bsrbench.harness.cli.completion import method_names, suite_names
 from bsrbench.harness.cli.exits import FAILED
+from bsrbench.harness.cli.goals import check_goals, report_goals
 from bsrbench.harness.cli.printing import say
 from bsrbench.harness.cli.results import LOCAL_RESULTS, make_report
 from bsrbench.harness.cli.running import (
@@ -93,6 +94,7 @@ def run(
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
     path, whole = _read_suite(suite, settings, device, seeds)
+    check_goals(whole)
     trials = _chosen(path, whole, methods, trust)
     store = open_store(results or LOCAL_RESULTS / path.stem)
     asked = replace(run_options, trusted=trust)
@@ -101,6 +103,8 @@ def run(
     if asked.dry:
         return
     make_report(store.folder, path.stem)
+    if whole.goals:
+        report_goals(whole, store.folder, path.stem)
     if any(record.outcome.status != "completed" for record in records):
         sys.exit(FAILED)
 
@@ -139,7 +143,7 @@ def tune(
     _require_named(path, [row.method for row in chosen.methods], set(trust))
     store = open_store(results or LOCAL_RESULTS / path.stem)
     trials = [
-        [chosen.tuning_trials(question, row, seed) for row in chosen.methods]
+        [chosen.tuning_trials(question, row, seed) for row in chosen.rows(question)]
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]
