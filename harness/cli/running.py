@@ -1,12 +1,18 @@
 """The parts that all measuring commands share: store, launcher, progress."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsrbench.harness.cli.availability import (
+    absent_devices,
+    fetch_data,
+    load_methods,
+    require_devices,
+)
 from bsrbench.harness.cli.settings import size_in_bytes
 from bsrbench.harness.errors import BadInput
 
@@ -20,8 +26,6 @@ if TYPE_CHECKING:
     from bsrbench.harness.records.store import Store
     from bsrbench.harness.records.trial_record import TrialRecord
     from bsrbench.harness.spec.trial_spec import TrialSpec
-
-NEED_NO_FILE = {"digits", "noise"}
 
 
 def open_store(folder: Path) -> "Store":
@@ -141,7 +145,7 @@ def run_trials(
     from bsrbench.harness.launch.runner import Runner
 
     limits = run_options.limits()
-    _make_sure_of(specs, where)
+    absent = _make_sure_of(specs, where, dry=run_options.dry)
     with _watcher(run_options.progress) as watcher:
         launcher = make_launcher(limits)
         status = StatusWriter(watcher, store)
@@ -149,7 +153,9 @@ def run_trials(
             lambda: status.say("stopping after the current pass; press Ctrl-C again to stop now"),
             launcher.end,
         )
-        run_settings = _run_settings(run_options, limits, compared_with, lambda: asked.asked)
+        run_settings = replace(
+            _run_settings(run_options, limits, compared_with, lambda: asked.asked), absent=absent
+        )
         state = "stopped"
         try:
             with asked:
@@ -165,12 +171,20 @@ def run_trials(
         return records
 
 
-def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
-    """Check that methods, devices and data are available, before starting any process."""
+def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions, *, dry: bool) -> frozenset[str]:
+    """Check that methods, devices and data are available, before starting any process.
+
+    Returns:
+        the devices that this machine lacks; only a dry run may lack any.
+    """
     load_methods(specs)
+    absent: frozenset[str] = frozenset()
     if where.launcher == "local":
-        require_devices(spec.workload.device for spec in specs)
+        absent = absent_devices(spec.workload.device for spec in specs)
+        if absent and not dry:
+            require_devices(absent, ", or see the plan alone with --dry-run")
     fetch_data(specs)
+    return absent
 
 
 def _run_settings(
@@ -229,40 +243,6 @@ def _watcher(form: str) -> "Iterator[Watcher]":
             yield progress
     else:
         yield JsonLines(console) if form == "json" else Quiet()
-
-
-def load_methods(specs: "list[TrialSpec]") -> None:
-    """Load every method, to find mistakes in names and options before a process is started."""
-    from bsrbench import methods
-
-    for spec in specs:
-        methods.load(spec.method, **spec.options)
-
-
-def require_devices(names: Iterable[str]) -> None:
-    """Check that every device exists, before anything is predicted or downloaded.
-
-    Raises:
-        BadInput: there is no device of that name; the message names the option that chooses one.
-    """
-    from bsrbench.harness.devices import open_device
-
-    for name in sorted(set(names)):
-        try:
-            open_device(name)
-        except BadInput as error:
-            raise BadInput(f"{error}; choose another device with --device") from error
-
-
-def fetch_data(specs: "list[TrialSpec]") -> None:
-    """Download the training data in this process, so that the user sees the progress."""
-    named = {name for spec in specs if spec.training for name in spec.workload.tasks()}
-    in_files = sorted(named - NEED_NO_FILE)
-    if in_files:
-        from bsrbench.harness.workload import data
-
-        for name in in_files:
-            data.fetch(name)
 
 
 def make_launcher(limits: "Limits | None" = None) -> "LocalLauncher":

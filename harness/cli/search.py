@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bsrbench.harness.cli.availability import require_devices
 from bsrbench.harness.cli.completion import method_names, suite_names
 from bsrbench.harness.cli.printing import say
 from bsrbench.harness.cli.results import LOCAL_RESULTS
@@ -16,7 +17,6 @@ from bsrbench.harness.cli.running import (
     look_for_data_in,
     make_launcher,
     open_store,
-    require_devices,
     run_trials,
 )
 from bsrbench.harness.cli.settings import overrides, seconds_of, size_in_bytes

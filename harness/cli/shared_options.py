@@ -15,7 +15,8 @@ JOBS = click.option(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Number of trainings that run at the same time. Measurements always run alone.",
+    help="Number of trainings, or of passes without a clock, that run at the same time. Times are "
+    "always measured alone.",
 )
 PROGRESS = click.option(
     "--progress",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bsrbench.harness.cli.availability import load_methods
 from bsrbench.harness.cli.completion import method_names, suite_names
 from bsrbench.harness.cli.exits import FAILED
 from bsrbench.harness.cli.goals import check_goals, report_goals
@@ -17,7 +18,6 @@ from bsrbench.harness.cli.results import LOCAL_RESULTS, make_report
 from bsrbench.harness.cli.running import (
     LauncherOptions,
     RunOptions,
-    load_methods,
     look_for_data_in,
     open_store,
     run_trials,

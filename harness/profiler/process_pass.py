@@ -18,6 +18,7 @@ from bsrbench.harness.training.kept_storages import total_bytes
 from bsrbench.harness.training.training_step import training_step
 
 METRIC = "peak_process_bytes"
+THIS_PROCESS = "driver, this process"
 KNOWN_BYTES = 64 * 2**20
 WARMUP_STEPS = 2  # the first step makes the optimizer's state and loads the libraries' kernels
 
@@ -83,7 +84,7 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
     device.synchronise()
     after = device.used_bytes()
     if after.of == "process":
-        source = Sidecar(process_read_from="driver, this process")
+        source = Sidecar(process_read_from=THIS_PROCESS)
         return PassReadings({METRIC: after.bytes}, detail=source)
     if before.of != "device":
         reason = "the driver stopped reporting the memory of this process"

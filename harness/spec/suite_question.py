@@ -27,7 +27,7 @@ class Question(Frozen):
         workload: keys that replace those of the suite's workload.
         training: keys that replace those of the suite's recipe.
         to_try: learning rates that ``bsrbench tune`` tries for every row, instead of the rows' own.
-        rows: labels of the rows that answer the question; by default, all rows. Labels leave out the
+        rows: labels of the rows that answer the question; by default, all. Labels leave out the
             axes that are as in the suite's workload.
         chosen: row label -> the learning rate that ``bsrbench tune`` chose, under the
             same labels.
