@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -153,17 +153,15 @@ def run_trials(
             lambda: status.say("stopping after the current pass; press Ctrl-C again to stop now"),
             launcher.end,
         )
-        run_settings = replace(
-            _run_settings(run_options, limits, compared_with, lambda: asked.asked), absent=absent
-        )
+        settings = _run_settings(run_options, limits, compared_with, absent, lambda: asked.asked)
         state = "stopped"
         try:
             with asked:
                 if where.launcher == "ray":
-                    cluster = _cluster(where, store, status, limits, run_settings)
+                    cluster = _cluster(where, store, status, limits, settings)
                     records = cluster.run(specs, again=run_options.again)
                 else:
-                    runner = Runner(launcher, store, methods.fingerprint, status, run_settings)
+                    runner = Runner(launcher, store, methods.fingerprint, status, settings)
                     records = runner.run(specs, again=run_options.again, dry=run_options.dry)
             state = "planned" if run_options.dry else "finished"
         finally:
@@ -191,6 +189,7 @@ def _run_settings(
     run_options: RunOptions,
     limits: "Limits",
     compared_with: "ComparedWith | None",
+    absent: frozenset[str],
     stopping: Callable[[], bool],
 ) -> "RunSettings":
     from bsrbench.harness.launch.run_settings import RunSettings
@@ -205,6 +204,7 @@ def _run_settings(
         limits=RecordedLimits(**asdict(limits), forced=run_options.force),
         compared_with=compared_with or anchors.compared_with,
         trusted=run_options.trusted,
+        absent=absent,
         stopping=stopping,
     )
 
