@@ -68,6 +68,7 @@ def test_pruned_tensors_equal_eager_ones(numbers):
     expected_values, expected_bits = KEEP.eager(numbers, kept)
     width = numbers.shape[1]
 
+    assert torch.equal(values.cpu(), KEEP.eager(numbers.cpu(), kept)[0])
     assert torch.equal(values, expected_values)
     assert torch.equal(bits, expected_bits)
     assert torch.equal(compiled(SPREAD, values, bits, width), SPREAD.eager(values, bits, width))
