@@ -47,7 +47,7 @@ def check_goals(suite: "Suite") -> None:
         BadInput: the metric of a goal is unknown or cannot be judged.
     """
     if suite.goals:
-        from bsrbench.reports.compare.goals import require_known
+        from bsrbench.reports.compare.judged_goals import require_known
 
         require_known(suite.goals)
 
@@ -58,7 +58,7 @@ def report_goals(suite: "Suite", folder: Path, title: str) -> None:
 
     from bsrbench.harness.records.store import gather
     from bsrbench.reports.compare.comparison import compare
-    from bsrbench.reports.compare.goals import judge
+    from bsrbench.reports.compare.judged_goals import judge
     from bsrbench.reports.documents import goals_table
 
     pool = gather([folder])

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bsrbench.harness.files import write_whole
-from bsrbench.reports.compare.goals import JudgedGoal, Met
+from bsrbench.reports.compare.judged_goals import JudgedGoal, Met
 from bsrbench.reports.wording.markdown_syntax import escape, table_of
 from bsrbench.reports.wording.safe_text import on_one_line
 

@@ -5,7 +5,7 @@ import pytest
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.suite_goal import Goal
 from bsrbench.reports.compare.comparison import compare
-from bsrbench.reports.compare.goals import Met, judge, require_known
+from bsrbench.reports.compare.judged_goals import Met, judge, require_known
 from bsrbench.reports.documents import goals_table
 
 CUDA = {"device": "cuda"}
