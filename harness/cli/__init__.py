@@ -17,6 +17,7 @@ from bsrbench.harness.cli.exits import (
     leave_quickly,
     stop,
 )
+from bsrbench.harness.cli.goals import goals
 from bsrbench.harness.cli.health import doctor
 from bsrbench.harness.cli.lists import list_
 from bsrbench.harness.cli.maintenance import care
@@ -118,7 +119,7 @@ def main() -> None:
 
 COMMANDS = (
     *(run, tune, profile, estimate, fit, search, doctor),
-    *(report, compare, export, claims, list_),
+    *(report, compare, goals, export, claims, list_),
     *(status, care, cache, new_method, check, completion),
 )
 for command in COMMANDS:

@@ -7,6 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bsrbench.harness.cli.availability import (
+    absent_devices,
+    fetch_data,
+    load_methods,
+    require_devices,
+)
 from bsrbench.harness.cli.settings import size_in_bytes
 from bsrbench.harness.errors import BadInput
 
@@ -20,8 +26,6 @@ if TYPE_CHECKING:
     from bsrbench.harness.records.store import Store
     from bsrbench.harness.records.trial_record import TrialRecord
     from bsrbench.harness.spec.trial_spec import TrialSpec
-
-NEED_NO_FILE = {"digits", "noise"}
 
 
 def open_store(folder: Path) -> "Store":
@@ -141,7 +145,7 @@ def run_trials(
     from bsrbench.harness.launch.runner import Runner
 
     limits = run_options.limits()
-    _make_sure_of(specs, where)
+    absent = _make_sure_of(specs, where, dry=run_options.dry)
     with _watcher(run_options.progress) as watcher:
         launcher = make_launcher(limits)
         status = StatusWriter(watcher, store)
@@ -149,15 +153,15 @@ def run_trials(
             lambda: status.say("stopping after the current pass; press Ctrl-C again to stop now"),
             launcher.end,
         )
-        run_settings = _run_settings(run_options, limits, compared_with, lambda: asked.asked)
+        settings = _run_settings(run_options, limits, compared_with, absent, lambda: asked.asked)
         state = "stopped"
         try:
             with asked:
                 if where.launcher == "ray":
-                    cluster = _cluster(where, store, status, limits, run_settings)
+                    cluster = _cluster(where, store, status, limits, settings)
                     records = cluster.run(specs, again=run_options.again)
                 else:
-                    runner = Runner(launcher, store, methods.fingerprint, status, run_settings)
+                    runner = Runner(launcher, store, methods.fingerprint, status, settings)
                     records = runner.run(specs, again=run_options.again, dry=run_options.dry)
             state = "planned" if run_options.dry else "finished"
         finally:
@@ -165,18 +169,27 @@ def run_trials(
         return records
 
 
-def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
-    """Check that methods, devices and data are available, before starting any process."""
+def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions, *, dry: bool) -> frozenset[str]:
+    """Check that methods, devices and data are available, before starting any process.
+
+    Returns:
+        the devices that this machine lacks; only a dry run may lack any.
+    """
     load_methods(specs)
+    absent: frozenset[str] = frozenset()
     if where.launcher == "local":
-        require_devices(specs)
+        absent = absent_devices(spec.workload.device for spec in specs)
+        if absent and not dry:
+            require_devices(absent, ", or see the plan alone with --dry-run")
     fetch_data(specs)
+    return absent
 
 
 def _run_settings(
     run_options: RunOptions,
     limits: "Limits",
     compared_with: "ComparedWith | None",
+    absent: frozenset[str],
     stopping: Callable[[], bool],
 ) -> "RunSettings":
     from bsrbench.harness.launch.run_settings import RunSettings
@@ -191,6 +204,7 @@ def _run_settings(
         limits=RecordedLimits(**asdict(limits), forced=run_options.force),
         compared_with=compared_with or anchors.compared_with,
         trusted=run_options.trusted,
+        absent=absent,
         stopping=stopping,
     )
 
@@ -229,37 +243,6 @@ def _watcher(form: str) -> "Iterator[Watcher]":
             yield progress
     else:
         yield JsonLines(console) if form == "json" else Quiet()
-
-
-def load_methods(specs: "list[TrialSpec]") -> None:
-    """Load every method, to find mistakes in names and options before a process is started."""
-    from bsrbench import methods
-
-    for spec in specs:
-        methods.load(spec.method, **spec.options)
-
-
-def require_devices(specs: "list[TrialSpec]") -> None:
-    """Check that every device exists, before data are downloaded.
-
-    Raises:
-        BadInput: there is no device of that name.
-    """
-    from bsrbench.harness.devices import open_device
-
-    for name in sorted({spec.workload.device for spec in specs}):
-        open_device(name)
-
-
-def fetch_data(specs: "list[TrialSpec]") -> None:
-    """Download the training data in this process, so that the user sees the progress."""
-    named = {name for spec in specs if spec.training for name in spec.workload.tasks()}
-    in_files = sorted(named - NEED_NO_FILE)
-    if in_files:
-        from bsrbench.harness.workload import data
-
-        for name in in_files:
-            data.fetch(name)
 
 
 def make_launcher(limits: "Limits | None" = None) -> "LocalLauncher":

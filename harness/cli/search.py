@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bsrbench.harness.cli.availability import require_devices
 from bsrbench.harness.cli.completion import method_names, suite_names
 from bsrbench.harness.cli.printing import say
 from bsrbench.harness.cli.results import LOCAL_RESULTS
@@ -19,7 +20,7 @@ from bsrbench.harness.cli.running import (
     run_trials,
 )
 from bsrbench.harness.cli.settings import overrides, seconds_of, size_in_bytes
-from bsrbench.harness.cli.shared_options import DATA_ROOT, PROGRESS, gathers, with_options
+from bsrbench.harness.cli.shared_options import DATA_ROOT, DEVICE, PROGRESS, gathers, with_options
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import write_whole
 from bsrbench.harness.spec.label_grammar import split_at_commas
@@ -50,6 +51,7 @@ class WorkloadChanges:
     data: str | None
     image_size: int | None
     batch: int | None
+    device: str | None
 
 
 @click.command()
@@ -79,7 +81,7 @@ class WorkloadChanges:
     help="Methods to compose the method with, separated by commas; '' for none.",
 )
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for all results.")
-@with_options(DATA_ROOT, PROGRESS)
+@with_options(DEVICE, DATA_ROOT, PROGRESS)
 @gathers(WorkloadChanges, "changes")
 def search(
     memory: str,
@@ -110,12 +112,12 @@ def search(
     look_for_data_in(data_root)
     limit, aim = size_in_bytes("--memory", memory), seconds_of("--time", time_)
     suite = _suite_like(like, settings, changes)
+    require_devices([suite.workload.device])
     store = open_store(results or LOCAL_RESULTS / "search")
     store.open_for_writing()
     partners = [name for name in split_at_commas(companions) if name]
-    _search(
-        store, suite, method, partners, limit, aim, RunOptions(announces=False, progress=progress)
-    )
+    run_options = RunOptions(announces=False, progress=progress)
+    _search(store, suite, method, partners, limit, aim, run_options)
 
 
 def _search(

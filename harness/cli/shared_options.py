@@ -15,7 +15,8 @@ JOBS = click.option(
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    help="Number of trainings that run at the same time. Measurements always run alone.",
+    help="Number of trainings, or of passes without a clock, that run at the same time. Times are "
+    "always measured alone.",
 )
 PROGRESS = click.option(
     "--progress",
@@ -54,6 +55,10 @@ DATA_ROOT = click.option(
     "--data-root",
     type=click.Path(path_type=Path),
     help="Folder of data sets and weights. The default is BSRBENCH_DATA, or else ./data.",
+)
+DEVICE = click.option(
+    "--device",
+    help="Device of all trials: cpu, cuda, cuda:1, mps or xpu. The default is the suite's.",
 )
 TRUST = click.option(
     "--trust",

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bsrbench.harness.cli.availability import load_methods
 from bsrbench.harness.cli.completion import method_names, suite_names
 from bsrbench.harness.cli.exits import FAILED
+from bsrbench.harness.cli.goals import check_goals, report_goals
 from bsrbench.harness.cli.printing import say
 from bsrbench.harness.cli.results import LOCAL_RESULTS, make_report
 from bsrbench.harness.cli.running import (
     LauncherOptions,
     RunOptions,
-    load_methods,
     look_for_data_in,
     open_store,
     run_trials,
@@ -25,6 +26,7 @@ from bsrbench.harness.cli.settings import overrides
 from bsrbench.harness.cli.shared_options import (
     CLUSTER_OPTIONS,
     DATA_ROOT,
+    DEVICE,
     JOBS,
     LIMIT_OPTIONS,
     PROGRESS,
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
     metavar="KEY=VALUE",
     help="Set a dotted key of the suite to a TOML value; can be repeated.",
 )
-@with_options(DATA_ROOT, TRUST, *RUN_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
+@with_options(DEVICE, DATA_ROOT, TRUST, *RUN_OPTIONS, *LIMIT_OPTIONS, *CLUSTER_OPTIONS)
 @gathers(RunOptions, "run_options")
 def run(
     suite: str,
@@ -70,6 +72,7 @@ def run(
     methods: str | None,
     seeds: int | None,
     settings: tuple[str, ...],
+    device: str | None,
     data_root: Path | None,
     trust: tuple[str, ...],
     launcher: str,
@@ -87,9 +90,11 @@ def run(
       bsrbench run quick
       bsrbench run quick --methods full,bsr --set training.steps=20 --dry-run
       bsrbench run cifar-small --data-root ~/data --timeout 600
+      bsrbench run quick --device cuda
     """  # noqa: D301 - click's mark for text that is not wrapped
     look_for_data_in(data_root)
-    path, whole = _read_suite(suite, settings, seeds)
+    path, whole = _read_suite(suite, settings, device, seeds)
+    check_goals(whole)
     trials = _chosen(path, whole, methods, trust)
     store = open_store(results or LOCAL_RESULTS / path.stem)
     asked = replace(run_options, trusted=trust)
@@ -98,6 +103,8 @@ def run(
     if asked.dry:
         return
     make_report(store.folder, path.stem)
+    if whole.goals:
+        report_goals(whole, store.folder, path.stem)
     if any(record.outcome.status != "completed" for record in records):
         sys.exit(FAILED)
 
@@ -106,12 +113,13 @@ def run(
 @click.argument("suite", shell_complete=suite_names)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for the records.")
 @click.option("--seed", type=click.IntRange(min=0, max=2**63 - 1), default=1000, show_default=True)
-@with_options(DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
+@with_options(DEVICE, DATA_ROOT, TRUST, JOBS, PROGRESS, *LIMIT_OPTIONS)
 @gathers(RunOptions, "run_options")
 def tune(
     suite: str,
     results: Path | None,
     seed: int,
+    device: str | None,
     data_root: Path | None,
     trust: tuple[str, ...],
     run_options: RunOptions,
@@ -119,21 +127,23 @@ def tune(
     """Try the learning rates of every row and write the best ones into the suite file.
 
     Every row tries the same number of learning rates ('to_try'). They are compared by their
-    accuracy on the validation split. --seed is the seed of these trainings.
+    accuracy on the validation split. --seed is the seed of these trainings. --device does not
+    change the device in the suite file.
 
     \b
     Examples:
       bsrbench tune suites/mine.toml
       bsrbench tune cifar-small --data-root ~/data
+      bsrbench tune cifar-small --data-root ~/data --device cuda
     """  # noqa: D301 - click's mark for text that is not wrapped
     from bsrbench.harness.spec.suite_file import best_try, write_choices
 
     look_for_data_in(data_root)
-    path, chosen = _read_suite(suite, (), None)
+    path, chosen = _read_suite(suite, (), device, None)
     _require_named(path, [row.method for row in chosen.methods], set(trust))
     store = open_store(results or LOCAL_RESULTS / path.stem)
     trials = [
-        [chosen.tuning_trials(question, row, seed) for row in chosen.methods]
+        [chosen.tuning_trials(question, row, seed) for row in chosen.rows(question)]
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]
@@ -207,9 +217,14 @@ def _as_try(record: "TrialRecord") -> "LearningRateTry":
     )
 
 
-def _read_suite(name: str, settings: tuple[str, ...], seeds: int | None) -> "tuple[Path, Suite]":
+def _read_suite(
+    name: str, settings: tuple[str, ...], device: str | None, seeds: int | None
+) -> "tuple[Path, Suite]":
     from bsrbench.harness.spec import suite_file
 
-    seed_list = None if seeds is None else list(range(seeds))
+    by_option = {
+        "--device": ("workload.device", device),
+        "--seeds": ("seeds", None if seeds is None else list(range(seeds))),
+    }
     path = suite_file.find(name)
-    return path, suite_file.read(path, overrides(settings, {"--seeds": ("seeds", seed_list)}))
+    return path, suite_file.read(path, overrides(settings, by_option))

@@ -3,27 +3,24 @@
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.group_times import STAGED, GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.planning.forecast_lines import forecast_lines
 from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
-from bsrbench.harness.launch.planning.run_outline import (
-    compiled_first,
-    outline,
-    outlook,
-    timed_again,
-)
+from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
 from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
-from bsrbench.harness.launch.processes.cores import choose
 from bsrbench.harness.launch.processes.log_file import last_lines
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.round_group import time_in_turns
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.run_tally import Tally
+from bsrbench.harness.launch.shared_device import SharedDevice
+from bsrbench.harness.launch.side_by_side import CoreSets, run_side_by_side
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import Circumstances, Environment, RanIn
@@ -34,6 +31,8 @@ from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, passes_of
 
+# A trial, the results of its finished passes, its circumstances, and the times of stored trials.
+Begun = tuple[PlannedTrial, dict[str, PassResult], Circumstances, TimesByKey | None]
 LAST_LINES = 5  # lines of a log that are shown
 
 
@@ -69,6 +68,7 @@ class OneRun:
         self._before = Preflight()
         self._tally = Tally(trials=len(plan.missing))
         self._lock = threading.Lock()
+        self._shared = SharedDevice(None, {})
 
     def prepare(self) -> None:
         """Check the trials, then print what will be run and how long it will take.
@@ -77,7 +77,9 @@ class OneRun:
             BadInput: the spec of a trial cannot work, or there are too few cores for the jobs.
             KeyboardInterrupt: the user has stopped the run.
         """
-        self._require_cores()
+        absent = self._run_settings.absent
+        if not absent:
+            self._require_cores()
         preflight_checks = PreflightChecks(
             self._launcher.check,
             self._launcher.perform,
@@ -86,25 +88,21 @@ class OneRun:
             self._run_settings.limits.memory_bytes,
             self._run_settings.limits.forced,
             self._run_settings.jobs,
+            absent,
         )
         found = preflight_checks.look_for_mistakes(self._plan)
         if not self._run_settings.announces:
             return
         planned = outline([trial.spec for trial in self._plan.missing.values()])
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
-        for line in [*planned, *timed_again(groups), *compiled_first(found.kernels_to_compile)]:
+        kernels = {} if absent else found.kernels_to_compile  # those of the CPU, where it checked
+        for line in [*planned, *timed_again(groups), *compiled_first(kernels)]:
             self._watcher.say(line)
         self._before = preflight_checks.predict(self._plan, found.images)
-        if self._before.why_unknown:
-            self._watcher.say(f"  no forecast of the time: {self._before.why_unknown}")
-        for key, result in self._before.doomed.items():
-            self._watcher.say(
-                f"  does not fit: {self._plan.missing[key].spec.label()}, {result.reason}"
-            )
-        predicted = self._before.forecast(self._plan)
-        if predicted is not None and self._before.known is not None:
-            for line in outlook(predicted, self._before.known.speed, self._store.folder):
-                self._watcher.say(line)
+        self._shared = SharedDevice(self._before.free_bytes, self._before.peaks)
+        for line in forecast_lines(self._before, self._plan, absent, self._store.folder):
+            self._watcher.say(line)
+        if (predicted := self._before.forecast(self._plan)) is not None:
             self._tally.expected_seconds = predicted.least_seconds
 
     def do(self) -> None:
@@ -188,47 +186,43 @@ class OneRun:
 
     def _finish_group(self, staged_under: str, times: GroupTimes) -> None:
         """Run the other passes of a timed group's new trials; then delete the stored times."""
+        begun: list[Begun] = []
         for key in times.order:
             trial = self._plan.missing.get(key)
             if trial is not None and key in times.clocks and key not in self._before.doomed:
                 timed = times.circumstances(key, self._circumstances)
-                self._finish(trial, {CLOCK: times.clock(key)}, timed, beside=times.beside)
+                begun.append((trial, {CLOCK: times.clock(key)}, timed, times.beside))
+        self._finish_all(begun)
         stored = (self._store.record(key) for key in times.clocks)
         if all(record and record.circumstances.round_group == times.name for record in stored):
             self._store.unstage(staged_under)
 
     def _run_alone(self, trials: list[PlannedTrial]) -> None:
         """Run the trials that are not timed, one by one or several at a time."""
-        training = [trial for trial in trials if trial.spec.profile is None]
-        for trial in trials:
-            if self._run_settings.jobs == 1 or trial.spec.profile is not None:
-                self._finish(trial, {}, self._circumstances)
-        if self._run_settings.jobs > 1 and training:
-            self._run_together(training)
+        jobs = self._run_settings.jobs
+        training = [trial for trial in trials if trial.spec.profile is None and jobs > 1]
+        others = [trial for trial in trials if trial.spec.profile is not None or jobs == 1]
+        self._finish_all([(trial, {}, self._circumstances, None) for trial in others])
+        if training:
+            cores = CoreSets(jobs, max(trial.spec.workload.threads for trial in training))
+            run_side_by_side(jobs, [partial(self._train_beside, t, cores) for t in training])
 
-    def _run_together(self, trials: list[PlannedTrial]) -> None:
-        free: list[list[int]] = []
-        for _ in range(self._run_settings.jobs):
-            taken = [core for cores in free for core in cores]
-            free.append(choose(max(trial.spec.workload.threads for trial in trials), taken))
+    def _train_beside(self, trial: PlannedTrial, cores: CoreSets) -> None:
+        """Run a training on cores of its own, beside others."""
+        with cores.one() as own:
+            jobs = self._run_settings.jobs
+            shared = replace(self._circumstances, jobs=jobs, cores=tuple(own))
+            self._finish(trial, {}, shared, own)
 
-        def finish(trial: PlannedTrial) -> None:
-            with self._lock:
-                cores = free.pop()
-            try:
-                jobs = self._run_settings.jobs
-                shared = replace(self._circumstances, jobs=jobs, cores=tuple(cores))
-                self._finish(trial, {}, shared, cores)
-            finally:
-                with self._lock:
-                    free.append(cores)
-
-        with ThreadPoolExecutor(self._run_settings.jobs) as pool:
-            futures = [pool.submit(finish, trial) for trial in trials]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            pool.shutdown(cancel_futures=True)
-        for future in done:
-            future.result()
+    def _finish_all(self, begun: list[Begun]) -> None:
+        """Run the passes without a clock of trials, several at a time if there are several jobs."""
+        jobs = self._run_settings.jobs
+        noted = {"jobs": jobs} if jobs > 1 else {}
+        tasks = [
+            partial(self._finish, trial, results, replace(about, **noted), beside=beside)
+            for trial, results, about, beside in begun
+        ]
+        run_side_by_side(jobs, tasks)
 
     def _finish(
         self,
@@ -255,13 +249,16 @@ class OneRun:
         self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
         if result is None:
             checkpoint = self._store.checkpoint(trial.key)
-            result = self._launcher.perform(
+            perform = partial(
+                self._launcher.perform,
                 name,
                 trial.spec,
                 log=self._store.log(trial.key, name),
                 on_cores=cores,
                 checkpoint=CheckpointRequest(checkpoint, self._run_settings.checkpoint_seconds),
             )
+            alone = trial.spec.profile is None or self._run_settings.jobs == 1
+            result = perform() if alone else self._shared.perform(name, trial.spec, perform)
             if result.status == Status.CRASHED and self._run_settings.stopping():
                 raise KeyboardInterrupt  # the pass was killed with the run
             self._store.stage(trial.key, name, plain(result))

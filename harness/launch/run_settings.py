@@ -53,6 +53,7 @@ class RunSettings:
             stored, it is timed again in turns with new rows. Other processes must be able to import
             it by name.
         trusted: method files that the user allows; other files are not timed again.
+        absent: devices of the trials that this machine lacks. Then the run can only be planned.
         stopping: returns whether the user has asked the run to stop after the current pass.
     """
 
@@ -63,4 +64,5 @@ class RunSettings:
     limits: RecordedLimits = NO_LIMITS
     compared_with: ComparedWith = none_in_particular
     trusted: tuple[str, ...] = ()
+    absent: frozenset[str] = frozenset()
     stopping: Callable[[], bool] = nobody_asked

@@ -19,6 +19,7 @@ from bsrbench.harness.training.kept_storages import total_bytes
 from bsrbench.harness.training.training_step import training_step
 
 METRIC = "peak_process_bytes"
+THIS_PROCESS = "driver, this process"
 KNOWN_BYTES = 64 * 2**20
 READ_STEPS = 2
 NEIGHBOUR_BYTES = 16 * 2**20  # the driver's granularity, and kernels that are loaded late
@@ -89,7 +90,7 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
         readings.append(device.used_bytes())
     after = readings[0]
     if after.of == "process":
-        source = Sidecar(process_read_from="driver, this process")
+        source = Sidecar(process_read_from=THIS_PROCESS)
         return PassReadings({METRIC: after.bytes}, detail=source)
     if before.of != "device":
         reason = "the driver stopped reporting the memory of this process"

@@ -97,7 +97,8 @@ class Circumstances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             timed.
         round_position: position of the trial in each round of the group, counted from 0.
         timing: what the clock pass recorded about each visit (stolen time, cores, and so on).
-        jobs: number of trials that could run at the same time; ``None`` if only one could.
+        jobs: number of trials that could run at the same time, without their clock passes; ``None``
+            if only one could.
         cores: the cores on which this trial ran, if several trials ran at the same time.
         pass_start_seconds: for each pass, the time from its request to the first line that its
             process runs.

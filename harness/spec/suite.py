@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field, model_validator
@@ -12,6 +13,7 @@ from bsrbench.harness.spec import suite_contradictions
 from bsrbench.harness.spec.frozen_data import Frozen, Seeds
 from bsrbench.harness.spec.recipe import Recipe, Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
+from bsrbench.harness.spec.suite_goal import Goal
 from bsrbench.harness.spec.suite_method import SuiteMethod
 from bsrbench.harness.spec.suite_question import Question
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
@@ -35,6 +37,7 @@ class Suite(Frozen):
             trains nothing.
         profile: how to time; ``None`` profiles nothing.
         methods: the rows.
+        goals: bounds on ratios of rows; they do not affect the trials.
     """
 
     description: str = ""
@@ -45,6 +48,7 @@ class Suite(Frozen):
     training: Recipe | None = None
     profile: Profile | None = None
     methods: Annotated[tuple[SuiteMethod, ...], Field(strict=False, min_length=1)]
+    goals: Annotated[tuple[Goal, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _can_be_run(self) -> "Suite":
@@ -72,22 +76,35 @@ class Suite(Frozen):
     def _choices_have_rows(self) -> "Suite":
         rows = {row.name(self.workload) for row in self.methods}
         for question in self.questions:
-            meant = self._keys(question)
-            strange = [key for name, key in meant.items() if name not in rows]
-            if strange:
-                raise ValueError(f"chosen names {', '.join(strange)}, but there is no such row")
+            for key, labels in (("chosen", question.chosen), ("rows", question.rows)):
+                meant = self._meant(labels)
+                if strange := [label for name, label in meant.items() if name not in rows]:
+                    raise ValueError(f"{key} names {', '.join(strange)}, but there is no such row")
         return self
 
-    def _keys(self, question: Question) -> dict[RowName, str]:
-        """Return row -> label, for the labels in ``chosen``."""
-        return _rows_meant(tuple(question.chosen), tuple(self.workload.axis_values().items()))
+    @model_validator(mode="after")
+    def _goals_have_rows(self) -> "Suite":
+        rows = {row.name(self.workload) for row in self.methods}
+        meant = self._meant([label for goal in self.goals for label in (goal.row, goal.to)])
+        if strange := [label for name, label in meant.items() if name not in rows]:
+            raise ValueError(f"goals name {', '.join(strange)}, but there is no such row")
+        return self
+
+    def _meant(self, labels: Iterable[str]) -> dict[RowName, str]:
+        """Return row -> label, for labels that leave out the axes of the suite's workload."""
+        return _rows_meant(tuple(labels), tuple(self.workload.axis_values().items()))
+
+    def rows(self, question: Question) -> list[SuiteMethod]:
+        """Return the rows that answer a question."""
+        meant = self._meant(question.rows)
+        return [row for row in self.methods if not meant or row.name(self.workload) in meant]
 
     @model_validator(mode="after")
     def _every_row_gets_as_many_tries(self) -> "Suite":
         rows = [(str(row.label(self.workload)), row) for row in self.methods]
         suite_contradictions.require_equal_tries(rows)
         for question in self.questions:
-            keyed = [(self.chosen_key(question, row), row) for row in self.methods]
+            keyed = [(self.chosen_key(question, row), row) for row in self.rows(question)]
             suite_contradictions.require_equal_choices(keyed, question)
         return self
 
@@ -114,11 +131,12 @@ class Suite(Frozen):
         return list({trial.trial_id(): trial for trial in trials}.values())
 
     def _trials(self, question: Question, workload: Workload) -> list[TrialSpec]:
-        profiles = [self._profile_trial(row, workload) for row in self.methods if self.profile]
+        rows = self.rows(question)
+        profiles = [self._profile_trial(row, workload) for row in rows if self.profile]
         trained = [
             self._trained(row, workload, self._training(question, row), seed)
             for seed in self.seeds
-            for row in self.methods
+            for row in rows
             if self.training
         ]
         return profiles + trained
@@ -158,7 +176,7 @@ class Suite(Frozen):
 
     def chosen_key(self, question: Question, row: SuiteMethod) -> str:
         """Return the key of a row in ``chosen``; for a new row, its label."""
-        key = self._keys(question).get(row.name(self.workload))
+        key = self._meant(question.chosen).get(row.name(self.workload))
         return str(row.label(self.workload)) if key is None else key
 
     def _profile_trial(self, row: SuiteMethod, workload: Workload) -> TrialSpec:

@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.row_choice import ANYTHING, ListedRow, label_of, pick, unknown_row
 from bsrbench.harness.spec.row_name import LEARNING_RATE, Apart, RowLabel
 from bsrbench.harness.spec.suite import Suite
 from bsrbench.harness.spec.suite_method import SuiteMethod
-from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.spec.workload_axes import AxisValue, stated
 
 Axes = Mapping[str, AxisValue]
@@ -46,7 +47,13 @@ def choose(suite: Suite, names: Sequence[str]) -> SuiteSelection:
         messages.append(picked.said)
         if not picked.places:
             made = _made(name, listed)
-            chosen += _rows(suite.model_copy(update={"methods": (made,)}))
+            added = _rows(suite.model_copy(update={"methods": (made,)}))
+            if not added:
+                raise BadInput(
+                    f"{made.method!r} has no row in the suite, and every question names its rows: "
+                    "add it to both in a copy of the file"
+                )
+            chosen += added
             messages.append(_not_in(suite, made.method))
     methods = tuple({id(method): method for _, method in chosen}.values())
     names_of_rows = {row.name for row, _ in chosen}
@@ -60,11 +67,15 @@ def choose(suite: Suite, names: Sequence[str]) -> SuiteSelection:
 def _rows(suite: Suite) -> list[tuple[ListedRow, SuiteMethod]]:
     """Return every row of a suite; a row with several axis values is returned once for each."""
     beside = suite.workload.axis_values()
-    workloads = [w for question in suite.questions for w in suite.workloads(question)]
+    workloads: dict[int, list[Workload]] = {}
+    for question in suite.questions:
+        of_question = suite.workloads(question)
+        for row in suite.rows(question):
+            workloads.setdefault(id(row), []).extend(of_question)
     listed_rows = [
         (ListedRow(_label(row, axes, beside), name, beside, _apart(suite, row)), row)
         for row in suite.methods
-        for name, axes in {row.name(w): row.axes_on(w) for w in workloads}.items()
+        for name, axes in {row.name(w): row.axes_on(w) for w in workloads.get(id(row), ())}.items()
     ]
     count = Counter(listed.name for listed, _ in listed_rows)
     return [

@@ -13,6 +13,7 @@ from bsrbench.harness.spec import suite_contradictions
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import LearningRateTry, Recipe
 from bsrbench.harness.spec.suite import Suite
+from bsrbench.harness.spec.suite_goal import Goal
 from bsrbench.harness.spec.suite_method import SuiteMethod
 from bsrbench.harness.spec.suite_question import LearningRateChoice, Question
 from bsrbench.harness.spec.toml_text import DEEPEST, is_deep, parse_toml
@@ -110,7 +111,7 @@ def _put(data: dict[str, Any], dotted: str, value: object) -> None:
 def _keys() -> set[str]:
     parts = (
         *(Suite, Question, LearningRateChoice, Recipe, SuiteMethod, Workload, MultiTask, Profile),
-        LearningRateTry,
+        *(LearningRateTry, Goal),
     )
     return {name for part in parts for name in part.model_fields}
 
@@ -128,12 +129,14 @@ def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTr
     the row; otherwise they go into ``chosen`` of the question.
     """
     document: Any = tomlkit.parse(read_text(path, MOST_BYTES))
+    tables = {id(row): of for row, of in zip(suite.methods, document["methods"], strict=True)}
     for index, of_question in enumerate(tries):
-        for row, table, tried in zip(suite.methods, document["methods"], of_question, strict=True):
+        for row, tried in zip(suite.rows(suite.questions[index]), of_question, strict=True):
+            table = tables[id(row)]
             if "questions" in document:
                 chosen = document["questions"][index].setdefault("chosen", tomlkit.table())
                 key = suite.chosen_key(suite.questions[index], row)
-                table = chosen.setdefault(key, tomlkit.table())  # noqa: PLW2901 - there
+                table = chosen.setdefault(key, tomlkit.table())
             table["learning_rate"] = best_try(tried)
             listed = tomlkit.array()
             for rate_try in tried:

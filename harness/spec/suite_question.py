@@ -27,11 +27,14 @@ class Question(Frozen):
         workload: keys that replace those of the suite's workload.
         training: keys that replace those of the suite's recipe.
         to_try: learning rates that ``bsrbench tune`` tries for every row, instead of the rows' own.
-        chosen: row label -> the learning rate that ``bsrbench tune`` chose. Labels leave out the
+        rows: labels of the rows that answer the question; by default, all. Labels leave out the
             axes that are as in the suite's workload.
+        chosen: row label -> the learning rate that ``bsrbench tune`` chose, under the
+            same labels.
     """
 
     workload: dict[str, Any] = {}
     training: dict[str, Any] = {}
     to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
+    rows: Annotated[tuple[str, ...], Field(strict=False)] = ()
     chosen: dict[str, LearningRateChoice] = {}

@@ -2,7 +2,7 @@
 
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -121,7 +121,7 @@ def perform(
         if pass_name == TRAINING:
             run = partial(training_pass, checkpoint=checkpoint)
         reading = _without_what_no_file_holds(run(spec, load_and_keep))
-        device = open_device(spec.workload.device).describe()
+        device = _described(pass_name, spec.workload.device)
         kind = torch.device(spec.workload.device).type
         facts: dict[str, Any] = {}
         for method in loaded[-1:]:
@@ -132,6 +132,16 @@ def perform(
     except Exception as error:  # noqa: BLE001 - every error becomes an outcome here
         traceback.print_exc()  # into the pass's log
         return failed(PassResult, error)
+
+
+def _described(pass_name: str, name: str) -> Mapping[str, Any]:
+    """Return the description of the device; empty if it is not here and nothing runs on it."""
+    try:
+        return open_device(name).describe()
+    except BadInput:
+        if pass_name == ESTIMATE:
+            return {}
+        raise
 
 
 def _without_what_no_file_holds(reading: PassReadings) -> PassReadings:

@@ -165,9 +165,14 @@ def _differ_in_axes(row: ComparisonRow, other: ComparisonRow) -> bool:
 
 
 def _guarded(row: ComparisonRow, other: ComparisonRow) -> list[str]:
-    ours, theirs = row.spec.workload, other.spec.workload
+    ours, theirs = _guarded_settings(row), _guarded_settings(other)
     return [
-        f"{name} {getattr(ours, name)} and {getattr(theirs, name)}"
-        for name in GUARDED
-        if getattr(ours, name) != getattr(theirs, name)
+        f"{name} {ours[name]} and {theirs[name]}" for name in ours if ours[name] != theirs[name]
     ]
+
+
+def _guarded_settings(row: ComparisonRow) -> dict[str, object]:
+    """Return the settings that two rows must share; of the device only the family: ``cuda``."""
+    workload = row.spec.workload
+    settings: dict[str, object] = {name: getattr(workload, name) for name in GUARDED}
+    return settings | {"device": workload.device.partition(":")[0]}

@@ -2,12 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.launch.planning.forecast import Cost, Forecast, ForecastInputs, forecast
+from bsrbench.harness.launch.planning.forecast import (
+    ASSUMED_SPEED,
+    Cost,
+    Forecast,
+    ForecastInputs,
+    forecast,
+)
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
+from bsrbench.harness.launch.side_by_side import run_side_by_side
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
@@ -29,11 +37,15 @@ class Preflight:
         known: the inputs of the forecast; ``None`` if the speed of the device is not known.
         doomed: key -> outcome, for trials that are predicted not to fit.
         why_unknown: why the speed of the device could not be measured.
+        peaks: row id -> predicted peak in bytes.
+        free_bytes: free memory of the device; ``None`` if it is not known.
     """
 
     known: ForecastInputs | None = None
     doomed: dict[str, PassResult] = field(default_factory=dict)
     why_unknown: str = ""
+    peaks: Mapping[str, int] = field(default_factory=dict)
+    free_bytes: int | None = None
 
     def forecast(self, plan: Plan) -> Forecast | None:
         """Return the forecast of the run; ``None`` if it cannot be made."""
@@ -71,7 +83,8 @@ class PreflightChecks:
         memory_bytes: memory limit of a pass's process; ``None`` means that only the
             device limits it.
         force: also run trials that are predicted not to fit.
-        jobs: number of trainings that share the device's memory.
+        jobs: number of trainings that share the device's memory, and of predictions at a time.
+        absent: devices that this machine lacks. Their trials are checked on the CPU.
     """
 
     check: Callable[[TrialSpec, CheckParts], CheckResult]
@@ -81,6 +94,7 @@ class PreflightChecks:
     memory_bytes: int | None = None
     force: bool = False
     jobs: int = 1
+    absent: frozenset[str] = frozenset()
 
     def look_for_mistakes(self, plan: Plan) -> Found:
         """Check each row once; return its data set's number of images and its kernels to compile.
@@ -97,7 +111,7 @@ class PreflightChecks:
             self.tell(f"checking {spec.label()}")
             model, data_name = _model_of(spec), spec.workload.data_name()
             unopened = spec.training is not None and data_name not in found.images
-            result = self.check(spec, CheckParts(model not in models, unopened))
+            result = self.check(self._checked_here(spec), CheckParts(model not in models, unopened))
             if result.status != Status.COMPLETED:
                 self.tell("stopping")  # a second Ctrl-C ends the check, too
                 raise BadInput(result.reason)
@@ -108,6 +122,14 @@ class PreflightChecks:
                 found.kernels_to_compile[spec.label()] = result.kernels_to_compile
         return found
 
+    def _checked_here(self, spec: TrialSpec) -> TrialSpec:
+        """Return the trial, on the CPU if its device is not here."""
+        if spec.workload.device not in self.absent:
+            return spec
+        return spec.model_copy(
+            update={"workload": spec.workload.model_copy(update={"device": "cpu"})}
+        )
+
     def predict(self, plan: Plan, images: Mapping[str, Mapping[str, int]]) -> Preflight:
         """Predict every row, measure the device's speed, and find the trials that do not fit."""
         estimates = self._estimates(plan)
@@ -117,15 +139,20 @@ class PreflightChecks:
             cost = Cost.of({**(read.detail.estimated or {}), **read.measurements})
             if cost is not None:
                 costs[row] = cost
+        peaks = _peaks(estimates)
         specs = [trial.spec for trial in plan.missing.values()]
         if all(spec.profile and spec.profile.only_predict for spec in specs):
-            return Preflight()  # the predictions are the results, and only have to be stored
+            # The predictions are the results, and only have to be stored.
+            return Preflight(peaks=peaks)
+        if self.absent:
+            return Preflight(ForecastInputs(ASSUMED_SPEED, costs, images, True), peaks=peaks)
         self.tell("measuring the device's speed")
         tried = self.perform(SPEED, specs[0])
         speed = tried.readings().speed
         if speed is None:
-            return Preflight(why_unknown=tried.reason)
-        preflight = Preflight(ForecastInputs(speed.flop_per_second, costs, images))
+            return Preflight(why_unknown=tried.reason, peaks=peaks)
+        known = ForecastInputs(speed.flop_per_second, costs, images)
+        preflight = Preflight(known, peaks=peaks, free_bytes=speed.free_bytes)
         if not self.force:
             preflight.doomed = self._doomed(plan, estimates, speed.free_bytes)
         return preflight
@@ -170,14 +197,20 @@ class PreflightChecks:
 
     def _estimates(self, plan: Plan) -> dict[str, tuple[PlannedTrial, PassResult]]:
         """Predict each missing row once, by the first of its trials."""
-        estimates: dict[str, tuple[PlannedTrial, PassResult]] = {}
+        due: dict[str, PlannedTrial] = {}
         stored = {t.spec.row_id() for t in plan.trials if t.key not in plan.missing}
         for trial in plan.missing.values():
             row = trial.spec.row_id()
-            if row not in estimates and (row not in stored or ESTIMATE in passes_of(trial.spec)):
-                self.tell(f"predicting {trial.spec.label()}")
-                estimates[row] = (trial, self._estimate(trial))
-        return estimates
+            if row not in stored or ESTIMATE in passes_of(trial.spec):
+                due.setdefault(row, trial)
+        estimates: dict[str, tuple[PlannedTrial, PassResult]] = {}
+
+        def estimate(row: str, trial: PlannedTrial) -> None:
+            self.tell(f"predicting {trial.spec.label()}")
+            estimates[row] = (trial, self._estimate(trial))
+
+        run_side_by_side(self.jobs, [partial(estimate, *item) for item in due.items()])
+        return {row: estimates[row] for row in due}
 
     def _estimate(self, trial: PlannedTrial) -> PassResult:
         """Predict a trial; if the prediction is one of its passes, store the result for it."""
@@ -193,6 +226,15 @@ class PreflightChecks:
 def _model_of(spec: TrialSpec) -> str:
     """Return a hash of what a model is made of; the number of classes can come from the data."""
     return digest(spec.workload.model_dump(mode="json", include=MAKE_MODEL))
+
+
+def _peaks(estimates: Mapping[str, tuple[PlannedTrial, PassResult]]) -> dict[str, int]:
+    """Return row id -> predicted peak in bytes, of the rows that could be predicted."""
+    peaks = {
+        row: result.readings().measurements.get("peak_estimated_bytes")
+        for row, (_, result) in estimates.items()
+    }
+    return {row: peak for row, peak in peaks.items() if isinstance(peak, int)}
 
 
 def _least(*sizes: int | None) -> int | None:

@@ -1,19 +1,14 @@
-"""Describe a run's configuration and forecast, as printed before it begins."""
+"""Describe a run's configuration, as printed before it begins."""
 
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from bsrbench.harness.launch.planning.companions import Companions
-from bsrbench.harness.launch.planning.forecast import Forecast
-from bsrbench.harness.launch.run_tally import duration
 from bsrbench.harness.spec.frozen_data import Frozen
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.spec.workload_axes import AXES
 
 SHOWN = 6  # values of one setting that are listed; the rest is counted
 UNSHOWN = {"tries"}
-MB, GB = 1e6, 1e9
 
 
 def outline(specs: Sequence[TrialSpec]) -> list[str]:
@@ -98,32 +93,6 @@ def _plain(value: object) -> str:
     if isinstance(value, Frozen):
         return f"({_settings([value])})"
     return str(value)
-
-
-def outlook(predicted: Forecast, speed: float, folder: Path) -> list[str]:
-    """Return a forecast in words.
-
-    Args:
-        predicted: the forecast.
-        speed: the measured speed in FLOP per second.
-        folder: the results folder.
-    """
-    least, most = duration(predicted.least_seconds), duration(predicted.most_seconds)
-    took = least if least == most else f"{least} to {most}"
-    writes = f"writes about {predicted.written_bytes / MB:.1f} MB"
-    if predicted.checkpoint_bytes:
-        writes += f", and up to {predicted.checkpoint_bytes / MB:,.0f} MB during a training"
-    free = shutil.disk_usage(folder).free
-    lines = [f"  takes about {took} (predicted FLOPs at the measured {speed / GB:,.0f} GFLOP/s)"]
-    lines.append(f"  {writes}; {free / GB:,.1f} GB are free")
-    if predicted.unknown:
-        lines.append(
-            "  not included in the estimate, because they cannot be predicted: "
-            f"{', '.join(predicted.unknown)}"
-        )
-    if free < predicted.written_bytes + predicted.checkpoint_bytes:
-        lines.append(f"  the disk of {folder} is too full: free some space, or use --results")
-    return lines
 
 
 def _count(number: int, thing: str) -> str:

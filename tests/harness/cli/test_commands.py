@@ -144,6 +144,14 @@ def _bsrbench(*arguments, folder=ROOT):
         (["run", "quick", "--set", 'workload.data="digit"'], "did you mean 'digits'"),
         (["run", "quick", "--set", 'workload.weights="x"'], "no weights 'x'"),
         (["run", "quick", "--set", 'workload.device="cud"'], "no device 'cud'"),
+        (["run", "quick", "--device", "cud"], "no device 'cud'"),
+        (["run", "quick", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["tune", "quick", "--device", "cuda:99"], "no device 'cuda:99' here"),
+        (["search", "--like", "quick", "--memory", "1GiB", "--device", "cud"], "no device 'cud'"),
+        (
+            ["run", "quick", "--device", "cpu", "--set", 'workload.device="cpu"'],
+            "workload.device is set twice, by --device and by --set workload.device",
+        ),
         # before five data sets are downloaded for it
         (["run", "paper", "--set", 'workload.device="cuda:99"'], "no device 'cuda:99' here"),
         (["report", "nowhere"], "no folder 'nowhere/records'"),

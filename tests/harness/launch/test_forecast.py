@@ -10,12 +10,8 @@ from bsrbench import methods
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.launch.planning.forecast import PASS_SECONDS, Cost, ForecastInputs, forecast
-from bsrbench.harness.launch.planning.run_outline import (
-    compiled_first,
-    outline,
-    outlook,
-    timed_again,
-)
+from bsrbench.harness.launch.planning.forecast_lines import outlook
+from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
 from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.meters.step_flops import StepFlops

@@ -20,13 +20,14 @@ from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import LearningRateTry, Recipe, Training
 from bsrbench.harness.spec.search_result import SearchResult
 from bsrbench.harness.spec.suite import Suite
+from bsrbench.harness.spec.suite_goal import Goal
 from bsrbench.harness.spec.suite_method import SuiteMethod
 from bsrbench.harness.spec.suite_question import LearningRateChoice, Question
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 NOT_FINITE = (math.inf, -math.inf, math.nan)
 SETTINGS = (Suite, SuiteMethod, Question, LearningRateChoice, Recipe, Training, LearningRateTry)
-SETTINGS += (Workload, MultiTask, Profile, TrialSpec)
+SETTINGS += (Workload, MultiTask, Profile, TrialSpec, Goal)
 
 
 def holds_float(annotation):

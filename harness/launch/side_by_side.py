@@ -1,0 +1,53 @@
+"""Run parts of a run at the same time, each on cores of its own where it needs them."""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+
+from bsrbench.harness.launch.processes.cores import choose
+
+
+def run_side_by_side(jobs: int, tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks, at most ``jobs`` at the same time.
+
+    Raises:
+        BaseException: the first error of a task; tasks that have not begun are left out.
+    """
+    if jobs == 1:
+        for task in tasks:
+            task()
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(task) for task in tasks]
+        done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+        pool.shutdown(cancel_futures=True)
+    for future in done:
+        future.result()
+
+
+class CoreSets:
+    """Sets of cores, of which each job takes one.
+
+    Args:
+        jobs: number of sets.
+        threads: cores of each set.
+    """
+
+    def __init__(self, jobs: int, threads: int) -> None:
+        self._lock = threading.Lock()
+        self._free: list[list[int]] = []
+        for _ in range(jobs):
+            taken = [core for cores in self._free for core in cores]
+            self._free.append(choose(threads, taken))
+
+    @contextmanager
+    def one(self) -> Iterator[list[int]]:
+        """Take a set of cores, and give it back at the end."""
+        with self._lock:
+            cores = self._free.pop()
+        try:
+            yield cores
+        finally:
+            with self._lock:
+                self._free.append(cores)

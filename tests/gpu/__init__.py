@@ -1,0 +1,1 @@
+"""Everything that a GPU has to show, as one command: ``python -m tests.gpu``."""
