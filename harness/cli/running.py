@@ -1,9 +1,10 @@
 """The parts that all measuring commands share: store, launcher, progress."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,9 +142,9 @@ def run_trials(
     from bsrbench.harness.launch.runner import Runner
 
     limits = run_options.limits()
-    _make_sure_of(specs, where)
+    launcher = make_launcher(limits)
+    _make_sure_of(specs, where, launcher, dry=run_options.dry)
     with _watcher(run_options.progress) as watcher:
-        launcher = make_launcher(limits)
         status = StatusWriter(watcher, store)
         asked = CtrlC(
             lambda: status.say("stopping after the current pass; press Ctrl-C again to stop now"),
@@ -165,11 +166,15 @@ def run_trials(
         return records
 
 
-def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions) -> None:
-    """Check that methods, devices and data are available, before starting any process."""
+def _make_sure_of(
+    specs: "list[TrialSpec]", where: LauncherOptions, launcher: "LocalLauncher", *, dry: bool
+) -> None:
+    """Check that methods, devices and data are available, before starting any trial."""
     load_methods(specs)
     if where.launcher == "local":
         require_devices(specs)
+        if not dry:
+            require_usable(launcher, {spec.workload.device for spec in specs})
     fetch_data(specs)
 
 
@@ -249,6 +254,21 @@ def require_devices(specs: "list[TrialSpec]") -> None:
 
     for name in sorted({spec.workload.device for spec in specs}):
         open_device(name)
+
+
+def require_usable(launcher: "LocalLauncher", names: Iterable[str]) -> None:
+    """Check that every GPU works, in a process of its own, before anything is measured.
+
+    Raises:
+        BadInput: a GPU does not work, for example because another process uses it exclusively.
+    """
+    from bsrbench.harness.trial.device_probe import probe
+    from bsrbench.harness.trial.pass_result import Answer
+
+    for name in sorted(set(names) - {"cpu"}):
+        answer = launcher.ask(partial(probe, name), Answer)
+        if answer.status != "completed":
+            raise BadInput(f"the device {name!r} cannot be used: {answer.reason}")
 
 
 def fetch_data(specs: "list[TrialSpec]") -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from bsrbench.harness.devices import open_device
+from bsrbench.harness.devices import cuda_faults, open_device
 from bsrbench.harness.devices.numeric_settings import decided, settings
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Method, Unsupported
@@ -55,7 +55,10 @@ PASSES: dict[str, Callable[..., PassReadings]] = {
 CLOCK = "clock"
 SPLITS = ("train", "validation", "test")
 PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
-OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+OUT_OF_MEMORY_MESSAGES = (
+    *("can't allocate memory", "not enough memory", "out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 
 
 class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
@@ -104,8 +107,8 @@ def perform(
         if pass_name == TRAINING:
             run = partial(training_pass, checkpoint=checkpoint)
         reading = _without_what_no_file_holds(run(spec, load_and_keep))
-        device = open_device(spec.workload.device).describe()
         kind = torch.device(spec.workload.device).type
+        device = open_device(spec.workload.device).describe()
         facts: dict[str, Any] = {}
         for method in loaded[-1:]:
             facts = plain_table(method.environment(kind), "what environment() returns")
@@ -159,10 +162,11 @@ def failure(error: BaseException) -> Answer:
         return Answer(Status.UNSUPPORTED, plain_text(reason))
     if isinstance(error, Diverged):
         return Answer(Status.DIVERGED, text)
-    if _is_out_of_memory(error, text):
-        return Answer(Status.OUT_OF_MEMORY, (text.splitlines() or [type(error).__name__])[0])
+    meaning = plain_text(cuda_faults.explained(text))
     kind = plain_text(type(error).__name__)
-    return Answer(Status.CRASHED, f"{kind}: {text}{_place(error)}")
+    if _is_out_of_memory(error, text):
+        return Answer(Status.OUT_OF_MEMORY, meaning or (text.splitlines() or [kind])[0])
+    return Answer(Status.CRASHED, meaning or f"{kind}: {text}{_place(error)}")
 
 
 def _place(error: BaseException) -> str:
