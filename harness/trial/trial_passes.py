@@ -22,6 +22,7 @@ from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
 from bsrbench.harness.profiler.speed_pass import speed_pass
 from bsrbench.harness.profiler.training_pass import training_pass
+from bsrbench.harness.records.device_examination import last_examination
 from bsrbench.harness.records.metric_bounds import fault_of_value
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.remarks import Absence, AbsenceKind
@@ -109,6 +110,7 @@ def perform(
         reading = _without_what_no_file_holds(run(spec, load_and_keep))
         kind = torch.device(spec.workload.device).type
         device = open_device(spec.workload.device).describe()
+        device |= last_examination(kind, device)
         facts: dict[str, Any] = {}
         for method in loaded[-1:]:
             facts = plain_table(method.environment(kind), "what environment() returns")
