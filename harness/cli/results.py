@@ -70,7 +70,10 @@ def make_report(folder: Path, title: str) -> None:
     help="Exit with code 1 if this is true: 'ratio(peak_counted_bytes) > 1.02'; can be repeated.",
 )
 @click.option(
-    "--unlike", is_flag=True, help="Also compare rows that differ in model, data, size or batch."
+    "--unlike",
+    is_flag=True,
+    help="Also compare rows that differ in model, data, size or batch, or in settings that choose "
+    "kernels.",
 )
 @click.option(
     "--format",
