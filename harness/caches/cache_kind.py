@@ -56,11 +56,17 @@ IMAGES = CacheKind(
     files.cache_folder,
     rf"images-{HASH}\.json",
 )
+DOCTOR = CacheKind(
+    "doctor",
+    "results of bsrbench doctor",
+    files.cache_folder,
+    rf"doctor-{HASH}\.json",
+)
 TORCH = CacheKind(
     "torch",
     "code compiled by torch",
     compiler_internals.compiler_cache,
     "",
 )
-OURS = (KERNELS, WEIGHTS, IMAGES)
+OURS = (KERNELS, WEIGHTS, IMAGES, DOCTOR)
 KINDS = (*OURS, TORCH)

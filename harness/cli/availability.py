@@ -1,11 +1,13 @@
 """Whether the methods, devices and data that trials name are here."""
 
 from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bsrbench.harness.errors import BadInput
 
 if TYPE_CHECKING:
+    from bsrbench.harness.launch.local_launcher import LocalLauncher
     from bsrbench.harness.spec.trial_spec import TrialSpec
 
 NEED_NO_FILE = {"digits", "noise"}
@@ -54,6 +56,21 @@ def require_devices(names: Iterable[str], instead: str = "") -> None:
             open_device(name)
         except BadInput as error:
             raise BadInput(f"{error}; choose another device with --device{instead}") from error
+
+
+def require_usable(launcher: "LocalLauncher", names: Iterable[str]) -> None:
+    """Check that every GPU works, in a process of its own, before anything is measured.
+
+    Raises:
+        BadInput: a GPU does not work, for example because another process uses it exclusively.
+    """
+    from bsrbench.harness.trial.device_probe import probe
+    from bsrbench.harness.trial.pass_result import Answer
+
+    for name in sorted(set(names) - {"cpu"}):
+        answer = launcher.ask(partial(probe, name), Answer)
+        if answer.status != "completed":
+            raise BadInput(f"the device {name!r} cannot be used: {answer.reason}")
 
 
 def fetch_data(specs: "list[TrialSpec]") -> None:

@@ -72,7 +72,8 @@ def make_report(folder: Path, title: str) -> None:
 @click.option(
     "--unlike",
     is_flag=True,
-    help="Also compare rows that differ in model, data, size, batch or kind of device.",
+    help="Also compare rows that differ in model, data, size, batch or kind of device, or in "
+    "settings that choose kernels.",
 )
 @click.option(
     "--format",

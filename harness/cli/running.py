@@ -12,6 +12,7 @@ from bsrbench.harness.cli.availability import (
     fetch_data,
     load_methods,
     require_devices,
+    require_usable,
 )
 from bsrbench.harness.cli.settings import size_in_bytes
 from bsrbench.harness.errors import BadInput
@@ -145,9 +146,9 @@ def run_trials(
     from bsrbench.harness.launch.runner import Runner
 
     limits = run_options.limits()
-    absent = _make_sure_of(specs, where, dry=run_options.dry)
+    launcher = make_launcher(limits)
+    absent = _make_sure_of(specs, where, launcher, dry=run_options.dry)
     with _watcher(run_options.progress) as watcher:
-        launcher = make_launcher(limits)
         status = StatusWriter(watcher, store)
         asked = CtrlC(
             lambda: status.say("stopping after the current pass; press Ctrl-C again to stop now"),
@@ -169,8 +170,10 @@ def run_trials(
         return records
 
 
-def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions, *, dry: bool) -> frozenset[str]:
-    """Check that methods, devices and data are available, before starting any process.
+def _make_sure_of(
+    specs: "list[TrialSpec]", where: LauncherOptions, launcher: "LocalLauncher", *, dry: bool
+) -> frozenset[str]:
+    """Check that methods, devices and data are available, before starting any trial.
 
     Returns:
         the devices that this machine lacks; only a dry run may lack any.
@@ -181,6 +184,8 @@ def _make_sure_of(specs: "list[TrialSpec]", where: LauncherOptions, *, dry: bool
         absent = absent_devices(spec.workload.device for spec in specs)
         if absent and not dry:
             require_devices(absent, ", or see the plan alone with --dry-run")
+        if not dry:
+            require_usable(launcher, {spec.workload.device for spec in specs})
     fetch_data(specs)
     return absent
 

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs. This code is not verified until a run on a GPU is recorded."""
+"""NVIDIA GPUs. ``bsrbench doctor`` compares what this reads with known quantities."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from functools import cached_property
 
 import torch
 
-from bsrbench.harness.devices import nvml
+from bsrbench.harness.devices import cuda_faults, nvml
 from bsrbench.harness.devices.memory_use import MemoryUse
 from bsrbench.harness.errors import BadInput, Unreadable
 from bsrbench.harness.torch_internals.eager_internals import clear_cublas_workspaces
@@ -16,9 +16,8 @@ class Cuda:
     """A CUDA device, read through torch's caching allocator and NVIDIA's driver."""
 
     def __init__(self, device: torch.device) -> None:
-        count = torch.cuda.device_count()
-        if not torch.cuda.is_available() or (device.index or 0) >= count:
-            raise BadInput(f"no device {str(device)!r} here: torch sees {count} CUDA devices")
+        if fault := cuda_faults.why_absent(device.index or 0):
+            raise BadInput(f"no device {str(device)!r} here: {fault}")
         self.torch_device = device
 
     def synchronise(self) -> None:
@@ -77,14 +76,14 @@ class Cuda:
             return []
 
     def describe(self) -> dict[str, object]:
-        """Return GPU name, CUDA version, driver and number of other processes on the GPU.
+        """Return GPU name, versions, driver and number of other processes on the GPU.
 
         If the driver cannot be read, the reason is returned instead of its values.
         """
         known: dict[str, object] = {
             "device": torch.cuda.get_device_name(self.torch_device),
             "cuda": torch.version.cuda,
-            "verified": False,
+            "cudnn": torch.backends.cudnn.version(),
         }
         try:
             return known | self._gpu.describe(os.getpid())

@@ -7,7 +7,10 @@ import timm.layers
 import torch
 
 from bsrbench.harness.records.environment_variables import that_decide
-from bsrbench.harness.torch_internals.eager_internals import nnpack_is_enabled
+from bsrbench.harness.torch_internals.eager_internals import (
+    nnpack_is_enabled,
+    order_of_attention_kernels,
+)
 
 Asked = dict[str, Callable[[], object]]
 SMALLEST = 2.0**-1074  # the smallest double; a processor that flushes denormals makes it 0
@@ -48,6 +51,7 @@ EVERYWHERE: Asked = {
 ON_GPUS: Asked = {
     "torch.backends.cuda.mem_efficient_sdp": _backends.cuda.mem_efficient_sdp_enabled,
     "torch.backends.cuda.cudnn_sdp": _backends.cuda.cudnn_sdp_enabled,
+    "torch.backends.cuda.sdp_priority": order_of_attention_kernels,
     "torch.backends.cuda.math_sdp_reduces_in_half": (
         _backends.cuda.fp16_bf16_reduction_math_sdp_allowed
     ),
@@ -65,6 +69,7 @@ ON_GPUS: Asked = {
     ),
     "torch.backends.cudnn.enabled": lambda: _backends.cudnn.enabled,
     "torch.backends.cudnn.benchmark": lambda: _backends.cudnn.benchmark,
+    "torch.backends.cudnn.benchmark_limit": lambda: _backends.cudnn.benchmark_limit,
     "torch.backends.cudnn.deterministic": lambda: _backends.cudnn.deterministic,
     "torch.backends.cudnn.conv.fp32_precision": lambda: _backends.cudnn.conv.fp32_precision,
 }

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from bsrbench.harness.errors import Unreadable
 
 MILLIJOULES_PER_JOULE = 1000
+NOT_SUPPORTED, NO_PERMISSION = 3, 4  # nvmlReturn_t of nvml.h
 
 SLOWDOWNS = {  # bits of nvml.h for clocks below the requested ones; not idle or set clocks
     0x04: "software power cap",
@@ -24,16 +26,29 @@ class Gpu:
             the devices of torch, but not those of NVML.
 
     Raises:
-        Unreadable: there is no driver, or it does not know the GPU (it may be a MIG slice).
+        Unreadable: there is no driver, it does not know the GPU, or this user may not ask.
     """
 
     def __init__(self, uuid: str) -> None:
         import pynvml  # noqa: PLC0415 - a process that only reads records must not need it
 
         self._library = pynvml
+        self.is_slice = False
         with self._reading(f"GPU-{uuid}"):
             pynvml.nvmlInit()  # ends with the process, so with the pass
-            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            self._handle = self._find(uuid)
+
+    def _find(self, uuid: str) -> Any:
+        """Return NVML's handle of a GPU, or of a slice of one (MIG)."""
+        try:
+            return self._library.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        except self._library.NVMLError as error:
+            try:
+                handle = self._library.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+            except self._library.NVMLError:
+                raise error from None  # the first error says more about a whole GPU
+        self.is_slice = True
+        return handle
 
     def process_bytes(self, process_id: int) -> int | None:
         """Return the memory of a process; ``None`` if the driver does not list the process."""
@@ -83,11 +98,22 @@ class Gpu:
             "driver": driver,
             "driver_device": name,
             "other_processes": self.others(process_id),
-        }
+        } | ({"mig_slice": True} if self.is_slice else {})
 
     @contextmanager
     def _reading(self, what: str) -> Iterator[None]:
         try:
             yield
         except self._library.NVMLError as error:
-            raise Unreadable(f"NVML does not report {what}: {error}") from error
+            raise Unreadable(
+                f"NVML does not report {what}: {error}{self._advice(error)}"
+            ) from error
+
+    def _advice(self, error: Exception) -> str:
+        """Return what the user can do; empty if nothing is known."""
+        value = getattr(error, "value", None)
+        if value == NO_PERMISSION:
+            return "; this user or container may not read it, ask the machine's administrator"
+        if value == NOT_SUPPORTED and self.is_slice:
+            return "; the device is a slice of a GPU (MIG), which has no meter of its own"
+        return ""

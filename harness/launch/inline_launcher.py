@@ -1,13 +1,13 @@
 """Run passes in this process; used by tests, because it is fast and easy to debug."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bsrbench.harness.devices import numeric_settings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
-from bsrbench.harness.trial.pass_result import ALL_PARTS, CheckParts, CheckResult, PassResult
+from bsrbench.harness.trial.pass_result import ALL_PARTS, CheckParts, CheckResult, Kind, PassResult
 from bsrbench.harness.trial.trial_passes import (
     BatchSearchResult,
     check,
@@ -30,6 +30,10 @@ class InlineLauncher:
     def check(self, spec: TrialSpec, parts: CheckParts = ALL_PARTS) -> CheckResult:
         """Check for errors that would make every pass of the trial fail."""
         return check(spec, self._load, parts)
+
+    def ask(self, function: Callable[[], Kind], kind: type[Kind]) -> Kind:  # noqa: ARG002 - as in the local launcher
+        """Run a function in this process and return its answer."""
+        return function()
 
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings of this process that affect numbers."""

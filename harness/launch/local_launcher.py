@@ -88,6 +88,15 @@ class LocalLauncher:
             return structs.replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
         return result
 
+    def ask(self, function: Callable[[], Kind], kind: type[Kind]) -> Kind:
+        """Run a function in a process of its own, and return its answer.
+
+        Args:
+            function: the function; other processes must be able to import it by name.
+            kind: the type of its answer.
+        """
+        return self._call(function, kind, PassSettings(limits=self._beforehand()))
+
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings of a pass's process that affect numbers.
 

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import (
     UnsupportedOperatorException,
 )
 from torch._subclasses.functional_tensor import FunctionalTensor
+from torch.nn.attention import SDPBackend
 from torch.utils import _pytree, data
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 
@@ -155,6 +156,15 @@ def tensors_of_scaler(scaler: torch.amp.GradScaler) -> list[Tensor]:
 def nnpack_is_enabled() -> bool:
     """Return whether NNPACK may be used; the public module can only set this."""
     return torch._C._get_nnpack_enabled()
+
+
+def order_of_attention_kernels() -> str:
+    """Return the order in which torch tries kernels of attention; the public module only sets it.
+
+    It has no effect on kernels that are disabled or do not fit the inputs.
+    """
+    order: list[int] = torch._C._get_sdp_priority_order()
+    return ", ".join(SDPBackend(number).name for number in order)
 
 
 def forward_hooks(module: nn.Module) -> tuple[dict[int, Any], dict[int, Any]]:

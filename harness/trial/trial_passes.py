@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from msgspec.structs import replace
 
-from bsrbench.harness.devices import open_device
+from bsrbench.harness.devices import cuda_faults, open_device
 from bsrbench.harness.devices.gpu_properties import gpu_properties
 from bsrbench.harness.devices.numeric_settings import decided, settings
 from bsrbench.harness.errors import BadInput
@@ -24,6 +24,7 @@ from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
 from bsrbench.harness.profiler.speed_pass import speed_pass
 from bsrbench.harness.profiler.training_pass import training_pass
+from bsrbench.harness.records.device_examination import last_examination
 from bsrbench.harness.records.metric_bounds import fault_of_value
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.remarks import Absence, AbsenceKind
@@ -59,7 +60,10 @@ PASSES: dict[str, Callable[..., PassReadings]] = {
 CLOCK = "clock"
 SPLITS = ("train", "validation", "test")
 PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
-OUT_OF_MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
+OUT_OF_MEMORY_MESSAGES = (
+    *("can't allocate memory", "not enough memory", "out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
 
 
 class CostsResult(Answer, frozen=True, forbid_unknown_fields=True):
@@ -121,8 +125,8 @@ def perform(
         if pass_name == TRAINING:
             run = partial(training_pass, checkpoint=checkpoint)
         reading = _without_what_no_file_holds(run(spec, load_and_keep))
-        device = _described(pass_name, spec.workload.device)
         kind = torch.device(spec.workload.device).type
+        device = _described(pass_name, spec.workload.device)
         facts: dict[str, Any] = {}
         for method in loaded[-1:]:
             facts = plain_table(method.environment(kind), "what environment() returns")
@@ -137,11 +141,12 @@ def perform(
 def _described(pass_name: str, name: str) -> Mapping[str, Any]:
     """Return the description of the device; empty if it is not here and nothing runs on it."""
     try:
-        return open_device(name).describe()
+        device = open_device(name).describe()
     except BadInput:
         if pass_name == ESTIMATE:
             return {}
         raise
+    return device | last_examination(torch.device(name).type, device)
 
 
 def _without_what_no_file_holds(reading: PassReadings) -> PassReadings:
@@ -202,10 +207,11 @@ def failure(error: BaseException) -> Answer:
         return Answer(Status.UNSUPPORTED, plain_text(reason))
     if isinstance(error, Diverged):
         return Answer(Status.DIVERGED, text)
-    if _is_out_of_memory(error, text):
-        return Answer(Status.OUT_OF_MEMORY, (text.splitlines() or [type(error).__name__])[0])
+    meaning = plain_text(cuda_faults.explained(text))
     kind = plain_text(type(error).__name__)
-    return Answer(Status.CRASHED, f"{kind}: {text}{_place(error)}")
+    if _is_out_of_memory(error, text):
+        return Answer(Status.OUT_OF_MEMORY, meaning or (text.splitlines() or [kind])[0])
+    return Answer(Status.CRASHED, meaning or f"{kind}: {text}{_place(error)}")
 
 
 def _place(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from bsrbench.harness.records.device_examination import DOCTOR
 from bsrbench.harness.records.record_key import read_key
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.reports.compare import seed_pairing
@@ -124,6 +125,8 @@ def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str
     if tries is not None:
         yield "training.tries", f"{len(tries)} learning rates"
     kept = {n: what for n, what in record.environment.plain().items() if n not in APART}
+    # When the doctor examined the device affects no number.
+    kept["device"] = {n: what for n, what in record.environment.device.items() if n != DOCTOR}
     yield from _flat("environment.", kept)
     yield from _flat(VARIABLES, record.circumstances.variables or {})
     if (cluster := record.circumstances.cluster) is not None:

@@ -10,6 +10,7 @@ from bsrbench.harness.spec.row_name import LEARNING_RATE, MACHINE
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.contrast import Pair
 from bsrbench.reports.compare.counterparts import UnpairedRow, without_counterpart
+from bsrbench.reports.compare.deciding_settings import unlike_kernels
 from bsrbench.reports.compare.selection import PlacedRow, Side, goes_by_name, sides
 
 # Rows that differ in one of these do not answer the same question.
@@ -43,10 +44,12 @@ def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
         new: a row, a record's file, a results folder or a commit, as in ``sides``.
         baseline: the same.
         pool: the results in which rows and commits are looked up.
-        even_unlike: also pair rows that differ in model, data set, image size, batch or axes.
+        even_unlike: also pair rows that differ in model, data set, image size, batch or axes, or
+            in settings that choose kernels.
 
     Raises:
-        BadInput: a name selects nothing or is ambiguous, or the two have no common question.
+        BadInput: a name selects nothing or is ambiguous, or the two have no common question or
+            other settings.
     """
     ours, theirs = sides(new, baseline, pool)
     if {id(placed.row) for placed in ours.rows} == {id(placed.row) for placed in theirs.rows}:
@@ -54,10 +57,27 @@ def match(new: str, baseline: str, pool: Gathered, *, even_unlike: bool = False)
     paired = _paired(ours, theirs)
     beside = "" if paired else " (beside another setting)"
     paired = paired or _unlike(ours, theirs, even_unlike=even_unlike)
+    if not even_unlike:
+        _require_like_kernels(paired)
     details = ours.details, theirs.details
     pairs = [Pair(a.row, b.row, f"{a.comparison.title()}{beside}", details) for a, b in paired]
     notes = (*ours.said, *theirs.said)
     return Matching(tuple(pairs), tuple(without_counterpart(ours, theirs, _rows_of(paired))), notes)
+
+
+def _require_like_kernels(paired: Iterable[Pairing]) -> None:
+    """Check that both rows of each pair were measured under the same choice of kernels.
+
+    Raises:
+        BadInput: precision, cuDNN or attention kernels differ, so a verdict would be about them.
+    """
+    for new, old in paired:
+        if unlike := unlike_kernels(new.row.records, old.row.records):
+            raise BadInput(
+                f"{new.row.label!r} and {old.row.label!r} ran under different settings: "
+                f"{'; '.join(unlike)}. Run both under the same settings, or compare them anyway "
+                "with --unlike"
+            )
 
 
 def _rows_of(paired: Iterable[Pairing]) -> list[ComparisonRow]:

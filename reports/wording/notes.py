@@ -19,6 +19,7 @@ from bsrbench.reports.compare.data_wait import (
 from bsrbench.reports.compare.metric_finding import JUDGED
 from bsrbench.reports.compare.statistics import can_be_significant
 from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
+from bsrbench.reports.wording.cross_checks import cross_checks, unchecked
 from bsrbench.reports.wording.timing_notes import timed_apart
 
 UNEXPLAINED = (
@@ -44,7 +45,6 @@ BOUND_BY_LOADER = (
     "training seconds were bound by the loader of images, and do not compare methods"
 )
 NOT_SHARED = "Test accuracies are not compared: no seed was tested in all rows."
-CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
 
 
 def summary(comparison: Comparison) -> list[str]:
@@ -163,8 +163,7 @@ def _front(comparison: Comparison) -> str:
 def limits(comparison: Comparison) -> list[str]:
     """Return the conclusions that the rows do not allow."""
     lines = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
-    if any(row.spec.workload.device.startswith("cuda") for row in comparison.rows):
-        lines.append("the CUDA meters are unverified")
+    lines += unchecked(comparison.rows)
     if len(comparison.machines()) > 1:
         lines.append(
             "rows come from several machines: only ratios within one machine can be compared"
@@ -210,9 +209,13 @@ def _limits_of_rows(comparison: Comparison) -> list[str]:
 
 
 def provenance(comparisons: list[Comparison]) -> list[str]:
-    """Return one line per machine on which numbers were measured: machine, versions, commit."""
+    """Return the machines on which numbers were measured, and whether their meters were checked.
+
+    There is one line per machine (hardware, versions, commit), and one per machine and device.
+    """
     machines = {e.machine_id: e for c in comparisons for e in c.machines()}
-    return [*(_made_on(environment) for environment in machines.values()), CUDA_UNVERIFIED]
+    made = [_made_on(environment) for environment in machines.values()]
+    return [*made, *cross_checks(row for c in comparisons for row in c.rows)]
 
 
 def _made_on(environment: Environment) -> str:

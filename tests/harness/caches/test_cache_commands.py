@@ -80,6 +80,7 @@ def test_json_has_files_bytes_and_dates(filled, typed):
         "kernels": (2, 300, 1e6, 2e6),
         "weights": (1, 3000, 3e6, 3e6),
         "images": (1, 40, 4e6, 4e6),
+        "doctor": (0, 0, None, None),
         "torch": (1, 7, 5e6, 5e6),
     }
     assert caches["kernels"]["folder"] == str(filled[0])
@@ -209,7 +210,7 @@ def test_caches_that_do_not_exist_yet_are_no_error(places, typed):
     cleaned, _ = typed("cache", "clean")
 
     assert (code, cleaned) == (0, 0)
-    assert said.count("(does not exist yet)") == 4
+    assert said.count("(does not exist yet)") == 5
     assert not places[1].exists()
 
 
@@ -239,7 +240,7 @@ def test_a_read_only_folder_is_named(filled, typed, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("clean", "kernel"), "'kernel' is not one of 'kernels', 'weights', 'images'"),
+        (("clean", "kernel"), "'kernel' is not one of 'kernels', 'weights', 'images', 'doctor'"),
         (("clean", "torch"), "'torch' is not one of"),
         (("--long", "clean"), "--long and --json belong to 'bsrbench cache' alone"),
         (("cleen",), "cleen"),
@@ -281,6 +282,6 @@ def test_caches_are_shown_and_cleaned_without_torch(filled):
 
 
 def test_no_two_kinds_claim_one_file():
-    for name in (KERNEL, LIBRARY, WEIGHT, IMAGE):
+    for name in (KERNEL, LIBRARY, WEIGHT, IMAGE, f"doctor-{HASH}.json"):
         folders = [kind.folder() for kind in OURS if kind.owns(name)]
         assert len(folders) == len(set(folders)), name

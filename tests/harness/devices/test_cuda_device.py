@@ -14,6 +14,7 @@ from bsrbench.harness.errors import Unreadable
 
 MIB = 2**20
 UUID = "0b6b7a4c-1c3e-2f5d-9a8b-7c6d5e4f3a2b"
+SLICE_UUID = "5b1c7f9e-1c3e-2f5d-9a8b-7c6d5e4f3a2b"
 OTHER_UUID = "ffffffff-1c3e-2f5d-9a8b-7c6d5e4f3a2b"
 
 
@@ -51,7 +52,10 @@ class FakeNvml:
         ]
 
     def nvmlDeviceGetMemoryInfo(self, handle):  # noqa: N802
-        return SimpleNamespace(used=self._of(handle, "used"))
+        used = self._of(handle, "used")
+        if used == pynvml.NVML_ERROR_NO_PERMISSION:
+            raise pynvml.NVMLError(used)
+        return SimpleNamespace(used=used)
 
     def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802
         return self._of(handle, "millijoules")
@@ -78,7 +82,9 @@ def make_cuda(monkeypatch):
     def make(*, reserved=0, start_error=None, uuid=UUID, **gpu):
         described = {"compute": {}, "graphics": {}} | gpu
         other = {"compute": {}, "graphics": {}, "used": 1, "millijoules": 1, "reasons": 0}
-        fake = FakeNvml({f"GPU-{OTHER_UUID}": other, f"GPU-{UUID}": described}, start_error)
+        mig = {"compute": {}, "graphics": {}, "used": 3 * MIB} | gpu
+        gpus = {f"GPU-{OTHER_UUID}": other, f"GPU-{UUID}": described, f"MIG-{SLICE_UUID}": mig}
+        fake = FakeNvml(gpus, start_error)
         monkeypatch.setitem(sys.modules, "pynvml", fake)
         properties = SimpleNamespace(uuid=uuid)
         answers = {
@@ -92,6 +98,7 @@ def make_cuda(monkeypatch):
         }
         for name, answer in answers.items():
             monkeypatch.setattr(torch.cuda, name, answer)
+        monkeypatch.setattr(torch.backends.cudnn, "version", lambda: 91900)
         return open_device("cuda"), described
 
     return make
@@ -184,7 +191,7 @@ def test_cuda_describes_its_driver_and_the_others_on_it(make_cuda):
     assert device.describe() == {
         "device": "NVIDIA A100",
         "cuda": torch.version.cuda,
-        "verified": False,
+        "cudnn": 91900,
         "driver": "580.95.05",
         "driver_device": "NVIDIA A100-SXM4",
         "other_processes": 2,
@@ -203,7 +210,8 @@ def test_cuda_does_not_count_others_where_it_cannot_tell_itself(make_cuda):
     [
         ({"start_error": pynvml.NVML_ERROR_LIBRARY_NOT_FOUND}, "NVML Shared Library Not Found"),
         ({"start_error": pynvml.NVML_ERROR_DRIVER_NOT_LOADED}, "Driver Not Loaded"),
-        ({"uuid": "a-slice-of-a-gpu"}, "GPU-a-slice-of-a-gpu: Not Found"),
+        ({"start_error": pynvml.NVML_ERROR_NO_PERMISSION}, "Insufficient Permissions; this user"),
+        ({"uuid": "not-known"}, "GPU-not-known: Not Found"),
     ],
     ids=str,
 )
@@ -217,6 +225,23 @@ def test_cuda_without_nvml_gives_reasons_and_no_numbers(settings, reason, make_c
     assert device.slowdowns() == []
     assert device.describe()["driver"] is None
     assert reason in device.describe()["driver_missing"]
+
+
+def test_a_slice_of_a_gpu_is_found_and_has_no_energy_counter(make_cuda):
+    """NVML knows a slice by a UUID that begins with MIG, and by no other."""
+    device, _ = make_cuda(uuid=SLICE_UUID, name="NVIDIA H100 80GB HBM3 MIG 1g.10gb")
+
+    assert device.used_bytes() == MemoryUse(3 * MIB, "device")
+    assert device.describe()["mig_slice"] is True
+    with pytest.raises(Unreadable, match=r"energy counter: Not Supported; .* slice of a GPU"):
+        device.energy_counter()
+
+
+def test_what_a_user_may_not_read_is_told_with_the_one_to_ask(make_cuda):
+    device, _ = make_cuda(used=pynvml.NVML_ERROR_NO_PERMISSION)
+
+    with pytest.raises(Unreadable, match=r"memory of the GPU: Insufficient Permissions; .*adminis"):
+        device.used_bytes()
 
 
 def test_cuda_without_an_energy_counter_says_so(make_cuda):

@@ -43,6 +43,20 @@ CHANGES = {
     "torch.backends.cudnn.benchmark": (
         *(put(torch.backends.cudnn, "benchmark"), True, False, "1"),
     ),
+    "torch.backends.cuda.mem_efficient_sdp": (
+        *(torch.backends.cuda.enable_mem_efficient_sdp, False, True, "0"),
+    ),
+    "torch.backends.cuda.cudnn_sdp": (torch.backends.cuda.enable_cudnn_sdp, False, True, "0"),
+    "torch.backends.cudnn.enabled": (*(put(torch.backends.cudnn, "enabled"), False, True, "0"),),
+    "torch.backends.cudnn.deterministic": (
+        *(put(torch.backends.cudnn, "deterministic"), True, False, "1"),
+    ),
+    "torch.backends.cudnn.benchmark_limit": (
+        *(put(torch.backends.cudnn, "benchmark_limit"), 3, 10, "3"),
+    ),
+    "torch.backends.cudnn.conv.fp32_precision": (
+        *(put(torch.backends.cudnn.conv, "fp32_precision"), "ieee", "tf32", "ieee"),
+    ),
     "torch.backends.cuda.matmul.fp32_precision": (
         *(put(torch.backends.cuda.matmul, "fp32_precision"), "tf32", "none", "tf32"),
     ),

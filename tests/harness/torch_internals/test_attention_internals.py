@@ -101,3 +101,13 @@ def test_positions_are_added_as_the_whole_pass_of_timm_adds_them():
     tokens = vit.norm_pre(vit.patch_drop(internals.with_positions(vit, vit.patch_embed(images))))
 
     torch.testing.assert_close(tokens, seen[0])
+
+
+def test_kernels_of_attention_are_listed_in_the_order_that_was_set():
+    before = internals.order_of_attention_kernels()
+    with sdpa_kernel([SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], set_priority=True):
+        inside = internals.order_of_attention_kernels()
+
+    assert inside.startswith("MATH, FLASH_ATTENTION")
+    assert before == internals.order_of_attention_kernels()
+    assert before.startswith("FLASH_ATTENTION, EFFICIENT_ATTENTION")

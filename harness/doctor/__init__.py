@@ -1,0 +1,1 @@
+"""Examine the devices of this machine: every meter measures a known quantity."""
