@@ -8,8 +8,11 @@ from scipy.stats import binom
 from bsrbench.harness.doctor.known_trial import Performs, known_spec
 from bsrbench.harness.doctor.meter_check import MeterCheck
 from bsrbench.harness.launch.round_group import time_in_turns
+from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
-from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
+from bsrbench.reports.compare.ratio_interval import Generations, Ratio, by_generation, time_ratio
+from bsrbench.reports.compare.repeated_timings import STEP
+from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE
 
 SHOWN = 3  # ratios that are printed
 SURE = 0.99  # quantile of the number of pairs that differ by chance; more is a wrong reading
@@ -27,10 +30,18 @@ def identical_pair(launcher: Performs, device: str) -> Ratio | None:
     settings = spec.profile
     group = [_Twin(spec, "first"), _Twin(spec, "second")]
     timed = time_in_turns(group, lambda twin, _: launcher.perform("clock", twin.spec))
-    first, second = (timed[twin.key].readings().measurements.get("step_seconds") for twin in group)
-    if settings is None or not (isinstance(first, Sequence) and isinstance(second, Sequence)):
-        return None  # a member failed
-    return time_ratio(list(first), list(second), settings.steps, DOCTOR_CONFIDENCE)
+    if settings is None:
+        return None
+    first, second = (_steps(timed[twin.key].readings(), settings.steps) for twin in group)
+    return time_ratio(first, second, DOCTOR_CONFIDENCE)
+
+
+def _steps(readings: PassReadings, steps: int) -> Generations:
+    """Return the step times by process generation; empty if the trial failed."""
+    samples, clock = readings.measurements.get(STEP), readings.detail.clock
+    if not isinstance(samples, Sequence):
+        return {}
+    return by_generation(samples, steps, clock.generations.get(STEP, ()) if clock else ())
 
 
 def judge_pairs(device: str, ratios: Iterable[Ratio | None]) -> MeterCheck:

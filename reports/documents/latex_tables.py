@@ -11,7 +11,7 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import IN_LATEX, excerpt, left_out, share
-from bsrbench.reports.wording import notes, report_tables
+from bsrbench.reports.wording import limits, notes, report_tables
 from bsrbench.reports.wording.columns import paper_columns
 from bsrbench.reports.wording.safe_text import shortened
 from bsrbench.reports.wording.timing_notes import timed_apart
@@ -75,7 +75,7 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
     lines = [
         *left_out(whole, comparison),
         *notes.failures(comparison),
-        *notes.limits(comparison),
+        *limits.limits(comparison),
         *timed_apart(comparison),
     ]
     drawn = _float([_cell(cell) for cell in titles], marked, caption, lines, label)

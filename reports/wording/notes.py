@@ -12,14 +12,19 @@ from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import NOT_TUNED
 from bsrbench.reports.compare.data_wait import (
-    MOST_WAITING,
     bound_by_loader,
-    is_bound_by_loader,
 )
 from bsrbench.reports.compare.metric_finding import JUDGED
-from bsrbench.reports.compare.statistics import can_be_significant
-from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
-from bsrbench.reports.wording.cross_checks import cross_checks, unchecked
+from bsrbench.reports.compare.repeated_timings import STEP
+from bsrbench.reports.wording.columns import (
+    COLUMNS,
+    MEMORY_COLUMNS,
+    WORK_COLUMNS,
+    Column,
+    over,
+)
+from bsrbench.reports.wording.cross_checks import cross_checks
+from bsrbench.reports.wording.limits import limits
 from bsrbench.reports.wording.timing_notes import timed_apart
 
 UNEXPLAINED = (
@@ -36,14 +41,6 @@ COSTS = tuple(
     name for name in JUDGED if METRICS[name].words and not METRICS[name].is_judged("by seed")
 )
 OWN_DATA = "The data set is not a published one: do not compare accuracies with published results."
-DIFFERENT_SEEDS = (
-    "rows were tested with different seeds, so no accuracy is marked as the best and no Pareto "
-    "front is given ('bsrbench compare' compares two rows over the seeds that both have)"
-)
-BOUND_BY_LOADER = (
-    f"waited for data in more than {units.part(MOST_WAITING)} of their training time: their "
-    "training seconds were bound by the loader of images, and do not compare methods"
-)
 NOT_SHARED = "Test accuracies are not compared: no seed was tested in all rows."
 
 
@@ -87,11 +84,21 @@ def _with_which_seeds(comparison: Comparison) -> str:
 
 def _rounds(comparison: Comparison) -> str:
     """Return the number of timing visits per row; empty if no row was timed."""
-    counts = sorted({rounds for row in comparison.rows if (rounds := row.rounds())})
+    counts = {rounds for row in comparison.rows if (rounds := row.rounds())}
     if not counts:
         return ""
-    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f" Times were measured in {span} visits per row, each in its own process."
+    generations = {len(row.generations(STEP)) for row in comparison.rows if row.rounds()}
+    processes = (
+        "each in its own process"
+        if generations == counts
+        else f"in {_span(generations)} process generations"
+    )
+    return f" Times were measured in {_span(counts)} visits per row, {processes}."
+
+
+def _span(counts: set[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def is_own(data: str) -> bool:
@@ -124,9 +131,10 @@ def _costs(comparison: Comparison) -> str:
     if row is None or comparison.find(REFERENCE) is None:
         return ""
     parts = [
-        f"{METRICS[metric].words} {units.ratio(value)}"
+        f"{METRICS[metric].words} {cell}"
         for metric in COSTS
-        if not row.is_superseded(metric) and (value := comparison.ratio(row, metric)) is not None
+        if not row.is_superseded(metric)
+        and (cell := over(metric)(comparison, row)) != units.NOTHING
     ]
     return f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
 
@@ -158,54 +166,6 @@ def _front(comparison: Comparison) -> str:
     if not front:
         return ""
     return f"On the Pareto front of accuracy and counted peak memory: {', '.join(front)}."
-
-
-def limits(comparison: Comparison) -> list[str]:
-    """Return the conclusions that the rows do not allow."""
-    lines = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
-    lines += unchecked(comparison.rows)
-    if len(comparison.machines()) > 1:
-        lines.append(
-            "rows come from several machines: only ratios within one machine can be compared"
-        )
-    return lines
-
-
-def _limits_of_seeds(comparison: Comparison) -> list[str]:
-    """Return the limits of accuracies, if rows have too few seeds or different seeds."""
-    if not comparison.seeds():
-        return []
-    most = seed_pairing.most_shared(comparison.rows)
-    few = "no difference in accuracy can be significant; ranges are shown instead of intervals"
-    if comparison.same_seeds:
-        return [] if can_be_significant(most) else [f"with {units.seeds(most)} {few}"]
-    lines = [DIFFERENT_SEEDS]
-    if not can_be_significant(most):
-        lines.append(f"no two rows have more than {units.seeds(most)} in common, so {few}")
-    return lines
-
-
-def _limits_of_rows(comparison: Comparison) -> list[str]:
-    """Return the limits of some rows, with the number of rows, because there may be thousands."""
-    total = len(comparison.rows)
-    failed = sum(bool(row.failures()) for row in comparison.rows)
-    times = [row.step_seconds() for row in comparison.rows]
-    noisy = sum(time is not None and time.noisy() for time in times)
-    bound = sum(map(is_bound_by_loader, comparison.rows))
-    doubts = [set(row.doubts_about_its_rate()) - {NOT_TUNED} for row in comparison.rows]
-    counts = (
-        (failed, "did not complete, so numbers are missing"),
-        (
-            noisy,
-            "have noisy times (quartiles more than 10 % apart): trust ratios within rounds",
-        ),
-        (
-            bound,
-            BOUND_BY_LOADER,
-        ),
-        (sum(map(bool, doubts)), "might do better with a learning rate outside the range tried"),
-    )
-    return [f"{count} of {total} rows {what}" for count, what in counts if count]
 
 
 def provenance(comparisons: list[Comparison]) -> list[str]:

@@ -5,6 +5,7 @@ import pytest
 from bsrbench.reports.compare import contrast
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.wording import notes
+from bsrbench.reports.wording.limits import limits as limits_of
 
 PASSED = {"finished_at": "2026-11-27T09:00:00.000+00:00", "torch": "2.11.0", "passed": ["a", "b"]}
 ON_H100 = PASSED | {"driver": "580"}
@@ -80,7 +81,7 @@ def test_each_device_is_said_to_be_cross_checked_or_not(device, examinations, ex
 def test_meters_of_a_gpu_that_were_not_checked_limit_the_conclusions(
     device, examinations, expected, compared
 ):
-    limits = notes.limits(compared(device, *examinations))
+    limits = limits_of(compared(device, *examinations))
 
     assert [line for line in limits if "meters" in line] == expected
 

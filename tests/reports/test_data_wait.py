@@ -5,6 +5,7 @@ import pytest
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
 from bsrbench.reports.wording import notes
+from bsrbench.reports.wording.limits import limits
 from tests.reports.seed_records import trained
 
 BOUND = (
@@ -31,7 +32,7 @@ def test_a_report_names_the_rows_whose_mean_share_is_above_five_percent(comparis
 
 
 def test_a_summary_says_that_their_training_seconds_do_not_compare_methods(comparison):
-    (line,) = [line for line in notes.limits(comparison) if "waited" in line]
+    (line,) = [line for line in limits(comparison) if "waited" in line]
 
     assert line == (
         "1 of 3 rows waited for data in more than 5 % of their training time: their training "

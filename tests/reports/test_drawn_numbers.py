@@ -1,5 +1,7 @@
 """What figures show where, read from what matplotlib was told to draw."""
 
+import math
+
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
@@ -10,6 +12,7 @@ from bsrbench.reports.figures.ratio_bars import ratios
 
 MIB = 2**20
 MEMORY = FigurePart("accuracy", "memory")
+TIME = FigurePart("time-flops", "time")
 
 
 @pytest.fixture
@@ -79,6 +82,25 @@ def test_a_bar_is_as_long_as_its_ratio(comparison):
     (bars,) = of_kind(canvas.axes[0], BarContainer)
 
     assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.4])
+    assert bars.errorbar is None  # bytes have no interval
+
+
+@pytest.mark.parametrize(
+    ("deviation", "ends"),
+    [(0.1, (math.exp(-0.2484), math.exp(0.2484))), (1.0, (math.exp(-2.484), 3.0))],
+)
+def test_bars_of_times_have_their_intervals(make, no_details, deviation, ends):
+    """Student's 4.303 times the deviation / sqrt(3) to both sides; at most 3 times the bar."""
+    times = {"full": [1.0] * 3, "bsr": [math.exp(x * deviation) for x in (-1, 0, 1)]}
+    (comparison,) = compare(
+        [make(name, step_seconds=read) for name, read in times.items()], no_details
+    )
+    canvas = ratios(comparison, {"step_seconds": TIME})
+    (bars,) = of_kind(canvas.axes[0], BarContainer)
+    full, bsr = bars.errorbar.lines[2][0].get_segments()
+
+    assert full[:, 0].tolist() == [1.0, 1.0]
+    assert bsr[:, 0].tolist() == pytest.approx(ends, rel=1e-3)
 
 
 def test_the_parts_of_a_peak_stand_end_to_end(comparison):
