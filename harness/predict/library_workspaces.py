@@ -2,8 +2,8 @@
 
 Source: ``aten/src/ATen/cuda/CublasHandlePool.cpp`` (``setWorkspaceForHandle``,
 ``parseChosenWorkspaceSize``, ``getCUDABlasLtWorkspace``), read in a copy whose version of torch is
-not known. The records of an H100 with torch 2.11 agree with it. torch allocates one workspace for each
-handle and stream. Every thread has its own handle: the main thread runs the forward pass, and
+not known. The records of an H100 with torch 2.11 agree with it. torch allocates one workspace for
+each handle and stream. Every thread has its own handle: the main thread runs the forward pass, and
 autograd's thread runs the backward pass and what it recomputes.
 """
 
