@@ -47,7 +47,7 @@ from bsrbench.harness.trial.trial_passes import (
     read_settings,
     timed,
 )
-from bsrbench.harness.workload.images import workers
+from bsrbench.harness.workload.images.workers import requested_workers
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 LAST_LINES = 3
@@ -203,7 +203,7 @@ class LocalLauncher:
             child = self._context.Process(
                 target=run,
                 args=(sender, inside, function),
-                daemon=not workers(),  # a daemon cannot start child processes
+                daemon=not requested_workers(),  # a daemon cannot start child processes
             )
             serving.begin(child)
             try:

@@ -20,7 +20,7 @@ from bsrbench.harness.torch_internals.eager_internals import (
 )
 from bsrbench.harness.training.job import Job, make_ready
 from bsrbench.harness.training.kept_storages import KeptStorages
-from bsrbench.harness.workload.images import Preprocess
+from bsrbench.harness.workload.images.preprocess import Preprocess
 
 NO_SHAPE = "no fake impl registered"  # torch's message for a custom operator; a plain RuntimeError
 NOT_FAKE = "Please convert all Tensors to FakeTensors"  # torch's message; an AssertionError

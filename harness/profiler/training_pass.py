@@ -19,6 +19,7 @@ from bsrbench.harness.records.pass_readings import (
 )
 from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
 from bsrbench.harness.records.sidecar import Sidecar
+from bsrbench.harness.records.training_metrics import MOST_WAITING, WAIT
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.evaluation import accuracies
@@ -33,6 +34,7 @@ from bsrbench.harness.training.training_loop import final_loss, train
 from bsrbench.harness.training.training_step import first_forward
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data import ImageData
+from bsrbench.harness.workload.images.kept_images import kept_for_training, room_for_images
 
 ONE_SIDED = 0.99  # a gate that sends this fraction of its tokens to the same experts is noted
 
@@ -58,10 +60,18 @@ def training_pass(
         read = accuracies(job, splits)
     curve = {name: getattr(run, name) for name in CURVE} if spec.training.evaluate_every else {}
     notes = [note for of_task in images for note in of_task.notes]
+    waited = min(1.0, run.waited_seconds / run.seconds)
+    if waited > MOST_WAITING:
+        notes.append(
+            f"the steps waited for data in {waited:.1%} of the training time, more than "
+            f"{MOST_WAITING:.0%}: training_seconds was bound by the loader of images, and does not "
+            "compare methods"
+        )
     trained = PassReadings(
         {
             metric: fmean(read),
             "training_seconds": run.seconds,
+            WAIT: waited,
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },
@@ -80,13 +90,25 @@ def _trained(
 ) -> tuple[Job, tuple[ImageData, ...], Progress]:
     """Train from a checkpoint on, or from the beginning if the checkpoint cannot be used."""
     job = begin(spec, load)
-    images = tasks.load(spec.workload, spec.seed)
+    images = _images(spec, recipe)
     try:
         return job, images, train(job, images, recipe, keeper)
     except UnusableError as error:
         keeper.forget(str(error))
     del job, images  # they may hold part of the checkpoint, and the next job needs the memory
     return _trained(spec, recipe, load, keeper)
+
+
+def _images(spec: TrialSpec, recipe: Training) -> tuple[ImageData, ...]:
+    """Return the images of each task, decoded and in memory as far as they fit."""
+    room = room_for_images()
+    positions = range(recipe.steps * spec.workload.batch)
+    return tuple(
+        kept_for_training(
+            of_task, positions, spec.seed, room, reads_curve=recipe.evaluate_every is not None
+        )
+        for of_task in tasks.load(spec.workload, spec.seed)
+    )
 
 
 def _some_images(job: Job) -> Tensor:

@@ -3,6 +3,9 @@
 from bsrbench.harness.records.metric import FigurePart, Judgement, Metric, PageColumn, TableColumn
 
 RESULT = "Result"
+WAIT = "data_wait_share"
+# Above this share, a difference of training times may be the loader's and not the methods'.
+MOST_WAITING = 0.05
 
 TRAINING: dict[str, Metric] = {
     "accuracy_top1": Metric(
@@ -59,12 +62,22 @@ TRAINING: dict[str, Metric] = {
     "training_seconds": Metric(
         "s",
         "lower",
-        "Wall-clock time of all training steps of the trial, data loading and compilation "
-        "included.",
+        "Wall-clock time of all training steps of the trial, waiting for data and compilation "
+        "included. Images are decoded before the first step, as far as they fit into memory.",
         display="seconds",
         measured_by=("training",),
         # Training runs are not timed in turns, so none is marked as the fastest.
         page=PageColumn(RESULT, 40, "training s", ranked=False),
+    ),
+    WAIT: Metric(
+        "",
+        "lower",
+        "Share of training_seconds in which the host waited for the images of the next step to be "
+        "prepared and on the device. The device has nothing to do in this time.",
+        display="share",
+        measured_by=("training",),
+        values="share",
+        page=PageColumn(RESULT, 45, "waiting for data", ranked=False),
     ),
     "curve_steps": Metric(
         "",

@@ -9,7 +9,9 @@ from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.training.job import Job, to_device
 from bsrbench.harness.training.training_step import precision_of
 from bsrbench.harness.workload import data
-from bsrbench.harness.workload.images import evaluation_batches, workers
+from bsrbench.harness.workload.images.batches import EvaluationBatches
+from bsrbench.harness.workload.images.prefetch import in_order
+from bsrbench.harness.workload.images.workers import workers
 
 EVALUATION_BATCH = 64
 
@@ -52,7 +54,9 @@ def accuracy(job: Job, split: data.Split) -> float:
     """Return the fraction of images whose highest logit is the label, for the current task."""
     job.model.eval()
     right = 0
-    for raw, labels in evaluation_batches(split, job.preprocess, EVALUATION_BATCH, workers()):
+    batches = EvaluationBatches(split, job.preprocess, EVALUATION_BATCH)
+    device = job.device.torch_device
+    for raw, labels in in_order(batches, range(len(batches)), device, workers(device.type)):
         images, targets = to_device(job, raw, labels)
         right += int((logits(job, images).argmax(1) == targets).sum())
     job.model.train()

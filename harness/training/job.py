@@ -17,7 +17,7 @@ from bsrbench.harness.training.kept_storages import KeptStorages, Storages, stor
 from bsrbench.harness.training.loss_scaling import LossScaler
 from bsrbench.harness.training.optimizers import make_optimizers
 from bsrbench.harness.workload import models, tasks, weights
-from bsrbench.harness.workload.images import Preprocess
+from bsrbench.harness.workload.images.preprocess import Preprocess
 
 # Returns the method with a name and options; the harness does not know methods by name.
 Loader = Callable[..., Method]

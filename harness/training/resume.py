@@ -48,6 +48,7 @@ class Progress:
     Attributes:
         step: number of completed steps.
         seconds: seconds spent on them.
+        waited_seconds: seconds of these in which steps waited for data.
         losses: one loss per step; ``None`` if it was not finite and fp16 skipped the step.
         curve_steps: numbers of steps after which the validation split was evaluated.
         curve_seconds: seconds spent on steps until each evaluation.
@@ -57,6 +58,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    waited_seconds: float = 0.0
     losses: list[float | None] = field(default_factory=list)
     curve_steps: list[int] = field(default_factory=list)
     curve_seconds: list[float] = field(default_factory=list)
@@ -69,6 +71,7 @@ class _Kept(FromFile):
 
     step: Whole
     seconds: NotNegative
+    waited_seconds: NotNegative
     losses: list[float | None]
     curve_steps: list[Whole]
     curve_seconds: list[NotNegative]

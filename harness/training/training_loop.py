@@ -8,7 +8,6 @@ from operator import add
 from statistics import fmean
 
 import torch
-from torch import Tensor
 
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.evaluation import accuracies
@@ -16,7 +15,10 @@ from bsrbench.harness.training.job import Job, to_device
 from bsrbench.harness.training.resume import Checkpoint, Progress
 from bsrbench.harness.training.training_step import Diverged, set_learning_rate, training_step
 from bsrbench.harness.workload import data
-from bsrbench.harness.workload.images import training_batches, workers
+from bsrbench.harness.workload.images.batches import Batch, TrainingBatches
+from bsrbench.harness.workload.images.kept_images import room_for_images
+from bsrbench.harness.workload.images.prefetch import in_order
+from bsrbench.harness.workload.images.workers import workers
 
 FINAL_LOSSES = 5
 
@@ -44,10 +46,11 @@ def train(
     steps = range(progress.step, training.steps)
     stream = _batches(job, images, steps)
     start = time.perf_counter() - progress.seconds
-    for step, (raw, labels) in zip(steps, stream, strict=True):
+    for step in steps:
         set_learning_rate(job, learning_rate_at(step, training))
+        batch = _next_batch(job, stream, progress)
         try:
-            loss = training_step(job, *to_device(job, raw, labels), clip_norm=training.clip_norm)
+            loss = training_step(job, *batch, clip_norm=training.clip_norm)
         except Diverged as error:
             raise Diverged(f"{error} at step {step}{_before(progress.losses)}") from None
         progress.losses.append(loss if math.isfinite(loss) else None)
@@ -75,18 +78,30 @@ def _before(losses: list[float | None]) -> str:
     return f"; the loss was {known[0]:.4g} one step before" if known else ""
 
 
-def _batches(
-    job: Job, images: tuple[data.ImageData, ...], steps: range
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _next_batch(job: Job, stream: Iterator[Batch], progress: Progress) -> Batch:
+    """Return the next batch on the job's device, and add the time that this takes to the progress.
+
+    A step ends by reading its loss, so the device has nothing to do while the host waits here.
+    """
+    asked = time.perf_counter()
+    batch = to_device(job, *next(stream))
+    progress.waited_seconds += time.perf_counter() - asked
+    return batch
+
+
+def _batches(job: Job, images: tuple[data.ImageData, ...], steps: range) -> Iterator[Batch]:
     """Yield the images and labels of each step; the batches of all tasks, one after the other.
 
     Each task goes through its own images repeatedly, in its own order.
     """
-    size, seed, count = job.spec.workload.batch, job.spec.seed, workers()
-    streams = [
-        training_batches(of_task.train, job.preprocess, seed, steps, size, count)
-        for of_task in images
-    ]
+    size, seed, device = job.spec.workload.batch, job.spec.seed, job.device.torch_device
+    room = room_for_images()
+    streams = []
+    for of_task in images:
+        repeated = len(steps) * size > len(of_task.train.labels)
+        kept = room if repeated else None
+        batches = TrainingBatches(of_task.train, job.preprocess, seed, size, kept)
+        streams.append(in_order(batches, steps, device, workers(device.type)))
     for parts in zip(*streams, strict=True):
         raw, labels = zip(*parts, strict=True)
         yield (raw[0], labels[0]) if len(parts) == 1 else (torch.cat(raw), torch.cat(labels))

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.training_metrics import MOST_WAITING, WAIT
 from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.workload.packages import origin
@@ -183,12 +184,19 @@ def _limits_of_rows(comparison: Comparison) -> list[str]:
     failed = sum(bool(row.failures()) for row in comparison.rows)
     times = [row.step_seconds() for row in comparison.rows]
     noisy = sum(time is not None and time.noisy() for time in times)
+    waits = [row.value(WAIT) for row in comparison.rows]
+    bound = sum(wait is not None and wait > MOST_WAITING for wait in waits)
     doubts = [set(row.doubts_about_its_rate()) - {NOT_TUNED} for row in comparison.rows]
     counts = (
         (failed, "did not complete, so numbers are missing"),
         (
             noisy,
             "have noisy times (quartiles more than 10 % apart): trust ratios within rounds",
+        ),
+        (
+            bound,
+            f"waited for data in more than {MOST_WAITING:.0%} of their training "
+            "time: training seconds were bound by the loader of images, and do not compare methods",
         ),
         (sum(map(bool, doubts)), "might do better with a learning rate outside the range tried"),
     )

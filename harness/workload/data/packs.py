@@ -116,4 +116,4 @@ def _split(file: Path, arrays: dict[str, NDArray[Any]], part: str, classes: list
         )
     targets = torch.from_numpy(labels.astype(np.int64))
     require_labels(targets, classes, where)
-    return InMemory(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), targets)
+    return InMemory(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), targets)

@@ -202,7 +202,7 @@ def _open(published: Published, root: Path, arguments: dict[str, Any]) -> Any:
 
 
 def _in_memory(opened: Any) -> InMemory:
-    images = torch.from_numpy(opened.data).permute(0, 3, 1, 2).contiguous()
+    images = torch.from_numpy(np.ascontiguousarray(opened.data)).permute(0, 3, 1, 2)
     return InMemory(images, torch.tensor(opened.targets, dtype=torch.int64))
 
 

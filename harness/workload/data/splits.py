@@ -25,18 +25,24 @@ class Split(Protocol):
     def image(self, index: int) -> Tensor:
         """Return an image as it is stored: uint8, [3, height, width]."""
 
+    @property
+    def decodes(self) -> bool:
+        """Whether ``image`` decodes a file each time it is called."""
+
 
 @dataclass(frozen=True)
 class InMemory:
     """Images of one size.
 
     Attributes:
-        images: uint8, [n, 3, height, width].
+        images: uint8, [n, 3, height, width]; preferably with the channels of a pixel adjacent in
+            memory, because an image is resized in this format.
         labels: int64, [n].
     """
 
     images: Tensor
     labels: Tensor
+    decodes = False
 
     def image(self, index: int) -> Tensor:
         """Return an image: uint8, [3, height, width]."""
@@ -54,6 +60,7 @@ class InFiles:
 
     files: tuple[Path, ...]
     labels: Tensor
+    decodes = True
 
     def image(self, index: int) -> Tensor:
         """Return an image of any mode as uint8, [3, height, width]; see ``pixels``."""
@@ -71,6 +78,11 @@ class SplitSubset:
     def labels(self) -> Tensor:
         """Labels of the chosen images, int64, [n]."""
         return self.split.labels[self.indices]
+
+    @property
+    def decodes(self) -> bool:
+        """Whether ``image`` decodes a file each time it is called."""
+        return self.split.decodes
 
     def image(self, index: int) -> Tensor:
         """Return an image: uint8, [3, height, width]."""

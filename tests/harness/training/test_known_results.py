@@ -24,6 +24,8 @@ SCALED = [(level / 255 - 0.5) / 0.5 for level in LEVELS]  # test_vit's mean and 
 class Flat:
     """A split of flat grey images that remembers which of them were read."""
 
+    decodes = False
+
     def __init__(self, levels, labels):
         self.levels, self.labels, self.reads = levels, torch.tensor(labels), []
 

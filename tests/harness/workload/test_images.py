@@ -6,19 +6,28 @@ import torch
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.workload import data
 from bsrbench.harness.workload.data.splits import InMemory
-from bsrbench.harness.workload.images import (
-    ImageOrder,
-    Preprocess,
-    evaluation_batches,
-    training_batches,
-)
+from bsrbench.harness.workload.images.batches import EvaluationBatches, TrainingBatches
+from bsrbench.harness.workload.images.image_order import ImageOrder
+from bsrbench.harness.workload.images.kept_images import Room
+from bsrbench.harness.workload.images.prefetch import by_threads, in_order
+from bsrbench.harness.workload.images.preprocess import Preprocess
 
 RECIPE = {"steps": 1, "learning_rate": 1e-3}
+CPU = torch.device("cpu")
 
 
 def preprocess(side=8, **settings):
     training = Training(**RECIPE | settings)
     return Preprocess(side, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), training)
+
+
+def training_batches(split, way, seed, steps, size, workers=0):
+    return in_order(TrainingBatches(split, way, seed, size), steps, CPU, workers)
+
+
+def evaluation_batches(split, way, size):
+    batches = EvaluationBatches(split, way, size)
+    return in_order(batches, range(len(batches)), CPU, 0)
 
 
 @pytest.fixture
@@ -63,11 +72,14 @@ def test_batches_do_not_depend_on_workers_or_on_where_they_begin(augmentation, s
     torch.manual_seed(0)
     before = torch.get_rng_state()
     alone = list(training_batches(split, way, 1, range(5), 4))
-    with_workers = list(training_batches(split, way, 1, range(5), 4, workers=2))
+    with_processes = list(training_batches(split, way, 1, range(5), 4, workers=2))
+    batches = TrainingBatches(split, way, 1, 4, room=Room(10**6))
+    with_threads = list(by_threads(batches, range(5), 3, lambda batch: lambda: batch))
     later = list(training_batches(split, way, 1, range(3, 5), 4))
 
     assert torch.equal(before, torch.get_rng_state())
-    for one, other in zip(alone + alone[3:], with_workers + later, strict=True):
+    others = with_processes + with_threads + later
+    for one, other in zip(alone * 2 + alone[3:], others, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
 
