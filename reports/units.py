@@ -54,6 +54,7 @@ share = DisplayUnit("", digits=3)
 ratio = DisplayUnit("×", digits=2, behind="×")
 plain = DisplayUnit("", digits=2)  # an end of the interval of a ratio
 percent = DisplayUnit("%", 1e-2, 2, behind=" %", signed=True)
+part = DisplayUnit("%", 1e-2, 0, behind=" %")  # a share in a sentence
 
 
 BY_NAME: dict[UnitName, DisplayUnit] = {

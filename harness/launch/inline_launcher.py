@@ -7,7 +7,7 @@ from bsrbench.harness.devices import numeric_settings
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
-from bsrbench.harness.trial.pass_result import CheckResult, PassResult
+from bsrbench.harness.trial.pass_result import ALL_PARTS, CheckParts, CheckResult, PassResult
 from bsrbench.harness.trial.trial_passes import check, perform, timed
 
 
@@ -21,9 +21,9 @@ class InlineLauncher:
     def __init__(self, load: Loader) -> None:
         self._load = load
 
-    def check(self, spec: TrialSpec) -> CheckResult:
+    def check(self, spec: TrialSpec, parts: CheckParts = ALL_PARTS) -> CheckResult:
         """Check for errors that would make every pass of the trial fail."""
-        return check(spec, self._load)
+        return check(spec, self._load, parts)
 
     def settings(self, device: str) -> dict[str, str]:
         """Return the settings of this process that affect numbers."""

@@ -30,7 +30,9 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import (
+    ALL_PARTS,
     Answer,
+    CheckParts,
     CheckResult,
     Kind,
     PassResult,
@@ -76,10 +78,10 @@ class LocalLauncher:
         self._ended = False
         self._context = multiprocessing.get_context("forkserver")
 
-    def check(self, spec: TrialSpec) -> CheckResult:
+    def check(self, spec: TrialSpec, parts: CheckParts = ALL_PARTS) -> CheckResult:
         """Check for errors that would make every pass of the trial fail, and fetch its weights."""
         beforehand = PassSettings(limits=self._beforehand())
-        result = self._call(partial(check, spec, self._load), CheckResult, beforehand)
+        result = self._call(partial(check, spec, self._load, parts), CheckResult, beforehand)
         if result.status is Status.TIMEOUT:
             return structs.replace(result, reason=f"checking {spec.label()}: {result.reason}{MORE}")
         return result

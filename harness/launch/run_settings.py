@@ -9,13 +9,13 @@ from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_pa
 from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.resume import CheckpointRequest
-from bsrbench.harness.trial.pass_result import CheckResult, PassResult
+from bsrbench.harness.trial.pass_result import ALL_PARTS, CheckParts, CheckResult, PassResult
 
 
 class Launcher(Protocol):
     """Runs passes, in this process or in others."""
 
-    def check(self, spec: TrialSpec) -> CheckResult:
+    def check(self, spec: TrialSpec, parts: CheckParts = ALL_PARTS) -> CheckResult:
         """Check for errors that would make every pass of the trial fail."""
 
     def settings(self, device: str) -> dict[str, str]:

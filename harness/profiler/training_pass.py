@@ -19,7 +19,6 @@ from bsrbench.harness.records.pass_readings import (
 )
 from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
 from bsrbench.harness.records.sidecar import Sidecar
-from bsrbench.harness.records.training_metrics import MOST_WAITING, WAIT
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.evaluation import accuracies
@@ -60,18 +59,11 @@ def training_pass(
         read = accuracies(job, splits)
     curve = {name: getattr(run, name) for name in CURVE} if spec.training.evaluate_every else {}
     notes = [note for of_task in images for note in of_task.notes]
-    waited = min(1.0, run.waited_seconds / run.seconds)
-    if waited > MOST_WAITING:
-        notes.append(
-            f"the steps waited for data in {waited:.1%} of the training time, more than "
-            f"{MOST_WAITING:.0%}: training_seconds was bound by the loader of images, and does not "
-            "compare methods"
-        )
     trained = PassReadings(
         {
             metric: fmean(read),
             "training_seconds": run.seconds,
-            WAIT: waited,
+            "data_wait_share": min(1.0, run.waited_seconds / run.seconds),
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
             **curve,
         },

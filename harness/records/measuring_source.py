@@ -16,7 +16,7 @@ CARRY_VALUES = frozenset(
         *("errors", "files", "spec/frozen_data", "spec/multitask", "spec/recipe"),
         "spec/trial_spec",
         *("records/environment", "records/environment_variables"),
-        *("records/metric", "records/metrics", "records/training_metrics"),
+        *("records/metric", "records/metrics"),
         *(
             "records/metric_bounds",
             "records/pass_readings",

@@ -3,9 +3,6 @@
 from bsrbench.harness.records.metric import FigurePart, Judgement, Metric, PageColumn, TableColumn
 
 RESULT = "Result"
-WAIT = "data_wait_share"
-# Above this share, a difference of training times may be the loader's and not the methods'.
-MOST_WAITING = 0.05
 
 TRAINING: dict[str, Metric] = {
     "accuracy_top1": Metric(
@@ -69,7 +66,7 @@ TRAINING: dict[str, Metric] = {
         # Training runs are not timed in turns, so none is marked as the fastest.
         page=PageColumn(RESULT, 40, "training s", ranked=False),
     ),
-    WAIT: Metric(
+    "data_wait_share": Metric(
         "",
         "lower",
         "Share of training_seconds in which the host waited for the images of the next step to be "

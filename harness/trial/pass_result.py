@@ -1,7 +1,7 @@
 """The results that a pass's process returns, and their JSON form."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -63,8 +63,29 @@ class PassResult(Answer, frozen=True, forbid_unknown_fields=True):
         return NOTHING if self.reading is None else self.reading
 
 
+class CheckParts(NamedTuple):
+    """What a check beforehand looks at, beside the method and the device.
+
+    Attributes:
+        model: make the model, with its weights.
+        data: open the data sets.
+    """
+
+    model: bool = True
+    data: bool = True
+
+
+ALL_PARTS = CheckParts()
+
+
 class CheckResult(Answer, frozen=True, forbid_unknown_fields=True):
-    """Whether a trial can be started, the images per split of its data, and kernels to compile."""
+    """Whether a trial can be started, the images per split of its data, and kernels to compile.
+
+    Attributes:
+        images: number of images by split; empty if nothing is trained, or if the check has not
+            opened the data.
+        kernels_to_compile: names of the kernels that the method compiles before it can run.
+    """
 
     images: Mapping[str, int] = {}
     kernels_to_compile: tuple[str, ...] = ()

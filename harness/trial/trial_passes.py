@@ -32,7 +32,9 @@ from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.training.training_step import Diverged
 from bsrbench.harness.trial.pass_result import (
+    ALL_PARTS,
     Answer,
+    CheckParts,
     CheckResult,
     Kind,
     PassResult,
@@ -179,24 +181,26 @@ def _is_out_of_memory(error: BaseException, text: str) -> bool:
     return isinstance(error, RuntimeError) and any(part in text for part in OUT_OF_MEMORY_MESSAGES)
 
 
-def check(spec: TrialSpec, load: Loader) -> CheckResult:
+def check(spec: TrialSpec, load: Loader, parts: CheckParts = ALL_PARTS) -> CheckResult:
     """Check for errors that would make every pass of a trial fail, and fetch its weights.
 
     Runs in a separate process before anything is measured.
+
+    Args:
+        spec: the trial.
+        load: turns a method's name into a method.
+        parts: what to look at; trials of the same model or data need one check of it.
     """
     workload = spec.workload
     try:
         open_device(workload.device)
         method = load(spec.method, **spec.options)
-        weights.fetch(workload.weights)
-        if spec.training is not None:
+        if spec.training is not None and parts.data:
             tasks.fetch(workload)
-        classes = tasks.classes(workload)
-        models.outline(workload, classes)  # finds most errors, without drawing weights
-        if workload.weights != "random":
-            models.build(workload, classes, spec.seed)
+        if parts.model:
+            _check_model(spec)
         images = {}
-        if spec.training is not None:
+        if spec.training is not None and parts.data:
             loaded = tasks.load(workload, spec.seed)
             images = {n: sum(len(getattr(data, n).labels) for data in loaded) for n in SPLITS}
         kind = torch.device(workload.device).type
@@ -204,3 +208,17 @@ def check(spec: TrialSpec, load: Loader) -> CheckResult:
     except Exception as error:  # noqa: BLE001 - as in perform
         return failed(CheckResult, error)
     return CheckResult(images=images, kernels_to_compile=kernels)
+
+
+def _check_model(spec: TrialSpec) -> None:
+    """Make the model of a trial, with its weights.
+
+    Raises:
+        BadInput: the model is unknown or does not fit, or its weights are not available.
+    """
+    workload = spec.workload
+    weights.fetch(workload.weights)
+    classes = tasks.classes(workload)
+    models.outline(workload, classes)  # finds most errors, without drawing weights
+    if workload.weights != "random":
+        models.build(workload, classes, spec.seed)

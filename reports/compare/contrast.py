@@ -8,6 +8,7 @@ from bsrbench.reports import units
 from bsrbench.reports.compare import metric_finding
 from bsrbench.reports.compare.comparison import Details
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.data_wait import bound_by_loader
 from bsrbench.reports.compare.deciding_settings import mixed_settings
 from bsrbench.reports.compare.differences import RowDifference, unlike
 from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding, TaskFinding
@@ -143,6 +144,7 @@ def _remarks(
     rows = (new, baseline)
     yield from (f"{row.label}, {line}" for row in rows for line in row.failures())
     yield from who_had_which(new, baseline)
+    yield from (f"{row.label}: {note}" for row in rows for note in bound_by_loader(row))
     yield from (f"{row.label}: {note.text}" for row in rows for note in row.notes())
     yield from (f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate())
     yield from (

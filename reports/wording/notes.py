@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.training_metrics import MOST_WAITING, WAIT
 from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.workload.packages import origin
@@ -12,6 +11,11 @@ from bsrbench.reports.compare import seed_pairing
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import NOT_TUNED
+from bsrbench.reports.compare.data_wait import (
+    MOST_WAITING,
+    bound_by_loader,
+    is_bound_by_loader,
+)
 from bsrbench.reports.compare.metric_finding import JUDGED
 from bsrbench.reports.compare.statistics import can_be_significant
 from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
@@ -34,6 +38,10 @@ OWN_DATA = "The data set is not a published one: do not compare accuracies with 
 DIFFERENT_SEEDS = (
     "rows were tested with different seeds, so no accuracy is marked as the best and no Pareto "
     "front is given ('bsrbench compare' compares two rows over the seeds that both have)"
+)
+BOUND_BY_LOADER = (
+    f"waited for data in more than {units.part(MOST_WAITING)} of their training time: their "
+    "training seconds were bound by the loader of images, and do not compare methods"
 )
 NOT_SHARED = "Test accuracies are not compared: no seed was tested in all rows."
 CUDA_UNVERIFIED = "CUDA: no run on a GPU is recorded yet; the meters for it are unverified"
@@ -184,8 +192,7 @@ def _limits_of_rows(comparison: Comparison) -> list[str]:
     failed = sum(bool(row.failures()) for row in comparison.rows)
     times = [row.step_seconds() for row in comparison.rows]
     noisy = sum(time is not None and time.noisy() for time in times)
-    waits = [row.value(WAIT) for row in comparison.rows]
-    bound = sum(wait is not None and wait > MOST_WAITING for wait in waits)
+    bound = sum(map(is_bound_by_loader, comparison.rows))
     doubts = [set(row.doubts_about_its_rate()) - {NOT_TUNED} for row in comparison.rows]
     counts = (
         (failed, "did not complete, so numbers are missing"),
@@ -195,8 +202,7 @@ def _limits_of_rows(comparison: Comparison) -> list[str]:
         ),
         (
             bound,
-            f"waited for data in more than {MOST_WAITING:.0%} of their training "
-            "time: training seconds were bound by the loader of images, and do not compare methods",
+            BOUND_BY_LOADER,
         ),
         (sum(map(bool, doubts)), "might do better with a learning rate outside the range tried"),
     )
@@ -274,7 +280,8 @@ def _different_seeds(comparison: Comparison) -> list[str]:
 
 def doubts(comparison: Comparison) -> list[str]:
     """Return the notes that readers of the numbers need, one line each."""
-    noted = [*_different_seeds(comparison), *timed_apart(comparison), *_notes(comparison)]
+    waits = [f"{row.label}: {note}" for row in comparison.rows for note in bound_by_loader(row)]
+    noted = [*_different_seeds(comparison), *timed_apart(comparison), *waits, *_notes(comparison)]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:

@@ -11,11 +11,13 @@ from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.trial.pass_result import CheckResult, PassResult, plain
+from bsrbench.harness.trial.pass_result import CheckParts, CheckResult, PassResult, plain
 from bsrbench.harness.trial.trial_passes import ESTIMATE, SPEED, passes_of
 
 GIB = 2**30
+MAKE_MODEL = {"model", "weights", "image_size", "classes", "data", "multitask"}
 Perform = Callable[..., PassResult]
 
 
@@ -72,7 +74,7 @@ class PreflightChecks:
         jobs: number of trainings that share the device's memory.
     """
 
-    check: Callable[[TrialSpec], CheckResult]
+    check: Callable[[TrialSpec, CheckParts], CheckResult]
     perform: Perform
     store: Store
     tell: Callable[[str], None]
@@ -83,18 +85,25 @@ class PreflightChecks:
     def look_for_mistakes(self, plan: Plan) -> Found:
         """Check each row once; return its data set's number of images and its kernels to compile.
 
+        A model is made once for all its rows, and a data set is opened once.
+
         Raises:
             BadInput: the spec of a trial cannot work.
         """
         found = Found()
         rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
+        models: set[str] = set()
         for spec in rows.values():
             self.tell(f"checking {spec.label()}")
-            result = self.check(spec)
+            model, data_name = _model_of(spec), spec.workload.data_name()
+            unopened = spec.training is not None and data_name not in found.images
+            result = self.check(spec, CheckParts(model not in models, unopened))
             if result.status != Status.COMPLETED:
                 self.tell("stopping")  # a second Ctrl-C ends the check, too
                 raise BadInput(result.reason)
-            found.images[spec.workload.data_name()] = result.images
+            models.add(model)
+            if unopened:
+                found.images[data_name] = result.images
             if result.kernels_to_compile:
                 found.kernels_to_compile[spec.label()] = result.kernels_to_compile
         return found
@@ -176,6 +185,11 @@ class PreflightChecks:
         if ESTIMATE in passes_of(trial.spec):
             self.store.stage(trial.key, ESTIMATE, plain(result))
         return result
+
+
+def _model_of(spec: TrialSpec) -> str:
+    """Return a hash of what a model is made of; the number of classes can come from the data."""
+    return digest(spec.workload.model_dump(mode="json", include=MAKE_MODEL))
 
 
 def _least(*sizes: int | None) -> int | None:

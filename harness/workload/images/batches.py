@@ -1,5 +1,6 @@
 """Batches of prepared images by their number, for training and for evaluation."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -75,7 +76,7 @@ class EvaluationBatches(Dataset[Batch]):
         self._size = size
 
     def __len__(self) -> int:
-        return -(-len(self._labels) // self._size)
+        return math.ceil(len(self._labels) / self._size)
 
     def __getitem__(self, number: int) -> Batch:
         """Return images, uint8 [n, 3, side, side], and labels, int64 [n]."""

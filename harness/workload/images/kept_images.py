@@ -64,9 +64,9 @@ class KeptImages:
         if len(self.kept) == self.asked:
             return ""
         return (
-            f"{len(self.kept):,} of {self.asked:,} training images fit into the memory that images may "
-            f"take ({SHARE_OF_FREE:.0%} of what is free, by the share of the cores); the others "
-            "were decoded for each use"
+            f"{len(self.kept):,} of {self.asked:,} training images fit into the memory that "
+            f"images may take ({SHARE_OF_FREE:.0%} of the free memory, times the share of the "
+            "cores); the others were decoded for each use"
         )
 
 

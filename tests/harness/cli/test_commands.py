@@ -39,6 +39,7 @@ method = "bsr+int8"
 
 NOT_OF_A_PROFILE = {
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
+    "data_wait_share",
     *("curve_steps", "curve_seconds", "curve_accuracies"),
     *("peak_reserved_bytes", "compile_seconds"),
     *("accuracy_by_task", "busiest_experts_share"),

@@ -30,7 +30,7 @@ def test_a_run_can_be_stopped_while_it_prepares(make_spec, store):
     asked = []
 
     class Dying(InlineLauncher):
-        def check(self, spec):
+        def check(self, spec, parts):
             asked.append(spec)
             return CheckResult(Status.CRASHED, "the process ended with exit code None")
 

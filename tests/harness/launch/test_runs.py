@@ -145,7 +145,7 @@ class Slow:
         """Have none."""
         return {}
 
-    def check(self, spec):
+    def check(self, spec, parts):
         """Find nothing wrong."""
         return CheckResult()
 
@@ -179,7 +179,7 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
         def settings(self, device):
             return {}
 
-        def check(self, spec):
+        def check(self, spec, parts):
             return CheckResult()
 
         def perform(self, name, spec, *, on_cores=(), **_):

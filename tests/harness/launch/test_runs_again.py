@@ -26,7 +26,7 @@ class Counting:
     def settings(self, device):
         return self.found
 
-    def check(self, spec):
+    def check(self, spec, parts):
         return CheckResult()
 
     def perform(self, name, spec, **_):
@@ -190,7 +190,7 @@ def test_a_failed_pass_ends_its_trial_and_keeps_what_was_measured(make_runner, s
 
 def test_what_can_never_work_is_an_error_before_anything_runs(make_runner, specs):
     class Refusing(Counting):
-        def check(self, spec):
+        def check(self, spec, parts):
             return CheckResult(Status.CRASHED, "no such model", bad_input=True)
 
     launcher = Refusing()

@@ -34,7 +34,7 @@ def test_steps_meters_and_their_passes_measure():
         *("meters/attention_operators.py", "profiler/memory_pass.py", "profiler/clock_pass.py"),
         *("profiler/counted_step.py", "predict/estimate.py", "devices/cpu.py", "model/vit.py"),
         *("trial/trial_passes.py", "trial/record_assembly.py", "launch/round_group.py"),
-        "workload/images.py",
+        *("workload/images/preprocess.py", "workload/images/batches.py"),
     }
 
     assert expected <= set(names())

@@ -15,6 +15,7 @@ from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import tasks
 from bsrbench.harness.workload.data.splits import ImageData
+from bsrbench.harness.workload.images.image_order import ImageOrder
 from bsrbench.methods import load
 
 LEVELS = (0, 51, 102, 153, 204)  # of grey, one a class: 0, 0.2, 0.4, 0.6 and 0.8 of 255
@@ -163,14 +164,16 @@ def test_a_training_is_what_a_slow_loop_makes_of_it(momentum, decay, clip, make_
         weight_decay=decay,
     )
     read = training_pass(spec, lambda _: Replaces(remembers))
+    order = ImageOrder(5, spec.seed)  # the third epoch reads no image again: all are prepared
     seen = [
         ((train_split.levels[i] / 255 - 0.5) / 0.5, 1 - 2 * int(train_split.labels[i]))
-        for i in train_split.reads
+        for i in (order[position] for position in range(12))
     ]
     losses, w = slow_training(
         [seen[i : i + 2] for i in range(0, 12, 2)], momentum=momentum, decay=decay, clip=clip
     )
 
+    assert train_split.reads == [order[position] for position in range(5)]
     assert list(read.detail.losses) == pytest.approx(losses, rel=1e-5)
     assert read.measurements["final_loss"] == pytest.approx(sum(losses[1:]) / 5, rel=1e-5)
     assert models[0].w.item() == pytest.approx(w, rel=1e-5)
