@@ -34,7 +34,8 @@ class Preprocess:
         if settings is None or settings.augmentation == "none":
             return self.evaluation(image)
         flips = settings.augmentation == "crop-flip"
-        crop = random_crop(*image.shape[1:], settings.crop_scale, seed, flips=flips)
+        _, height, width = image.shape
+        crop = random_crop(height, width, settings.crop_scale, seed, flips=flips)
         rows = slice(crop.top, crop.top + crop.height)
         columns = slice(crop.left, crop.left + crop.width)
         resized = self._resized(image[:, rows, columns], [self.side, self.side])

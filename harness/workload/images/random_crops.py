@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 
 RATIO = (3 / 4, 4 / 3)  # smallest and largest width of a crop, divided by its height
-LOG_RATIO = torch.log(torch.tensor(RATIO)).tolist()  # in fp32, as torchvision computes it
+# In fp32, as torchvision computes it.
+LOG_RATIO: tuple[float, float] = tuple(torch.log(torch.tensor(RATIO)).tolist())
 ATTEMPTS = 10
 
 
@@ -48,8 +49,8 @@ def _box(
 ) -> tuple[int, int, int, int]:
     """Return top, left, height and width of a random box inside an image."""
     for _ in range(ATTEMPTS):
-        area = height * width * _uniform(*scale, generator).item()
-        ratio = torch.exp(_uniform(*LOG_RATIO, generator)).item()
+        area = height * width * _uniform(scale, generator).item()
+        ratio = torch.exp(_uniform(LOG_RATIO, generator)).item()
         wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < wide <= width and 0 < high <= height:
             top = _whole(height - high + 1, generator)
@@ -58,8 +59,8 @@ def _box(
     return (height - high) // 2, (width - wide) // 2, high, wide
 
 
-def _uniform(low: float, high: float, generator: torch.Generator) -> torch.Tensor:
-    return torch.empty(1).uniform_(low, high, generator=generator)
+def _uniform(bounds: tuple[float, float], generator: torch.Generator) -> torch.Tensor:
+    return torch.empty(1).uniform_(*bounds, generator=generator)
 
 
 def _whole(below: int, generator: torch.Generator) -> int:
