@@ -83,8 +83,8 @@ class Stopped(Exception):  # noqa: N818 - no error
 class StopsAt(Checkpoint):
     """Keeps every step, and ends the run after the third."""
 
-    def save(self, model, optimizers, progress):
-        super().save(model, optimizers, progress)
+    def save(self, model, optimizers, progress, scaler=None):
+        super().save(model, optimizers, progress, scaler)
         if progress.step == 3:
             raise Stopped
 
