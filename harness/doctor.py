@@ -16,11 +16,18 @@ from bsrbench.harness.meters.allocator_events import allocator_rise
 from bsrbench.harness.meters.live_bytes import LiveBytes
 from bsrbench.harness.meters.phase_clock import seconds_each
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
-from bsrbench.harness.records.pass_readings import joined_readings
+from bsrbench.harness.records.pass_readings import PassReadings, joined_readings
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, Ratio, time_ratio
+from bsrbench.reports.compare.ratio_interval import (
+    Generations,
+    Ratio,
+    by_generation,
+    time_ratio,
+)
+from bsrbench.reports.compare.repeated_timings import STEP
+from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE
 
 MIB = 2**20
 KERNEL_GRAIN_BYTES = MIB  # tolerance: pages, stacks and small blocks in the kernel's number
@@ -163,10 +170,18 @@ def identical_pair(launcher: Launcher) -> Ratio | None:
     settings = spec.profile
     group = [_Twin(spec, "first"), _Twin(spec, "second")]
     timed = time_in_turns(group, lambda twin, _: launcher.perform("clock", twin.spec))
-    first, second = (timed[twin.key].readings().measurements.get("step_seconds") for twin in group)
-    if settings is None or not (isinstance(first, Sequence) and isinstance(second, Sequence)):
-        return None  # a member failed
-    return time_ratio(list(first), list(second), settings.steps, DOCTOR_CONFIDENCE)
+    if settings is None:
+        return None
+    first, second = (_steps(timed[twin.key].readings(), settings.steps) for twin in group)
+    return time_ratio(first, second, DOCTOR_CONFIDENCE)
+
+
+def _steps(readings: PassReadings, steps: int) -> Generations:
+    """Return the step times by process generation; empty if the trial failed."""
+    samples, clock = readings.measurements.get(STEP), readings.detail.clock
+    if not isinstance(samples, Sequence):
+        return {}
+    return by_generation(samples, steps, clock.generations.get(STEP, ()) if clock else ())
 
 
 @dataclass(frozen=True)

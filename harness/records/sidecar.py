@@ -156,6 +156,10 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
         rounds: number of rounds of the round group.
         stopped_by: why the rounds ended: ``interval`` (the interval of the median was narrow
             enough) or ``budget`` (the time was used up).
+        generations: timed metric -> the process generation of each of its samples, in the order
+            of the samples. All rows of a round group start new processes at the beginning of a
+            generation. In each round of a generation a row has one sample. Empty in records in
+            which every visit had a process of its own.
     """
 
     warmup_steps: tuple[int, ...] = ()
@@ -166,6 +170,7 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     cores: tuple[tuple[int, ...], ...] = ()
     rounds: int | None = None
     stopped_by: str | None = None
+    generations: dict[str, tuple[Place, ...]] = {}
 
 
 class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):

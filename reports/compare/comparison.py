@@ -17,6 +17,7 @@ from bsrbench.reports.compare import seed_pairing
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE, reference_workload
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.deciding_settings import mixed_settings
+from bsrbench.reports.compare.ratio_interval import Ratio
 from bsrbench.reports.compare.repeated_timings import (
     TIMED_BY,
     RepeatedTimes,
@@ -24,7 +25,6 @@ from bsrbench.reports.compare.repeated_timings import (
     timed_again,
 )
 from bsrbench.reports.compare.row_records import rows_among
-from bsrbench.reports.compare.statistics import Ratio
 from bsrbench.reports.compare.time_ratios import centre_of_times, in_one_group, ratio_of_times
 
 # Returns the sidecar of the record with a key; an empty sidecar if there is none.
@@ -103,7 +103,7 @@ class Comparison:
     def time_ratio(
         self, row: ComparisonRow, metric: str = "step_seconds", to: str = REFERENCE
     ) -> Ratio | None:
-        """Return the ratio of two rows' times with its interval, from the ratios per round."""
+        """Return the ratio of two rows' times with its interval, from the process generations."""
         key = (row.identity(), metric, to)
         if key not in self._time_ratios:
             base = self.find(to)

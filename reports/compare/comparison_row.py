@@ -1,6 +1,5 @@
 """A row of a comparison: all trials that differ only in seed or in what was measured."""
 
-import math
 from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +10,9 @@ from bsrbench.harness.records.remarks import Note
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.reports.compare.record_numbers import as_numbers, numbers
-from bsrbench.reports.compare.repeated_timings import RepeatedTimes, turns_of
+from bsrbench.reports.compare.ratio_interval import Generations
+from bsrbench.reports.compare.record_numbers import numbers
+from bsrbench.reports.compare.repeated_timings import STEP, RepeatedTimes, times_of, turns_of
 from bsrbench.reports.compare.statistics import Summary, mean, mean_and_range, median_and_quartiles
 
 NOT_TUNED = "its learning rate was not tuned"
@@ -188,10 +188,7 @@ class ComparisonRow:
 
     def rounds(self) -> int:
         """Return the number of timing visits; 0 if nothing was timed."""
-        record = self.timed()
-        if record is None or record.spec.profile is None:
-            return 0
-        return math.ceil(len(numbers(record, "step_seconds")) / record.spec.profile.steps)
+        return sum(map(len, self.generations(STEP).values()))
 
     def machine(self) -> str:
         """Return the id of the machine on which all records of the row were made."""
@@ -224,38 +221,31 @@ class ComparisonRow:
         )
         return {turns.group: turns for turns in groups if turns}
 
-    def visits(self, metric: str, turns: RepeatedTimes | None = None) -> list[float]:
-        """Return the median of each timing visit; empty if the metric was not timed.
+    def generations(self, metric: str, turns: RepeatedTimes | None = None) -> Generations:
+        """Return the times of the visits of each process generation, by its number.
 
-        All samples of a visit come from one process, so they count as one observation. A visit
-        has ``spec.profile.steps`` samples of the step time. Samples of another metric are divided
-        equally among the visits. If this is not possible, the result is empty.
+        The result is empty if the metric was not timed.
 
         Args:
             metric: the timed metric.
             turns: the times of a round group; by default those of the row's own record.
         """
         key = metric, turns.group if turns else None
-        if key not in self._visits:
-            self._visits[key] = self._visits_of(metric, turns)
-        return self._visits[key]
+        if key not in self._generations:
+            self._generations[key] = self._by_generation(metric, turns)
+        return self._generations[key]
 
-    @cached_property
-    def _visits(self) -> dict[tuple[str, str | None], list[float]]:
-        """Return the cache of ``visits``, which every ratio calls."""
-        return {}
-
-    def _visits_of(self, metric: str, turns: RepeatedTimes | None) -> list[float]:
+    def _by_generation(self, metric: str, turns: RepeatedTimes | None) -> Generations:
         record = self.timed()
         if record is None or record.spec.profile is None:
-            return []
-        times = turns.times if turns else record.measurements
-        samples, steps = as_numbers(times.get(metric)), record.spec.profile.steps
-        rounds = math.ceil(len(as_numbers(times.get("step_seconds"))) / steps)
-        size = steps if metric == "step_seconds" else len(samples) // max(1, rounds)
-        if not size or math.ceil(len(samples) / size) != rounds:
-            return []
-        return [median(samples[start : start + size]) for start in range(0, len(samples), size)]
+            return {}
+        own = turns or times_of(record, record.measurements)
+        return own.by_generation(metric, record.spec.profile.steps)
+
+    @cached_property
+    def _generations(self) -> dict[tuple[str, str | None], Generations]:
+        """Return the cache of ``generations``, which every ratio calls."""
+        return {}
 
     def failures(self) -> list[str]:
         """Return the outcome of each trial that did not complete."""

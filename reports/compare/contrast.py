@@ -1,6 +1,6 @@
 """A new row compared with a baseline row: findings, differing settings and remarks."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
@@ -10,8 +10,15 @@ from bsrbench.reports.compare.comparison import Details
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.deciding_settings import mixed_settings
 from bsrbench.reports.compare.differences import RowDifference, unlike
-from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding, TaskFinding
+from bsrbench.reports.compare.metric_finding import (
+    IN_TURNS,
+    JUDGED,
+    MetricFinding,
+    TaskFinding,
+    judged_ratio,
+)
 from bsrbench.reports.compare.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
+from bsrbench.reports.compare.ratio_interval import corrected_ps
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, who_had_which
 from bsrbench.reports.compare.statistics import Difference, Summary, holm, mean_and_range
 from bsrbench.reports.compare.time_ratios import in_turns
@@ -86,7 +93,7 @@ class Pair:
 
 
 def contrast(pairs: Sequence[Pair], details: Details) -> list[Contrast]:
-    """Compare rows in pairs; p values of accuracies are corrected for the number of pairs.
+    """Compare rows in pairs; p values of each metric are corrected for the number of pairs.
 
     Args:
         pairs: the pairs of rows to compare.
@@ -97,20 +104,39 @@ def contrast(pairs: Sequence[Pair], details: Details) -> list[Contrast]:
         difference.p for difference in differences if difference and difference.p is not None
     ]
     corrected = iter(holm(uncorrected))
+    times = _times_tested(pairs)
     contrasts = []
-    for pair, difference in zip(pairs, differences, strict=True):
+    for pair, difference, tests in zip(pairs, differences, times, strict=True):
         p = next(corrected) if difference and difference.p is not None else None
-        contrasts.append(_contrast(pair, difference, p, max(1, len(uncorrected)), details))
+        contrasts.append(_contrast(pair, difference, p, max(1, len(uncorrected)), tests, details))
     return contrasts
 
 
+def _times_tested(pairs: Sequence[Pair]) -> list[dict[str, tuple[float | None, int]]]:
+    """Return, for each pair and each time, the corrected p value and the number of comparisons."""
+    tests: list[dict[str, tuple[float | None, int]]] = [{} for _ in pairs]
+    for metric in IN_TURNS:
+        ps = corrected_ps(judged_ratio(metric, pair.new, pair.baseline) for pair in pairs)
+        comparisons = len(ps) - ps.count(None)
+        for test, p in zip(tests, ps, strict=True):
+            test[metric] = p, comparisons
+    return tests
+
+
 def _contrast(
-    pair: Pair, apart: Difference | None, p: float | None, comparisons: int, details: Details
+    pair: Pair,
+    apart: Difference | None,
+    p: float | None,
+    comparisons: int,
+    times_tested: Mapping[str, tuple[float | None, int]],
+    details: Details,
 ) -> Contrast:
     new, baseline = pair.new, pair.baseline
     accuracy = metric_finding.of_accuracy(new, baseline, apart, p, comparisons)
     findings = [
-        accuracy if metric == ACCURACY else metric_finding.of_metric(metric, new, baseline)
+        accuracy
+        if metric == ACCURACY
+        else metric_finding.of_metric(metric, new, baseline, *times_tested.get(metric, ()))
         for metric in JUDGED
     ]
     return Contrast(

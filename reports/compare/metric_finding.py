@@ -6,6 +6,7 @@ from statistics import fmean, median
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports.compare import verdict
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.ratio_interval import Ratio
 from bsrbench.reports.compare.record_numbers import as_numbers
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, mean_accuracy
 from bsrbench.reports.compare.statistics import Difference, paired_difference
@@ -15,6 +16,7 @@ from bsrbench.reports.compare.verdict import Verdict, VerdictWord
 BY_TASK = "accuracy_by_task"
 _PLACES = {name: metric.judged.place for name, metric in METRICS.items() if metric.judged}
 JUDGED = tuple(sorted(_PLACES, key=_PLACES.__getitem__))
+IN_TURNS = tuple(name for name in JUDGED if METRICS[name].is_judged("in turns"))
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,12 @@ class MetricFinding:
             comes from the same round group as the ratio.
         baseline: value of the baseline row, from the same seeds and the same round group.
         difference: new minus baseline.
-        ratio: new divided by baseline; for times the geometric mean over rounds.
+        ratio: new divided by baseline; for times the geometric mean over process generations.
         low: lower end of the interval. For accuracies it is the interval of the difference,
             otherwise of the ratio. ``None`` if the numbers are exact or have no spread.
         high: upper end of the interval.
-        pairs: number of seeds or rounds that both rows have; 1 for exact numbers, 0 if the rows
-            are not compared.
+        pairs: number of seeds or process generations that both rows have; 1 for exact numbers, 0
+            if the rows are not compared.
         verdict: the verdict.
     """
 
@@ -64,13 +66,36 @@ class TaskFinding:
 NOT_PAIRED = Verdict(VerdictWord.NONE, "the rows have no seed in common")
 
 
-def of_metric(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
-    """Compare two rows by a metric that is not an accuracy."""
+def of_metric(
+    metric: str,
+    new: ComparisonRow,
+    baseline: ComparisonRow,
+    p: float | None = None,
+    comparisons: int = 1,
+) -> MetricFinding:
+    """Compare two rows by a metric that is not an accuracy.
+
+    Args:
+        metric: the metric.
+        new: the row in question.
+        baseline: the row compared with.
+        p: for times: p value of the ratio, corrected for the number of comparisons.
+        comparisons: the number of simultaneous comparisons.
+    """
     finding = _values(metric, new, baseline)
     if finding.new is None or finding.baseline is None:
         return finding
-    compared = _of_time if METRICS[metric].is_judged("in turns") else _of_exact
-    return compared(finding, new, baseline)
+    if METRICS[metric].is_judged("in turns"):
+        return _of_time(finding, new, baseline, p, comparisons)
+    return _of_exact(finding, baseline)
+
+
+def judged_ratio(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> Ratio | None:
+    """Return the ratio of two rows' times; ``None`` if the rows are not compared by it."""
+    one_machine = new.machine() == baseline.machine()
+    if one_machine and new.value(metric) and baseline.value(metric):
+        return ratio_of_times(metric, new, baseline)
+    return None
 
 
 def accuracies_apart(new: ComparisonRow, baseline: ComparisonRow) -> Difference | None:
@@ -155,7 +180,7 @@ def _values(metric: str, new: ComparisonRow, baseline: ComparisonRow) -> MetricF
     return MetricFinding(metric, new.value(metric), baseline.value(metric), verdict=why)
 
 
-def _of_exact(finding: MetricFinding, _: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+def _of_exact(finding: MetricFinding, baseline: ComparisonRow) -> MetricFinding:
     if finding.new is None or finding.baseline is None:
         return finding
     apart = replace(finding, difference=finding.new - finding.baseline, pairs=1)
@@ -168,7 +193,13 @@ def _of_exact(finding: MetricFinding, _: ComparisonRow, baseline: ComparisonRow)
     return replace(apart, verdict=Verdict(VerdictWord.NONE, why))
 
 
-def _of_time(finding: MetricFinding, new: ComparisonRow, baseline: ComparisonRow) -> MetricFinding:
+def _of_time(
+    finding: MetricFinding,
+    new: ComparisonRow,
+    baseline: ComparisonRow,
+    p: float | None,
+    comparisons: int,
+) -> MetricFinding:
     """Compare the times of two rows if the rows were timed in turns with each other."""
     if new.machine() != baseline.machine():
         why = "times of two machines are not compared"
@@ -190,6 +221,6 @@ def _of_time(finding: MetricFinding, new: ComparisonRow, baseline: ComparisonRow
         ratio=ratio.centre,
         low=ratio.low,
         high=ratio.high,
-        pairs=ratio.rounds,
-        verdict=verdict.of_time(finding.metric, ratio),
+        pairs=ratio.generations,
+        verdict=verdict.of_time(finding.metric, ratio, p, comparisons),
     )

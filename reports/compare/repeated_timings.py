@@ -1,10 +1,15 @@
 """The round groups in which stored rows were timed again, and their times there."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.trial_record import TrialRecord, Value
+from bsrbench.reports.compare.ratio_interval import Generations, by_generation
+from bsrbench.reports.compare.record_numbers import as_numbers
+
+STEP = "step_seconds"
 
 # The metric of seconds by which each timed metric is compared. A rate is computed from seconds.
 TIMED_BY = {
@@ -27,11 +32,37 @@ class RepeatedTimes:
         group: the name of the group.
         finished_at: when the last new row of the group was finished.
         times: samples by metric; samples of one visit are adjacent.
+        generations: process generation of each sample, by metric. Empty if every visit had a
+            process of its own.
     """
 
     group: str
     finished_at: str
     times: Mapping[str, Value]
+    generations: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def by_generation(self, metric: str, steps: int) -> Generations:
+        """Return the times of the visits of each process generation.
+
+        Args:
+            metric: the timed metric.
+            steps: number of steps of a visit, if every visit had a process of its own. All samples
+                of such a visit count as one observation. Samples of other metrics than the step
+                time are divided equally among the visits.
+
+        Returns:
+            The times by the number of the generation. Empty if the metric was not timed, or if it
+            is not known which samples belong together.
+        """
+        samples = as_numbers(self.times.get(metric))
+        if self.generations:
+            numbers = self.generations.get(metric, ())
+            return by_generation(samples, 1, numbers) if len(numbers) == len(samples) else {}
+        rounds = math.ceil(len(as_numbers(self.times.get(STEP))) / steps)
+        size = steps if metric == STEP else len(samples) // max(1, rounds)
+        if not size or math.ceil(len(samples) / size) != rounds:
+            return {}
+        return by_generation(samples, size)
 
 
 def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes, ...]]:
@@ -50,5 +81,12 @@ def timed_again(records: Iterable[TrialRecord]) -> dict[str, tuple[RepeatedTimes
 
 def turns_of(record: TrialRecord, times: Mapping[str, Value]) -> RepeatedTimes | None:
     """Return times with the round group of a record; ``None`` if the record has no group."""
-    group = record.circumstances.round_group
-    return None if group is None else RepeatedTimes(group, record.finished_at, times)
+    return times_of(record, times) if record.circumstances.round_group is not None else None
+
+
+def times_of(record: TrialRecord, times: Mapping[str, Value]) -> RepeatedTimes:
+    """Return times with the round group of a record; the name is empty if it has no group."""
+    circumstances = record.circumstances
+    # Stored rows take turns with the row of the record, so they have its process generations.
+    generations = circumstances.timing.generations if circumstances.timing else {}
+    return RepeatedTimes(circumstances.round_group or "", record.finished_at, times, generations)

@@ -6,9 +6,10 @@ from pathlib import Path
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.ratio_interval import Ratio, corrected_ps
 from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.repeated_timings import timed_again
-from bsrbench.reports.compare.statistics import Ratio, Summary, mean_and_range
+from bsrbench.reports.compare.statistics import CONFIDENCE, Summary, mean_and_range
 from bsrbench.reports.compare.time_ratios import ratio_of_times
 
 
@@ -24,6 +25,7 @@ class MeasuredRow:
         accuracies: accuracies on the validation split, one per seed.
         lost: seeds whose training did not complete. A row with such a seed is not compared with
             other rows, because their accuracies are over other seeds.
+        p: p value of the ratio, corrected for the number of rows; ``None`` without an interval.
         on_front: whether the row is on the Pareto front of memory, time and mean accuracy, among
             the rows trained with every seed.
     """
@@ -33,6 +35,7 @@ class MeasuredRow:
     ratio: Ratio | None
     accuracies: tuple[float, ...]
     lost: tuple[int, ...] = ()
+    p: float | None = None
     on_front: bool = False
 
     def counted_bytes(self) -> float | None:
@@ -60,14 +63,15 @@ class MeasuredRow:
     def beats(self, published: "MeasuredRow") -> bool:
         """Return whether the row needs less memory and less time, at no lower mean accuracy.
 
-        Time counts as less only if the whole interval of the ratio is below 1.
+        Time counts as less only if the test of the ratio passes, with Holm's correction for the
+        number of rows.
         """
         if not (self.is_complete() and published.is_complete()):
             return False
-        high = self.ratio.high if self.ratio else None
-        memory, _, accuracy = self.point()
+        memory, time, accuracy = self.point()
         least, _, reached = published.point()
-        return memory < least and high is not None and high < 1 and accuracy <= reached
+        faster = time < 1 and self.p is not None and self.p <= 1 - CONFIDENCE
+        return memory < least and faster and accuracy <= reached
 
 
 def measured(result: SearchResult, folder: Path) -> list[MeasuredRow]:
@@ -82,15 +86,20 @@ def measured(result: SearchResult, folder: Path) -> list[MeasuredRow]:
         for record in records
     ]
     by_seed = [_by_seed(row, store) for row in result.rows]
+    ratios = [_ratio(profile, profiles[0]) for profile in profiles]
+    ps = [None, *corrected_ps(ratios[1:])]  # the published setting is not compared with itself
     rows = [
         MeasuredRow(
             found=row,
             profile=profile,
-            ratio=_ratio(profile, profiles[0]),
+            ratio=ratio,
             accuracies=tuple(read.values()),
             lost=tuple(seed for seed in result.seeds if row.trainings and seed not in read),
+            p=p,
         )
-        for row, profile, read in zip(result.rows, profiles, by_seed, strict=True)
+        for row, profile, read, ratio, p in zip(
+            result.rows, profiles, by_seed, ratios, ps, strict=True
+        )
     ]
     complete = [row for row in rows if row.is_complete()]
     return [replace(row, on_front=_is_on_front(row, complete)) for row in rows]

@@ -5,15 +5,13 @@ import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean
 
 import numpy as np
 import scipy  # its modules load on first use; scipy.stats takes two seconds
 
 CONFIDENCE = 0.95
-SHORTEST_SECONDS = 1e-12  # no clock resolves less; a shorter time has no ratio
 DOCTOR_CONFIDENCE = 0.99  # one of a hundred identical pairs appears to differ
-FEWEST_ROUNDS = 3  # the interval of two rounds is too wide to be useful
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
 MOST_FOR_T = 20  # pairs; with more, the bootstrap, which assumes no normal distribution
 RESAMPLES = 9999
@@ -76,78 +74,6 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 def t_quantile(share: float, freedom: int) -> float:
     """Return a quantile of Student's t distribution."""
     return float(scipy.special.stdtrit(freedom, share))
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """The time of one row divided by the time of another, with an interval.
-
-    Attributes:
-        centre: geometric mean of the ratios per round.
-        low: lower end of the interval; ``None`` with fewer than three rounds.
-        high: upper end of the interval.
-        rounds: number of rounds in which both rows were timed.
-        least: smallest ratio of any round.
-        largest: largest ratio of any round.
-    """
-
-    centre: float
-    low: float | None
-    high: float | None
-    rounds: int
-    least: float
-    largest: float
-
-    def differs(self) -> bool:
-        """Tell whether the interval excludes 1."""
-        return None not in {self.low, self.high} and not self.low <= 1 <= self.high  # type: ignore[operator]  # neither is None
-
-
-def time_ratio(
-    ours: Sequence[float],
-    theirs: Sequence[float],
-    a_round: int,
-    confidence: float = CONFIDENCE,
-) -> Ratio | None:
-    """Return the ratio of two rows' times from the rounds in which both were timed.
-
-    All samples of a visit come from one process, so their median is one observation. The interval
-    is Student's t interval of the logarithms of the ratios per round.
-
-    Args:
-        ours: samples in order, ``a_round`` per visit.
-        theirs: the same for the other row.
-        a_round: number of samples per visit.
-        confidence: confidence level of the interval.
-    """
-    our_medians, their_medians = (
-        [median(visit) for visit in _visits(samples, a_round)] for samples in (ours, theirs)
-    )
-    ratios = _logarithms(our_medians, their_medians)
-    if not ratios:
-        return None
-    centre = fmean(ratios)
-    seen = len(ratios), math.exp(min(ratios)), math.exp(max(ratios))
-    if len(ratios) < FEWEST_ROUNDS:
-        return Ratio(math.exp(centre), None, None, *seen)
-    # statistics.stdev computes with fractions: slower than everything else a report does here.
-    spread = math.fsum((ratio - centre) ** 2 for ratio in ratios) / (len(ratios) - 1)
-    error = math.sqrt(spread / len(ratios))
-    reach = t_quantile((1 + confidence) / 2, len(ratios) - 1) * error
-    low, high = math.exp(centre - reach), math.exp(centre + reach)
-    return Ratio(math.exp(centre), low, high, *seen)
-
-
-def centre_of_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Return the centre of ``time_ratio`` alone, from the medians of visits."""
-    ratios = _logarithms(ours, theirs)
-    return math.exp(fmean(ratios)) if ratios else None
-
-
-def _logarithms(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    """Return the logarithm of the ratio for each round in which both rows have a time above 0."""
-    pairs = zip(ours, theirs, strict=False)
-    return [math.log(a / b) for a, b in pairs if min(a, b) >= SHORTEST_SECONDS]
 
 
 @dataclass(frozen=True)
@@ -230,10 +156,6 @@ def holm(ps: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
         corrected[index] = largest
     return corrected
-
-
-def _visits(samples: Sequence[float], size: int) -> list[Sequence[float]]:
-    return [samples[start : start + size] for start in range(0, len(samples), size)]
 
 
 def time_to(seconds: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:

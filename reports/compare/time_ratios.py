@@ -3,13 +3,18 @@
 from collections.abc import Iterable
 
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.ratio_interval import (
+    Generations,
+    Ratio,
+    centre_of_ratio,
+    time_ratio,
+)
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes
-from bsrbench.reports.compare.statistics import Ratio, centre_of_ratio, time_ratio
 
 
 def ratio_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> Ratio | None:
     """Return the time of a row divided by the time of another, within one round group."""
-    return time_ratio(*_together(metric, row, other), 1)
+    return time_ratio(*_together(metric, row, other))
 
 
 def centre_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> float | None:
@@ -48,10 +53,10 @@ def in_turns(
 
 def _together(
     metric: str, row: ComparisonRow, other: ComparisonRow
-) -> tuple[list[float], list[float]]:
-    """Return the medians of the visits of two rows; empty if they were not timed in turns."""
+) -> tuple[Generations, Generations]:
+    """Return the times of two rows by process generation; empty if they took no turns."""
     turns = in_turns(row, other)
     if turns is None:
-        return [], []
+        return {}, {}
     ours, theirs = turns
-    return row.visits(metric, ours), other.visits(metric, theirs)
+    return row.generations(metric, ours), other.generations(metric, theirs)

@@ -6,11 +6,11 @@ from enum import StrEnum
 from bsrbench.harness.records.metric import JudgementKind
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.reports import units
+from bsrbench.reports.compare.ratio_interval import FEWEST_GENERATIONS, Ratio
 from bsrbench.reports.compare.statistics import (
     CONFIDENCE,
     MOST_FOR_T,
     Difference,
-    Ratio,
     can_be_significant,
 )
 
@@ -82,19 +82,33 @@ def of_exact(metric: str, ratio: float) -> Verdict:
     return Verdict(_better(metric, more=ratio > 1))
 
 
-def of_time(metric: str, ratio: Ratio) -> Verdict:
-    """Judge a ratio of times by its interval."""
+def of_time(metric: str, ratio: Ratio, p: float | None, comparisons: int = 1) -> Verdict:
+    """Judge a ratio of times by its interval and its test.
+
+    Args:
+        metric: a time.
+        ratio: the ratio with its interval.
+        p: p value of the ratio, corrected for the number of comparisons.
+        comparisons: the number of simultaneous comparisons.
+    """
     if ratio.low is None or ratio.high is None:
         return Verdict(
             VerdictWord.INCONCLUSIVE,
-            f"an interval needs at least 3 rounds, and there are {ratio.rounds}",
+            f"an interval needs at least {FEWEST_GENERATIONS} process generations, and there are "
+            f"{ratio.generations}",
         )
     near = threshold(metric)
     if 1 - near <= ratio.low and ratio.high <= 1 + near:
         return Verdict(VerdictWord.SAME, within(metric))
-    if ratio.differs():
+    if not ratio.differs():
+        return Verdict(VerdictWord.INCONCLUSIVE, "the interval contains 1")
+    if p is not None and p <= 1 - CONFIDENCE:
         return Verdict(_better(metric, more=ratio.centre > 1))
-    return Verdict(VerdictWord.INCONCLUSIVE, "the interval contains 1")
+    return Verdict(
+        VerdictWord.INCONCLUSIVE,
+        f"the interval excludes 1, but the test does not pass{with_others(comparisons)}"
+        f"{'' if p is None else f' (p {units.share(p)})'}",
+    )
 
 
 def of_pairs(metric: str, difference: Difference, p: float | None, comparisons: int = 1) -> Verdict:

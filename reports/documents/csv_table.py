@@ -1,9 +1,12 @@
-"""The comparison as comma-separated values: one line per row, one column per metric, unrounded."""
+"""The comparison as comma-separated values: one line per row, one column per metric, unrounded.
+
+A ratio of times is followed by the two ends of its 95 % interval, in columns of their own.
+"""
 
 import csv
 import functools
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +18,7 @@ from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.compare.seed_pairing import tested
 from bsrbench.reports.wording.safe_text import in_csv
 
@@ -30,7 +34,12 @@ HEADING = (
     *("learning_rate", "seeds", "tested_seeds"),
     *NUMBERS,
     *LISTS,
-    *(f"{metric}_over_{method}" for metric in RELATIVE for method in COMPARED),
+    *(
+        f"{metric}_over_{method}{end}"
+        for metric in RELATIVE
+        for method in COMPARED
+        for end in ("", *(("_low", "_high") if has_rounds(metric) else ()))
+    ),
 )
 
 
@@ -43,7 +52,12 @@ def write(comparisons: list[Comparison], path: Path) -> None:
 def _line(comparison: Comparison, row: ComparisonRow) -> str:
     spec = row.trained()
     rate = spec.training.learning_rate if spec and spec.training else None
-    ratios = [comparison.ratio(row, metric, to) for metric in RELATIVE for to in COMPARED]
+    ratios = [
+        number
+        for metric in RELATIVE
+        for to in COMPARED
+        for number in _over(comparison, row, metric, to)
+    ]
     parts = (
         _texts((row.label, row.spec.method, "; ".join(row.failures()) or "completed")),
         _settings(row.spec.workload),
@@ -54,6 +68,17 @@ def _line(comparison: Comparison, row: ComparisonRow) -> str:
         _numbers(ratios),
     )
     return ",".join(parts)
+
+
+def _over(
+    comparison: Comparison, row: ComparisonRow, metric: str, to: str
+) -> Iterator[float | None]:
+    """Yield a ratio; for times also the ends of its interval."""
+    if not has_rounds(metric):
+        yield comparison.ratio(row, metric, to)
+        return
+    ratio = comparison.time_ratio(row, metric, to)
+    yield from (ratio.centre, ratio.low, ratio.high) if ratio else (None, None, None)
 
 
 def _spaced(numbers: Iterable[int]) -> str:

@@ -10,6 +10,8 @@ from bsrbench.harness.records.metric import FigurePart
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
+from bsrbench.reports.compare.ratio_interval import Ratio
+from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.figures.palette import COLOURS, EDGE_COLOUR, colour_of
 from bsrbench.reports.wording.safe_text import in_figures
 
@@ -37,6 +39,8 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
             COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
         )
         bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
+        if has_rounds(metric):
+            _draw_intervals(axes, heights, [comparison.time_ratio(row, metric) for row in shown])
         texts = [units.ratio(length) for length in lengths]
         axes.bar_label(bars, texts, padding=3, fontsize=8, path_effects=[CLEAR])
     axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
@@ -45,6 +49,13 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
     if len(metrics) > 1:
         canvas.legend(loc="outside upper right", ncols=len(metrics), fontsize=9)
     return canvas
+
+
+def _draw_intervals(axes: Axes, heights: Sequence[float], found: Sequence[Ratio | None]) -> None:
+    """Draw the interval of each ratio of times; a ratio of too few generations has none."""
+    for height, ratio in zip(heights, found, strict=True):
+        if ratio is not None and ratio.low is not None and ratio.high is not None:
+            axes.plot([ratio.low, ratio.high], [height, height], color=EDGE_COLOUR, linewidth=1)
 
 
 def name_bars(axes: Axes, labels: Sequence[str], along: str) -> None:

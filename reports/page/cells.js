@@ -5,7 +5,7 @@ const BEST = "best value of the rows shown; the differences to other rows may no
 /**
  * Return the value of a row in a column as an object. All have a key for sorting, null if the
  * value is missing. Numbers have centre, low, high, count and noisy. Ratios have centre and, for
- * times, low, high and rounds. Texts have text. A missing number has why, the reason.
+ * times, low, high and generations. Texts have text. A missing number has why, the reason.
  */
 function reading(view, row, column) {
   if (column.kind === "text") {

@@ -72,22 +72,25 @@ function samplesOf(row) {
 function stripOf(row) {
   const trial = row.trials.find(({ measurements }) => measurements.step_seconds);
   const times = trial.measurements.step_seconds;
-  const visit = Math.ceil(times.length / row.visits.step_seconds.length);
+  const generations = Object.values(row.visits.step_seconds);
+  const visits = generations.reduce((sum, rounds) => sum + rounds.length, 0);
+  const each = Math.ceil(times.length / visits);
+  const owner = generations.flatMap((rounds, place) => Array(rounds.length * each).fill(place));
   const chart = newChart(520, 180, `Step times of ${row.label}, in the order measured`);
   const high = largest(times) * 1.05;
   const x = scaleOf(0, times.length, chart.left, chart.right);
   const y = scaleOf(0, high, chart.bottom, chart.top);
-  const visits = row.visits.step_seconds.map((_, index) => ({
-    value: (index + 0.5) * visit,
-    text: String(index + 1),
+  const ticks = generations.map((rounds, place) => ({
+    value: owner.indexOf(place) + (rounds.length * each) / 2,
+    text: String(place + 1),
   }));
-  axisBelow(chart, visits, x, "visit (one process each)");
+  axisBelow(chart, ticks, x, "process generation");
   axisLeft(chart, ticksOf(page.units.time, 0, high, 4), y, `step (${page.units.time.name})`);
   times.forEach((time, index) => {
-    const round = Math.floor(index / visit);
-    const where = `visit ${round + 1}, sample ${(index % visit) + 1}`;
+    const place = owner[index];
+    const where = `generation ${place + 1}, sample ${index - owner.indexOf(place) + 1}`;
     const text = `${where}\n${named(page.units.time, time)}`;
-    const d = shapePath(round % 2 ? "square" : "circle", x(index + 0.5), y(time), 3.5);
+    const d = shapePath(place % 2 ? "square" : "circle", x(index + 0.5), y(time), 3.5);
     chart.svg.append(point("path", { class: "mark fill outlined", colour: row.colour, d }, text));
   });
   return openToKeys(chart);

@@ -41,3 +41,9 @@ function grouped(text) {
 function mean(numbers) {
   return numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
 }
+
+function median(numbers) {
+  const ordered = [...numbers].sort((a, b) => a - b);
+  const half = Math.floor(ordered.length / 2);
+  return ordered.length % 2 ? ordered[half] : mean(ordered.slice(half - 1, half + 1));
+}

@@ -13,7 +13,8 @@ from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.excerpt import ON_PAGE, excerpt, share
-from bsrbench.reports.compare.statistics import CONFIDENCE, FEWEST_ROUNDS, t_quantile
+from bsrbench.reports.compare.ratio_interval import FEWEST_GENERATIONS
+from bsrbench.reports.compare.statistics import CONFIDENCE, t_quantile
 from bsrbench.reports.figures.contrast_colours import legible
 from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS
@@ -93,7 +94,7 @@ def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
         "title": title,
         "nothing": units.NOTHING,
         "confidence": CONFIDENCE,
-        "fewestRounds": FEWEST_ROUNDS,
+        "fewestGenerations": FEWEST_GENERATIONS,
         "quantiles": _quantiles(parts),
         "units": {
             name: unit_data(unit)
@@ -217,14 +218,14 @@ def _category(name: str, colour: str) -> dict[str, Any]:
 
 def _quantiles(parts: list[dict[str, Any]]) -> list[float | None]:
     """Return two-sided quantiles of Student's t; the index is the degrees of freedom."""
-    rounds = (
-        len(medians)
+    counts = (
+        len(generations)
         for part in parts
         for row in part["rows"]
         for visits in (row["visits"], *row["again"].values())
-        for medians in visits.values()
+        for generations in visits.values()
     )
-    most = max(rounds, default=0)
+    most = max(counts, default=0)
     tail = (1 + CONFIDENCE) / 2
     return [None, *(t_quantile(tail, degrees) for degrees in range(1, most))]
 

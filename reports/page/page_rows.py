@@ -91,15 +91,21 @@ def round_groups(rows: Iterable[ComparisonRow]) -> dict[str, int]:
     return {group: place for place, group in enumerate(newest)}
 
 
-def visits(row: ComparisonRow, turns: RepeatedTimes | None = None) -> dict[str, list[float]]:
-    """Return the median of each visit, for each timed metric that has a ratio.
+def visits(
+    row: ComparisonRow, turns: RepeatedTimes | None = None
+) -> dict[str, dict[str, list[float]]]:
+    """Return the times of each process generation, for each timed metric that has a ratio.
 
     Args:
         row: the row.
         turns: the round group; by default the row's own.
     """
     metrics = [column.metric for column in NUMBERS if column.timed and column.over]
-    return {metric: medians for metric in metrics if (medians := row.visits(metric, turns))}
+    return {
+        metric: {str(number): list(times) for number, times in generations.items()}
+        for metric in metrics
+        if (generations := row.generations(metric, turns))
+    }
 
 
 def missing(row: ComparisonRow) -> dict[str, str]:

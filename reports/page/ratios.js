@@ -2,7 +2,7 @@
 
 const NOT_TOGETHER = "not timed in the same round group as the baseline";
 
-/** Return the centre (or null with the reason); for times also low, high and rounds. */
+/** Return the centre (or null with the reason); for times also low, high and generations. */
 function ratioTo(base, row, column) {
   return column.timed ? ratioOfTimes(base, row, column) : ratioOfNumbers(base, row, column);
 }
@@ -14,18 +14,24 @@ function ratioOfNumbers(base, row, column) {
   return theirs === 0 ? absent("no ratio: the baseline is 0") : { centre: own / theirs };
 }
 
-/** Return the same as time_ratio in reports/compare/statistics.py, at the page's confidence. */
+/** Return the same as time_ratio in reports/compare/ratio_interval.py, at the page's confidence. */
 function ratioOfTimes(base, row, column) {
   const metric = column.timedBy;
   if (!row.visits[metric]) return absent(reasonOf(row, metric));
   if (!base.visits[metric]) return absent(`the baseline has no value: ${reasonOf(base, metric)}`);
   const group = groupOfBoth(base, row);
   if (group === null) return absent(NOT_TOGETHER);
-  const [ours, theirs] = [row, base].map((timed) => turnsOf(timed)[group][metric] ?? []);
-  if (!ours.length || !theirs.length) return absent(NOT_TOGETHER);
-  if (row === base) return { centre: 1, low: 1, high: 1, rounds: ours.length };
+  const [ours, theirs] = [row, base].map((timed) => turnsOf(timed)[group][metric] ?? {});
+  const shared = Object.keys(ours).filter((generation) => generation in theirs);
+  if (!shared.length) return absent(NOT_TOGETHER);
+  if (row === base) return { centre: 1, low: 1, high: 1, generations: shared.length };
+  return interval(shared.map((number) => medianLogRatio(ours[number], theirs[number])));
+}
+
+/** Return the median over the rounds of a generation of the logarithm of the ratio. */
+function medianLogRatio(ours, theirs) {
   const rounds = Math.min(ours.length, theirs.length);
-  return interval(ours.slice(0, rounds).map((time, round) => Math.log(time / theirs[round])));
+  return median(ours.slice(0, rounds).map((time, round) => Math.log(time / theirs[round])));
 }
 
 /** Return a row's visits by round group: its own group, and those in which it was timed again. */
@@ -52,14 +58,14 @@ function tookTurns(rows) {
 
 /** Return the geometric mean and Student's t interval of ratios, given their logarithms. */
 function interval(logs) {
-  const rounds = logs.length;
+  const generations = logs.length;
   const centre = mean(logs);
-  if (rounds < page.fewestRounds) return { centre: Math.exp(centre), rounds };
+  if (generations < page.fewestGenerations) return { centre: Math.exp(centre), generations };
   const squares = logs.map((log) => (log - centre) ** 2);
-  const deviation = Math.sqrt((mean(squares) * rounds) / (rounds - 1));
-  const reach = (page.quantiles[rounds - 1] * deviation) / Math.sqrt(rounds);
+  const deviation = Math.sqrt((mean(squares) * generations) / (generations - 1));
+  const reach = (page.quantiles[generations - 1] * deviation) / Math.sqrt(generations);
   const [low, high] = [Math.exp(centre - reach), Math.exp(centre + reach)];
-  return { centre: Math.exp(centre), low, high, rounds };
+  return { centre: Math.exp(centre), low, high, generations };
 }
 
 function absent(why) {

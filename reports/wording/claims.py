@@ -11,7 +11,6 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison, Details, compare
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.compare.seed_pairing import (
     Pairing,
     are_alike,
@@ -21,16 +20,20 @@ from bsrbench.reports.compare.seed_pairing import (
     tested,
 )
 from bsrbench.reports.compare.statistics import CONFIDENCE
+from bsrbench.reports.wording.claim_factor import (
+    INCONCLUSIVE,
+    LESS,
+    NOTHING,
+    PERHAPS,
+    REACHED,
+    Factor,
+    factors,
+)
 from bsrbench.reports.wording.markdown_syntax import escape, table_of
 from bsrbench.reports.wording.notes import OWN_DATA, is_own
 
 CLAIMED = {"memory": 1.4, "compute": 2.0}
 COMPOSED = "+"  # joins the parts of a method
-# How much of a claim is reached, if not the whole claim.
-INCONCLUSIVE = "inconclusive against"
-LESS = "a smaller saving than claimed against"
-PERHAPS = "a smaller saving than claimed, perhaps none, against"
-NOTHING = "no saving against"
 SOURCE = "Sarkar et al. 2024, arXiv:2405.10951, abstract"
 INTRODUCTION = (
     "The abstract claims up to 1.4 times less training memory and up to 2 times less compute than "
@@ -39,11 +42,12 @@ INTRODUCTION = (
     "convention and compute as the multiply-adds of a forward pass. Each claim is therefore tested "
     "under each definition, against each row that was measured in the same suite as BSR. A number "
     "is the cost of the row divided by the cost of BSR. Ratios of times have a "
-    f"{100 * CONFIDENCE:g} % interval (Student's t of the logarithms of the ratios per round). "
-    "**Bold**: the claim is reached by the number, or for times by the whole interval. ~: "
-    "inconclusive, because the interval contains the claim, or because there are fewer than three "
-    "rounds and so no interval. 'full' uses fused attention, and all rows have the same batch "
-    "size. Micro-batches and checkpointing are standard baselines."
+    f"{100 * CONFIDENCE:g} % interval (Student's t of the logarithms of the ratios per process "
+    "generation). **Bold**: the claim is reached by the number, or for times by the t test, with "
+    "Holm's correction for the number of rows. ~: inconclusive, because that test does not pass, "
+    "or because there are fewer than three generations and so no interval. 'full' uses fused "
+    "attention, and all rows have the same batch size. Micro-batches and checkpointing are "
+    "standard baselines."
 )
 IN_SHORT = (
     "For each question below, the table lists the rows against which each claim holds. Rows "
@@ -93,9 +97,12 @@ class ClaimQuestion:
         return [
             definition
             for definition in DEFINITIONS
-            if any(_factor(self.comparison, row, definition) for row in self.others)
-            and not self.ours.is_superseded(definition.metric)
+            if any(self.factors(definition)) and not self.ours.is_superseded(definition.metric)
         ]
+
+    def factors(self, definition: Definition) -> list[Factor | None]:
+        """Return the factor of each alternative under a definition."""
+        return factors(self.comparison, self.others, definition.metric, definition.claim)
 
 
 def _parts(row: ComparisonRow) -> list[str]:
@@ -130,13 +137,13 @@ def _in_short(questions: Sequence[ClaimQuestion]) -> list[str]:
 
 
 def holds_against(asked: ClaimQuestion, definition: Definition) -> str:
-    """Return the rows against which a claim holds; for times, by the whole interval."""
-    factors = {row.label: _factor(asked.comparison, row, definition) for row in asked.others}
-    known = {label: factor for label, factor in factors.items() if factor}
+    """Return the rows against which a claim holds; for times, by the corrected test."""
+    of_rows = zip(asked.others, asked.factors(definition), strict=True)
+    known = {row.label: factor for row, factor in of_rows if factor}
     if not known or definition not in asked.shown:
         return units.NOTHING
     reached = [label for label, factor in known.items() if factor.reaches(definition.claim)]
-    open_ = sum(_reach(factor, definition.claim) == INCONCLUSIVE for factor in known.values())
+    open_ = sum(factor.reach(definition.claim) == INCONCLUSIVE for factor in known.values())
     undecided = f" ({INCONCLUSIVE} {open_} of {len(known)})" if open_ else ""
     return _shorter(list(known), reached) + undecided
 
@@ -173,11 +180,10 @@ def _question(number: int, asked: ClaimQuestion) -> list[str]:
     if shown:
         titles = ["definition", "claim", *(row.label for row in others)]
         rows = [
-            [d.words, units.ratio(d.claim), *(_cell(_factor(comparison, r, d), d) for r in others)]
-            for d in shown
+            [d.words, units.ratio(d.claim), *(_cell(f, d) for f in asked.factors(d))] for d in shown
         ]
         parts.append(table_of(titles, rows))
-        parts.append("\n".join(f"- {_verdict(comparison, others, d)}" for d in shown))
+        parts.append("\n".join(f"- {_verdict(asked, d)}" for d in shown))
     disturbed = [escape(r.label) for r in (ours, *others) if any(map(_is_of_timing, r.notes()))]
     if disturbed:
         parts.append(f"Times have notes about disturbances: {', '.join(disturbed)}.")
@@ -198,44 +204,6 @@ def _is_of_timing(note: Note) -> bool:
     return note.kind is NoteKind.TIMING
 
 
-@dataclass(frozen=True)
-class Factor:
-    """The cost of a row divided by the cost of BSR.
-
-    Attributes:
-        centre: the ratio; for times the geometric mean of the ratios per round.
-        low: lower end of the interval. It equals ``centre`` if the ratio is exact, and is ``None``
-            if there are too few rounds for an interval.
-        high: upper end of the interval.
-    """
-
-    centre: float
-    low: float | None
-    high: float | None
-
-    def reaches(self, claim: float) -> bool:
-        """Tell whether the whole interval reaches a claim."""
-        return self.low is not None and self.low >= claim
-
-    def misses(self, claim: float) -> bool:
-        """Tell whether the whole interval is below a claim."""
-        return self.high is not None and self.high < claim
-
-    def text(self) -> str:
-        """Return the number, with its interval if it has one."""
-        if self.low is None or self.low == self.high:
-            return units.ratio(self.centre)
-        return f"{units.ratio(self.centre)} [{units.plain(self.low)}, {units.plain(self.high)}]"
-
-
-def _factor(comparison: Comparison, row: ComparisonRow, definition: Definition) -> Factor | None:
-    if has_rounds(definition.metric):
-        time_ratio = comparison.time_ratio(row, definition.metric, to=BASELINE)
-        return Factor(time_ratio.centre, time_ratio.low, time_ratio.high) if time_ratio else None
-    ratio = comparison.ratio(row, definition.metric, to=BASELINE)
-    return None if ratio is None else Factor(ratio, ratio, ratio)
-
-
 def _cell(factor: Factor | None, definition: Definition) -> str:
     if factor is None:
         return units.NOTHING
@@ -244,36 +212,21 @@ def _cell(factor: Factor | None, definition: Definition) -> str:
     return factor.text() if factor.misses(definition.claim) else f"~{factor.text()}"
 
 
-def _verdict(
-    comparison: Comparison, others: Sequence[ComparisonRow], definition: Definition
-) -> str:
+def _verdict(asked: ClaimQuestion, definition: Definition) -> str:
     """Return one sentence that says against which rows a claim holds."""
     claim = definition.claim
     labels: dict[str, list[str]] = {
-        f"{claim:g} times or more against": [],
+        REACHED.format(claim): [],
         INCONCLUSIVE: [],
         LESS: [],
         PERHAPS: [],
         NOTHING: [],
     }
-    for row in others:
-        factor = _factor(comparison, row, definition)
+    for row, factor in zip(asked.others, asked.factors(definition), strict=True):
         if factor is not None:
-            labels[_reach(factor, claim)].append(escape(row.label))
+            labels[factor.reach(claim)].append(escape(row.label))
     verdicts = [f"{what} {', '.join(rows)}" for what, rows in labels.items() if rows]
     return f"{definition.words}: {'; '.join(verdicts)}."
-
-
-def _reach(factor: Factor, claim: float) -> str:
-    """Return the words that say how much of a claim is reached."""
-    if factor.reaches(claim):
-        return f"{claim:g} times or more against"
-    if not factor.misses(claim):
-        return INCONCLUSIVE
-    low, high = factor.low or 0.0, factor.high or 0.0
-    if high <= 1:
-        return NOTHING
-    return LESS if low > 1 else PERHAPS
 
 
 def _accuracies(rows: Sequence[ComparisonRow]) -> str:

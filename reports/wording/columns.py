@@ -89,8 +89,12 @@ CELLS: dict[CellForm, Callable[[str], Cell]] = {
 }
 
 
+def over(metric: str) -> Cell:
+    """Return the cell of a metric's ratio to the reference; for times, with its interval."""
+    return _over_time(metric) if has_rounds(metric) else _relative(metric)
+
+
 def _over_time(metric: str) -> Cell:
-    """Return the cell of a ratio of times, with its interval."""
 
     def text(comparison: Comparison, row: ComparisonRow) -> str:
         ratio = comparison.time_ratio(row, metric)
@@ -144,11 +148,10 @@ def _columns_of(metric: str, column: TableColumn) -> Iterator[Column]:
         ranked=column.ranked,
     )
     if column.ratio:
-        timed = has_rounds(metric)
         yield Column(
-            f"{OVER} [95 %]" if timed else OVER,
+            f"{OVER} [95 %]" if has_rounds(metric) else OVER,
             metric,
-            _over_time(metric) if timed else _relative(metric),
+            over(metric),
             _relative(metric) if column.short else None,
             OVER,
             relative=True,

@@ -12,8 +12,15 @@ from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import NOT_TUNED
 from bsrbench.reports.compare.metric_finding import JUDGED
+from bsrbench.reports.compare.repeated_timings import STEP
 from bsrbench.reports.compare.statistics import can_be_significant
-from bsrbench.reports.wording.columns import COLUMNS, MEMORY_COLUMNS, WORK_COLUMNS, Column
+from bsrbench.reports.wording.columns import (
+    COLUMNS,
+    MEMORY_COLUMNS,
+    WORK_COLUMNS,
+    Column,
+    over,
+)
 from bsrbench.reports.wording.timing_notes import timed_apart
 
 UNEXPLAINED = (
@@ -78,11 +85,21 @@ def _with_which_seeds(comparison: Comparison) -> str:
 
 def _rounds(comparison: Comparison) -> str:
     """Return the number of timing visits per row; empty if no row was timed."""
-    counts = sorted({rounds for row in comparison.rows if (rounds := row.rounds())})
+    counts = {rounds for row in comparison.rows if (rounds := row.rounds())}
     if not counts:
         return ""
-    span = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f" Times were measured in {span} visits per row, each in its own process."
+    generations = {len(row.generations(STEP)) for row in comparison.rows if row.rounds()}
+    processes = (
+        "each in its own process"
+        if generations == counts
+        else f"in {_span(generations)} process generations"
+    )
+    return f" Times were measured in {_span(counts)} visits per row, {processes}."
+
+
+def _span(counts: set[int]) -> str:
+    least, most = min(counts), max(counts)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def is_own(data: str) -> bool:
@@ -115,9 +132,10 @@ def _costs(comparison: Comparison) -> str:
     if row is None or comparison.find(REFERENCE) is None:
         return ""
     parts = [
-        f"{METRICS[metric].words} {units.ratio(value)}"
+        f"{METRICS[metric].words} {cell}"
         for metric in COSTS
-        if not row.is_superseded(metric) and (value := comparison.ratio(row, metric)) is not None
+        if not row.is_superseded(metric)
+        and (cell := over(metric)(comparison, row)) != units.NOTHING
     ]
     return f"Relative to {REFERENCE}, {BASELINE} needs: {', '.join(parts)}." if parts else ""
 

@@ -11,7 +11,7 @@ from bsrbench.harness.records.pass_readings import PassReadings, notes_of
 from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.reports.compare.statistics import Ratio
+from bsrbench.reports.compare.ratio_interval import Ratio
 
 ALIKE = Ratio(1.0, 0.98, 1.02, 5, least=0.99, largest=1.01)
 APART = Ratio(1.1, 1.05, 1.15, 5, least=1.08, largest=1.12)

@@ -6,16 +6,23 @@ import pytest
 
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
-from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, paired_difference, time_ratio
+from bsrbench.reports.compare.ratio_interval import by_generation, time_ratio
+from bsrbench.reports.compare.statistics import CONFIDENCE, DOCTOR_CONFIDENCE, paired_difference
 from bsrbench.reports.compare.verdict import VerdictWord
 
 # Student's t at 97.5 % and 99.5 %, by degrees of freedom.
 T_2, T_2_OF_99, T_5 = 4.302653, 9.924843, 2.570582
 
 
+def three_rounds(confidence=CONFIDENCE):
+    """Return the ratio of three rounds with logarithms of 0, 0.3 and 0.6, each in new processes."""
+    seconds = [math.exp(x) for x in (0.0, 0.3, 0.6)]
+    return time_ratio(by_generation(seconds, 1), by_generation([1.0] * 3, 1), confidence)
+
+
 def test_the_interval_of_three_rounds_is_students():
     """Ratios whose logarithms are 0, 0.3 and 0.6: mean 0.3, deviation 0.3 (sums over n - 1)."""
-    found = time_ratio([math.exp(x) for x in (0.0, 0.3, 0.6)], [1.0, 1.0, 1.0], 1)
+    found = three_rounds()
     reach = T_2 * 0.3 / math.sqrt(3)
 
     assert found.centre == pytest.approx(math.exp(0.3))
@@ -26,8 +33,7 @@ def test_the_interval_of_three_rounds_is_students():
 
 
 def test_the_doctors_interval_is_wider():
-    seconds = [math.exp(x) for x in (0.0, 0.3, 0.6)]
-    found = time_ratio(seconds, [1.0, 1.0, 1.0], 1, DOCTOR_CONFIDENCE)
+    found = three_rounds(DOCTOR_CONFIDENCE)
 
     assert found.high == pytest.approx(math.exp(0.3 + T_2_OF_99 * 0.3 / math.sqrt(3)), rel=1e-6)
 

@@ -12,7 +12,8 @@ from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.sidecar import NO_SIDECAR, sidecar_from
 from bsrbench.reports.compare.comparison import Comparison, compare
-from bsrbench.reports.compare.statistics import median_and_quartiles, time_ratio
+from bsrbench.reports.compare.ratio_interval import by_generation, time_ratio
+from bsrbench.reports.compare.statistics import median_and_quartiles
 from bsrbench.reports.documents import html_report
 from bsrbench.reports.figures.contrast_colours import contrast, legible
 from bsrbench.reports.page import page_data
@@ -53,7 +54,9 @@ def test_visits_are_medians_of_their_samples(make_trial):
     """0.9 is an outlier in a visit of 0.2, 0.2, 0.9."""
     data = data_of([make_trial(name, step_seconds=times) for name, times in STEPS.items()])
 
-    assert rows_of(data)["full"]["visits"] == {"step_seconds": [0.2, 0.2, 0.4]}
+    assert rows_of(data)["full"]["visits"] == {
+        "step_seconds": {"0": [0.2], "1": [0.2], "2": [0.4]}
+    }
 
 
 def test_other_times_are_shared_out_over_the_same_visits(make_trial):
@@ -62,7 +65,10 @@ def test_other_times_are_shared_out_over_the_same_visits(make_trial):
     times = {"step_seconds": STEPS["bsr"], "forward_seconds": six, "backward_seconds": seven}
     visits = rows_of(data_of([make_trial("bsr", **times)]))["bsr"]["visits"]
 
-    assert visits == {"step_seconds": [0.1] * 3, "forward_seconds": [2, 2, 6]}
+    assert visits == {
+        "step_seconds": {"0": [0.1], "1": [0.1], "2": [0.1]},
+        "forward_seconds": {"0": [2], "1": [2], "2": [6]},
+    }
 
 
 def test_quantiles_reach_as_far_as_rounds_go(make_trial):
@@ -75,7 +81,7 @@ def test_quantiles_reach_as_far_as_rounds_go(make_trial):
 
 def test_the_centre_of_ratios_is_that_of_the_other_documents():
     """Ratios 2, 2, 4 have the geometric mean 2^(4/3)."""
-    found = time_ratio(STEPS["full"], STEPS["bsr"], 3)
+    found = time_ratio(*(by_generation(STEPS[name], 3) for name in ("full", "bsr")))
 
     assert found.centre == pytest.approx(2 ** (4 / 3))
     assert found.rounds == 3

@@ -10,6 +10,7 @@ from bsrbench.harness.launch.round_group import time_in_turns
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.reports.compare.ratio_interval import by_generation, time_ratio
 from bsrbench.reports.compare.statistics import (
     CONFIDENCE,
     DOCTOR_CONFIDENCE,
@@ -19,7 +20,6 @@ from bsrbench.reports.compare.statistics import (
     mean,
     mean_and_range,
     paired_difference,
-    time_ratio,
     time_to,
 )
 
@@ -57,7 +57,10 @@ def compared(make_spec, seed, slower):
     group = [Planned(make_spec(name, profile=Profile()), name) for name in ("full", "bsr")]
     timed = time_in_turns(group, machine.visit, lambda: machine.clock)
     ours, theirs = (timed[name].readings().measurements["step_seconds"] for name in ("bsr", "full"))
-    return time_ratio(ours, theirs, Profile().steps, DOCTOR_CONFIDENCE)
+    steps = Profile().steps
+    return time_ratio(
+        by_generation(ours, steps), by_generation(theirs, steps), DOCTOR_CONFIDENCE
+    )
 
 
 def test_identical_rows_seem_to_differ_about_once_in_a_hundred(make_spec):
@@ -78,14 +81,16 @@ def test_the_interval_covers_the_true_ratio(make_spec):
 
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_fewer_than_three_rounds_give_a_ratio_without_an_interval(rounds):
-    ratio = time_ratio([2.0, 2.0] * rounds, [1.0, 1.0] * rounds, 2)
+    ours, theirs = [2.0, 2.0] * rounds, [1.0, 1.0] * rounds
+    ratio = time_ratio(by_generation(ours, 2), by_generation(theirs, 2))
 
     assert (ratio.centre, ratio.low, ratio.differs()) == (pytest.approx(2.0), None, False)
 
 
 def test_ratios_are_of_each_rounds_medians():
     """Rounds of 3: medians 2 and 8 over 1 and 2, whose geometric mean is sqrt(2 x 4)."""
-    ratio = time_ratio([1, 2, 9, 8, 8, 8], [1, 1, 1, 2, 2, 9], 3)
+    ours, theirs = [1, 2, 9, 8, 8, 8], [1, 1, 1, 2, 2, 9]
+    ratio = time_ratio(by_generation(ours, 3), by_generation(theirs, 3))
 
     assert ratio.centre == pytest.approx(math.sqrt(8))
     assert ratio.rounds == 2

@@ -255,8 +255,10 @@ def test_the_page_knows_the_visits_of_each_group(records):
 
     assert rows["mine"]["group"] == 0  # the newest
     assert {rows[name]["group"] for name in FIRST} == {1}
-    assert rows["full"]["visits"] == {"step_seconds": FIRST["full"]}
-    assert rows["full"]["again"] == {"0": {"step_seconds": AGAIN["full"]}}
+    assert rows["full"]["visits"] == {"step_seconds": {"0": [4.0], "1": [4.0], "2": [4.0]}}
+    assert rows["full"]["again"] == {
+        "0": {"step_seconds": {"0": [6.0], "1": [6.0], "2": [6.0]}},
+    }
     assert rows["head"]["again"] == rows["mine"]["again"] == {}
     assert data["columns"]["images_per_second"]["timedBy"] == "step_seconds"
 

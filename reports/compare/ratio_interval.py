@@ -1,0 +1,161 @@
+"""The ratio of two rows' times, with an interval and a test on two levels.
+
+The times of one process are alike, because its memory lies where it lies. So the rounds of one
+process generation count as one observation: their median. The spread between generations then
+contains both kinds of luck, between processes and within them.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+import scipy  # its modules load on first use
+
+from bsrbench.reports.compare.statistics import CONFIDENCE, holm, t_quantile
+
+SHORTEST_SECONDS = 1e-12  # no clock resolves less; a shorter time has no ratio
+FEWEST_GENERATIONS = 3  # the interval of two generations is too wide to be useful
+ROUNDING = 1e-12  # rounding error of a mean of logarithms
+
+# Number of a process generation -> the time of a row in each of its rounds.
+Generations = Mapping[int, Sequence[float]]
+Rounds = list[list[float]]  # logarithms of the ratios of the rounds, one list per generation
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """The time of one row divided by the time of another, with an interval.
+
+    Attributes:
+        centre: geometric mean of the ratios of the generations.
+        low: lower end of the interval; ``None`` with fewer than three generations.
+        high: upper end of the interval.
+        rounds: number of rounds in which both rows were timed.
+        least: smallest ratio of any round.
+        largest: largest ratio of any round.
+        generations: number of process generations in which both rows were timed.
+        error: standard error of the logarithm of ``centre``; ``None`` without an interval.
+    """
+
+    centre: float
+    low: float | None
+    high: float | None
+    rounds: int
+    least: float
+    largest: float
+    generations: int = 0
+    error: float | None = None
+
+    def differs(self) -> bool:
+        """Tell whether the interval excludes 1."""
+        return None not in {self.low, self.high} and not self.low <= 1 <= self.high  # type: ignore[operator]  # neither is None
+
+    def p(self, expected: float = 1.0) -> float | None:
+        """Return the p value of the t test that belongs to the interval.
+
+        Args:
+            expected: the ratio of the null hypothesis.
+
+        Returns:
+            The two-sided p value, not corrected; ``None`` without an interval.
+        """
+        if self.error is None:
+            return None
+        away = abs(math.log(self.centre / expected))
+        if self.error <= ROUNDING:  # all generations have the same ratio
+            return 1.0 if away <= ROUNDING else 0.0
+        return float(2 * scipy.special.stdtr(self.generations - 1, -away / self.error))
+
+
+def by_generation(
+    samples: Sequence[float], a_visit: int, numbers: Sequence[int] = ()
+) -> Generations:
+    """Return the times of one row in the rounds of each process generation.
+
+    Args:
+        samples: the samples of a metric in order.
+        a_visit: number of samples per visit, if every visit had a process of its own. The median
+            of a visit is then the only time of its generation.
+        numbers: the generation of each sample, if one process made several visits. Each sample is
+            then the time of a round. Empty otherwise.
+
+    Raises:
+        ValueError: there is not one number per sample.
+    """
+    if not numbers:
+        visits = (samples[start : start + a_visit] for start in range(0, len(samples), a_visit))
+        return {place: (median(visit),) for place, visit in enumerate(visits)}
+    times: dict[int, list[float]] = {}
+    for number, seconds in zip(numbers, samples, strict=True):
+        times.setdefault(number, []).append(seconds)
+    return times
+
+
+def time_ratio(
+    ours: Generations, theirs: Generations, confidence: float = CONFIDENCE
+) -> Ratio | None:
+    """Return the ratio of two rows' times from the rounds in which both were timed.
+
+    The two visits of one round give the logarithm of a ratio. The median over the rounds of a
+    generation is one observation. The interval is Student's t interval of these observations.
+    It covers the luck of processes and the luck within them.
+
+    Args:
+        ours: the times of one row.
+        theirs: the times of the other row.
+        confidence: confidence level of the interval.
+    """
+    rounds = _logarithms(ours, theirs)
+    if not rounds:
+        return None
+    values = _observations(rounds)
+    centre = fmean(values)
+    every = [ratio for generation in rounds for ratio in generation]
+    seen = len(every), math.exp(min(every)), math.exp(max(every)), len(values)
+    if len(values) < FEWEST_GENERATIONS:
+        return Ratio(math.exp(centre), None, None, *seen)
+    # statistics.stdev computes with fractions: slower than everything else a report does here.
+    spread = math.fsum((value - centre) ** 2 for value in values) / (len(values) - 1)
+    error = math.sqrt(spread / len(values))
+    reach = t_quantile((1 + confidence) / 2, len(values) - 1) * error
+    low, high = math.exp(centre - reach), math.exp(centre + reach)
+    return Ratio(math.exp(centre), low, high, *seen, error)
+
+
+def centre_of_ratio(ours: Generations, theirs: Generations) -> float | None:
+    """Return the centre of ``time_ratio`` alone."""
+    rounds = _logarithms(ours, theirs)
+    return math.exp(fmean(_observations(rounds))) if rounds else None
+
+
+def corrected_ps(ratios: Iterable[Ratio | None], expected: float = 1.0) -> list[float | None]:
+    """Return the p value of each ratio, corrected by Holm's method for the number of ratios.
+
+    A ratio that is ``None`` or has no interval has no p value and is not counted.
+    """
+    ps = [ratio.p(expected) if ratio else None for ratio in ratios]
+    corrected = iter(holm([p for p in ps if p is not None]))
+    return [None if p is None else next(corrected) for p in ps]
+
+
+def _observations(rounds: Rounds) -> list[float]:
+    return [median(ratios) if len(ratios) > 1 else ratios[0] for ratios in rounds]
+
+
+def _logarithms(ours: Generations, theirs: Generations) -> Rounds:
+    """Return the logarithms of the ratios of the rounds in which both rows have a time above 0.
+
+    Visits are paired by the number of their generation and by their round in it. A generation
+    without such a round is left out.
+    """
+    generations = (
+        [
+            math.log(a / b)
+            for a, b in zip(ours[number], theirs[number], strict=False)
+            if min(a, b) >= SHORTEST_SECONDS
+        ]
+        for number in ours
+        if number in theirs
+    )
+    return [ratios for ratios in generations if ratios]
