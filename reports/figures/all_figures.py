@@ -22,6 +22,7 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import IN_FIGURE, excerpt, left_out
 from bsrbench.reports.compare.repeated_timings import TIMED_BY
 from bsrbench.reports.compare.seed_pairing import tested
+from bsrbench.reports.compare.statistics import CONFIDENCE
 from bsrbench.reports.compare.time_ratios import in_one_group
 from bsrbench.reports.figures import batch_figures, memory_figures, training_figures
 from bsrbench.reports.figures.accuracy_points import accuracy_against
@@ -53,6 +54,10 @@ def _caption_apart(part: FigurePart) -> str:
     )
 
 
+TIME_AND_FLOPS = (
+    f"Time (ratio within rounds; line: {100 * CONFIDENCE:g} % interval) and FLOPs of a step "
+    f"relative to {REFERENCE}"
+)
 DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     *(
         (name, _accuracy_caption(*drawn), partial(accuracy_against, metric=drawn[0], part=drawn[1]))
@@ -85,7 +90,7 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     ),
     (
         "time-flops",
-        f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}.",
+        f"{TIME_AND_FLOPS}.",
         partial(ratios, parts=metrics_of("time-flops")),
     ),
     (
@@ -106,8 +111,7 @@ TIMED_APART = {
         for name, (metric, part) in ACCURACY_FIGURES.items()
         if metric in TIMED_BY
     },
-    "time-flops": f"Time (ratio within rounds) and FLOPs of a step relative to {REFERENCE}; rows "
-    "were timed in several round groups.",
+    "time-flops": f"{TIME_AND_FLOPS}; rows were timed in several round groups.",
 }
 
 

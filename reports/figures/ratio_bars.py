@@ -54,7 +54,7 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
 def _draw_intervals(axes: Axes, heights: Sequence[float], found: Sequence[Ratio | None]) -> None:
     """Draw the interval of each ratio of times; a ratio of too few generations has none."""
     for height, ratio in zip(heights, found, strict=True):
-        if ratio is not None and ratio.low is not None and ratio.high is not None:
+        if ratio is not None and ratio.low != ratio.high:
             axes.plot([ratio.low, ratio.high], [height, height], color=EDGE_COLOUR, linewidth=1)
 
 

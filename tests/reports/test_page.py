@@ -1,9 +1,11 @@
 """The interactive page as somebody meets it, in a headless Chromium."""
 
+import math
 from urllib.parse import unquote
 
 import pytest
 
+from bsrbench.harness.records.sidecar import ClockDetail
 from bsrbench.reports import units
 from tests.reports.page_elements import column, detail_of, heading, labels
 from tests.trial_records import altered
@@ -66,6 +68,26 @@ def test_ratios_of_times_are_taken_round_by_round(page):
     """
     assert column(page, "step_seconds/ratio")[0] == "2.52× [0.93, 6.81]"
     assert "95 %" in heading(page, "step_seconds/ratio").inner_text()
+
+
+def test_ratios_of_process_generations_are_those_of_the_other_documents(
+    make_trial, write_page, look
+):
+    """Medians of the logarithms 0.1, 0.3, 0.5: exp(0.3) = 1.35.
+
+    Their deviation is 0.2, the mean's error 0.2 / √3, times Student's 4.303 0.497: from
+    exp(-0.197) = 0.82 to exp(0.797) = 2.22.
+    """
+    logarithms = (0.0, 0.1, 5.0, 0.4, 0.3, 0.2, 0.5, -2.0, 0.6)
+    timing = ClockDetail(generations={"step_seconds": (0, 0, 0, 1, 1, 1, 2, 2, 2)})
+    times = {"full": [math.exp(x) for x in logarithms], "bsr": [1.0] * 9}
+    records = [
+        altered(make_trial(name, step_seconds=read), environment={"timing": timing})
+        for name, read in times.items()
+    ]
+    page = look(write_page(records))
+
+    assert column(page, "step_seconds/ratio")[0] == "1.35× [0.82, 2.22]"
 
 
 def test_times_of_other_round_groups_have_no_ratio_and_say_why(page):

@@ -54,9 +54,7 @@ def test_visits_are_medians_of_their_samples(make_trial):
     """0.9 is an outlier in a visit of 0.2, 0.2, 0.9."""
     data = data_of([make_trial(name, step_seconds=times) for name, times in STEPS.items()])
 
-    assert rows_of(data)["full"]["visits"] == {
-        "step_seconds": {"0": [0.2], "1": [0.2], "2": [0.4]}
-    }
+    assert rows_of(data)["full"]["visits"] == {"step_seconds": {"0": [0.2], "1": [0.2], "2": [0.4]}}
 
 
 def test_other_times_are_shared_out_over_the_same_visits(make_trial):

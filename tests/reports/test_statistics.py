@@ -58,9 +58,7 @@ def compared(make_spec, seed, slower):
     timed = time_in_turns(group, machine.visit, lambda: machine.clock)
     ours, theirs = (timed[name].readings().measurements["step_seconds"] for name in ("bsr", "full"))
     steps = Profile().steps
-    return time_ratio(
-        by_generation(ours, steps), by_generation(theirs, steps), DOCTOR_CONFIDENCE
-    )
+    return time_ratio(by_generation(ours, steps), by_generation(theirs, steps), DOCTOR_CONFIDENCE)
 
 
 def test_identical_rows_seem_to_differ_about_once_in_a_hundred(make_spec):
