@@ -27,7 +27,7 @@ from bsrbench.reports.compare.time_ratios import in_one_group
 from bsrbench.reports.figures import batch_figures, memory_figures, training_figures
 from bsrbench.reports.figures.accuracy_points import accuracy_against
 from bsrbench.reports.figures.figure_metrics import metrics_of
-from bsrbench.reports.figures.ratio_bars import ratios
+from bsrbench.reports.figures.ratio_bars import CUT, ratios
 from bsrbench.reports.wording.safe_text import as_drawn
 from bsrbench.reports.wording.timing_notes import without_ratio
 
@@ -55,8 +55,8 @@ def _caption_apart(part: FigurePart) -> str:
 
 
 TIME_AND_FLOPS = (
-    f"Time (ratio within rounds; line: {100 * CONFIDENCE:g} % interval) and FLOPs of a step "
-    f"relative to {REFERENCE}"
+    f"Time (ratio within rounds; line: {100 * CONFIDENCE:g} % interval, cut at {CUT} times the "
+    f"longest bar) and FLOPs of a step relative to {REFERENCE}"
 )
 DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     *(

@@ -15,6 +15,7 @@ from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.figures.palette import COLOURS, EDGE_COLOUR, colour_of
 from bsrbench.reports.wording.safe_text import in_figures
 
+CUT = 3  # times the longest bar; intervals that end farther away would make all bars tiny
 CLEAR = withStroke(linewidth=2.5, foreground="white")  # around numbers that a line may cross
 
 
@@ -38,9 +39,16 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
         colours = (
             COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
         )
-        bars = axes.barh(heights, lengths, thick * 0.9, label=name, color=colours)
-        if has_rounds(metric):
-            _draw_intervals(axes, heights, [comparison.time_ratio(row, metric) for row in shown])
+        found = [comparison.time_ratio(row, metric) for row in shown] if has_rounds(metric) else []
+        bars = axes.barh(
+            heights,
+            lengths,
+            thick * 0.9,
+            label=name,
+            color=colours,
+            xerr=_beyond(found, CUT * max(lengths)),
+            error_kw={"ecolor": EDGE_COLOUR, "elinewidth": 1},
+        )
         texts = [units.ratio(length) for length in lengths]
         axes.bar_label(bars, texts, padding=3, fontsize=8, path_effects=[CLEAR])
     axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
@@ -51,11 +59,20 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
     return canvas
 
 
-def _draw_intervals(axes: Axes, heights: Sequence[float], found: Sequence[Ratio | None]) -> None:
-    """Draw the interval of each ratio of times; a ratio of too few generations has none."""
-    for height, ratio in zip(heights, found, strict=True):
-        if ratio is not None and ratio.low != ratio.high:
-            axes.plot([ratio.low, ratio.high], [height, height], color=EDGE_COLOUR, linewidth=1)
+def _beyond(found: Sequence[Ratio | None], most: float) -> tuple[list[float], list[float]] | None:
+    """Return how far each interval reaches below and above its ratio; 0 without an interval.
+
+    An interval is cut at ``most``.
+    """
+    if not found:
+        return None
+    ends = [
+        (ratio.centre - ratio.low, min(ratio.high, most) - ratio.centre)
+        if ratio and ratio.low is not None and ratio.high is not None
+        else (0.0, 0.0)
+        for ratio in found
+    ]
+    return [below for below, _ in ends], [above for _, above in ends]
 
 
 def name_bars(axes: Axes, labels: Sequence[str], along: str) -> None:

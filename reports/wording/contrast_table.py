@@ -96,11 +96,10 @@ def _short(finding: MetricFinding, seeds: Pairing) -> str:
     if finding.metric == ACCURACY and finding.difference is not None:
         parts = (units.signed(units.share, finding.difference), seeds.over())
         return f"{finding.verdict} ({' '.join(parts).rstrip()})"
-    return (
-        f"{finding.verdict} ({units.ratio(finding.ratio)})"
-        if finding.ratio
-        else str(finding.verdict)
-    )
+    if not finding.ratio:
+        return str(finding.verdict)
+    interval = "" if finding.low is None else f" {_interval(finding)}"
+    return f"{finding.verdict} ({units.ratio(finding.ratio)}{interval})"
 
 
 def unlike_rows(contrast: Contrast) -> list[list[str]]:

@@ -82,20 +82,25 @@ def test_a_bar_is_as_long_as_its_ratio(comparison):
     (bars,) = of_kind(canvas.axes[0], BarContainer)
 
     assert [bar.get_width() for bar in bars] == pytest.approx([1.0, 0.4])
-    assert len(canvas.axes[0].lines) == 1  # of the reference; bytes have no interval
+    assert bars.errorbar is None  # bytes have no interval
 
 
-def test_bars_of_times_have_their_intervals(make, no_details):
-    """Logarithms -0.1, 0 and 0.1: Student's 4.303 times 0.1 / sqrt(3), 0.2484, to both sides."""
-    times = {"full": [1.0] * 3, "bsr": [math.exp(x) for x in (-0.1, 0.0, 0.1)]}
+@pytest.mark.parametrize(
+    ("deviation", "ends"),
+    [(0.1, (math.exp(-0.2484), math.exp(0.2484))), (1.0, (math.exp(-2.484), 3.0))],
+)
+def test_bars_of_times_have_their_intervals(make, no_details, deviation, ends):
+    """Student's 4.303 times the deviation / sqrt(3) to both sides; at most 3 times the bar."""
+    times = {"full": [1.0] * 3, "bsr": [math.exp(x * deviation) for x in (-1, 0, 1)]}
     (comparison,) = compare(
         [make(name, step_seconds=read) for name, read in times.items()], no_details
     )
     canvas = ratios(comparison, {"step_seconds": TIME})
-    bsr, _ = canvas.axes[0].lines  # the other one marks a ratio of 1
+    (bars,) = of_kind(canvas.axes[0], BarContainer)
+    full, bsr = bars.errorbar.lines[2][0].get_segments()
 
-    assert list(bsr.get_xdata()) == pytest.approx([math.exp(-0.2484), math.exp(0.2484)], rel=1e-3)
-    assert list(bsr.get_ydata()) == pytest.approx([1.0, 1.0])
+    assert full[:, 0].tolist() == [1.0, 1.0]
+    assert bsr[:, 0].tolist() == pytest.approx(ends, rel=1e-3)
 
 
 def test_the_parts_of_a_peak_stand_end_to_end(comparison):
