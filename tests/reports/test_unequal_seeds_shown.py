@@ -159,7 +159,10 @@ def test_the_page_shows_the_seeds_and_may_mark_none_best(comparison):
     assert texts == {"full": ["2 (0 and 1)", 2], "head": ["6 (0 to 5)", 6]}
     assert dict(part["columns"])["seeds"] is True
     by_seed = {name for name, column in data["columns"].items() if column.get("bySeed")}
-    assert by_seed == {"accuracy_top1", "busiest_experts_share", "final_loss", "training_seconds"}
+    assert by_seed == {
+        *("accuracy_top1", "busiest_experts_share", "final_loss"),
+        *("training_seconds", "data_wait_share", "skipped_steps"),
+    }
 
 
 def test_the_page_hides_the_seeds_that_all_rows_have(make, no_details):
