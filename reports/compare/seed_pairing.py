@@ -109,7 +109,9 @@ def in_short(rows: Iterable[ComparisonRow]) -> str:
         for seeds, labels in seed_groups[:GROUPS_IN_SHORT]
     ]
     left = sum(len(labels) for _, labels in seed_groups[GROUPS_IN_SHORT:])
-    return "; ".join([*parts, *([f"{left} more rows: other seeds"] if left else [])])
+    return "; ".join(
+        [*parts, *([f"{left} more {'row' if left == 1 else 'rows'}: other seeds"] if left else [])]
+    )
 
 
 def _rest(left: int) -> str:

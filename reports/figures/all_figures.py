@@ -15,6 +15,7 @@ from matplotlib.transforms import Bbox
 from bsrbench.harness.files import write_whole
 from bsrbench.harness.records.metric import FigurePart
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.visible_text import visible
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
@@ -179,10 +180,7 @@ def _finish(canvas: Canvas, folder: Path, name: str, caption: str, setting: str)
 
 def _setting(comparison: Comparison, batch: str | None = None) -> str:
     workload = comparison.rows[0].spec.workload
-    machines = ", ".join(
-        f"{environment.machine.processor}, {environment.machine.cores} cores"
-        for environment in comparison.machines()
-    )
+    machines = ", ".join(map(_hardware, comparison.machines()))
     seeds = f", {_seeds(comparison)}" if comparison.seeds() else ""
     size = f" at {workload.image_size} px" if workload.image_size else ""
     batch_text = f", batch {workload.batch}" if batch is None else batch
@@ -190,6 +188,14 @@ def _setting(comparison: Comparison, batch: str | None = None) -> str:
         f"{workload.model}{size}{batch_text}, {comparison.axes()}{seeds}; "
         f"{workload.device}: {machines}."
     )
+
+
+def _hardware(environment: Environment) -> str:
+    """Return the name of the GPU that a record was made on, or of the processor and its cores."""
+    gpu = environment.device.get("device")
+    if isinstance(gpu, str) and gpu != "cpu":
+        return gpu
+    return f"{environment.machine.processor}, {environment.machine.cores} cores"
 
 
 def _seeds(comparison: Comparison) -> str:

@@ -28,8 +28,13 @@ def unchecked(rows: Iterable[ComparisonRow]) -> list[str]:
         missing = examinations.count(None)
         wrong = sum(bool(done and done.failed) for done in examinations)
         if kind != CPU and (missing or wrong):
-            count = f" in {missing + wrong} of {len(examinations)} rows"
-            lines.append(f"the meters of device {kind} did not pass 'bsrbench doctor'{count}")
+            total = len(examinations)
+            parts = ((missing, "were not examined"), (wrong, "did not pass"))
+            states = [f"{words} in {count} of {total} rows" for count, words in parts if count]
+            lines.append(
+                f"'bsrbench doctor' examines the meters of a device: those of {kind} "
+                f"{' and '.join(states)}"
+            )
     return lines
 
 

@@ -104,8 +104,8 @@ def checkpoints():
         model, optimizers = _training()
         state = {"model": model.state_dict(), "optimizers": [optimizers[0].state_dict()]}
         state |= {"generator": torch.get_rng_state(), "generators": []}
-        said = Progress(3, 0.5, [1.0, 0.5, 0.2], [1, 2], [0.1, 0.2], [0.5, 0.6])
-        torch.save(state | {"progress": vars(said)}, kept)
+        progress = Progress(3, 0.5, 0.1, [1.0, 0.5, 0.2], [1, 2], [0.1, 0.2], [0.5, 0.6])
+        torch.save(state | {"progress": vars(progress)}, kept)
         return [kept.getvalue()]
 
 

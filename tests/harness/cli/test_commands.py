@@ -41,7 +41,8 @@ NOT_OF_A_PROFILE = {
     *("accuracy_top1", "validation_accuracy_top1", "training_seconds", "final_loss"),
     "data_wait_share",
     *("curve_steps", "curve_seconds", "curve_accuracies"),
-    *("peak_reserved_bytes", "compile_seconds"),
+    *("peak_reserved_bytes", "compile_seconds", "peak_estimated_allocated_bytes"),
+    "skipped_steps",
     *("accuracy_by_task", "busiest_experts_share"),
 }
 MAY_BE_UNREADABLE = {"joules_per_image"}  # where the processor shows no counter
