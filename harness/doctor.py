@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from scipy.stats import binom
@@ -160,13 +161,26 @@ def _attention() -> MeterCheck:
 def identical_pair(launcher: Launcher) -> Ratio | None:
     """Time a trial against itself at the default settings and return the ratio."""
     spec = TrialSpec(method="full", workload=KNOWN, profile=Profile())
-    settings = spec.profile
     group = [_Twin(spec, "first"), _Twin(spec, "second")]
-    timed = time_in_turns(group, lambda twin, _: launcher.perform("clock", twin.spec))
-    first, second = (timed[twin.key].readings().measurements.get("step_seconds") for twin in group)
-    if settings is None or not (isinstance(first, Sequence) and isinstance(second, Sequence)):
-        return None  # a member failed
-    return time_ratio(list(first), list(second), settings.steps, DOCTOR_CONFIDENCE)
+    timed = time_in_turns(group, lambda twin: launcher.resident(twin.spec))
+    first, second = (_by_generation(timed[twin.key]) for twin in group)
+    medians = [
+        median(a / b for a, b in zip(ours, theirs, strict=False))
+        for ours, theirs in zip(first, second, strict=False)
+    ]
+    return time_ratio(medians, [1.0] * len(medians), 1, DOCTOR_CONFIDENCE)
+
+
+def _by_generation(result: PassResult) -> list[list[float]]:
+    """Return the seconds per step of each generation; empty if the trial failed."""
+    readings = result.readings()
+    samples, clock = readings.measurements.get("step_seconds"), readings.detail.clock
+    if clock is None or not isinstance(samples, Sequence):
+        return []
+    generations: dict[int, list[float]] = {}
+    for number, seconds in zip(clock.generations["step_seconds"], samples, strict=True):
+        generations.setdefault(number, []).append(seconds)
+    return list(generations.values())
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from msgspec.structs import replace
 
 from bsrbench.harness import doctor
 from bsrbench.harness.doctor import KNOWN_FORWARD_FLOP, MIB, MeterCheck, examine, identical_pair
+from bsrbench.harness.launch.turns.whole_passes import WholePasses
 from bsrbench.harness.meters.allocator_events import allocator_rise
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
 from bsrbench.harness.records.pass_readings import PassReadings, notes_of
@@ -67,6 +68,9 @@ class Made:
         notes = notes_of(NoteKind.MEMORY, self.notes if name == "memory" else [])
         return PassResult(reading=PassReadings(read, notes=notes))
 
+    def resident(self, spec):
+        return WholePasses(lambda: self.perform("clock", spec))
+
 
 @pytest.mark.parametrize(
     ("changes", "off"),
@@ -101,16 +105,15 @@ def test_a_pass_that_does_not_complete_is_off_and_ends_the_known_trial():
 
 
 def test_an_identical_pair_is_timed_in_turns_and_gives_a_ratio():
-    """The second of each turn takes 1.1 times as long; turns run 1 2, 2 1, 1 2, ..."""
+    """The second of each generation takes 1.1 times as long."""
 
     def times(visit):
-        second = (visit - 1) % 4 in {1, 2}
-        return [1.1 if second else 1.0] * 5
+        return [1.1 if visit % 2 == 0 else 1.0] * 6  # as many as settle
 
     launcher = Made(times=times)
     ratio = identical_pair(launcher)
 
-    assert launcher.asked == ["clock"] * 10  # the least: five rounds of two
+    assert launcher.asked == ["clock"] * 10  # the least: five generations of two
     assert ratio.centre == pytest.approx(1 / 1.1)
     assert ratio.rounds == 5
     assert ratio.differs()

@@ -6,7 +6,12 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.planning.companions import ComparedWith
 from bsrbench.harness.launch.planning.forecast import Cost, Forecast, ForecastInputs, forecast
+from bsrbench.harness.launch.planning.resident_memory import (
+    ResidentMemory,
+    keys_compared_with,
+)
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.records.store import Store
@@ -27,18 +32,27 @@ class Preflight:
         known: the inputs of the forecast; ``None`` if the speed of the device is not known.
         doomed: key -> outcome, for trials that are predicted not to fit.
         why_unknown: why the speed of the device could not be measured.
+        memory: the predicted memory of the rows, and the free memory of the device.
     """
 
     known: ForecastInputs | None = None
     doomed: dict[str, PassResult] = field(default_factory=dict)
     why_unknown: str = ""
+    memory: ResidentMemory = field(default_factory=ResidentMemory)
 
-    def forecast(self, plan: Plan) -> Forecast | None:
+    def forecast(self, plan: Plan, compared_with: ComparedWith) -> Forecast | None:
         """Return the forecast of the run; ``None`` if it cannot be made."""
         if self.known is None:
             return None
         missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
-        groups = [left for group in plan.groups if (left := group.without(self.doomed))]
+        left = [left for group in plan.groups if (left := group.without(self.doomed))]
+        groups = [
+            part
+            for group in left
+            for part in self.memory.planned(
+                group, keys_compared_with(group.members(), compared_with)
+            )
+        ]
         return forecast(groups, missing, self.known)
 
 
@@ -116,7 +130,10 @@ class PreflightChecks:
         speed = tried.readings().speed
         if speed is None:
             return Preflight(why_unknown=tried.reason)
-        preflight = Preflight(ForecastInputs(speed.flop_per_second, costs, images))
+        peaks = self._peaks(plan, {row: result for row, (_, result) in estimates.items()})
+        memory = ResidentMemory(peaks, speed.free_bytes)
+        known = ForecastInputs(speed.flop_per_second, costs, images)
+        preflight = Preflight(known, memory=memory)
         if not self.force:
             preflight.doomed = self._doomed(plan, estimates, speed.free_bytes)
         return preflight
@@ -145,6 +162,16 @@ class PreflightChecks:
             )
             outcomes[key] = replace(result, status=Status.OUT_OF_MEMORY, reason=reason)
         return outcomes
+
+    def _peaks(self, plan: Plan, estimates: Mapping[str, PassResult]) -> dict[str, int]:
+        """Return the predicted peak of a step in bytes, by row."""
+        values = {row: result.readings().measurements for row, result in estimates.items()}
+        again = [record for group in plan.groups for record in group.beside.records]
+        stored = {record.spec.row_id(): record.measurements for record in again}
+        peaks = {
+            row: measured.get("peak_estimated_bytes") for row, measured in (stored | values).items()
+        }
+        return {row: peak for row, peak in peaks.items() if isinstance(peak, int)}
 
     def _stored_costs(self, plan: Plan) -> dict[str, Cost]:
         costs: dict[str, Cost] = {}
