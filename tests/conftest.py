@@ -82,7 +82,7 @@ def make_spec():
     def make(method="full", *, training=None, profile=None, seed=0, options=None, **workload):
         settings = {"model": "test_vit", "image_size": 64, "batch": 4, "classes": 5}
         if training is None and profile is None:
-            profile = Profile(rounds=1, steps=1, warmup_steps=1)
+            profile = Profile(rounds=1, generations=1, steps=1, warmup_steps=1)
         return TrialSpec(
             method=method,
             options=options or {},

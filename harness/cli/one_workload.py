@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 @click.option(
     "--rounds",
     type=int,
-    help="Number of fresh processes to time in; 0 disables timing. By default, rounds are added "
-    "until the medians have settled.",
+    help="Number of rounds in each of 5 generations of new processes; 0 disables timing. By "
+    "default, rounds are added until the interval of the time is within 3 %, or for 10 s.",
 )
 @with_options(*LIMIT_OPTIONS)
 @gathers(WorkloadOptions, "workload")

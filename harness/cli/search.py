@@ -207,7 +207,7 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
         methods.load(f"{method}+{name}")
     workload = suite.workloads(suite.questions[0])[0]
     model = models.outline(workload, tasks.classes(workload))
-    profile = suite.profile or Profile(rounds=3, steps=3, warmup_steps=1)
+    profile = suite.profile or Profile(rounds=3, warmup_steps=1)
     depth = len(blocks(model))
     return make_space(method, methods.load(method), workload, depth, partners, profile)
 

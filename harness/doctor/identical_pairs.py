@@ -9,8 +9,8 @@ from bsrbench.harness.doctor.known_trial import Performs, known_spec
 from bsrbench.harness.doctor.meter_check import MeterCheck
 from bsrbench.harness.launch.round_group import time_in_turns
 from bsrbench.harness.records.pass_readings import PassReadings
+from bsrbench.harness.records.ratio_interval import Generations, Ratio, by_generation, time_ratio
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
-from bsrbench.reports.compare.ratio_interval import Generations, Ratio, by_generation, time_ratio
 from bsrbench.reports.compare.repeated_timings import STEP
 from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE
 
@@ -29,7 +29,7 @@ def identical_pair(launcher: Performs, device: str) -> Ratio | None:
     spec = known_spec(device, Profile())
     settings = spec.profile
     group = [_Twin(spec, "first"), _Twin(spec, "second")]
-    timed = time_in_turns(group, lambda twin, _: launcher.perform("clock", twin.spec))
+    timed = time_in_turns(group, lambda twin: launcher.resident(twin.spec))
     if settings is None:
         return None
     first, second = (_steps(timed[twin.key].readings(), settings.steps) for twin in group)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from bsrbench.harness.doctor.meter_check import CPU, MeterCheck, compared
+from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.trial_record import Status
@@ -28,6 +29,9 @@ class Performs(Protocol):
 
     def perform(self, pass_name: str, spec: TrialSpec) -> PassResult:
         """Run one pass and return how it ended."""
+
+    def resident(self, spec: TrialSpec) -> Resident:
+        """Start a clock pass that sleeps until its turns."""
 
 
 def known_spec(device: str, profile: Profile) -> TrialSpec:

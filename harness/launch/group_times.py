@@ -7,8 +7,8 @@ import msgspec
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput, fault_and_place
-from bsrbench.harness.launch.round_group import TrialWithKey
 from bsrbench.harness.launch.staged_passes import Tell, unused
+from bsrbench.harness.launch.turns.generation import TrialWithKey
 from bsrbench.harness.records.metric_bounds import fault_of_value, fault_of_values
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import Measured

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bsrbench.harness.devices import numeric_settings
+from bsrbench.harness.launch.turns.resident import Resident
+from bsrbench.harness.launch.turns.whole_passes import WholePasses
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import ALL_PARTS, CheckParts, CheckResult, Kind, PassResult
 from bsrbench.harness.trial.trial_passes import (
+    CLOCK,
     BatchSearchResult,
     check,
     perform,
@@ -54,3 +57,7 @@ class InlineLauncher:
     ) -> PassResult:
         """Run one pass of a trial and return how it ended."""
         return timed(lambda: perform(pass_name, spec, checkpoint, self._load))
+
+    def resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
+        """Return a clock pass that runs as a whole, not in turns with others."""
+        return WholePasses(lambda: self.perform(CLOCK, spec, log=log))

@@ -3,7 +3,6 @@
 import multiprocessing
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import time
@@ -11,19 +10,20 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from msgspec import structs
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.cores import choose
-from bsrbench.harness.launch.processes.fork_server import Server, server
-from bsrbench.harness.launch.processes.log_file import MOST_BYTES, is_too_long, last_lines, log_file
-from bsrbench.harness.launch.processes.pass_answers import AnswerRefused, wait_for
+from bsrbench.harness.launch.processes.fork_server import server
+from bsrbench.harness.launch.processes.log_file import log_file
+from bsrbench.harness.launch.processes.pass_answers import wait_for
+from bsrbench.harness.launch.processes.pass_death import death, kernel_kills, require_bounded
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.pass_process import PassSettings, present_settings, run
-from bsrbench.harness.launch.processes.sweeper import DEAD, PAUSE_SECONDS, state
+from bsrbench.harness.launch.processes.resident_process import ResidentProcess
+from bsrbench.harness.launch.turns.resident import Resident, ServerLost
 from bsrbench.harness.predict.step_cost import StepCost
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -31,7 +31,6 @@ from bsrbench.harness.training.job import Loader
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import (
     ALL_PARTS,
-    Answer,
     CheckParts,
     CheckResult,
     Kind,
@@ -54,12 +53,9 @@ from bsrbench.harness.trial.trial_passes import (
 from bsrbench.harness.workload.images.workers import requested_workers
 
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
-LAST_LINES = 3
 # Time limit of checks and predictions. A check may download weights; predicting the largest model
 # takes seconds.
 BEFOREHAND_SECONDS = 600.0
-CLOSING_SECONDS = 5.0  # for a process to end after it has closed the pipe for its answer
-OUT_OF_MEMORY_KILLS = Path("/proc/vmstat")
 NONE = Limits()
 MORE = " (a longer --timeout allows more time)"
 ENDED = "the process was killed because the run was stopped"
@@ -151,8 +147,7 @@ class LocalLauncher:
         Raises:
             BadInput: no process can be started here.
         """
-        compiled = spec.workload.compiled_step
-        settings = {COMPILED_CODE: str(self._compiled / spec.row_id())} if compiled else {}
+        settings = self._settings_of(spec)
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
         limits = self._limits
@@ -162,10 +157,43 @@ class LocalLauncher:
         doing = partial(perform, pass_name, spec, checkpoint, self._load)
         return timed(lambda: self._call(doing, PassResult, inside, log))
 
+    def resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
+        """Start a clock pass that is built, warmed up, and then sleeps until its turns.
+
+        Args:
+            spec: the trial.
+            log: the file for the output of the process; by default it is not kept.
+
+        Raises:
+            ServerLost: the fork server was killed twice in a row, or the run was ended.
+            BadInput: no process can be started here.
+        """
+        if package := _package_of(self._load):
+            server().preload(package)
+        inside = PassSettings(
+            present_settings() | self._settings_of(spec),
+            self._limits,
+            tuple(choose(spec.workload.threads)),
+        )
+        for last in (False, True):
+            if self._ended:
+                break
+            try:
+                return ResidentProcess(spec, self._load, inside, log)
+            except ServerLost:
+                if last:
+                    raise
+        raise ServerLost
+
     def end(self) -> None:
         """Kill the running processes at once."""
         self._ended = True
         server().end_passes()
+
+    def _settings_of(self, spec: TrialSpec) -> dict[str, str]:
+        """Return the environment variables of a trial's processes."""
+        compiled = spec.workload.compiled_step
+        return {COMPILED_CODE: str(self._compiled / spec.row_id())} if compiled else {}
 
     @cached_property
     def _compiled(self) -> Path:
@@ -211,7 +239,7 @@ class LocalLauncher:
         self, function: Callable[[], Kind], kind: type[Kind], inside: PassSettings
     ) -> Kind | None:
         """Run a function in a process; return ``None`` if the fork server was killed."""
-        kills, serving = _kernel_kills(), server()
+        kills, serving = kernel_kills(), server()
         if package := _package_of(self._load):
             serving.preload(package)
         log, limits = Path(inside.log), inside.limits
@@ -235,53 +263,16 @@ class LocalLauncher:
                     asked,
                     limits.timeout_seconds,
                     inside.token,
-                    lambda: _require_bounded(log),
+                    lambda: require_bounded(log),
                 )
-                if result is None and (death := _death(child, kills, log, serving)) is not None:
-                    result = kind(death.status, death.reason)
+                if result is None and (ended := death(child, kills, log, serving)) is not None:
+                    result = kind(ended.status, ended.reason)
             finally:
                 serving.finish(child)
         return None if result is None else limits.explained(result)
-
-
-def _require_bounded(log: Path) -> None:
-    if is_too_long(log):
-        raise AnswerRefused(f"the process printed more than {MOST_BYTES >> 30} GiB")
-
-
-def _death(child: BaseProcess, kills: int, log: Path, serving: Server) -> Answer | None:
-    """Return the outcome of a child that ends without an answer; ``None`` if its server ended."""
-    ends = time.monotonic() + CLOSING_SECONDS
-    while not (gone := _is_gone(child)) and time.monotonic() < ends:
-        child.join(PAUSE_SECONDS)
-    lines = last_lines(log, LAST_LINES)
-    output = f"; last output: {' | '.join(lines)}" if lines else ""
-    if not gone:
-        reason = f"the process closed the pipe for its answer, and was killed{output}"
-        return Answer(Status.CRASHED, reason)
-    serving.collect(child)
-    if serving.lost(child):
-        return None
-    if child.exitcode == -signal.SIGKILL and _kernel_kills() > kills:
-        return Answer(Status.OUT_OF_MEMORY, "the kernel killed the process for lack of memory")
-    return Answer(Status.CRASHED, f"the process ended with exit code {child.exitcode}{output}")
-
-
-def _is_gone(child: BaseProcess) -> bool:
-    """Return whether a process has ended, even if its server does not report it."""
-    return child.exitcode is not None or state(child.pid or 0) in ("", *DEAD)
 
 
 def _package_of(load: Loader) -> str:
     """Return the package whose ``__init__`` defines a function; empty if another file does."""
     name = getattr(load, "__module__", "")
     return name if hasattr(sys.modules.get(name), "__path__") else ""
-
-
-def _kernel_kills() -> int:
-    """Return how many processes the kernel has killed for lack of memory since boot."""
-    try:
-        lines = OUT_OF_MEMORY_KILLS.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -8,20 +8,21 @@ from functools import partial
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.launch.group_times import STAGED, GroupTimes, all_staged
+from bsrbench.harness.launch.group_times import GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
 from bsrbench.harness.launch.planning.forecast_lines import forecast_lines
 from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
+from bsrbench.harness.launch.planning.resident_memory import MOST_UNPREDICTED
 from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
-from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
+from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
 from bsrbench.harness.launch.processes.log_file import last_lines
 from bsrbench.harness.launch.progress import Watcher
-from bsrbench.harness.launch.round_group import time_in_turns
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.run_tally import Tally
 from bsrbench.harness.launch.shared_device import SharedDevice
 from bsrbench.harness.launch.side_by_side import CoreSets, run_side_by_side
 from bsrbench.harness.launch.staged_passes import kept_pass
+from bsrbench.harness.launch.turns.group_timing import GroupTiming, RunProgress
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import Circumstances, Environment, RanIn
 from bsrbench.harness.records.trial_record import Status, TimesByKey
@@ -92,6 +93,9 @@ class OneRun:
         )
         found = preflight_checks.look_for_mistakes(self._plan)
         if not self._run_settings.announces:
+            if any(len(group.members()) > MOST_UNPREDICTED for group in self._plan.groups):
+                before = preflight_checks.predict(self._plan, found.images)
+                self._before = Preflight(peaks=before.peaks, free_bytes=before.free_bytes)
             return
         planned = outline([trial.spec for trial in self._plan.missing.values()])
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
@@ -100,9 +104,12 @@ class OneRun:
             self._watcher.say(line)
         self._before = preflight_checks.predict(self._plan, found.images)
         self._shared = SharedDevice(self._before.free_bytes, self._before.peaks)
-        for line in forecast_lines(self._before, self._plan, absent, self._store.folder):
+        for line in forecast_lines(
+            self._before, self._plan, absent, self._store.folder, self._run_settings.compared_with
+        ):
             self._watcher.say(line)
-        if (predicted := self._before.forecast(self._plan)) is not None:
+        predicted = self._before.forecast(self._plan, self._run_settings.compared_with)
+        if predicted is not None:
             self._tally.expected_seconds = predicted.least_seconds
 
     def do(self) -> None:
@@ -114,18 +121,30 @@ class OneRun:
         doomed = self._before.doomed
         groups = [group for each in self._plan.groups if (group := each.without(doomed))]
         fits = [t for key, t in self._plan.missing.items() if key not in doomed]
-        visits = sum(len(group.members()) * group.rounds() for group in groups)
+        timed = sum(len(group.members()) * group.generations() for group in groups)
         other_passes = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
-        self._tally.begin(visits + len(other_passes))
+        self._tally.begin(timed + len(other_passes))
         for key, result in doomed.items():
             unstarted = replace(self._circumstances, not_started=True)
             self._save(self._plan.missing[key], {ESTIMATE: result}, unstarted)
         for key, times in all_staged(self._store, self._watcher.say).items():
             self._finish_group(key, times)
+        timing = self._timing()
         for group in groups:
-            self._finish_group(group.key(), self._time(group))
+            for part in timing.parts(group):
+                self._finish_group(part.key(), timing.time(part))
         self._run_alone([trial for trial in self._plan.alone if trial.key not in doomed])
         self._tell("done")
+
+    def _timing(self) -> GroupTiming:
+        progress = RunProgress(
+            self._tell,
+            self._watcher.say,
+            lambda trial: self._advance(CLOCK, trial.spec),
+            self._stop_if_asked,
+        )
+        memory = self._before.memory()
+        return GroupTiming(self._launcher, self._store, self._run_settings, progress, memory)
 
     def _require_cores(self) -> None:
         """Check that there are enough cores for every job.
@@ -161,28 +180,6 @@ class OneRun:
     def _stop_if_asked(self) -> None:
         if self._run_settings.stopping():
             raise KeyboardInterrupt
-
-    def _time(self, group: Group) -> GroupTimes:
-        """Time a group in turns, and store the times until its new trials have their records."""
-        members, again = group.members(), {trial.key for trial in group.companions()}
-
-        def visit(trial: PlannedTrial, turn: int) -> PassResult:
-            self._stop_if_asked()
-            least, spec = group.rounds(), trial.spec
-            self._tell(f"timing {spec.label()}, round {turn + 1} of at least {least}")
-            # The log of the pass that produced a stored record is not overwritten.
-            log = self._store.log(trial.key, f"{CLOCK}-again" if trial.key in again else CLOCK)
-            result = self._launcher.perform(CLOCK, spec, log=log)
-            if turn < least:
-                self._advance(CLOCK, spec)
-            return result
-
-        clocks = time_in_turns(members, visit, companions=again)
-        times = GroupTimes.of(members, again, clocks)
-        self._store.stage(group.key(), STAGED, times.plain())
-        for note in times.failures():
-            self._watcher.say(note)
-        return times
 
     def _finish_group(self, staged_under: str, times: GroupTimes) -> None:
         """Run the other passes of a timed group's new trials; then delete the stored times."""

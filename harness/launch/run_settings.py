@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
+from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.resume import CheckpointRequest
@@ -31,6 +32,13 @@ class Launcher(Protocol):
         checkpoint: CheckpointRequest | None = None,
     ) -> PassResult:
         """Run one pass and return how it ended; a training pass saves a checkpoint."""
+
+    def resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
+        """Start a clock pass that sleeps until its turns; it has been built and warmed up.
+
+        Raises:
+            ServerLost: it cannot be started, because its fork server was killed.
+        """
 
 
 def nobody_asked() -> bool:

@@ -2,7 +2,8 @@
 
 import os
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -58,18 +59,29 @@ class Disturbance:
 class LoadWatch:
     """Reads the machine's counters when it is entered and when it is left; runs nothing between.
 
+    Args:
+        cores: the cores to watch; by default those that this process may use.
+
     Attributes:
+        timed_seconds: CPU time of the timed processes during the block, besides this process; to
+            be set before the block is left.
         disturbance: the disturbances during the block; set when the block is left.
     """
 
     disturbance: Disturbance
 
+    def __init__(self, cores: Sequence[int] = ()) -> None:
+        self._cores = sorted(cores) or _cores()
+        self.timed_seconds = 0.0
+
     def __enter__(self) -> Self:
-        self._start = _read()
+        self._start = _read(self._cores)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.disturbance = _between(self._start, _read())
+        end = _read(self._cores)
+        own = end.own_seconds + self.timed_seconds
+        self.disturbance = _between(self._start, replace(end, own_seconds=own), self._cores)
 
 
 @dataclass(frozen=True)
@@ -92,28 +104,30 @@ class _Moment:
     heat_stops: int | None
 
 
-def _read() -> _Moment:
+def _read(cores: Sequence[int]) -> _Moment:
     return _Moment(
         wall_seconds=time.perf_counter(),
         own_seconds=time.process_time(),  # of all threads
-        ticks=_ticks(),
+        ticks=_ticks(cores),
         quota_stops=_quota_stops(),
-        heat_stops=_heat_stops(),
+        heat_stops=_heat_stops(cores),
     )
 
 
-def _between(start: _Moment, end: _Moment) -> Disturbance:
-    outside, stolen = _shares(start, end)
-    return Disturbance(outside, stolen, _throttled(start, end), _governor())
+def _between(start: _Moment, end: _Moment, cores: Sequence[int]) -> Disturbance:
+    outside, stolen = _shares(start, end, cores)
+    return Disturbance(outside, stolen, _throttled(start, end), _governor(cores))
 
 
-def _shares(start: _Moment, end: _Moment) -> tuple[float | None, float | None]:
+def _shares(
+    start: _Moment, end: _Moment, cores: Sequence[int]
+) -> tuple[float | None, float | None]:
     wall = end.wall_seconds - start.wall_seconds
     if start.ticks is None or end.ticks is None or wall < SHORTEST_SECONDS:
         return None, None
     if end.ticks.every == start.ticks.every:  # some sandboxes have a file that never changes
         return None, None
-    core_seconds = len(_cores()) * wall
+    core_seconds = len(cores) * wall
     busy = (end.ticks.busy - start.ticks.busy) / TICKS_PER_SECOND
     outside = busy - (end.own_seconds - start.own_seconds)
     stolen = (end.ticks.stolen - start.ticks.stolen) / TICKS_PER_SECOND
@@ -139,7 +153,7 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 
 
-def _ticks() -> _Ticks | None:
+def _ticks(cores: Sequence[int]) -> _Ticks | None:
     """Add up ``user nice system idle iowait irq softirq steal`` (proc_stat(5)).
 
     ``user`` and ``nice`` already include the two fields after them (guests).
@@ -147,7 +161,7 @@ def _ticks() -> _Ticks | None:
     lines = (line.split() for line in (_text(STAT) or "").splitlines() if line.startswith("cpu"))
     by_core = {words[0]: [int(word) for word in words[1:9]] for words in lines}
     try:
-        columns = zip(*(by_core[f"cpu{core}"] for core in _cores()), strict=True)
+        columns = zip(*(by_core[f"cpu{core}"] for core in cores), strict=True)
         fields = [sum(column) for column in columns]
         user, nice, system, _, _, irq, softirq, steal = fields
     except (
@@ -165,14 +179,14 @@ def _quota_stops() -> int | None:
     return None  # the root group cannot have a quota, so its file has no such line
 
 
-def _heat_stops() -> int | None:
-    files = [CPU_FOLDER / f"cpu{core}/thermal_throttle/core_throttle_count" for core in _cores()]
+def _heat_stops(cores: Sequence[int]) -> int | None:
+    files = [CPU_FOLDER / f"cpu{core}/thermal_throttle/core_throttle_count" for core in cores]
     counts = [int(text) for text in map(_text, files) if text]
     return sum(counts) if counts else None
 
 
-def _governor() -> str | None:
-    files = [CPU_FOLDER / f"cpu{core}/cpufreq/scaling_governor" for core in _cores()]
+def _governor(cores: Sequence[int]) -> str | None:
+    files = [CPU_FOLDER / f"cpu{core}/cpufreq/scaling_governor" for core in cores]
     return ", ".join(sorted({text for text in map(_text, files) if text})) or None
 
 

@@ -166,6 +166,9 @@ class MacsDetail(msgspec.Struct, frozen=True):
 class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     """The conditions of the timing; each list has one value per visit.
 
+    Newer records were timed in generations: in these, the lists have one value per generation, and
+    those of shares and throttling one per watched time, which is at least one round.
+
     Attributes:
         warmup_steps: number of steps before the first timed step.
         outside_share: share of the cores' time that other processes used; ``None`` if not known.
@@ -175,12 +178,14 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
         governor: the frequency governor of the cores; ``None`` if not known.
         cores: the cores to which the process was bound.
         rounds: number of rounds of the round group.
-        stopped_by: why the rounds ended: ``interval`` (the interval of the median was narrow
-            enough) or ``budget`` (the time was used up).
+        stopped_by: why the rounds ended: ``interval`` (the intervals were narrow enough) or
+            ``budget`` (the time was used up).
         generations: timed metric -> the process generation of each of its samples, in the order
             of the samples. All rows of a round group start new processes at the beginning of a
             generation. In each round of a generation a row has one sample. Empty in records in
             which every visit had a process of its own.
+        steps_per_visit: number of steps of which a sample of whole steps is the mean; ``None`` in
+            older records, whose samples are single steps. The smallest, if generations differ.
     """
 
     warmup_steps: tuple[int, ...] = ()
@@ -192,6 +197,7 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     rounds: int | None = None
     stopped_by: str | None = None
     generations: dict[str, tuple[Place, ...]] = {}
+    steps_per_visit: int | None = None
 
 
 class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):

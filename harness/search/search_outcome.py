@@ -80,7 +80,7 @@ def write_suite(result: SearchResult, path: Path) -> None:
         "seeds": list(result.seeds),
         "workload": _without_defaults(result.workload),
         "training": _without_defaults(result.training),
-        "profile": {"rounds": 3, "steps": 3, "warmup_steps": 1},
+        "profile": {"rounds": 3, "warmup_steps": 1},
         "methods": [_suite_row(row, result) for row in result.rows if row.trainings],
     }
     write_whole(path, tomlkit.dumps(document))

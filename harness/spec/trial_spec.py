@@ -54,7 +54,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "head": "drawn",
         "evaluate_every": None,
     },
-    "profile": {"only_predict": False},
+    "profile": {"only_predict": False, "generations": 5},
 }
 
 
@@ -162,24 +162,27 @@ class Workload(Frozen):
 class Profile(Frozen):
     """How the clock pass samples step times; memory and FLOPs need no settings.
 
-    Rounds are repeated until the 95 % confidence interval of every median is within ``within`` of
-    the median, or until the budget is used up.
+    Methods are timed in short visits, in turns. A round visits each once; a generation is a number
+    of rounds in the same processes. Generations are repeated until the 95 % interval of every ratio
+    to the methods compared with is within ``within``, or until the budget is used up.
 
     Attributes:
-        rounds: minimum number of fresh processes in which a method is timed, in turns with the
-            others; 0 disables timing.
-        steps: timed steps per round.
-        warmup_steps: minimum number of untimed steps before them; more while steps get faster.
-        within: the required interval, as a fraction of the median.
-        budget_seconds: time for all rounds of one method.
+        rounds: minimum number of rounds in each generation; 0 disables timing.
+        generations: minimum number of generations. Each has new processes, so the interval also
+            covers the differences between processes.
+        steps: minimum number of steps in a visit; more if they take less than 20 ms.
+        warmup_steps: minimum number of untimed steps of a new process; more while steps get faster.
+        within: the required half width of the interval, as a fraction of the ratio.
+        budget_seconds: time for all generations of one method.
         only_predict: execute nothing and only predict memory and FLOPs, for example for batches
             that do not fit here; needs ``rounds`` = 0.
     """
 
     rounds: Whole = 5
-    steps: Count = 5
+    generations: Count = 5
+    steps: Count = 1
     warmup_steps: Whole = 2
-    within: Rate = 0.02
+    within: Rate = 0.03
     budget_seconds: NotNegative = 10.0
     only_predict: bool = False
 

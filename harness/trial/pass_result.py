@@ -7,6 +7,7 @@ import msgspec
 
 from bsrbench.harness.errors import BadInput, fault_and_place
 from bsrbench.harness.plain_data import fault_in
+from bsrbench.harness.profiler.clock_visits import READY, Visited
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import NOTHING, PassReadings
 from bsrbench.harness.records.trial_record import Status
@@ -76,6 +77,12 @@ class CheckParts(NamedTuple):
 
 
 ALL_PARTS = CheckParts()
+
+
+class VisitResult(Answer, frozen=True, forbid_unknown_fields=True):
+    """How one visit of a clock pass ended, and what is known of it while the pass goes on."""
+
+    visited: Visited = READY
 
 
 class CheckResult(Answer, frozen=True, forbid_unknown_fields=True):

@@ -8,7 +8,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bsrbench.harness.plain_data import tidied
-from bsrbench.harness.profiler.clock_pass import COMPILE_SECONDS
+from bsrbench.harness.profiler.clock_visits import COMPILE_SECONDS
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import (

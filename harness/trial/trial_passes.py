@@ -18,7 +18,7 @@ from bsrbench.harness.plain_data import fault_in, plain_table, plain_text
 from bsrbench.harness.predict.batch_search import BatchSearch, predicted_search
 from bsrbench.harness.predict.estimate import estimate_pass
 from bsrbench.harness.predict.step_cost import StepCost, step_costs
-from bsrbench.harness.profiler.clock_pass import clock_pass
+from bsrbench.harness.profiler.clock_pass import Turn, clock_pass
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
@@ -102,7 +102,11 @@ def passes_of(spec: TrialSpec) -> list[str]:
 
 
 def perform(
-    pass_name: str, spec: TrialSpec, checkpoint: CheckpointRequest | None, load: Loader
+    pass_name: str,
+    spec: TrialSpec,
+    checkpoint: CheckpointRequest | None,
+    load: Loader,
+    turn: Turn | None = None,
 ) -> PassResult:
     """Run one pass in this process and return how it ended; never raises.
 
@@ -111,6 +115,7 @@ def perform(
         spec: the trial.
         checkpoint: where and how often a training pass saves a checkpoint.
         load: returns the method of a name.
+        turn: waits for the next turn of a clock pass; by default the trial is timed alone.
     """
     torch.set_num_threads(spec.workload.threads)
     before = decided(spec.workload.device)
@@ -124,6 +129,8 @@ def perform(
         run = PASSES[pass_name]
         if pass_name == TRAINING:
             run = partial(training_pass, checkpoint=checkpoint)
+        if turn is not None:
+            run = partial(run, turn=turn)
         reading = _without_what_no_file_holds(run(spec, load_and_keep))
         kind = torch.device(spec.workload.device).type
         device = _described(pass_name, spec.workload.device)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from bsrbench.harness.records.distinct_specs import DistinctSpecs
+from bsrbench.harness.records.ratio_interval import Ratio
 from bsrbench.harness.records.sidecar import NO_SIDECAR, Sidecar
 from bsrbench.harness.records.store import latest
 from bsrbench.harness.records.trial_environment import Environment
@@ -17,7 +18,6 @@ from bsrbench.reports.compare import seed_pairing
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE, reference_workload
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.deciding_settings import mixed_settings
-from bsrbench.reports.compare.ratio_interval import Ratio
 from bsrbench.reports.compare.repeated_timings import (
     TIMED_BY,
     RepeatedTimes,

@@ -6,11 +6,11 @@ from functools import cached_property
 from statistics import median
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import Generations
 from bsrbench.harness.records.remarks import Note
 from bsrbench.harness.records.trial_record import Status, TrialRecord
 from bsrbench.harness.spec.row_name import LEARNING_RATE, MACHINE, Apart, RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.reports.compare.ratio_interval import Generations
 from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.repeated_timings import STEP, RepeatedTimes, times_of, turns_of
 from bsrbench.reports.compare.statistics import Summary, mean, mean_and_range, median_and_quartiles

@@ -19,9 +19,14 @@ from bsrbench.reports.compare.metric_finding import (
     judged_ratio,
 )
 from bsrbench.reports.compare.power import FEWEST_FOR_SPREAD, MOST_PAIRS, pairs_to_show
-from bsrbench.reports.compare.ratio_interval import corrected_ps
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, who_had_which
-from bsrbench.reports.compare.statistics import Difference, Summary, holm, mean_and_range
+from bsrbench.reports.compare.statistics import (
+    Difference,
+    Summary,
+    corrected_ps,
+    holm,
+    mean_and_range,
+)
 from bsrbench.reports.compare.time_ratios import in_turns
 from bsrbench.reports.compare.verdict import fewest_pairs, with_others
 

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean, median
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import Ratio
 from bsrbench.reports.compare import verdict
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.ratio_interval import Ratio
 from bsrbench.reports.compare.record_numbers import as_numbers
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing, mean_accuracy
 from bsrbench.reports.compare.statistics import Difference, paired_difference

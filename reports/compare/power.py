@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from bsrbench.reports.compare.statistics import CONFIDENCE, can_be_significant, t_quantile
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, t_quantile
+from bsrbench.reports.compare.statistics import can_be_significant
 
 POWER = 0.8  # the share of repetitions in which a true difference should be detected
 MOST_PAIRS = 1000  # the largest number of pairs that is tried

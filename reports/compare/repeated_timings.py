@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import Generations, by_generation
 from bsrbench.harness.records.trial_record import TrialRecord, Value
-from bsrbench.reports.compare.ratio_interval import Generations, by_generation
 from bsrbench.reports.compare.record_numbers import as_numbers
 
 STEP = "step_seconds"

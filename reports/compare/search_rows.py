@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, Ratio
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.ratio_interval import Ratio, corrected_ps
 from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.repeated_timings import timed_again
-from bsrbench.reports.compare.statistics import CONFIDENCE, Summary, mean_and_range
+from bsrbench.reports.compare.statistics import Summary, corrected_ps, mean_and_range
 from bsrbench.reports.compare.time_ratios import ratio_of_times
 
 

@@ -3,14 +3,15 @@
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
 import scipy  # its modules load on first use; scipy.stats takes two seconds
 
-CONFIDENCE = 0.95
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, Ratio
+
 DOCTOR_CONFIDENCE = 0.99  # one of a hundred identical pairs appears to differ
 NOISY = 0.1  # torch.utils.benchmark warns at the same share
 MOST_FOR_T = 20  # pairs; with more, the bootstrap, which assumes no normal distribution
@@ -68,12 +69,6 @@ def quantile(ordered: Sequence[float], share: float) -> float:
     if part >= 0.5:  # noqa: PLR2004 - as numpy, from the nearer end
         return float(ordered[above] - step * (1 - part))
     return float(ordered[below] + step * part)
-
-
-@functools.lru_cache(maxsize=1024)
-def t_quantile(share: float, freedom: int) -> float:
-    """Return a quantile of Student's t distribution."""
-    return float(scipy.special.stdtrit(freedom, share))
 
 
 @dataclass(frozen=True)
@@ -156,6 +151,16 @@ def holm(ps: Sequence[float]) -> list[float]:
         largest = max(largest, min(1.0, (len(ps) - place) * ps[index]))
         corrected[index] = largest
     return corrected
+
+
+def corrected_ps(ratios: Iterable[Ratio | None], expected: float = 1.0) -> list[float | None]:
+    """Return the p value of each ratio, corrected by Holm's method for the number of ratios.
+
+    A ratio that is ``None`` or has no interval has no p value and is not counted.
+    """
+    ps = [ratio.p(expected) if ratio else None for ratio in ratios]
+    corrected = iter(holm([p for p in ps if p is not None]))
+    return [None if p is None else next(corrected) for p in ps]
 
 
 def time_to(seconds: Sequence[float], accuracies: Sequence[float], target: float) -> float | None:

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterable
 
-from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.ratio_interval import (
+from bsrbench.harness.records.ratio_interval import (
     Generations,
     Ratio,
     centre_of_ratio,
     time_ratio,
 )
+from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes
 
 
 def ratio_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> Ratio | None:
     """Return the time of a row divided by the time of another, within one round group."""
-    return time_ratio(*_together(metric, row, other))
+    return time_ratio(*_together(metric, row, other), planned=_planned(row, other))
 
 
 def centre_of_times(metric: str, row: ComparisonRow, other: ComparisonRow) -> float | None:
@@ -49,6 +49,18 @@ def in_turns(
 
     newest = max(shared, key=finished)
     return ours[newest], theirs[newest]
+
+
+def _planned(row: ComparisonRow, other: ComparisonRow) -> int | None:
+    """Return the number of generations that was decided beforehand.
+
+    ``None`` for records without generations, whose rounds were not continued for a ratio.
+    """
+    turns = in_turns(row, other)
+    records = row.timed(), other.timed()
+    profiles = [record.spec.profile for record in records if record]
+    planned = [profile.generations for profile in profiles if profile]
+    return max(planned) if turns and turns[0].generations and planned else None
 
 
 def _together(

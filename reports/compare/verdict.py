@@ -5,14 +5,9 @@ from enum import StrEnum
 
 from bsrbench.harness.records.metric import JudgementKind
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, FEWEST_GENERATIONS, Ratio
 from bsrbench.reports import units
-from bsrbench.reports.compare.ratio_interval import FEWEST_GENERATIONS, Ratio
-from bsrbench.reports.compare.statistics import (
-    CONFIDENCE,
-    MOST_FOR_T,
-    Difference,
-    can_be_significant,
-)
+from bsrbench.reports.compare.statistics import MOST_FOR_T, Difference, can_be_significant
 
 
 class VerdictWord(StrEnum):

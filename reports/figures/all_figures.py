@@ -15,6 +15,7 @@ from matplotlib.transforms import Bbox
 from bsrbench.harness.files import write_whole
 from bsrbench.harness.records.metric import FigurePart
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import CONFIDENCE
 from bsrbench.harness.records.trial_environment import Environment
 from bsrbench.harness.visible_text import visible
 from bsrbench.reports import units
@@ -23,7 +24,6 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import IN_FIGURE, excerpt, left_out
 from bsrbench.reports.compare.repeated_timings import TIMED_BY
 from bsrbench.reports.compare.seed_pairing import tested
-from bsrbench.reports.compare.statistics import CONFIDENCE
 from bsrbench.reports.compare.time_ratios import in_one_group
 from bsrbench.reports.figures import batch_figures, memory_figures, training_figures
 from bsrbench.reports.figures.accuracy_points import accuracy_against

@@ -7,10 +7,10 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patheffects import withStroke
 
 from bsrbench.harness.records.metric import FigurePart
+from bsrbench.harness.records.ratio_interval import Ratio
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
-from bsrbench.reports.compare.ratio_interval import Ratio
 from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.figures.palette import COLOURS, EDGE_COLOUR, colour_of
 from bsrbench.reports.wording.safe_text import in_figures

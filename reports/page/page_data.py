@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, FEWEST_GENERATIONS, t_quantile
 from bsrbench.harness.records.sidecar import NO_SIDECAR
 from bsrbench.harness.visible_text import visible_json
 from bsrbench.reports import units
@@ -13,8 +14,6 @@ from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.excerpt import ON_PAGE, excerpt, share
-from bsrbench.reports.compare.ratio_interval import FEWEST_GENERATIONS
-from bsrbench.reports.compare.statistics import CONFIDENCE, t_quantile
 from bsrbench.reports.figures.contrast_colours import legible
 from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bsrbench.harness.records.ratio_interval import CONFIDENCE
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.ratio_interval import corrected_ps
 from bsrbench.reports.compare.repeated_timings import has_rounds
-from bsrbench.reports.compare.statistics import CONFIDENCE
+from bsrbench.reports.compare.statistics import corrected_ps
 
 # How much of a claim is reached.
 REACHED = "{:g} times or more against"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import CONFIDENCE
 from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import TrialRecord
 from bsrbench.reports import units
@@ -19,7 +20,6 @@ from bsrbench.reports.compare.seed_pairing import (
     named,
     tested,
 )
-from bsrbench.reports.compare.statistics import CONFIDENCE
 from bsrbench.reports.wording.claim_factor import (
     INCONCLUSIVE,
     LESS,

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import CONFIDENCE
 from bsrbench.reports import units
 from bsrbench.reports.compare.contrast import Contrast, Spread
 from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding
 from bsrbench.reports.compare.seed_pairing import ACCURACY, Pairing
-from bsrbench.reports.compare.statistics import CONFIDENCE, Summary
+from bsrbench.reports.compare.statistics import Summary
 from bsrbench.reports.compare.verdict import VerdictWord
 
 TITLES = (

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, by_generation, time_ratio
 from bsrbench.reports.compare.comparison import compare
 from bsrbench.reports.compare.contrast import Pair, contrast
-from bsrbench.reports.compare.ratio_interval import by_generation, time_ratio
-from bsrbench.reports.compare.statistics import CONFIDENCE, DOCTOR_CONFIDENCE, paired_difference
+from bsrbench.reports.compare.statistics import DOCTOR_CONFIDENCE, paired_difference
 from bsrbench.reports.compare.verdict import VerdictWord
 
 # Student's t at 97.5 % and 99.5 %, by degrees of freedom.

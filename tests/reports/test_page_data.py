@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import by_generation, time_ratio
 from bsrbench.harness.records.remarks import AbsenceKind
 from bsrbench.harness.records.sidecar import NO_SIDECAR, sidecar_from
 from bsrbench.reports.compare.comparison import Comparison, compare
-from bsrbench.reports.compare.ratio_interval import by_generation, time_ratio
 from bsrbench.reports.compare.statistics import median_and_quartiles
 from bsrbench.reports.documents import html_report
 from bsrbench.reports.figures.contrast_colours import contrast, legible

@@ -5,14 +5,14 @@ import math
 
 import pytest
 
-from bsrbench.harness.records.sidecar import ClockDetail
-from bsrbench.reports.compare.contrast import Pair, contrast
-from bsrbench.reports.compare.ratio_interval import (
+from bsrbench.harness.records.ratio_interval import (
     by_generation,
     centre_of_ratio,
-    corrected_ps,
     time_ratio,
 )
+from bsrbench.harness.records.sidecar import ClockDetail
+from bsrbench.reports.compare.contrast import Pair, contrast
+from bsrbench.reports.compare.statistics import corrected_ps
 from bsrbench.reports.compare.verdict import VerdictWord
 from bsrbench.reports.documents import csv_table
 from tests.reports.one_comparison import no_details, only

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from bsrbench.harness.records.ratio_interval import time_ratio
 from bsrbench.reports.compare import verdict
-from bsrbench.reports.compare.ratio_interval import corrected_ps, time_ratio
+from bsrbench.reports.compare.statistics import corrected_ps
 from bsrbench.reports.compare.verdict import VerdictWord
 from tests.reports.simulated_times import DRIFT, LUCK, Machine, intervals, logarithms
 

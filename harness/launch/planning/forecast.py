@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import msgspec
 
 from bsrbench.harness.launch.planning.run_plan import Group
-from bsrbench.harness.profiler.clock_pass import PHASE_STEPS
-from bsrbench.harness.spec.trial_spec import TrialSpec
+from bsrbench.harness.profiler.clock_pass import kinds_in_round
+from bsrbench.harness.profiler.clock_visits import EVALUATION, VISIT_SECONDS
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
 from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
 
 PASS_SECONDS = 0.7  # to start a process and build model and optimizer
@@ -64,10 +65,12 @@ class ForecastInputs:
     assumed: bool = False
 
     def seconds(self, pass_name: str, spec: TrialSpec) -> float:
-        """Return how long one run of a pass will take."""
+        """Return how long one run of a pass will take; of a clock pass, one generation."""
         cost = self.costs.get(spec.row_id())
         if cost is None:
             return PASS_SECONDS
+        if pass_name == CLOCK and spec.profile:
+            return self._generation_seconds(cost, spec.profile)
         steps, forwards = self._work(pass_name, spec)
         flop = steps * cost.step_flop + forwards * cost.forward_flop
         return PASS_SECONDS + flop / self.speed
@@ -79,10 +82,21 @@ class ForecastInputs:
             curve = spec.training.steps // (spec.training.evaluate_every or spec.training.steps + 1)
             read = splits.get(spec.training.evaluate, 0) + curve * splits.get("validation", 0)
             return spec.training.steps, read / spec.workload.step_images()
-        if pass_name == CLOCK and spec.profile:
-            timed, warmup = spec.profile.steps, spec.profile.warmup_steps
-            return warmup + timed + PHASE_STEPS, timed + 1
         return STEPS_OF[pass_name], 0
+
+    def _generation_seconds(self, cost: Cost, profile: Profile) -> float:
+        """Return how long a row takes in a generation of the minimum number of rounds.
+
+        It is started and warmed up. A short visit is as long as ``VISIT_SECONDS``, and begins with
+        one more step that is not timed.
+        """
+        step, forward = cost.step_flop / self.speed, cost.forward_flop / self.speed
+        kinds = [kind for number in range(profile.rounds) for kind in kinds_in_round(number)]
+        seconds = PASS_SECONDS + profile.warmup_steps * step + 2 * forward
+        for kind in kinds:
+            once, least = (forward, 1) if kind == EVALUATION else (step, profile.steps)
+            seconds += max(least * once, VISIT_SECONDS) + once * (once < VISIT_SECONDS)
+        return seconds
 
 
 @dataclass(frozen=True)
@@ -90,8 +104,8 @@ class Forecast:
     """The predicted time and disk space of a run.
 
     Attributes:
-        least_seconds: time if all medians settle in the minimum number of rounds.
-        most_seconds: time if no median settles and the rounds use up their budget.
+        least_seconds: time if all ratios settle in the minimum number of rounds and generations.
+        most_seconds: time if no ratio settles and the generations use up their budget.
         written_bytes: size of records and sidecars.
         checkpoint_bytes: size of the checkpoint while a long training runs.
         unknown: labels of rows whose FLOPs could not be predicted; their steps are not included.
@@ -116,10 +130,10 @@ def forecast(
     """
     least = most = 0.0
     for group in groups:
-        round_seconds = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
-        rounds = group.rounds() * round_seconds
-        least += rounds
-        most += max(rounds, group.budget_seconds())
+        generation = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
+        timed = group.generations() * generation
+        least += timed
+        most += max(timed, group.budget_seconds())
     alone = sum(
         known.seconds(name, spec) for spec in missing for name in passes_of(spec) if name != CLOCK
     )

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from bsrbench.harness.launch.planning.companions import ComparedWith
 from bsrbench.harness.launch.planning.forecast import Forecast
 from bsrbench.harness.launch.planning.preflight import Preflight
 from bsrbench.harness.launch.planning.run_plan import Plan
@@ -14,7 +15,11 @@ GIB = 2**30
 
 
 def forecast_lines(
-    before: Preflight, plan: Plan, absent: Collection[str], folder: Path
+    before: Preflight,
+    plan: Plan,
+    absent: Collection[str],
+    folder: Path,
+    compared_with: ComparedWith,
 ) -> list[str]:
     """Return lines about the time, the disk space and the memory of a run.
 
@@ -23,6 +28,7 @@ def forecast_lines(
         plan: the trials.
         absent: devices that this machine lacks.
         folder: the results folder.
+        compared_with: returns the trials that every other trial of a group is compared with.
     """
     labels = {trial.spec.row_id(): trial.spec.label() for trial in plan.trials}
     peaks = {labels[row]: peak for row, peak in before.peaks.items()}
@@ -33,7 +39,7 @@ def forecast_lines(
         f"  does not fit: {plan.missing[key].spec.label()}, {result.reason}"
         for key, result in before.doomed.items()
     ]
-    predicted = before.forecast(plan)
+    predicted = before.forecast(plan, compared_with)
     if predicted is not None and before.known is not None:
         lines += outlook(predicted, before.known.speed, folder, assumed=before.known.assumed)
     return lines

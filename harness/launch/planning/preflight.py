@@ -7,12 +7,17 @@ from functools import partial
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.planning.companions import ComparedWith
 from bsrbench.harness.launch.planning.forecast import (
     ASSUMED_SPEED,
     Cost,
     Forecast,
     ForecastInputs,
     forecast,
+)
+from bsrbench.harness.launch.planning.resident_memory import (
+    ResidentMemory,
+    keys_compared_with,
 )
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
 from bsrbench.harness.launch.side_by_side import run_side_by_side
@@ -47,12 +52,23 @@ class Preflight:
     peaks: Mapping[str, int] = field(default_factory=dict)
     free_bytes: int | None = None
 
-    def forecast(self, plan: Plan) -> Forecast | None:
+    def memory(self) -> ResidentMemory:
+        """Return what is known of the memory of rows that are alive together."""
+        return ResidentMemory(self.peaks, self.free_bytes)
+
+    def forecast(self, plan: Plan, compared_with: ComparedWith) -> Forecast | None:
         """Return the forecast of the run; ``None`` if it cannot be made."""
         if self.known is None:
             return None
         missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
-        groups = [left for group in plan.groups if (left := group.without(self.doomed))]
+        left = [left for group in plan.groups if (left := group.without(self.doomed))]
+        groups = [
+            part
+            for group in left
+            for part in self.memory().planned(
+                group, keys_compared_with(group.members(), compared_with)
+            )
+        ]
         return forecast(groups, missing, self.known)
 
 
@@ -139,7 +155,7 @@ class PreflightChecks:
             cost = Cost.of({**(read.detail.estimated or {}), **read.measurements})
             if cost is not None:
                 costs[row] = cost
-        peaks = _peaks(estimates)
+        peaks = _peaks(plan, estimates)
         specs = [trial.spec for trial in plan.missing.values()]
         if all(spec.profile and spec.profile.only_predict for spec in specs):
             # The predictions are the results, and only have to be stored.
@@ -228,12 +244,16 @@ def _model_of(spec: TrialSpec) -> str:
     return digest(spec.workload.model_dump(mode="json", include=MAKE_MODEL))
 
 
-def _peaks(estimates: Mapping[str, tuple[PlannedTrial, PassResult]]) -> dict[str, int]:
-    """Return row id -> predicted peak in bytes, of the rows that could be predicted."""
-    peaks = {
-        row: result.readings().measurements.get("peak_estimated_bytes")
-        for row, (_, result) in estimates.items()
-    }
+def _peaks(plan: Plan, estimates: Mapping[str, tuple[PlannedTrial, PassResult]]) -> dict[str, int]:
+    """Return row id -> predicted peak in bytes, of the rows that could be predicted.
+
+    Stored rows that are timed again are included.
+    """
+    again = [record for group in plan.groups for record in group.beside.records]
+    name = "peak_estimated_bytes"
+    peaks: dict[str, object] = {r.spec.row_id(): r.measurements.get(name) for r in again}
+    for row, (_, result) in estimates.items():
+        peaks[row] = result.readings().measurements.get(name)
     return {row: peak for row, peak in peaks.items() if isinstance(peak, int)}
 
 

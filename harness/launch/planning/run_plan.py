@@ -14,7 +14,7 @@ from bsrbench.harness.launch.planning.companions import (
 )
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
 from bsrbench.harness.launch.planning.stored_trials import standing, why_not_timed_again
-from bsrbench.harness.launch.round_group import budget_of, rounds_of
+from bsrbench.harness.launch.round_group import budget_of, generations_of, rounds_of
 from bsrbench.harness.records.record_key import RecordKey
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
@@ -56,11 +56,15 @@ class Group:
         return shuffled([*self.new, *self.companions()], self.order_seed)
 
     def rounds(self) -> int:
-        """Return the minimum number of rounds."""
+        """Return the minimum number of rounds of a generation."""
         return rounds_of(self.new)
 
+    def generations(self) -> int:
+        """Return the minimum number of generations."""
+        return generations_of(self.new)
+
     def budget_seconds(self) -> float:
-        """Return the time budget of all rounds, in seconds."""
+        """Return the time budget of all generations, in seconds."""
         return budget_of(self.new, len(self.new) + len(self.beside.records))
 
     def key(self) -> str:

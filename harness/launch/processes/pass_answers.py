@@ -46,7 +46,7 @@ def wait_for(
         token: prefix of every line that the child itself sends.
         look: called every few seconds; raises ``AnswerRefused`` to stop waiting.
     """
-    answers = _Answers(child, receiver, token, look)
+    answers = AnswerLines(child, receiver, token, look)
     limit = START_SECONDS
     try:
         began = float(answers.next(time.monotonic() + limit))
@@ -61,7 +61,7 @@ def wait_for(
         return None
 
 
-class _Answers:
+class AnswerLines:
     """The lines that a child sends while it lives.
 
     Another process that holds the child's end of the pipe, for example one that the child has

@@ -57,8 +57,8 @@ TIMING = """
 _clock_pass = clock_pass
 
 
-def clock_pass(spec, load):
-    reading = _clock_pass(spec, load)
+def clock_pass(spec, load, turn=None):
+    reading = _clock_pass(spec, load, turn)
     reading.measurements["slowest_seconds"] = [max(reading.measurements["step_seconds"])]
     return reading
 """
@@ -79,7 +79,8 @@ batch = 2
 steps = 1
 learning_rate = 1e-3
 [profile]
-rounds = 3
+rounds = 1
+generations = 3
 steps = 1
 warmup_steps = 1
 budget_seconds = 0

@@ -26,7 +26,8 @@ batch = 2
 steps = 1
 learning_rate = 1e-3
 [profile]
-rounds = 2
+rounds = 1
+generations = 2
 steps = 1
 warmup_steps = 1
 budget_seconds = 0

@@ -6,12 +6,13 @@ from msgspec.structs import replace
 from bsrbench.harness.doctor.identical_pairs import identical_pair, judge_pairs
 from bsrbench.harness.doctor.known_trial import KNOWN_FORWARD_FLOP, MIB, known_trial
 from bsrbench.harness.doctor.meter_check import MeterCheck
+from bsrbench.harness.launch.turns.whole_passes import WholePasses
 from bsrbench.harness.profiler.process_pass import KNOWN_BYTES
 from bsrbench.harness.records.pass_readings import PassReadings, notes_of
+from bsrbench.harness.records.ratio_interval import Ratio
 from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.reports.compare.ratio_interval import Ratio
 
 ALIKE = Ratio(1.0, 0.98, 1.02, 5, least=0.99, largest=1.01)
 APART = Ratio(1.1, 1.05, 1.15, 5, least=1.08, largest=1.12)
@@ -41,6 +42,9 @@ class Made:
         read = {"step_seconds": self.times(len(self.asked))} if name == "clock" else self.read
         notes = notes_of(NoteKind.MEMORY, self.notes if name == self.noted_by else [])
         return PassResult(reading=PassReadings(read, notes=notes))
+
+    def resident(self, spec):
+        return WholePasses(lambda: self.perform("clock", spec))
 
 
 EVERYWHERE = [
@@ -114,16 +118,15 @@ def test_a_pass_that_does_not_complete_is_off_and_ends_the_known_trial():
 
 
 def test_an_identical_pair_is_timed_in_turns_and_gives_a_ratio():
-    """The second of each turn takes 1.1 times as long; turns run 1 2, 2 1, 1 2, ..."""
+    """The second of each generation takes 1.1 times as long."""
 
     def times(visit):
-        second = (visit - 1) % 4 in {1, 2}
-        return [1.1 if second else 1.0] * 5
+        return [1.1 if visit % 2 == 0 else 1.0] * 6  # as many as settle
 
     launcher = Made(times=times)
     ratio = identical_pair(launcher, "cuda")
 
-    assert launcher.asked == ["clock"] * 10  # the least: five rounds of two
+    assert launcher.asked == ["clock"] * 10  # the least: five generations of two
     assert launcher.devices == {"cuda"}
     assert ratio.centre == pytest.approx(1 / 1.1)
     assert ratio.rounds == 5

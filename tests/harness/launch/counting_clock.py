@@ -1,12 +1,13 @@
 """A launcher that answers at once and counts the visits of its clock."""
 
+from bsrbench.harness.launch.turns.whole_passes import WholePasses
 from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings, notes_of
 from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.pass_result import CheckResult, PassResult
 
-PROFILE = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
+PROFILE = Profile(rounds=1, generations=2, warmup_steps=0, budget_seconds=0)
 OTHERS = {
     "memory": {"peak_counted_bytes": 1, "peak_allocated_bytes": 1},
     "process": {"peak_process_bytes": 1},
@@ -49,6 +50,10 @@ class Counting:
         noisy = name == "clock" and spec.method in self.noisy
         notes = notes_of(NoteKind.TIMING, ["loud"] if noisy else [])
         return PassResult(reading=PassReadings(values, notes=notes), start_seconds=0.1)
+
+    def resident(self, spec, *, log=None):
+        """Return a clock pass of one visit."""
+        return WholePasses(lambda: self.perform("clock", spec, log=log))
 
     def timed(self):
         """Return the methods that the clock visited, in order."""

@@ -21,7 +21,8 @@ classes = 5
 batch = 2
 threads = 1
 [profile]
-rounds = 2
+rounds = 1
+generations = 2
 steps = 1
 warmup_steps = 1
 budget_seconds = 0

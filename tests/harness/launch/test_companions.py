@@ -21,7 +21,7 @@ def files(folder):
 def test_a_new_row_takes_turns_with_the_stored_reference_and_baseline(make_runner, rows):
     """Only the new row is named; of three stored ones full and bsr are visited again.
 
-    The nth visit takes n seconds, and the second of two rounds runs backwards.
+    The nth visit takes n seconds. There are two generations of one visit.
     """
     stored = by_method(make_runner(Counting()).run(rows("full", "bsr", "head")))
     launcher = Counting()
@@ -30,7 +30,7 @@ def test_a_new_row_takes_turns_with_the_stored_reference_and_baseline(make_runne
     visits = {name: [first.index(name) + 1.0, last.index(name) + 4.0] for name in first}
 
     assert sorted(first) == ["bsr", "full", "lora"]
-    assert last == first[::-1]
+    assert last == first
     assert new.measurements["step_seconds"] == visits["lora"]
     assert new.beside == {
         stored[name].key: {"step_seconds": visits[name], "evaluation_seconds": [0.5, 0.5]}
@@ -156,7 +156,7 @@ def test_a_disturbed_companion_is_noted_as_a_disturbed_time(make_runner, rows):
     make_runner(Counting()).run(rows("full", "bsr"))
     (new,) = make_runner(Counting(noisy=["bsr"])).run(rows("lora"))
 
-    said = "bsr, timed again in turns with this row: 2 of 2 visits were disturbed; loud"
+    said = "bsr, timed again in turns with this row: 2 of 2 generations were disturbed; loud"
     assert new.notes == (Note(NoteKind.TIMING, said),)
 
 

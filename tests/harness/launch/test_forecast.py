@@ -26,7 +26,10 @@ from bsrbench.harness.trial.trial_passes import check
 from bsrbench.methods.parts import kernel_builds
 from tests.trial_records import ran_in
 
-PROFILE = Profile(rounds=3, steps=2, warmup_steps=1, budget_seconds=0)
+PROFILE = Profile(rounds=3, generations=4, steps=2, warmup_steps=1, budget_seconds=0)
+# A step takes 3 s and an evaluation 1 s. A start, a step and two evaluations of warm-up; three
+# visits of two steps, two evaluations, and one visit of two steps by phase.
+GENERATION = PASS_SECONDS + 3 + 2 * 1 + 3 * 2 * 3 + 2 * 1 + 2 * 3
 COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
 
 
@@ -57,12 +60,21 @@ def known():
 def test_a_profile_takes_its_rounds_and_the_passes_that_watch(make_spec, known):
     spec = make_spec(profile=PROFILE)
     found = forecast([group(spec)], [spec], known(spec))
-    visit = PASS_SECONDS + ((1 + 2 + 2) * 300 + (2 + 1) * 100) / 100
     watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
 
-    assert found.least_seconds == pytest.approx(3 * visit + watched)
+    assert found.least_seconds == pytest.approx(4 * GENERATION + watched)
     assert found.most_seconds == found.least_seconds
     assert found.checkpoint_bytes == 0
+
+
+def test_a_short_visit_takes_its_least_time_and_a_step_before_it(make_spec):
+    """A step takes 3 ms and an evaluation 1 ms; every visit takes 20 ms and one more of them."""
+    profile = Profile(rounds=1, generations=1, warmup_steps=0, budget_seconds=0)
+    spec = make_spec(profile=profile)
+    known = ForecastInputs(1e5, {spec.row_id(): COST}, {})
+    visits = 3 * 0.020 + 0.003 + 0.001 + 0.003
+
+    assert known.seconds("clock", spec) == pytest.approx(PASS_SECONDS + 2 * 0.001 + visits)
 
 
 def test_rounds_may_go_on_until_the_budget_is_spent(make_spec, known):
@@ -74,14 +86,13 @@ def test_rounds_may_go_on_until_the_budget_is_spent(make_spec, known):
 
 
 def test_rows_that_are_timed_again_take_their_visits_and_nothing_else(make_spec, known, record_of):
-    """Three rounds of two visits each; the other four passes are the new row's alone."""
+    """Four generations of two rows; the other four passes are the new row's alone."""
     spec, stored = make_spec("lora", profile=PROFILE), make_spec(profile=PROFILE)
     beside = Companions((record_of(stored),))
     found = forecast([group(spec, beside=beside)], [spec], known(spec, stored))
-    visit = PASS_SECONDS + ((1 + 2 + 2) * 300 + (2 + 1) * 100) / 100
     watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
 
-    assert found.least_seconds == pytest.approx(3 * 2 * visit + watched)
+    assert found.least_seconds == pytest.approx(4 * 2 * GENERATION + watched)
 
 
 def test_the_budget_of_a_group_holds_for_rows_that_are_timed_again(make_spec, known, record_of):

@@ -9,10 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from bsrbench import methods
-from bsrbench.harness.launch import local_launcher
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
 from bsrbench.harness.launch.local_launcher import LocalLauncher
-from bsrbench.harness.launch.processes import pass_answers, pass_process
+from bsrbench.harness.launch.processes import pass_answers, pass_death, pass_process
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.processes.pass_process import PassSettings
 from bsrbench.harness.records.trial_record import Status
@@ -44,7 +43,7 @@ def test_a_process_that_the_kernel_killed_for_its_memory_ran_out_of_it(
     """The kernel counts its kills; one more while the child died by SIGKILL was the child."""
     counter = tmp_path / "vmstat"
     counter.write_text("pgfault 7\noom_kill 3\n")
-    monkeypatch.setattr(local_launcher, "OUT_OF_MEMORY_KILLS", counter)
+    monkeypatch.setattr(pass_death, "OUT_OF_MEMORY_KILLS", counter)
     spec = make_spec(broken, options={"how": "oom", "counter": str(counter)})
     result = launcher.perform("memory", spec)
 

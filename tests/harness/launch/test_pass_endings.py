@@ -13,7 +13,7 @@ import pytest
 from bsrbench import methods
 from bsrbench.harness.launch import local_launcher
 from bsrbench.harness.launch.local_launcher import LocalLauncher
-from bsrbench.harness.launch.processes import fork_server, sweeper
+from bsrbench.harness.launch.processes import fork_server, pass_death, sweeper
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.records.trial_record import Status
 
@@ -113,7 +113,7 @@ def test_what_moved_to_a_session_of_its_own_ends_with_its_pass(acting, launcher,
 
 
 def test_a_pass_that_closes_its_pipe_and_lives_on_is_ended(acting, launcher, monkeypatch):
-    monkeypatch.setattr(local_launcher, "CLOSING_SECONDS", 1.0)
+    monkeypatch.setattr(pass_death, "CLOSING_SECONDS", 1.0)
     result = launcher.perform("flops", acting("os.closerange(3, 4096); time.sleep(10**6)"))
 
     assert result.status == Status.CRASHED

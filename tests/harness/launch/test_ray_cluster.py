@@ -80,7 +80,7 @@ def trainings(make_spec):
 
 
 def test_records_come_back_from_both_nodes(make_cluster, make_spec, trainings):
-    short = Profile(rounds=1, steps=1, budget_seconds=0)
+    short = Profile(rounds=1, generations=1, budget_seconds=0)
     timed = [make_spec(name, profile=short) for name in ("full", "head")]
     records = make_cluster().run([*timed, *trainings[:2]])
     ran_on = {record.circumstances.cluster.node for record in records}
@@ -101,7 +101,7 @@ def test_what_is_stored_is_not_run_again(make_cluster, trainings):
     assert len(records) == 1
 
 
-SHORT = Profile(rounds=1, steps=1, budget_seconds=0)
+SHORT = Profile(rounds=1, generations=1, budget_seconds=0)
 
 
 def test_a_new_row_takes_turns_with_the_stored_reference(make_cluster, make_spec):

@@ -116,10 +116,10 @@ def test_again_takes_no_times_that_an_interrupted_run_has_left(make_runner, rows
 
 
 def test_other_rounds_are_asked_for_by_the_new_row_alone(make_runner, rows, make_spec):
-    """The stored rows asked for two rounds; the new one asks for one."""
+    """The stored rows asked for two generations; the new one asks for one."""
     make_runner(Counting()).run(rows("full", "bsr"))
     launcher = Counting()
-    once = make_spec("lora", profile=PROFILE.model_copy(update={"rounds": 1}))
+    once = make_spec("lora", profile=PROFILE.model_copy(update={"generations": 1}))
     make_runner(launcher).run([once])
 
     assert sorted(launcher.timed()) == ["bsr", "full", "lora"]

@@ -6,9 +6,9 @@ from msgspec.structs import replace
 from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.runner import Runner
+from bsrbench.harness.launch.turns.whole_passes import WholePasses
 from bsrbench.harness.records.pass_readings import DeviceSpeed, PassReadings, notes_of
 from bsrbench.harness.records.remarks import NoteKind
-from bsrbench.harness.records.sidecar import ClockDetail
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.recipe import Training
@@ -47,6 +47,9 @@ class Counting:
         }
         return PassResult(reading=PassReadings(values[name]), start_seconds=0.1)
 
+    def resident(self, spec, *, log=None):
+        return WholePasses(lambda: self.perform("clock", spec))
+
 
 @pytest.fixture
 def make_runner(tmp_path, make_watcher):
@@ -58,7 +61,7 @@ def make_runner(tmp_path, make_watcher):
 
 @pytest.fixture
 def specs(make_spec):
-    profile = Profile(rounds=2, steps=1, warmup_steps=0, budget_seconds=0)
+    profile = Profile(rounds=1, generations=2, warmup_steps=0, budget_seconds=0)
     training = Training(steps=1, learning_rate=0.1)
     return [
         *(make_spec(method, profile=profile) for method in ("full", "bsr")),
@@ -73,14 +76,15 @@ def test_profiles_are_timed_in_turns_and_the_rest_follows(make_runner, specs):
     asked = [(name, label) for name, label, _ in launcher.asked]
 
     assert asked[:2] == [("estimate", "full"), ("estimate", "bsr")]
-    assert [label for _, label in asked[2:6]] == ["full", "bsr", "bsr", "full"]
+    assert [label for _, label in asked[2:6]] == ["full", "bsr", "full", "bsr"]
     assert asked[6:9] == [(name, "full") for name in ("memory", "process", "flops")]
     assert asked[-2:] == [("training", "full"), ("training", "bsr")]
     assert runner.watcher.total == runner.watcher.done == len(asked)
-    assert [r.measurements["step_seconds"] for r in records[:2]] == [[3.0, 6.0], [4.0, 5.0]]
+    assert [r.measurements["step_seconds"] for r in records[:2]] == [[3.0, 5.0], [4.0, 6.0]]
     assert records[0].circumstances.round_group == records[1].circumstances.round_group
     assert [r.circumstances.round_position for r in records[:2]] == [0, 1]
-    assert records[0].circumstances.timing == ClockDetail(rounds=2, stopped_by="budget")
+    assert records[0].circumstances.timing.rounds == 2
+    assert records[0].circumstances.timing.stopped_by == "budget"
 
 
 def test_what_is_stored_is_not_run_again(make_runner, specs):

@@ -87,6 +87,25 @@ def test_load_from_outside_is_what_the_cores_did_beyond_this_process(machine):
     )
 
 
+def test_what_the_timed_processes_did_is_no_load_from_outside(machine):
+    """Of 2 cores x 10 s, 9 s were busy: 1 s by this process, 6 s by those that it times."""
+    with LoadWatch() as watch:
+        machine.wall, machine.own = 10.0, 1.0
+        machine.tick(busy=900, stolen=0)
+        watch.timed_seconds = 6.0
+
+    assert watch.disturbance.outside_share == pytest.approx(0.1)
+
+
+def test_only_the_cores_that_are_asked_for_are_watched(machine):
+    """Core 1 idles while core 0 is busy for 9 of 10 s."""
+    with LoadWatch([1]) as idle, LoadWatch([0]) as busy:
+        machine.wall = 10.0
+        machine.tick(busy=900, stolen=0, idle=100)
+
+    assert (idle.disturbance.outside_share, busy.disturbance.outside_share) == (0.0, 0.9)
+
+
 def test_nothing_else_on_the_machine_is_no_load_even_where_ticks_are_cut(machine):
     with LoadWatch() as watch:
         machine.wall, machine.own = 1.0, 1.0

@@ -142,14 +142,14 @@ def test_what_the_device_still_does_when_a_phase_ends_belongs_to_it(hand):
 
 @pytest.mark.parametrize("micro_batch", [None, 1])
 def test_the_clock_pass_samples_steps_phases_and_evaluation(micro_batch, make_spec):
-    """Three whole steps and evaluations as asked for, and two steps by phase."""
-    profile = Profile(rounds=1, steps=3, warmup_steps=1)
+    """Four rounds: evaluations follow the first and the third, phases the first and the last."""
+    profile = Profile(rounds=4, warmup_steps=1)
     reading = clock_pass(make_spec(profile=profile, micro_batch=micro_batch), load)
     seconds = {name: v for name, v in reading.measurements.items() if name.endswith("_seconds")}
 
     assert {name: len(samples) for name, samples in seconds.items()} == {
-        "step_seconds": 3,
-        "evaluation_seconds": 3,
+        "step_seconds": 4,
+        "evaluation_seconds": 2,
         "forward_seconds": 2,
         "backward_seconds": 2,
         "optimizer_seconds": 2,

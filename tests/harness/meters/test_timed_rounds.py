@@ -1,171 +1,148 @@
 """In whose turn a group is timed, and when it ends."""
 
-from dataclasses import dataclass
-
-from bsrbench.harness.launch.round_group import rounds_of, time_in_turns
-from bsrbench.harness.meters.phase_clock import settled
-from bsrbench.harness.records.pass_readings import PassReadings, notes_of
-from bsrbench.harness.records.remarks import Note, NoteKind
-from bsrbench.harness.records.sidecar import ClockDetail, Sidecar
-from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.launch.round_group import rounds_of
+from tests.harness.meters.turn_group import Group, clock_of, member, steady
 
 
-@dataclass(frozen=True)
-class Member:
-    """A trial of a round group."""
+def test_each_round_visits_everybody_once_in_an_order_drawn_anew():
+    group = Group(steady)
+    group.time([member(name, rounds=20) for name in "abc"])
 
-    spec: TrialSpec
-    key: str
-
-
-def member(name, rounds=2, budget_seconds=0.0):
-    profile = Profile(rounds=rounds, steps=3, budget_seconds=budget_seconds)
-    return Member(
-        TrialSpec(method=name, workload=Workload(model="m", batch=1), profile=profile), name
-    )
+    assert len(group.orders()) == 40
+    assert {"".join(sorted(order)) for order in group.orders()} == {"abc"}
+    assert len(set(group.orders())) == 6  # all orders: one is missing once in 250 groups
 
 
-def timed(samples, notes=()):
-    reading = PassReadings(
-        {"step_seconds": list(samples)},
-        notes=notes_of(NoteKind.TIMING, notes),
-        detail=Sidecar(clock=ClockDetail(warmup_steps=(2,))),
-    )
-    return PassResult(reading=reading)
+def test_the_orders_depend_on_the_seed_alone():
+    def orders(seed):
+        group = Group(steady)
+        group.time([member(name, rounds=9) for name in "abc"], seed)
+        return group.orders()
+
+    assert orders(1) == orders(1) != orders(2)
 
 
-def clock_of(result):
-    return result.readings().detail.clock
+def test_every_second_round_evaluates_and_every_third_times_phases():
+    group = Group(steady)
+    group.time([member("a", rounds=4, generations=1)])
+    kinds = [kind for _, _, kind in group.made]
+
+    assert kinds == [
+        *("steps", "evaluation", "phases"),
+        "steps",
+        *("steps", "evaluation"),
+        *("steps", "phases"),
+    ]
 
 
-class Visits:
-    """Answers visits by a rule and remembers whom it visited, and when; a visit takes 1 s."""
+def test_energy_is_measured_after_the_rounds_where_there_is_a_counter():
+    group = Group(steady, energy=True)
+    group.time([member(name, rounds=1, generations=1) for name in "ab"])
 
-    def __init__(self, answer):
-        self.answer, self.made, self.seconds = answer, [], 0.0
-
-    def __call__(self, visited, turn):
-        self.made.append((visited.spec.method, turn))
-        self.seconds += 1.0
-        return self.answer(visited.spec.method, turn)
-
-    def now(self):
-        return self.seconds
+    assert [(name, kind) for _, name, kind in group.made[-2:]] == [("a", "energy"), ("b", "energy")]
 
 
-STEADY = (1.0, 1.0, 1.0)
-NOISY = (1.0, 2.0, 3.0)
+def test_all_members_of_a_generation_are_started_before_a_visit():
+    group, events = Group(steady), []
+    members = [member(name, rounds=1) for name in "ab"]
+    group.time(members, tell=lambda place: events.append((place.generation, place.round)))
+
+    assert [r for g, r in events if g == 1][:3] == [None, None, 0]
+    assert all(each.closed for each in group.started)
 
 
-def test_every_second_round_runs_backwards():
-    visits = Visits(lambda *_: timed(STEADY))
-    time_in_turns([member(name, rounds=3) for name in "abc"], visits, visits.now)
+def test_rounds_and_generations_are_the_largest_that_are_asked_for():
+    members = [member("a", rounds=2, generations=3), member("b", rounds=4, generations=1)]
+    group = Group(steady)
+    found = group.time(members)
 
-    assert [name for name, _ in visits.made] == list("abccbaabc")
-    assert [turn for _, turn in visits.made] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-
-
-def test_rounds_are_as_many_as_the_member_that_asks_for_most():
-    group = [member("a", rounds=2), member("b", rounds=4)]
-    visits = Visits(lambda *_: timed(STEADY))
-    found = time_in_turns(group, visits, visits.now)
-
-    assert rounds_of(group) == 4
-    assert {name: clock_of(result).rounds for name, result in found.items()} == {"a": 4, "b": 4}
+    assert rounds_of(members) == 4
+    assert {name: clock_of(result).rounds for name, result in found.items()} == {"a": 12, "b": 12}
 
 
-def test_a_group_settles_together_and_says_so():
-    """``a`` is steady at once; ``b`` only from its third visit on, and its median with them.
+def test_samples_of_all_generations_are_joined_with_the_number_of_their_generation():
+    """Two generations of three rounds: evaluations after rounds 0 and 2."""
+    group = Group(lambda _, generation, turn: 10.0 * generation + turn + 1)
+    found = group.time([member(name, rounds=3) for name in "ab"])
+    clock = clock_of(found["a"])
 
-    Of n visits n - 2 are steady. The interval of 3 n samples cuts off so many at each end that
-    6 disturbed ones of 3 n = 24 lie beyond it (a fair coin: at most 6 of 24 heads, 1.1 %).
-    """
-    visits = Visits(lambda name, turn: timed(NOISY if (name, turn < 2) == ("b", True) else STEADY))
-    group = [member("a", budget_seconds=100.0), member("b", budget_seconds=100.0)]
-    found = time_in_turns(group, visits, visits.now)
-    seen = clock_of(found["a"])
-
-    assert seen.stopped_by == "interval"
-    assert seen == clock_of(found["b"])
-    assert 2 < seen.rounds <= 8
-    assert not settled([*NOISY, *NOISY, *STEADY * (seen.rounds - 3)], 0.02)
-    assert settled([*NOISY, *NOISY, *STEADY * (seen.rounds - 2)], 0.02)
+    assert found["a"].readings().measurements["step_seconds"] == [1, 2, 3, 11, 12, 13]
+    assert clock.generations == {
+        "step_seconds": (0, 0, 0, 1, 1, 1),
+        "evaluation_seconds": (0, 0, 1, 1),
+    }
+    assert clock.steps_per_visit == 9
+    assert clock.warmup_steps == (2, 2)
+    assert found["a"].seconds == 2.0
 
 
-def test_a_group_that_does_not_settle_stops_when_its_budgets_together_are_spent():
-    """Two budgets of 5 s and visits of 1 s: ten visits in five rounds."""
-    visits = Visits(lambda *_: timed(NOISY))
-    group = [member(name, budget_seconds=5.0) for name in "ab"]
-    found = time_in_turns(group, visits, visits.now)
+def test_a_group_settles_at_the_ratios_and_says_so():
+    """Times differ by 3 between rounds, but b always takes 1.1 times as long as a."""
 
-    assert len(visits.made) == 10
-    assert clock_of(found["b"]) == ClockDetail(warmup_steps=(2,) * 5, rounds=5, stopped_by="budget")
-    assert found["b"].readings().measurements["step_seconds"] == [*NOISY] * 5
+    def answer(name, generation, turn):
+        return (1.0 + turn % 3) * (1.1 if name == "b" else 1.0)
 
+    group = Group(answer)
+    found = group.time([member(name, rounds=6, budget_seconds=1e6) for name in "ab"])
 
-def test_the_least_rounds_are_made_even_beyond_the_budget():
-    visits = Visits(lambda *_: timed(NOISY))
-    time_in_turns([member("a", rounds=4, budget_seconds=1.0)], visits, visits.now)
-
-    assert len(visits.made) == 4
-
-
-def test_a_member_that_failed_is_not_visited_again_and_holds_nobody_up():
-    def answer(name, turn):
-        if (name, turn) == ("b", 1):
-            return PassResult(Status.CRASHED, "broken")
-        return timed(NOISY if name == "b" else STEADY)
-
-    visits = Visits(answer)
-    group = [member(name, rounds=3, budget_seconds=100.0) for name in "ab"]
-    found = time_in_turns(group, visits, visits.now)
-
-    assert [turn for name, turn in visits.made if name == "b"] == [0, 1]
-    assert found["b"] == PassResult(Status.CRASHED, "broken")
-    assert clock_of(found["a"]).rounds == 3
     assert clock_of(found["a"]).stopped_by == "interval"
+    assert clock_of(found["a"]).rounds == 12
 
 
-def test_companions_add_rounds_to_nobody_but_take_their_share_of_the_budget():
-    """The new row asks for two rounds and 3 s: of two members 6 s, so six visits in three rounds.
+def test_generations_that_differ_are_followed_by_more_until_the_interval_is_narrow():
+    """The ratio of generation g is 1.02 or 1.00 in turns; within 3 % holds from g = 4 on.
 
-    The companion's own four rounds and 100 s do not count.
+    Logarithms 0.0198 and 0, half of each: of n their standard deviation is about 0.0114 for n = 4,
+    and t(0.975, 3) x 0.0114 / 2 = 0.018. For n = 2: 12.7 x 0.014 / 1.41 = 0.126; for n = 3: 4.30 x
+    0.0114 / 1.73 = 0.0284, which is within 3 % as well.
     """
-    visits = Visits(lambda *_: timed(NOISY))
-    group = [member("new", rounds=2, budget_seconds=3.0)]
-    group.append(member("stored", rounds=4, budget_seconds=100.0))
-    found = time_in_turns(group, visits, visits.now, companions={"stored"})
 
-    assert [turn for _, turn in visits.made] == [0, 0, 1, 1, 2, 2]
-    assert found["stored"].readings().measurements["step_seconds"] == [*NOISY] * 3
+    def answer(name, generation, turn):
+        return 1.02 if (name, generation % 2) == ("b", 0) else 1.0
 
+    group = Group(answer)
+    members = [member(name, rounds=6, budget_seconds=1e6) for name in "ab"]
+    found = group.time(members)
 
-def test_companions_are_not_visited_once_every_new_row_has_failed():
-    broken = PassResult(Status.CRASHED, "broken")
-    visits = Visits(lambda name, _: broken if name == "new" else timed(STEADY))
-    group = [member(name, rounds=3) for name in ("new", "stored")]
-    time_in_turns(group, visits, visits.now, companions={"stored"})
-
-    assert visits.made == [("new", 0), ("stored", 0)]
+    assert clock_of(found["b"]).rounds == 3 * 6
+    assert clock_of(found["b"]).stopped_by == "interval"
 
 
-def test_a_group_of_which_nobody_is_left_ends():
-    visits = Visits(lambda *_: PassResult(Status.CRASHED, "broken"))
-    found = time_in_turns([member("a", rounds=3)], visits, visits.now)
+def test_a_generation_that_is_not_settled_goes_on_until_its_share_of_the_budget():
+    """Two rows with 20 s each: two generations of 20 s, 2 s of which are starts.
 
-    assert len(visits.made) == 1
-    assert found == {"a": PassResult(Status.CRASHED, "broken")}
+    A round of two visits takes 4 s or 2 s in turns: 6 rounds after the starts have taken 18 s.
+    """
+
+    def answer(name, generation, turn):
+        return [3.0, 1.0][turn % 2] if name == "b" else 1.0
+
+    group = Group(answer)
+    found = group.time([member(name, budget_seconds=20.0) for name in "ab"])
+
+    assert clock_of(found["a"]).rounds == 12
+    assert clock_of(found["a"]).stopped_by in {"budget", "interval"}
 
 
-def test_disturbed_visits_are_one_note():
-    def answer(_, turn):
-        return timed(STEADY, [] if turn == 0 else [f"noise in round {turn}", "more"])
+def test_the_least_is_done_even_beyond_the_budget_and_no_more():
+    group = Group(lambda name, generation, _: 1.0 + generation * (name == "b"))
+    found = group.time([member(name, rounds=3, budget_seconds=1.0) for name in "ab"])
 
-    visits = Visits(answer)
-    found = time_in_turns([member("a", rounds=3)], visits, visits.now)
+    assert clock_of(found["a"]).rounds == 6
+    assert clock_of(found["a"]).stopped_by == "budget"
 
-    assert found["a"].readings().notes == (
-        Note(NoteKind.TIMING, "2 of 3 visits were disturbed; noise in round 1"),
-    )
+
+def test_only_ratios_to_the_rows_to_compare_with_count():
+    """B and c are noisy beside each other, and so is c beside a; compared is b with a alone."""
+
+    def answer(name, generation, turn):
+        return {"a": 1.0, "b": 1.1, "c": 1.0 + turn % 2}[name]
+
+    stops = {}
+    for compared in ("a", "c"):
+        group = Group(answer)
+        members = [member(name, rounds=6, budget_seconds=40.0) for name in "abc"]
+        found = group.time(members, companions={"c"}, compared_with={compared})
+        stops[compared] = clock_of(found["a"]).rounds
+
+    assert stops["a"] == 12 < stops["c"]

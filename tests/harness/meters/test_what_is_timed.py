@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from bsrbench.harness.devices.cpu import Cpu
+from bsrbench.harness.profiler import clock_visits
 from bsrbench.harness.profiler.clock_pass import clock_pass
+from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.training import training_loop
@@ -30,23 +32,73 @@ class Noting(FullFineTuning):
         return model
 
 
-def test_steps_are_timed_in_training_mode_and_evaluation_in_its_own(make_spec):
-    """One step of warm-up, three timed, two by phase; one evaluation of warm-up, three timed."""
+def test_steps_are_timed_in_training_mode_and_evaluation_in_its_own(make_spec, monkeypatch):
+    """A step and two evaluations of warm-up; visits of a step, an evaluation, a step by phase."""
     method = Noting()
-    profile = Profile(rounds=1, steps=3, warmup_steps=1)
+    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+    profile = Profile(rounds=1, steps=1, warmup_steps=1)
     clock_pass(make_spec(profile=profile), lambda _: method)
 
-    assert method.modes == [True] * (1 + 3 + 2) + [False] * (1 + 3)
+    assert method.modes == [True, False, False, True, False, True]
+
+
+def test_what_is_repeated_in_a_visit_runs_once_before_it_is_timed(make_spec, monkeypatch):
+    """Other processes have run since; three steps are asked for."""
+    method = Noting()
+    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+    profile = Profile(rounds=1, steps=3, warmup_steps=0)
+    clock_pass(make_spec(profile=profile), lambda _: method)
+
+    assert method.modes == [False] * 2 + [True] * (1 + 3) + [False] + [True] * (1 + 3)
+
+
+def test_short_steps_are_repeated_until_a_visit_is_long_enough(make_spec, monkeypatch):
+    """The warm-up took 1 s, then 0.3 s per step: four steps are the least that take a second."""
+    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 1.0)
+    monkeypatch.setattr(clock_visits.phase_clock, "warm_up", lambda *_: [1.0, 0.3])
+    reading = clock_pass(make_spec(profile=Profile(rounds=1)), load)
+
+    assert reading.detail.clock.steps_per_visit == 4
+
+
+def test_a_sample_is_the_mean_of_the_steps_of_its_visit(make_spec, monkeypatch):
+    """The clock is read at 1 s and 7 s, before and after four steps: 1.5 s per step."""
+    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+    spec = make_spec(profile=Profile(rounds=1, steps=4, warmup_steps=0))
+    visits = clock_visits.ClockVisits(*job_and_batch(spec, load), spec.profile)
+    seconds = iter((1.0, 7.0))
+    monkeypatch.setattr(clock_visits.time, "perf_counter", lambda: next(seconds))
+
+    assert visits.visit(clock_visits.STEPS) == 1.5
+    assert visits.readings().measurements["step_seconds"] == [1.5]
 
 
 def test_joules_are_those_of_an_image(make_spec, monkeypatch):
-    """A counter that rises by 24 J over three steps of four images: 2 J an image."""
-    readings = iter((100.0, 124.0))
-    monkeypatch.setattr(Cpu, "energy_counter", lambda _: lambda: next(readings))
-    profile = Profile(rounds=1, steps=3, warmup_steps=0)
-    read = clock_pass(make_spec(profile=profile, batch=4), load).measurements
+    """A counter that rises by 24 J over three steps of four images: 2 J an image.
 
-    assert read["joules_per_image"] == [2.0]
+    The clock is read once before the steps, and after each step.
+    """
+    readings, seconds = iter((100.0, 124.0)), iter((0.0, 0.5, 1.0, 2.5))
+    monkeypatch.setattr(Cpu, "energy_counter", lambda _: lambda: next(readings))
+    spec = make_spec(profile=Profile(rounds=1, warmup_steps=0), batch=4)
+    job, batch = job_and_batch(spec, load)
+    visits = clock_visits.ClockVisits(job, batch, spec.profile)
+    monkeypatch.setattr(clock_visits.time, "perf_counter", lambda: next(seconds))
+    visits.visit(clock_visits.ENERGY)
+
+    assert visits.readings().measurements["joules_per_image"] == [2.0]
+
+
+def test_a_counter_of_energy_that_stands_still_is_a_reason_and_no_number(make_spec, monkeypatch):
+    monkeypatch.setattr(Cpu, "energy_counter", lambda _: lambda: 100.0)
+    monkeypatch.setattr(clock_visits, "ENERGY_SECONDS", 0.0)
+    spec = make_spec(profile=Profile(rounds=1, warmup_steps=0))
+    visits = clock_visits.ClockVisits(*job_and_batch(spec, load), spec.profile)
+    visits.visit(clock_visits.ENERGY)
+    reading = visits.readings()
+
+    assert "joules_per_image" not in reading.measurements
+    assert "did not change" in reading.missing["joules_per_image"].text
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from bsrbench.harness.profiler import clock_pass as timing
-from bsrbench.harness.profiler import speed_pass
+from bsrbench.harness.profiler import clock_visits, speed_pass
+from bsrbench.harness.profiler.clock_pass import clock_pass
 from bsrbench.harness.profiler.counted_step import counted_step
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.profiler.training_pass import training_pass
@@ -53,8 +53,9 @@ def spoil(monkeypatch):
     """Return what sets the scale too large after some numbers of taken steps of the clock pass."""
 
     def spoil(*taken):
-        noting = Noting(timing.training_step, taken)
-        monkeypatch.setattr(timing, "training_step", noting)
+        noting = Noting(clock_visits.training_step, taken)
+        monkeypatch.setattr(clock_visits, "training_step", noting)
+        monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
         return noting
 
     return spoil
@@ -63,25 +64,25 @@ def spoil(monkeypatch):
 def test_warm_up_begins_with_a_step_that_is_taken(spoil, make_spec):
     steps = spoil(0)
     profile = Profile(rounds=1, steps=3, warmup_steps=2)
-    read = timing.clock_pass(make_spec(precision="fp16", profile=profile), load)
+    read = clock_pass(make_spec(precision="fp16", profile=profile), load)
     first = steps.skipped.index(False)
     (warmup,) = read.detail.clock.warmup_steps
 
     assert first > 0
     assert not any(steps.skipped[first:])
-    assert len(steps.skipped) == warmup + 3 + timing.PHASE_STEPS
+    assert len(steps.skipped) == warmup + 2 * (1 + 3)  # three timed steps, and one before them
 
 
 def test_only_taken_steps_are_timed(spoil, make_spec):
-    """The scale is too large again before the second timed step, and before the first by phase."""
-    steps = spoil(2, 4)  # one step settles the scale
-    profile = Profile(rounds=1, steps=3, warmup_steps=0)
-    read = timing.clock_pass(make_spec(precision="fp16", profile=profile), load).measurements
+    """The scale is too large again before the first timed step, and before the one by phase."""
+    steps = spoil(1, 2)  # one step settles the scale
+    profile = Profile(rounds=2, warmup_steps=0)
+    read = clock_pass(make_spec(precision="fp16", profile=profile), load).measurements
 
-    assert steps.skipped.count(False) == 1 + 3 + timing.PHASE_STEPS
+    assert steps.skipped.count(False) == 1 + 2 + 1
     assert steps.skipped.count(True) >= 2
-    assert len(read["step_seconds"]) == 3
-    assert len(read["optimizer_seconds"]) == timing.PHASE_STEPS
+    assert len(read["step_seconds"]) == 2
+    assert len(read["optimizer_seconds"]) == 1
 
 
 def test_the_plugin_times_only_taken_steps(make_spec):

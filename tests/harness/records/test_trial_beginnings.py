@@ -98,7 +98,7 @@ def test_a_trial_began_when_its_first_pass_did(run, clock, make_spec):
 
 def test_trials_that_are_timed_in_turns_began_with_their_first_visits(run, make_spec):
     """Two visits each, in turns: full, head, head, full; which is first is drawn."""
-    timed = Profile(rounds=2, steps=1, budget_seconds=0)
+    timed = Profile(rounds=1, generations=2, budget_seconds=0)
     records = run([make_spec(method, profile=timed) for method in ("full", "head")])
 
     assert sorted(record.began_at for record in records) == [at(0), at(60)]

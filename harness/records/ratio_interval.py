@@ -5,15 +5,15 @@ process generation count as one observation: their median. The spread between ge
 contains both kinds of luck, between processes and within them.
 """
 
+import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
 import scipy  # its modules load on first use
 
-from bsrbench.reports.compare.statistics import CONFIDENCE, holm, t_quantile
-
+CONFIDENCE = 0.95
 SHORTEST_SECONDS = 1e-12  # no clock resolves less; a shorter time has no ratio
 FEWEST_GENERATIONS = 3  # the interval of two generations is too wide to be useful
 ROUNDING = 1e-12  # rounding error of a mean of logarithms
@@ -68,6 +68,12 @@ class Ratio:
         if self.error <= ROUNDING:  # all generations have the same ratio
             return 1.0 if away <= ROUNDING else 0.0
         return float(2 * scipy.special.stdtr(self.freedom, -away / self.error))
+
+
+@functools.lru_cache(maxsize=1024)
+def t_quantile(share: float, freedom: int) -> float:
+    """Return a quantile of Student's t distribution."""
+    return float(scipy.special.stdtrit(freedom, share))
 
 
 def by_generation(
@@ -137,16 +143,6 @@ def centre_of_ratio(ours: Generations, theirs: Generations) -> float | None:
     """Return the centre of ``time_ratio`` alone."""
     rounds = _logarithms(ours, theirs)
     return math.exp(fmean(_observations(rounds))) if rounds else None
-
-
-def corrected_ps(ratios: Iterable[Ratio | None], expected: float = 1.0) -> list[float | None]:
-    """Return the p value of each ratio, corrected by Holm's method for the number of ratios.
-
-    A ratio that is ``None`` or has no interval has no p value and is not counted.
-    """
-    ps = [ratio.p(expected) if ratio else None for ratio in ratios]
-    corrected = iter(holm([p for p in ps if p is not None]))
-    return [None if p is None else next(corrected) for p in ps]
 
 
 def _observations(rounds: Rounds) -> list[float]:

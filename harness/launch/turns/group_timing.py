@@ -1,0 +1,128 @@
+"""Time a round group of a run, in parts that fit into memory together."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from bsrbench.harness.launch.group_times import STAGED, GroupTimes
+from bsrbench.harness.launch.planning.companions import Companions
+from bsrbench.harness.launch.planning.resident_memory import (
+    ResidentMemory,
+    keys_compared_with,
+)
+from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
+from bsrbench.harness.launch.round_group import GroupRoles, time_in_turns
+from bsrbench.harness.launch.run_settings import Launcher, RunSettings
+from bsrbench.harness.launch.turns.generation import Place
+from bsrbench.harness.launch.turns.resident import Resident
+from bsrbench.harness.records.store import Store
+from bsrbench.harness.records.trial_record import Status
+from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.trial.trial_passes import CLOCK
+
+TELL_SECONDS = 1.0  # visits take down to 20 ms; telling each would disturb them
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """Shows what a run does.
+
+    Attributes:
+        tell: shows what runs now.
+        say: prints a line.
+        advance: counts one start of a trial, which is a pass of the forecast.
+        stop_if_asked: raises ``KeyboardInterrupt`` if the user has stopped the run.
+    """
+
+    tell: Callable[[str], None]
+    say: Callable[[str], None]
+    advance: Callable[[PlannedTrial], None]
+    stop_if_asked: Callable[[], None]
+
+
+@dataclass
+class GroupTiming:
+    """Times the round groups of a run.
+
+    Attributes:
+        launcher: starts the processes.
+        store: stores the times until the records are made.
+        run_settings: the settings of the run.
+        progress: shows how far it is.
+        memory: what is known of the memory of the trials.
+        now: the clock.
+    """
+
+    launcher: Launcher
+    store: Store
+    run_settings: RunSettings
+    progress: RunProgress
+    memory: ResidentMemory
+    now: Callable[[], float] = time.monotonic
+    _told: float = 0.0
+
+    def parts(self, group: Group) -> Iterator[Group]:
+        """Yield the parts of a group whose trials are alive together.
+
+        The records of a part must be stored before the next part is asked for: its trials are
+        timed again with those that every other trial is compared with.
+        """
+        compared = keys_compared_with(group.members(), self.run_settings.compared_with)
+        first, *others = self.memory.parts(group, compared)
+        if others:
+            why = self.memory.why_split(group)
+            self.progress.say(f"  timed in {1 + len(others)} groups: {why}")
+        yield replace(group, new=tuple(first))
+        for part in others:
+            made = [self.store.record(trial.key) for trial in group.new if trial.key in compared]
+            again = (r for r in made if r is not None and r.outcome.status is Status.COMPLETED)
+            beside = Companions((*again, *group.beside.records), group.beside.left_out)
+            yield replace(group, new=tuple(part), beside=beside)
+
+    def time(self, group: Group) -> GroupTimes:
+        """Time a group in turns, and store the times until its new trials have their records.
+
+        Raises:
+            KeyboardInterrupt: the user has stopped the run.
+        """
+        members, again = group.members(), {trial.key for trial in group.companions()}
+
+        def start(trial: PlannedTrial) -> Resident:
+            # The log of the pass that produced a stored record is not overwritten.
+            log = self.store.log(trial.key, f"{CLOCK}-again" if trial.key in again else CLOCK)
+            return self.launcher.resident(trial.spec, log=log)
+
+        compared = keys_compared_with(members, self.run_settings.compared_with)
+        clocks = time_in_turns(
+            members,
+            start,
+            GroupRoles(again, compared),
+            self.run_settings.order_seed,
+            lambda place: self._tell(group, place),
+        )
+        self._stop_if_killed(clocks)
+        times = GroupTimes.of(members, again, clocks)
+        self.store.stage(group.key(), STAGED, times.plain())
+        for note in times.failures():
+            self.progress.say(note)
+        return times
+
+    def _stop_if_killed(self, clocks: Mapping[str, PassResult]) -> None:
+        """Stop if processes were killed because the user has stopped the run."""
+        if any(clock.status is Status.CRASHED for clock in clocks.values()):
+            self.progress.stop_if_asked()
+
+    def _tell(self, group: Group, place: Place[PlannedTrial]) -> None:
+        """Tell every start, and the rounds at most once per second."""
+        self.progress.stop_if_asked()
+        least = group.generations()
+        generation = f"generation {place.generation + 1} of at least {least}"
+        if place.round is None:
+            self.progress.tell(f"starting {place.member.spec.label()} for timing, {generation}")
+            if place.generation < least:
+                self.progress.advance(place.member)
+        elif self.now() - self._told >= TELL_SECONDS:
+            self._told = self.now()
+            rows = len(group.members())
+            counted = f"{rows} row{'' if rows == 1 else 's'}"
+            self.progress.tell(f"timing {counted} in turns, {generation}, round {place.round + 1}")
