@@ -117,7 +117,7 @@ def compared(tmp_path):
 
     def compare(one, other):
         pool = gather([])
-        matched = match(str(tmp_path / one), str(tmp_path / other), pool)
+        matched = match(str(tmp_path / one), str(tmp_path / other), pool, even_unlike=True)
         found = contrast(matched.pairs, pool.detail)
         return {unlike.name: (unlike.new, unlike.baseline) for unlike in found[0].unlike}
 
