@@ -31,7 +31,8 @@ def forecast_lines(
         compared_with: returns the trials that every other trial of a group is compared with.
     """
     labels = {trial.spec.row_id(): trial.spec.label() for trial in plan.trials}
-    peaks = {labels[row]: peak for row, peak in before.peaks.items()}
+    # Stored rows that are timed again have peaks, too.
+    peaks = {labels[row]: peak for row, peak in before.peaks.items() if row in labels}
     lines = not_here(absent, peaks)
     if before.why_unknown:
         lines.append(f"  no forecast of the time: {before.why_unknown}")

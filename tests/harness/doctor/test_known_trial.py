@@ -129,7 +129,7 @@ def test_an_identical_pair_is_timed_in_turns_and_gives_a_ratio():
     assert launcher.asked == ["clock"] * 10  # the least: five generations of two
     assert launcher.devices == {"cuda"}
     assert ratio.centre == pytest.approx(1 / 1.1)
-    assert ratio.rounds == 5
+    assert ratio.generations == 5
     assert ratio.differs()
 
 
