@@ -242,6 +242,12 @@ class ComparisonRow:
         own = turns or times_of(record, record.measurements)
         return own.by_generation(metric, record.spec.profile.steps)
 
+    def planned_generations(self, turns: RepeatedTimes) -> int | None:
+        """Return how many generations a round group planned; ``None`` if it had none."""
+        record = self.timed()
+        profile = record.spec.profile if record else None
+        return profile.generations if profile and turns.generations else None
+
     @cached_property
     def _generations(self) -> dict[tuple[str, str | None], Generations]:
         """Return the cache of ``generations``, which every ratio calls."""

@@ -57,10 +57,9 @@ def _planned(row: ComparisonRow, other: ComparisonRow) -> int | None:
     ``None`` for records without generations, whose rounds were not continued for a ratio.
     """
     turns = in_turns(row, other)
-    records = row.timed(), other.timed()
-    profiles = [record.spec.profile for record in records if record]
-    planned = [profile.generations for profile in profiles if profile]
-    return max(planned) if turns and turns[0].generations and planned else None
+    pairs = zip((row, other), turns or (), strict=False)
+    planned = [known for member, own in pairs if (known := member.planned_generations(own))]
+    return max(planned, default=None)
 
 
 def _together(

@@ -62,6 +62,11 @@ def row_data(row: ComparisonRow, detail: Sidecar, groups: Mapping[str, int]) -> 
         "group": groups.get(row.round_group() or ""),
         "visits": visits(row),
         "again": {str(groups[turns.group]): visits(row, turns) for turns in row.again},
+        "planned": {
+            str(groups[name]): planned
+            for name, turns in row.turns().items()
+            if (planned := row.planned_generations(turns))
+        },
         "curves": _curves(row.records),
         "keys": [[record.key, role(record)] for record in row.records],
     }

@@ -14,7 +14,7 @@ function ratioOfNumbers(base, row, column) {
   return theirs === 0 ? absent("no ratio: the baseline is 0") : { centre: own / theirs };
 }
 
-/** Return the same as time_ratio in reports/compare/ratio_interval.py, at the page's confidence. */
+/** Return the same as time_ratio in harness/records/ratio_interval.py, at the page's confidence. */
 function ratioOfTimes(base, row, column) {
   const metric = column.timedBy;
   if (!row.visits[metric]) return absent(reasonOf(row, metric));
@@ -25,7 +25,8 @@ function ratioOfTimes(base, row, column) {
   const shared = Object.keys(ours).filter((generation) => generation in theirs);
   if (!shared.length) return absent(NOT_TOGETHER);
   if (row === base) return { centre: 1, low: 1, high: 1, generations: shared.length };
-  return interval(shared.map((number) => medianLogRatio(ours[number], theirs[number])));
+  const planned = Math.max(...[row, base].map((timed) => timed.planned[group] ?? 0)) || Infinity;
+  return interval(shared.map((number) => medianLogRatio(ours[number], theirs[number])), planned);
 }
 
 /** Return the median over the rounds of a generation of the logarithm of the ratio. */
@@ -56,14 +57,18 @@ function tookTurns(rows) {
   return timed.every((row) => row.group !== null && row.group === timed[0].group);
 }
 
-/** Return the geometric mean and Student's t interval of ratios, given their logarithms. */
-function interval(logs) {
+/**
+ * Return the geometric mean and Student's t interval of ratios, given their logarithms. More
+ * generations than were planned add no degrees of freedom.
+ */
+function interval(logs, planned) {
   const generations = logs.length;
   const centre = mean(logs);
   if (generations < page.fewestGenerations) return { centre: Math.exp(centre), generations };
   const squares = logs.map((log) => (log - centre) ** 2);
   const deviation = Math.sqrt((mean(squares) * generations) / (generations - 1));
-  const reach = (page.quantiles[generations - 1] * deviation) / Math.sqrt(generations);
+  const freedom = Math.max(page.fewestGenerations, Math.min(generations, planned)) - 1;
+  const reach = (page.quantiles[freedom] * deviation) / Math.sqrt(generations);
   const [low, high] = [Math.exp(centre - reach), Math.exp(centre + reach)];
   return { centre: Math.exp(centre), low, high, generations };
 }

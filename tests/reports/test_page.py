@@ -7,6 +7,7 @@ import pytest
 
 from bsrbench.harness.records.sidecar import ClockDetail
 from bsrbench.reports import units
+from bsrbench.reports.compare.comparison import compare
 from tests.reports.page_elements import column, detail_of, heading, labels
 from tests.trial_records import altered
 
@@ -88,6 +89,27 @@ def test_ratios_of_process_generations_are_those_of_the_other_documents(
     page = look(write_page(records))
 
     assert column(page, "step_seconds/ratio")[0] == "1.35× [0.82, 2.22]"
+
+
+def test_generations_beyond_the_planned_ones_add_no_degrees_of_freedom(
+    make_trial, write_page, look, no_details
+):
+    """Logarithms 0.1, 0.3, 0.5, twice: exp(0.3) = 1.35, deviation √0.032, error 0.0730.
+
+    Five generations were planned: Student's 2.776 (4 degrees of freedom) times the error is 0.203,
+    from exp(0.097) = 1.10 to exp(0.503) = 1.65. With 5 degrees it would be from 1.12 to 1.63.
+    """
+    timing = ClockDetail(generations={"step_seconds": tuple(range(6))})
+    times = {"full": [math.exp(x) for x in (0.1, 0.3, 0.5) * 2], "bsr": [1.0] * 6}
+    records = [
+        altered(make_trial(name, step_seconds=read), environment={"timing": timing})
+        for name, read in times.items()
+    ]
+    (comparison,) = compare(records, no_details)
+    ratio = comparison.time_ratio(comparison.rows[0], "step_seconds", to="bsr")
+
+    assert (ratio.low, ratio.high) == (pytest.approx(1.102, 1e-3), pytest.approx(1.653, 1e-3))
+    assert column(look(write_page(records)), "step_seconds/ratio")[0] == "1.35× [1.10, 1.65]"
 
 
 def test_times_of_other_round_groups_have_no_ratio_and_say_why(page):
