@@ -251,7 +251,7 @@ def make_record(make_spec):
             method,
             seed=seed,
             training=Training(steps=1, learning_rate=1e-3, tries=tries) if trains else None,
-            profile=None if trains else Profile(rounds=1),
+            profile=None if trains else Profile(rounds=1, steps=5),
         )
         return trial_record(
             key=f"{method}{seed}{trains}{machine}",
