@@ -5,6 +5,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 
+import torch
+
+from bsrbench.harness.meters.scheduling import USUAL, schedule_before_others
 from bsrbench.harness.profiler.clock_visits import (
     END,
     EVALUATION,
@@ -48,13 +51,16 @@ def clock_pass(spec: TrialSpec, load: Loader, turn: Turn | None = None) -> PassR
     Args:
         spec: the trial.
         load: turns a method's name into a method.
-        turn: waits for the next turn; by default the trial is timed alone.
+        turn: waits for the next turn; the process is then the pass's own, and is scheduled before
+            others. By default the trial is timed alone, and the scheduling stays as it is.
     """
     if spec.profile is None:
         raise ValueError("a trial without a profile part has no clock pass")
+    in_turns = turn is not None
     turn = turn or alone(spec.profile.rounds)
     job, batch = job_and_batch(spec, load)
     visits = ClockVisits(job, batch, spec.profile)
+    scheduling = _scheduling(spec) if in_turns else USUAL
     seen, used = Visited(energy=visits.has_energy_counter()), time.process_time()
     while (kind := turn(seen)) != END:
         seconds, before = visits.visit(kind), used
@@ -65,8 +71,16 @@ def clock_pass(spec: TrialSpec, load: Loader, turn: Turn | None = None) -> PassR
         warmup_steps=(visits.warmup_steps,),
         cores=(tuple(sorted(os.sched_getaffinity(0))),),
         steps_per_visit=visits.steps,
+        scheduling=(scheduling,),
     )
     circumstances = PassReadings(
         {}, notes=notes_of(NoteKind.TIMING, slowed), detail=Sidecar(clock=detail)
     )
     return joined_readings([visits.readings(), circumstances])
+
+
+def _scheduling(spec: TrialSpec) -> str:
+    """Schedule this process before others; the threads of a GPU's pass only launch kernels."""
+    if spec.workload.device != "cpu":
+        return USUAL
+    return schedule_before_others(torch.get_num_threads())

@@ -186,6 +186,8 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
             which every visit had a process of its own.
         steps_per_visit: number of steps of which a sample of whole steps is the mean; ``None`` in
             older records, whose samples are single steps. The smallest, if generations differ.
+        scheduling: how each process was scheduled: ``real-time`` (before all usual programs) or
+            ``usual``; empty in older records, which had usual scheduling.
     """
 
     warmup_steps: tuple[int, ...] = ()
@@ -198,6 +200,7 @@ class ClockDetail(msgspec.Struct, frozen=True, omit_defaults=True):
     stopped_by: str | None = None
     generations: dict[str, tuple[Place, ...]] = {}
     steps_per_visit: int | None = None
+    scheduling: tuple[str, ...] = ()
 
 
 class Sidecar(msgspec.Struct, frozen=True, omit_defaults=True):

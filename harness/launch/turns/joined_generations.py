@@ -99,4 +99,5 @@ def _clock(
             for metric in metrics
         },
         steps_per_visit=min(steps, default=None),
+        scheduling=tuple(how for each in seen for how in each.scheduling),
     )
