@@ -76,7 +76,7 @@ def make_report(folder: Path, title: str) -> None:
     type=click.Choice([PASS, FAIL]),
     default=PASS,
     show_default=True,
-    help="What a condition on times does if the interval of the ratio contains its limit.",
+    help="Whether a build passes if the interval of a ratio of times contains the limit.",
 )
 @click.option(
     "--unlike",
@@ -109,8 +109,9 @@ def compare(
     'full (micro-batch 4)' is another row, and 'full*' is every row that begins with 'full'.
 
     Rows of folders and commits are matched by method, options and axes. A row without a
-    counterpart is listed. A row that is missing from NEW fails a comparison with --fail-if. The
-    output lists every setting and condition in which the two sides differ.
+    counterpart is listed. A row that is missing from NEW fails a comparison with --fail-if. A
+    condition on a ratio of times is true if its whole interval is beyond the limit. The output
+    lists every setting and condition in which the two sides differ.
 
     \b
     Examples:
