@@ -1,5 +1,6 @@
 """The display units; only this file scales and rounds numbers for readers."""
 
+import math
 from dataclasses import dataclass, replace
 
 from bsrbench.harness.records.metric import UnitName
@@ -11,6 +12,7 @@ GIGA = 1e9
 MEGA = 1e6
 MILLI = 1e-3
 NOTHING = "–"
+ROUNDING = 1e-9  # percent: rounding error of the distance to the end of an interval
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ share = DisplayUnit("", digits=3)
 ratio = DisplayUnit("×", digits=2, behind="×")
 plain = DisplayUnit("", digits=2)  # an end of the interval of a ratio
 percent = DisplayUnit("%", 1e-2, 2, behind=" %", signed=True)
+margin = DisplayUnit("%", 1e-2, 1, behind=" %")  # a small share in a sentence
 part = DisplayUnit("%", 1e-2, 0, behind=" %")  # a share in a sentence
 
 
@@ -89,6 +92,15 @@ def heading(metric: str) -> str:
 def signed(unit: DisplayUnit, value: float | None) -> str:
     """Return a number in a unit, with a plus sign if it is positive."""
     return replace(unit, signed=True)(value)
+
+
+def reach(low: float, centre: float, high: float) -> str:
+    """Return the larger distance from a centre to the ends of its interval, in percent of it.
+
+    It is rounded up, so that the interval is never shown narrower than it is.
+    """
+    percents = 100 * max(high - centre, centre - low) / centre
+    return f"±{math.ceil(percents - ROUNDING):,}%"
 
 
 def learning_rate(value: float | None) -> str:

@@ -1,12 +1,13 @@
 """Commands on results: report, compare, export, claims."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from bsrbench.harness.cli.exits import FAILED, stop
+from bsrbench.harness.cli.exits import FAILED
 from bsrbench.harness.cli.printing import say
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.files import write_whole
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 LOCAL_RESULTS = Path("results") / "local"
 TERMINAL = "terminal"
+PASS, FAIL = "pass", "fail"
 
 
 @click.command()
@@ -70,6 +72,13 @@ def make_report(folder: Path, title: str) -> None:
     help="Exit with code 1 if this is true: 'ratio(peak_counted_bytes) > 1.02'; can be repeated.",
 )
 @click.option(
+    "--undecided",
+    type=click.Choice([PASS, FAIL]),
+    default=PASS,
+    show_default=True,
+    help="Whether a build passes if the interval of a ratio of times contains the limit.",
+)
+@click.option(
     "--unlike",
     is_flag=True,
     help="Also compare rows that differ in model, data, size, batch or kind of device, or in "
@@ -88,6 +97,7 @@ def compare(
     baseline: str,
     folders: tuple[Path, ...],
     conditions: tuple[str, ...],
+    undecided: str,
     unlike: bool,
     form: str,
     output: Path | None,
@@ -99,8 +109,9 @@ def compare(
     'full (micro-batch 4)' is another row, and 'full*' is every row that begins with 'full'.
 
     Rows of folders and commits are matched by method, options and axes. A row without a
-    counterpart is listed. A row that is missing from NEW fails a comparison with --fail-if. The
-    output lists every setting and condition in which the two sides differ.
+    counterpart is listed. A row that is missing from NEW fails a comparison with --fail-if. A
+    condition on a ratio of times is true if its whole interval is beyond the limit. The output
+    lists every setting and condition in which the two sides differ.
 
     \b
     Examples:
@@ -110,7 +121,7 @@ def compare(
     """  # noqa: D301 - click's mark for text that is not wrapped
     from bsrbench.reports.compare import contrast, gate, matching
 
-    judged = [gate.parse_judged(text) for text in conditions]
+    parsed = [gate.parse_judged(text) for text in conditions]
     pool = _gather(folders, needed=not _exists(new))
     _say_aside(pool.aside)
     matched = matching.match(new, baseline, pool, even_unlike=unlike)
@@ -119,9 +130,13 @@ def compare(
     contrasts = contrast.contrast(matched.pairs, pool.detail)
     _put_out(contrasts, matched.alone, form, output)
     _say_doubts(pool)
-    reasons = gate.failures(contrasts, judged, matched.alone)
-    if reasons:
-        stop("\n".join(f"failed: {reason}" for reason in reasons), FAILED)
+    outcome = gate.judge(contrasts, parsed, matched.alone)
+    for reason in outcome.undecided:
+        say(f"undecided: {reason}", err=True)
+    for reason in outcome.failed:
+        say(f"failed: {reason}", err=True)
+    if outcome.failed or (outcome.undecided and undecided == FAIL):
+        sys.exit(FAILED)
 
 
 def _gather(folders: Sequence[Path], *, needed: bool) -> "Gathered":

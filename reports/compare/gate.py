@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from bsrbench.harness.errors import BadInput, unknown
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.reports import units
 from bsrbench.reports.compare.contrast import Contrast
 from bsrbench.reports.compare.counterparts import UnpairedRow
-from bsrbench.reports.compare.metric_finding import JUDGED, MetricFinding
+from bsrbench.reports.compare.metric_finding import IN_TURNS, JUDGED, MetricFinding, judged_ratio
 from bsrbench.reports.compare.seed_pairing import ACCURACY
+from bsrbench.reports.compare.time_limits import MOST_GENERATIONS, TimeLimit, corrected
+from bsrbench.reports.compare.verdict import with_others
 
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
@@ -91,12 +94,28 @@ def parse_judged(text: str) -> Condition:
     return condition
 
 
-def failures(
+@dataclass(frozen=True)
+class Judged:
+    """What conditions say about comparisons, one line for each reason.
+
+    Attributes:
+        failed: why comparisons fail; a missing value is a failure.
+        undecided: which conditions on times are undecided, and what would decide them.
+    """
+
+    failed: tuple[str, ...]
+    undecided: tuple[str, ...] = ()
+
+
+def judge(
     contrasts: Iterable[Contrast],
     conditions: Iterable[Condition],
     alone: Iterable[UnpairedRow] = (),
-) -> list[str]:
-    """Return the reasons why comparisons fail, one line each; a missing value is a failure.
+) -> Judged:
+    """Judge comparisons by conditions.
+
+    A condition on the ratio or the difference of times is judged by the interval of the ratio.
+    Every other condition is judged by its number.
 
     Args:
         contrasts: the comparisons.
@@ -113,8 +132,71 @@ def failures(
         for condition in checked
         if condition.function == "value" and not row.of_baseline
     ]
-    lines += [_failure(contrast, condition) for contrast in contrasts for condition in checked]
-    return [line for line in lines if line]
+    pairs = [(contrast, condition) for contrast in contrasts for condition in checked]
+    limits = {place: limit for place, pair in enumerate(pairs) if (limit := _time_limit(*pair))}
+    tested = dict(zip(limits, corrected(list(limits.values())), strict=True))
+    undecided = []
+    for place, pair in enumerate(pairs):
+        limit = limits.get(place)
+        if limit is None:
+            lines.append(_failure(*pair))
+        elif (beyond := limit.decided(tested[place])) is None:
+            undecided.append(_undecided(*pair, limit, len(limits)))
+        elif beyond:
+            lines.append(_beyond(*pair, limit))
+    return Judged(tuple(filter(None, lines)), tuple(undecided))
+
+
+def _time_limit(contrast: Contrast, condition: Condition) -> TimeLimit | None:
+    """Return a condition as a limit on the ratio of times; ``None`` if it is on another number.
+
+    A limit on the difference is one on the ratio: the baseline's time is taken as it is.
+    """
+    finding = contrast.find(condition.metric)
+    if condition.metric not in IN_TURNS or finding is None or not finding.baseline:
+        return None
+    limit = {"ratio": condition.bound, "difference": 1 + condition.bound / finding.baseline}.get(
+        condition.function
+    )
+    ratio = judged_ratio(condition.metric, contrast.new, contrast.baseline)
+    if limit is None or ratio is None or ratio.low is None:
+        return None
+    return TimeLimit(ratio, limit, lambda number: OPERATORS[condition.operator](number, limit))
+
+
+def _beyond(contrast: Contrast, condition: Condition, limit: TimeLimit) -> str:
+    return f"{_where(contrast)}: {condition}: {_value(contrast, condition, limit)}"
+
+
+def _undecided(contrast: Contrast, condition: Condition, limit: TimeLimit, limits: int) -> str:
+    """Return why a condition is undecided, and what decides it."""
+    ratio, needed = limit.ratio, limit.generations_needed(limits)
+    contained = ratio.low is not None and ratio.low <= limit.limit <= (ratio.high or 0.0)
+    why = (
+        "the interval contains the limit"
+        if contained
+        else f"the interval excludes the limit, but the test does not pass{with_others(limits)}"
+    )
+    many = f"more than {MOST_GENERATIONS:,}" if needed is None else f"about {needed:,}"
+    return (
+        f"{_where(contrast)}: {condition}: {_value(contrast, condition, limit)} over "
+        f"{ratio.generations} process generations, and {why}. The limit is "
+        f"{units.margin(limit.margin())} from the ratio: {many} generations decide, if the ratio "
+        "and its spread stay the same"
+    )
+
+
+def _value(contrast: Contrast, condition: Condition, limit: TimeLimit) -> str:
+    """Return the value of a condition on times, with the interval of the ratio."""
+    ratio, number = limit.ratio, _number(contrast, condition)
+    interval = f"[{ratio.low:.4g}, {ratio.high:.4g}]"
+    if condition.function == "ratio":
+        return f"the value is {number:.4g} {interval}"
+    return f"the value is {number:.4g}, the ratio {ratio.centre:.4g} {interval}"
+
+
+def _where(contrast: Contrast) -> str:
+    return f"{contrast.new.label} against {contrast.baseline.label} ({contrast.setting})"
 
 
 def _failure_alone(alone: UnpairedRow, condition: Condition) -> str:
@@ -126,13 +208,19 @@ def _failure_alone(alone: UnpairedRow, condition: Condition) -> str:
 
 
 def _failure(contrast: Contrast, condition: Condition) -> str:
-    where = f"{contrast.new.label} against {contrast.baseline.label} ({contrast.setting})"
-    number = _number(contrast, condition)
-    if number is None:
+    where, number = _where(contrast), _number(contrast, condition)
+    if number is None or _lacks_interval(contrast, condition):
         return f"{where}: {condition} cannot be decided: {_why(contrast, condition.metric)}"
     over = contrast.seeds.over() if condition.metric == ACCURACY else ""
     line = f"{where}: {condition}: the value is {number:g} {over}".rstrip()
     return line if condition.holds(number) else ""
+
+
+def _lacks_interval(contrast: Contrast, condition: Condition) -> bool:
+    """Tell whether the ratio of times of a condition has too few generations for an interval."""
+    finding = contrast.find(condition.metric)
+    judged_by_ratio = condition.metric in IN_TURNS and condition.function in {"ratio", "difference"}
+    return judged_by_ratio and finding is not None and finding.low is None
 
 
 def _number(contrast: Contrast, condition: Condition) -> float | None:

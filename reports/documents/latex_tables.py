@@ -14,7 +14,7 @@ from bsrbench.reports.compare.excerpt import IN_LATEX, excerpt, left_out, share
 from bsrbench.reports.wording import limits, notes, report_tables
 from bsrbench.reports.wording.columns import paper_columns
 from bsrbench.reports.wording.safe_text import shortened
-from bsrbench.reports.wording.timing_notes import timed_apart
+from bsrbench.reports.wording.timing_notes import coverage, timed_apart
 
 HEADING = (
     "% Made by bsrbench. In the preamble: \\usepackage[T1]{fontenc} \\usepackage{booktabs} "
@@ -76,6 +76,7 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
         *left_out(whole, comparison),
         *notes.failures(comparison),
         *limits.limits(comparison),
+        *coverage(comparison),
         *timed_apart(comparison),
     ]
     drawn = _float([_cell(cell) for cell in titles], marked, caption, lines, label)

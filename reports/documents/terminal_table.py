@@ -10,17 +10,22 @@ from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import ON_TERMINAL, excerpt, left_out, share
 from bsrbench.reports.wording import notes, report_tables
+from bsrbench.reports.wording.columns import Column
 from bsrbench.reports.wording.safe_text import IN_TABLE, on_one_line, shortened_apart
+from bsrbench.reports.wording.terminal_columns import REACH, widest_first
+from bsrbench.reports.wording.timing_notes import coverage
 
 UNLIMITED = 10_000  # characters; rich measures a table within this width
 LEAST_NAME = 12  # smallest width of the column of names, in characters
+HOW_FAR = f"{REACH}: distance to the farther end of the interval, in percent of the ratio"
 BEST, MARKED = "* best", "† baseline"  # files and logs have no colours
 
 
 def show(comparisons: list[Comparison], console: Console) -> None:
     """Print each comparison: its table, the failures, the notes about the numbers.
 
-    If the table does not fit, only the most important columns are shown, without spreads.
+    If the table does not fit, only the most important columns are shown, without spreads of
+    values. Ratios of times keep their intervals at every width.
     """
     for comparison in comparisons:
         if len(comparisons) > 1:
@@ -30,8 +35,11 @@ def show(comparisons: list[Comparison], console: Console) -> None:
 
 def _show(whole: Comparison, console: Console, most: int) -> None:
     comparison = excerpt(whole, most)
-    console.print(_fitting(comparison, console))
+    drawn, reaches = _fitting(comparison, console)
+    console.print(drawn)
     notes_below = [
+        *([HOW_FAR] if reaches else []),
+        *coverage(comparison),
         *left_out(whole, comparison),
         *notes.failures(comparison),
         *notes.doubts(comparison),
@@ -41,24 +49,27 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
         _say(console, line)
 
 
-def _fitting(comparison: Comparison, console: Console) -> Table:
-    """Return the whole table if it fits, otherwise a short table; names are folded if needed."""
-    baseline = comparison.place(BASELINE)
-    titles, rows = report_tables.cells(comparison)
-    if _least_width(titles, rows) <= console.width:
-        drawn = _draw(
-            titles, rows, report_tables.best(comparison, report_tables.shown(comparison)), baseline
-        )
+def _fitting(comparison: Comparison, console: Console) -> tuple[Table, bool]:
+    """Return the widest table that fits; if none does, the narrowest, with folded names.
+
+    Also return whether the table shows how far intervals reach, instead of their ends.
+    """
+    choices = list(widest_first(comparison))
+    for columns in choices:
+        if _least_width(*report_tables.cells_of(comparison, columns)) > console.width:
+            continue
+        drawn = _draw(comparison, columns)
         if _overflow(drawn, console) <= 0:
-            return drawn
-    best = report_tables.best(comparison, report_tables.short_columns(comparison))
-    titles, rows = report_tables.short_cells(comparison)
-    drawn = _draw(titles, rows, best, baseline)
-    overflow = _overflow(drawn, console)
-    if overflow <= 0:
-        return drawn
-    longest = min(IN_TABLE, max(len(row[0]) for row in rows))
-    return _draw(titles, rows, best, baseline, max(LEAST_NAME, longest - overflow))
+            return drawn, _reaches(columns)
+    narrowest = choices[-1]
+    overflow = _overflow(_draw(comparison, narrowest), console)
+    longest = min(IN_TABLE, max(len(row.label) for row in comparison.rows))
+    folded = _draw(comparison, narrowest, max(LEAST_NAME, longest - overflow))
+    return folded, _reaches(narrowest)
+
+
+def _reaches(columns: tuple[Column, ...]) -> bool:
+    return any(column.title == REACH for column in columns)
 
 
 def _least_width(titles: list[str], rows: list[list[str]]) -> int:
@@ -78,13 +89,10 @@ def _overflow(drawn: Table, console: Console) -> int:
     return console.measure(drawn, options=unlimited).maximum - console.width
 
 
-def _draw(
-    titles: list[str],
-    rows: list[list[str]],
-    best: set[tuple[int, int]],
-    baseline: int | None,
-    most: int = IN_TABLE + 2,
-) -> Table:
+def _draw(comparison: Comparison, columns: tuple[Column, ...], most: int = IN_TABLE + 2) -> Table:
+    """Return the table; names longer than ``most`` characters are folded."""
+    titles, rows = report_tables.cells_of(comparison, columns)
+    best, baseline = report_tables.best(comparison, columns), comparison.place(BASELINE)
     drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
     for index, title in enumerate(titles):
         heading = Text(_heading(title))

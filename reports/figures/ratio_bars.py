@@ -7,7 +7,7 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patheffects import withStroke
 
 from bsrbench.harness.records.metric import FigurePart
-from bsrbench.harness.records.ratio_interval import Ratio
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, Ratio
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
@@ -53,6 +53,8 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
         axes.bar_label(bars, texts, padding=3, fontsize=8, path_effects=[CLEAR])
     axes.axvline(1, color=EDGE_COLOUR, linewidth=1)
     along = f"relative to {REFERENCE}" + ("" if len(names) > 1 else f": {names[0]}")
+    if any(map(has_rounds, metrics)):
+        along += f" (line: {100 * CONFIDENCE:g} % interval of the time)"
     name_bars(axes, [row.label for row in shown], along)
     if len(metrics) > 1:
         canvas.legend(loc="outside upper right", ncols=len(metrics), fontsize=9)

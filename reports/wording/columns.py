@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bsrbench.harness.records.metric import CellForm, TableColumn, TableName
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import CONFIDENCE
 from bsrbench.harness.records.sidecar import unexplained_bytes
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
@@ -26,8 +27,8 @@ class Column:
         title: the heading, with the unit.
         metric: the metric that the column shows; empty for other columns.
         text: returns the text of a row's cell.
-        short: returns the text of a cell on a terminal; ``None`` for columns that terminals omit.
-        short_title: the heading on a terminal.
+        short: returns the text of a cell in a short table; ``None`` for columns that it omits.
+        short_title: the heading in a short table.
         relative: whether the column shows the metric's ratio to the reference.
         ranked: whether the best value is marked, in tables that mark best values.
     """
@@ -41,7 +42,8 @@ class Column:
     ranked: bool = True
 
 
-def _relative(metric: str) -> Cell:
+def relative(metric: str) -> Cell:
+    """Return the cell of a metric's ratio to the reference, without an interval."""
     return lambda comparison, row: units.ratio(comparison.ratio(row, metric))
 
 
@@ -91,7 +93,7 @@ CELLS: dict[CellForm, Callable[[str], Cell]] = {
 
 def over(metric: str) -> Cell:
     """Return the cell of a metric's ratio to the reference; for times, with its interval."""
-    return _over_time(metric) if has_rounds(metric) else _relative(metric)
+    return _over_time(metric) if has_rounds(metric) else relative(metric)
 
 
 def _over_time(metric: str) -> Cell:
@@ -148,12 +150,13 @@ def _columns_of(metric: str, column: TableColumn) -> Iterator[Column]:
         ranked=column.ranked,
     )
     if column.ratio:
+        title = f"{OVER} [{CONFIDENCE_TEXT}]" if has_rounds(metric) else OVER
         yield Column(
-            f"{OVER} [95 %]" if has_rounds(metric) else OVER,
+            title,
             metric,
             over(metric),
-            _relative(metric) if column.short else None,
-            OVER,
+            over(metric) if column.short else None,
+            title,
             relative=True,
             ranked=column.ranked,
         )
@@ -179,6 +182,7 @@ def _unexplained(comparison: Comparison, row: ComparisonRow) -> str:
 
 
 OVER = f"× {REFERENCE}"
+CONFIDENCE_TEXT = f"{100 * CONFIDENCE:g} %"
 METHOD = Column("method", "", _label, _label, "method")
 COLUMNS = (METHOD, *_table("main"), Column("learning rate", "", _learning_rate))
 # Columns of predictions; they replace counted values if nothing was executed.

@@ -24,12 +24,12 @@ IN_WORDS = {
 METHOD = (
     f"Intervals are at {100 * CONFIDENCE:g} %. For accuracies: Student's t interval of the mean "
     "difference per seed (with more than 20 pairs: the BCa bootstrap). For times: Student's t "
-    "interval of the logarithms of the ratios per process generation; it covers the luck of a "
-    "process and the luck within it. Intervals are not corrected for the number of comparisons, "
-    "verdicts are: an accuracy is called better or worse only if the sign-flip test, with Holm's "
-    "correction, agrees; a time only if the t test of its interval passes with Holm's correction. "
-    "Accuracies, their difference and their ratio use only the seeds that both rows have. Bytes "
-    "and FLOPs of fixed shapes are exact."
+    "interval of the logarithms of the ratios per process generation; it covers the variation "
+    "between processes and between the rounds of a process, and not other machines. Intervals are "
+    "not corrected for the number of comparisons, verdicts are: an accuracy is called better or "
+    "worse only if the sign-flip test, with Holm's correction, agrees; a time only if the t test "
+    "of its interval passes with Holm's correction. Accuracies, their difference and their ratio "
+    "use only the seeds that both rows have. Bytes and FLOPs of fixed shapes are exact."
 )
 
 

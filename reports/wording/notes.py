@@ -25,7 +25,7 @@ from bsrbench.reports.wording.columns import (
 )
 from bsrbench.reports.wording.cross_checks import cross_checks
 from bsrbench.reports.wording.limits import limits
-from bsrbench.reports.wording.timing_notes import timed_apart
+from bsrbench.reports.wording.timing_notes import coverage, timed_apart
 
 UNEXPLAINED = (
     "peak_allocated_bytes minus workspace_bytes and minus the tensors counted at that moment. It "
@@ -93,7 +93,8 @@ def _rounds(comparison: Comparison) -> str:
         if generations == counts
         else f"in {_span(generations)} process generations"
     )
-    return f" Times were measured in {_span(counts)} visits per row, {processes}."
+    covered = "".join(f" {note.capitalize()}." for note in coverage(comparison))
+    return f" Times were measured in {_span(counts)} visits per row, {processes}.{covered}"
 
 
 def _span(counts: set[int]) -> str:

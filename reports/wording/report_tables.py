@@ -123,7 +123,7 @@ def _curve_cells(read: list[Curve], target: float, budget: float) -> list[str]:
 
 def cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return the headings and rows of the main table."""
-    return _cells(comparison, shown(comparison))
+    return cells_of(comparison, shown(comparison))
 
 
 def shown(comparison: Comparison) -> tuple[Column, ...]:
@@ -156,25 +156,15 @@ def _has(comparison: Comparison, metric: str) -> bool:
 
 def paper_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Return headings and rows of the table for a paper; ~ marks noisy times."""
-    return _cells(comparison, paper_columns(comparison))
+    return cells_of(comparison, paper_columns(comparison))
 
 
-def _cells(comparison: Comparison, columns: Sequence[Column]) -> tuple[list[str], list[list[str]]]:
+def cells_of(
+    comparison: Comparison, columns: Sequence[Column]
+) -> tuple[list[str], list[list[str]]]:
+    """Return the headings and rows of a table with these columns."""
     rows = [[column.text(comparison, row) for column in columns] for row in comparison.rows]
     return [column.title for column in columns], rows
-
-
-def short_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Return headings and rows of the columns that fit a terminal; ~ marks noisy times."""
-    columns = short_columns(comparison)
-    titles = [column.short_title for column in columns]
-    rows = [[c.short(comparison, row) for c in columns if c.short] for row in comparison.rows]
-    return titles, rows
-
-
-def short_columns(comparison: Comparison) -> tuple[Column, ...]:
-    """Return the columns that fit a terminal."""
-    return tuple(column for column in shown(comparison) if column.short)
 
 
 def best(comparison: Comparison, columns: Sequence[Column]) -> set[tuple[int, int]]:

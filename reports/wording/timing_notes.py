@@ -1,13 +1,25 @@
-"""The notes of a report about rows that were not timed in turns with each other."""
+"""The notes of a report about times: what intervals cover, and which rows took no turns."""
 
 from collections.abc import Sequence
 
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, FEWEST_GENERATIONS
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.time_ratios import in_one_group
 
 LISTED = 6  # the most names in a sentence; it gives the number of the others
 STEP_SECONDS = "step_seconds"
+COVERAGE = (
+    f"intervals of ratios of times are at {100 * CONFIDENCE:g} %: they cover the variation between "
+    "processes and between the rounds of a process, and not other machines"
+)
+
+
+def coverage(comparison: Comparison) -> list[str]:
+    """Return a note on what the intervals of time ratios cover; empty without intervals."""
+    timed = (len(row.generations(STEP_SECONDS)) for row in comparison.rows)
+    enough = sum(generations >= FEWEST_GENERATIONS for generations in timed)
+    return [COVERAGE] if enough > 1 else []
 
 
 def timed_apart(comparison: Comparison) -> list[str]:

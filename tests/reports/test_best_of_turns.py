@@ -2,6 +2,7 @@
 
 from bsrbench.reports.wording import report_tables
 from bsrbench.reports.wording.columns import COLUMNS, PAPER_COLUMNS
+from bsrbench.reports.wording.terminal_columns import widest_first
 from tests.reports.added_row import AGAIN, MINE
 from tests.reports.one_comparison import only
 from tests.trial_records import altered
@@ -44,7 +45,7 @@ def test_the_rate_of_images_is_ranked_as_the_time_is(stored, add):
 def test_what_has_no_ratio_is_not_the_best(stored, make):
     """0.1 s in a group of its own says nothing; of the others head is the best."""
     comparison = only([*stored, make("mine", step_seconds=[0.1] * 3, group="alone")])
-    for columns in (COLUMNS, PAPER_COLUMNS, report_tables.short_columns(comparison)):
+    for columns in (COLUMNS, PAPER_COLUMNS, *widest_first(comparison)):
         found = marked(comparison, columns)
 
         assert set(map(frozenset, found.values())) == {frozenset({"head"})}

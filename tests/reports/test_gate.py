@@ -68,18 +68,18 @@ def contrasts(make, no_details):
     ],
 )
 def test_each_function_reads_its_number(contrasts, condition, fails):
-    assert bool(gate.failures(contrasts, [gate.parse(condition)])) == fails
+    assert bool(gate.judge(contrasts, [gate.parse(condition)]).failed) == fails
 
 
 def test_one_regression_is_enough(contrasts):
     wanted = ["value(peak_counted_bytes) > 1e9", "ratio(peak_counted_bytes) > 1.02"]
-    (line,) = gate.failures(contrasts, map(gate.parse, wanted))
+    (line,) = gate.judge(contrasts, map(gate.parse, wanted)).failed
 
     assert line == "mine against bsr (here): ratio(peak_counted_bytes) > 1.02: the value is 1.03"
 
 
 def test_what_has_no_value_cannot_pass_and_says_why(contrasts):
-    (line,) = gate.failures(contrasts, [gate.parse("ratio(step_seconds) > 2")])
+    (line,) = gate.judge(contrasts, [gate.parse("ratio(step_seconds) > 2")]).failed
 
     assert line.endswith("ratio(step_seconds) > 2 cannot be decided: mine: a test; bsr: a test")
 
@@ -88,7 +88,7 @@ def test_what_is_not_judged_has_its_values_and_no_ratio(make, no_details):
     records = [make("mine", images_per_second=7.0), make("bsr", images_per_second=9.0)]
     (comparison,) = compare(records, no_details)
     found = contrast([Pair(*comparison.rows, "here")], no_details)
-    (line,) = gate.failures(found, [gate.parse_judged("value(images_per_second) < 8")])
+    (line,) = gate.judge(found, [gate.parse_judged("value(images_per_second) < 8")]).failed
 
     assert line == "mine against bsr (here): value(images_per_second) < 8: the value is 7"
     with pytest.raises(BadInput, match="does not judge images_per_second; it judges accuracy"):

@@ -149,11 +149,11 @@ def test_a_row_that_is_lost_is_named_and_fails_a_gate(of_commit, no_details):
     assert alone.said.endswith(
         f" of the baseline 'commit:{OLD}' has no counterpart in 'commit:{NEW}'"
     )
-    assert gate.failures(contrasts, conditions) == []
-    assert gate.failures(contrasts, conditions, found.alone) == [
-        f"{alone.said}: a missing row cannot pass"
-    ]
-    assert gate.failures(contrasts, [], found.alone) == []  # no gate, no failure
+    assert gate.judge(contrasts, conditions).failed == ()
+    assert gate.judge(contrasts, conditions, found.alone).failed == (
+        f"{alone.said}: a missing row cannot pass",
+    )
+    assert gate.judge(contrasts, [], found.alone).failed == ()  # no gate, no failure
 
 
 def test_a_question_that_is_lost_whole_is_a_loss_of_its_rows(of_commit):
@@ -173,13 +173,13 @@ def test_a_new_row_is_named_and_its_own_values_are_judged(of_commit, no_details)
     (alone,) = found.alone
 
     def failures(*texts):
-        return gate.failures((), map(gate.parse, texts), found.alone)
+        return gate.judge((), map(gate.parse, texts), found.alone).failed
 
     assert not alone.lost
     assert alone.said.endswith(
         f" of 'commit:{NEW}' has no counterpart in the baseline 'commit:{OLD}'"
     )
-    assert failures("ratio(peak_counted_bytes) > 1", "value(peak_counted_bytes) > 9") == []
+    assert failures("ratio(peak_counted_bytes) > 1", "value(peak_counted_bytes) > 9") == ()
     (line,) = failures("value(peak_counted_bytes) >= 9")
     assert line.endswith("value(peak_counted_bytes) >= 9: the value is 9")
     (line,) = failures("value(step_flop) > 1")

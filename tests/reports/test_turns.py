@@ -145,8 +145,8 @@ def test_a_pair_that_took_no_turns_says_so(records):
 def test_a_gate_judges_the_ratio_of_the_turns_that_both_took(records):
     condition = gate.parse_judged("ratio(step_seconds) > 0.5")
 
-    assert gate.failures([finding(records, "mine", "full")], [condition]) == []
-    (reason,) = gate.failures([finding(records, "mine", "head")], [condition])
+    assert gate.judge([finding(records, "mine", "full")], [condition]).failed == ()
+    (reason,) = gate.judge([finding(records, "mine", "head")], [condition]).failed
     assert reason.endswith("cannot be decided: not timed in turns with each other")
 
 

@@ -67,11 +67,11 @@ def test_the_words_say_who_had_which(found):
     ],
 )
 def test_a_gate_judges_the_same_seeds(found, condition, fails):
-    assert bool(gate.failures([found], [gate.parse_judged(condition)])) == fails
+    assert bool(gate.judge([found], [gate.parse_judged(condition)]).failed) == fails
 
 
 def test_a_gate_says_over_which_seeds_its_number_is(found):
-    (line,) = gate.failures([found], [gate.parse_judged("ratio(accuracy_top1) < 0.98")])
+    (line,) = gate.judge([found], [gate.parse_judged("ratio(accuracy_top1) < 0.98")]).failed
 
     assert line.endswith("the value is 0.900901 over the 2 seeds that both have (0 and 1)")
 
@@ -136,7 +136,7 @@ def test_without_a_common_seed_nothing_stands_side_by_side_and_no_gate_passes(ma
         "accuracies are not compared, because no seed is in both: head was tested with seed 1 "
         "(mean 0.900); full was tested with seeds 2 and 3 (mean 0.700)"
     ) in found.remarks
-    lines = gate.failures([found], conditions)
+    lines = gate.judge([found], conditions).failed
     assert len(lines) == 4
     assert all(line.endswith("the rows have no seed in common") for line in lines)
 

@@ -59,6 +59,26 @@ def test_a_gate_decides_the_exit_code(typed, condition, code):
     assert ("failed: bsr against full" in said) == bool(code)
 
 
+@pytest.mark.parametrize(("option", "code"), [((), 0), (("--undecided", "fail"), 1)])
+def test_a_limit_on_times_within_the_interval_is_undecided(typed, option, code):
+    """The ratio itself is certainly within its interval."""
+    asked = ("compare", "bsr", "full", "--results", FLOWERS)
+    _, printed = typed(*asked, "--format", "json")
+    findings = json.loads(printed)[0]["findings"]
+    (found,) = [one for one in findings if one["metric"] == "step_seconds"]
+    limits = {"undecided": found["ratio"], "failed": 0.9 * found["low"]}
+    said = {
+        word: typed(*asked, "--fail-if", f"ratio(step_seconds) >= {limit}", *option)
+        for word, limit in limits.items()
+    }
+
+    assert [got for got, _ in said.values()] == [code, 1]
+    for word, (_, text) in said.items():
+        assert [line.split(":")[0] for line in text.splitlines() if "ratio(step_seco" in line] == [
+            word
+        ]
+
+
 def test_one_of_several_gates_is_enough(typed):
     gates = ("--fail-if", "ratio(step_flop) > 5", "--fail-if", "difference(accuracy_top1) < -0.01")
     code, said = typed("compare", "bsr", "full", "--results", FLOWERS, *gates)
