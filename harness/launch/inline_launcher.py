@@ -61,3 +61,6 @@ class InlineLauncher:
     def resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
         """Return a clock pass that runs as a whole, not in turns with others."""
         return WholePasses(lambda: self.perform(CLOCK, spec, log=log))
+
+    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> None:  # noqa: ARG002 - as in the local launcher
+        """Return ``None``: the threads of this process may spin."""

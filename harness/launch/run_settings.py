@@ -40,6 +40,16 @@ class Launcher(Protocol):
             ServerLost: it cannot be started, because its fork server was killed.
         """
 
+    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident | None:
+        """Start a pass of CPU time in the same way, in a process whose threads do not spin.
+
+        Returns:
+            The pass; ``None`` if passes have no processes of their own.
+
+        Raises:
+            ServerLost: it cannot be started, because its fork server was killed.
+        """
+
 
 def nobody_asked() -> bool:
     """Return ``False``: the run is not stopped."""

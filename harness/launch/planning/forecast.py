@@ -6,15 +6,17 @@ from dataclasses import dataclass
 import msgspec
 
 from bsrbench.harness.launch.planning.run_plan import Group
+from bsrbench.harness.launch.round_group import CPU_ROUNDS
 from bsrbench.harness.profiler.clock_pass import kinds_in_round
 from bsrbench.harness.profiler.clock_visits import EVALUATION, VISIT_SECONDS
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
-from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, ESTIMATE, TRAINING, passes_of
 
 PASS_SECONDS = 0.7  # to start a process and build model and optimizer
 # Duration of each profile pass, in steps without a meter. A pass repeats its step, and its meter
 # slows the step down.
 STEPS_OF = {"memory": 9.0, "process": 3.5, "flops": 5.0, ESTIMATE: 0.0}
+CPU_WARM_UP_STEPS = 3
 RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # mean sizes of the files in results/
 STATES = {"sgd": 1, "adamw": 2}  # values that the optimizer stores per trained weight
 FP32_BYTES = 4
@@ -65,12 +67,15 @@ class ForecastInputs:
     assumed: bool = False
 
     def seconds(self, pass_name: str, spec: TrialSpec) -> float:
-        """Return how long one run of a pass will take; of a clock pass, one generation."""
+        """Return how long one run of a pass will take; of a timed pass, one generation."""
         cost = self.costs.get(spec.row_id())
         if cost is None:
             return PASS_SECONDS
         if pass_name == CLOCK and spec.profile:
             return self._generation_seconds(cost, spec.profile)
+        if pass_name == CPU_TIME:
+            step = cost.step_flop / self.speed
+            return PASS_SECONDS + CPU_WARM_UP_STEPS * step + CPU_ROUNDS * max(step, VISIT_SECONDS)
         steps, forwards = self._work(pass_name, spec)
         flop = steps * cost.step_flop + forwards * cost.forward_flop
         return PASS_SECONDS + flop / self.speed
@@ -131,7 +136,9 @@ def forecast(
     least = most = 0.0
     for group in groups:
         generation = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
-        timed = group.generations() * generation
+        timed = group.generations() * generation + group.cpu_generations() * sum(
+            known.seconds(CPU_TIME, trial.spec) for trial in group.members()
+        )
         least += timed
         most += max(timed, group.budget_seconds())
     alone = sum(
