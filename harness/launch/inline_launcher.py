@@ -62,5 +62,5 @@ class InlineLauncher:
         """Return a clock pass that runs as a whole, not in turns with others."""
         return WholePasses(lambda: self.perform(CLOCK, spec, log=log))
 
-    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> None:  # noqa: ARG002 - as in the local launcher
+    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> None:
         """Return ``None``: the threads of this process may spin."""

@@ -16,11 +16,7 @@ from msgspec import structs
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.cores import choose
-from bsrbench.harness.launch.processes.fork_server import (
-    Server,
-    server,
-    server_of_sleepers,
-)
+from bsrbench.harness.launch.processes.fork_server import Server, server, server_of_sleepers
 from bsrbench.harness.launch.processes.log_file import log_file
 from bsrbench.harness.launch.processes.pass_answers import wait_for
 from bsrbench.harness.launch.processes.pass_death import death, kernel_kills, require_bounded

@@ -22,6 +22,7 @@ COUNTED = {"step_instructions": INSTRUCTIONS, "step_cycles": CYCLES}
 # A visit has at least so much CPU time. A process that has slept reads its data into the caches
 # again, which a short visit would count in full.
 VISIT_CPU_SECONDS = 0.1
+LEAST_WARM_UP_STEPS = 2  # the last one finds the number of steps in a visit
 
 
 def cpu_pass(spec: TrialSpec, load: Loader, turn: Turn) -> PassReadings:
@@ -101,11 +102,11 @@ class CpuVisits:
         training_step(self._job, *self._batch)
 
     def _warm_up(self, least: int) -> None:
-        """Run steps; one more step follows, which is measured to find the length of a visit."""
+        """Run all steps of the warm-up but the last one."""
         until_taken(self._job, self._step)
-        for _ in range(least - 2):
+        for _ in range(least - LEAST_WARM_UP_STEPS):
             self._step()
-        self.warmup_steps = max(2, least) + self._job.skipped_steps()
+        self.warmup_steps = max(LEAST_WARM_UP_STEPS, least) + self._job.skipped_steps()
 
     def _measure(self, steps: int) -> dict[str, float]:
         """Return the CPU seconds and the counts per step of a number of steps."""

@@ -127,8 +127,8 @@ WORK: dict[str, Metric] = {
             samples=True,
             needs=("CPU",),
             judged=Judgement("in turns", 136 + number),
-            tables=(TableColumn("work", 35 + number, f"M {name}"),),
-            page=PageColumn(TIME, 514 + number, f"M {name}", over=name),
+            tables=(TableColumn("work", 35 + number, f"{name} M"),),
+            page=PageColumn(TIME, 514 + number, f"{name} M", over=name),
         )
         for number, name in enumerate(("instructions", "cycles"))
     },

@@ -9,6 +9,7 @@ from bsrbench.harness.launch.planning.run_plan import Group
 from bsrbench.harness.launch.round_group import CPU_ROUNDS
 from bsrbench.harness.profiler.clock_pass import kinds_in_round
 from bsrbench.harness.profiler.clock_visits import EVALUATION, VISIT_SECONDS
+from bsrbench.harness.profiler.cpu_pass import LEAST_WARM_UP_STEPS, VISIT_CPU_SECONDS
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
 from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, ESTIMATE, TRAINING, passes_of
 
@@ -16,7 +17,6 @@ PASS_SECONDS = 0.7  # to start a process and build model and optimizer
 # Duration of each profile pass, in steps without a meter. A pass repeats its step, and its meter
 # slows the step down.
 STEPS_OF = {"memory": 9.0, "process": 3.5, "flops": 5.0, ESTIMATE: 0.0}
-CPU_WARM_UP_STEPS = 3
 RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # mean sizes of the files in results/
 STATES = {"sgd": 1, "adamw": 2}  # values that the optimizer stores per trained weight
 FP32_BYTES = 4
@@ -73,9 +73,8 @@ class ForecastInputs:
             return PASS_SECONDS
         if pass_name == CLOCK and spec.profile:
             return self._generation_seconds(cost, spec.profile)
-        if pass_name == CPU_TIME:
-            step = cost.step_flop / self.speed
-            return PASS_SECONDS + CPU_WARM_UP_STEPS * step + CPU_ROUNDS * max(step, VISIT_SECONDS)
+        if pass_name == CPU_TIME and spec.profile:
+            return self._cpu_generation_seconds(cost.step_flop / self.speed, spec.profile)
         steps, forwards = self._work(pass_name, spec)
         flop = steps * cost.step_flop + forwards * cost.forward_flop
         return PASS_SECONDS + flop / self.speed
@@ -102,6 +101,13 @@ class ForecastInputs:
             once, least = (forward, 1) if kind == EVALUATION else (step, profile.steps)
             seconds += max(least * once, VISIT_SECONDS) + once * (once < VISIT_SECONDS)
         return seconds
+
+    @staticmethod
+    def _cpu_generation_seconds(step: float, profile: Profile) -> float:
+        """Return how long a row takes in a generation of CPU time, if a step takes ``step``."""
+        warm_up = max(LEAST_WARM_UP_STEPS, profile.warmup_steps) * step
+        visits = min(CPU_ROUNDS, profile.rounds) * max(step, VISIT_CPU_SECONDS)
+        return PASS_SECONDS + warm_up + visits
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from multiprocessing.forkserver import ForkServer
 from typing import Any
 
-
 ONE_AT_A_TIME = threading.RLock()  # held while multiprocessing forks from a chosen server
 
 

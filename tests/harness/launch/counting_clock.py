@@ -55,6 +55,9 @@ class Counting:
         """Return a clock pass of one visit."""
         return WholePasses(lambda: self.perform("clock", spec, log=log))
 
+    def sleeping_resident(self, spec, *, log=None):
+        """Return nothing: there are no processes."""
+
     def timed(self):
         """Return the methods that the clock visited, in order."""
         return [method for name, method in self.asked if name == "clock"]

@@ -50,6 +50,9 @@ class Counting:
     def resident(self, spec, *, log=None):
         return WholePasses(lambda: self.perform("clock", spec))
 
+    def sleeping_resident(self, spec, *, log=None):
+        """Return nothing: there are no processes."""
+
 
 @pytest.fixture
 def make_runner(tmp_path, make_watcher):
