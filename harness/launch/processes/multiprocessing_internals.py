@@ -19,7 +19,7 @@ ONE_AT_A_TIME = threading.RLock()  # held while multiprocessing forks from a cho
 
 def main_forkserver() -> ForkServer:
     """Return the fork server that multiprocessing uses by itself."""
-    server: ForkServer = multiprocessing.forkserver._forkserver  # type: ignore[attr-defined]
+    server: ForkServer = multiprocessing.forkserver._forkserver
     return server
 
 
