@@ -13,7 +13,12 @@ NO_PROCESSES = "passes ran in one process, whose threads may spin while they wai
 
 
 def failed_measuring(cpu: PassResult) -> PassResult:
-    """Return the failure of a pass of CPU time as the failure of a trial's timing."""
+    """Return the failure of a pass of CPU time as the failure of a trial's timing.
+
+    The reason names the pass, unless it is about the method: it is unsupported or diverges.
+    """
+    if cpu.status in {Status.UNSUPPORTED, Status.DIVERGED}:
+        return cpu
     return replace(cpu, reason=f"measuring CPU time: {cpu.reason}")
 
 
