@@ -71,6 +71,8 @@ class LocalLauncher:
         limits: time and memory limits of a pass.
     """
 
+    measures_cpu_time = True
+
     def __init__(self, load: Loader, limits: Limits = NONE) -> None:
         self._load = load
         self._limits = limits

@@ -121,7 +121,8 @@ class OneRun:
         doomed = self._before.doomed
         groups = [group for each in self._plan.groups if (group := each.without(doomed))]
         fits = [t for key, t in self._plan.missing.items() if key not in doomed]
-        timed = sum(len(group.members()) * group.starts() for group in groups)
+        cpu_too = self._launcher.measures_cpu_time
+        timed = sum(len(group.members()) * group.starts(cpu_too) for group in groups)
         other_passes = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
         self._tally.begin(timed + len(other_passes))
         for key, result in doomed.items():

@@ -40,11 +40,12 @@ class Launcher(Protocol):
             ServerLost: it cannot be started, because its fork server was killed.
         """
 
-    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident | None:
-        """Start a pass of CPU time in the same way, in a process whose threads do not spin.
+    @property
+    def measures_cpu_time(self) -> bool:
+        """Whether it has processes for it, whose threads do not spin."""
 
-        Returns:
-            The pass; ``None`` if passes have no processes of their own.
+    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
+        """Start a pass of CPU time in the same way, in a process whose threads do not spin.
 
         Raises:
             ServerLost: it cannot be started, because its fork server was killed.

@@ -72,9 +72,9 @@ class Group:
         """Return the number of generations in which CPU time is measured."""
         return cpu_generations_of(self.new)
 
-    def starts(self) -> int:
+    def starts(self, cpu_too: bool) -> int:
         """Return how often each member is started, at least."""
-        return self.generations() + self.cpu_generations()
+        return self.generations() + cpu_too * self.cpu_generations()
 
     def budget_seconds(self) -> float:
         """Return the time budget of all generations, in seconds."""

@@ -25,10 +25,6 @@ from bsrbench.harness.trial.trial_passes import CLOCK
 TELL_SECONDS = 1.0  # visits take down to 20 ms; telling each would disturb them
 
 
-class _NoProcesses(Exception):  # noqa: N818 - CPU time is then absent
-    """The launcher has no processes whose threads sleep while they wait."""
-
-
 @dataclass(frozen=True)
 class RunProgress:
     """Shows what a run does.
@@ -126,25 +122,19 @@ class GroupTiming:
         It is measured first. What it takes of the budget is missing for the wall clock, not added.
         """
         members = group.members()
-        if not group.cpu_generations():
+        if not group.cpu_generations() or not self.launcher.measures_cpu_time:
             return {}, members
 
         def start(trial: PlannedTrial) -> Resident:
-            started = self.launcher.sleeping_resident(trial.spec, log=self._log(group, trial))
-            if started is None:
-                raise _NoProcesses
-            return started
+            return self.launcher.sleeping_resident(trial.spec, log=self._log(group, trial))
 
-        try:
-            results = cpu_time_in_turns(
-                members,
-                start,
-                self._roles(group),
-                self.run_settings.order_seed,
-                lambda place: self._tell_cpu(group, place),
-            )
-        except _NoProcesses:
-            return {}, members
+        results = cpu_time_in_turns(
+            members,
+            start,
+            self._roles(group),
+            self.run_settings.order_seed,
+            lambda place: self._tell_cpu(group, place),
+        )
         self._stop_if_killed(results)
         fits = [trial for trial in members if results[trial.key].status is Status.COMPLETED]
         return results, fits

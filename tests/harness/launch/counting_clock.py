@@ -19,6 +19,8 @@ OTHERS = {
 class Counting:
     """A launcher that answers at once: the nth clock pass it is asked for takes n seconds."""
 
+    measures_cpu_time = False
+
     def __init__(self, stop_at=None, failing=(), noisy=(), settings=None):
         self.asked, self.stop_at, self.found = [], stop_at, settings or {}
         self.failing, self.noisy = failing, noisy
@@ -54,9 +56,6 @@ class Counting:
     def resident(self, spec, *, log=None):
         """Return a clock pass of one visit."""
         return WholePasses(lambda: self.perform("clock", spec, log=log))
-
-    def sleeping_resident(self, spec, *, log=None):
-        """Return nothing: there are no processes."""
 
     def timed(self):
         """Return the methods that the clock visited, in order."""
