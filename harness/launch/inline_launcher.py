@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bsrbench.harness.devices import numeric_settings
+from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.launch.turns.whole_passes import WholePasses
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -25,7 +26,12 @@ class InlineLauncher:
 
     Args:
         load: returns the method of a name.
+
+    Attributes:
+        measures_cpu_time: no.
     """
+
+    measures_cpu_time = False
 
     def __init__(self, load: Loader) -> None:
         self._load = load
@@ -61,3 +67,18 @@ class InlineLauncher:
     def resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
         """Return a clock pass that runs as a whole, not in turns with others."""
         return WholePasses(lambda: self.perform(CLOCK, spec, log=log))
+
+    def sleeping_resident(
+        self,
+        spec: TrialSpec,
+        *,
+        log: Path | None = None,  # noqa: ARG002 - as in the local launcher
+    ) -> Resident:
+        """Refuse, because the threads of this process may spin.
+
+        Raises:
+            BadInput: always.
+        """
+        raise BadInput(
+            f"the CPU time of {spec.label()} needs a process of its own: use the local launcher"
+        )

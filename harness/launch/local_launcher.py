@@ -16,7 +16,7 @@ from msgspec import structs
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.cores import choose
-from bsrbench.harness.launch.processes.fork_server import server
+from bsrbench.harness.launch.processes.fork_server import Server, server, server_of_sleepers
 from bsrbench.harness.launch.processes.log_file import log_file
 from bsrbench.harness.launch.processes.pass_answers import wait_for
 from bsrbench.harness.launch.processes.pass_death import death, kernel_kills, require_bounded
@@ -39,6 +39,7 @@ from bsrbench.harness.trial.pass_result import (
 )
 from bsrbench.harness.trial.trial_passes import (
     CLOCK,
+    CPU_TIME,
     ESTIMATE,
     SPEED,
     BatchSearchResult,
@@ -70,10 +71,13 @@ class LocalLauncher:
         limits: time and memory limits of a pass.
     """
 
+    measures_cpu_time = True
+
     def __init__(self, load: Loader, limits: Limits = NONE) -> None:
         self._load = load
         self._limits = limits
         self._ended = False
+        self._servers: set[Server] = set()  # beside the main one
         self._context = multiprocessing.get_context("forkserver")
 
     def check(self, spec: TrialSpec, parts: CheckParts = ALL_PARTS) -> CheckResult:
@@ -147,7 +151,7 @@ class LocalLauncher:
         Raises:
             BadInput: no process can be started here.
         """
-        settings = self._settings_of(spec)
+        settings = self._settings_of(spec, pass_name)
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
         limits = self._limits
@@ -168,18 +172,32 @@ class LocalLauncher:
             ServerLost: the fork server was killed twice in a row, or the run was ended.
             BadInput: no process can be started here.
         """
+        return self._resident(spec, server(), CLOCK, log)
+
+    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
+        """Start a pass of CPU time as ``resident`` does, in a process whose threads do not spin.
+
+        Raises:
+            ServerLost: as ``resident``.
+            BadInput: no process can be started here.
+        """
+        serving = server_of_sleepers()
+        self._servers.add(serving)
+        return self._resident(spec, serving, CPU_TIME, log)
+
+    def _resident(
+        self, spec: TrialSpec, serving: Server, pass_name: str, log: Path | None
+    ) -> Resident:
         if package := _package_of(self._load):
-            server().preload(package)
-        inside = PassSettings(
-            present_settings() | self._settings_of(spec),
-            self._limits,
-            tuple(choose(spec.workload.threads)),
-        )
+            serving.preload(package)
+        own = self._settings_of(spec, pass_name)
+        cores = tuple(choose(spec.workload.threads))
+        inside = PassSettings(present_settings() | own, self._limits, cores)
         for last in (False, True):
             if self._ended:
                 break
             try:
-                return ResidentProcess(spec, self._load, inside, log)
+                return ResidentProcess(spec, self._load, inside, (serving, pass_name), log)
             except ServerLost:
                 if last:
                     raise
@@ -188,12 +206,16 @@ class LocalLauncher:
     def end(self) -> None:
         """Kill the running processes at once."""
         self._ended = True
-        server().end_passes()
+        for serving in {server(), *self._servers}:
+            serving.end_passes()
 
-    def _settings_of(self, spec: TrialSpec) -> dict[str, str]:
+    def _settings_of(self, spec: TrialSpec, pass_name: str) -> dict[str, str]:
         """Return the environment variables of a trial's processes."""
-        compiled = spec.workload.compiled_step
-        return {COMPILED_CODE: str(self._compiled / spec.row_id())} if compiled else {}
+        if not spec.workload.compiled_step:
+            return {}
+        # The pass of CPU time comes first. What it compiles would shorten the compile time.
+        apart = CPU_TIME if pass_name == CPU_TIME else ""
+        return {COMPILED_CODE: str(self._compiled / f"{spec.row_id()}{apart}")}
 
     @cached_property
     def _compiled(self) -> Path:

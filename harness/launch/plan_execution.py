@@ -30,7 +30,7 @@ from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, ESTIMATE, passes_of
 
 # A trial, the results of its finished passes, its circumstances, and the times of stored trials.
 Begun = tuple[PlannedTrial, dict[str, PassResult], Circumstances, TimesByKey | None]
@@ -121,7 +121,8 @@ class OneRun:
         doomed = self._before.doomed
         groups = [group for each in self._plan.groups if (group := each.without(doomed))]
         fits = [t for key, t in self._plan.missing.items() if key not in doomed]
-        timed = sum(len(group.members()) * group.generations() for group in groups)
+        cpu_too = self._launcher.measures_cpu_time
+        timed = sum(len(group.members()) * group.starts(cpu_too) for group in groups)
         other_passes = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
         self._tally.begin(timed + len(other_passes))
         for key, result in doomed.items():
@@ -141,6 +142,7 @@ class OneRun:
             self._tell,
             self._watcher.say,
             lambda trial: self._advance(CLOCK, trial.spec),
+            lambda trial: self._advance(CPU_TIME, trial.spec),
             self._stop_if_asked,
         )
         memory = self._before.memory()

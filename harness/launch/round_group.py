@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic
 
 from bsrbench.harness.launch.turns.generation import (
@@ -17,10 +17,13 @@ from bsrbench.harness.launch.turns.joined_generations import joined_generations
 from bsrbench.harness.launch.turns.resident import Resident, ServerLost
 from bsrbench.harness.launch.turns.stopping import BUDGET, INTERVAL, TurnRules, TurnTimes
 from bsrbench.harness.meters.machine_load import Disturbance
+from bsrbench.harness.profiler.clock_visits import STEPS
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.trial.pass_result import PassResult
 
 TIMED = "step_seconds"
+# CPU time is steadier than wall-clock time: a busy neighbour changes it little.
+CPU_GENERATIONS, CPU_ROUNDS = 3, 3
 LOST = "the fork server of this process was killed twice in a row"
 
 
@@ -39,6 +42,12 @@ def budget_of(group: Sequence[TrialWithKey], members: int) -> float:
     """Return the time budget for a number of members: the group's mean budget for each."""
     each = [trial.spec.profile.budget_seconds for trial in group if trial.spec.profile]
     return sum(each) * members / len(each) if each else 0.0
+
+
+def cpu_generations_of(group: Sequence[TrialWithKey]) -> int:
+    """Return the number of generations in which the CPU time of a group is measured."""
+    on_cpu = all(trial.spec.workload.device == "cpu" for trial in group)
+    return min(CPU_GENERATIONS, generations_of(group)) if on_cpu else 0
 
 
 def nothing_told(_: object) -> None:
@@ -67,6 +76,7 @@ def time_in_turns(
     order_seed: int = 0,
     tell: Callable[[Place[Member]], None] = nothing_told,
     now: Callable[[], float] = time.monotonic,
+    spent_seconds: float = 0.0,
 ) -> dict[str, PassResult]:
     """Time every trial in short visits, in turns, and return the result of each trial, by key.
 
@@ -82,18 +92,48 @@ def time_in_turns(
         order_seed: seed of the orders of the rounds.
         tell: called before each visit; it may raise ``KeyboardInterrupt``.
         now: the clock.
+        spent_seconds: the part of the budget that is already used up.
+    """
+    rules = _rules(group, roles)
+    left = max(0.0, rules.budget_seconds - spent_seconds)
+    order = random.Random(order_seed)  # noqa: S311 - no secret
+    taking = TurnTaking(start, tell, order, now)
+    return _Timing.of(group, replace(rules, budget_seconds=left), taking).done()
+
+
+def cpu_time_in_turns(
+    group: Sequence[Member],
+    start: Callable[[Member], Resident],
+    roles: GroupRoles = GroupRoles(),
+    order_seed: int = 0,
+    tell: Callable[[Place[Member]], None] = nothing_told,
+) -> dict[str, PassResult]:
+    """Measure every trial's CPU time in turns; the arguments are those of ``time_in_turns``.
+
+    The number of generations and rounds is fixed beforehand.
     """
     new = [trial for trial in group if trial.key not in roles.companions]
-    rules = TurnRules(
+    rules = replace(
+        _rules(group, roles),
+        rounds=min(CPU_ROUNDS, rounds_of(new)),
+        generations=cpu_generations_of(new),
+        budget_seconds=0.0,
+    )
+    order = random.Random(order_seed)  # noqa: S311 - no secret
+    taking = TurnTaking(start, tell, order, kinds=lambda _: [STEPS])
+    return _Timing.of(group, rules, taking).done()
+
+
+def _rules(group: Sequence[Member], roles: GroupRoles) -> TurnRules:
+    """Return how long a group is timed: as its new members ask for."""
+    new = [trial for trial in group if trial.key not in roles.companions]
+    return TurnRules(
         rounds_of(new),
         generations_of(new),
         budget_of(new, len(group)),
         {trial.key: trial.spec.profile.within for trial in new if trial.spec.profile},
         tuple(trial.key for trial in group if trial.key in roles.compared_with),
     )
-    order = random.Random(order_seed)  # noqa: S311 - no secret
-    timing = _Timing(group, rules, TurnTaking(start, tell, order, now), TurnTimes(rules))
-    return timing.done()
 
 
 @dataclass
@@ -106,6 +146,13 @@ class _Timing(Generic[Member]):
     times: TurnTimes
     results: dict[str, list[PassResult]] = field(default_factory=dict)
     watched: list[tuple[Disturbance, int]] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls, group: Sequence[Member], rules: TurnRules, taking: TurnTaking[Member]
+    ) -> "_Timing[Member]":
+        """Return the timing of a group before its first generation."""
+        return cls(group, rules, taking, TurnTimes(rules))
 
     def done(self) -> dict[str, PassResult]:
         """Time the group, and return the joined result of each trial by key."""

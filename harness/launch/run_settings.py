@@ -40,6 +40,17 @@ class Launcher(Protocol):
             ServerLost: it cannot be started, because its fork server was killed.
         """
 
+    @property
+    def measures_cpu_time(self) -> bool:
+        """Whether it has processes for it, whose threads do not spin."""
+
+    def sleeping_resident(self, spec: TrialSpec, *, log: Path | None = None) -> Resident:
+        """Start a pass of CPU time in the same way, in a process whose threads do not spin.
+
+        Raises:
+            ServerLost: it cannot be started, because its fork server was killed.
+        """
+
 
 def nobody_asked() -> bool:
     """Return ``False``: the run is not stopped."""

@@ -4,9 +4,12 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
 Direction = Literal["lower", "higher", "none"]
-Pass = Literal["memory", "allocated", "process", "flops", "clock", "estimate", "training"]
+Pass = Literal[
+    "memory", "allocated", "process", "flops", "clock", "cpu_time", "estimate", "training"
+]
 # What a trial must have for a metric to be measured.
 Need = Literal[
+    "CPU",
     "uncompiled step",
     "compiled step",
     "caching allocator",
@@ -199,7 +202,7 @@ class Metric:
 
     def is_timed(self) -> bool:
         """Return whether it is measured in a round group, or derived from such a metric."""
-        return self.measured_by[:1] == ("clock",) or bool(self.rate_of)
+        return self.measured_by[:1] in {("clock",), ("cpu_time",)} or bool(self.rate_of)
 
     def is_by_seed(self) -> bool:
         """Return whether a training run measures it, so that it has one value per seed."""

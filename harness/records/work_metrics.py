@@ -99,6 +99,39 @@ WORK: dict[str, Metric] = {
         claim=ClaimLine("compute", "time of a training step", 80),
         csv_ratio=True,
     ),
+    "step_cpu_seconds": Metric(
+        "s",
+        "lower",
+        "CPU time of one optimizer step on one batch (with several tasks: of one step for every "
+        "task): user and system time of all threads. Measured in visits of their own, in "
+        "processes whose threads sleep while they wait (OMP_WAIT_POLICY=PASSIVE). Waiting for "
+        "other processes is not included; slower access to shared caches and memory is.",
+        display="milliseconds",
+        measured_by=("cpu_time",),
+        samples=True,
+        needs=("CPU",),
+        words="CPU time of a step",
+        judged=Judgement("in turns", 135),
+        tables=(TableColumn("main", 65, "CPU ms", form="spread", ratio=True),),
+        page=PageColumn(TIME, 512, "CPU ms", over="CPU time"),
+        csv_ratio=True,
+    ),
+    **{
+        f"step_{name}": Metric(
+            name,
+            "lower",
+            f"{name.capitalize()} of the processor in one optimizer step, counted together with "
+            "step_cpu_seconds by perf_event_open: in user space, over all threads.",
+            display="millions",
+            measured_by=("cpu_time",),
+            samples=True,
+            needs=("CPU",),
+            judged=Judgement("in turns", 136 + number),
+            tables=(TableColumn("work", 35 + number, f"{name} M"),),
+            page=PageColumn(TIME, 514 + number, f"{name} M", over=name),
+        )
+        for number, name in enumerate(("instructions", "cycles"))
+    },
     **{
         f"{phase}_seconds": Metric(
             "s",

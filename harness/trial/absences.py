@@ -14,6 +14,13 @@ ONE_SPLIT = Absence(
 )
 # For each need of a metric: whether a trial meets it, and the reason for no value if it does not.
 NEEDS: dict[Need, tuple[Callable[[TrialSpec], bool], Absence]] = {
+    "CPU": (
+        lambda spec: spec.workload.device == "cpu",
+        Absence(
+            NOT_AVAILABLE,
+            "the host's threads wait for the device, so their CPU time says nothing about the step",
+        ),
+    ),
     "uncompiled step": (
         lambda spec: not spec.workload.compiled_step,
         Absence(NOT_AVAILABLE, NOT_COUNTED),

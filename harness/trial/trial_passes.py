@@ -19,6 +19,7 @@ from bsrbench.harness.predict.batch_search import BatchSearch, predicted_search
 from bsrbench.harness.predict.estimate import estimate_pass
 from bsrbench.harness.predict.step_cost import StepCost, step_costs
 from bsrbench.harness.profiler.clock_pass import Turn, clock_pass
+from bsrbench.harness.profiler.cpu_pass import cpu_pass
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.process_pass import known_process_pass, process_pass
@@ -48,6 +49,7 @@ from bsrbench.harness.workload import models, tasks, weights
 ESTIMATE, SPEED, TRAINING = "estimate", "speed", "training"
 PASSES: dict[str, Callable[..., PassReadings]] = {
     "clock": clock_pass,
+    "cpu_time": cpu_pass,
     "memory": memory_pass,
     "allocated": allocated_pass,
     "process": process_pass,
@@ -57,7 +59,7 @@ PASSES: dict[str, Callable[..., PassReadings]] = {
     SPEED: speed_pass,
     TRAINING: training_pass,
 }
-CLOCK = "clock"
+CLOCK, CPU_TIME = "clock", "cpu_time"
 SPLITS = ("train", "validation", "test")
 PROFILE_PASSES = ("memory", "process", "flops", ESTIMATE)
 OUT_OF_MEMORY_MESSAGES = (

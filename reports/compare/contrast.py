@@ -11,6 +11,7 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.data_wait import bound_by_loader
 from bsrbench.reports.compare.deciding_settings import mixed_settings
 from bsrbench.reports.compare.differences import RowDifference, unlike
+from bsrbench.reports.compare.disturbed_times import read_cpu_time
 from bsrbench.reports.compare.metric_finding import (
     IN_TURNS,
     JUDGED,
@@ -177,6 +178,7 @@ def _remarks(
     yield from who_had_which(new, baseline)
     yield from (f"{row.label}: {note}" for row in rows for note in bound_by_loader(row))
     yield from (f"{row.label}: {note.text}" for row in rows for note in row.notes())
+    yield from read_cpu_time(rows)
     yield from (f"{row.label}: {doubt}" for row in rows for doubt in row.doubts_about_its_rate())
     yield from (
         f"{row.label}: its records were made under different settings ({mixed})"

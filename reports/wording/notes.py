@@ -14,6 +14,7 @@ from bsrbench.reports.compare.comparison_row import NOT_TUNED
 from bsrbench.reports.compare.data_wait import (
     bound_by_loader,
 )
+from bsrbench.reports.compare.disturbed_times import read_cpu_time
 from bsrbench.reports.compare.metric_finding import JUDGED
 from bsrbench.reports.compare.repeated_timings import STEP
 from bsrbench.reports.wording.columns import (
@@ -245,7 +246,8 @@ def _different_seeds(comparison: Comparison) -> list[str]:
 def doubts(comparison: Comparison) -> list[str]:
     """Return the notes that readers of the numbers need, one line each."""
     waits = [f"{row.label}: {note}" for row in comparison.rows for note in bound_by_loader(row)]
-    noted = [*_different_seeds(comparison), *timed_apart(comparison), *waits, *_notes(comparison)]
+    disturbed = [*_notes(comparison), *read_cpu_time(comparison.rows)]
+    noted = [*_different_seeds(comparison), *timed_apart(comparison), *waits, *disturbed]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:

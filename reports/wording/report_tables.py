@@ -131,10 +131,16 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
 
     Memory is the counted peak, or the predicted peak if no row was executed.
     """
-    columns: tuple[Column, ...] = with_seeds(comparison, COLUMNS)
+    columns = tuple(c for c in with_seeds(comparison, COLUMNS) if _is_needed(comparison, c))
     for metric in dict.fromkeys(column.metric for column in STAND_IN_COLUMNS):
         columns = _with_stand_in(comparison, columns, metric)
     return (*columns, OUTCOME) if any(row.failures() for row in comparison.rows) else columns
+
+
+def _is_needed(comparison: Comparison, column: Column) -> bool:
+    """Tell whether a column belongs in the table; one that few devices have needs a value."""
+    needs = METRICS[column.metric].needs if column.metric in METRICS else ()
+    return not needs or _has(comparison, column.metric)
 
 
 def _with_stand_in(

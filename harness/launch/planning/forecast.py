@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import msgspec
 
 from bsrbench.harness.launch.planning.run_plan import Group
+from bsrbench.harness.launch.round_group import CPU_ROUNDS
 from bsrbench.harness.profiler.clock_pass import kinds_in_round
 from bsrbench.harness.profiler.clock_visits import EVALUATION, VISIT_SECONDS
+from bsrbench.harness.profiler.cpu_pass import LEAST_WARM_UP_STEPS, VISIT_CPU_SECONDS
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
-from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, ESTIMATE, TRAINING, passes_of
 
 PASS_SECONDS = 0.7  # to start a process and build model and optimizer
 # Duration of each profile pass, in steps without a meter. A pass repeats its step, and its meter
@@ -65,12 +67,14 @@ class ForecastInputs:
     assumed: bool = False
 
     def seconds(self, pass_name: str, spec: TrialSpec) -> float:
-        """Return how long one run of a pass will take; of a clock pass, one generation."""
+        """Return how long one run of a pass will take; of a timed pass, one generation."""
         cost = self.costs.get(spec.row_id())
         if cost is None:
             return PASS_SECONDS
         if pass_name == CLOCK and spec.profile:
             return self._generation_seconds(cost, spec.profile)
+        if pass_name == CPU_TIME and spec.profile:
+            return self._cpu_generation_seconds(cost.step_flop / self.speed, spec.profile)
         steps, forwards = self._work(pass_name, spec)
         flop = steps * cost.step_flop + forwards * cost.forward_flop
         return PASS_SECONDS + flop / self.speed
@@ -97,6 +101,13 @@ class ForecastInputs:
             once, least = (forward, 1) if kind == EVALUATION else (step, profile.steps)
             seconds += max(least * once, VISIT_SECONDS) + once * (once < VISIT_SECONDS)
         return seconds
+
+    @staticmethod
+    def _cpu_generation_seconds(step: float, profile: Profile) -> float:
+        """Return how long a row takes in a generation of CPU time, if a step takes ``step``."""
+        warm_up = max(LEAST_WARM_UP_STEPS, profile.warmup_steps) * step
+        visits = min(CPU_ROUNDS, profile.rounds) * max(step, VISIT_CPU_SECONDS)
+        return PASS_SECONDS + warm_up + visits
 
 
 @dataclass(frozen=True)
@@ -131,7 +142,9 @@ def forecast(
     least = most = 0.0
     for group in groups:
         generation = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
-        timed = group.generations() * generation
+        timed = group.generations() * generation + group.cpu_generations() * sum(
+            known.seconds(CPU_TIME, trial.spec) for trial in group.members()
+        )
         least += timed
         most += max(timed, group.budget_seconds())
     alone = sum(

@@ -14,7 +14,12 @@ from bsrbench.harness.launch.planning.companions import (
 )
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
 from bsrbench.harness.launch.planning.stored_trials import standing, why_not_timed_again
-from bsrbench.harness.launch.round_group import budget_of, generations_of, rounds_of
+from bsrbench.harness.launch.round_group import (
+    budget_of,
+    cpu_generations_of,
+    generations_of,
+    rounds_of,
+)
 from bsrbench.harness.records.record_key import RecordKey
 from bsrbench.harness.records.store import Store, latest
 from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
@@ -62,6 +67,14 @@ class Group:
     def generations(self) -> int:
         """Return the minimum number of generations."""
         return generations_of(self.new)
+
+    def cpu_generations(self) -> int:
+        """Return the number of generations in which CPU time is measured."""
+        return cpu_generations_of(self.new)
+
+    def starts(self, cpu_too: bool) -> int:
+        """Return how often each member is started, at least."""
+        return self.generations() + cpu_too * self.cpu_generations()
 
     def budget_seconds(self) -> float:
         """Return the time budget of all generations, in seconds."""

@@ -1,10 +1,9 @@
-"""Start, watch and end the fork server, from which every pass is forked.
+"""Start, watch and end the fork servers, from which every pass is forked.
 
 This module imports little, so that a command can start the server before it loads torch itself.
 """
 
 import atexit
-import multiprocessing.forkserver
 import os
 import secrets
 import signal
@@ -12,19 +11,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
+from multiprocessing.forkserver import ForkServer
 from multiprocessing.process import BaseProcess
 
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes import sweeper
 from bsrbench.harness.launch.processes.multiprocessing_internals import (
+    another_forkserver,
+    forking_from,
     forkserver_pid,
+    main_forkserver,
     make_sockets_in,
 )
 from bsrbench.harness.launch.processes.run_folder import PREFIX, make_run_folder
-from bsrbench.harness.launch.processes.server_environment import server_environment
+from bsrbench.harness.launch.processes.server_environment import (
+    NOTHING_MORE,
+    server_environment,
+)
+from bsrbench.harness.meters.sleeping_threads import SLEEPING_THREADS, threads_sleep
 
 PRELOADED = (
     "bsrbench.harness.launch.processes.server_preload",
@@ -42,13 +49,18 @@ ENDING_SECONDS = 5.0  # a killed server closes its pipes before its exit code is
 
 
 class Server:
-    """The fork server of this process, and all processes forked from it.
+    """A fork server of this process, and all processes forked from it.
+
+    Args:
+        forkserver: multiprocessing's part of it.
+        own: environment variables of this server alone.
 
     Attributes:
         folder: the folder of the run's temporary files; it is removed when this process ends.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, forkserver: ForkServer, own: Mapping[str, str] = NOTHING_MORE) -> None:
+        self._forkserver, self._own = forkserver, own
         self.folder = make_run_folder()
         self._mark = secrets.token_hex(16)
         self._group = sweeper.make_group(f"{PREFIX}{self._mark}")
@@ -61,7 +73,7 @@ class Server:
 
     def start(self) -> None:
         """Start the server, unless it runs already; it imports large packages in the background."""
-        with self._lock, server_environment(self._mark, self.folder):
+        with self._lock, self._environment():
             self._ensure()
 
     def preload(self, package: str) -> None:
@@ -78,8 +90,9 @@ class Server:
         for last in (False, True):
             with (
                 self._lock,
-                server_environment(self._mark, self.folder),
+                self._environment(),
                 self._watched(START_SECONDS),
+                forking_from(self._forkserver),
             ):
                 try:
                     self._ensure()
@@ -89,7 +102,7 @@ class Server:
                         raise BadInput(_why_not_started(error)) from error
                     self._kill()
                 else:
-                    self._forked[child] = forkserver_pid()
+                    self._forked[child] = self._pid()
                     return
 
     def finish(self, child: BaseProcess) -> None:
@@ -114,7 +127,7 @@ class Server:
         if forked_from is None:
             return False
         ends = time.monotonic() + (ENDING_SECONDS if child.exitcode == UNSAID else 0.0)
-        while not (over := forked_from != forkserver_pid() or _has_ended(forked_from)):
+        while not (over := forked_from != self._pid() or _has_ended(forked_from)):
             if time.monotonic() > ends:
                 break
             time.sleep(sweeper.PAUSE_SECONDS)
@@ -125,20 +138,27 @@ class Server:
         for child in list(self._forked):
             child.kill()
 
+    def _pid(self) -> int | None:
+        return forkserver_pid(self._forkserver)
+
+    def _environment(self) -> AbstractContextManager[None]:
+        """Set the environment variables in which the server starts."""
+        return server_environment(self._mark, self.folder, self._own)
+
     def _ensure(self) -> None:
         """Start the server if none runs; first, kill all remaining processes of an earlier one."""
-        before = forkserver_pid()
+        before = self._pid()
         if before is not None and _has_ended(before):
             sweeper.end_all(self._mark, self._group)
-        multiprocessing.forkserver.set_forkserver_preload([*PRELOADED, *self._loaders])
+        self._forkserver.set_forkserver_preload([*PRELOADED, *self._loaders])
         make_sockets_in(str(self.folder))
         # A starting Python would print a traceback on Ctrl-C; later the server ignores it.
         held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            multiprocessing.forkserver.ensure_running()
+            self._forkserver.ensure_running()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        now = forkserver_pid()
+        now = self._pid()
         if now != before and now is not None:
             sweeper.join_group(self._group, now)
         if self._sweeper.poll() is not None:  # it was killed
@@ -182,7 +202,7 @@ class Server:
     def _watch(self, done: threading.Event, seconds: float) -> None:
         ends, stopped = time.monotonic() + seconds, 0
         while not done.wait(LOOK_SECONDS):
-            pid = forkserver_pid()
+            pid = self._pid()
             if pid is None:
                 continue
             stopped = stopped + 1 if sweeper.state(pid) in ("T", "t") else 0
@@ -191,7 +211,7 @@ class Server:
 
     def _kill(self) -> None:
         """Kill the server and wait until it has ended, without collecting its exit code."""
-        pid = forkserver_pid()
+        pid = self._pid()
         if pid is not None:
             sweeper.kill(pid)
             ends = time.monotonic() + COLLECT_SECONDS
@@ -200,7 +220,7 @@ class Server:
 
     def _sweep(self) -> None:
         """Kill the processes that ended passes have left, so that the next pass runs alone."""
-        root = forkserver_pid()
+        root = self._pid()
         ends = time.monotonic() + COLLECT_SECONDS
         while root is not None and time.monotonic() < ends:
             running = {child.pid for child in list(self._forked) if child.pid is not None}
@@ -229,7 +249,22 @@ def server() -> Server:
     Raises:
         BadInput: no temporary folder can be made, or no process can be started.
     """
-    return Server()
+    return Server(main_forkserver())
+
+
+@cache
+def server_of_sleepers() -> Server:
+    """Return the server of processes whose threads sleep while they wait, instead of spinning.
+
+    It has an environment of its own, because a library reads the variables when it is loaded. If
+    this process has that environment already, it is the same server.
+
+    Raises:
+        BadInput: no temporary folder can be made, or no process can be started.
+    """
+    if threads_sleep():
+        return server()
+    return Server(another_forkserver(), SLEEPING_THREADS)
 
 
 def start(package: str) -> None:

@@ -8,15 +8,48 @@ import multiprocessing.forkserver
 import multiprocessing.process
 import multiprocessing.resource_tracker
 import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.forkserver import ForkServer
 from typing import Any
 
+ONE_AT_A_TIME = threading.RLock()  # held while multiprocessing forks from a chosen server
 
-def forkserver_pid() -> int | None:
-    """Return the process id of the last fork server; ``None`` if none was started.
+
+def main_forkserver() -> ForkServer:
+    """Return the fork server that multiprocessing uses by itself."""
+    server: ForkServer = multiprocessing.forkserver._forkserver
+    return server
+
+
+def another_forkserver() -> ForkServer:
+    """Return a fork server beside the main one; it does not run yet."""
+    return ForkServer()
+
+
+@contextmanager
+def forking_from(forkserver: ForkServer) -> Iterator[None]:
+    """Let ``Process.start`` fork from this server; multiprocessing has no public choice of it."""
+    module: Any = multiprocessing.forkserver
+    with ONE_AT_A_TIME:
+        before = module.connect_to_new_process
+        module.connect_to_new_process = forkserver.connect_to_new_process
+        try:
+            yield
+        finally:
+            module.connect_to_new_process = before
+
+
+def forkserver_pid(forkserver: ForkServer | None = None) -> int | None:
+    """Return the process id of a fork server; ``None`` if it was not started.
 
     The server may have ended. multiprocessing starts it and has no public function for its id.
+
+    Args:
+        forkserver: the server; by default the main one.
     """
-    server: Any = multiprocessing.forkserver._forkserver
+    server: Any = forkserver or main_forkserver()
     number: int | None = server._forkserver_pid
     return number
 

@@ -1,4 +1,4 @@
-"""A clock pass in a process of its own, which sleeps until it is its turn."""
+"""A timed pass in a process of its own, which sleeps until it is its turn."""
 
 import math
 import multiprocessing
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from bsrbench.harness.launch.processes.fork_server import START_SECONDS, server
+from bsrbench.harness.launch.processes.fork_server import START_SECONDS, Server
 from bsrbench.harness.launch.processes.log_file import log_file
 from bsrbench.harness.launch.processes.pass_answers import AnswerLines, AnswerRefused, read_answer
 from bsrbench.harness.launch.processes.pass_death import death, kernel_kills, require_bounded
@@ -25,15 +25,15 @@ from bsrbench.harness.records.trial_record import Status, utc_now
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
 from bsrbench.harness.trial.pass_result import Answer, PassResult, VisitResult, encoded
-from bsrbench.harness.trial.trial_passes import CLOCK, perform
+from bsrbench.harness.trial.trial_passes import perform
 from bsrbench.harness.workload.images.workers import requested_workers
 
-ENDED_EARLY = "the process of the clock pass ended before its turns did"
+ENDED_EARLY = "the process of the timed pass ended before its turns did"
 
 
 @dataclass(frozen=True)
 class TurnsOfAPipe:
-    """The turns of a clock pass as its process gets them: it answers, and sleeps until the next.
+    """The turns of a timed pass as its process gets them: it answers, and sleeps until the next.
 
     Attributes:
         sender: the pipe for the answers.
@@ -51,18 +51,19 @@ class TurnsOfAPipe:
         return self.orders.recv_bytes().decode()
 
 
-def serve(spec: TrialSpec, load: Loader, turns: TurnsOfAPipe) -> PassResult:
-    """Run a clock pass in this process until its turns end."""
-    return perform(CLOCK, spec, None, load, turns)
+def serve(pass_name: str, spec: TrialSpec, load: Loader, turns: TurnsOfAPipe) -> PassResult:
+    """Run a timed pass in this process until its turns end."""
+    return perform(pass_name, spec, None, load, turns)
 
 
 class ResidentProcess:
-    """A clock pass in a process of its own; making it starts, builds and warms up the trial.
+    """A timed pass in a process of its own; making it starts, builds and warms up the trial.
 
     Args:
         spec: the trial.
         load: returns the method of a name.
         inside: the settings of the process.
+        served_by: the fork server, and the name of the pass.
         log: the file for its output; by default it is not kept.
 
     Attributes:
@@ -75,10 +76,16 @@ class ResidentProcess:
     """
 
     def __init__(
-        self, spec: TrialSpec, load: Loader, inside: PassSettings, log: Path | None = None
+        self,
+        spec: TrialSpec,
+        load: Loader,
+        inside: PassSettings,
+        served_by: tuple[Server, str],
+        log: Path | None = None,
     ) -> None:
         self.cores, self._limits = inside.cores, inside.limits
-        self._kills, self._server = kernel_kills(), server()
+        self._kills = kernel_kills()
+        self._server, self._pass_name = served_by
         self._failure: PassResult | None = None
         self._began_at, self._active_seconds = utc_now(), 0.0
         self._start_seconds: float | None = None
@@ -136,7 +143,9 @@ class ResidentProcess:
         orders, self._orders = context.Pipe(duplex=False)
         for pipe in (receiver, sender, orders, self._orders):
             stack.enter_context(pipe)
-        serving = partial(serve, spec, load, TurnsOfAPipe(sender, orders, inside.token))
+        serving = partial(
+            serve, self._pass_name, spec, load, TurnsOfAPipe(sender, orders, inside.token)
+        )
         self._child = context.Process(
             target=run,
             args=(sender, inside, serving),

@@ -56,12 +56,14 @@ class TurnTaking(Generic[Member]):
         tell: called before each start and each visit.
         order: draws the order of each round.
         now: the clock.
+        kinds: returns the kinds of the visits in a round of a generation.
     """
 
     start: Callable[[Member], Resident]
     tell: Callable[[Place[Member]], None]
     order: random.Random
     now: Callable[[], float] = time.monotonic
+    kinds: Callable[[int], Sequence[str]] = kinds_in_round
 
 
 @dataclass
@@ -137,7 +139,7 @@ class Generation(Generic[Member]):
         order = self.taking.order.sample(self.members, len(self.members))
         visits = [
             self._visit(member, kind)
-            for kind in kinds_in_round(self.rounds)
+            for kind in self.taking.kinds(self.rounds)
             for member in order
             if member.key in self._alive
         ]

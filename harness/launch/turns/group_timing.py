@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from bsrbench.harness.launch.group_times import STAGED, GroupTimes
 from bsrbench.harness.launch.planning.companions import Companions
@@ -11,9 +12,10 @@ from bsrbench.harness.launch.planning.resident_memory import (
     keys_compared_with,
 )
 from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
-from bsrbench.harness.launch.round_group import GroupRoles, time_in_turns
+from bsrbench.harness.launch.round_group import GroupRoles, cpu_time_in_turns, time_in_turns
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.turns.generation import Place
+from bsrbench.harness.launch.turns.joined_cpu_time import failed_measuring, with_cpu_time
 from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
@@ -30,13 +32,15 @@ class RunProgress:
     Attributes:
         tell: shows what runs now.
         say: prints a line.
-        advance: counts one start of a trial, which is a pass of the forecast.
+        advance: counts one start of a trial for its clock, which is a pass of the forecast.
+        advance_cpu: counts one start of a trial for its CPU time, which is another pass.
         stop_if_asked: raises ``KeyboardInterrupt`` if the user has stopped the run.
     """
 
     tell: Callable[[str], None]
     say: Callable[[str], None]
     advance: Callable[[PlannedTrial], None]
+    advance_cpu: Callable[[PlannedTrial], None]
     stop_if_asked: Callable[[], None]
 
 
@@ -86,31 +90,77 @@ class GroupTiming:
             KeyboardInterrupt: the user has stopped the run.
         """
         members, again = group.members(), {trial.key for trial in group.companions()}
+        began = self.now()
+        cpu, fits = self._cpu_times(group)
 
         def start(trial: PlannedTrial) -> Resident:
-            # The log of the pass that produced a stored record is not overwritten.
-            log = self.store.log(trial.key, f"{CLOCK}-again" if trial.key in again else CLOCK)
-            return self.launcher.resident(trial.spec, log=log)
+            return self.launcher.resident(trial.spec, log=self._log(group, trial))
 
-        compared = keys_compared_with(members, self.run_settings.compared_with)
         clocks = time_in_turns(
-            members,
+            fits,
             start,
-            GroupRoles(again, compared),
+            self._roles(group),
             self.run_settings.order_seed,
             lambda place: self._tell(group, place),
+            self.now,
+            self.now() - began,
         )
         self._stop_if_killed(clocks)
+        done = {key: with_cpu_time(clock, cpu.get(key)) for key, clock in clocks.items()}
+        clocks = {
+            trial.key: done.get(trial.key) or failed_measuring(cpu[trial.key]) for trial in members
+        }
         times = GroupTimes.of(members, again, clocks)
         self.store.stage(group.key(), STAGED, times.plain())
         for note in times.failures():
             self.progress.say(note)
         return times
 
+    def _cpu_times(self, group: Group) -> tuple[dict[str, PassResult], list[PlannedTrial]]:
+        """Measure CPU time; return it by key, and the members that are still to be timed.
+
+        It is measured first. What it takes of the budget is missing for the wall clock, not added.
+        """
+        members = group.members()
+        if not group.cpu_generations() or not self.launcher.measures_cpu_time:
+            return {}, members
+
+        def start(trial: PlannedTrial) -> Resident:
+            return self.launcher.sleeping_resident(trial.spec, log=self._log(group, trial))
+
+        results = cpu_time_in_turns(
+            members,
+            start,
+            self._roles(group),
+            self.run_settings.order_seed,
+            lambda place: self._tell_cpu(group, place),
+        )
+        self._stop_if_killed(results)
+        fits = [trial for trial in members if results[trial.key].status is Status.COMPLETED]
+        return results, fits
+
+    def _roles(self, group: Group) -> GroupRoles:
+        compared = keys_compared_with(group.members(), self.run_settings.compared_with)
+        return GroupRoles({trial.key for trial in group.companions()}, compared)
+
+    def _log(self, group: Group, trial: PlannedTrial) -> Path:
+        """Return the log of a timed pass; that of a stored record is not overwritten."""
+        again = trial in group.companions()
+        return self.store.log(trial.key, f"{CLOCK}-again" if again else CLOCK)
+
     def _stop_if_killed(self, clocks: Mapping[str, PassResult]) -> None:
         """Stop if processes were killed because the user has stopped the run."""
         if any(clock.status is Status.CRASHED for clock in clocks.values()):
             self.progress.stop_if_asked()
+
+    def _tell_cpu(self, group: Group, place: Place[PlannedTrial]) -> None:
+        """Tell every start of a pass of CPU time."""
+        self.progress.stop_if_asked()
+        if place.round is None:
+            number = f"generation {place.generation + 1} of {group.cpu_generations()}"
+            label = place.member.spec.label()
+            self.progress.tell(f"starting {label} for its CPU time, {number}")
+            self.progress.advance_cpu(place.member)
 
     def _tell(self, group: Group, place: Place[PlannedTrial]) -> None:
         """Tell every start, and the rounds at most once per second."""

@@ -19,6 +19,8 @@ OTHERS = {
 class Counting:
     """A launcher that answers at once: the nth clock pass it is asked for takes n seconds."""
 
+    measures_cpu_time = False
+
     def __init__(self, stop_at=None, failing=(), noisy=(), settings=None):
         self.asked, self.stop_at, self.found = [], stop_at, settings or {}
         self.failing, self.noisy = failing, noisy

@@ -30,6 +30,8 @@ PROFILE = Profile(rounds=3, generations=4, steps=2, warmup_steps=1, budget_secon
 # A step takes 3 s and an evaluation 1 s. A start, a step and two evaluations of warm-up; three
 # visits of two steps, two evaluations, and one visit of two steps by phase.
 GENERATION = PASS_SECONDS + 3 + 2 * 1 + 3 * 2 * 3 + 2 * 1 + 2 * 3
+# Two steps of warm-up and three visits of one step, in each of three generations of CPU time.
+CPU_TIME = 3 * (PASS_SECONDS + (2 + 3) * 3)
 COST = Cost(step_flop=300, forward_flop=100, trained_parameters=10, total_parameters=1000)
 
 
@@ -62,7 +64,7 @@ def test_a_profile_takes_its_rounds_and_the_passes_that_watch(make_spec, known):
     found = forecast([group(spec)], [spec], known(spec))
     watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
 
-    assert found.least_seconds == pytest.approx(4 * GENERATION + watched)
+    assert found.least_seconds == pytest.approx(4 * GENERATION + CPU_TIME + watched)
     assert found.most_seconds == found.least_seconds
     assert found.checkpoint_bytes == 0
 
@@ -75,6 +77,8 @@ def test_a_short_visit_takes_its_least_time_and_a_step_before_it(make_spec):
     visits = 3 * 0.020 + 0.003 + 0.001 + 0.003
 
     assert known.seconds("clock", spec) == pytest.approx(PASS_SECONDS + 2 * 0.001 + visits)
+    # Two steps of warm-up, and one visit of CPU time.
+    assert known.seconds("cpu_time", spec) == pytest.approx(PASS_SECONDS + 2 * 0.003 + 0.1)
 
 
 def test_rounds_may_go_on_until_the_budget_is_spent(make_spec, known):
@@ -86,13 +90,13 @@ def test_rounds_may_go_on_until_the_budget_is_spent(make_spec, known):
 
 
 def test_rows_that_are_timed_again_take_their_visits_and_nothing_else(make_spec, known, record_of):
-    """Four generations of two rows; the other four passes are the new row's alone."""
+    """Both rows take turns; the other four passes are the new row's alone."""
     spec, stored = make_spec("lora", profile=PROFILE), make_spec(profile=PROFILE)
     beside = Companions((record_of(stored),))
     found = forecast([group(spec, beside=beside)], [spec], known(spec, stored))
     watched = 4 * PASS_SECONDS + (9 + 3.5 + 5) * 300 / 100
 
-    assert found.least_seconds == pytest.approx(4 * 2 * GENERATION + watched)
+    assert found.least_seconds == pytest.approx(2 * (4 * GENERATION + CPU_TIME) + watched)
 
 
 def test_the_budget_of_a_group_holds_for_rows_that_are_timed_again(make_spec, known, record_of):
