@@ -183,12 +183,10 @@ def owners(model: nn.Module) -> dict[int, str]:
 
 def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
     """Return storages that are in neither ``before`` nor ``found`` and that no library holds."""
-    new: Storages = {}
-    for reference in _strange(before, found):
-        tensor = reference()
-        if tensor is not None and not _is_a_library_s(tensor):
-            new |= storages([tensor])
-    return new
+    strange = [reference() for reference in _strange(before, found)]
+    tensors = [tensor for tensor in strange if tensor is not None]
+    of_libraries = _held_by_libraries(tensors)
+    return storages(tensor for tensor in tensors if id(tensor) not in of_libraries)
 
 
 def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[weakref.ref[Tensor]]:
@@ -210,13 +208,22 @@ def _all_tensors() -> list[Tensor]:
     return [thing for thing in gc.get_objects() if issubclass(type(thing), Tensor)]
 
 
-def _is_a_library_s(tensor: Tensor) -> bool:
-    """Return whether a function, class or module of a library, or its cache, holds a tensor."""
-    near = gc.get_referrers(tensor)
-    holds = (gc.get_referrers(holder) for holder in near if isinstance(holder, tuple | list | dict))
-    found = any(map(of_library, near)) or any(of_library(far) for some in holds for far in some)
-    near.clear()  # lists of referrers may refer to each other
-    return found
+def _held_by_libraries(tensors: list[Tensor]) -> set[int]:
+    """Return the ids of what functions, classes and modules of libraries, or their caches, hold.
+
+    Each search for referrers looks at all objects, so there is one for all tensors, and not one
+    for each.
+    """
+    near = gc.get_referrers(*tensors)
+    caches = [holder for holder in near if isinstance(holder, tuple | list | dict)]
+    far = gc.get_referrers(*caches)
+    held = {id(thing) for thing in gc.get_referents(*filter(of_library, far))}
+    holders = [holder for holder in near if of_library(holder)]
+    holders += [cache for cache in caches if id(cache) in held]
+    ids = {id(thing) for thing in gc.get_referents(*holders)}
+    for referrers in (near, caches, far, holders):  # such lists may refer to each other
+        referrers.clear()
+    return ids
 
 
 def _held_by(thing: object) -> list[Any]:

@@ -1,19 +1,41 @@
 """How kernels are built, checked, cached and chosen."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
 import torch
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.torch_internals.compiler_internals import COMPILER_CACHE
 from bsrbench.methods.parts import kernel_builds, kernel_check, kernels
 from bsrbench.methods.parts.gelu_levels import FIND
 from bsrbench.methods.parts.group_codes import PACK2, PACK4, UNPACK2
-from bsrbench.methods.parts.kernel_builds import Build, build_of
+from bsrbench.methods.parts.kernel_builds import Build, build_of, is_built
 from bsrbench.methods.parts.quantise8 import PACK8, UNPACK8
 
 BROKEN = replace(PACK8, place="bsrbench.methods.parts.quantise8:NOWHERE")
+LEVELS = FIND.place.partition(":")[0]  # the module of FIND and READ
+
+
+@pytest.fixture(scope="module")
+def built_once(tmp_path_factory):
+    """Return a cache with the kernels of one module, compiled and checked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(COMPILER_CACHE, str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv(kernels.SETTING, "compiled")
+        build_of.cache_clear()
+        assert build_of(LEVELS, FIND.source, "cpu").faults == {"FIND": "", "READ": ""}
+        build_of.cache_clear()
+        return kernel_builds.kernel_folder()
+
+
+@pytest.fixture
+def built(built_once, empty_cache):
+    """Return a copy of this cache, which the next use finds."""
+    shutil.copytree(built_once, empty_cache)
+    return empty_cache
 
 
 def test_eager_is_no_fallback_where_it_was_asked_for(way):
@@ -132,27 +154,30 @@ def test_a_kernel_that_passes_its_check_is_used(planted):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"faults": 3}'])
-def test_a_damaged_result_of_a_check_is_made_again(damage, way, empty_cache):
-    way("compiled")
-    module = FIND.place.partition(":")[0]
-    build_of(module, FIND.source, "cpu")
-    (result,) = empty_cache.glob("*.json")
+def test_a_damaged_result_of_a_check_is_no_result(damage, built):
+    before = is_built(LEVELS, FIND.source, "cpu")
+    (result,) = built.glob("*.json")
     result.write_bytes(damage)
-    build_of.cache_clear()
 
-    assert build_of(module, FIND.source, "cpu").fault_of("FIND") == ""
+    assert (True, False) == (before, is_built(LEVELS, FIND.source, "cpu"))
+
+
+def test_a_check_without_a_result_is_made_again(way, built):
+    """Whatever the damage: that it is one is seen above."""
+    way("compiled")
+    (result,) = built.glob("*.json")
+    result.write_bytes(b'{"faults": 3}')
+
+    assert build_of(LEVELS, FIND.source, "cpu").fault_of("FIND") == ""
     assert json.loads(result.read_text())["faults"] == {"FIND": "", "READ": ""}
 
 
-def test_a_library_that_was_cut_off_is_not_loaded(way, empty_cache):
+def test_a_library_that_was_cut_off_is_not_loaded(way, built):
     way("auto")
-    module = FIND.place.partition(":")[0]
-    build_of(module, FIND.source, "cpu")
-    (library,) = empty_cache.glob("*.so")
+    (library,) = built.glob("*.so")
     library.write_bytes(library.read_bytes()[:5000])
-    build_of.cache_clear()
 
-    assert build_of(module, FIND.source, "cpu").fault_of("FIND") == ""
+    assert build_of(LEVELS, FIND.source, "cpu").fault_of("FIND") == ""
 
 
 def test_a_cache_that_cannot_be_written_is_no_end(way, tmp_path, monkeypatch):
