@@ -70,6 +70,7 @@ class WorkloadOptions:
         """
         from pydantic import ValidationError
 
+        from bsrbench.harness.spec.optimizer_options import OptimizerOptions
         from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 
         threads = self.threads or len(os.sched_getaffinity(0))
@@ -79,7 +80,7 @@ class WorkloadOptions:
             workload = Workload.model_validate(asdict(self) | stated)
             return TrialSpec(method=method, options=options, workload=workload, profile=profile)
         except ValidationError as error:
-            raise explain(error, where) from error
+            raise explain(error, where, OptimizerOptions.model_fields) from error
 
 
 WORKLOAD_OPTIONS = (

@@ -35,7 +35,7 @@ class AdamMoments:
         squares.mul_(self.beta2).addcmul_(gradient, gradient, value=1 - self.beta2)
 
     def divisor(self, squares: Tensor, step: int) -> Tensor:
-        """Return the divisor of the mean, of the shape of the squares."""
+        """Return the divisor of the mean, for squares of any shape; it has their shape."""
         return squares.sqrt().div_(math.sqrt(1 - self.beta2**step)).add_(self.eps)
 
     def correction(self, step: int) -> float:

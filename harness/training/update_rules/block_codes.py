@@ -55,7 +55,8 @@ class BlockCodes:
             scales: [blocks], overwritten.
             values: the value of each code, ascending, of shape [number of codes].
         """
-        blocks = F.pad(numbers, (0, len(scales) * self.size - len(numbers))).view(-1, self.size)
+        unused = len(scales) * self.size - len(numbers)  # F.pad copies, even if there are none
+        blocks = (F.pad(numbers, (0, unused)) if unused else numbers).view(-1, self.size)
         torch.linalg.vector_norm(blocks, float("inf"), dim=1, out=scales)
         smallest = torch.finfo(scales.dtype).tiny  # blocks of zeros remain zeros
         middles = (values[1:] + values[:-1]) / 2
