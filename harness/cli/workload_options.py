@@ -11,7 +11,7 @@ from bsrbench.harness.cli.completion import method_names
 from bsrbench.harness.cli.settings import nested
 from bsrbench.harness.errors import explain
 from bsrbench.harness.spec.optimizer_names import OPTIMIZERS
-from bsrbench.harness.spec.workload_axes import AxisValue
+from bsrbench.harness.spec.workload_axes import AxisValue, keys_of_axes
 
 if TYPE_CHECKING:
     from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
@@ -51,7 +51,10 @@ class WorkloadOptions:
 
     def on_axes(self, axes: Mapping[str, AxisValue]) -> "WorkloadOptions":
         """Return a copy with other values on some axes of the workload."""
-        return WorkloadOptions(**asdict(self) | dict(axes))
+        keys = keys_of_axes(axes)
+        if (options := keys.get("optimizer_options", ())) != ():
+            keys["optimizer_options"] = tuple(f"{k}={v!r}" for k, v in (options or {}).items())
+        return WorkloadOptions(**asdict(self) | keys)
 
     def spec(
         self, where: str, method: str, options: dict[str, Any], batch: int, profile: "Profile"

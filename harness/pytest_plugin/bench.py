@@ -15,10 +15,10 @@ from bsrbench.harness.pytest_plugin.result import STEP_SECONDS, Result, extra_in
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.row_name import RowLabel
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.spec.workload_axes import AXES
+from bsrbench.harness.spec.workload_axes import AXIS_KEYS, keys_of_axes
 
 ROUNDS = 13
-OWN_OF_BASELINE = ("method", "options", *AXES)
+OWN_OF_BASELINE = ("method", "options", *AXIS_KEYS)
 NOT_TIMED = "benchmarks are disabled (--benchmark-disable, or pytest-xdist)"
 Beside = str | Mapping[str, Any]
 
@@ -172,7 +172,7 @@ def _keys_of(asked: str) -> dict[str, Any]:
             f"baseline = {asked!r}: leave out the part in [...], because the baseline is measured "
             "here"
         )
-    return {"method": label.method, "options": dict(label.options), **label.axes}
+    return {"method": label.method, "options": dict(label.options), **keys_of_axes(label.axes)}
 
 
 def _result(

@@ -8,6 +8,7 @@ from bsrbench.harness.spec.frozen_data import MOST, Count, Frozen, Rate
 from bsrbench.harness.spec.optimizer_names import DEFAULTS, OPTIMIZERS, Option
 
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Momentum = Beta
 SMALLEST_BLOCK, LARGEST_BLOCK = 16, 65_536
 
 

@@ -21,12 +21,13 @@ from bsrbench.harness.spec.frozen_data import (
 )
 from bsrbench.harness.spec.identity import identity
 from bsrbench.harness.spec.multitask import MultiTask
-from bsrbench.harness.spec.optimizer_names import Optimizer
-from bsrbench.harness.spec.optimizer_options import OptimizerOptions, require_own_options
+from bsrbench.harness.spec.optimizer_names import USUAL_MOMENTUM, Optimizer, optimizer_in_words
+from bsrbench.harness.spec.optimizer_options import Momentum, OptimizerOptions, require_own_options
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
 from bsrbench.harness.spec.workload_axes import (
     AXES,
+    AXIS_KEYS,
     AxisValue,
     Precision,
     axis_in_words,
@@ -79,7 +80,7 @@ class Workload(Frozen):
     optimizer_in_backward: bool = False
     optimizer: Optimizer = "sgd"
     optimizer_options: OptimizerOptions | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Momentum = USUAL_MOMENTUM
     weight_decay: NotNegative = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     decay_vectors: bool = True
@@ -134,7 +135,7 @@ class Workload(Frozen):
 
     def question(self) -> str:
         """Return a hash of the workload without its axes; rows of one question share it."""
-        return digest_without(self, AXES)
+        return digest_without(self, AXIS_KEYS)
 
     def axes(self, beside: "Workload | None" = None) -> list[str]:
         """Return, in words, the axes that differ from ``beside``, or else from their defaults."""
@@ -142,7 +143,9 @@ class Workload(Frozen):
 
     def axis_values(self) -> dict[str, AxisValue]:
         """Return the value of every axis."""
-        return {axis: getattr(self, axis) for axis in AXES}
+        options = self.optimizer_options.stated() if self.optimizer_options else {}
+        words = optimizer_in_words(self.optimizer, options, self.momentum)
+        return {axis: getattr(self, axis) for axis in AXES} | {"optimizer": words}
 
     def stated_axes(self, beside: "Workload | None" = None) -> dict[str, AxisValue]:
         """Return the values of the axes that ``axes`` puts into words."""

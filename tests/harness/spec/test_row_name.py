@@ -18,6 +18,7 @@ VALUES = {
     "precision": ["fp32", "bf16", "fp16"],
     "compiled_step": [False, True],
     "optimizer_in_backward": [False, True],
+    "optimizer": ["sgd", "adamw", "galore rank=64 scale=0.5"],
 }
 PLAIN = Workload(model="test_vit", batch=128)
 PRINTED = [
