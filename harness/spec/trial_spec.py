@@ -148,13 +148,17 @@ class Workload(Frozen):
         return {axis: getattr(self, axis) for axis in AXES} | {"optimizer": words}
 
     def stated_axes(self, beside: "Workload | None" = None) -> dict[str, AxisValue]:
-        """Return the values of the axes that ``axes`` puts into words."""
-        usual = (
-            {axis: Workload.model_fields[axis].default for axis in AXES}
-            if beside is None
-            else beside.axis_values()
-        )
-        return stated(self.axis_values(), usual)
+        """Return the values of the axes that ``axes`` puts into words.
+
+        Without ``beside``, sgd and adamw with their defaults both go without saying.
+        """
+        values = self.axis_values()
+        if beside is not None:
+            return stated(values, beside.axis_values())
+        usual = {axis: Workload.model_fields[axis].default for axis in AXES}
+        if values["optimizer"] == "adamw":
+            usual["optimizer"] = "adamw"
+        return stated(values, usual)
 
 
 class Profile(Frozen):
