@@ -57,8 +57,12 @@ def overrides(settings: Iterable[str], by_option: Mapping[str, tuple[str, Any]])
     return table
 
 
-def nested(options: tuple[str, ...]) -> dict[str, Any]:
+def nested(options: tuple[str, ...], flag: str = "--option") -> dict[str, Any]:
     """Return options as a table; ``int8.bits=8`` is the option ``bits`` of the part ``int8``.
+
+    Args:
+        options: texts ``key=value``.
+        flag: the option of the command line that has them, for messages.
 
     Raises:
         BadInput: an option is set twice, or is both a value and a table.
@@ -70,11 +74,11 @@ def nested(options: tuple[str, ...]) -> dict[str, Any]:
         place = table.setdefault(part, {}) if dot else table
         if not isinstance(place, dict):
             raise BadInput(
-                f"--option {key}: {part} is already set to {place!r}, which is not a table: leave "
+                f"{flag} {key}: {part} is already set to {place!r}, which is not a table: leave "
                 "out one of the two"
             )
         if (name if dot else key) in place:
-            raise BadInput(f"--option {key} is set twice: leave out one of them")
+            raise BadInput(f"{flag} {key} is set twice: leave out one of them")
         place[name if dot else key] = value
     return table
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bsrbench.harness.cli.completion import method_names
+from bsrbench.harness.cli.settings import nested
 from bsrbench.harness.errors import explain
-from bsrbench.harness.spec.workload_axes import AxisValue
+from bsrbench.harness.spec.optimizer_names import OPTIMIZERS
+from bsrbench.harness.spec.workload_axes import AxisValue, keys_of_axes
 
 if TYPE_CHECKING:
     from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
@@ -27,6 +29,8 @@ class WorkloadOptions:
         precision: ``fp32``, ``bf16`` or ``fp16``.
         compiled_step: whether the step is compiled.
         optimizer: name of the optimizer.
+        optimizer_options: its options, as KEY=VALUE.
+        momentum: momentum of sgd.
         optimizer_in_backward: whether each parameter is updated inside the backward pass.
         device: name of the device.
         threads: CPU threads; ``None`` is all usable cores.
@@ -39,13 +43,18 @@ class WorkloadOptions:
     precision: str
     compiled_step: bool
     optimizer: str
+    optimizer_options: tuple[str, ...]
+    momentum: float
     optimizer_in_backward: bool
     device: str
     threads: int | None
 
     def on_axes(self, axes: Mapping[str, AxisValue]) -> "WorkloadOptions":
         """Return a copy with other values on some axes of the workload."""
-        return WorkloadOptions(**asdict(self) | dict(axes))
+        keys = keys_of_axes(axes)
+        if (options := keys.get("optimizer_options", ())) != ():
+            keys["optimizer_options"] = tuple(f"{k}={v!r}" for k, v in (options or {}).items())
+        return WorkloadOptions(**asdict(self) | keys)
 
     def spec(
         self, where: str, method: str, options: dict[str, Any], batch: int, profile: "Profile"
@@ -64,15 +73,17 @@ class WorkloadOptions:
         """
         from pydantic import ValidationError
 
+        from bsrbench.harness.spec.optimizer_options import OptimizerOptions
         from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 
         threads = self.threads or len(os.sched_getaffinity(0))
         stated = {"batch": batch, "threads": threads, "data": "noise", "weights": "random"}
+        stated["optimizer_options"] = nested(self.optimizer_options, "--optimizer-option")
         try:
             workload = Workload.model_validate(asdict(self) | stated)
             return TrialSpec(method=method, options=options, workload=workload, profile=profile)
         except ValidationError as error:
-            raise explain(error, where) from error
+            raise explain(error, where, OptimizerOptions.model_fields) from error
 
 
 WORKLOAD_OPTIONS = (
@@ -92,8 +103,19 @@ WORKLOAD_OPTIONS = (
         "--compiled-step", is_flag=True, help="torch.compile the forward and backward pass."
     ),
     click.option(
-        "--optimizer", default="sgd", show_default=True, help="sgd (momentum 0.9) or adamw."
+        "--optimizer",
+        default="sgd",
+        show_default=True,
+        help=f"{', '.join(OPTIMIZERS[:-1])} or {OPTIMIZERS[-1]}.",
     ),
+    click.option(
+        "--optimizer-option",
+        "optimizer_options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Set an option of the optimizer; can be repeated.",
+    ),
+    click.option("--momentum", type=float, default=0.9, show_default=True, help="Momentum of sgd."),
     click.option(
         "--optimizer-in-backward",
         is_flag=True,

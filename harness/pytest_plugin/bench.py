@@ -15,10 +15,10 @@ from bsrbench.harness.pytest_plugin.result import STEP_SECONDS, Result, extra_in
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.spec.row_name import RowLabel
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.spec.workload_axes import AXES
+from bsrbench.harness.spec.workload_axes import AXIS_KEYS, keys_of_axes
 
 ROUNDS = 13
-OWN_OF_BASELINE = ("method", "options", *AXES)
+OWN_OF_BASELINE = ("method", "options", *AXIS_KEYS)
 NOT_TIMED = "benchmarks are disabled (--benchmark-disable, or pytest-xdist)"
 Beside = str | Mapping[str, Any]
 
@@ -35,7 +35,8 @@ class Bench:
     * ``batch``: images per optimizer step; ``micro_batch``: images per forward pass, by default the
       whole batch; ``image_size``: side in pixels, by default the model's.
     * ``precision``: ``fp32``, ``bf16`` or ``fp16``.
-    * ``optimizer``: ``sgd`` (momentum 0.9) or ``adamw``.
+    * ``optimizer``: ``sgd`` (momentum 0.9), ``adamw`` or another one that a suite may name;
+      ``optimizer_options``: its options.
     * ``optimizer_in_backward``: update each parameter inside the backward pass.
     * ``compiled_step``: ``torch.compile`` the forward and backward pass.
     * ``device``: ``cpu``, ``cuda:0``, ...; ``threads``: CPU threads, by default all usable cores.
@@ -70,6 +71,7 @@ class Bench:
         micro_batch: int | None = None,
         precision: str = "fp32",
         optimizer: str = "sgd",
+        optimizer_options: Mapping[str, Any] | None = None,
         optimizer_in_backward: bool = False,
         compiled_step: bool = False,
         device: str = "cpu",
@@ -94,6 +96,7 @@ class Bench:
             "micro_batch": micro_batch,
             "precision": precision,
             "optimizer": optimizer,
+            "optimizer_options": dict(optimizer_options or {}),
             "optimizer_in_backward": optimizer_in_backward,
             "compiled_step": compiled_step,
             "device": device,
@@ -169,7 +172,7 @@ def _keys_of(asked: str) -> dict[str, Any]:
             f"baseline = {asked!r}: leave out the part in [...], because the baseline is measured "
             "here"
         )
-    return {"method": label.method, "options": dict(label.options), **label.axes}
+    return {"method": label.method, "options": dict(label.options), **keys_of_axes(label.axes)}
 
 
 def _result(

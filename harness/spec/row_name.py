@@ -132,7 +132,8 @@ def _option(text: str, item: str) -> tuple[str, Any]:
         raise BadInput(
             f"{shortened(text)!r}: {shortened(item)!r} is neither an option (key=JSON) nor an axis "
             "(micro-batch 4, whole batch, fp32, bf16, fp16, compiled, not compiled, "
-            "optimizer in backward, optimizer after backward)"
+            "optimizer in backward, optimizer after backward, or an optimizer and its options as "
+            "in galore rank=64)"
         )
     try:
         return name, json_of(value)

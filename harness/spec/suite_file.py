@@ -11,6 +11,7 @@ from bsrbench.harness.errors import BadInput, explain, shortened, unknown
 from bsrbench.harness.files import MIB, read_text, write_whole
 from bsrbench.harness.spec import suite_contradictions
 from bsrbench.harness.spec.multitask import MultiTask
+from bsrbench.harness.spec.optimizer_options import OptimizerOptions
 from bsrbench.harness.spec.recipe import LearningRateTry, Recipe
 from bsrbench.harness.spec.suite import Suite
 from bsrbench.harness.spec.suite_goal import Goal
@@ -111,7 +112,7 @@ def _put(data: dict[str, Any], dotted: str, value: object) -> None:
 def _keys() -> set[str]:
     parts = (
         *(Suite, Question, LearningRateChoice, Recipe, SuiteMethod, Workload, MultiTask, Profile),
-        *(LearningRateTry, Goal),
+        *(LearningRateTry, Goal, OptimizerOptions),
     )
     return {name for part in parts for name in part.model_fields}
 

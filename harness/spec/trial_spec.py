@@ -1,9 +1,8 @@
 """The spec of a trial: everything that defines it, fixed before it runs."""
 
-import functools
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from bsrbench.harness.plain_data import fault_in
 from bsrbench.harness.spec.frozen_data import (
@@ -20,11 +19,15 @@ from bsrbench.harness.spec.frozen_data import (
     digest_of_text,
     digest_without,
 )
+from bsrbench.harness.spec.identity import identity
 from bsrbench.harness.spec.multitask import MultiTask
+from bsrbench.harness.spec.optimizer_names import USUAL_MOMENTUM, Optimizer, optimizer_in_words
+from bsrbench.harness.spec.optimizer_options import Momentum, OptimizerOptions, require_own_options
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
 from bsrbench.harness.spec.workload_axes import (
     AXES,
+    AXIS_KEYS,
     AxisValue,
     Precision,
     axis_in_words,
@@ -33,29 +36,6 @@ from bsrbench.harness.spec.workload_axes import (
     stated,
 )
 from bsrbench.harness.visible_text import acting_in
-
-# Keys added later, with their defaults. A trial's id does not include a key at this value, so that
-# the ids of older trials do not change.
-LATER_KEYS: dict[str, dict[str, Any]] = {
-    "workload": {
-        "compiled_step": False,
-        "optimizer_in_backward": False,
-        "layer_decay": 1.0,
-        "decay_vectors": True,
-        "multitask": None,
-    },
-    "training": {
-        "final_learning_rate": 0.0,
-        "label_smoothing": 0.0,
-        "augmentation": "none",
-        "crop_scale": [0.08, 1.0],
-        "evaluation_crop": "resize",
-        "interpolation": "bicubic",
-        "head": "drawn",
-        "evaluate_every": None,
-    },
-    "profile": {"only_predict": False, "generations": 5},
-}
 
 
 class Workload(Frozen):
@@ -77,6 +57,10 @@ class Workload(Frozen):
             its backward pass; the loss and the optimizer's fused kernel are not compiled.
         optimizer_in_backward: update each trained parameter, and free its gradient, as soon as the
             backward pass has computed that gradient.
+        optimizer: ``sgd``; ``adamw``, or with moments of 8 or 4 bits ``adamw8`` and ``adamw4``;
+            ``adafactor``; ``lion``; ``galore``, ``apollo`` and ``apollo-mini``.
+        optimizer_options: the optimizer's options that do not have their defaults.
+        momentum: momentum of ``sgd``; with 0 it has no state.
         layer_decay: learning rate of a layer divided by the learning rate of the next, as in BEiT.
         decay_vectors: whether weight decay applies to biases, norms and other one-dimensional
             parameters, and to the class token and the position embedding.
@@ -94,13 +78,25 @@ class Workload(Frozen):
     precision: Precision = "fp32"
     compiled_step: bool = False
     optimizer_in_backward: bool = False
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    optimizer: Optimizer = "sgd"
+    optimizer_options: OptimizerOptions | None = None
+    momentum: Momentum = USUAL_MOMENTUM
     weight_decay: NotNegative = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     decay_vectors: bool = True
     device: Name = "cpu"
     threads: Count = 1
+
+    @field_validator("optimizer_options")
+    @classmethod
+    def _states_an_option(cls, options: OptimizerOptions | None) -> OptimizerOptions | None:
+        """Return ``None`` for a table without options, so that both have the same id."""
+        return options if options and options.stated() else None
+
+    @model_validator(mode="after")
+    def _has_the_options_of_its_optimizer(self) -> "Workload":
+        require_own_options(self.optimizer, self.optimizer_options)
+        return self
 
     @model_validator(mode="after")
     def _axes_fit(self) -> "Workload":
@@ -139,7 +135,7 @@ class Workload(Frozen):
 
     def question(self) -> str:
         """Return a hash of the workload without its axes; rows of one question share it."""
-        return digest_without(self, AXES)
+        return digest_without(self, AXIS_KEYS)
 
     def axes(self, beside: "Workload | None" = None) -> list[str]:
         """Return, in words, the axes that differ from ``beside``, or else from their defaults."""
@@ -147,16 +143,22 @@ class Workload(Frozen):
 
     def axis_values(self) -> dict[str, AxisValue]:
         """Return the value of every axis."""
-        return {axis: getattr(self, axis) for axis in AXES}
+        options = self.optimizer_options.stated() if self.optimizer_options else {}
+        words = optimizer_in_words(self.optimizer, options, self.momentum)
+        return {axis: getattr(self, axis) for axis in AXES} | {"optimizer": words}
 
     def stated_axes(self, beside: "Workload | None" = None) -> dict[str, AxisValue]:
-        """Return the values of the axes that ``axes`` puts into words."""
-        usual = (
-            {axis: Workload.model_fields[axis].default for axis in AXES}
-            if beside is None
-            else beside.axis_values()
-        )
-        return stated(self.axis_values(), usual)
+        """Return the values of the axes that ``axes`` puts into words.
+
+        Without ``beside``, sgd and adamw with their defaults both go without saying.
+        """
+        values = self.axis_values()
+        if beside is not None:
+            return stated(values, beside.axis_values())
+        usual = {axis: Workload.model_fields[axis].default for axis in AXES}
+        if values["optimizer"] == "adamw":
+            usual["optimizer"] = "adamw"
+        return stated(values, usual)
 
 
 class Profile(Frozen):
@@ -194,23 +196,6 @@ class Profile(Frozen):
                 f"{self.rounds}"
             )
         return self
-
-
-@functools.lru_cache(maxsize=4096)  # thousands of records have few different parts
-def _identity(part: Frozen | None, name: str) -> str:
-    """Return the canonical JSON of a part of a spec; the trial's id is a hash of all parts.
-
-    Args:
-        part: the part; ``None`` if the spec has none.
-        name: the part's name; its ``LATER_KEYS`` are left out if they have their defaults.
-    """
-    if part is None:
-        return canonical_json(None)
-    usual = LATER_KEYS[name]
-    data = part.model_dump(mode="json")
-    return canonical_json(
-        {key: value for key, value in data.items() if key not in usual or value != usual[key]}
-    )
 
 
 class TrialSpec(Frozen):
@@ -261,10 +246,10 @@ class TrialSpec(Frozen):
         parts = {
             "method": canonical_json(self.method),
             "options": canonical_json(self.options),
-            "profile": _identity(self.profile, "profile"),
+            "profile": identity(self.profile, "profile"),
             "seed": str(self.seed),
-            "training": _identity(self.training, "training"),
-            "workload": _identity(self.workload, "workload"),
+            "training": identity(self.training, "training"),
+            "workload": identity(self.workload, "workload"),
         }
         listed = ",".join(f'"{name}":{text}' for name, text in parts.items())
         return digest_of_text(f"{{{listed}}}")

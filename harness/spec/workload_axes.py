@@ -2,10 +2,19 @@
 
 import re
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from bsrbench.harness.spec.optimizer_names import (
+    MOMENTUM,
+    optimizer_in_words,
+    optimizer_of_words,
+)
 
 # Rows that differ only in these belong to the same question.
-AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward")
+AXES = ("micro_batch", "precision", "compiled_step", "optimizer_in_backward", "optimizer")
+# The keys of a workload that are axes. The value of the axis "optimizer" is text: the name of the
+# optimizer and what is not its default, such as "galore rank=64" or "sgd momentum=0".
+AXIS_KEYS = (*AXES, "optimizer_options", MOMENTUM)
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 MOST_PASSES = 10_000  # forward passes of one step; each is run and predicted separately
@@ -38,7 +47,17 @@ def axis_of_words(words: str) -> tuple[str, AxisValue] | None:
     for axis, meanings in SWITCHES.items():
         if words in meanings:
             return axis, meanings[words]
+    if (keys := optimizer_of_words(words)) is not None:
+        options = keys["optimizer_options"] or {}
+        return "optimizer", optimizer_in_words(keys["optimizer"], options, keys[MOMENTUM])
     return None
+
+
+def keys_of_axes(axes: Mapping[str, AxisValue]) -> dict[str, Any]:
+    """Return the keys of a workload that axes mean, with their values."""
+    words = axes.get("optimizer")
+    of_optimizer = optimizer_of_words(str(words)) if words is not None else None
+    return {**axes, **(of_optimizer or {})}
 
 
 def stated(

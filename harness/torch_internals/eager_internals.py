@@ -153,6 +153,14 @@ def tensors_of_scaler(scaler: torch.amp.GradScaler) -> list[Tensor]:
     return [kept for kept in (scaler._scale, scaler._growth_tracker) if kept is not None]
 
 
+def handle_loss_scale(optimizer: torch.optim.Optimizer) -> None:
+    """Declare that an optimizer handles the scale of ``GradScaler`` itself, as fused ones do.
+
+    It then gets ``grad_scale`` and ``found_inf`` as attributes. There is no public way.
+    """
+    optimizer._step_supports_amp_scaling = True  # type: ignore[attr-defined]  # as torch does
+
+
 def nnpack_is_enabled() -> bool:
     """Return whether NNPACK may be used; the public module can only set this."""
     return torch._C._get_nnpack_enabled()

@@ -1,5 +1,6 @@
 """The optimizers of a trial: one for all parameters, or one per parameter in the backward pass."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,7 +9,13 @@ from torch import Tensor, nn
 
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.experts import task_of
+from bsrbench.harness.spec.optimizer_options import all_options
 from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.training.update_rules.choice import rule_of
+from bsrbench.harness.training.update_rules.rule_optimizer import RuleOptimizer
+
+# Makes an optimizer of groups of parameters.
+Maker = Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
 
 
 def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.Optimizer, ...]:
@@ -16,8 +23,8 @@ def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.O
 
     There is one optimizer. With ``optimizer_in_backward`` there is one per parameter: as soon as
     autograd has accumulated the whole gradient, the optimizer steps and frees the gradient.
-    The kernels are fused: they pass over memory once, need no temporaries, and handle each
-    parameter separately. Therefore both ways give the same bits.
+    Each parameter is handled separately, so both ways give the same bits. The kernels of SGD and
+    AdamW are fused: they pass over memory once and need no temporaries.
 
     Raises:
         Unsupported: no parameter requires a gradient.
@@ -26,10 +33,11 @@ def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.O
     if not trained:
         raise Unsupported("the method leaves no parameter to train")
     groups = _groups(model, trained, workload)
+    make = _maker(workload, trained)
     if not workload.optimizer_in_backward:
-        return (_optimizer(groups, workload),)
+        return (make(groups),)
     alone = [group | {"params": [single]} for group in groups for single in group["params"]]
-    return tuple(_in_backward(group, workload) for group in alone)
+    return tuple(_in_backward(group, make) for group in alone)
 
 
 def _groups(
@@ -67,14 +75,23 @@ def _by_task(groups: list[dict[str, Any]], owner: dict[Tensor, int]) -> list[dic
     ]
 
 
-def _optimizer(groups: list[dict[str, Any]], workload: Workload) -> torch.optim.Optimizer:
-    if workload.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0, fused=True)
-    return torch.optim.SGD(groups, lr=0.0, momentum=workload.momentum, fused=True)
+def _maker(workload: Workload, trained: list[nn.Parameter]) -> Maker:
+    """Return what makes the workload's optimizer of some groups of parameters."""
+    rule = rule_of(workload)
+    if rule is not None:
+        places: dict[Tensor, int] = {parameter: place for place, parameter in enumerate(trained)}
+        return lambda groups: RuleOptimizer(groups, workload.optimizer, rule, places)
+    if workload.optimizer == "sgd":
+        return lambda groups: torch.optim.SGD(
+            groups, lr=0.0, momentum=workload.momentum, fused=True
+        )
+    options: dict[str, Any] = all_options(workload.optimizer, workload.optimizer_options)
+    betas, eps = (options["beta1"], options["beta2"]), options["eps"]
+    return lambda groups: torch.optim.AdamW(groups, lr=0.0, betas=betas, eps=eps, fused=True)
 
 
-def _in_backward(group: dict[str, Any], workload: Workload) -> torch.optim.Optimizer:
-    optimizer = _optimizer([group], workload)
+def _in_backward(group: dict[str, Any], make: Maker) -> torch.optim.Optimizer:
+    optimizer = make([group])
     (parameter,) = group["params"]
 
     def step_and_free(stepped: Tensor) -> None:

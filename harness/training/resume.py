@@ -14,6 +14,7 @@ from bsrbench.harness.files import refuse_link, replace_whole
 from bsrbench.harness.records.trial_record import utc_now
 from bsrbench.harness.spec.frozen_data import FromFile, NotNegative, Share, Whole
 from bsrbench.harness.training.loss_scaling import LossScaler
+from bsrbench.harness.training.update_rules.rule_optimizer import RuleOptimizer
 from bsrbench.harness.visible_text import visible
 
 ALMOST_NEVER = 1e9
@@ -174,6 +175,7 @@ class Checkpoint:
             kept = torch.load(self._file, weights_only=True)
             model.load_state_dict(kept["model"])
             for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
+                _require_same_kind(optimizer, state)
                 optimizer.load_state_dict(state)
                 _require_shapes(optimizer)
             if scaler is not None:
@@ -209,12 +211,30 @@ def _require_plausible(file: Path, model: torch.nn.Module) -> None:
         raise ValueError(f"it has {size:,} bytes, too many for {weights:,} bytes of weights")
 
 
+def _require_same_kind(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Check that a state was saved by an optimizer of the same kind.
+
+    Raises:
+        ValueError: it was saved by another one.
+    """
+    expected, saved = _kind(optimizer.param_groups[0]), _kind(state["param_groups"][0])
+    if saved != expected:
+        raise ValueError(f"it has the state of the optimizer {saved}, expected {expected}")
+
+
+def _kind(group: dict[str, Any]) -> str:
+    """Return the kind of the optimizer that has a group of parameters."""
+    return str(group.get("rule", "adamw" if "betas" in group else "sgd"))
+
+
 def _require_shapes(optimizer: torch.optim.Optimizer) -> None:
     """Check that each tensor of the optimizer state is a scalar or has its parameter's shape.
 
     Raises:
         ValueError: a tensor has another shape.
     """
+    if isinstance(optimizer, RuleOptimizer):  # it has checked its state itself
+        return
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape not in ((), parameter.shape):

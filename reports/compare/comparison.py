@@ -139,15 +139,16 @@ class Comparison:
         trained = self.training()
         parts = (
             *(f"{workload.model}{size}", workload.data_name(), f"batch {workload.batch}"),
-            *(self.axes(), workload.optimizer, workload.device),
+            *(self.axes(), workload.axis_values()["optimizer"], workload.device),
             *([f"{trained.steps} steps"] if trained else []),
         )
         return ", ".join(parts)
 
     def axes(self) -> str:
-        """Return the axes of the reference workload as text, precision first."""
+        """Return the axes of the reference workload as text, precision first, no optimizer."""
         workload = self.reference
-        others = [word for word in workload.axes() if word != workload.precision]
+        shown = {workload.precision, workload.axis_values()["optimizer"]}
+        others = [word for word in workload.axes() if word not in shown]
         return ", ".join([workload.precision, *others])
 
     def pareto_front(self, cost: str = "peak_counted_bytes") -> list[ComparisonRow]:

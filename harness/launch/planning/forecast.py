@@ -18,7 +18,19 @@ PASS_SECONDS = 0.7  # to start a process and build model and optimizer
 # slows the step down.
 STEPS_OF = {"memory": 9.0, "process": 3.5, "flops": 5.0, ESTIMATE: 0.0}
 RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # mean sizes of the files in results/
-STATES = {"sgd": 1, "adamw": 2}  # values that the optimizer stores per trained weight
+# Values of 4 bytes that an optimizer stores per trained weight. The projected optimizers store less
+# than AdamW; how much less depends on the shapes.
+STATES = {
+    "sgd": 1.0,
+    "adamw": 2.0,
+    "adamw8": 0.51,
+    "adamw4": 0.27,
+    "adafactor": 0.02,
+    "lion": 1.0,
+    "galore": 2.0,
+    "apollo": 2.0,
+    "apollo-mini": 2.0,
+}
 FP32_BYTES = 4
 # Taken for a device that is not here: what an H100 reached in fp32 with full fine-tuning of DeiT-S
 # at batch 128 (3,563 GFLOP in 0.106 s; results/gpu-h100).
@@ -165,4 +177,4 @@ def _checkpoint(spec: TrialSpec, known: ForecastInputs) -> int:
     if cost is None or spec.training is None:
         return 0
     states = STATES[spec.workload.optimizer] * cost.trained_parameters
-    return FP32_BYTES * (cost.total_parameters + states)
+    return round(FP32_BYTES * (cost.total_parameters + states))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.spec.frozen_data import Frozen
 from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.spec.workload_axes import AXES
+from bsrbench.harness.spec.workload_axes import AXIS_KEYS
 
 SHOWN = 6  # values of one setting that are listed; the rest is counted
 UNSHOWN = {"tries"}
@@ -77,7 +77,7 @@ def _settings(parts: Sequence[Frozen]) -> str:
     items = []
     for name, about in type(parts[0]).model_fields.items():
         values = dict.fromkeys(_plain(getattr(part, name)) for part in parts)
-        if name in AXES or name in UNSHOWN or list(values) == [_plain(about.default)]:
+        if name in AXIS_KEYS or name in UNSHOWN or list(values) == [_plain(about.default)]:
             continue  # the row labels contain the axes
         shown = " | ".join(list(values)[:SHOWN])
         more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""

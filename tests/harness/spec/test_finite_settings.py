@@ -17,6 +17,7 @@ from bsrbench.harness.cli.settings import MOST, Seconds, seconds_of, size_in_byt
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.frozen_data import FromFile, Frozen
 from bsrbench.harness.spec.multitask import MultiTask
+from bsrbench.harness.spec.optimizer_options import OptimizerOptions
 from bsrbench.harness.spec.recipe import LearningRateTry, Recipe, Training
 from bsrbench.harness.spec.search_result import SearchResult
 from bsrbench.harness.spec.suite import Suite
@@ -27,7 +28,7 @@ from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 NOT_FINITE = (math.inf, -math.inf, math.nan)
 SETTINGS = (Suite, SuiteMethod, Question, LearningRateChoice, Recipe, Training, LearningRateTry)
-SETTINGS += (Workload, MultiTask, Profile, TrialSpec, Goal)
+SETTINGS += (Workload, MultiTask, OptimizerOptions, Profile, TrialSpec, Goal)
 
 
 def holds_float(annotation):

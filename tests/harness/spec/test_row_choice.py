@@ -13,6 +13,7 @@ BESIDE = {
     "precision": "fp32",
     "compiled_step": False,
     "optimizer_in_backward": False,
+    "optimizer": "sgd",
 }
 LABELS = [
     "full",

@@ -10,7 +10,7 @@ from bsrbench.harness.errors import BadInput
 from bsrbench.harness.spec.label_grammar import split_at_commas
 from bsrbench.harness.spec.row_name import RowLabel, RowName
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
-from bsrbench.harness.spec.workload_axes import AXES, axis_in_words, axis_of_words
+from bsrbench.harness.spec.workload_axes import AXES, axis_in_words, axis_of_words, keys_of_axes
 from bsrbench.reports.wording.safe_text import on_one_line
 
 VALUES = {
@@ -18,6 +18,7 @@ VALUES = {
     "precision": ["fp32", "bf16", "fp16"],
     "compiled_step": [False, True],
     "optimizer_in_backward": [False, True],
+    "optimizer": ["sgd", "adamw", "lion beta1=0.5"],
 }
 PLAIN = Workload(model="test_vit", batch=128)
 PRINTED = [
@@ -137,13 +138,13 @@ def test_every_value_of_every_axis_has_words_of_its_own():
     words = {(axis, value): axis_in_words(axis, value) for axis in AXES for value in VALUES[axis]}
 
     assert set(VALUES) == set(AXES)
-    assert len(set(words.values())) == len(words) == 10
+    assert len(set(words.values())) == len(words) == 13
     for (axis, value), text in words.items():
         assert axis_of_words(text) == (axis, value)
 
 
 def name_of(options, **axes):
-    workload = PLAIN.model_copy(update=axes)
+    workload = PLAIN.model_copy(update=keys_of_axes(axes))
     return TrialSpec(method="m", options=options, workload=workload, profile=Profile()).row_name()
 
 
@@ -151,7 +152,7 @@ def test_a_row_is_known_by_method_options_and_axes():
     """Not by the order of its options; and 4 is not 4.0, for the specs differ."""
     assert name_of({"a": 1, "b": [2]}) == name_of({"b": [2], "a": 1})
     assert len({name_of({"a": value}) for value in (4, 4.0, "4", [4], True, None)}) == 6
-    assert len({name_of({}), *(name_of({}, **{a: VALUES[a][-1]}) for a in AXES)}) == 5
+    assert len({name_of({}), *(name_of({}, **{a: VALUES[a][-1]}) for a in AXES)}) == 6
     assert name_of({}) == RowName.of("m", {}, PLAIN.axis_values())
 
 
@@ -159,5 +160,5 @@ def test_axes_that_go_without_saying_are_filled_in():
     beside = {**PLAIN.axis_values(), "precision": "bf16"}
     said = [RowLabel.parse(text).name(beside).axes for text in ("m", "m (fp32)", "m (bf16)")]
 
-    assert said[0] == said[2] == (None, "bf16", False, False)
-    assert said[1] == (None, "fp32", False, False)
+    assert said[0] == said[2] == (None, "bf16", False, False, "sgd")
+    assert said[1] == (None, "fp32", False, False, "sgd")

@@ -1,0 +1,1 @@
+"""Optimizers that torch lacks, or that torch cannot run over tensors without values."""
