@@ -61,7 +61,7 @@ def clock_pass(spec: TrialSpec, load: Loader, turn: Turn | None = None) -> PassR
     turn = turn or alone(spec.profile.rounds)
     job, batch = job_and_batch(spec, load)
     visits = ClockVisits(job, batch, spec.profile)
-    scheduling = _scheduling(spec) if in_turns else USUAL
+    scheduling = scheduling_of_visits(spec) if in_turns else USUAL
     seen, used = Visited(energy=visits.has_energy_counter()), time.process_time()
     while (kind := turn(seen)) != END:
         seconds, before = visits.visit(kind), used
@@ -80,7 +80,7 @@ def clock_pass(spec: TrialSpec, load: Loader, turn: Turn | None = None) -> PassR
     return joined_readings([visits.readings(), circumstances])
 
 
-def _scheduling(spec: TrialSpec) -> str:
+def scheduling_of_visits(spec: TrialSpec) -> str:
     """Schedule this process before others; the threads of a GPU's pass only launch kernels."""
     if spec.workload.device != "cpu":
         return USUAL

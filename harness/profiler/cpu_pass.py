@@ -7,7 +7,7 @@ import time
 from bsrbench.harness.errors import Unreadable
 from bsrbench.harness.meters.hardware_counters import CYCLES, INSTRUCTIONS, HardwareCounters
 from bsrbench.harness.meters.sleeping_threads import threads_sleep
-from bsrbench.harness.profiler.clock_pass import Turn
+from bsrbench.harness.profiler.clock_pass import Turn, scheduling_of_visits
 from bsrbench.harness.profiler.clock_visits import END, Visited
 from bsrbench.harness.profiler.profiled_step import job_and_batch, until_taken
 from bsrbench.harness.records.pass_readings import PassReadings, absent, joined_readings
@@ -73,6 +73,7 @@ class CpuVisits:
         self._warm_up(spec.profile.warmup_steps if spec.profile else 0)
         used = self._measure(1)[CPU_SECONDS]
         self.steps = math.ceil(VISIT_CPU_SECONDS / max(used, 1e-6))
+        self._scheduling = scheduling_of_visits(spec)
 
     def visit(self) -> Visited:
         """Measure a number of steps; repeat the visit if an optimizer step was skipped."""
@@ -89,6 +90,7 @@ class CpuVisits:
             warmup_steps=(self.warmup_steps,),
             cores=(tuple(sorted(os.sched_getaffinity(0))),),
             steps_per_visit=self.steps,
+            scheduling=(self._scheduling,),
         )
         if self._why_not_counted:
             self._samples = {CPU_SECONDS: self._samples[CPU_SECONDS]}
