@@ -39,10 +39,12 @@ def test_a_census_has_what_is_new_and_alive_wherever_it_is():
         del cycle
         of_library = ModuleType("peft.made_up")
         vars(of_library)["__spec__"] = None
-        of_library.DEFAULT = torch.zeros(5)
+        of_library.DEFAULT, of_library.CACHE = torch.zeros(5), {"last": torch.zeros(6)}
+        mine = [torch.zeros(7)]
         found = kept.find([], [new])
 
-    assert total_bytes(found) == 2 * 4
+    assert total_bytes(found) == (2 + 7) * 4
+    assert len(mine) == 1
     assert len(old) == 1
 
 
