@@ -75,4 +75,6 @@ def optimizer_of_words(words: str) -> dict[str, Any] | None:
 def _number(value: float) -> str:
     """Return a number with as few digits as identify it."""
     short = f"{value:g}"
-    return short if isinstance(value, float) and float(short) == value else repr(value)
+    if isinstance(value, int):  # type checkers take it for a float
+        return str(value)
+    return short if float(short) == value else repr(value)

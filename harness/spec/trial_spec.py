@@ -143,9 +143,13 @@ class Workload(Frozen):
 
     def axis_values(self) -> dict[str, AxisValue]:
         """Return the value of every axis."""
-        options = self.optimizer_options.stated() if self.optimizer_options else {}
-        words = optimizer_in_words(self.optimizer, options, self.momentum)
+        words = self.optimizer_in_words()
         return {axis: getattr(self, axis) for axis in AXES} | {"optimizer": words}
+
+    def optimizer_in_words(self) -> str:
+        """Return the optimizer and what is not its default, for example ``galore rank=64``."""
+        options = self.optimizer_options.stated() if self.optimizer_options else {}
+        return optimizer_in_words(self.optimizer, options, self.momentum)
 
     def stated_axes(self, beside: "Workload | None" = None) -> dict[str, AxisValue]:
         """Return the values of the axes that ``axes`` puts into words.

@@ -139,7 +139,7 @@ class Comparison:
         trained = self.training()
         parts = (
             *(f"{workload.model}{size}", workload.data_name(), f"batch {workload.batch}"),
-            *(self.axes(), workload.axis_values()["optimizer"], workload.device),
+            *(self.axes(), workload.optimizer_in_words(), workload.device),
             *([f"{trained.steps} steps"] if trained else []),
         )
         return ", ".join(parts)
@@ -147,7 +147,7 @@ class Comparison:
     def axes(self) -> str:
         """Return the axes of the reference workload as text, precision first, no optimizer."""
         workload = self.reference
-        shown = {workload.precision, workload.axis_values()["optimizer"]}
+        shown = {workload.precision, workload.optimizer_in_words()}
         others = [word for word in workload.axes() if word not in shown]
         return ", ".join([workload.precision, *others])
 

@@ -69,6 +69,8 @@ def add_projected_back(parameter: Tensor, change: Tensor, basis: Tensor, factor:
 
 def leading_directions(gradient: Tensor, rank: int) -> Tensor:
     """Return the first singular vectors on the shorter side of a gradient, [shorter side, rank]."""
+    left: Tensor
+    right: Tensor
     left, _, right = torch.linalg.svd(gradient, full_matrices=False)
     return right[:rank].T if is_tall(gradient) else left[:, :rank]
 
