@@ -1,20 +1,23 @@
 """Run the trials of a plan and store their records."""
 
 import os
-import threading
 from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.forecasting.forecast_inputs import NOTHING_PREDICTED
+from bsrbench.harness.launch.forecasting.progress_keeper import ProgressKeeper
+from bsrbench.harness.launch.forecasting.work_left import WorkLeft
 from bsrbench.harness.launch.group_times import GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.planning.forecast import pass_key
 from bsrbench.harness.launch.planning.forecast_lines import forecast_lines
 from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
 from bsrbench.harness.launch.planning.resident_memory import MOST_UNPREDICTED
 from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
-from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
+from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
 from bsrbench.harness.launch.processes.log_file import last_lines
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
@@ -26,7 +29,6 @@ from bsrbench.harness.launch.turns.group_timing import GroupTiming, RunProgress
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import Circumstances, Environment, RanIn
 from bsrbench.harness.records.trial_record import Status, TimesByKey
-from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
@@ -67,8 +69,7 @@ class OneRun:
         self._plan, self._present = plan, present
         self._environment, self._circumstances = environment, circumstances
         self._before = Preflight()
-        self._tally = Tally(trials=len(plan.missing))
-        self._lock = threading.Lock()
+        self._progress = ProgressKeeper(Tally(trials=len(plan.missing)), watcher)
         self._shared = SharedDevice(None, {})
 
     def prepare(self) -> None:
@@ -93,9 +94,11 @@ class OneRun:
         )
         found = preflight_checks.look_for_mistakes(self._plan)
         if not self._run_settings.announces:
+            self._before = Preflight(known=NOTHING_PREDICTED)
             if any(len(group.members()) > MOST_UNPREDICTED for group in self._plan.groups):
                 before = preflight_checks.predict(self._plan, found.images)
-                self._before = Preflight(peaks=before.peaks, free_bytes=before.free_bytes)
+                self._before.peaks, self._before.free_bytes = before.peaks, before.free_bytes
+            self._expect()
             return
         planned = outline([trial.spec for trial in self._plan.missing.values()])
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
@@ -108,9 +111,15 @@ class OneRun:
             self._before, self._plan, absent, self._store.folder, self._run_settings.compared_with
         ):
             self._watcher.say(line)
-        predicted = self._before.forecast(self._plan, self._run_settings.compared_with)
+        self._expect()
+
+    def _expect(self) -> None:
+        """Note what the run consists of, and how long each piece is expected to take."""
+        predicted = self._before.forecast(
+            self._plan, self._run_settings.compared_with, self._run_settings.jobs
+        )
         if predicted is not None:
-            self._tally.expected_seconds = predicted.least_seconds
+            self._progress.tally.work = WorkLeft(dict(predicted.pieces))
 
     def do(self) -> None:
         """Run all missing trials.
@@ -123,7 +132,14 @@ class OneRun:
         fits = [t for key, t in self._plan.missing.items() if key not in doomed]
         timed = sum(len(group.members()) * group.generations() for group in groups)
         other_passes = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
-        self._tally.begin(timed + len(other_passes))
+        self._progress.tally.begin(timed + len(other_passes))
+        with self._progress.shown_regularly():
+            self._do(groups)
+        self._progress.tell("done")
+
+    def _do(self, groups: Sequence[Group]) -> None:
+        """Run the trials that are predicted to fit; store the outcome of the others."""
+        doomed = self._before.doomed
         for key, result in doomed.items():
             unstarted = replace(self._circumstances, not_started=True)
             self._save(self._plan.missing[key], {ESTIMATE: result}, unstarted)
@@ -134,17 +150,14 @@ class OneRun:
             for part in timing.parts(group):
                 self._finish_group(part.key(), timing.time(part))
         self._run_alone([trial for trial in self._plan.alone if trial.key not in doomed])
-        self._tell("done")
 
     def _timing(self) -> GroupTiming:
-        progress = RunProgress(
-            self._tell,
-            self._watcher.say,
-            lambda trial: self._advance(CLOCK, trial.spec),
-            self._stop_if_asked,
-        )
+        progress = RunProgress(self._progress, self._watcher.say, self._stop_if_asked)
         memory = self._before.memory()
-        return GroupTiming(self._launcher, self._store, self._run_settings, progress, memory)
+        return GroupTiming(
+            *(self._launcher, self._store, self._run_settings, progress, memory),
+            known=self._before.known,
+        )
 
     def _require_cores(self) -> None:
         """Check that there are enough cores for every job.
@@ -163,19 +176,7 @@ class OneRun:
 
     def _tell_or_stop(self, what: str) -> None:
         self._stop_if_asked()
-        self._tell(what)
-
-    def _tell(self, what: str) -> None:
-        with self._lock:
-            self._tally.what = what
-            self._watcher.show(self._tally)
-
-    def _advance(self, name: str, spec: TrialSpec) -> None:
-        with self._lock:
-            self._tally.passes_done += 1
-            if self._before.known is not None:
-                self._tally.expected_done += self._before.known.seconds(name, spec)
-            self._watcher.show(self._tally)
+        self._progress.tell(what)
 
     def _stop_if_asked(self) -> None:
         if self._run_settings.stopping():
@@ -243,7 +244,8 @@ class OneRun:
         result = kept_pass(self._store, trial.key, name, self._watcher.say)
         if result is None:
             self._stop_if_asked()
-        self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
+        self._progress.begin(pass_key(trial.key, name))
+        self._progress.tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
         if result is None:
             checkpoint = self._store.checkpoint(trial.key)
             perform = partial(
@@ -259,7 +261,7 @@ class OneRun:
             if result.status == Status.CRASHED and self._run_settings.stopping():
                 raise KeyboardInterrupt  # the pass was killed with the run
             self._store.stage(trial.key, name, plain(result))
-        self._advance(name, trial.spec)
+        self._progress.advance(pass_key(trial.key, name))
         return result
 
     def _save(
@@ -277,10 +279,8 @@ class OneRun:
         record, sidecar = make_record(trial.key, trial.spec, results, ran_in, beside)
         self._store.save(record, sidecar)
         completed = record.outcome.status is Status.COMPLETED
-        with self._lock:
-            self._tally.completed += completed
-            self._tally.failed += not completed
-            self._watcher.show(self._tally)
+        own = [pass_key(trial.key, name) for name in passes_of(trial.spec)]
+        self._progress.trial_done(completed=completed, keys=own)
         if not completed:
             self._watcher.say(
                 f"{record.label()}: {record.outcome.status} ({record.outcome.reason})"

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from bsrbench.harness.profiler.clock_visits import (
     END,
+    ENERGY,
     EVALUATION,
     PHASES,
     STEPS,
@@ -33,6 +34,15 @@ def kinds_in_round(number: int) -> list[str]:
         *([EVALUATION] if number % EVALUATION_EVERY == 0 else []),
         *([PHASES] if number % PHASES_EVERY == 0 else []),
     ]
+
+
+def kinds_after_rounds(*, energy: bool) -> list[str]:
+    """Return the kinds of visits that a member gets once, after the rounds of a generation.
+
+    Args:
+        energy: whether the device has a counter of energy.
+    """
+    return [ENERGY] if energy else []
 
 
 def alone(rounds: int) -> Turn:

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from bsrbench.harness.launch.forecasting.forecast_inputs import ForecastInputs
+from bsrbench.harness.launch.forecasting.progress_keeper import ProgressKeeper
 from bsrbench.harness.launch.group_times import STAGED, GroupTimes
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.launch.planning.resident_memory import (
@@ -14,6 +16,7 @@ from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
 from bsrbench.harness.launch.round_group import GroupRoles, time_in_turns
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.turns.generation import Place
+from bsrbench.harness.launch.turns.group_work import GroupWork
 from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
@@ -28,15 +31,13 @@ class RunProgress:
     """Shows what a run does.
 
     Attributes:
-        tell: shows what runs now.
+        keeper: counts and shows what is done.
         say: prints a line.
-        advance: counts one start of a trial, which is a pass of the forecast.
         stop_if_asked: raises ``KeyboardInterrupt`` if the user has stopped the run.
     """
 
-    tell: Callable[[str], None]
+    keeper: ProgressKeeper
     say: Callable[[str], None]
-    advance: Callable[[PlannedTrial], None]
     stop_if_asked: Callable[[], None]
 
 
@@ -50,6 +51,7 @@ class GroupTiming:
         run_settings: the settings of the run.
         progress: shows how far it is.
         memory: what is known of the memory of the trials.
+        known: the inputs of the forecast; ``None`` if there is none.
         now: the clock.
     """
 
@@ -58,8 +60,10 @@ class GroupTiming:
     run_settings: RunSettings
     progress: RunProgress
     memory: ResidentMemory
+    known: ForecastInputs | None = None
     now: Callable[[], float] = time.monotonic
     _told: float = 0.0
+    _parts: int = 0
 
     def parts(self, group: Group) -> Iterator[Group]:
         """Yield the parts of a group whose trials are alive together.
@@ -93,13 +97,17 @@ class GroupTiming:
             return self.launcher.resident(trial.spec, log=log)
 
         compared = keys_compared_with(members, self.run_settings.compared_with)
+        work = GroupWork(group, self._parts, self.progress.keeper.tally.work, self.known)
+        self._parts += 1
+
+        def tell(place: Place[PlannedTrial]) -> None:
+            self._tell(group, place)
+            work.note(place)
+
         clocks = time_in_turns(
-            members,
-            start,
-            GroupRoles(again, compared),
-            self.run_settings.order_seed,
-            lambda place: self._tell(group, place),
+            members, start, GroupRoles(again, compared), self.run_settings.order_seed, tell
         )
+        work.done()
         self._stop_if_killed(clocks)
         times = GroupTimes.of(members, again, clocks)
         self.store.stage(group.key(), STAGED, times.plain())
@@ -115,14 +123,17 @@ class GroupTiming:
     def _tell(self, group: Group, place: Place[PlannedTrial]) -> None:
         """Tell every start, and the rounds at most once per second."""
         self.progress.stop_if_asked()
+        keeper = self.progress.keeper
+        keeper.quiet(visit=place.round is not None)
         least = group.generations()
         generation = f"generation {place.generation + 1} of at least {least}"
         if place.round is None:
-            self.progress.tell(f"starting {place.member.spec.label()} for timing, {generation}")
+            keeper.tell(f"starting {place.member.spec.label()} for timing, {generation}")
             if place.generation < least:
-                self.progress.advance(place.member)
+                keeper.advance()
         elif self.now() - self._told >= TELL_SECONDS:
             self._told = self.now()
             rows = len(group.members())
             counted = f"{rows} row{'' if rows == 1 else 's'}"
-            self.progress.tell(f"timing {counted} in turns, {generation}, round {place.round + 1}")
+            round_ = f"round {place.round + 1}"
+            keeper.tell(f"timing {counted} in turns, {generation}, {round_}", visit=True)
