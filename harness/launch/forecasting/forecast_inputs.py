@@ -33,9 +33,9 @@ class PassWork:
 
 # A profile pass repeats its step, and its meter slows the step down.
 WORK_OF = {
-    "memory": PassWork(starts=2.0, steps=8.0, graphs=1),
+    "memory": PassWork(starts=1.5, steps=9.0, graphs=1),
     "process": PassWork(steps=3.5, graphs=1),
-    "flops": PassWork(starts=1.0, steps=4.0),
+    "flops": PassWork(starts=0.7, steps=2.0),
 }
 COMPILING = {"memory", "process", TRAINING}
 TRAIN_AND_EVALUATE = 2  # graphs of a clock pass and of a training
