@@ -1,14 +1,13 @@
 """Run the trials of a plan and store their records."""
 
-import os
 from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
-from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.forecasting.forecast_inputs import NOTHING_PREDICTED
 from bsrbench.harness.launch.forecasting.progress_keeper import ProgressKeeper
+from bsrbench.harness.launch.forecasting.training_share import TrainingShare
 from bsrbench.harness.launch.forecasting.work_left import WorkLeft
 from bsrbench.harness.launch.group_times import GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
@@ -23,7 +22,7 @@ from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.run_tally import Tally
 from bsrbench.harness.launch.shared_device import SharedDevice
-from bsrbench.harness.launch.side_by_side import CoreSets, run_side_by_side
+from bsrbench.harness.launch.side_by_side import CoreSets, require_cores, run_side_by_side
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.launch.turns.group_timing import GroupTiming, RunProgress
 from bsrbench.harness.records.store import Store
@@ -32,10 +31,11 @@ from bsrbench.harness.records.trial_record import Status, TimesByKey
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
 
 # A trial, the results of its finished passes, its circumstances, and the times of stored trials.
 Begun = tuple[PlannedTrial, dict[str, PassResult], Circumstances, TimesByKey | None]
+STEPS_DONE = "steps-done"  # name of a file beside the logs, while a training runs
 LAST_LINES = 5  # lines of a log that are shown
 
 
@@ -81,7 +81,8 @@ class OneRun:
         """
         absent = self._run_settings.absent
         if not absent:
-            self._require_cores()
+            specs = [trial.spec for trial in self._plan.missing.values()]
+            require_cores(self._run_settings.jobs, max(s.workload.threads for s in specs))
         preflight_checks = PreflightChecks(
             self._launcher.check,
             self._launcher.perform,
@@ -159,21 +160,6 @@ class OneRun:
             known=self._before.known,
         )
 
-    def _require_cores(self) -> None:
-        """Check that there are enough cores for every job.
-
-        Raises:
-            BadInput: there are too few cores. The trainings would slow each other down, and no
-                record would show it.
-        """
-        threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
-        needed, usable = self._run_settings.jobs * threads, len(os.sched_getaffinity(0))
-        if self._run_settings.jobs > 1 and needed > usable:
-            raise BadInput(
-                f"--jobs {self._run_settings.jobs} with {threads} threads each needs {needed} "
-                f"cores, but {usable} are usable: reduce --jobs or workload.threads"
-            )
-
     def _tell_or_stop(self, what: str) -> None:
         self._stop_if_asked()
         self._progress.tell(what)
@@ -244,7 +230,10 @@ class OneRun:
         result = kept_pass(self._store, trial.key, name, self._watcher.say)
         if result is None:
             self._stop_if_asked()
-        self._progress.begin(pass_key(trial.key, name))
+        key, step_file = pass_key(trial.key, name), self._store.log(trial.key, STEPS_DONE)
+        step_file.unlink(missing_ok=True)  # an interrupted run may have left it
+        share = TrainingShare(trial.spec, step_file, self._before.known)
+        self._progress.begin(key, share if name == TRAINING else None)
         self._progress.tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
         if result is None:
             checkpoint = self._store.checkpoint(trial.key)
@@ -254,14 +243,17 @@ class OneRun:
                 trial.spec,
                 log=self._store.log(trial.key, name),
                 on_cores=cores,
-                checkpoint=CheckpointRequest(checkpoint, self._run_settings.checkpoint_seconds),
+                checkpoint=CheckpointRequest(
+                    checkpoint, self._run_settings.checkpoint_seconds, step_file
+                ),
             )
             alone = trial.spec.profile is None or self._run_settings.jobs == 1
             result = perform() if alone else self._shared.perform(name, trial.spec, perform)
             if result.status == Status.CRASHED and self._run_settings.stopping():
                 raise KeyboardInterrupt  # the pass was killed with the run
             self._store.stage(trial.key, name, plain(result))
-        self._progress.advance(pass_key(trial.key, name))
+        step_file.unlink(missing_ok=True)
+        self._progress.advance(key)
         return result
 
     def _save(

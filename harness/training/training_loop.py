@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
 from statistics import fmean
@@ -28,6 +28,7 @@ def train(
     images: tuple[data.ImageData, ...],
     training: Training,
     checkpoint: Checkpoint | None = None,
+    tell_step: Callable[[int], object] = int,
 ) -> Progress:
     """Train for the requested number of steps, resuming from a checkpoint if there is one.
 
@@ -36,6 +37,8 @@ def train(
         images: the images of each task.
         training: the training settings.
         checkpoint: the checkpoint to resume from and to write.
+        tell_step: called with the number of steps that are done: before the first step, and after
+            each one.
 
     Raises:
         Diverged: as ``training_step`` raises it; the message names the step.
@@ -45,6 +48,7 @@ def train(
     progress = keeper.restore(job.model, job.optimizers, training.steps, job.scaler)
     steps = range(progress.step, training.steps)
     stream = _batches(job, images, steps)
+    tell_step(progress.step)
     start = time.perf_counter() - progress.seconds
     for step in steps:
         set_learning_rate(job, learning_rate_at(step, training))
@@ -55,6 +59,7 @@ def train(
             raise Diverged(f"{error} at step {step}{_before(progress.losses)}") from None
         progress.losses.append(loss if math.isfinite(loss) else None)
         progress.step = step + 1
+        tell_step(progress.step)
         read_curve = training.evaluate_every and progress.step % training.evaluate_every == 0
         if not (read_curve or keeper.due() or progress.step == training.steps):
             continue

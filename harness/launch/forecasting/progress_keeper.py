@@ -1,7 +1,7 @@
 """Keep the progress of a run, and show it whenever it changes and every few seconds."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from bsrbench.harness.launch.forecasting.work_left import Key
@@ -26,6 +26,7 @@ class ProgressKeeper:
         self.tally, self._watcher, self._every = tally, watcher, every_seconds
         self._lock = threading.Lock()
         self._visited = False
+        self._shares: dict[Key, Callable[[], float]] = {}
 
     def tell(self, what: str, *, visit: bool = False) -> None:
         """Show what runs now.
@@ -38,15 +39,24 @@ class ProgressKeeper:
             self.tally.what, self._visited = what, visit
             self._watcher.show(self.tally)
 
-    def begin(self, key: Key) -> None:
-        """Begin a piece of the work."""
+    def begin(self, key: Key, share: Callable[[], float] | None = None) -> None:
+        """Begin a piece of the work.
+
+        Args:
+            key: the piece.
+            share: returns the share of it that is done.
+        """
         if self.tally.work is not None:
             self.tally.work.begin(key)
+            if share is not None:
+                self._shares[key] = share
 
     def advance(self, key: Key | None = None) -> None:
         """Count a pass that is done, and end its piece of the work."""
         with self._lock:
             self.tally.passes_done += 1
+            if key is not None:
+                self._shares.pop(key, None)
             if key is not None and self.tally.work is not None:
                 self.tally.work.end(key)
             self._watcher.show(self.tally)
@@ -64,6 +74,11 @@ class ProgressKeeper:
         """Show nothing unasked while something is timed."""
         self._visited = visit
 
+    def _note_shares(self) -> None:
+        for key, share in list(self._shares.items()):
+            if self.tally.work is not None:
+                self.tally.work.note_share(key, share())
+
     @contextmanager
     def shown_regularly(self) -> Iterator[None]:
         """Show the counts every few seconds, so that the time left is never an old one."""
@@ -73,6 +88,7 @@ class ProgressKeeper:
             while not ended.wait(self._every):
                 if not self._visited:
                     with self._lock:
+                        self._note_shares()
                         self._watcher.show(self.tally)
 
         thread = threading.Thread(target=show, daemon=True)
