@@ -12,6 +12,7 @@ PRIOR_WEIGHT = 0.5  # of what is known without a kind's own pieces, as a number 
 # A piece that takes longer than expected is expected to take this share of its time once more. So
 # the time left grows while nothing ends, and does not stay at 0.
 OVERRUN = 0.2
+ENOUGH_SHARE = 0.1  # of a running piece that must be done to say something about others
 SMALL_SECONDS = 0.05  # shorter pieces say nothing about the speed
 BY_FLOOR = 1.2  # a floor of this many times the prediction decides how long a piece takes
 
@@ -134,12 +135,14 @@ class WorkLeft:
         """Return what was learnt, also from running pieces that are late or show their share."""
         seen = {kind: logs[-RECENT:] for kind, logs in self._logs.items()}
         for running in self._running.values():
-            by_share = running.total_by_share()
+            enough = running.share >= ENOUGH_SHARE
+            by_share = running.total_by_share() if enough else None
             elapsed = now - running.began
             expected = self._total(running.piece, self._logs)
             late = expected is not None and elapsed > expected
             if by_share is not None or late:
-                total = max(by_share or 0.0, elapsed if late else 0.0)
+                floor = running.piece.floor_seconds
+                total = max(by_share or 0.0, floor, elapsed if late else 0.0)
                 for kind, log in _observations(running.piece, total):
                     seen.setdefault(kind, []).append(log)
         return seen
@@ -149,7 +152,8 @@ class WorkLeft:
     ) -> float | None:
         total, by_share = self._total(running.piece, seen), running.total_by_share()
         if by_share is not None:
-            by_share = max(by_share, running.piece.floor_seconds)
+            floor = running.piece.floor_seconds
+            by_share = max(by_share, floor if total is None else min(floor, total))
             weight = math.sqrt(running.share)
             total = by_share if total is None else total ** (1 - weight) * by_share**weight
         if total is None:

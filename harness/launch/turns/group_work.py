@@ -1,13 +1,14 @@
 """Follow a round group through its generations, for the forecast of what is left."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bsrbench.harness.launch.forecasting.forecast_inputs import ForecastInputs
 from bsrbench.harness.launch.forecasting.work_left import Key, WorkLeft
 from bsrbench.harness.launch.planning.forecast import GenerationTime, generation_key, generations
 from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
 from bsrbench.harness.launch.turns.generation import Place
+from bsrbench.harness.profiler.clock_pass import kinds_after_rounds
 from bsrbench.harness.spec.trial_spec import Profile
 
 NEARLY = 0.05  # a rest of the budget that is this small a part of a generation is none
@@ -32,7 +33,9 @@ class GroupWork:
     _planned: int = 0
     _done_seconds: float = 0.0
     _last_seconds: float = 0.0
+    _whole_seconds: float = 0.0
     _began: float = 0.0
+    _predicted: dict[tuple[str, str, bool], float] = field(default_factory=dict)
 
     def note(self, place: Place[PlannedTrial]) -> None:
         """Note what begins now, so what was noted before is done."""
@@ -46,10 +49,8 @@ class GroupWork:
             self._begin(self.work, self.known, place)
         self._done_seconds += self._last_seconds
         self._last_seconds = self._seconds(self.known, place)
-        time = GenerationTime.of(self.group, place.generation, self.known)
-        if time.seconds() > 0:
-            key = generation_key(self.part, place.generation)
-            self.work.note_share(key, self._done_seconds / time.seconds())
+        if self._whole_seconds > 0:
+            self.work.note_share(self._key(), self._done_seconds / self._whole_seconds)
 
     def done(self) -> None:
         """End the last generation; leave out those that were planned and are not needed."""
@@ -65,6 +66,7 @@ class GroupWork:
             work.end(self._key())
         self._generation = place.generation
         self._done_seconds = self._last_seconds = 0.0
+        self._whole_seconds = GenerationTime.of(self.group, place.generation, known).seconds()
         self._plan(work, known, place.expected_generations)
         work.begin(self._key())
 
@@ -87,11 +89,24 @@ class GroupWork:
         return generation_key(self.part, self._generation)
 
     def _seconds(self, known: ForecastInputs, place: Place[PlannedTrial]) -> float:
-        """Return the predicted time of a start or a visit; rounds beyond the minimum count 0."""
-        spec = place.member.spec
-        profile = spec.profile or Profile()
-        if place.round is None:
-            return known.start_of(spec, profile, again=place.generation > 0)
-        if place.round >= self.group.rounds():
+        """Return the predicted time of a start or a visit; rounds beyond the minimum count 0.
+
+        It is computed once: this process must not be busy between the visits.
+        """
+        late = place.round is not None and place.round >= self.group.rounds()
+        if late and self._in_rounds(place):
             return 0.0
-        return known.visit_seconds(place.kind, spec, profile)
+        which = (place.member.key, place.kind, place.generation > 0)
+        if which not in self._predicted:
+            spec = place.member.spec
+            profile = spec.profile or Profile()
+            self._predicted[which] = (
+                known.visit_seconds(place.kind, spec, profile)
+                if place.kind
+                else known.start_of(spec, profile, again=place.generation > 0)
+            )
+        return self._predicted[which]
+
+    @staticmethod
+    def _in_rounds(place: Place[PlannedTrial]) -> bool:
+        return place.kind not in kinds_after_rounds(energy=True)
