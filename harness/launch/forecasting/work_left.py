@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 Key = tuple[str | int, ...]
 RECENT = 8  # observations of a kind that count; a neighbour comes and goes
-PRIOR_WEIGHT = 0.5  # of what is known without a kind's own pieces, as a number of pieces
+PRIOR_WEIGHT = 0.25  # of what is known without a kind's own pieces, as a number of pieces
 # A piece that takes longer than expected is expected to take this share of its time once more. So
 # the time left grows while nothing ends, and does not stay at 0.
 OVERRUN = 0.2

@@ -11,8 +11,8 @@ from bsrbench.harness.launch.turns.group_work import GroupWork
 from bsrbench.harness.launch.turns.stopping import TurnRules, TurnTimes
 from bsrbench.harness.spec.trial_spec import Profile
 
-# A start takes 5 s, a step and two evaluations take 1 s each. A round is a step, an evaluation and a
-# step by phase.
+# A start takes 5 s; a step and two evaluations take 1 s each. A round is a step, an evaluation and
+# a step by phase.
 PROFILE = Profile(rounds=1, generations=4, steps=1, warmup_steps=1, budget_seconds=80)
 GENERATION = 8 + 3  # seconds; its share of the budget is 20 s
 
@@ -51,7 +51,7 @@ def test_generations_that_settle_early_leave_room_for_more_of_them(timed):
     for number in range(4):
         group_work.note(Place(trial, number, expected_generations=9 if number == 3 else 0))
         clock[0] += 12
-    planned = {key for key in work.pieces}
+    planned = set(work.pieces)
 
     assert planned == {("clock", 0, number) for number in range(4, 7)}
     group_work.done()
