@@ -29,8 +29,6 @@ from bsrbench.harness.records.store import Store
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.harness.trial.record_assembly import make_record
-from tests.trial_records import ran_in
 
 PROFILE = Profile(rounds=3, generations=4, steps=2, warmup_steps=1, budget_seconds=0)
 # A step takes 3 s and an evaluation 1 s. A start, a step and two evaluations of warm-up; three
@@ -53,15 +51,6 @@ def watched(step_seconds):
 
 def group(*specs, beside=Companions()):  # noqa: B008 - it never changes
     return Group(tuple(map(planned, specs)), beside)
-
-
-@pytest.fixture
-def record_of():
-    def make(spec):
-        passes = {"memory": PassResult("crashed", "never run")}
-        return make_record(spec.trial_id(), spec, passes, ran_in())[0]
-
-    return make
 
 
 @pytest.fixture

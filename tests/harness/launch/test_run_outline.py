@@ -1,28 +1,14 @@
 """What a run says about its rows, its settings, and the kernels it compiles first."""
 
-import pytest
-
 from bsrbench import methods
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.harness.trial.pass_result import PassResult
-from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.harness.trial.trial_passes import check
 from bsrbench.methods.parts import kernel_builds
-from tests.trial_records import ran_in
 
 PROFILE = Profile(rounds=3, generations=4, steps=2, warmup_steps=1, budget_seconds=0)
-
-
-@pytest.fixture
-def record_of():
-    def make(spec):
-        passes = {"memory": PassResult("crashed", "never run")}
-        return make_record(spec.trial_id(), spec, passes, ran_in())[0]
-
-    return make
 
 
 def test_the_outline_names_rows_seeds_and_what_is_not_the_default(make_spec):
