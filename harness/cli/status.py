@@ -89,7 +89,7 @@ def _is_gone(count: dict[str, Any]) -> bool:
 
 
 def _in_words(run_status: dict[str, Any]) -> str:
-    from bsrbench.harness.launch.run_tally import duration
+    from bsrbench.harness.launch.run_tally import duration, left_later
 
     if "trials" not in run_status:
         return "no run has written its progress here"
@@ -99,9 +99,10 @@ def _in_words(run_status: dict[str, Any]) -> str:
         f"{run_status['failed']} failed"
     )
     if run_status["state"] == "running":
-        ago = duration(time.time() - run_status["at"])
+        since = max(0.0, time.time() - run_status["at"])
+        ago = duration(since)
         left = run_status["left_seconds"]
-        ends = "" if left is None else f", about {duration(left)} left"
+        ends = "" if left is None else f", about {duration(left_later(left, since))} left"
         return f"{line}{ends}; for {ago}: {run_status['what']} (process {run_status['pid']})"
     if run_status["state"] == "killed":
         return f"{line}; run the suite again to resume"

@@ -38,6 +38,7 @@ from bsrbench.harness.trial.pass_result import (
     SettingsResult,
 )
 from bsrbench.harness.trial.trial_passes import (
+    CALIBRATION,
     CLOCK,
     CPU_TIME,
     ESTIMATE,
@@ -155,7 +156,7 @@ class LocalLauncher:
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
         limits = self._limits
-        if pass_name in (ESTIMATE, SPEED) and limits.timeout_seconds is None:
+        if pass_name in (ESTIMATE, SPEED, CALIBRATION) and limits.timeout_seconds is None:
             limits = replace(limits, timeout_seconds=BEFOREHAND_SECONDS)
         inside = PassSettings(settings, limits, tuple(on_cores))
         doing = partial(perform, pass_name, spec, checkpoint, self._load)

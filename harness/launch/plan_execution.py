@@ -1,39 +1,41 @@
 """Run the trials of a plan and store their records."""
 
-import os
-import threading
 from collections.abc import Sequence
 from functools import partial
 
 from msgspec.structs import replace
 
-from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.forecasting.forecast_inputs import NOTHING_PREDICTED
+from bsrbench.harness.launch.forecasting.progress_keeper import ProgressKeeper
+from bsrbench.harness.launch.forecasting.training_share import TrainingShare
+from bsrbench.harness.launch.forecasting.work_left import WorkLeft
 from bsrbench.harness.launch.group_times import GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
+from bsrbench.harness.launch.planning.forecast import pass_key
 from bsrbench.harness.launch.planning.forecast_lines import forecast_lines
 from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
 from bsrbench.harness.launch.planning.resident_memory import MOST_UNPREDICTED
 from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
-from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial
+from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
 from bsrbench.harness.launch.processes.log_file import last_lines
 from bsrbench.harness.launch.progress import Watcher
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.run_tally import Tally
 from bsrbench.harness.launch.shared_device import SharedDevice
-from bsrbench.harness.launch.side_by_side import CoreSets, run_side_by_side
+from bsrbench.harness.launch.side_by_side import CoreSets, require_cores, run_side_by_side
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.launch.turns.group_timing import GroupTiming, RunProgress
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_environment import Circumstances, Environment, RanIn
 from bsrbench.harness.records.trial_record import Status, TimesByKey
-from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.resume import CheckpointRequest
 from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.record_assembly import make_record
-from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, ESTIMATE, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, ESTIMATE, TRAINING, passes_of
 
 # A trial, the results of its finished passes, its circumstances, and the times of stored trials.
 Begun = tuple[PlannedTrial, dict[str, PassResult], Circumstances, TimesByKey | None]
+STEPS_DONE = "steps-done"  # name of a file beside the logs, while a training runs
 LAST_LINES = 5  # lines of a log that are shown
 
 
@@ -67,8 +69,7 @@ class OneRun:
         self._plan, self._present = plan, present
         self._environment, self._circumstances = environment, circumstances
         self._before = Preflight()
-        self._tally = Tally(trials=len(plan.missing))
-        self._lock = threading.Lock()
+        self._progress = ProgressKeeper(Tally(trials=len(plan.missing)), watcher)
         self._shared = SharedDevice(None, {})
 
     def prepare(self) -> None:
@@ -80,7 +81,8 @@ class OneRun:
         """
         absent = self._run_settings.absent
         if not absent:
-            self._require_cores()
+            specs = [trial.spec for trial in self._plan.missing.values()]
+            require_cores(self._run_settings.jobs, max(s.workload.threads for s in specs))
         preflight_checks = PreflightChecks(
             self._launcher.check,
             self._launcher.perform,
@@ -93,9 +95,11 @@ class OneRun:
         )
         found = preflight_checks.look_for_mistakes(self._plan)
         if not self._run_settings.announces:
+            self._before = Preflight(known=NOTHING_PREDICTED)
             if any(len(group.members()) > MOST_UNPREDICTED for group in self._plan.groups):
                 before = preflight_checks.predict(self._plan, found.images)
-                self._before = Preflight(peaks=before.peaks, free_bytes=before.free_bytes)
+                self._before.peaks, self._before.free_bytes = before.peaks, before.free_bytes
+            self._expect()
             return
         planned = outline([trial.spec for trial in self._plan.missing.values()])
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
@@ -108,9 +112,15 @@ class OneRun:
             self._before, self._plan, absent, self._store.folder, self._run_settings.compared_with
         ):
             self._watcher.say(line)
-        predicted = self._before.forecast(self._plan, self._run_settings.compared_with)
+        self._expect()
+
+    def _expect(self) -> None:
+        """Note what the run consists of, and how long each piece is expected to take."""
+        predicted = self._before.forecast(
+            self._plan, self._run_settings.compared_with, self._run_settings.jobs
+        )
         if predicted is not None:
-            self._tally.expected_seconds = predicted.least_seconds
+            self._progress.tally.work = WorkLeft(dict(predicted.pieces))
 
     def do(self) -> None:
         """Run all missing trials.
@@ -124,7 +134,14 @@ class OneRun:
         cpu_too = self._launcher.measures_cpu_time
         timed = sum(len(group.members()) * group.starts(cpu_too) for group in groups)
         other_passes = [name for trial in fits for name in passes_of(trial.spec) if name != CLOCK]
-        self._tally.begin(timed + len(other_passes))
+        self._progress.tally.begin(timed + len(other_passes))
+        with self._progress.shown_regularly():
+            self._do(groups)
+        self._progress.tell("done")
+
+    def _do(self, groups: Sequence[Group]) -> None:
+        """Run the trials that are predicted to fit; store the outcome of the others."""
+        doomed = self._before.doomed
         for key, result in doomed.items():
             unstarted = replace(self._circumstances, not_started=True)
             self._save(self._plan.missing[key], {ESTIMATE: result}, unstarted)
@@ -135,49 +152,18 @@ class OneRun:
             for part in timing.parts(group):
                 self._finish_group(part.key(), timing.time(part))
         self._run_alone([trial for trial in self._plan.alone if trial.key not in doomed])
-        self._tell("done")
 
     def _timing(self) -> GroupTiming:
-        progress = RunProgress(
-            self._tell,
-            self._watcher.say,
-            lambda trial: self._advance(CLOCK, trial.spec),
-            lambda trial: self._advance(CPU_TIME, trial.spec),
-            self._stop_if_asked,
-        )
+        progress = RunProgress(self._progress, self._watcher.say, self._stop_if_asked)
         memory = self._before.memory()
-        return GroupTiming(self._launcher, self._store, self._run_settings, progress, memory)
-
-    def _require_cores(self) -> None:
-        """Check that there are enough cores for every job.
-
-        Raises:
-            BadInput: there are too few cores. The trainings would slow each other down, and no
-                record would show it.
-        """
-        threads = max(trial.spec.workload.threads for trial in self._plan.missing.values())
-        needed, usable = self._run_settings.jobs * threads, len(os.sched_getaffinity(0))
-        if self._run_settings.jobs > 1 and needed > usable:
-            raise BadInput(
-                f"--jobs {self._run_settings.jobs} with {threads} threads each needs {needed} "
-                f"cores, but {usable} are usable: reduce --jobs or workload.threads"
-            )
+        return GroupTiming(
+            *(self._launcher, self._store, self._run_settings, progress, memory),
+            known=self._before.known,
+        )
 
     def _tell_or_stop(self, what: str) -> None:
         self._stop_if_asked()
-        self._tell(what)
-
-    def _tell(self, what: str) -> None:
-        with self._lock:
-            self._tally.what = what
-            self._watcher.show(self._tally)
-
-    def _advance(self, name: str, spec: TrialSpec) -> None:
-        with self._lock:
-            self._tally.passes_done += 1
-            if self._before.known is not None:
-                self._tally.expected_done += self._before.known.seconds(name, spec)
-            self._watcher.show(self._tally)
+        self._progress.tell(what)
 
     def _stop_if_asked(self) -> None:
         if self._run_settings.stopping():
@@ -245,7 +231,11 @@ class OneRun:
         result = kept_pass(self._store, trial.key, name, self._watcher.say)
         if result is None:
             self._stop_if_asked()
-        self._tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
+        key, step_file = pass_key(trial.key, name), self._store.log(trial.key, STEPS_DONE)
+        step_file.unlink(missing_ok=True)  # an interrupted run may have left it
+        share = TrainingShare(trial.spec, step_file, self._before.known)
+        self._progress.begin(key, share if name == TRAINING else None)
+        self._progress.tell(f"{trial.spec.label()}, seed {trial.spec.seed}: {name}")
         if result is None:
             checkpoint = self._store.checkpoint(trial.key)
             perform = partial(
@@ -254,14 +244,17 @@ class OneRun:
                 trial.spec,
                 log=self._store.log(trial.key, name),
                 on_cores=cores,
-                checkpoint=CheckpointRequest(checkpoint, self._run_settings.checkpoint_seconds),
+                checkpoint=CheckpointRequest(
+                    checkpoint, self._run_settings.checkpoint_seconds, step_file
+                ),
             )
             alone = trial.spec.profile is None or self._run_settings.jobs == 1
             result = perform() if alone else self._shared.perform(name, trial.spec, perform)
             if result.status == Status.CRASHED and self._run_settings.stopping():
                 raise KeyboardInterrupt  # the pass was killed with the run
             self._store.stage(trial.key, name, plain(result))
-        self._advance(name, trial.spec)
+        step_file.unlink(missing_ok=True)
+        self._progress.advance(key)
         return result
 
     def _save(
@@ -279,10 +272,8 @@ class OneRun:
         record, sidecar = make_record(trial.key, trial.spec, results, ran_in, beside)
         self._store.save(record, sidecar)
         completed = record.outcome.status is Status.COMPLETED
-        with self._lock:
-            self._tally.completed += completed
-            self._tally.failed += not completed
-            self._watcher.show(self._tally)
+        own = [pass_key(trial.key, name) for name in passes_of(trial.spec)]
+        self._progress.trial_done(completed=completed, keys=own)
         if not completed:
             self._watcher.say(
                 f"{record.label()}: {record.outcome.status} ({record.outcome.reason})"

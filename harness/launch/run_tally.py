@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from bsrbench.harness.launch.forecasting.work_left import OVERRUN, WorkLeft
+
 ABOUT = 90  # below this many seconds or minutes, a time is not converted to a larger unit
 MINUTE, HOUR = 60, 3600
 
@@ -19,9 +21,8 @@ class Tally:
         failed: number of trials that ended in another way.
         passes: minimum number of passes.
         passes_done: number of passes that are done.
-        expected_seconds: predicted time of all passes; 0 if there is no forecast.
-        expected_done: predicted time of the passes that are done.
         what: what runs now.
+        work: what is left of the run, in pieces with their predicted times.
     """
 
     trials: int = 0
@@ -29,10 +30,9 @@ class Tally:
     failed: int = 0
     passes: int = 0
     passes_done: int = 0
-    expected_seconds: float = 0.0
-    expected_done: float = 0.0
     what: str = "starting"
     now: Callable[[], float] = time.monotonic
+    work: WorkLeft | None = None
     began: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -43,13 +43,8 @@ class Tally:
         self.passes, self.began = passes, self.now()
 
     def left_seconds(self) -> float | None:
-        """Return the estimated time left: the forecast, scaled by the actual speed so far."""
-        left = self.expected_seconds - self.expected_done
-        if self.expected_seconds <= 0:
-            return None
-        if self.expected_done <= 0:
-            return left
-        return max(0.0, left * (self.now() - self.began) / self.expected_done)
+        """Return the estimated time left; ``None`` if it is not known."""
+        return None if self.work is None else self.work.left_seconds()
 
     def plain(self) -> dict[str, Any]:
         """Return the progress as JSON data."""
@@ -65,6 +60,11 @@ class Tally:
             "left_seconds": None if left is None else round(left, 1),
             "what": self.what,
         }
+
+
+def left_later(left_seconds: float, later_seconds: float) -> float:
+    """Return the time left some time after it was told, if nothing has been told since."""
+    return max(left_seconds - later_seconds, OVERRUN * later_seconds)
 
 
 def duration(seconds: float) -> str:

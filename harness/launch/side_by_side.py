@@ -1,10 +1,12 @@
 """Run parts of a run at the same time, each on cores of its own where it needs them."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
+from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.cores import choose
 
 
@@ -24,6 +26,21 @@ def run_side_by_side(jobs: int, tasks: Sequence[Callable[[], None]]) -> None:
         pool.shutdown(cancel_futures=True)
     for future in done:
         future.result()
+
+
+def require_cores(jobs: int, threads: int) -> None:
+    """Check that there are enough cores for every job.
+
+    Raises:
+        BadInput: there are too few cores. The trainings would slow each other down, and no
+            record would show it.
+    """
+    needed, usable = jobs * threads, len(os.sched_getaffinity(0))
+    if jobs > 1 and needed > usable:
+        raise BadInput(
+            f"--jobs {jobs} with {threads} threads each needs {needed} "
+            f"cores, but {usable} are usable: reduce --jobs or workload.threads"
+        )
 
 
 class CoreSets:

@@ -10,6 +10,7 @@ import torch
 from bsrbench.harness.meters.scheduling import USUAL, schedule_before_others
 from bsrbench.harness.profiler.clock_visits import (
     END,
+    ENERGY,
     EVALUATION,
     PHASES,
     STEPS,
@@ -37,6 +38,15 @@ def kinds_in_round(number: int) -> list[str]:
         *([EVALUATION] if number % EVALUATION_EVERY == 0 else []),
         *([PHASES] if number % PHASES_EVERY == 0 else []),
     ]
+
+
+def kinds_after_rounds(*, energy: bool) -> list[str]:
+    """Return the kinds of visits that a member gets once, after the rounds of a generation.
+
+    Args:
+        energy: whether the device has a counter of energy.
+    """
+    return [ENERGY] if energy else []
 
 
 def alone(rounds: int) -> Turn:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 from torch import Tensor
@@ -23,7 +24,41 @@ PHASE_NAMES = ("forward", "backward", "optimizer")
 STEPS, PHASES, EVALUATION, ENERGY, END = "steps", "phases", "evaluation", "energy", "end"
 # A visit is at least so long. Reading the clock and waking the threads take microseconds.
 VISIT_SECONDS = 0.02
+EVALUATIONS_BEFORE = 2  # evaluations that warm a process up
 ENERGY_SECONDS = 2.0  # the slowest counters of energy change ten times per second
+
+
+@dataclass(frozen=True)
+class VisitKind:
+    """What a visit of a kind repeats, and how often.
+
+    Attributes:
+        least_seconds: the action is repeated for at least so long.
+        evaluates: the action is an evaluation of the batch, not a step.
+        begins_untimed: an action that is repeated runs once more before it is timed.
+    """
+
+    least_seconds: float = VISIT_SECONDS
+    evaluates: bool = False
+    begins_untimed: bool = True
+
+    def times(self, once_seconds: float, least: int) -> int:
+        """Return how often an action is repeated, at least ``least`` times."""
+        return max(least, math.ceil(self.least_seconds / max(once_seconds, 1e-6)))
+
+    def seconds(self, step_seconds: float, evaluation_seconds: float, steps: int) -> float:
+        """Return how long a visit takes, if it has at least ``steps`` steps or one evaluation."""
+        once = evaluation_seconds if self.evaluates else step_seconds
+        times = self.times(once, 1 if self.evaluates else steps)
+        return (times + (times > 1 and self.begins_untimed)) * once
+
+
+VISIT_KINDS = {
+    STEPS: VisitKind(),
+    PHASES: VisitKind(),
+    EVALUATION: VisitKind(evaluates=True),
+    ENERGY: VisitKind(ENERGY_SECONDS, begins_untimed=False),
+}
 
 
 class Visited(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +102,7 @@ class ClockVisits:
         self.warmup_steps = settling + len(warmup)
         if compiled:
             self._samples[COMPILE_SECONDS] = [compiled.seconds()]
-        self.steps = _times(warmup, settings.steps)
+        self.steps = _times(STEPS, warmup, settings.steps)
         self.evaluations = self._in_evaluation_mode(self._warm_up_evaluation)
         self._of = {
             STEPS: self._time_steps,
@@ -157,7 +192,7 @@ class ClockVisits:
 
         def loop() -> None:
             nonlocal steps
-            ends = time.perf_counter() + ENERGY_SECONDS
+            ends = time.perf_counter() + VISIT_KINDS[ENERGY].least_seconds
             while not steps or time.perf_counter() < ends:
                 self._step()
                 wait()
@@ -173,7 +208,9 @@ class ClockVisits:
     def _warm_up_evaluation(self) -> int:
         """Evaluate twice, and return the number of evaluations in a visit."""
         wait = self._job.device.synchronise
-        return _times(phase_clock.seconds_each(self._evaluate, 2, wait), 1)
+        return _times(
+            EVALUATION, phase_clock.seconds_each(self._evaluate, EVALUATIONS_BEFORE, wait), 1
+        )
 
     def _in_evaluation_mode(self, action: Callable[[], int]) -> int:
         self._job.model.eval()
@@ -186,8 +223,8 @@ class ClockVisits:
         self._samples.setdefault(metric, []).append(value)
 
 
-def _times(warmup: list[float], least: int) -> int:
+def _times(kind: str, warmup: list[float], least: int) -> int:
     """Return how often an action is repeated in a visit, from its times while warming up."""
     if not warmup:
         return least
-    return max(least, math.ceil(VISIT_SECONDS / max(warmup[-1], 1e-6)))
+    return VISIT_KINDS[kind].times(warmup[-1], least)

@@ -29,6 +29,7 @@ from bsrbench.harness.training.resume import (
     Progress,
     UnusableError,
 )
+from bsrbench.harness.training.step_file import StepFile
 from bsrbench.harness.training.training_loop import final_loss, train
 from bsrbench.harness.training.training_step import first_forward
 from bsrbench.harness.workload import tasks
@@ -51,7 +52,8 @@ def training_pass(
     if spec.training is None:
         raise ValueError("a trial without a training part has no training pass")
     keeper = Checkpoint.asked(checkpoint)
-    job, images, run = _trained(spec, spec.training, load, keeper)
+    steps = StepFile(None if checkpoint is None else checkpoint.step_file)
+    job, images, run = _trained(spec, spec.training, load, keeper, steps)
     on_test = spec.training.evaluate == "test"
     metric = "accuracy_top1" if on_test else "validation_accuracy_top1"
     splits = [of_task.test if on_test else of_task.validation for of_task in images]
@@ -78,17 +80,17 @@ def training_pass(
 
 
 def _trained(
-    spec: TrialSpec, recipe: Training, load: Loader, keeper: Checkpoint
+    spec: TrialSpec, recipe: Training, load: Loader, keeper: Checkpoint, steps: StepFile
 ) -> tuple[Job, tuple[ImageData, ...], Progress]:
     """Train from a checkpoint on, or from the beginning if the checkpoint cannot be used."""
     job = begin(spec, load)
     images = _images(spec, recipe)
     try:
-        return job, images, train(job, images, recipe, keeper)
+        return job, images, train(job, images, recipe, keeper, steps.note)
     except UnusableError as error:
         keeper.forget(str(error))
     del job, images  # they may hold part of the checkpoint, and the next job needs the memory
-    return _trained(spec, recipe, load, keeper)
+    return _trained(spec, recipe, load, keeper, steps)
 
 
 def _images(spec: TrialSpec, recipe: Training) -> tuple[ImageData, ...]:

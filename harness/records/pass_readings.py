@@ -30,6 +30,26 @@ class DeviceSpeed(msgspec.Struct, frozen=True):
     free_bytes: int | None = None
 
 
+class Calibration(msgspec.Struct, frozen=True):
+    """How long parts of a trial take here, beside everything else that runs now.
+
+    Attributes:
+        step_seconds: seconds of an optimizer step after the first one.
+        evaluation_seconds: seconds of an evaluation of the step's batch.
+        actions_seconds: seconds of all steps and evaluations that were made.
+        energy: whether the device has a counter of energy.
+        load_seconds: seconds to open the data; 0 if nothing is trained.
+        image_seconds: seconds to decode and prepare an image; 0 if nothing is trained.
+    """
+
+    step_seconds: float
+    evaluation_seconds: float
+    actions_seconds: float
+    energy: bool = False
+    load_seconds: float = 0.0
+    image_seconds: float = 0.0
+
+
 class PassReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The result of one pass.
 
@@ -41,6 +61,7 @@ class PassReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         facts: facts about the workload; only from a training pass.
         attention_kernel: the operators that computed attention; ``None`` if not recorded.
         speed: speed of the device; only from the speed pass.
+        calibration: how long parts of the trial take; only from the calibration pass.
     """
 
     measurements: Mapping[str, Measured]
@@ -50,6 +71,7 @@ class PassReadings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     facts: WorkloadFacts | None = None
     attention_kernel: str | None = None
     speed: DeviceSpeed | None = None
+    calibration: Calibration | None = None
 
 
 NOTHING = PassReadings({})

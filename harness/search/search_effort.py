@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bsrbench.harness.files import read_json, write_whole
-from bsrbench.harness.launch.planning.forecast import PASS_SECONDS
+from bsrbench.harness.launch.forecasting.forecast_inputs import PASS_SECONDS
 from bsrbench.harness.predict.step_cost import StepCost
 from bsrbench.harness.search.search_question import SHORT, SearchQuestion
 from bsrbench.harness.spec.frozen_data import digest

@@ -36,10 +36,12 @@ class CheckpointRequest:
     Attributes:
         file: the file; a checkpoint of an interrupted run is resumed from it.
         every_seconds: interval between checkpoints; a killed run loses at most this time.
+        step_file: the file into which the training writes how many steps are done, or ``None``.
     """
 
     file: Path
     every_seconds: float
+    step_file: Path | None = None
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import reduce
 from operator import add
 from statistics import fmean
@@ -28,6 +28,7 @@ def train(
     images: tuple[data.ImageData, ...],
     training: Training,
     checkpoint: Checkpoint | None = None,
+    tell_step: Callable[[int], object] = int,
 ) -> Progress:
     """Train for the requested number of steps, resuming from a checkpoint if there is one.
 
@@ -36,6 +37,7 @@ def train(
         images: the images of each task.
         training: the training settings.
         checkpoint: the checkpoint to resume from and to write.
+        tell_step: called with the number of steps that are done, first before any step.
 
     Raises:
         Diverged: as ``training_step`` raises it; the message names the step.
@@ -45,16 +47,15 @@ def train(
     progress = keeper.restore(job.model, job.optimizers, training.steps, job.scaler)
     steps = range(progress.step, training.steps)
     stream = _batches(job, images, steps)
+    tell_step(progress.step)
     start = time.perf_counter() - progress.seconds
     for step in steps:
         set_learning_rate(job, learning_rate_at(step, training))
         batch = _next_batch(job, stream, progress)
-        try:
-            loss = training_step(job, *batch, clip_norm=training.clip_norm)
-        except Diverged as error:
-            raise Diverged(f"{error} at step {step}{_before(progress.losses)}") from None
+        loss = _step(job, batch, training, progress)
         progress.losses.append(loss if math.isfinite(loss) else None)
         progress.step = step + 1
+        tell_step(step + 1)
         read_curve = training.evaluate_every and progress.step % training.evaluate_every == 0
         if not (read_curve or keeper.due() or progress.step == training.steps):
             continue
@@ -70,6 +71,15 @@ def train(
             keeper.save(job.model, job.optimizers, progress, job.scaler)
         start = time.perf_counter() - progress.seconds  # leaves out evaluation and saving
     return progress
+
+
+def _step(job: Job, batch: Batch, training: Training, progress: Progress) -> float:
+    """Run one step and return its loss; if it diverges, the error names the step."""
+    try:
+        return training_step(job, *batch, clip_norm=training.clip_norm)
+    except Diverged as error:
+        where = f"at step {progress.step}{_before(progress.losses)}"
+        raise Diverged(f"{error} {where}") from None
 
 
 def _before(losses: list[float | None]) -> str:

@@ -18,6 +18,7 @@ from bsrbench.harness.plain_data import fault_in, plain_table, plain_text
 from bsrbench.harness.predict.batch_search import BatchSearch, predicted_search
 from bsrbench.harness.predict.estimate import estimate_pass
 from bsrbench.harness.predict.step_cost import StepCost, step_costs
+from bsrbench.harness.profiler.calibration_pass import calibration_pass
 from bsrbench.harness.profiler.clock_pass import Turn, clock_pass
 from bsrbench.harness.profiler.cpu_pass import cpu_pass
 from bsrbench.harness.profiler.flops_pass import flop_pass
@@ -47,6 +48,7 @@ from bsrbench.harness.trial.pass_result import (
 from bsrbench.harness.workload import models, tasks, weights
 
 ESTIMATE, SPEED, TRAINING = "estimate", "speed", "training"
+CALIBRATION = "calibration"
 PASSES: dict[str, Callable[..., PassReadings]] = {
     "clock": clock_pass,
     "cpu_time": cpu_pass,
@@ -57,6 +59,7 @@ PASSES: dict[str, Callable[..., PassReadings]] = {
     "flops": flop_pass,
     ESTIMATE: estimate_pass,
     SPEED: speed_pass,
+    CALIBRATION: calibration_pass,
     TRAINING: training_pass,
 }
 CLOCK, CPU_TIME = "clock", "cpu_time"

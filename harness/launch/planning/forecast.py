@@ -1,22 +1,18 @@
 """Predict how long a run will take and how much it will write."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import msgspec
-
-from bsrbench.harness.launch.planning.run_plan import Group
+from bsrbench.harness.launch.forecasting.forecast_inputs import COMPILING, ForecastInputs
+from bsrbench.harness.launch.forecasting.work_left import Key, Piece, WorkLeft
+from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
 from bsrbench.harness.launch.round_group import CPU_ROUNDS
-from bsrbench.harness.profiler.clock_pass import kinds_in_round
-from bsrbench.harness.profiler.clock_visits import EVALUATION, VISIT_SECONDS
+from bsrbench.harness.profiler.clock_pass import kinds_after_rounds, kinds_in_round
 from bsrbench.harness.profiler.cpu_pass import LEAST_WARM_UP_STEPS, VISIT_CPU_SECONDS
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
-from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, ESTIMATE, TRAINING, passes_of
+from bsrbench.harness.trial.trial_passes import CLOCK, CPU_TIME, passes_of
 
-PASS_SECONDS = 0.7  # to start a process and build model and optimizer
-# Duration of each profile pass, in steps without a meter. A pass repeats its step, and its meter
-# slows the step down.
-STEPS_OF = {"memory": 9.0, "process": 3.5, "flops": 5.0, ESTIMATE: 0.0}
 RECORD_BYTES, SIDECAR_BYTES = 9_000, 45_000  # mean sizes of the files in results/
 # Values of 4 bytes that an optimizer stores per trained weight. The projected optimizers store less
 # than AdamW; how much less depends on the shapes.
@@ -32,94 +28,39 @@ STATES = {
     "apollo-mini": 2.0,
 }
 FP32_BYTES = 4
-# Taken for a device that is not here: what an H100 reached in fp32 with full fine-tuning of DeiT-S
-# at batch 128 (3,563 GFLOP in 0.106 s; results/gpu-h100).
-ASSUMED_SPEED = 33.5e12
 
 
 @dataclass(frozen=True)
-class Cost:
-    """The predicted cost of a row.
+class GenerationTime:
+    """How long one generation of a round group takes.
 
     Attributes:
-        step_flop: FLOPs of an optimizer step.
-        forward_flop: FLOPs of a batch's forward pass.
-        trained_parameters: number of parameters with a gradient.
-        total_parameters: number of all parameters.
+        starts_seconds: time to start its members.
+        rounds_seconds: time of the minimum number of rounds.
+        after_seconds: time of the visits after the rounds.
     """
 
-    step_flop: float
-    forward_flop: float
-    trained_parameters: int
-    total_parameters: int
+    starts_seconds: float
+    rounds_seconds: float
+    after_seconds: float
 
     @classmethod
-    def of(cls, values: Mapping[str, object]) -> "Cost | None":
-        """Return the cost from values by metric; ``None`` if a value is missing."""
-        try:
-            return msgspec.convert(values, cls)
-        except msgspec.ValidationError:
-            return None
+    def of(cls, group: Group, number: int, known: ForecastInputs) -> "GenerationTime":
+        """Return the time of a generation of a group; the first one compiles its rows."""
+        starts = rounds = after = 0.0
+        in_rounds = Counter(kind for n in range(group.rounds()) for kind in kinds_in_round(n))
+        for spec in (trial.spec for trial in group.members()):
+            profile = spec.profile or Profile()
+            starts += known.start_of(spec, profile, again=number > 0)
+            for kind, times in in_rounds.items():
+                rounds += times * known.visit_seconds(kind, spec, profile)
+            for kind in kinds_after_rounds(energy=known.energy):
+                after += known.visit_seconds(kind, spec, profile)
+        return cls(starts, rounds, after)
 
-
-@dataclass(frozen=True)
-class ForecastInputs:
-    """The inputs of a forecast.
-
-    Attributes:
-        speed: FLOP per second.
-        costs: row id -> predicted cost; rows that cannot be predicted are not included.
-        images: data set -> split -> number of images.
-        assumed: the speed is ``ASSUMED_SPEED``, because the device is not here.
-    """
-
-    speed: float
-    costs: dict[str, Cost]
-    images: Mapping[str, Mapping[str, int]]
-    assumed: bool = False
-
-    def seconds(self, pass_name: str, spec: TrialSpec) -> float:
-        """Return how long one run of a pass will take; of a timed pass, one generation."""
-        cost = self.costs.get(spec.row_id())
-        if cost is None:
-            return PASS_SECONDS
-        if pass_name == CLOCK and spec.profile:
-            return self._generation_seconds(cost, spec.profile)
-        if pass_name == CPU_TIME and spec.profile:
-            return self._cpu_generation_seconds(cost.step_flop / self.speed, spec.profile)
-        steps, forwards = self._work(pass_name, spec)
-        flop = steps * cost.step_flop + forwards * cost.forward_flop
-        return PASS_SECONDS + flop / self.speed
-
-    def _work(self, pass_name: str, spec: TrialSpec) -> tuple[float, float]:
-        """Return the number of optimizer steps and of additional forward passes in a pass."""
-        if pass_name == TRAINING and spec.training:
-            splits = self.images.get(spec.workload.data_name(), {})
-            curve = spec.training.steps // (spec.training.evaluate_every or spec.training.steps + 1)
-            read = splits.get(spec.training.evaluate, 0) + curve * splits.get("validation", 0)
-            return spec.training.steps, read / spec.workload.step_images()
-        return STEPS_OF[pass_name], 0
-
-    def _generation_seconds(self, cost: Cost, profile: Profile) -> float:
-        """Return how long a row takes in a generation of the minimum number of rounds.
-
-        It is started and warmed up. A short visit is as long as ``VISIT_SECONDS``, and begins with
-        one more step that is not timed.
-        """
-        step, forward = cost.step_flop / self.speed, cost.forward_flop / self.speed
-        kinds = [kind for number in range(profile.rounds) for kind in kinds_in_round(number)]
-        seconds = PASS_SECONDS + profile.warmup_steps * step + 2 * forward
-        for kind in kinds:
-            once, least = (forward, 1) if kind == EVALUATION else (step, profile.steps)
-            seconds += max(least * once, VISIT_SECONDS) + once * (once < VISIT_SECONDS)
-        return seconds
-
-    @staticmethod
-    def _cpu_generation_seconds(step: float, profile: Profile) -> float:
-        """Return how long a row takes in a generation of CPU time, if a step takes ``step``."""
-        warm_up = max(LEAST_WARM_UP_STEPS, profile.warmup_steps) * step
-        visits = min(CPU_ROUNDS, profile.rounds) * max(step, VISIT_CPU_SECONDS)
-        return PASS_SECONDS + warm_up + visits
+    def seconds(self) -> float:
+        """Return the time of the whole generation, if it has the minimum number of rounds."""
+        return self.starts_seconds + self.rounds_seconds + self.after_seconds
 
 
 @dataclass(frozen=True)
@@ -132,6 +73,8 @@ class Forecast:
         written_bytes: size of records and sidecars.
         checkpoint_bytes: size of the checkpoint while a long training runs.
         unknown: labels of rows whose FLOPs could not be predicted; their steps are not included.
+        pieces: the parts of the run by key; a generation has the key of ``generation_key``, and a
+            pass has the key of ``pass_key``.
     """
 
     least_seconds: float
@@ -139,36 +82,121 @@ class Forecast:
     written_bytes: int
     checkpoint_bytes: int
     unknown: tuple[str, ...] = ()
+    pieces: Mapping[Key, Piece] = field(default_factory=dict)
 
 
 def forecast(
-    groups: Iterable[Group], missing: Sequence[TrialSpec], known: ForecastInputs
+    groups: Iterable[Group],
+    missing: Sequence[PlannedTrial],
+    known: ForecastInputs,
+    jobs: int = 1,
 ) -> Forecast:
     """Return the total predicted time and disk space of a run's passes.
 
     Args:
         groups: the trials that are timed in turns, including stored ones that are timed again.
-        missing: the trials to run; their other passes run one by one.
+        missing: the trials to run.
         known: costs of the rows, sizes of the data, speed of the machine.
+        jobs: number of passes without a clock that run at the same time.
     """
-    least = most = 0.0
-    for group in groups:
-        generation = sum(known.seconds(CLOCK, trial.spec) for trial in group.members())
-        timed = group.generations() * generation + group.cpu_generations() * sum(
-            known.seconds(CPU_TIME, trial.spec) for trial in group.members()
-        )
-        least += timed
-        most += max(timed, group.budget_seconds())
-    alone = sum(
-        known.seconds(name, spec) for spec in missing for name in passes_of(spec) if name != CLOCK
-    )
+    pieces: dict[Key, Piece] = {}
+    for part, group in enumerate(groups):
+        pieces |= cpu_generations(part, group, known) | generations(part, group, known)
+    least = sum(piece.seconds or 0.0 for piece in pieces.values())
+    most = sum(piece.expected_seconds() or 0.0 for piece in pieces.values())
+    passes = _passes(missing, known, jobs)
+    alone = WorkLeft(passes).left_seconds() or 0.0
+    specs = [trial.spec for trial in missing]
     return Forecast(
         least_seconds=least + alone,
         most_seconds=most + alone,
-        written_bytes=sum(RECORD_BYTES + SIDECAR_BYTES * bool(spec.profile) for spec in missing),
-        checkpoint_bytes=max((_checkpoint(spec, known) for spec in missing), default=0),
-        unknown=tuple(dict.fromkeys(s.label() for s in missing if s.row_id() not in known.costs)),
+        written_bytes=sum(RECORD_BYTES + SIDECAR_BYTES * bool(spec.profile) for spec in specs),
+        checkpoint_bytes=max((_checkpoint(spec, known) for spec in specs), default=0),
+        unknown=tuple(dict.fromkeys(s.label() for s in specs if s.row_id() not in known.costs)),
+        pieces=pieces | passes,
     )
+
+
+def generation_key(part: int, number: int) -> Key:
+    """Return the key of a generation in a forecast.
+
+    Args:
+        part: number of its part of a round group, in the order in which they are timed.
+        number: number of the generation.
+    """
+    return (CLOCK, part, number)
+
+
+def cpu_generation_key(part: int, number: int) -> Key:
+    """Return the key of a generation of CPU time; the arguments are those of ``generation_key``."""
+    return (CPU_TIME, part, number)
+
+
+def pass_key(trial_key: str, name: str) -> Key:
+    """Return the key of a pass without a clock in a forecast."""
+    return (trial_key, name)
+
+
+def generations(part: int, group: Group, known: ForecastInputs) -> dict[Key, Piece]:
+    """Return the pieces of a round group: its minimum number of generations.
+
+    A generation goes on until its share of the budget is used, if its ratios do not settle before.
+    """
+    spent = sum(piece.seconds or 0.0 for piece in cpu_generations(part, group, known).values())
+    share = max(0.0, group.budget_seconds() - spent) / max(1, group.generations())
+    pieces = {}
+    for number in range(group.generations()):
+        time = GenerationTime.of(group, number, known)
+        floor = share + time.after_seconds
+        kind = f"{CLOCK} {part}{', first' if _compiles(group) and number == 0 else ''}"
+        pieces[generation_key(part, number)] = Piece(kind, time.seconds(), floor)
+    return pieces
+
+
+def cpu_generations(part: int, group: Group, known: ForecastInputs) -> dict[Key, Piece]:
+    """Return the generations in which the CPU time of a round group is measured, as pieces."""
+    pieces = {}
+    for number in range(group.cpu_generations()):
+        each = [_cpu_seconds(trial.spec, known, again=number > 0) for trial in group.members()]
+        kind = f"{CPU_TIME} {part}{', first' if _compiles(group) and number == 0 else ''}"
+        pieces[cpu_generation_key(part, number)] = Piece(kind, sum(each))
+    return pieces
+
+
+def _cpu_seconds(spec: TrialSpec, known: ForecastInputs, *, again: bool) -> float:
+    """Return how long a row takes in one generation of CPU time."""
+    cost, profile = known.costs.get(spec.row_id()), spec.profile or Profile()
+    start = known.start_of(spec, profile, again=again)
+    if cost is None:
+        return start
+    step = known.step_seconds(cost)
+    # The least time of a visit is CPU time, which passes as many times faster as there are threads.
+    visit = max(step, VISIT_CPU_SECONDS / spec.workload.threads)
+    more_warm_up = max(0, LEAST_WARM_UP_STEPS - profile.warmup_steps)
+    return start + more_warm_up * step + min(CPU_ROUNDS, profile.rounds) * visit
+
+
+def _compiles(group: Group) -> bool:
+    return any(trial.spec.workload.compiled_step for trial in group.members())
+
+
+def _passes(missing: Sequence[PlannedTrial], known: ForecastInputs, jobs: int) -> dict[Key, Piece]:
+    """Return the passes without a clock; a row's first pass compiles it, unless it was timed."""
+    pieces: dict[Key, Piece] = {}
+    compiled: set[str] = set()
+    for trial in missing:
+        row, names = trial.spec.row_id(), passes_of(trial.spec)
+        for name in names:
+            if name == CLOCK:
+                compiled.add(row)
+                continue
+            seconds = known.pass_seconds(name, trial.spec, again=row in compiled)
+            compiles = trial.spec.workload.compiled_step and name in COMPILING
+            kind = f"{name}{', compiled' if compiles else ''}"
+            pieces[pass_key(trial.key, name)] = Piece(kind, seconds, lanes=jobs)
+            if compiles:
+                compiled.add(row)
+    return pieces
 
 
 def _checkpoint(spec: TrialSpec, known: ForecastInputs) -> int:

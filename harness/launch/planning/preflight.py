@@ -7,14 +7,13 @@ from functools import partial
 from msgspec.structs import replace
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.launch.planning.companions import ComparedWith
-from bsrbench.harness.launch.planning.forecast import (
+from bsrbench.harness.launch.forecasting.forecast_inputs import (
     ASSUMED_SPEED,
     Cost,
-    Forecast,
     ForecastInputs,
-    forecast,
 )
+from bsrbench.harness.launch.planning.companions import ComparedWith
+from bsrbench.harness.launch.planning.forecast import Forecast, forecast
 from bsrbench.harness.launch.planning.resident_memory import (
     ResidentMemory,
     keys_compared_with,
@@ -27,9 +26,10 @@ from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.frozen_data import digest
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.pass_result import CheckParts, CheckResult, PassResult, plain
-from bsrbench.harness.trial.trial_passes import ESTIMATE, SPEED, passes_of
+from bsrbench.harness.trial.trial_passes import CALIBRATION, ESTIMATE, SPEED, passes_of
 
 GIB = 2**30
+CALIBRATION_STEP_SECONDS = 5.0  # the forecast does not wait for longer steps
 MAKE_MODEL = {"model", "weights", "image_size", "classes", "data", "multitask"}
 Perform = Callable[..., PassResult]
 
@@ -56,11 +56,17 @@ class Preflight:
         """Return what is known of the memory of rows that are alive together."""
         return ResidentMemory(self.peaks, self.free_bytes)
 
-    def forecast(self, plan: Plan, compared_with: ComparedWith) -> Forecast | None:
-        """Return the forecast of the run; ``None`` if it cannot be made."""
+    def forecast(self, plan: Plan, compared_with: ComparedWith, jobs: int = 1) -> Forecast | None:
+        """Return the forecast of the run; ``None`` if it cannot be made.
+
+        Args:
+            plan: the trials.
+            compared_with: returns the trials that every other trial of a group is compared with.
+            jobs: number of passes without a clock that run at the same time.
+        """
         if self.known is None:
             return None
-        missing = [t.spec for key, t in plan.missing.items() if key not in self.doomed]
+        missing = [trial for key, trial in plan.missing.items() if key not in self.doomed]
         left = [left for group in plan.groups if (left := group.without(self.doomed))]
         groups = [
             part
@@ -69,7 +75,7 @@ class Preflight:
                 group, keys_compared_with(group.members(), compared_with)
             )
         ]
-        return forecast(groups, missing, self.known)
+        return forecast(groups, missing, self.known, jobs)
 
 
 @dataclass
@@ -168,10 +174,33 @@ class PreflightChecks:
         if speed is None:
             return Preflight(why_unknown=tried.reason, peaks=peaks)
         known = ForecastInputs(speed.flop_per_second, costs, images)
+        known = self._calibrated(known, plan, peaks, speed.free_bytes)
         preflight = Preflight(known, peaks=peaks, free_bytes=speed.free_bytes)
         if not self.force:
             preflight.doomed = self._doomed(plan, estimates, speed.free_bytes)
         return preflight
+
+    def _calibrated(
+        self, known: ForecastInputs, plan: Plan, peaks: Mapping[str, int], free: int | None
+    ) -> ForecastInputs:
+        """Run some steps of the row with the longest step, if they are short and surely fit."""
+        trials = []
+        for spec in (trial.spec for trial in plan.missing.values()):
+            cost, peak = known.costs.get(spec.row_id()), peaks.get(spec.row_id())
+            if cost is None or peak is None:
+                continue
+            if known.step_seconds(cost) > CALIBRATION_STEP_SECONDS:
+                continue
+            if 2 * peak <= (_least(free, self.memory_bytes) or 0):
+                trials.append((cost.step_flop, spec.training is not None, spec, cost))
+        if not trials:
+            return known
+        *_, spec, cost = max(trials, key=lambda trial: trial[:2])
+        tried = self.perform(CALIBRATION, spec.uncompiled())
+        read = tried.readings().calibration
+        if read is None:  # a pass of the trial will say why
+            return known
+        return known.calibrated(read, cost, tried.seconds or 0.0)
 
     def _doomed(
         self, plan: Plan, estimates: dict[str, tuple[PlannedTrial, PassResult]], free: int | None

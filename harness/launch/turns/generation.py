@@ -10,8 +10,8 @@ from typing import Generic, Protocol, TypeVar
 from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.launch.turns.stopping import TurnTimes
 from bsrbench.harness.meters.machine_load import SHORTEST_SECONDS, Disturbance, LoadWatch
-from bsrbench.harness.profiler.clock_pass import kinds_in_round
-from bsrbench.harness.profiler.clock_visits import ENERGY, STEPS
+from bsrbench.harness.profiler.clock_pass import kinds_after_rounds, kinds_in_round
+from bsrbench.harness.profiler.clock_visits import STEPS
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.pass_result import PassResult, VisitResult
@@ -40,11 +40,16 @@ class Place(Generic[Member]):
         member: who is visited or started.
         generation: the generation, counted from 0.
         round: the round in the generation, counted from 0; ``None`` if the member is started.
+        kind: the kind of the visit; empty if the member is started.
+        expected_generations: number of generations that the spread so far suggests; 0 if it does
+            not suggest any.
     """
 
     member: Member
     generation: int
     round: int | None = None
+    kind: str = ""
+    expected_generations: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,11 +107,12 @@ class Generation(Generic[Member]):
         Raises:
             ServerLost: the fork server was killed; nothing of this generation is known.
         """
+        expected = self.times.expected_generations()
         self.times.begin_generation([member.key for member in self.members])
         with ExitStack() as stack:
             residents = {}
             for member in self.members:
-                self.taking.tell(Place(member, self.number))
+                self.taking.tell(Place(member, self.number, expected_generations=expected))
                 residents[member.key] = resident = self.taking.start(member)
                 stack.callback(resident.close)
                 self._alive[member.key] = resident
@@ -114,8 +120,9 @@ class Generation(Generic[Member]):
             while self._alive.keys() & self.new and not self._is_enough():
                 self._watched_rounds()
             for member in self.members:
-                if member.key in self._alive and member.key in self._energy:
-                    self._visit(member, ENERGY)
+                for kind in kinds_after_rounds(energy=member.key in self._energy):
+                    if member.key in self._alive:
+                        self._visit(member, kind)
             return {key: resident.end() for key, resident in residents.items()}
 
     def _is_enough(self) -> bool:
@@ -147,7 +154,7 @@ class Generation(Generic[Member]):
         return sum(visits)
 
     def _visit(self, member: Member, kind: str) -> float:
-        self.taking.tell(Place(member, self.number, self.rounds))
+        self.taking.tell(Place(member, self.number, self.rounds, kind))
         result = self._alive[member.key].visit(kind)
         if result.visited.seconds is not None and kind == STEPS:
             self.times.add(member.key, result.visited.seconds)

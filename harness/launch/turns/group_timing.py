@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bsrbench.harness.launch.forecasting.forecast_inputs import ForecastInputs
+from bsrbench.harness.launch.forecasting.progress_keeper import ProgressKeeper
 from bsrbench.harness.launch.group_times import STAGED, GroupTimes
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.launch.planning.resident_memory import (
@@ -15,6 +17,7 @@ from bsrbench.harness.launch.planning.run_plan import Group, PlannedTrial
 from bsrbench.harness.launch.round_group import GroupRoles, cpu_time_in_turns, time_in_turns
 from bsrbench.harness.launch.run_settings import Launcher, RunSettings
 from bsrbench.harness.launch.turns.generation import Place
+from bsrbench.harness.launch.turns.group_work import GroupWork
 from bsrbench.harness.launch.turns.joined_cpu_time import failed_measuring, with_cpu_time
 from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.records.store import Store
@@ -30,17 +33,13 @@ class RunProgress:
     """Shows what a run does.
 
     Attributes:
-        tell: shows what runs now.
+        keeper: counts and shows what is done.
         say: prints a line.
-        advance: counts one start of a trial for its clock, which is a pass of the forecast.
-        advance_cpu: counts one start of a trial for its CPU time, which is another pass.
         stop_if_asked: raises ``KeyboardInterrupt`` if the user has stopped the run.
     """
 
-    tell: Callable[[str], None]
+    keeper: ProgressKeeper
     say: Callable[[str], None]
-    advance: Callable[[PlannedTrial], None]
-    advance_cpu: Callable[[PlannedTrial], None]
     stop_if_asked: Callable[[], None]
 
 
@@ -54,6 +53,7 @@ class GroupTiming:
         run_settings: the settings of the run.
         progress: shows how far it is.
         memory: what is known of the memory of the trials.
+        known: the inputs of the forecast; ``None`` if there is none.
         now: the clock.
     """
 
@@ -62,8 +62,10 @@ class GroupTiming:
     run_settings: RunSettings
     progress: RunProgress
     memory: ResidentMemory
+    known: ForecastInputs | None = None
     now: Callable[[], float] = time.monotonic
     _told: float = 0.0
+    _parts: int = 0
 
     def parts(self, group: Group) -> Iterator[Group]:
         """Yield the parts of a group whose trials are alive together.
@@ -90,21 +92,28 @@ class GroupTiming:
             KeyboardInterrupt: the user has stopped the run.
         """
         members, again = group.members(), {trial.key for trial in group.companions()}
+        work = GroupWork(group, self._parts, self.progress.keeper.tally.work, self.known)
+        self._parts += 1
         began = self.now()
-        cpu, fits = self._cpu_times(group)
+        cpu, fits = self._cpu_times(group, work)
 
         def start(trial: PlannedTrial) -> Resident:
             return self.launcher.resident(trial.spec, log=self._log(group, trial))
+
+        def tell(place: Place[PlannedTrial]) -> None:
+            self._tell(group, place)
+            work.note(place)
 
         clocks = time_in_turns(
             fits,
             start,
             self._roles(group),
             self.run_settings.order_seed,
-            lambda place: self._tell(group, place),
+            tell,
             self.now,
             self.now() - began,
         )
+        work.done()
         self._stop_if_killed(clocks)
         done = {key: with_cpu_time(clock, cpu.get(key)) for key, clock in clocks.items()}
         clocks = {
@@ -116,25 +125,33 @@ class GroupTiming:
             self.progress.say(note)
         return times
 
-    def _cpu_times(self, group: Group) -> tuple[dict[str, PassResult], list[PlannedTrial]]:
+    def _cpu_times(
+        self, group: Group, work: GroupWork
+    ) -> tuple[dict[str, PassResult], list[PlannedTrial]]:
         """Measure CPU time; return it by key, and the members that are still to be timed.
 
         It is measured first. What it takes of the budget is missing for the wall clock, not added.
         """
         members = group.members()
         if not group.cpu_generations() or not self.launcher.measures_cpu_time:
+            work.leave_out_cpu_time()
             return {}, members
 
         def start(trial: PlannedTrial) -> Resident:
             return self.launcher.sleeping_resident(trial.spec, log=self._log(group, trial))
+
+        def tell(place: Place[PlannedTrial]) -> None:
+            self._tell_cpu(group, place)
+            work.note_cpu_time(place)
 
         results = cpu_time_in_turns(
             members,
             start,
             self._roles(group),
             self.run_settings.order_seed,
-            lambda place: self._tell_cpu(group, place),
+            tell,
         )
+        work.cpu_time_done()
         self._stop_if_killed(results)
         fits = [trial for trial in members if results[trial.key].status is Status.COMPLETED]
         return results, fits
@@ -156,23 +173,27 @@ class GroupTiming:
     def _tell_cpu(self, group: Group, place: Place[PlannedTrial]) -> None:
         """Tell every start of a pass of CPU time."""
         self.progress.stop_if_asked()
+        self.progress.keeper.quiet(visit=place.round is not None)
         if place.round is None:
             number = f"generation {place.generation + 1} of {group.cpu_generations()}"
             label = place.member.spec.label()
-            self.progress.tell(f"starting {label} for its CPU time, {number}")
-            self.progress.advance_cpu(place.member)
+            self.progress.keeper.tell(f"starting {label} for its CPU time, {number}")
+            self.progress.keeper.advance()
 
     def _tell(self, group: Group, place: Place[PlannedTrial]) -> None:
         """Tell every start, and the rounds at most once per second."""
         self.progress.stop_if_asked()
+        keeper = self.progress.keeper
+        keeper.quiet(visit=place.round is not None)
         least = group.generations()
         generation = f"generation {place.generation + 1} of at least {least}"
         if place.round is None:
-            self.progress.tell(f"starting {place.member.spec.label()} for timing, {generation}")
+            keeper.tell(f"starting {place.member.spec.label()} for timing, {generation}")
             if place.generation < least:
-                self.progress.advance(place.member)
+                keeper.advance()
         elif self.now() - self._told >= TELL_SECONDS:
             self._told = self.now()
             rows = len(group.members())
             counted = f"{rows} row{'' if rows == 1 else 's'}"
-            self.progress.tell(f"timing {counted} in turns, {generation}, round {place.round + 1}")
+            round_ = f"round {place.round + 1}"
+            keeper.tell(f"timing {counted} in turns, {generation}, {round_}", visit=True)

@@ -1,5 +1,6 @@
 """When the turns of a round group end: at the interval of the ratios, or at the budget."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -7,6 +8,7 @@ from bsrbench.harness.meters.phase_clock import CONFIDENCE, settled
 from bsrbench.harness.records.ratio_interval import time_ratio
 
 INTERVAL, BUDGET = "interval", "budget"
+MOST_TIMES = 100  # of the generations made, that are expected to be needed
 Rounds = list[list[float]]  # seconds per step, by generation and round
 
 
@@ -62,14 +64,33 @@ class TurnTimes:
 
     def all_settled(self) -> bool:
         """Return whether every ratio over all generations is known well enough."""
+        shares = self._shares_of_required()
+        return all(share is not None and share <= 1 for share in shares)
+
+    def expected_generations(self) -> int:
+        """Return how many generations all ratios need, by the spread so far; 0 if not known.
+
+        The half width of an interval falls with the square root of the number of generations.
+        """
+        made = max((len(rounds) for rounds in self.rounds.values()), default=0)
+        shares = [share for share in self._shares_of_required() if share is not None]
+        return math.ceil(made * min(max(shares, default=0.0) ** 2, MOST_TIMES))
+
+    def _shares_of_required(self) -> list[float | None]:
+        """Return the half width of each ratio's interval divided by the required one.
+
+        It is ``None`` if there is no interval yet.
+        """
+        shares: list[float | None] = []
         for ours, theirs, within in self._pairs():
             numbered = dict(enumerate(ours)), dict(enumerate(theirs))
             ratio = time_ratio(*numbered, CONFIDENCE, planned=self.rules.generations)
             if ratio is None or ratio.low is None or ratio.high is None:
-                return False
-            if ratio.high > ratio.centre * (1 + within) or ratio.low < ratio.centre * (1 - within):
-                return False
-        return True
+                shares.append(None)
+                continue
+            wider = max(ratio.high - ratio.centre, ratio.centre - ratio.low)
+            shares.append(wider / (ratio.centre * within))
+        return shares
 
     def _pairs(self) -> list[tuple[Rounds, Rounds, float]]:
         """Return both times of each ratio, and its required half width.

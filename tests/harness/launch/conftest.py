@@ -6,8 +6,11 @@ from bsrbench import methods
 from bsrbench.harness.launch.run_settings import RunSettings
 from bsrbench.harness.launch.runner import Runner
 from bsrbench.harness.records.store import Store
+from bsrbench.harness.trial.pass_result import PassResult
+from bsrbench.harness.trial.record_assembly import make_record
 from bsrbench.reports.compare.anchors import compared_with
 from tests.harness.launch.counting_clock import PROFILE
+from tests.trial_records import ran_in
 
 
 @pytest.fixture
@@ -92,3 +95,14 @@ def make_runner(tmp_path, make_watcher):
 def rows(make_spec):
     """Return specs of rows by their methods' names."""
     return lambda *names: [make_spec(name, profile=PROFILE) for name in names]
+
+
+@pytest.fixture
+def record_of():
+    """Return a function that makes a record of a trial that was never run."""
+
+    def make(spec):
+        passes = {"memory": PassResult("crashed", "never run")}
+        return make_record(spec.trial_id(), spec, passes, ran_in())[0]
+
+    return make

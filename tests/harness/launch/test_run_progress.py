@@ -7,20 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bsrbench.harness.launch.forecasting.work_left import Piece, WorkLeft
 from bsrbench.harness.launch.progress import JsonLines, Quiet, StatusWriter, TerminalProgress
 from bsrbench.harness.launch.run_tally import Tally
 from tests.harness.launch.tiny_suite import TINY
 
+FIVE_MINUTES = {("a", "training"): Piece("training", 300.0)}
+
 ROOT = Path(__file__).resolve().parents[3]
-
-
-def test_the_end_is_foreseen_from_what_has_been_done():
-    clock = iter([0.0, 0.0, 10.0, 10.0])
-    tally = Tally(expected_seconds=100.0, now=lambda: next(clock))
-    tally.begin(5)
-    tally.expected_done = 20.0
-
-    assert tally.left_seconds() == 40.0  # 80 expected, at twice the expected speed
 
 
 def test_scripts_read_lines_of_json(capsys):
@@ -36,7 +30,9 @@ def test_scripts_read_lines_of_json(capsys):
 def test_a_terminal_shows_what_failed_and_when_it_ends(capsys):
     console = Console(force_terminal=True, width=120)
     with TerminalProgress(console) as progress:
-        progress.show(Tally(passes=4, passes_done=1, failed=2, expected_seconds=300.0, what="now"))
+        progress.show(
+            Tally(passes=4, passes_done=1, failed=2, work=WorkLeft(FIVE_MINUTES), what="now")
+        )
 
     assert "5 min left, 2 failed" in capsys.readouterr().out
 
@@ -54,7 +50,9 @@ def test_another_terminal_learns_how_a_run_goes_on(pid, state, said, store, type
     status_writer = StatusWriter(Quiet(), store)
     own = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: pid or own)
-    status_writer.show(Tally(trials=3, completed=1, expected_seconds=300.0, what="timing full"))
+    status_writer.show(
+        Tally(trials=3, completed=1, work=WorkLeft(FIVE_MINUTES), what="timing full")
+    )
     monkeypatch.undo()
     if state != "running":
         status_writer.end(state)

@@ -9,8 +9,8 @@ from msgspec import structs
 
 from bsrbench import methods
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.launch.forecasting.forecast_inputs import Cost, ForecastInputs
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
-from bsrbench.harness.launch.planning.forecast import Cost, ForecastInputs
 from bsrbench.harness.launch.planning.preflight import PreflightChecks
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial, Planner
 from bsrbench.harness.launch.progress import Quiet
@@ -213,4 +213,4 @@ def test_a_forecast_knows_what_a_pass_costs(make_spec):
     spec = make_spec(profile=UNTIMED)
     known = ForecastInputs(10.0, {spec.row_id(): Cost(300, 100, 1, 2)}, {})
 
-    assert known.seconds("flops", spec) > known.seconds("estimate", spec)
+    assert known.pass_seconds("flops", spec) > known.pass_seconds("estimate", spec)
