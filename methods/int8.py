@@ -16,10 +16,20 @@ from bsrbench.methods.parts import kernels
 from bsrbench.methods.parts.packed_modules import Codecs, compress
 from bsrbench.methods.parts.packed_operators import Packed
 from bsrbench.methods.parts.quantise import draws
-from bsrbench.methods.parts.quantise8 import MOVE8, PACK8, UNPACK8, move8, pack8, unpack8
+from bsrbench.methods.parts.quantise8 import (
+    EXTREMES8,
+    MOVE8,
+    PACK8,
+    UNPACK8,
+    extremes8,
+    move8,
+    pack8,
+    unpack8,
+)
 
 BITS = 8
 CODES_A_WORD = 4
+KERNELS = (EXTREMES8, MOVE8, PACK8, UNPACK8)
 
 
 @dataclass(frozen=True)
@@ -83,11 +93,11 @@ class EightBitActivations(Method):
 
     def environment(self, device: str) -> dict[str, Any]:
         """Return how the packing kernels run."""
-        return kernels.facts([MOVE8, PACK8, UNPACK8], device)
+        return kernels.facts(KERNELS, device)
 
     def kernels_to_compile(self, device: str) -> tuple[str, ...]:
         """Return which of these kernels are not in the cache yet."""
-        return kernels.to_compile([MOVE8, PACK8, UNPACK8], device)
+        return kernels.to_compile(KERNELS, device)
 
 
 class EightBits(nn.Module):
@@ -143,7 +153,7 @@ class EightBits(nn.Module):
     def _range(self, rows: Tensor) -> list[Tensor]:
         """Update the running range with rows [n, c]; return the packing constants per channel."""
         groups = self._groups if rows.shape[1] % self._groups == 0 else 1
-        lows, highs = rows.amin(0).view(groups, -1), rows.amax(0).view(groups, -1)
+        lows, highs = (extreme.view(groups, -1) for extreme in extremes8(rows))
         low, width, *by_channel = move8(lows, highs, self.low[:groups], self.width[:groups])
         # A single range fills the buffer, whose shape does not depend on the model.
         self.low.copy_(low)
