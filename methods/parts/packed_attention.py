@@ -8,6 +8,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.attention import STANDS_FOR_CUDA
 from bsrbench.harness.torch_internals.eager_internals import (
     CPU_ATTENTION,
     CPU_ATTENTION_BACKWARD,
@@ -18,8 +19,7 @@ from bsrbench.harness.torch_internals.eager_internals import (
 from bsrbench.methods.parts.packed_operators import Codec, chunks
 
 ATTENTION_BYTES = 2 << 20  # unpacked at a time; the backward pass has several such tensors
-# The explicit softmax of some images. It stays in the cache, where its five matrix products are
-# faster than the seven of a fused recomputation.
+# Of an explicit softmax. In the cache, its five products are faster than seven fused ones.
 MATRIX_BYTES = 1 << 20
 
 
@@ -85,10 +85,8 @@ class _Attention(Function):
         rows, bias, *kept = ctx.saved_tensors
         of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
         explicit = _is_small(kept[0], ctx.heads, ctx.shape[1], ctx.dtype)
-        if explicit:
-            slices = chunks(of_qkv, ctx.heads * ctx.shape[1], MATRIX_BYTES)
-        else:
-            slices = chunks(of_qkv, ctx.shape[2], ATTENTION_BYTES)
+        matrix = ctx.heads * ctx.shape[1], MATRIX_BYTES
+        slices = chunks(of_qkv, *(matrix if explicit else (ctx.shape[2], ATTENTION_BYTES)))
         backward = _explicit_backward if explicit else _recomputed_backward
         for images in slices:
             qkv = ctx.restore(kept, images)
@@ -214,8 +212,10 @@ def _add_row_gradient(
 
 def _is_small(x: Tensor, heads: int, tokens: int, dtype: torch.dtype) -> bool:
     """Tell whether the backward pass computes the softmax explicitly instead of fused."""
+    if x.device.type != "cpu" or STANDS_FOR_CUDA.get():
+        return False
     exact = dtype in {torch.float32, torch.float64}
-    return x.device.type == "cpu" and exact and 4 * heads * tokens**2 <= ATTENTION_BYTES
+    return exact and 4 * heads * tokens**2 <= ATTENTION_BYTES
 
 
 def _explicit_backward(
@@ -223,7 +223,7 @@ def _explicit_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of q, k and v, each [images * heads, tokens, head dim]."""
     shape = (*q.shape[:3], k.shape[2])
-    # Of one image these are views, and the batched products read them without a copy.
+    # Of one image these are views; products of batches read them without a copy.
     gradient, q, k, v = (x.flatten(0, 1) for x in (gradient, q, k, v))
     q = q * factor
     scores = q @ k.mT
