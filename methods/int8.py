@@ -11,12 +11,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Kind, Method
+from bsrbench.harness.model.attention import STANDS_FOR_CUDA
 from bsrbench.harness.torch_internals.eager_internals import count_of_writes
 from bsrbench.methods.parts import kernels
 from bsrbench.methods.parts.packed_modules import Codecs, compress
 from bsrbench.methods.parts.packed_operators import Packed
 from bsrbench.methods.parts.quantise import draws
-from bsrbench.methods.parts.quantise8 import MOVE8, PACK8, UNPACK8, move8, pack8, unpack8
+from bsrbench.methods.parts.quantise8 import (
+    EXTREMES8,
+    MOVE8,
+    PACK8,
+    UNPACK8,
+    extremes8,
+    move8,
+    pack8,
+    unpack8,
+)
 
 BITS = 8
 CODES_A_WORD = 4
@@ -83,11 +93,11 @@ class EightBitActivations(Method):
 
     def environment(self, device: str) -> dict[str, Any]:
         """Return how the packing kernels run."""
-        return kernels.facts([MOVE8, PACK8, UNPACK8], device)
+        return kernels.facts(_kernels(device), device)
 
     def kernels_to_compile(self, device: str) -> tuple[str, ...]:
         """Return which of these kernels are not in the cache yet."""
-        return kernels.to_compile([MOVE8, PACK8, UNPACK8], device)
+        return kernels.to_compile(_kernels(device), device)
 
 
 class EightBits(nn.Module):
@@ -143,12 +153,23 @@ class EightBits(nn.Module):
     def _range(self, rows: Tensor) -> list[Tensor]:
         """Update the running range with rows [n, c]; return the packing constants per channel."""
         groups = self._groups if rows.shape[1] % self._groups == 0 else 1
-        lows, highs = rows.amin(0).view(groups, -1), rows.amax(0).view(groups, -1)
+        lows, highs = (extreme.view(groups, -1) for extreme in _extremes(rows))
         low, width, *by_channel = move8(lows, highs, self.low[:groups], self.width[:groups])
         # A single range fills the buffer, whose shape does not depend on the model.
         self.low.copy_(low)
         self.width.copy_(width)
         return [constants.view(-1) for constants in by_channel]
+
+
+def _kernels(device: str) -> list[kernels.Kernel]:
+    return [*([EXTREMES8] if device == "cpu" else []), MOVE8, PACK8, UNPACK8]
+
+
+def _extremes(rows: Tensor) -> tuple[Tensor, ...]:
+    """Return smallest and largest numbers [c] of rows [n, c]; GPUs use torch's operators."""
+    if rows.device.type == "cpu" and not STANDS_FOR_CUDA.get():
+        return extremes8(rows)
+    return rows.amin(0), rows.amax(0)
 
 
 def _restore(

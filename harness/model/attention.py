@@ -1,9 +1,14 @@
 """timm's attention, split into parts that a method can replace."""
 
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+# True while CPU tensors take the place of CUDA tensors, in a prediction. Code that works in another
+# way on a CPU must then work as on a GPU.
+STANDS_FOR_CUDA: ContextVar[bool] = ContextVar("stands_for_cuda", default=False)
 
 
 def queries_keys_values(attention: Any, qkv: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -12,6 +12,7 @@ from bsrbench.harness.devices.cpu import Cpu
 from bsrbench.harness.devices.gpu_properties import H100, GpuProperties, gpu_properties
 from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
 from bsrbench.harness.method import Method
+from bsrbench.harness.model.attention import STANDS_FOR_CUDA
 from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction, allocated_prediction
 from bsrbench.harness.predict.cuda_workspaces import OperatorMemoryLog
 from bsrbench.harness.predict.stand_ins import stand_ins
@@ -58,7 +59,11 @@ def fake_job(
     with fake_numbers(method, prepared) as originals:
         kept.disregard(originals)
         job = make_ready(spec, method, prepared, Cpu(torch.device("cpu")), preprocess)
-        yield replace(job, kept=kept)
+        before = STANDS_FOR_CUDA.set(on_cuda(spec.workload))
+        try:
+            yield replace(job, kept=kept)
+        finally:
+            STANDS_FOR_CUDA.reset(before)
 
 
 def on_cuda(workload: Workload) -> bool:

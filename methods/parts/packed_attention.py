@@ -8,6 +8,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.attention import STANDS_FOR_CUDA
 from bsrbench.harness.torch_internals.eager_internals import (
     CPU_ATTENTION,
     CPU_ATTENTION_BACKWARD,
@@ -18,6 +19,8 @@ from bsrbench.harness.torch_internals.eager_internals import (
 from bsrbench.methods.parts.packed_operators import Codec, chunks
 
 ATTENTION_BYTES = 2 << 20  # unpacked at a time; the backward pass has several such tensors
+# Of an explicit softmax. In the cache, its five products are faster than seven fused ones.
+MATRIX_BYTES = 1 << 20
 
 
 def attention(
@@ -34,7 +37,8 @@ def attention(
     The backward pass of fused attention also reads the output and the logarithm of the softmax's
     sum of each row. These values come from the exact q and k and do not match the copies. With them
     the rows of the recomputed softmax would not add up to 1, and gradients of sharp attention would
-    be very wrong. So the backward pass recomputes both values from the copies.
+    be very wrong. So the backward pass recomputes the softmax from the copies: explicitly on a CPU
+    if the matrix of an image is small, otherwise fused.
 
     Args:
         qkv: output of the qkv layer, [batch, tokens, 3 dim].
@@ -80,18 +84,21 @@ class _Attention(Function):
         of_mixed, of_row = outputs
         rows, bias, *kept = ctx.saved_tensors
         of_qkv = kept[0].new_empty(ctx.shape, dtype=ctx.dtype)
-        for images in chunks(of_qkv, ctx.shape[2], ATTENTION_BYTES):
+        explicit = _is_small(kept[0], ctx.heads, ctx.shape[1], ctx.dtype)
+        matrix = ctx.heads * ctx.shape[1], MATRIX_BYTES
+        slices = chunks(of_qkv, *(matrix if explicit else (ctx.shape[2], ATTENTION_BYTES)))
+        backward = _explicit_backward if explicit else _recomputed_backward
+        for images in slices:
             qkv = ctx.restore(kept, images)
             q, k, v = split(qkv, ctx.heads)
             some = of_qkv[images]
             if of_mixed is not None:
                 added = None if bias is None else bias[images]
-                mixed, sums = _fused(q, k, v, ctx.factor, added)
                 gradient = by_head(of_mixed[images].to(q.dtype), ctx.heads)
-                gradients = _fused_backward(gradient, q, k, v, mixed, sums, ctx.factor, added)
+                gradients = backward(gradient, q, k, v, ctx.factor, added)
                 for target, value in zip(split(some, ctx.heads), gradients, strict=True):
-                    target.copy_(value)
-                del gradients, mixed
+                    target.copy_(value.view(target.shape))
+                del gradients
             else:
                 some.zero_()
             if of_row is not None:
@@ -201,6 +208,42 @@ def _add_row_gradient(
     of_q, of_k, _ = split(part, q.shape[1])
     of_q[:, :, 0] += (of_scores * k).sum(2)
     of_k += of_scores * q[:, :, :1]
+
+
+def _is_small(x: Tensor, heads: int, tokens: int, dtype: torch.dtype) -> bool:
+    """Tell whether the backward pass computes the softmax explicitly instead of fused."""
+    if x.device.type != "cpu" or STANDS_FOR_CUDA.get():
+        return False
+    exact = dtype in {torch.float32, torch.float64}
+    return exact and 4 * heads * tokens**2 <= ATTENTION_BYTES
+
+
+def _explicit_backward(
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, factor: float, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v, each [images * heads, tokens, head dim]."""
+    shape = (*q.shape[:3], k.shape[2])
+    # Of one image these are views; products of batches read them without a copy.
+    gradient, q, k, v = (x.flatten(0, 1) for x in (gradient, q, k, v))
+    q = q * factor
+    scores = q @ k.mT
+    if bias is not None:
+        scores.view(shape).add_(bias)
+    weights = scores.softmax(-1)
+    del scores
+    of_v = weights.mT @ gradient
+    of_weights = gradient @ v.mT
+    of_scores = SOFTMAX_BACKWARD(of_weights, weights, -1, q.dtype)
+    del of_weights, weights
+    return (of_scores @ k).mul_(factor), of_scores.mT @ q, of_v
+
+
+def _recomputed_backward(
+    gradient: Tensor, q: Tensor, k: Tensor, v: Tensor, factor: float, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of q, k and v, each [images, heads, tokens, head dim]."""
+    mixed, sums = _fused(q, k, v, factor, bias)
+    return _fused_backward(gradient, q, k, v, mixed, sums, factor, bias)
 
 
 def _fused(

@@ -116,6 +116,40 @@ void unpack_groups(const int32_t* words, const float* lows, const float* steps, 
 
 extern "C" {
 
+// x [rows, channels] -> smallest and largest number of each channel; both are NaN if one is NaN.
+void extremes8(const float* x, float* lows, float* highs, int64_t count, int64_t width,
+               int threads) {
+  std::fill_n(lows, width, kInfinity);
+  std::fill_n(highs, width, -kInfinity);
+#pragma omp parallel num_threads(threads)
+  {
+    std::vector<float> least(width, kInfinity), most(width, -kInfinity);
+    float *low = least.data(), *high = most.data();
+#pragma omp for nowait
+    for (int64_t first = 0; first < count; first += 4) {
+      const float* a = x + first * width;  // four rows at a time; the last four may have fewer
+      const float* b = x + std::min(first + 1, count - 1) * width;
+      const float* c = x + std::min(first + 2, count - 1) * width;
+      const float* d = x + std::min(first + 3, count - 1) * width;
+#pragma omp simd
+      for (int64_t i = 0; i < width; ++i) {
+        const float low0 = a[i] < b[i] ? a[i] : b[i], low1 = c[i] < d[i] ? c[i] : d[i];
+        const float high0 = a[i] > b[i] ? a[i] : b[i], high1 = c[i] > d[i] ? c[i] : d[i];
+        const float lower = low0 < low1 ? low0 : low1, higher = high0 > high1 ? high0 : high1;
+        const bool nan = __builtin_isunordered(a[i], b[i]) | __builtin_isunordered(c[i], d[i]);
+        // A NaN in low stays: a comparison with it is false, which selects low again.
+        low[i] = nan ? kNan : low[i] > lower ? lower : low[i];
+        high[i] = nan ? kNan : high[i] < higher ? higher : high[i];
+      }
+    }
+#pragma omp critical
+    for (int64_t i = 0; i < width; ++i) {
+      lows[i] = std::isnan(low[i]) || low[i] < lows[i] ? low[i] : lows[i];
+      highs[i] = std::isnan(high[i]) || high[i] > highs[i] ? high[i] : highs[i];
+    }
+  }
+}
+
 // lows, highs [groups, channels], low, width [groups] -> low, width [groups], and four
 // [groups, channels].
 void move8(const float* lows, const float* highs, const float* low, const float* width,

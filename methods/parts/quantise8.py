@@ -19,6 +19,42 @@ from bsrbench.methods.parts.quantise import (
 DECAY = 0.9  # of running ranges; Mesa's code
 
 
+def _extremes8(x: Tensor) -> tuple[Tensor, ...]:
+    return x.amin(0), x.amax(0)
+
+
+def _empty_extremes8(x: Tensor) -> tuple[Tensor, ...]:
+    return x.new_empty(x.shape[1]), x.new_empty(x.shape[1])
+
+
+def _example_extremes8() -> tuple[Tensor, ...]:
+    x = torch.linspace(-3, 3, 30 * 67).sin().view(30, 67)
+    x[7, 5], x[29, 66] = torch.nan, torch.inf
+    return (x,)
+
+
+EXTREMES8 = Kernel(
+    f"{__name__}:EXTREMES8",
+    _extremes8,
+    _extremes8,
+    _empty_extremes8,
+    _example_extremes8,
+    SOURCE,
+    "extremes8",
+)
+_EXTREMES8 = operator("extremes8(Tensor x) -> (Tensor, Tensor)", EXTREMES8, _empty_extremes8)
+
+
+def extremes8(x: Tensor) -> tuple[Tensor, ...]:
+    """Return the smallest and the largest number of each channel, each [c], NaN if one is NaN.
+
+    Args:
+        x: fp32 [n, c] with at least one row.
+    """
+    extremes: tuple[Tensor, ...] = _EXTREMES8(x)
+    return extremes
+
+
 def _move8(lows: Tensor, highs: Tensor, low: Tensor, width: Tensor) -> tuple[Tensor, ...]:
     now = lows.amin(1)
     now_width = highs.amax(1) - now

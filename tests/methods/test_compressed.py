@@ -29,13 +29,15 @@ def assert_same(ours, plain, *inputs):
         torch.testing.assert_close(mine, expected, rtol=1e-10, atol=1e-10)
 
 
-@pytest.fixture(params=["whole", "image by image"])
+@pytest.fixture(params=["whole", "image by image", "image by image, fused"])
 def chunks(request, monkeypatch):
-    """Unpack everything at once, or one image at a time."""
-    if request.param == "image by image":
+    """Unpack everything at once, or one image at a time; recompute attention in both ways."""
+    if request.param != "whole":
         monkeypatch.setattr(packed_operators, "ELEMENT_BYTES", 1)
-        monkeypatch.setattr(packed_attention, "ATTENTION_BYTES", 1)
+        monkeypatch.setattr(packed_attention, "MATRIX_BYTES", 1)
         monkeypatch.setattr(packed_operators.chunks, "__defaults__", (1,))
+    if request.param == "image by image, fused":
+        monkeypatch.setattr(packed_attention, "ATTENTION_BYTES", 1)
 
 
 def test_linear(chunks):

@@ -8,6 +8,7 @@ from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.predict.estimate import predict
 from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.packed_modules import LinearPacked
@@ -283,3 +284,14 @@ def test_channels_that_heads_do_not_divide_share_one_range(name, options, heads,
     )
 
     assert (got - right).norm() < 0.2 * right.norm()
+
+
+def test_a_prediction_for_cuda_recomputes_fused_attention(make_spec):
+    """On a CPU the recomputed softmax serves the gradients too, which saves two products."""
+    on_cpu, on_cuda = (
+        predict(make_spec("int8", device=device), methods.load).measurements["step_flop"]
+        for device in ("cpu", "cuda")
+    )
+
+    # Two products, six blocks, 2 FLOP, four images, 17 x 17 scores, 64 channels.
+    assert on_cuda - on_cpu == 2 * 6 * 2 * 4 * 17 * 17 * 64

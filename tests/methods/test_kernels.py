@@ -14,10 +14,10 @@ from bsrbench.methods.parts.group_codes import PACK2, PACK4, UNPACK2, UNPACK4
 from bsrbench.methods.parts.kernel_builds import Build
 from bsrbench.methods.parts.pruned_tensors import KEEP, SPREAD
 from bsrbench.methods.parts.quantise import draws, step_of
-from bsrbench.methods.parts.quantise8 import MOVE8, PACK8, UNPACK8
+from bsrbench.methods.parts.quantise8 import EXTREMES8, MOVE8, PACK8, UNPACK8
 
 BROKEN = replace(PACK8, place="bsrbench.methods.parts.quantise8:NOWHERE")
-ALL = (MOVE8, PACK8, UNPACK8, PACK2, UNPACK2, PACK4, UNPACK4, FIND, READ, KEEP, SPREAD)
+ALL = (EXTREMES8, MOVE8, PACK8, UNPACK8, PACK2, UNPACK2, PACK4, UNPACK4, FIND, READ, KEEP, SPREAD)
 
 
 # Rows and columns: one, fewer and more than the period of the noise, no whole vector.
@@ -76,6 +76,18 @@ def test_a_group_with_a_number_that_is_not_finite_is_read_as_none(pack, unpack, 
 
     assert not restored[1].isfinite().any()
     assert restored[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, (2, 3), (5, 1), (9, 17)])
+@pytest.mark.parametrize("number", [0.0, torch.nan, torch.inf, -torch.inf])
+def test_compiled_extremes_equal_eager_ones(shape, number, way):
+    way("compiled")
+    torch.manual_seed(0)
+    x = torch.randn(shape)
+    x[0, 0] = x[shape[0] // 2, -1] = x[-1, shape[1] // 2] = number
+
+    for compiled, eager in zip(EXTREMES8(x), EXTREMES8.eager(x), strict=True):
+        torch.testing.assert_close(compiled, eager, rtol=0, atol=0, equal_nan=True)
 
 
 @pytest.mark.parametrize("shape", [(6, 64), (1, 36), (3, 1), (1, 1)])

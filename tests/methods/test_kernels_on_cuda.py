@@ -13,12 +13,12 @@ from bsrbench.methods.parts.kernel_builds import Build, build_of
 from bsrbench.methods.parts.kernel_check import fault_of
 from bsrbench.methods.parts.pruned_tensors import KEEP, SPREAD
 from bsrbench.methods.parts.quantise import draws, step_of
-from bsrbench.methods.parts.quantise8 import MOVE8, PACK8, UNPACK8
+from bsrbench.methods.parts.quantise8 import EXTREMES8, MOVE8, PACK8, UNPACK8
 
 pytestmark = pytest.mark.cuda
 
 DEVICE = "cuda"
-ALL = (MOVE8, PACK8, UNPACK8, PACK2, UNPACK2, PACK4, UNPACK4, FIND, READ, KEEP, SPREAD)
+ALL = (EXTREMES8, MOVE8, PACK8, UNPACK8, PACK2, UNPACK2, PACK4, UNPACK4, FIND, READ, KEEP, SPREAD)
 # Rows and columns: one, fewer and more than the period of the noise, no whole vector.
 SHAPES = [(rows, columns) for rows in (1, 7, 126, 127, 300) for columns in (16, 48, 256, 1040)]
 

@@ -48,7 +48,7 @@ def test_a_check_says_which_kernels_a_row_compiles_first(make_spec, tmp_path, mo
     assert kernels == {
         "full": (),
         "int4": ("PACK4", "UNPACK4"),
-        "bsr+int8": ("MOVE8", "PACK8", "UNPACK8"),
+        "bsr+int8": ("EXTREMES8", "MOVE8", "PACK8", "UNPACK8"),
     }
 
 

@@ -141,6 +141,8 @@ def test_what_fits_by_now_is_run(make_runner, make_spec, small):
 class Slow:
     """A launcher under which everything takes too long."""
 
+    measures_cpu_time = False
+
     def settings(self, device):
         """Have none."""
         return {}
@@ -176,6 +178,8 @@ def test_several_trainings_run_at_a_time_on_cores_of_their_own(make_spec, store,
     both = threading.Barrier(2, timeout=60)
 
     class Watching:
+        measures_cpu_time = False
+
         def settings(self, device):
             return {}
 
