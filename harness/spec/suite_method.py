@@ -19,6 +19,8 @@ class SuiteMethod(Frozen):
         options: its options; for a composition, one table per part.
         micro_batch: overrides the workload's value, as do precision, compiled_step and
             optimizer_in_backward.
+        trains_as: label of a row whose training is the same by construction; this row is then
+            profiled and not trained.
         learning_rate: the chosen rate; ``None`` takes the suite's, and reports say "not tuned".
         to_try: learning rates that ``bsrbench tune`` tries.
         tries: the learning rates that ``bsrbench tune`` has tried, with their accuracies.
@@ -30,6 +32,7 @@ class SuiteMethod(Frozen):
     precision: Precision | None = None
     compiled_step: bool | None = None
     optimizer_in_backward: bool | None = None
+    trains_as: str | None = None
     learning_rate: Rate | None = None
     to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()

@@ -1,6 +1,5 @@
 """The spec of a trial: everything that defines it, fixed before it runs."""
 
-import functools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -20,6 +19,7 @@ from bsrbench.harness.spec.frozen_data import (
     digest_of_text,
     digest_without,
 )
+from bsrbench.harness.spec.later_keys import identity_of
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
@@ -33,29 +33,6 @@ from bsrbench.harness.spec.workload_axes import (
     stated,
 )
 from bsrbench.harness.visible_text import acting_in
-
-# Keys added later, with their defaults. A trial's id does not include a key at this value, so that
-# the ids of older trials do not change.
-LATER_KEYS: dict[str, dict[str, Any]] = {
-    "workload": {
-        "compiled_step": False,
-        "optimizer_in_backward": False,
-        "layer_decay": 1.0,
-        "decay_vectors": True,
-        "multitask": None,
-    },
-    "training": {
-        "final_learning_rate": 0.0,
-        "label_smoothing": 0.0,
-        "augmentation": "none",
-        "crop_scale": [0.08, 1.0],
-        "evaluation_crop": "resize",
-        "interpolation": "bicubic",
-        "head": "drawn",
-        "evaluate_every": None,
-    },
-    "profile": {"only_predict": False, "generations": 5},
-}
 
 
 class Workload(Frozen):
@@ -78,6 +55,8 @@ class Workload(Frozen):
         optimizer_in_backward: update each trained parameter, and free its gradient, as soon as the
             backward pass has computed that gradient.
         layer_decay: learning rate of a layer divided by the learning rate of the next, as in BEiT.
+        head_rate_factor: factor of the head's learning rate, so that a new head can learn faster
+            than pretrained layers.
         decay_vectors: whether weight decay applies to biases, norms and other one-dimensional
             parameters, and to the class token and the position embedding.
         threads: CPU threads of one trial.
@@ -98,6 +77,7 @@ class Workload(Frozen):
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     weight_decay: NotNegative = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    head_rate_factor: Rate = 1.0
     decay_vectors: bool = True
     device: Name = "cpu"
     threads: Count = 1
@@ -176,6 +156,8 @@ class Profile(Frozen):
         budget_seconds: time for all generations of one method.
         only_predict: execute nothing and only predict memory and FLOPs, for example for batches
             that do not fit here; needs ``rounds`` = 0.
+        trains_as: the row whose training is the same as this row's by construction, so that this
+            row is only profiled; ``None`` if there is none.
     """
 
     rounds: Whole = 5
@@ -185,6 +167,7 @@ class Profile(Frozen):
     within: Rate = 0.03
     budget_seconds: NotNegative = 10.0
     only_predict: bool = False
+    trains_as: Name | None = None
 
     @model_validator(mode="after")
     def _times_nothing_it_only_predicts(self) -> "Profile":
@@ -194,23 +177,6 @@ class Profile(Frozen):
                 f"{self.rounds}"
             )
         return self
-
-
-@functools.lru_cache(maxsize=4096)  # thousands of records have few different parts
-def _identity(part: Frozen | None, name: str) -> str:
-    """Return the canonical JSON of a part of a spec; the trial's id is a hash of all parts.
-
-    Args:
-        part: the part; ``None`` if the spec has none.
-        name: the part's name; its ``LATER_KEYS`` are left out if they have their defaults.
-    """
-    if part is None:
-        return canonical_json(None)
-    usual = LATER_KEYS[name]
-    data = part.model_dump(mode="json")
-    return canonical_json(
-        {key: value for key, value in data.items() if key not in usual or value != usual[key]}
-    )
 
 
 class TrialSpec(Frozen):
@@ -261,10 +227,10 @@ class TrialSpec(Frozen):
         parts = {
             "method": canonical_json(self.method),
             "options": canonical_json(self.options),
-            "profile": _identity(self.profile, "profile"),
+            "profile": identity_of(self.profile, "profile"),
             "seed": str(self.seed),
-            "training": _identity(self.training, "training"),
-            "workload": _identity(self.workload, "workload"),
+            "training": identity_of(self.training, "training"),
+            "workload": identity_of(self.workload, "workload"),
         }
         listed = ",".join(f'"{name}":{text}' for name, text in parts.items())
         return digest_of_text(f"{{{listed}}}")
