@@ -1,8 +1,8 @@
 """Whether the methods, devices and data that trials name are here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bsrbench.harness.errors import BadInput
 
@@ -19,6 +19,48 @@ def load_methods(specs: "list[TrialSpec]") -> None:
 
     for spec in specs:
         methods.load(spec.method, **spec.options)
+        if spec.profile and spec.profile.trains_as:
+            _require_same_training(spec, spec.profile.trains_as)
+
+
+def _require_same_training(spec: "TrialSpec", label: str) -> None:
+    """Check that the methods of a row compute the same gradients of the same weights as another.
+
+    Raises:
+        BadInput: they do not; the message says which method differs.
+    """
+    from bsrbench import methods
+    from bsrbench.harness.method import Kind
+    from bsrbench.harness.spec.row_name import RowLabel
+
+    reference = RowLabel.parse(label)
+    own = _options_by_part(spec.method, spec.options)
+    theirs = _options_by_part(reference.method, reference.options)
+    fault = f"{spec.label()} cannot have trains_as = {label!r}"
+    if changed := [part for part, options in theirs.items() if own.get(part) != options]:
+        raise BadInput(
+            f"{fault}: {', '.join(changed)} is missing or has other options: leave out trains_as"
+        )
+    for part in own.keys() - theirs.keys():
+        method = methods.load(part, **own[part])
+        if (
+            not method.exact_forward
+            or method.gradient_error
+            or Kind.SELECTS_WEIGHTS in method.kinds
+        ):
+            raise BadInput(
+                f"{fault}: {part} changes logits, gradients or the trained weights, so the results "
+                "differ: leave out trains_as"
+            )
+
+
+def _options_by_part(method: str, options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the options of each part of a method, without the reference, which adds nothing."""
+    from bsrbench.reports.compare.anchors import REFERENCE
+
+    parts = method.split("+")
+    each = {part: dict(options.get(part, {}) if parts[1:] else options) for part in parts}
+    return {part: own for part, own in each.items() if part != REFERENCE}
 
 
 def absent_devices(names: Iterable[str]) -> frozenset[str]:

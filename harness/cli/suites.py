@@ -143,7 +143,7 @@ def tune(
     _require_named(path, [row.method for row in chosen.methods], set(trust))
     store = open_store(results or LOCAL_RESULTS / path.stem)
     trials = [
-        [chosen.tuning_trials(question, row, seed) for row in chosen.rows(question)]
+        [chosen.tuning_trials(question, row, seed) for row in chosen.trained_rows(question)]
         for question in chosen.questions
     ]
     planned = [spec for rows in trials for row in rows for spec in row]

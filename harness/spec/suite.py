@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.spec import suite_contradictions
+from bsrbench.harness.spec import same_training, suite_contradictions
 from bsrbench.harness.spec.frozen_data import Frozen, Seeds
 from bsrbench.harness.spec.recipe import Recipe, Training
 from bsrbench.harness.spec.row_name import RowLabel, RowName
@@ -99,12 +99,33 @@ class Suite(Frozen):
         meant = self._meant(question.rows)
         return [row for row in self.methods if not meant or row.name(self.workload) in meant]
 
+    def trained_rows(self, question: Question) -> list[SuiteMethod]:
+        """Return the rows of a question that have a training of their own."""
+        return [row for row in self.rows(question) if row.trains_as is None]
+
+    @model_validator(mode="after")
+    def _same_trainings_exist(self) -> "Suite":
+        labels = list(dict.fromkeys(row.trains_as for row in self.methods if row.trains_as))
+        same_training.require_both_parts(
+            labels, trains=self.training is not None, profiles=self.profile is not None
+        )
+        by_name = {row.name(self.workload): row for row in self.methods}
+        for label in labels:
+            reference = by_name.get(next(iter(self._meant([label]))))
+            sharing = [row for row in self.methods if row.trains_as == label]
+            same_training.require_reference(label, reference, sharing, self.workload)
+            for number, question in enumerate(self.questions, 1):
+                same_training.require_reference_answers(
+                    label, number, self.rows(question), reference
+                )
+        return self
+
     @model_validator(mode="after")
     def _every_row_gets_as_many_tries(self) -> "Suite":
         rows = [(str(row.label(self.workload)), row) for row in self.methods]
-        suite_contradictions.require_equal_tries(rows)
+        suite_contradictions.require_equal_tries([pair for pair in rows if not pair[1].trains_as])
         for question in self.questions:
-            keyed = [(self.chosen_key(question, row), row) for row in self.rows(question)]
+            keyed = [(self.chosen_key(question, row), row) for row in self.trained_rows(question)]
             suite_contradictions.require_equal_choices(keyed, question)
         return self
 
@@ -136,7 +157,7 @@ class Suite(Frozen):
         trained = [
             self._trained(row, workload, self._training(question, row), seed)
             for seed in self.seeds
-            for row in rows
+            for row in self.trained_rows(question)
             if self.training
         ]
         return profiles + trained
@@ -180,11 +201,14 @@ class Suite(Frozen):
         return str(row.label(self.workload)) if key is None else key
 
     def _profile_trial(self, row: SuiteMethod, workload: Workload) -> TrialSpec:
+        profile = self.profile
+        if profile and row.trains_as:
+            profile = Profile(**profile.model_dump() | {"trains_as": row.trains_as})
         return TrialSpec(
             method=row.method,
             options=row.options,
             workload=row.on(workload),
-            profile=self.profile,
+            profile=profile,
             seed=self.seeds[0],
         )
 

@@ -132,7 +132,7 @@ def write_choices(path: Path, suite: Suite, tries: list[list[list[LearningRateTr
     document: Any = tomlkit.parse(read_text(path, MOST_BYTES))
     tables = {id(row): of for row, of in zip(suite.methods, document["methods"], strict=True)}
     for index, of_question in enumerate(tries):
-        for row, tried in zip(suite.rows(suite.questions[index]), of_question, strict=True):
+        for row, tried in zip(suite.trained_rows(suite.questions[index]), of_question, strict=True):
             table = tables[id(row)]
             if "questions" in document:
                 chosen = document["questions"][index].setdefault("chosen", tomlkit.table())

@@ -22,6 +22,8 @@ class SuiteMethod(Frozen):
         micro_batch: overrides the workload's value, as do precision, compiled_step,
             optimizer_in_backward, optimizer, optimizer_options and momentum. A row with another
             optimizer does not take over the workload's ``optimizer_options``.
+        trains_as: label of a row whose training is the same by construction; this row is then
+            profiled and not trained.
         learning_rate: the chosen rate; ``None`` takes the suite's, and reports say "not tuned".
         to_try: learning rates that ``bsrbench tune`` tries.
         tries: the learning rates that ``bsrbench tune`` has tried, with their accuracies.
@@ -36,6 +38,7 @@ class SuiteMethod(Frozen):
     optimizer: Optimizer | None = None
     optimizer_options: OptimizerOptions | None = None
     momentum: Momentum | None = None
+    trains_as: str | None = None
     learning_rate: Rate | None = None
     to_try: Annotated[tuple[Rate, ...], Field(strict=False)] = ()
     tries: Annotated[tuple[LearningRateTry, ...], Field(strict=False)] = ()

@@ -19,7 +19,7 @@ from bsrbench.harness.spec.frozen_data import (
     digest_of_text,
     digest_without,
 )
-from bsrbench.harness.spec.identity import identity
+from bsrbench.harness.spec.later_keys import identity_of
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.optimizer_names import USUAL_MOMENTUM, Optimizer, optimizer_in_words
 from bsrbench.harness.spec.optimizer_options import Momentum, OptimizerOptions, require_own_options
@@ -62,6 +62,8 @@ class Workload(Frozen):
         optimizer_options: the optimizer's options that do not have their defaults.
         momentum: momentum of ``sgd``; with 0 it has no state.
         layer_decay: learning rate of a layer divided by the learning rate of the next, as in BEiT.
+        head_rate_factor: factor of the head's learning rate, so that a new head can learn faster
+            than pretrained layers.
         decay_vectors: whether weight decay applies to biases, norms and other one-dimensional
             parameters, and to the class token and the position embedding.
         threads: CPU threads of one trial.
@@ -83,6 +85,7 @@ class Workload(Frozen):
     momentum: Momentum = USUAL_MOMENTUM
     weight_decay: NotNegative = 0.0
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    head_rate_factor: Rate = 1.0
     decay_vectors: bool = True
     device: Name = "cpu"
     threads: Count = 1
@@ -182,6 +185,8 @@ class Profile(Frozen):
         budget_seconds: time for all generations of one method.
         only_predict: execute nothing and only predict memory and FLOPs, for example for batches
             that do not fit here; needs ``rounds`` = 0.
+        trains_as: the row whose training is the same as this row's by construction, so that this
+            row is only profiled; ``None`` if there is none.
     """
 
     rounds: Whole = 5
@@ -191,6 +196,7 @@ class Profile(Frozen):
     within: Rate = 0.03
     budget_seconds: NotNegative = 10.0
     only_predict: bool = False
+    trains_as: Name | None = None
 
     @model_validator(mode="after")
     def _times_nothing_it_only_predicts(self) -> "Profile":
@@ -250,10 +256,10 @@ class TrialSpec(Frozen):
         parts = {
             "method": canonical_json(self.method),
             "options": canonical_json(self.options),
-            "profile": identity(self.profile, "profile"),
+            "profile": identity_of(self.profile, "profile"),
             "seed": str(self.seed),
-            "training": identity(self.training, "training"),
-            "workload": identity(self.workload, "workload"),
+            "training": identity_of(self.training, "training"),
+            "workload": identity_of(self.workload, "workload"),
         }
         listed = ",".join(f'"{name}":{text}' for name, text in parts.items())
         return digest_of_text(f"{{{listed}}}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.experts import task_of
+from bsrbench.harness.model.vit import head
 from bsrbench.harness.spec.optimizer_options import all_options
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.training.update_rules.choice import rule_of
@@ -32,7 +33,7 @@ def make_optimizers(model: nn.Module, workload: Workload) -> tuple[torch.optim.O
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
         raise Unsupported("the method leaves no parameter to train")
-    groups = _groups(model, trained, workload)
+    groups = _with_head_factor(model, _groups(model, trained, workload), workload)
     make = _maker(workload, trained)
     if not workload.optimizer_in_backward:
         return (make(groups),)
@@ -59,6 +60,22 @@ def _groups(
         layer_decay=workload.layer_decay,
     )
     return _by_task(groups, task_of(model))
+
+
+def _with_head_factor(
+    model: nn.Module, groups: list[dict[str, Any]], workload: Workload
+) -> list[dict[str, Any]]:
+    """Put the head's parameters into groups of their own, with their factor of the rate."""
+    if workload.head_rate_factor == 1:
+        return groups
+    of_head = {id(parameter) for parameter in head(model).parameters()}
+    factors = {True: workload.head_rate_factor, False: 1.0}
+    return [
+        group | {"params": own, "lr_scale": group["lr_scale"] * factor}
+        for group in groups
+        for in_head, factor in factors.items()
+        if (own := [p for p in group["params"] if (id(p) in of_head) == in_head])
+    ]
 
 
 def _by_task(groups: list[dict[str, Any]], owner: dict[Tensor, int]) -> list[dict[str, Any]]:

@@ -80,10 +80,16 @@ def why_empty(metric: Metric, spec: TrialSpec, failure: str) -> Absence:
     return Absence(NOT_AVAILABLE, f"this meter does not exist for {device}")
 
 
+def _instead(spec: TrialSpec) -> str:
+    """Return which row's training is the same as the training of this trial's row, if any."""
+    same = spec.profile and spec.profile.trains_as
+    return f"; its row's training is the same as that of {same} by construction" if same else ""
+
+
 def _why_not_requested(metric: Metric, spec: TrialSpec) -> Absence | None:
     """Return why the spec of a trial does not request a metric; ``None`` if it does."""
     if metric.is_by_seed() and spec.training is None:
-        return Absence(NOT_REQUESTED, "this trial only profiles")
+        return Absence(NOT_REQUESTED, f"this trial only profiles{_instead(spec)}")
     if not metric.is_by_seed() and spec.profile is None:
         return Absence(
             NOT_REQUESTED, "this trial only trains; another trial of the row has the profile"

@@ -121,6 +121,7 @@ def _values_by_name(records: Sequence[TrialRecord], details: Details) -> ValuesB
 def _of_record(record: TrialRecord, details: Details) -> Iterator[tuple[str, str]]:
     spec = record.spec.model_dump(mode="json", exclude={"seed"})
     tries = (spec.get("training") or {}).pop("tries", None)
+    (spec.get("profile") or {}).pop("trains_as", None)  # affects no number of a profile
     yield from _flat("", spec)
     if tries is not None:
         yield "training.tries", f"{len(tries)} learning rates"

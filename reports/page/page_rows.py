@@ -16,6 +16,7 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.repeated_timings import RepeatedTimes
 from bsrbench.reports.compare.seed_pairing import counted, tested
+from bsrbench.reports.compare.shared_training import trains_as
 from bsrbench.reports.compare.statistics import Summary, mean_and_range, median_and_quartiles
 from bsrbench.reports.figures.contrast_colours import legible
 from bsrbench.reports.figures.palette import colour_of
@@ -30,7 +31,7 @@ from bsrbench.reports.page.page_columns import (
     UNEXPLAINED_BYTES,
     NumberColumn,
 )
-from bsrbench.reports.wording.columns import tokens
+from bsrbench.reports.wording.columns import as_row, tokens
 
 BACKGROUNDS = ("#ffffff", "#171a1f")  # light and dark; page.css has the same two
 NOT_FINITE = "the value is not a finite number"
@@ -191,7 +192,8 @@ def _sorted_by_itself(text: str) -> list[Any]:
 def _learning_rate(row: ComparisonRow) -> list[Any]:
     spec = row.trained()
     if spec is None or spec.training is None:
-        return [units.NOTHING, None]
+        same = trains_as(row)
+        return [as_row(same) if same else units.NOTHING, None]
     rate = spec.training.learning_rate
     return [units.learning_rate(rate) + ("" if spec.training.tries else " (not tuned)"), rate]
 

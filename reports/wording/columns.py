@@ -15,6 +15,7 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.compare.seed_pairing import ACCURACY, counted, tested
+from bsrbench.reports.compare.shared_training import trains_as
 
 Cell = Callable[[Comparison, ComparisonRow], str]
 
@@ -49,7 +50,18 @@ def relative(metric: str) -> Cell:
 
 def _value(metric: str) -> Cell:
     unit = units.of_metric(metric)
-    return lambda _, row: unit(row.value(metric))
+    return lambda _, row: no_value(row, metric) or unit(row.value(metric))
+
+
+def no_value(row: ComparisonRow, metric: str) -> str:
+    """Return ``as LABEL`` for the accuracy of a row that is not trained; otherwise empty."""
+    same = trains_as(row) if metric == ACCURACY else None
+    return as_row(same) if same else ""
+
+
+def as_row(label: str) -> str:
+    """Return the text of a cell whose value is that of another row by construction."""
+    return f"as {label}"
 
 
 def _spread(metric: str) -> Cell:
@@ -59,7 +71,7 @@ def _spread(metric: str) -> Cell:
     def text(_: Comparison, row: ComparisonRow) -> str:
         spread = row.spread(metric)
         if spread is None:
-            return units.NOTHING
+            return no_value(row, metric) or units.NOTHING
         noisy = " noisy" if sampled and spread.noisy() else ""
         return f"{unit(spread.centre)} [{unit(spread.low)}, {unit(spread.high)}]{noisy}"
 
@@ -112,7 +124,8 @@ def _over_time(metric: str) -> Cell:
 def _learning_rate(_: Comparison, row: ComparisonRow) -> str:
     spec = row.trained()
     if spec is None or spec.training is None:
-        return units.NOTHING
+        same = trains_as(row)
+        return as_row(same) if same else units.NOTHING
     tuned = "" if spec.training.tries else " (not tuned)"
     return units.learning_rate(spec.training.learning_rate) + tuned
 

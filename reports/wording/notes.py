@@ -17,6 +17,7 @@ from bsrbench.reports.compare.data_wait import (
 from bsrbench.reports.compare.disturbed_times import read_cpu_time
 from bsrbench.reports.compare.metric_finding import JUDGED
 from bsrbench.reports.compare.repeated_timings import STEP
+from bsrbench.reports.compare.shared_training import trains_as
 from bsrbench.reports.wording.columns import (
     COLUMNS,
     MEMORY_COLUMNS,
@@ -71,10 +72,16 @@ def _setting(comparison: Comparison) -> str:
         text += f" {OWN_DATA}"
     if trained:
         text += (
-            f" Each row was trained for {trained.steps} steps with {_with_which_seeds(comparison)} "
-            "and tested once per seed; memory, FLOPs and time were measured once per row."
+            f" Each row{_of_those(comparison)} was trained for {trained.steps} steps with "
+            f"{_with_which_seeds(comparison)} and tested once per seed; memory, "
+            "FLOPs and time were measured once per row."
         )
     return text + _rounds(comparison)
+
+
+def _of_those(comparison: Comparison) -> str:
+    """Return words that leave out the rows that were not trained; empty if there are none."""
+    return " with a training of its own" if _not_trained(comparison) else ""
 
 
 def _with_which_seeds(comparison: Comparison) -> str:
@@ -237,6 +244,16 @@ def _notes(comparison: Comparison) -> list[str]:
     ]
 
 
+def _not_trained(comparison: Comparison) -> list[str]:
+    """Return which rows were only profiled because another row's training is the same."""
+    return [
+        f"{row.label}: only profiled; its training is the same as that of {same} by construction, "
+        f"so its accuracy is that of {same}"
+        for row in comparison.rows
+        if (same := trains_as(row))
+    ]
+
+
 def _different_seeds(comparison: Comparison) -> list[str]:
     """Return which rows were tested with which seeds, if seeds differ."""
     no_best = "seeds differ from row to row, so no accuracy is marked as the best"
@@ -247,7 +264,8 @@ def doubts(comparison: Comparison) -> list[str]:
     """Return the notes that readers of the numbers need, one line each."""
     waits = [f"{row.label}: {note}" for row in comparison.rows for note in bound_by_loader(row)]
     disturbed = [*_notes(comparison), *read_cpu_time(comparison.rows)]
-    noted = [*_different_seeds(comparison), *timed_apart(comparison), *waits, *disturbed]
+    noted = [*_different_seeds(comparison), *_not_trained(comparison), *timed_apart(comparison)]
+    noted += [*waits, *disturbed]
     rates = [(row.label, doubt) for row in comparison.rows for doubt in row.doubts_about_its_rate()]
     trained = sum(row.trained() is not None for row in comparison.rows)
     if [doubt for _, doubt in rates] == [NOT_TUNED] * trained:

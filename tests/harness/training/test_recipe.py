@@ -5,6 +5,7 @@ import torch
 from pydantic import ValidationError
 from torch.nn.functional import cross_entropy
 
+from bsrbench.harness.model import vit
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.training_loop import learning_rate_at, train
@@ -74,6 +75,30 @@ def test_layers_learn_at_their_share_of_the_rate(in_backward, make_deep_spec):
     assert rate[id(model.blocks[3].attn.qkv.bias)] == pytest.approx(2.0 * 0.5**9)
     assert rate[id(model.patch_embed.proj.weight)] == pytest.approx(2.0 * 0.5**13)
     assert rate[id(model.pos_embed)] == pytest.approx(2.0 * 0.5**13)
+
+
+@pytest.mark.parametrize("method", ["full", "head", "bias", "lora", "bsr", "bsr+int8"])
+@pytest.mark.parametrize("layer_decay", [1.0, 0.5])
+def test_the_head_learns_at_its_own_factor(layer_decay, method, make_deep_spec):
+    """The head has factor 10; without it, its rate would be the whole rate of 2."""
+    rates = {}
+    for factor in (1.0, 10.0):
+        job = begin(make_deep_spec(method, layer_decay=layer_decay, head_rate_factor=factor), load)
+        set_learning_rate(job, 2.0)
+        of_head = {id(parameter) for parameter in vit.head(job.model).parameters()}
+        rates[factor] = [
+            sorted(
+                group["lr"]
+                for group in job.optimizers[0].param_groups
+                for parameter in group["params"]
+                if (id(parameter) in of_head) == in_head
+            )
+            for in_head in (True, False)
+        ]
+
+    assert rates[1.0][0] == [2.0, 2.0]
+    assert rates[10.0][0] == [20.0, 20.0]
+    assert rates[10.0][1] == rates[1.0][1]
 
 
 def test_a_frozen_layer_has_no_rate(make_deep_spec):

@@ -1,4 +1,4 @@
-"""The part of a trial's id that a part of its spec determines."""
+"""The identity of a part of a spec, which keys added later do not change."""
 
 import functools
 from typing import Any
@@ -12,6 +12,7 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "compiled_step": False,
         "optimizer_in_backward": False,
         "layer_decay": 1.0,
+        "head_rate_factor": 1.0,
         "decay_vectors": True,
         "multitask": None,
         "optimizer_options": None,
@@ -26,12 +27,12 @@ LATER_KEYS: dict[str, dict[str, Any]] = {
         "head": "drawn",
         "evaluate_every": None,
     },
-    "profile": {"only_predict": False, "generations": 5},
+    "profile": {"only_predict": False, "generations": 5, "trains_as": None},
 }
 
 
 @functools.lru_cache(maxsize=4096)  # thousands of records have few different parts
-def identity(part: Frozen | None, name: str) -> str:
+def identity_of(part: Frozen | None, name: str) -> str:
     """Return the canonical JSON of a part of a spec; the trial's id is a hash of all parts.
 
     Args:
