@@ -74,7 +74,7 @@ def require_both_parts(labels: Sequence[str], *, trains: bool, profiles: bool) -
 
 
 def require_reference_answers(
-    label: str, question: int, rows: Sequence[SuiteMethod], reference: SuiteMethod
+    label: str, question: int, rows: Sequence[SuiteMethod], reference: SuiteMethod | None
 ) -> None:
     """Check that a question has the row whose training its other rows share.
 
@@ -82,7 +82,7 @@ def require_reference_answers(
         label: the value of ``trains_as``.
         question: the number of the question, from 1.
         rows: the rows that answer the question.
-        reference: the row that ``label`` names.
+        reference: the row that ``label`` names; ``None`` if there is none.
 
     Raises:
         ValueError: the question does not have it.
