@@ -87,7 +87,7 @@ class Bench:
             NotMeasured: a pass ran out of memory, diverged or crashed.
         """
         __tracebackhide__ = True
-        stated = {
+        stated: dict[str, Any] = {
             "model": model,
             "batch": batch,
             "image_size": image_size,
