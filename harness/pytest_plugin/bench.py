@@ -87,7 +87,7 @@ class Bench:
             NotMeasured: a pass ran out of memory, diverged or crashed.
         """
         __tracebackhide__ = True
-        stated: dict[str, Any] = {
+        workload = {
             "model": model,
             "batch": batch,
             "image_size": image_size,
@@ -101,7 +101,6 @@ class Bench:
             "threads": threads or len(os.sched_getaffinity(0)),
             "weights": weights,
         }
-        workload = keys_of_axes(stated)
         try:
             self._begin(rounds)
             spec = _trial("bsrbench", method, options, workload)
@@ -144,7 +143,7 @@ def _trial(
         return TrialSpec(
             method=method,
             options=dict(options or {}),
-            workload=Workload.model_validate({"data": "noise", **workload}),
+            workload=Workload.model_validate({"data": "noise", **keys_of_axes(workload)}),
             profile=Profile(rounds=0),
         )
     except ValidationError as error:
