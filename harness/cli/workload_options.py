@@ -10,7 +10,7 @@ import click
 from bsrbench.harness.cli.completion import method_names
 from bsrbench.harness.cli.settings import nested
 from bsrbench.harness.errors import explain
-from bsrbench.harness.spec.optimizer_names import OPTIMIZERS
+from bsrbench.harness.spec.optimizer_names import MOMENTUM, OPTIMIZERS
 from bsrbench.harness.spec.workload_axes import AxisValue, keys_of_axes
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ class WorkloadOptions:
         compiled_step: whether the step is compiled.
         optimizer: name of the optimizer.
         optimizer_options: its options, as KEY=VALUE.
-        momentum: momentum of sgd.
         optimizer_in_backward: whether each parameter is updated inside the backward pass.
         device: name of the device.
         threads: CPU threads; ``None`` is all usable cores.
@@ -44,7 +43,6 @@ class WorkloadOptions:
     compiled_step: bool
     optimizer: str
     optimizer_options: tuple[str, ...]
-    momentum: float
     optimizer_in_backward: bool
     device: str
     threads: int | None
@@ -52,8 +50,12 @@ class WorkloadOptions:
     def on_axes(self, axes: Mapping[str, AxisValue]) -> "WorkloadOptions":
         """Return a copy with other values on some axes of the workload."""
         keys = keys_of_axes(axes)
-        if (options := keys.get("optimizer_options", ())) != ():
-            keys["optimizer_options"] = tuple(f"{k}={v!r}" for k, v in (options or {}).items())
+        if MOMENTUM in keys:  # there is another optimizer
+            options = keys["optimizer_options"] or {}
+            momentum = keys.pop(MOMENTUM)
+            if keys["optimizer"] == "sgd":
+                options = {MOMENTUM: momentum}
+            keys["optimizer_options"] = tuple(f"{k}={v!r}" for k, v in options.items())
         return WorkloadOptions(**asdict(self) | keys)
 
     def spec(
@@ -77,8 +79,16 @@ class WorkloadOptions:
         from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 
         threads = self.threads or len(os.sched_getaffinity(0))
-        stated = {"batch": batch, "threads": threads, "data": "noise", "weights": "random"}
-        stated["optimizer_options"] = nested(self.optimizer_options, "--optimizer-option")
+        stated: dict[str, Any] = {
+            "batch": batch,
+            "threads": threads,
+            "data": "noise",
+            "weights": "random",
+        }
+        optimizer_options = nested(self.optimizer_options, "--optimizer-option")
+        if self.optimizer == "sgd" and MOMENTUM in optimizer_options:
+            stated[MOMENTUM] = optimizer_options.pop(MOMENTUM)
+        stated["optimizer_options"] = optimizer_options
         try:
             workload = Workload.model_validate(asdict(self) | stated)
             return TrialSpec(method=method, options=options, workload=workload, profile=profile)
@@ -113,9 +123,8 @@ WORKLOAD_OPTIONS = (
         "optimizer_options",
         multiple=True,
         metavar="KEY=VALUE",
-        help="Set an option of the optimizer; can be repeated.",
+        help="Set an option of the optimizer, or the momentum of sgd; can be repeated.",
     ),
-    click.option("--momentum", type=float, default=0.9, show_default=True, help="Momentum of sgd."),
     click.option(
         "--optimizer-in-backward",
         is_flag=True,

@@ -35,8 +35,8 @@ class Bench:
     * ``batch``: images per optimizer step; ``micro_batch``: images per forward pass, by default the
       whole batch; ``image_size``: side in pixels, by default the model's.
     * ``precision``: ``fp32``, ``bf16`` or ``fp16``.
-    * ``optimizer``: ``sgd`` (momentum 0.9), ``adamw`` or another one that a suite may name;
-      ``optimizer_options``: its options.
+    * ``optimizer``: as in the label of a row: ``sgd`` (momentum 0.9), ``adamw``,
+      ``galore rank=64``.
     * ``optimizer_in_backward``: update each parameter inside the backward pass.
     * ``compiled_step``: ``torch.compile`` the forward and backward pass.
     * ``device``: ``cpu``, ``cuda:0``, ...; ``threads``: CPU threads, by default all usable cores.
@@ -71,7 +71,6 @@ class Bench:
         micro_batch: int | None = None,
         precision: str = "fp32",
         optimizer: str = "sgd",
-        optimizer_options: Mapping[str, Any] | None = None,
         optimizer_in_backward: bool = False,
         compiled_step: bool = False,
         device: str = "cpu",
@@ -96,7 +95,6 @@ class Bench:
             "micro_batch": micro_batch,
             "precision": precision,
             "optimizer": optimizer,
-            "optimizer_options": dict(optimizer_options or {}),
             "optimizer_in_backward": optimizer_in_backward,
             "compiled_step": compiled_step,
             "device": device,
@@ -145,7 +143,7 @@ def _trial(
         return TrialSpec(
             method=method,
             options=dict(options or {}),
-            workload=Workload.model_validate({"data": "noise", **workload}),
+            workload=Workload.model_validate({"data": "noise", **keys_of_axes(workload)}),
             profile=Profile(rounds=0),
         )
     except ValidationError as error:

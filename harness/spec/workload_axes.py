@@ -53,11 +53,15 @@ def axis_of_words(words: str) -> tuple[str, AxisValue] | None:
     return None
 
 
-def keys_of_axes(axes: Mapping[str, AxisValue]) -> dict[str, Any]:
-    """Return the keys of a workload that axes mean, with their values."""
-    words = axes.get("optimizer")
-    of_optimizer = optimizer_of_words(str(words)) if words is not None else None
-    return {**axes, **(of_optimizer or {})}
+def keys_of_axes(axes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return axes as keys of a workload; the words of an optimizer become its keys.
+
+    Args:
+        axes: axes, and any other keys of a workload, which take precedence over the words.
+    """
+    keys = dict(axes)
+    of_words = optimizer_of_words(str(keys.pop("optimizer", "")))
+    return dict(axes) if of_words is None else of_words | keys
 
 
 def stated(
