@@ -47,7 +47,7 @@ class BatchPeaks:
             NotReplayable: the steps from which it would follow differ in more than numbers.
             NotSteady: one of them leaves something behind.
         """
-        return self._peak(batch, self._followed(batch) or self._step(batch))
+        return self._bytes(batch, self._followed(batch) or self._step(batch))
 
     def run(self, batch: int) -> int:
         """Return the peak at a batch, by a fake step of this batch.
@@ -55,7 +55,7 @@ class BatchPeaks:
         Raises:
             NotSteady: the step leaves something behind.
         """
-        return self._peak(batch, self._step(batch))
+        return self._bytes(batch, self._step(batch))
 
     def confirms(self, batch: int) -> bool:
         """Return whether a fake step of a batch is the one that follows from two others."""
@@ -68,11 +68,23 @@ class BatchPeaks:
         """Return whether two batches have the same number of micro-batches, up to a few."""
         return self._split(one)[0] == self._split(other)[0]
 
-    def _peak(self, batch: int, step: RecordedStep) -> int:
-        workload = self._spec.workload
+    def same_place(self, one: int, other: int) -> bool:
+        """Return whether two batches have their replayed peaks at the same operator.
+
+        Raises:
+            NotReplayable: the steps from which they would follow differ in more than numbers.
+            NotSteady: one of them leaves something behind.
+        """
+        gpu = target_gpu(self._spec.workload)
+        steps = [self._followed(batch) or self._step(batch) for batch in (one, other)]
+        places = [step.limiting_peak(gpu).place for step in steps]
+        return places[0] == places[1]
+
+    def _bytes(self, batch: int, step: RecordedStep) -> int:
+        """Return the limiting memory of a step, with the images of the whole batch."""
         job = self._at(self._few(batch))
         rest = bytes_of_the_rest(job, with_batch(self._spec, batch).workload.step_images())
-        return step.limiting_bytes(target_gpu(workload)) + rest
+        return step.limiting_peak(target_gpu(self._spec.workload)).size_bytes + rest
 
     def _split(self, batch: int) -> tuple[int, int]:
         """Return the number of images in full micro-batches, and the rest."""

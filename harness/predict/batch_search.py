@@ -12,6 +12,7 @@ from bsrbench.harness.training.kept_storages import KeptStorages, census
 
 LARGEST_BATCH = 1 << 16
 FIRST_RESTS = (1, 2)  # one image can be a special case, such as for the strides of its tensors
+SMALLER = 8  # how much smaller a batch is whose step shows whether operators depend on the batch
 LARGEST_STEP = 16  # a guess is at most this many times the largest batch known to fit
 
 
@@ -70,26 +71,44 @@ def _in_one_job(
 
 
 def _by_replay(peaks: BatchPeaks, limit: int) -> BatchSearch | None:
-    """Search with replayed steps; ``None`` if fake steps do not confirm the resulting batch.
-
-    They confirm it if a step of this batch is as replayed, number by number, or if it fits and a
-    step of one more image does not.
-    """
+    """Search with replayed steps; ``None`` if fake steps do not confirm the resulting batch."""
     for first in FIRST_RESTS:
         peaks.begin_at(first)
         try:
             found = search(peaks.replayed, limit)
-            if found.batch is None:
+            if found.batch is None or _confirmed(peaks, found.batch):
                 return found
-            replayable = peaks.confirms(found.batch)
         except NotReplayable:
             continue
-        if replayable and peaks.same_form(found.batch, found.batch + 1):
-            return found
         peak, after = peaks.run(found.batch), peaks.run(found.batch + 1)
         if peak <= limit < after:
             return replace(found, predicted_bytes=peak, next_bytes=after)
     return None
+
+
+def _confirmed(peaks: BatchPeaks, batch: int) -> bool:
+    """Return whether the replayed peaks of a batch and of the next one are right.
+
+    They are if a fake step of the batch is as replayed, number by number. In a method that works
+    on parts of its batch, the number of operators grows with the batch, and such a step takes long.
+    Replayed with the one part of a few images, it needs more memory inside these operators, and as
+    much elsewhere. So the peak is right if it is elsewhere: if it is right for a smaller batch of
+    several parts, and at the same operator.
+
+    Raises:
+        NotReplayable: steps of a few images differ in more than numbers.
+        NotSteady: a step leaves something behind.
+    """
+    smaller = max(1, batch // SMALLER)
+    if peaks.confirms(smaller):
+        return peaks.confirms(batch) and peaks.same_form(batch, batch + 1)
+    return (
+        peaks.same_form(smaller, batch)
+        and peaks.same_form(batch, batch + 1)
+        and peaks.run(smaller) == peaks.replayed(smaller)
+        and peaks.same_place(smaller, batch)
+        and peaks.same_place(smaller, batch + 1)
+    )
 
 
 def search(peak: Callable[[int], int], limit: int) -> BatchSearch:

@@ -20,9 +20,23 @@ from bsrbench.harness.predict.cuda_workspaces import (
     OperatorSizesLog,
 )
 from bsrbench.harness.profiler.counted_step import counted_step
+from bsrbench.harness.records.sidecar import PeakPlace
 from bsrbench.harness.training.job import Job
 
 NO_MEMORY = OperatorMemory()
+
+
+@dataclass(frozen=True)
+class LimitingPeak:
+    """The memory that decides whether a step fits.
+
+    Attributes:
+        size_bytes: the memory.
+        place: the operator at which it is needed; on a CPU the moment of the step.
+    """
+
+    size_bytes: int
+    place: PeakPlace | int
 
 
 @dataclass(frozen=True)
@@ -62,8 +76,8 @@ class RecordedStep:
         operators = tuple(sizes and _with_numbers(sizes, ahead) for sizes in self.operators)
         return replace(self, lives=lives, operators=operators)
 
-    def limiting_bytes(self, gpu: GpuProperties | None) -> int:
-        """Return the memory that decides whether the step fits.
+    def limiting_peak(self, gpu: GpuProperties | None) -> LimitingPeak:
+        """Return the memory that decides whether the step fits, and where it is needed.
 
         Args:
             gpu: where the step would run: the allocator's peak; ``None`` is a CPU: counted bytes.
@@ -72,7 +86,8 @@ class RecordedStep:
             return _counted_peak(self.lives)
         lives = [replace(life, size=_in_blocks(life.size)) for life in self.lives]
         memory = [NO_MEMORY if sizes is None else sizes.memory(gpu) for sizes in self.operators]
-        return allocated_prediction(lives, self.timeline, memory, gpu).peak_bytes
+        predicted = allocated_prediction(lives, self.timeline, memory, gpu)
+        return LimitingPeak(predicted.peak_bytes, predicted.place)
 
 
 def recorded_step(job: Job, batch: tuple[Tensor, Tensor]) -> RecordedStep:
@@ -115,11 +130,14 @@ def _with_numbers(sizes: OperatorSizes, ahead: Iterator[int]) -> OperatorSizes:
     return OperatorSizes(sizes.rule, numbers)
 
 
-def _counted_peak(lives: Sequence[Life]) -> int:
+def _counted_peak(lives: Sequence[Life]) -> LimitingPeak:
     """Return the largest number of bytes that are alive at once."""
     events = [(life.born, life.size) for life in lives]
     events += [(life.ended, -life.size) for life in lives if life.ended is not None]
-    return max(accumulate(change for _, change in sorted(events)), default=0)
+    events.sort()
+    alive = list(accumulate(change for _, change in events))
+    peak = max(alive, default=0)
+    return LimitingPeak(peak, events[alive.index(peak)][0] if alive else 0)
 
 
 def _in_blocks(size: int) -> int:

@@ -1,17 +1,16 @@
 """Replayed peaks of other batches, against fake steps of these batches."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pytest
 import torch
-from torch import nn
 
 from bsrbench.harness.meters.live_bytes import Life, Timeline
 from bsrbench.harness.method import Method
 from bsrbench.harness.predict.batch_peaks import BatchPeaks, NotReplayable, NotSteady
 from bsrbench.harness.predict.batch_search import FIRST_RESTS, predicted_search
 from bsrbench.harness.predict.cuda_workspaces import LAYER_NORM, OperatorSizes
-from bsrbench.harness.predict.recorded_step import RecordedStep, extrapolated
+from bsrbench.harness.predict.recorded_step import LimitingPeak, RecordedStep, extrapolated
 from bsrbench.harness.predict.step_cost import fake_trial, step_cost, with_batch
 from bsrbench.harness.training.kept_storages import KeptStorages
 from bsrbench.methods import load
@@ -44,18 +43,21 @@ class Keeps(Method):
 
 
 @dataclass(frozen=True)
-class Widens(Method):
-    """Trains one more parameter, of 1 MiB, for each step that was done."""
+class Grows(Method):
+    """Needs 64 MiB more during the forward pass for each step that was done; it keeps nothing."""
+
+    done: list = field(default_factory=list)
 
     def prepare(self, model):
-        object.__setattr__(self, "model", model)
+        held = []
+        model.register_forward_pre_hook(
+            lambda *_: held.append(torch.empty(64 * MIB * len(self.done), dtype=torch.uint8))
+        )
+        model.register_forward_hook(lambda *_: held.clear())
         return model
 
     def step_done(self):
-        made = torch.zeros(MIB // 4)
-        self.model.register_parameter(
-            f"later{len(list(self.model.parameters()))}", nn.Parameter(made)
-        )
+        self.done.append(1)
 
 
 def slowly(spec, batch):
@@ -103,9 +105,9 @@ def test_one_image_that_does_not_fit_is_stated_with_its_peak(make_spec):
     assert (found.batch, found.smallest_bytes) == (None, slowly(spec, 1))
 
 
-@pytest.mark.parametrize("method", [Keeps, Widens])
+@pytest.mark.parametrize("method", [Keeps, Grows])
 def test_a_method_whose_steps_differ_gets_a_job_per_batch(method, make_spec):
-    """The kept logits of another batch would count, and so would parameters of later steps."""
+    """The kept logits of another batch would count, and so would what later steps need."""
 
     def make(_, **__):
         return method()
@@ -149,3 +151,14 @@ def test_steps_of_another_form_and_batches_apart_are_refused():
     assert extrapolated((1, step), (2, made_step(100, operator="aten.mm.default")), 9) is None
     with pytest.raises(ValueError, match="batches 1 and 3 do not give whole slopes"):
         extrapolated((1, step), (3, step), 9)
+
+
+def test_the_peak_of_a_cpu_is_counted_and_has_a_moment():
+    """Alive after each event: 10, 40, 30, 35."""
+    lives = (
+        Life(10, 1, "", None, True, ended=3),
+        Life(30, 2, "", None, True),
+        Life(5, 4, "", None, True),
+    )
+
+    assert RecordedStep(lives, Timeline(), (), True).limiting_peak(None) == LimitingPeak(40, 2)
