@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.predict.batch_search import BatchSearch, with_batch
+from bsrbench.harness.predict.batch_search import BatchSearch
+from bsrbench.harness.predict.step_cost import with_batch
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.trial.pass_result import PassResult

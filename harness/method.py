@@ -249,6 +249,12 @@ class Composed(Method):
         return sum(part.added_macs(tokens, width) for part in self.parts)
 
 
+def changes_after_steps(method: Method) -> bool:
+    """Return whether a method, or a part of a composition, does something after each step."""
+    parts = method.parts if isinstance(method, Composed) else (method,)
+    return any(type(part).step_done is not Method.step_done for part in parts)
+
+
 def _require_pair(earlier: Method, later: Method) -> None:
     """Check that one method may follow another.
 

@@ -12,7 +12,10 @@ from torch import Tensor
 
 from bsrbench.harness.torch_internals.composite_operators import is_composite
 from bsrbench.harness.torch_internals.eager_internals import (
+    DEVICE_OF,
+    FakeTensor,
     TorchDispatchMode,
+    device_of_fake,
     storage_identity,
     tree_leaves,
 )
@@ -230,6 +233,11 @@ class LiveBytes(TorchDispatchMode):
             self.peak_operator = len(self.timeline.live_bytes)
         return life
 
+    def _read_all(self, nest: object) -> None:
+        for leaf in tree_leaves(nest):
+            if isinstance(leaf, Tensor):
+                self._read(leaf)
+
     def _read(self, tensor: Tensor) -> None:
         """Update the category of a storage that is read, or count it if it is not known yet."""
         storage = tensor.untyped_storage()
@@ -241,8 +249,7 @@ class LiveBytes(TorchDispatchMode):
 
     def _end(self, key: int) -> None:
         _, life = self._alive.pop(key)
-        self._moment += 1
-        life.ended = self._moment
+        self._moment = life.ended = self._moment + 1
         self.now -= life.size
 
     def __torch_dispatch__(
@@ -252,13 +259,13 @@ class LiveBytes(TorchDispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if func is DEVICE_OF and isinstance(args[0], FakeTensor):
+            return device_of_fake(args[0])  # of four calls, three are of this kind
         if is_composite(func):
             with self:
                 return func.decompose(*args, **(kwargs or {}))
         if self._reads is not None and func.namespace != "prim" and func not in WRAPS:
-            for leaf in tree_leaves((args, kwargs)):
-                if isinstance(leaf, Tensor):
-                    self._read(leaf)
+            self._read_all((args, kwargs))
         made = func(*args, **(kwargs or {}))
         if func.namespace == "prim":  # returns a property of a tensor and computes nothing
             return made

@@ -1,14 +1,18 @@
 """Search for the largest batch whose predicted peak stays within a given memory."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from bsrbench.harness.predict.step_cost import step_cost
+from bsrbench.harness.method import changes_after_steps
+from bsrbench.harness.predict.batch_peaks import BatchPeaks, NotReplayable, NotSteady
+from bsrbench.harness.predict.step_cost import fake_trial, step_cost, with_batch
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
-from bsrbench.harness.training.kept_storages import census
+from bsrbench.harness.training.kept_storages import KeptStorages, census
 
 LARGEST_BATCH = 1 << 16
+FIRST_RESTS = (1, 2)  # one image can be a special case, such as for the strides of its tensors
+SMALLER = 8  # how much smaller a batch is whose step shows whether operators depend on the batch
 LARGEST_STEP = 16  # a guess is at most this many times the largest batch known to fit
 
 
@@ -42,11 +46,69 @@ def predicted_search(spec: TrialSpec, limit: int, load: Loader) -> BatchSearch:
         Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
     """
     with census() as kept:
+        found = _in_one_job(spec, limit, load, kept.fresh())
+        if found is not None:
+            return found
 
         def peak(batch: int) -> int:
             return step_cost(with_batch(spec, batch), load, kept.fresh()).limiting_bytes()
 
         return search(peak, limit)
+
+
+def _in_one_job(
+    spec: TrialSpec, limit: int, load: Loader, kept: KeptStorages
+) -> BatchSearch | None:
+    """Search with steps of one job; ``None`` if its steps depend on the steps before them."""
+    with fake_trial(with_batch(spec, 1), load, kept) as job:
+        if changes_after_steps(job.method):
+            return None
+        peaks = BatchPeaks(spec, job)
+        try:
+            return _by_replay(peaks, limit) or search(peaks.run, limit)
+        except NotSteady:
+            return None
+
+
+def _by_replay(peaks: BatchPeaks, limit: int) -> BatchSearch | None:
+    """Search with replayed steps; ``None`` if fake steps do not confirm the resulting batch."""
+    for first in FIRST_RESTS:
+        peaks.begin_at(first)
+        try:
+            found = search(peaks.replayed, limit)
+            if found.batch is None or _confirmed(peaks, found.batch):
+                return found
+        except NotReplayable:
+            continue
+        peak, after = peaks.run(found.batch), peaks.run(found.batch + 1)
+        if peak <= limit < after:
+            return replace(found, predicted_bytes=peak, next_bytes=after)
+    return None
+
+
+def _confirmed(peaks: BatchPeaks, batch: int) -> bool:
+    """Return whether the replayed peaks of a batch and of the next one are right.
+
+    They are if a fake step of the batch is as replayed, number by number. In a method that works
+    on parts of its batch, the number of operators grows with the batch, and such a step takes long.
+    Replayed with the one part of a few images, it needs more memory inside these operators, and as
+    much elsewhere. So the peak is right if it is elsewhere: if it is right for a smaller batch of
+    several parts, and at the same operator.
+
+    Raises:
+        NotReplayable: steps of a few images differ in more than numbers.
+        NotSteady: a step leaves something behind.
+    """
+    smaller = max(1, batch // SMALLER)
+    if peaks.confirms(smaller):
+        return peaks.confirms(batch) and peaks.same_form(batch, batch + 1)
+    return (
+        peaks.same_form(smaller, batch)
+        and peaks.same_form(batch, batch + 1)
+        and peaks.run(smaller) == peaks.replayed(smaller)
+        and peaks.same_place(smaller, batch)
+        and peaks.same_place(smaller, batch + 1)
+    )
 
 
 def search(peak: Callable[[int], int], limit: int) -> BatchSearch:
@@ -68,13 +130,6 @@ def search(peak: Callable[[int], int], limit: int) -> BatchSearch:
     if batch is None:
         return BatchSearch(smallest)
     return BatchSearch(smallest, batch, known(batch), known(batch + 1))
-
-
-def with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
-    """Return the trial with another batch, and with micro-batches that are not larger."""
-    micro = spec.workload.micro_batch
-    changes = {"batch": batch, "micro_batch": min(micro, batch) if micro else None}
-    return spec.model_copy(update={"workload": spec.workload.model_copy(update=changes)})
 
 
 def largest(peak: Callable[[int], int], limit: int) -> int | None:

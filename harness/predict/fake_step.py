@@ -14,7 +14,7 @@ from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
 from bsrbench.harness.method import Method
 from bsrbench.harness.model.attention import STANDS_FOR_CUDA
 from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction, allocated_prediction
-from bsrbench.harness.predict.cuda_workspaces import OperatorMemoryLog
+from bsrbench.harness.predict.cuda_workspaces import OperatorMemory, OperatorSizesLog
 from bsrbench.harness.predict.stand_ins import stand_ins
 from bsrbench.harness.profiler.counted_step import CountedStep, counted_step
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
@@ -97,9 +97,10 @@ def predicted_step(
     gpu = target_gpu(workload)
     if gpu is None:
         return counted_step(job, batch, enter_phase=enter_phase), None
-    with OperatorMemoryLog(gpu) as log:
+    with OperatorSizesLog() as log:
         step = counted_step(job, batch, grain=CUDA_BLOCK_BYTES, enter_phase=enter_phase)
-    return step, allocated_prediction(step.lives, step.timeline, log.operators, gpu)
+    operators = [OperatorMemory() if o is None else o.memory(gpu) for o in log.operators]
+    return step, allocated_prediction(step.lives, step.timeline, operators, gpu)
 
 
 def _teach_fused_sgd() -> None:

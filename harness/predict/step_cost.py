@@ -1,6 +1,7 @@
 """Predict memory and FLOPs of one training step, for many settings in one process."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -78,25 +79,14 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
         Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
     """
     workload = spec.workload
-    few = _few_micro_batches(spec)
-    method = load(spec.method, **spec.options)
-    method.require_device(torch_device(workload.device).type)
-    if not method.made_for("cpu"):
-        raise Unsupported(NOT_OF_ITS_DEVICE)
-    model = models.outline(workload, tasks.classes(workload))
-    preprocess = preprocessing(model, spec)
-    prepared = method.prepare(model)
-    try:
-        with fake_job(few, method, prepared, preprocess, kept or KeptStorages()) as job:
-            _make_optimizer_state(job)
-            batch = fake_batch(job)
-            with StepFlops() as flops:
-                step, allocated = predicted_step(job, batch)
-            if step.left_behind:
-                step, allocated = predicted_step(job, batch)
-            rest = _rest_of_the_batch(job, workload.step_images())
-    except (RuntimeError, AssertionError) as error:
-        raise Unsupported(why_unpredictable(error)) from error
+    few = few_micro_batches(spec)
+    with fake_trial(few, load, kept or KeptStorages()) as job:
+        batch = fake_batch(job)
+        with StepFlops() as flops:
+            step, allocated = predicted_step(job, batch)
+        if step.left_behind:
+            step, allocated = predicted_step(job, batch)
+        rest = bytes_of_the_rest(job, workload.step_images())
     return StepCost(
         peak_bytes=step.peak + rest,
         step_flop=sum(flops.by_phase.values()) * workload.batch // few.workload.batch,
@@ -105,7 +95,45 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
     )
 
 
-def _few_micro_batches(spec: TrialSpec) -> TrialSpec:
+@contextmanager
+def fake_trial(spec: TrialSpec, load: Loader, kept: KeptStorages) -> Iterator[Job]:
+    """Prepare a trial over fake tensors, with its optimizer state, while this context is open.
+
+    Args:
+        spec: the trial.
+        load: makes a method from its name.
+        kept: finds the tensors that are kept between steps.
+
+    Raises:
+        BadInput: the workload names something that does not exist or does not fit.
+        Unsupported: the method cannot be applied to the model, or a step in this context cannot be
+            predicted.
+    """
+    workload = spec.workload
+    method = load(spec.method, **spec.options)
+    method.require_device(torch_device(workload.device).type)
+    if not method.made_for("cpu"):
+        raise Unsupported(NOT_OF_ITS_DEVICE)
+    model = models.outline(workload, tasks.classes(workload))
+    preprocess = preprocessing(model, spec)
+    prepared = method.prepare(model)
+    try:
+        with fake_job(spec, method, prepared, preprocess, kept) as job:
+            _make_optimizer_state(job)
+            yield job
+    except (RuntimeError, AssertionError) as error:
+        raise Unsupported(why_unpredictable(error)) from error
+
+
+def with_batch(spec: TrialSpec, batch: int) -> TrialSpec:
+    """Return the trial with another batch, and with micro-batches that are not larger."""
+    micro = spec.workload.micro_batch
+    changes = {"batch": batch, "micro_batch": min(micro, batch) if micro else None}
+    return spec.model_copy(update={"workload": spec.workload.model_copy(update=changes)})
+
+
+def few_micro_batches(spec: TrialSpec) -> TrialSpec:
+    """Return the trial with a smaller batch, if it has many equal micro-batches."""
     micro, batch = spec.workload.micro_batch, spec.workload.batch
     if micro is None or batch % micro or batch // micro <= FEW:
         return spec
@@ -113,7 +141,7 @@ def _few_micro_batches(spec: TrialSpec) -> TrialSpec:
     return spec.model_copy(update={"workload": workload})
 
 
-def _rest_of_the_batch(job: Job, batch: int) -> int:
+def bytes_of_the_rest(job: Job, batch: int) -> int:
     """Return how many bytes more the inputs of a larger batch have than the job's inputs."""
     grain = grain_of(job.spec.workload)
     more = 0

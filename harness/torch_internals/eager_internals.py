@@ -49,6 +49,9 @@ CPU_ATTENTION_BACKWARD: Any = torch.ops.aten._scaled_dot_product_flash_attention
 CUDA_ATTENTION: Any = torch.ops.aten._scaled_dot_product_efficient_attention
 CUDA_ATTENTION_BACKWARD: Any = torch.ops.aten._scaled_dot_product_efficient_attention_backward
 
+# With this operator C++ code asks a fake tensor for its device.
+DEVICE_OF: Any = torch.ops.prim.device.default
+
 
 def tree_leaves(nest: object) -> list[Any]:
     """Return the leaves of nested containers, in order; the public way needs another package."""
@@ -58,6 +61,14 @@ def tree_leaves(nest: object) -> list[Any]:
 def makes_fake_tensors() -> bool:
     """Return whether operators create fake tensors now; there is no public function."""
     return detect_fake_mode() is not None
+
+
+def device_of_fake(tensor: FakeTensor) -> torch.device:
+    """Return what ``DEVICE_OF`` returns for a fake tensor of any shape, without a dispatch."""
+    if tensor.fake_mode.in_kernel_invocation:
+        return torch.device("meta")
+    device: torch.device = tensor.fake_device
+    return device
 
 
 def stands_for_others(tensor: Tensor) -> bool:

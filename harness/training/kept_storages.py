@@ -22,6 +22,7 @@ from bsrbench.harness.torch_internals.eager_internals import (
 
 Storage = torch.UntypedStorage
 Storages = dict[int, Storage]  # by their identity
+WeakStorages = dict[int, weakref.ref[Storage]]
 
 # Tensors that these packages hold for themselves belong neither to a method nor to a model.
 LIBRARIES = sys.stdlib_module_names | {
@@ -127,9 +128,9 @@ class KeptStorages:
     only autograd holds them; and, in a ``census``, new tensors, wherever they are held.
     """
 
-    def __init__(self, before: dict[int, weakref.ref[Storage]] | None = None) -> None:
+    def __init__(self, before: WeakStorages | None = None) -> None:
         self._before = before
-        self._ours: dict[int, weakref.ref[Storage]] = {}
+        self._ours: WeakStorages = {}
         self._left: list[weakref.ref[Storage]] = []
 
     def fresh(self) -> "KeptStorages":
@@ -157,9 +158,9 @@ class KeptStorages:
             gc.collect()  # garbage is not kept by anything
         left = (reference() for reference in self._left)
         found |= {storage_identity(storage): storage for storage in left if storage is not None}
-        if self._before is not None:
-            found |= _newcomers(self._before, found)
         others = storages(known)
+        if self._before is not None:
+            found |= _newcomers(self._before, found | others, self._ours)
         # Compilers leave tensors without data behind, which need no memory. In a step over fake
         # tensors, however, all tensors are without data.
         fake = makes_fake_tensors()
@@ -181,21 +182,24 @@ def owners(model: nn.Module) -> dict[int, str]:
     return names
 
 
-def _newcomers(before: dict[int, weakref.ref[Storage]], found: Storages) -> Storages:
-    """Return storages that are in neither ``before`` nor ``found`` and that no library holds."""
-    strange = [reference() for reference in _strange(before, found)]
+def _newcomers(before: WeakStorages, found: Storages, ours: WeakStorages) -> Storages:
+    """Return storages that are in none of the three and that no library holds."""
+    strange = [reference() for reference in _strange(before, found, ours)]
     tensors = [tensor for tensor in strange if tensor is not None]
     of_libraries = _held_by_libraries(tensors)
     return storages(tensor for tensor in tensors if id(tensor) not in of_libraries)
 
 
-def _strange(before: dict[int, weakref.ref[Storage]], found: Storages) -> list[weakref.ref[Tensor]]:
-    """Return weak references to tensors whose storages are in neither ``before`` nor ``found``."""
+def _strange(
+    before: WeakStorages, found: Storages, ours: WeakStorages
+) -> list[weakref.ref[Tensor]]:
+    """Return weak references to tensors whose storages are in none of the three."""
     strange: dict[int, weakref.ref[Tensor]] = {}
     gc.collect()  # garbage is not kept by anything
     for tensor in _all_tensors():
         for key, storage in storages([tensor]).items():
-            if key not in found and not _is(before.get(key), storage):
+            known = key in found or _is(before.get(key), storage) or _is(ours.get(key), storage)
+            if not known:
                 strange[key] = weakref.ref(tensor)
     return list(strange.values())
 
@@ -250,7 +254,7 @@ def _storage(tensor: Tensor) -> Storage | None:
         return None
 
 
-def _weak(by_identity: Storages) -> dict[int, weakref.ref[Storage]]:
+def _weak(by_identity: Storages) -> WeakStorages:
     return {key: weakref.ref(storage) for key, storage in by_identity.items()}
 
 

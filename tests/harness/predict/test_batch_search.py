@@ -10,9 +10,8 @@ from bsrbench.harness.predict.batch_search import (
     LARGEST_BATCH,
     largest,
     predicted_search,
-    with_batch,
 )
-from bsrbench.harness.predict.step_cost import step_cost
+from bsrbench.harness.predict.step_cost import step_cost, with_batch
 from bsrbench.methods import load
 
 MIB = 2**20
