@@ -2,7 +2,7 @@
 
     python -m tests.microbench.identical_groups --groups 20 --busy 0.05 --idle 0.05 > groups.md
 
-Each group times one trial against itself with the default settings of times. The intervals of 95
+Each group times one trial against itself in turns, as the rows of a suite. The intervals of 95
 of 100 ratios must contain 1, and at most 5 of 100 groups may have a row that a report would call
 better or worse than the first one. The exit status says whether more do than chance explains.
 """
@@ -19,6 +19,7 @@ from scipy.stats import binom
 from bsrbench import methods
 from bsrbench.harness.launch.local_launcher import LocalLauncher
 from bsrbench.harness.launch.round_group import time_in_turns
+from bsrbench.harness.meters.scheduling import REAL_TIME, SETTING
 from bsrbench.harness.records.ratio_interval import Ratio, by_generation, time_ratio
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.trial.pass_result import PassResult
@@ -43,12 +44,11 @@ class Twin:
     key: str
 
 
-def ratios(rows: int, group: int) -> list[Ratio]:
+def ratios(rows: int, group: int, profile: Profile) -> list[Ratio]:
     """Time a group of identical rows; return the ratios of the others to the first row."""
     workload = Workload(
         model="deit_tiny_patch16_224", image_size=64, classes=10, batch=4, device="cpu", threads=2
     )
-    profile = Profile()
     spec = TrialSpec(method="full", workload=workload, profile=profile)
     launcher = LocalLauncher(methods.load)
     twins = [Twin(spec, str(number)) for number in range(rows)]
@@ -56,6 +56,11 @@ def ratios(rows: int, group: int) -> list[Ratio]:
     first, *others = [_times(timed[twin.key]) for twin in twins]
     found = [time_ratio(ours, first, planned=profile.generations) for ours in others]
     return [ratio for ratio in found if ratio]
+
+
+def scheduling() -> str:
+    """Return the scheduling that was asked for."""
+    return os.environ.get(SETTING, REAL_TIME)
 
 
 def _times(result: PassResult) -> dict[int, list[float]]:
@@ -116,15 +121,18 @@ def main() -> int:
         "--busy", type=float, default=0.05, help="seconds of the neighbour; 0: none"
     )
     parser.add_argument("--idle", type=float, default=0.05)
+    parser.add_argument("--budget", type=float, default=10.0, help="seconds per row")
     asked = parser.parse_args()
+    profile = Profile(budget_seconds=asked.budget)
     groups = []
     with neighbour(asked.busy, asked.idle):
         for group in range(asked.groups):
-            groups.append(ratios(asked.rows, group))
+            groups.append(ratios(asked.rows, group, profile))
             sys.stderr.write(f"group {group + 1} of {asked.groups}\n")
     about = (
         f"{asked.groups} groups of {asked.rows} identical rows; a neighbour is busy for "
-        f"{asked.busy:g} s and idle for {asked.idle:g} s; {os.cpu_count()} cores."
+        f"{asked.busy:g} s and idle for {asked.idle:g} s; {asked.budget:g} s per row; "
+        f"{os.cpu_count()} cores, {scheduling()} scheduling."
     )
     sys.stdout.write("\n".join([about, "", *lines(groups), ""]))
     return 0 if explained(groups) else 1
