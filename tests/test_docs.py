@@ -233,7 +233,8 @@ def ratio_of_times(row, metric):
 
 
 def numbers(row):
-    wanted = "accuracy_top1 peak_counted_bytes step_flop step_seconds trained_parameters".split()
+    wanted = ("accuracy_top1", "peak_counted_bytes", "step_flop", "step_seconds")
+    wanted = (*wanted, "trained_parameters")
     ratios = [f"{time}_over_full{end}" for time in TIMES for end in ("", "_low", "_high")]
     return [(name, row[name]) for name in (*wanted, *ratios)]
 

@@ -23,6 +23,7 @@ from bsrbench.reports.wording.columns import (
 
 Curve = tuple[list[float], list[float]]
 TARGET_SHARE = 0.95
+OF_A_DEVICE = {"CPU", "NVIDIA GPU"}  # what only some devices have; it is named in Metric.needs
 
 
 def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
@@ -138,9 +139,9 @@ def shown(comparison: Comparison) -> tuple[Column, ...]:
 
 
 def _is_needed(comparison: Comparison, column: Column) -> bool:
-    """Tell whether a column belongs in the table; one that few devices have needs a value."""
+    """Tell whether a column belongs in the table; one that only some devices have needs a value."""
     needs = METRICS[column.metric].needs if column.metric in METRICS else ()
-    return not needs or _has(comparison, column.metric)
+    return OF_A_DEVICE.isdisjoint(needs) or _has(comparison, column.metric)
 
 
 def _with_stand_in(

@@ -83,6 +83,19 @@ def test_where_nothing_was_executed_the_predicted_memory_is_shown(make_record):
     assert "predicted MiB" not in report_tables.cells(counted)[0]
 
 
+def test_cpu_time_has_a_column_if_a_row_has_it(make_record):
+    """Columns that need no special device stay, also where no row has a value."""
+    without = only([make_record("full", step_flop=1)])
+    having = only([make_record("full", step_flop=1, step_cpu_seconds=[0.1])])
+
+    def titles(comparison):
+        return " ".join(report_tables.cells(comparison)[0])
+
+    assert "CPU ms" in titles(having)
+    assert "CPU ms" not in titles(without)
+    assert "accuracy" in titles(without)
+
+
 def test_a_note_of_all_rows_is_said_once(make_record):
     records = [make_record(name, step_flop=1) for name in ("full", "bsr")]
     said = (["predicted"], ["predicted", "disturbed"])

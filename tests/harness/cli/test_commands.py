@@ -46,7 +46,11 @@ NOT_OF_A_PROFILE = {
     "skipped_steps",
     *("accuracy_by_task", "busiest_experts_share"),
 }
-MAY_BE_UNREADABLE = {"joules_per_image"}  # where the processor shows no counter
+MAY_BE_UNREADABLE = {
+    "step_instructions",
+    "step_cycles",
+    "joules_per_image",
+}  # where the processor shows no counter
 UNDEFINED = {"full": set(), "bsr+int8": {"paper_convention_bytes"}}
 UNTIMED = ("--set", "profile.rounds=0")
 PROFILE = ("profile", "--model", "test_vit", "--batch", "1", "--method")
