@@ -248,11 +248,9 @@ class LocalLauncher:
             if self._ended:
                 break
             with log_file(log, server().folder) as printed:
-                token = secrets.token_hex(8)
-                pass_settings = replace(inside, log=str(printed), token=token)
-                pass_settings = replace(
-                    pass_settings, settings=present_settings() | pass_settings.settings
-                )
+                own = {"log": str(printed), "token": secrets.token_hex(8)}
+                present = present_settings() | inside.settings
+                pass_settings = replace(inside, **own, settings=present)
                 result = self._once(function, kind, pass_settings)
             if result is not None:
                 return result
