@@ -248,9 +248,8 @@ class LocalLauncher:
             if self._ended:
                 break
             with log_file(log, server().folder) as printed:
-                own = {"log": str(printed), "token": secrets.token_hex(8)}
-                present = present_settings() | inside.settings
-                pass_settings = replace(inside, **own, settings=present)
+                token, present = secrets.token_hex(8), present_settings() | inside.settings
+                pass_settings = replace(inside, log=str(printed), token=token, settings=present)
                 result = self._once(function, kind, pass_settings)
             if result is not None:
                 return result
