@@ -57,7 +57,7 @@ from bsrbench.harness.workload.images.workers import requested_workers
 COMPILED_CODE = "TORCHINDUCTOR_CACHE_DIR"
 # Time limit of checks and predictions. A check may download weights; predicting the largest model
 # takes seconds.
-BEFOREHAND_SECONDS = 600.0
+BEFOREHAND_SECONDS, CALIBRATION_SECONDS = 600.0, 30.0
 NONE = Limits()
 MORE = " (a longer --timeout allows more time)"
 ENDED = "the process was killed because the run was stopped"
@@ -156,7 +156,9 @@ class LocalLauncher:
         if pass_name == CLOCK and not on_cores:
             on_cores = choose(spec.workload.threads)
         limits = self._limits
-        if pass_name in (ESTIMATE, SPEED, CALIBRATION) and limits.timeout_seconds is None:
+        if pass_name == CALIBRATION:  # the forecast does without it
+            limits = replace(limits, timeout_seconds=CALIBRATION_SECONDS)
+        elif pass_name in (ESTIMATE, SPEED) and limits.timeout_seconds is None:
             limits = replace(limits, timeout_seconds=BEFOREHAND_SECONDS)
         inside = PassSettings(settings, limits, tuple(on_cores))
         doing = partial(perform, pass_name, spec, checkpoint, self._load)

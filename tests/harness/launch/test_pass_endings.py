@@ -146,8 +146,7 @@ class _Killed:
 def test_a_server_whose_pipes_close_before_it_has_ended_is_lost(monkeypatch):
     """A killed process closes its pipes first, and can be waited for a moment later."""
     child, looks = _Killed(), iter([False, False, True])
-    serving = types.SimpleNamespace(_forked={child: os.getpid()})
-    monkeypatch.setattr(fork_server, "forkserver_pid", lambda _: os.getpid())
+    serving = types.SimpleNamespace(_forked={child: os.getpid()}, _pid=os.getpid)
     monkeypatch.setattr(fork_server, "_has_ended", lambda _: next(looks))
 
     assert fork_server.Server.lost(serving, child)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 
 import pytest
 
@@ -193,7 +194,8 @@ def test_a_file_of_progress_that_no_run_writes_is_named_by_status(text, folder, 
 
 
 def test_what_a_run_says_of_itself_acts_on_no_terminal(folder, typed):
-    (folder / ".staged" / "progress.run").write_text(json.dumps(PROGRESS))
+    progress = PROGRESS | {"at": time.time() + 60}  # as if it was written just now
+    (folder / ".staged" / "progress.run").write_text(json.dumps(progress))
     said = typed("status", folder)[1]
 
     assert "1 of 3 trials done, 0 failed, about 60 s left" in said

@@ -206,14 +206,14 @@ def test_rows_beat_the_published_in_memory_and_time_at_no_lower_accuracy(world, 
 
 
 def test_more_time_means_more_settings():
-    """Steps of 1 s: 0.7 + 2.5 + 2 s short, 0.7 + 2.5 + 8 s whole; 2.5 s read 6.25 batches.
+    """Steps of 1 s: 1.5 + 2.5 + 2 s short, 1.5 + 2.5 + 8 s whole; 2.5 s read 6.25 batches.
 
-    Fixed: 5 x 2 and 6 x 3 whole trainings, 18 rows of 62.8 s; the rest in fours of short ones.
+    Fixed: 5 x 2 and 6 x 3 whole trainings, 18 rows of 66 s; the rest in fours of short ones.
     """
     workload = WORKLOAD.model_copy(update={"batch": 16})
     goal = SearchQuestion(RECIPE, RATES, (0, 1, 2), 1, first=4)
-    short, whole = 0.7 + 2.5 + 2, 0.7 + 2.5 + 8
-    fixed = 10 * whole + 18 * whole + 18 * 62.8
+    short, whole = 1.5 + 2.5 + 2, 1.5 + 2.5 + 8
+    fixed = 10 * whole + 18 * whole + 18 * 66
 
     def settings(seconds):
         return first_settings(goal, workload, [StepCost(1, 10)], 100, 10.0, seconds)
