@@ -1,6 +1,6 @@
 """What the clocks time and what they leave out, with clocks and counters that are set by hand."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -32,10 +32,16 @@ class Noting(FullFineTuning):
         return model
 
 
+def visits_of(least_seconds):
+    """Return the kinds of visits, each at least so long."""
+    kinds = clock_visits.VISIT_KINDS
+    return {name: replace(kind, least_seconds=least_seconds) for name, kind in kinds.items()}
+
+
 def test_steps_are_timed_in_training_mode_and_evaluation_in_its_own(make_spec, monkeypatch):
     """A step and two evaluations of warm-up; visits of a step, an evaluation, a step by phase."""
     method = Noting()
-    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+    monkeypatch.setattr(clock_visits, "VISIT_KINDS", visits_of(0.0))
     profile = Profile(rounds=1, steps=1, warmup_steps=1)
     clock_pass(make_spec(profile=profile), lambda _: method)
 
@@ -45,7 +51,7 @@ def test_steps_are_timed_in_training_mode_and_evaluation_in_its_own(make_spec, m
 def test_what_is_repeated_in_a_visit_runs_once_before_it_is_timed(make_spec, monkeypatch):
     """Other processes have run since; three steps are asked for."""
     method = Noting()
-    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+    monkeypatch.setattr(clock_visits, "VISIT_KINDS", visits_of(0.0))
     profile = Profile(rounds=1, steps=3, warmup_steps=0)
     clock_pass(make_spec(profile=profile), lambda _: method)
 
@@ -54,7 +60,7 @@ def test_what_is_repeated_in_a_visit_runs_once_before_it_is_timed(make_spec, mon
 
 def test_short_steps_are_repeated_until_a_visit_is_long_enough(make_spec, monkeypatch):
     """The warm-up took 1 s, then 0.3 s per step: four steps are the least that take a second."""
-    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 1.0)
+    monkeypatch.setattr(clock_visits, "VISIT_KINDS", visits_of(1.0))
     monkeypatch.setattr(clock_visits.phase_clock, "warm_up", lambda *_: [1.0, 0.3])
     reading = clock_pass(make_spec(profile=Profile(rounds=1)), load)
 
@@ -63,7 +69,7 @@ def test_short_steps_are_repeated_until_a_visit_is_long_enough(make_spec, monkey
 
 def test_a_sample_is_the_mean_of_the_steps_of_its_visit(make_spec, monkeypatch):
     """The clock is read at 1 s and 7 s, before and after four steps: 1.5 s per step."""
-    monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+    monkeypatch.setattr(clock_visits, "VISIT_KINDS", visits_of(0.0))
     spec = make_spec(profile=Profile(rounds=1, steps=4, warmup_steps=0))
     visits = clock_visits.ClockVisits(*job_and_batch(spec, load), spec.profile)
     seconds = iter((1.0, 7.0))
