@@ -1,8 +1,10 @@
 """Compiled kernels give what eager ones give; one that cannot be used never takes a trial down."""
 
 import inspect
+import multiprocessing
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -105,10 +107,21 @@ def test_compiled_ranges_equal_eager_ones(shape, first, way):
         torch.testing.assert_close(compiled, eager, rtol=2e-7, atol=0)  # one unit in the last place
 
 
+def faults_of_compiled():
+    return {kernel.symbol: kernel_check.fault_of(kernel, Build(None), "cpu") for kernel in ALL}
+
+
+@pytest.fixture(scope="module")
+def compiled_faults():
+    """Return the fault of each kernel, checked in a clean process as a trial's kernels are."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(faults_of_compiled).result()
+
+
 @pytest.mark.parametrize("kernel", ALL, ids=lambda kernel: kernel.symbol)
-def test_what_accelerators_compile_gives_what_is_eager(kernel):
+def test_what_accelerators_compile_gives_what_is_eager(kernel, compiled_faults):
     """``torch.compile`` of the same function, here with its back end for CPUs."""
-    assert kernel_check.fault_of(kernel, Build(None), "cpu") == ""
+    assert compiled_faults[kernel.symbol] == ""
 
 
 def test_a_kernel_is_checked_again_when_what_it_calls_changes():
