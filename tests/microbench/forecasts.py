@@ -3,8 +3,9 @@
     python -m tests.microbench.forecasts [NUMBER ...]
 
 Each run takes 20 to 90 s on two quiet cores. A neighbour that is busy for 50 ms and idle for 50 ms
-runs beside every second one. The durations are counted from the moment at which the run tells how
-long it will take. The factor is the larger one of forecast / truth and truth / forecast.
+runs beside every second one. Run 8 needs the folder ``flowers12`` below ``BSRBENCH_DATA``. The
+durations are counted from the moment at which the run tells how long it will take. The factor is
+the larger one of forecast / truth and truth / forecast.
 """
 
 import json
@@ -13,21 +14,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DATA = Path(os.environ.get("BSRBENCH_DATA", "/work/shared/data"))
+from tests.microbench.neighbour import neighbour
+
 POINTS = (0.0, 0.25, 0.5, 0.75)  # shares of the real duration
-NEIGHBOUR = """
-import time
-while True:
-    ends = time.monotonic() + 0.05
-    while time.monotonic() < ends:
-        pass
-    time.sleep(0.05)
-"""
+BUSY, IDLE = 0.05, 0.05  # seconds of the neighbour
 WORKLOAD = """
 seeds = [{seeds}]
 
@@ -128,26 +122,10 @@ class Told:
         return results
 
 
-@contextmanager
-def neighbour(*, there: bool) -> Iterator[None]:
-    """Keep one core busy half of the time."""
-    if not there:
-        yield
-        return
-    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
-
-
 def told_by(shape: Shape, folder: Path) -> Told:
     """Run a shape in an empty folder, and return what it told."""
     (folder / "suite.toml").write_text(shape.suite(), encoding="utf-8")
     environment = dict(os.environ)
-    if DATA.is_dir():
-        environment["BSRBENCH_DATA"] = str(DATA)
     if shape.no_kernels:
         environment["XDG_CACHE_HOME"] = str(folder / "cache")
     command = [sys.executable, "-m", "bsrbench", shape.command, str(folder / "suite.toml")]
@@ -174,7 +152,7 @@ def told_by(shape: Shape, folder: Path) -> Told:
 def row(number: int, shape: Shape) -> str:
     """Run a shape, and return its row of the table."""
     disturbed = number % 2 == 0
-    with tempfile.TemporaryDirectory() as folder, neighbour(there=disturbed):
+    with tempfile.TemporaryDirectory() as folder, neighbour(BUSY * disturbed, IDLE):
         told = told_by(shape, Path(folder))
     before, real = told.left[0][0], told.ended - told.left[0][0]
     cells = [f"{total:.0f} s ({factor:.2f})" for total, factor in told.factors()]

@@ -1,6 +1,6 @@
 """What the clocks time and what they leave out, with clocks and counters that are set by hand."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -17,6 +17,7 @@ from bsrbench.harness.training.training_loop import train
 from bsrbench.harness.workload import data
 from bsrbench.methods import load
 from bsrbench.methods.full import FullFineTuning
+from tests.harness.visit_kinds import visits_of
 
 STEP_SECONDS, READING_SECONDS = 1.0, 100.0
 
@@ -30,12 +31,6 @@ class Noting(FullFineTuning):
     def prepare(self, model):
         model.register_forward_pre_hook(lambda model, _: self.modes.append(model.training))
         return model
-
-
-def visits_of(least_seconds):
-    """Return the kinds of visits, each at least so long."""
-    kinds = clock_visits.VISIT_KINDS
-    return {name: replace(kind, least_seconds=least_seconds) for name, kind in kinds.items()}
 
 
 def test_steps_are_timed_in_training_mode_and_evaluation_in_its_own(make_spec, monkeypatch):

@@ -18,6 +18,7 @@ from bsrbench.harness.spec.trial_spec import Profile
 from bsrbench.harness.training import training_loop
 from bsrbench.harness.trial.absences import why_empty
 from bsrbench.methods import load
+from tests.harness.visit_kinds import visits_of
 
 TOO_LARGE = 2.0**18  # the gradients of these tests overflow at this scale
 SCALER_BYTES = 4 * 4  # scale, steps since its change, and two counts
@@ -55,7 +56,7 @@ def spoil(monkeypatch):
     def spoil(*taken):
         noting = Noting(clock_visits.training_step, taken)
         monkeypatch.setattr(clock_visits, "training_step", noting)
-        monkeypatch.setattr(clock_visits, "VISIT_SECONDS", 0.0)
+        monkeypatch.setattr(clock_visits, "VISIT_KINDS", visits_of(0.0))
         return noting
 
     return spoil
