@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,10 @@ def test_another_terminal_learns_how_a_run_goes_on(pid, state, said, store, type
     assert json.loads(typed("status", store.folder, "--json")[1])["trials"] == 3
 
 
-def test_a_folder_nobody_writes_into_says_so(typed):
-    assert "no run has written its progress here" in typed("status", ROOT / "results" / "quick")[1]
+def test_a_folder_nobody_writes_into_says_so(tmp_path, typed):
+    shutil.copytree(ROOT / "results" / "quick" / "records", tmp_path / "records")
+
+    assert "no run has written its progress here" in typed("status", tmp_path)[1]
     assert typed("status", ROOT / "docs")[0] == 2
 
 
