@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bsrbench.harness.launch.cluster.ray_cluster import Cluster
     from bsrbench.harness.launch.local_launcher import LocalLauncher
     from bsrbench.harness.launch.planning.companions import ComparedWith
+    from bsrbench.harness.launch.planning.row_checks import CheckedRows
     from bsrbench.harness.launch.processes.pass_limits import Limits
     from bsrbench.harness.launch.progress import Watcher
     from bsrbench.harness.launch.run_settings import RunSettings
@@ -65,6 +66,7 @@ class RunOptions:
         jobs: number of trainings that run at the same time.
         order_seed: seed of the order of the trials.
         progress: ``auto``, ``json`` or ``quiet``.
+        checked: what this command has checked before; a command with several runs shares it.
         trusted: method files that the user allows to run, in addition to those of the trials.
     """
 
@@ -78,6 +80,7 @@ class RunOptions:
     jobs: int = 1
     order_seed: int = 0
     progress: str = "auto"
+    checked: "CheckedRows | None" = None
     trusted: tuple[str, ...] = ()
 
     def limits(self) -> "Limits":
@@ -197,7 +200,10 @@ def _run_settings(
     absent: frozenset[str],
     stopping: Callable[[], bool],
 ) -> "RunSettings":
+    from bsrbench.harness.devices import open_device
+    from bsrbench.harness.launch.planning.row_checks import CheckedRows
     from bsrbench.harness.launch.run_settings import RunSettings
+    from bsrbench.harness.launch.side_by_side import checks_at_a_time
     from bsrbench.harness.records.trial_environment import RecordedLimits
     from bsrbench.reports.compare import anchors
 
@@ -211,6 +217,8 @@ def _run_settings(
         trusted=run_options.trusted,
         absent=absent,
         stopping=stopping,
+        checks_at_a_time=checks_at_a_time(open_device("cpu").free_bytes()),
+        checked=run_options.checked or CheckedRows(),
     )
 
 

@@ -116,8 +116,7 @@ def search(
     store = open_store(results or LOCAL_RESULTS / "search")
     store.open_for_writing()
     partners = [name for name in split_at_commas(companions) if name]
-    run_options = RunOptions(announces=False, progress=progress)
-    _search(store, suite, method, partners, limit, aim, run_options)
+    _search(store, suite, method, partners, limit, aim, progress)
 
 
 def _search(
@@ -127,9 +126,10 @@ def _search(
     partners: list[str],
     limit: int,
     aim: float,
-    run_options: RunOptions,
+    progress: str,
 ) -> None:
     """Run all stages of the search and write its results."""
+    from bsrbench.harness.launch.planning.row_checks import CheckedRows
     from bsrbench.harness.search.candidate_costs import refusals, require_one_that_fits
     from bsrbench.harness.search.search_outcome import account, write_suite
     from bsrbench.harness.search.search_stages import Search
@@ -145,8 +145,8 @@ def _search(
     require_one_that_fits(space.candidates, costs, goal)
     fitting = [cost for cost in costs.values() if goal.fits(cost)]
     _say(f"{len(fitting)} of {len(costs)} candidates fit in {units.mebibytes(limit)} MiB")
-    first = _first(space, goal, fitting, launcher, store, aim)
-    goal = replace(goal, first=first)
+    goal = replace(goal, first=_first(space, goal, fitting, launcher, store, aim))
+    run_options = RunOptions(announces=False, progress=progress, checked=CheckedRows())
 
     def do(trials: "list[TrialSpec]") -> "list[TrialRecord]":
         return run_trials(store, trials, run_options, compared_with=space.published)

@@ -13,8 +13,9 @@ from bsrbench.harness.launch.group_times import GroupTimes, all_staged
 from bsrbench.harness.launch.planning.current_conditions import CurrentConditions
 from bsrbench.harness.launch.planning.forecast import pass_key
 from bsrbench.harness.launch.planning.forecast_lines import forecast_lines
-from bsrbench.harness.launch.planning.preflight import Preflight, PreflightChecks
+from bsrbench.harness.launch.planning.preflight import Predictions, Preflight
 from bsrbench.harness.launch.planning.resident_memory import MOST_UNPREDICTED
+from bsrbench.harness.launch.planning.row_checks import RowChecks
 from bsrbench.harness.launch.planning.run_outline import compiled_first, outline, timed_again
 from bsrbench.harness.launch.planning.run_plan import Group, Plan, PlannedTrial
 from bsrbench.harness.launch.processes.log_file import last_lines
@@ -80,39 +81,45 @@ class OneRun:
             KeyboardInterrupt: the user has stopped the run.
         """
         absent = self._run_settings.absent
+        specs = [trial.spec for trial in self._plan.missing.values()]
         if not absent:
-            specs = [trial.spec for trial in self._plan.missing.values()]
             require_cores(self._run_settings.jobs, max(s.workload.threads for s in specs))
-        preflight_checks = PreflightChecks(
-            self._launcher.check,
-            self._launcher.perform,
-            self._store,
-            self._tell_or_stop,
-            self._run_settings.limits.memory_bytes,
-            self._run_settings.limits.forced,
-            self._run_settings.jobs,
-            absent,
-        )
-        found = preflight_checks.look_for_mistakes(self._plan)
+        checked, at_a_time = self._run_settings.checked, self._run_settings.checks_at_a_time
+        checks = RowChecks(self._launcher.check, self._tell_or_stop, checked, at_a_time, absent)
+        kernels = checks.look_for_mistakes(specs)
+        predictions = self._predictions()
         if not self._run_settings.announces:
             self._before = Preflight(known=NOTHING_PREDICTED)
             if any(len(group.members()) > MOST_UNPREDICTED for group in self._plan.groups):
-                before = preflight_checks.predict(self._plan, found.images)
+                before = predictions.predict(self._plan, checked.images)
                 self._before.peaks, self._before.free_bytes = before.peaks, before.free_bytes
             self._expect()
             return
-        planned = outline([trial.spec for trial in self._plan.missing.values()])
+        planned = outline(specs)
         groups = (([trial.spec for trial in each.new], each.beside) for each in self._plan.groups)
-        kernels = {} if absent else found.kernels_to_compile  # those of the CPU, where it checked
-        for line in [*planned, *timed_again(groups), *compiled_first(kernels)]:
+        compiled = {} if absent else kernels  # those of the CPU, where it checked
+        for line in [*planned, *timed_again(groups), *compiled_first(compiled)]:
             self._watcher.say(line)
-        self._before = preflight_checks.predict(self._plan, found.images)
+        self._before = predictions.predict(self._plan, checked.images)
         self._shared = SharedDevice(self._before.free_bytes, self._before.peaks)
         for line in forecast_lines(
             self._before, self._plan, absent, self._store.folder, self._run_settings.compared_with
         ):
             self._watcher.say(line)
         self._expect()
+
+    def _predictions(self) -> Predictions:
+        settings = self._run_settings
+        return Predictions(
+            self._launcher.perform,
+            self._store,
+            self._tell_or_stop,
+            settings.limits.memory_bytes,
+            settings.limits.forced,
+            settings.jobs,
+            max(settings.jobs, settings.checks_at_a_time),
+            settings.absent,
+        )
 
     def _expect(self) -> None:
         """Note what the run consists of, and how long each piece is expected to take."""

@@ -1,11 +1,12 @@
 """The interface of a launcher, and the settings of a run."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from bsrbench.harness.launch.planning.companions import ComparedWith, none_in_particular
+from bsrbench.harness.launch.planning.row_checks import CheckedRows
 from bsrbench.harness.launch.turns.resident import Resident
 from bsrbench.harness.records.trial_environment import NO_LIMITS, RecordedLimits
 from bsrbench.harness.spec.trial_spec import TrialSpec
@@ -74,6 +75,9 @@ class RunSettings:
         trusted: method files that the user allows; other files are not timed again.
         absent: devices of the trials that this machine lacks. Then the run can only be planned.
         stopping: returns whether the user has asked the run to stop after the current pass.
+        checks_at_a_time: number of checks and predictions that run at the same time, before
+            anything is timed.
+        checked: what earlier runs of the same command have checked.
     """
 
     checkpoint_seconds: float = 60.0
@@ -85,3 +89,5 @@ class RunSettings:
     trusted: tuple[str, ...] = ()
     absent: frozenset[str] = frozenset()
     stopping: Callable[[], bool] = nobody_asked
+    checks_at_a_time: int = 1
+    checked: CheckedRows = field(default_factory=CheckedRows)

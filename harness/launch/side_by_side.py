@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.cores import choose
 
+CHECK_BYTES = 2**30  # a check or a prediction takes less: it has no values of tensors
+
 
 def run_side_by_side(jobs: int, tasks: Sequence[Callable[[], None]]) -> None:
     """Run tasks, at most ``jobs`` at the same time.
@@ -26,6 +28,19 @@ def run_side_by_side(jobs: int, tasks: Sequence[Callable[[], None]]) -> None:
         pool.shutdown(cancel_futures=True)
     for future in done:
         future.result()
+
+
+def checks_at_a_time(free_bytes: int | None) -> int:
+    """Return how many checks and predictions may run at the same time on this machine.
+
+    There is one per usable core while the memory lasts. They are not timed, and their results do
+    not depend on what runs beside them.
+
+    Args:
+        free_bytes: free memory of this machine; ``None`` if it is not known.
+    """
+    cores = len(os.sched_getaffinity(0))
+    return cores if free_bytes is None else max(1, min(cores, free_bytes // CHECK_BYTES))
 
 
 def require_cores(jobs: int, threads: int) -> None:

@@ -7,6 +7,7 @@ from bsrbench.reports.compare.comparison_row import NOT_TUNED
 from bsrbench.reports.compare.data_wait import MOST_WAITING, is_bound_by_loader
 from bsrbench.reports.compare.statistics import can_be_significant
 from bsrbench.reports.wording.cross_checks import unchecked
+from bsrbench.reports.wording.old_records import made_by_old_code
 
 DIFFERENT_SEEDS = (
     "rows were tested with different seeds, so no accuracy is marked as the best and no Pareto "
@@ -20,7 +21,8 @@ BOUND_BY_LOADER = (
 
 def limits(comparison: Comparison) -> list[str]:
     """Return the conclusions that the rows do not allow."""
-    lines = [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
+    lines = made_by_old_code(comparison.rows)
+    lines += [*_limits_of_seeds(comparison), *_limits_of_rows(comparison)]
     lines += unchecked(comparison.rows)
     if len(comparison.machines()) > 1:
         lines.append(

@@ -11,6 +11,7 @@ import pytest
 from bsrbench.harness.records.store import Store, gather
 from bsrbench.harness.records.trial_record import SCHEMA_VERSION
 from bsrbench.reports.compare.comparison import compare
+from bsrbench.reports.wording.old_records import made_by_old_code
 from tests.trial_records import altered, no_details
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -165,3 +166,22 @@ def test_the_page_of_the_trainings_names_those_that_were_done():
         *(("evit", 1), ("evit", 2), ("bias", 0), ("bsr", 2)),
     }
     assert "after 8 of 21 trainings" in (CIFAR / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("folder", "rows"), [(H100, 10), (CIFAR, 5)], ids=str)
+def test_the_first_screen_of_the_report_tells_that_the_records_are_stale(folder, rows):
+    first = (folder / "report.md").read_text().split("| method |")[0]
+    page = (folder / "report.html").read_text()
+    expected = (
+        f"What cannot be concluded: {rows} of {rows} rows are stale: an older version of bsrbench "
+        "(at commit 4709244) made their records"
+    )
+
+    assert expected in first
+    assert expected in page
+
+
+def test_records_of_the_present_code_are_not_called_stale(no_details):
+    (only,) = compare(gather([RESULTS / "quick"]).records, no_details)
+
+    assert made_by_old_code(only.rows) == []

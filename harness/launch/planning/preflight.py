@@ -1,4 +1,4 @@
-"""Check and predict the trials of a run before anything is measured."""
+"""Predict the trials of a run before anything is measured."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,6 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.forecasting.forecast_inputs import (
     ASSUMED_SPEED,
     Cost,
@@ -23,14 +22,11 @@ from bsrbench.harness.launch.side_by_side import run_side_by_side
 from bsrbench.harness.launch.staged_passes import kept_pass
 from bsrbench.harness.records.store import Store
 from bsrbench.harness.records.trial_record import Status
-from bsrbench.harness.spec.frozen_data import digest
-from bsrbench.harness.spec.trial_spec import TrialSpec
-from bsrbench.harness.trial.pass_result import CheckParts, CheckResult, PassResult, plain
+from bsrbench.harness.trial.pass_result import PassResult, plain
 from bsrbench.harness.trial.trial_passes import CALIBRATION, ESTIMATE, SPEED, passes_of
 
 GIB = 2**30
 CALIBRATION_STEP_SECONDS = 5.0  # the forecast does not wait for longer steps
-MAKE_MODEL = {"model", "weights", "image_size", "classes", "data", "multitask"}
 Perform = Callable[..., PassResult]
 
 
@@ -78,26 +74,11 @@ class Preflight:
         return forecast(groups, missing, self.known, jobs)
 
 
-@dataclass
-class Found:
-    """What the checks of the rows have found.
-
-    Attributes:
-        images: data set -> split -> number of images.
-        kernels_to_compile: label -> the kernels of this row that are not in the cache yet; rows
-            without such kernels are not included.
-    """
-
-    images: dict[str, Mapping[str, int]] = field(default_factory=dict)
-    kernels_to_compile: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
-class PreflightChecks:
-    """Checks and predicts trials before they run.
+class Predictions:
+    """Predicts trials before they run.
 
     Attributes:
-        check: looks for errors that would make every pass of a trial fail.
         perform: runs a pass.
         store: stores estimates until their pass is due.
         tell: called with a description of the current work; raises ``KeyboardInterrupt`` if the
@@ -105,52 +86,19 @@ class PreflightChecks:
         memory_bytes: memory limit of a pass's process; ``None`` means that only the
             device limits it.
         force: also run trials that are predicted not to fit.
-        jobs: number of trainings that share the device's memory, and of predictions at a time.
-        absent: devices that this machine lacks. Their trials are checked on the CPU.
+        jobs: number of trainings that share the device's memory.
+        at_a_time: number of predictions at the same time.
+        absent: devices that this machine lacks.
     """
 
-    check: Callable[[TrialSpec, CheckParts], CheckResult]
     perform: Perform
     store: Store
     tell: Callable[[str], None]
     memory_bytes: int | None = None
     force: bool = False
     jobs: int = 1
+    at_a_time: int = 1
     absent: frozenset[str] = frozenset()
-
-    def look_for_mistakes(self, plan: Plan) -> Found:
-        """Check each row once; return its data set's number of images and its kernels to compile.
-
-        A model is made once for all its rows, and a data set is opened once.
-
-        Raises:
-            BadInput: the spec of a trial cannot work.
-        """
-        found = Found()
-        rows = {trial.spec.row_id(): trial.spec for trial in plan.missing.values()}
-        models: set[str] = set()
-        for spec in rows.values():
-            self.tell(f"checking {spec.label()}")
-            model, data_name = _model_of(spec), spec.workload.data_name()
-            unopened = spec.training is not None and data_name not in found.images
-            result = self.check(self._checked_here(spec), CheckParts(model not in models, unopened))
-            if result.status != Status.COMPLETED:
-                self.tell("stopping")  # a second Ctrl-C ends the check, too
-                raise BadInput(result.reason)
-            models.add(model)
-            if unopened:
-                found.images[data_name] = result.images
-            if result.kernels_to_compile:
-                found.kernels_to_compile[spec.label()] = result.kernels_to_compile
-        return found
-
-    def _checked_here(self, spec: TrialSpec) -> TrialSpec:
-        """Return the trial, on the CPU if its device is not here."""
-        if spec.workload.device not in self.absent:
-            return spec
-        return spec.model_copy(
-            update={"workload": spec.workload.model_copy(update={"device": "cpu"})}
-        )
 
     def predict(self, plan: Plan, images: Mapping[str, Mapping[str, int]]) -> Preflight:
         """Predict every row, measure the device's speed, and find the trials that do not fit."""
@@ -254,7 +202,7 @@ class PreflightChecks:
             self.tell(f"predicting {trial.spec.label()}")
             estimates[row] = (trial, self._estimate(trial))
 
-        run_side_by_side(self.jobs, [partial(estimate, *item) for item in due.items()])
+        run_side_by_side(self.at_a_time, [partial(estimate, *item) for item in due.items()])
         return {row: estimates[row] for row in due}
 
     def _estimate(self, trial: PlannedTrial) -> PassResult:
@@ -266,11 +214,6 @@ class PreflightChecks:
         if ESTIMATE in passes_of(trial.spec):
             self.store.stage(trial.key, ESTIMATE, plain(result))
         return result
-
-
-def _model_of(spec: TrialSpec) -> str:
-    """Return a hash of what a model is made of; the number of classes can come from the data."""
-    return digest(spec.workload.model_dump(mode="json", include=MAKE_MODEL))
 
 
 def _peaks(plan: Plan, estimates: Mapping[str, tuple[PlannedTrial, PassResult]]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.forecasting.forecast_inputs import Cost, ForecastInputs
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
-from bsrbench.harness.launch.planning.preflight import PreflightChecks
+from bsrbench.harness.launch.planning.preflight import Predictions
 from bsrbench.harness.launch.planning.run_plan import Plan, PlannedTrial, Planner
 from bsrbench.harness.launch.progress import Quiet
 from bsrbench.harness.launch.run_settings import RunSettings
@@ -109,11 +109,7 @@ def test_jobs_share_the_memory(store, make_spec):
 
     def doomed(jobs, *specs):
         plan = Planner(store, methods.fingerprint, "m").plan(specs, again=False)
-        found = (
-            PreflightChecks(None, perform, store, lambda _: None, jobs=jobs)
-            .predict(plan, {})
-            .doomed
-        )
+        found = Predictions(perform, store, lambda _: None, jobs=jobs).predict(plan, {}).doomed
         return {plan.missing[key].spec.seed: result.reason for key, result in found.items()}
 
     assert not doomed(1, profiled, trained, another)
