@@ -7,9 +7,11 @@ import torch
 from torch import Tensor
 
 from bsrbench.harness.training.update_rules.adam_moments import MEAN, SQUARES, AdamMoments
-from bsrbench.harness.training.update_rules.block_codes import (
+from bsrbench.harness.training.update_rules.block_codes import BlockCodes
+from bsrbench.harness.training.update_rules.code_tables import (
     NIBBLE,
-    BlockCodes,
+    CodeTable,
+    code_table,
     dynamic_values,
     even_values,
 )
@@ -17,10 +19,12 @@ from bsrbench.harness.training.update_rules.rule_optimizer import Update
 
 FEWEST = 4096  # smaller parameters keep moments in full, as in bitsandbytes and torchao
 # Elements that are updated at once. It bounds the temporary tensors of a step, which have about
-# seven times this number of words, and is enough to keep a GPU busy.
-PART = 2**20
-CODES, SCALES, VALUES = "codes", "scales", "values"
-Blocks = tuple[Tensor, Tensor, Tensor]  # codes, scales, and the values of codes
+# four times this number of words. On a CPU they stay in the processor's cache; a GPU needs more to
+# be busy.
+PARTS = {"cpu": 2**18}
+PART = 2**20  # on other devices
+CODES, SCALES, NUMBERS, CELLS = "codes", "scales", "numbers", "cells"
+Blocks = tuple[Tensor, Tensor, CodeTable]  # codes, scales, and what codes mean
 
 
 @dataclass(frozen=True)
@@ -35,31 +39,38 @@ class BlockwiseAdamW:
     Attributes:
         moments: the settings of Adam.
         stored: the form of the stored moments.
-        values: device -> the values of the codes, which all parameters share.
+        tables: device -> moment -> its tables, which all parameters share.
     """
 
     moments: AdamMoments
     stored: BlockCodes
-    values: dict[torch.device, Tensor] = field(default_factory=dict)
+    tables: dict[torch.device, dict[str, CodeTable]] = field(default_factory=dict)
 
     def begin(self, parameter: Tensor) -> dict[str, Tensor]:
         """Return the state of a parameter of any shape."""
         if parameter.numel() < FEWEST or not parameter.is_contiguous():
             return self.moments.begin(parameter)
-        state = {VALUES: self._shared_values(parameter)}
+        state = self._shared_state(parameter)
         for name in (MEAN, SQUARES):
             codes, scales = self.stored.begin(parameter.numel(), parameter)
             state |= {f"{name}_{CODES}": codes, f"{name}_{SCALES}": scales}
         return state
 
-    def _shared_values(self, parameter: Tensor) -> Tensor:
-        """Return the values of codes of the mean and of the squares, [2, number of codes]."""
-        if parameter.device not in self.values:
+    def _tables(self, device: torch.device) -> dict[str, CodeTable]:
+        """Return the tables of both moments."""
+        if device not in self.tables:
             bits = self.stored.bits
             squares = even_values(bits) if bits == NIBBLE else dynamic_values(bits, signed=False)
-            both = [dynamic_values(bits, signed=True), squares]
-            self.values[parameter.device] = torch.tensor(both, device=parameter.device)
-        return self.values[parameter.device]
+            values = {MEAN: dynamic_values(bits, signed=True), SQUARES: squares}
+            self.tables[device] = {name: code_table(of, device) for name, of in values.items()}
+        return self.tables[device]
+
+    def _shared_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """Return what all states share; it is part of them so that meters count it."""
+        state = {}
+        for name, table in self._tables(parameter.device).items():
+            state |= {f"{name}_{NUMBERS}": table.numbers, f"{name}_{CELLS}": table.cells}
+        return state
 
     def update(
         self, parameter: Tensor, gradient: Tensor, state: dict[str, Any], update: Update
@@ -68,22 +79,20 @@ class BlockwiseAdamW:
         if MEAN in state:
             self.moments.update(parameter, gradient, state, update)
             return
+        state |= self._shared_state(parameter)  # a loaded state has copies, in another type
         update.decay(parameter)
         weights, gradients = parameter.view(-1), gradient.reshape(-1)
-        for begin in range(0, len(weights), PART):
-            part = slice(begin, begin + PART)
+        size = PARTS.get(parameter.device.type, PART)
+        for begin in range(0, len(weights), size):
+            part = slice(begin, begin + size)
             self._update_part(weights[part], gradients[part], self._blocks(state, part), update)
 
     def _blocks(self, state: dict[str, Any], part: slice) -> dict[str, Blocks]:
-        """Return codes, scales and values of both moments for a part of the elements."""
+        """Return codes, scales and tables of both moments for a part of the elements."""
         blocks = slice(part.start // self.stored.size, part.stop // self.stored.size)
         return {
-            name: (
-                state[f"{name}_{CODES}"][blocks],
-                state[f"{name}_{SCALES}"][blocks],
-                state[VALUES][row],
-            )
-            for row, name in enumerate((MEAN, SQUARES))
+            name: (state[f"{name}_{CODES}"][blocks], state[f"{name}_{SCALES}"][blocks], table)
+            for name, table in self._tables(state[f"{MEAN}_{CODES}"].device).items()
         }
 
     def _update_part(

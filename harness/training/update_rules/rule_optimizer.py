@@ -127,6 +127,9 @@ class RuleOptimizer(torch.optim.Optimizer):
                 raise ValueError(f"its state has {', '.join(map(str, state))}")
             for name, expected in fresh.items():
                 if not isinstance(state[name], Tensor) or state[name].shape != expected.shape:
-                    raise ValueError(f"{name} does not have shape {tuple(expected.shape)}")
+                    raise ValueError(
+                        f"{name} does not have shape {tuple(expected.shape)}, which the options of "
+                        f"{self.param_groups[0]['rule']} give it"
+                    )
                 # torch has converted the codes to the type of the parameter, which is exact.
                 state[name] = state[name].to(expected.dtype)

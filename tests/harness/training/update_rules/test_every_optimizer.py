@@ -13,7 +13,7 @@ from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.optimizer_names import OPTIMIZERS
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.optimizers import make_optimizers
-from bsrbench.harness.training.resume import Checkpoint, Progress, UnusableError
+from bsrbench.harness.training.resume import Checkpoint, Progress
 from bsrbench.harness.training.training_step import set_learning_rate, training_step
 from bsrbench.methods import load
 
@@ -180,35 +180,3 @@ def test_the_predicted_peak_is_the_counted_one(within, optimizer, make_spec):
 
     assert step_cost(spec, load).peak_bytes == steady.peak
     assert steady.left_behind == 0
-
-
-def test_a_state_of_another_optimizer_is_refused(start, batches, tmp_path):
-    file = tmp_path / "checkpoint"
-    lion, adamw8 = start("lion"), start("adamw8")
-    train(lion, batches[:1])
-    Checkpoint(file, 0.0).save(lion.model, lion.optimizers, Progress())
-    with pytest.raises(UnusableError) as caught:
-        Checkpoint(file).restore(adamw8.model, adamw8.optimizers, steps=4)
-
-    assert str(caught.value) == (
-        "checkpoint cannot be used (it has the state of the optimizer lion, expected adamw8)"
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda state: state.pop("exp_avg"), "its state has step"),
-        (lambda state: state.update(exp_avg=torch.zeros(3)), "exp_avg does not have shape"),
-        (lambda state: state.update(step=torch.ones(())), "its state has step, exp_avg"),
-    ],
-    ids=["missing", "shape", "step"],
-)
-def test_a_state_that_does_not_fit_is_refused(change, message, start, batches, tmp_path):
-    file = tmp_path / "checkpoint"
-    job, other = start("lion"), start("lion")
-    train(job, batches[:1])
-    change(next(iter(job.optimizers[0].state.values())))
-    Checkpoint(file, 0.0).save(job.model, job.optimizers, Progress())
-    with pytest.raises(UnusableError, match=message):
-        Checkpoint(file).restore(other.model, other.optimizers, steps=4)

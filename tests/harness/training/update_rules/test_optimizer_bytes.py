@@ -1,5 +1,6 @@
 """The bytes of every optimizer's state and of the temporaries of its step, by arithmetic."""
 
+import copy
 import math
 
 import pytest
@@ -56,7 +57,36 @@ BYTES = {
     "apollo": lambda shape: projected(shape, quarter, basis=0, norm=1),
     "apollo-mini": lambda shape: projected(shape, lambda _: 1, basis=0, norm=1),
 }
-SHARED = {"adamw8": 2 * 256 * WORD, "adamw4": 2 * 16 * WORD}  # the values of codes, once
+
+
+def cell(border, digits):
+    """The place of a number below 1 among cells that have so many binary digits of mantissa."""
+    mantissa, exponent = math.frexp(border)  # mantissa from 1/2 to 1
+    return (exponent + 126) * 2**digits + int((2 * mantissa - 1) * 2**digits)
+
+
+# Shared by all parameters: the values of the codes of each byte, and the cells of their look-up
+# from the lowest border between two codes to the highest. Negative cells end with -1.
+SHARED_CELLS = {
+    "adamw8": cell(0.996484375, 6)
+    + 1
+    + cell(0.9859375, 6)
+    + 1  # 1 - 0.9 / 256, 1 - 0.9 / 64
+    + cell(0.9982421875, 7)
+    - cell(1.625e-7, 7)
+    + 1,  # 1 - 0.9 / 512, half of 3.25e-7
+    "adamw4": cell(0.94375, 2)
+    + 1
+    + cell(0.775, 2)
+    + 1  # between 0.8875 and 1, and 0.6625
+    + cell(15.5 / 16, 3)
+    - cell(1.5 / 16, 3)
+    + 1,
+}
+SHARED = {
+    "adamw8": WORD * (2 * 256 + SHARED_CELLS["adamw8"]),
+    "adamw4": WORD * (2 * 256 * 2 + SHARED_CELLS["adamw4"]),
+}
 
 
 @pytest.mark.parametrize("within", [False, True], ids=["after backward", "in backward"])
@@ -76,6 +106,20 @@ def test_sgd_without_momentum_has_no_state(make_spec):
     counted_step(job, batch)
 
     assert counted_step(job, batch).categories["optimizer"] == 0
+
+
+@pytest.mark.parametrize("optimizer", ["adamw8", "adamw4"])
+def test_a_resumed_state_shares_its_tables_again(optimizer, make_spec):
+    """Loading copies integers for each parameter; after a step there are as many bytes as fresh."""
+    spec = make_spec(optimizer=optimizer, batch=1)
+    (fresh, batch), (resumed, _) = (job_and_batch(spec, load) for _ in range(2))
+    counted_step(fresh, batch)
+    (ours,), (theirs,) = resumed.optimizers, fresh.optimizers
+    ours.load_state_dict(copy.deepcopy(theirs.state_dict()))
+    counted_step(resumed, batch)
+
+    expected = counted_step(fresh, batch).categories["optimizer"]
+    assert counted_step(resumed, batch).categories["optimizer"] == expected
 
 
 def transient(rule, shape):
@@ -105,11 +149,10 @@ def test_the_counter_sees_the_temporary_tensor_of_a_step(optimizer, make_spec):
 
 @pytest.mark.parametrize("bits", [8, 4])
 def test_the_temporaries_of_blocks_are_bounded(bits, monkeypatch):
-    """Two moments, shares and their codes in words, then in bytes; of one part at a time."""
+    """Two moments, and the places and entries of one of them in words; of one part at a time."""
     part = 2**14
-    monkeypatch.setattr(blockwise_adamw, "PART", part)
+    monkeypatch.setattr(blockwise_adamw, "PARTS", {"cpu": part})
     rule = BlockwiseAdamW(AdamMoments(0.9, 0.999, 1e-8), BlockCodes(bits, 128))
     one, five = (transient(rule, parts * part) for parts in (1, 5))
 
-    assert one == five
-    assert 4 * WORD * part < one <= 4.5 * WORD * part
+    assert one == five == 4 * WORD * part
