@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Hashable
 
 from bsrbench.harness.spec.row_name import RowName
-from bsrbench.harness.spec.workload_axes import AXES
+from bsrbench.harness.spec.workload_axes import AXES, AxisValue
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 
@@ -24,8 +24,8 @@ def with_references(comparison: Comparison) -> list[tuple[ComparisonRow, Compari
     return [
         (row, references[0])
         for rows in alike.values()
-        for references in [[row for row in rows if _optimizer(row) == REFERENCE_OPTIMIZER]]
-        if len(references) == 1 and len({_optimizer(row) for row in rows}) > 1
+        for references in [[row for row in rows if optimizer_of(row) == REFERENCE_OPTIMIZER]]
+        if len(references) == 1 and len({optimizer_of(row) for row in rows}) > 1
         for row in rows
     ]
 
@@ -36,7 +36,8 @@ def ratio_of_values(metric: str, row: ComparisonRow, reference: ComparisonRow) -
     return None if own is None or not theirs else own / theirs
 
 
-def _optimizer(row: ComparisonRow) -> object:
+def optimizer_of(row: ComparisonRow) -> AxisValue:
+    """Return a row's optimizer and what is not its default, for example ``galore rank=64``."""
     return row.name.axes[PLACE]
 
 
