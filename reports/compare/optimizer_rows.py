@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Hashable
+from dataclasses import replace
 
 from bsrbench.harness.spec.row_name import RowName
 from bsrbench.harness.spec.workload_axes import AXES, AxisValue
@@ -39,6 +40,12 @@ def ratio_of_values(metric: str, row: ComparisonRow, reference: ComparisonRow) -
 def optimizer_of(row: ComparisonRow) -> AxisValue:
     """Return a row's optimizer and what is not its default, for example ``galore rank=64``."""
     return row.name.axes[PLACE]
+
+
+def label_with_optimizer(row: ComparisonRow) -> str:
+    """Return a row's label with its optimizer, which the label alone leaves out if it is usual."""
+    axes = {**row.printed.axes, "optimizer": optimizer_of(row)}
+    return str(replace(row.printed, axes=axes))
 
 
 def _with_optimizer(name: RowName, optimizer: str) -> RowName:

@@ -12,7 +12,7 @@ from bsrbench.harness.records.sidecar import PackedTimeline, Sidecar
 from bsrbench.reports import units
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.compare.optimizer_rows import with_references
+from bsrbench.reports.compare.optimizer_rows import label_with_optimizer, with_references
 from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR
 from bsrbench.reports.figures.ratio_bars import name_bars
@@ -32,16 +32,18 @@ MOST_TIMELINES = 4  # more filled areas hide each other
 def parts_at_peak(comparison: Comparison) -> Canvas | None:
     """Draw each row's counted peak as one bar divided into categories."""
     shown = [row for row in comparison.rows if _has_parts(row)]
-    return _parts_of(shown) if shown else None
+    return _parts_of(shown, [row.label for row in shown]) if shown else None
 
 
 def parts_by_optimizer(comparison: Comparison) -> Canvas | None:
     """Draw the same for the rows that differ in the optimizer, if there are other rows too."""
     shown = [row for row, _ in with_references(comparison) if _has_parts(row)]
-    return _parts_of(shown) if 0 < len(shown) < len(comparison.rows) else None
+    if not 0 < len(shown) < len(comparison.rows):
+        return None
+    return _parts_of(shown, list(map(label_with_optimizer, shown)))
 
 
-def _parts_of(shown: Sequence[ComparisonRow]) -> Canvas:
+def _parts_of(shown: Sequence[ComparisonRow], labels: Sequence[str]) -> Canvas:
     canvas = Canvas(figsize=(7.5, 1.2 + 0.36 * len(shown)))
     axes = canvas.subplots()
     left = [0.0] * len(shown)
@@ -56,7 +58,7 @@ def _parts_of(shown: Sequence[ComparisonRow]) -> Canvas:
             f"{total:,.0f}", (total, place), (4, 0), textcoords="offset points", va="center", size=8
         )
     along = "counted bytes alive at the peak of a training step (MiB)"
-    name_bars(axes, [row.label for row in shown], along)
+    name_bars(axes, labels, along)
     canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
     return canvas
 

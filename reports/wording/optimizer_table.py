@@ -5,6 +5,7 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.optimizer_rows import (
     REFERENCE_OPTIMIZER,
+    label_with_optimizer,
     ratio_of_values,
     with_references,
 )
@@ -44,7 +45,7 @@ def short_section(comparison: Comparison) -> tuple[str, list[str], list[list[str
 
 def _cells(row: ComparisonRow, reference: ComparisonRow) -> list[str]:
     return [
-        row.label,
+        label_with_optimizer(row),
         *(units.mebibytes(row.value(f"{part}_at_peak_bytes")) for part in PARTS),
         units.mebibytes(_others(row)),
         units.mebibytes(row.value(PEAK)),

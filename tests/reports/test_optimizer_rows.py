@@ -54,12 +54,12 @@ def test_rows_of_other_optimizers_are_compared_with_the_row_that_has_adamw(memor
     ((_, titles, rows),) = optimizer_table.sections(only(memory))
     cells = {name: dict(zip(titles[1:], row, strict=True)) for name, *row in rows}
 
-    assert list(cells) == ["full", "full (adamw)", "full (lion)"]
+    assert list(cells) == ["full (sgd)", "full (adamw)", "full (lion)"]
     assert cells["full (lion)"]["optimizer MiB"] == "10.0"
     assert cells["full (lion)"]["other MiB"] == "1.0"
     assert cells["full (lion)"]["× adamw"] == "0.76×"
     assert cells["full (lion)"]["× adamw [95 %]"] == "1.50×"
-    assert cells["full"]["× adamw [95 %]"] == "0.50×"
+    assert cells["full (sgd)"]["× adamw [95 %]"] == "0.50×"
     assert cells["full (adamw)"]["× adamw"] == "1.00×"
 
 
@@ -155,5 +155,5 @@ def test_only_rows_of_several_optimizers_are_in_their_figure(memory):
     (axes,) = memory_figures.parts_by_optimizer(only(memory)).axes
     labels = [text.get_text() for text in axes.get_yticklabels()]
 
-    assert labels == ["full", "full (adamw)", "full (lion)"]
+    assert labels == ["full (sgd)", "full (adamw)", "full (lion)"]
     assert memory_figures.parts_by_optimizer(only([memory[0], *memory[2:]])) is None
