@@ -35,11 +35,9 @@ if TYPE_CHECKING:
     from bsrbench.harness.search.search_question import SearchQuestion
     from bsrbench.harness.search.search_space import Space
     from bsrbench.harness.spec.suite import Suite
-    from bsrbench.harness.spec.trial_spec import TrialSpec
+    from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 COSTS, EFFORT, ACCOUNT, SUITE = "costs.json", "effort.json", "search.json", "found.toml"
-# Factors of the recipe's learning rate to try, if the suite has no 'to_try'.
-SHARES = (1 / 3, 1.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -80,6 +78,11 @@ class WorkloadChanges:
     show_default=True,
     help="Methods to compose the method with, separated by commas; '' for none.",
 )
+@click.option(
+    "--optimizers",
+    default="",
+    help="Optimizers to choose from besides the suite's: adamw8,lion,'galore rank=64'.",
+)
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for all results.")
 @with_options(DEVICE, DATA_ROOT, PROGRESS)
 @gathers(WorkloadChanges, "changes")
@@ -90,6 +93,7 @@ def search(
     settings: tuple[str, ...],
     method: str,
     companions: str,
+    optimizers: str,
     results: Path | None,
     data_root: Path | None,
     progress: str,
@@ -98,14 +102,15 @@ def search(
     """Search for settings of a method that need less memory and time without losing accuracy.
 
     The search first predicts memory and FLOPs of every setting: alone, composed with the methods
-    of --with, and with micro-batches. It trains the promising settings and compares them on the
-    validation split. It then measures the best ones and writes a report (search.md), a figure and
-    a suite (found.toml). Only running that suite reads the test split. If the same command is run
-    again, the search resumes.
+    of --with, with micro-batches, and with every optimizer. It trains the promising settings and
+    compares them on the validation split. It then measures the best ones and writes a report
+    (search.md), a figure and a suite (found.toml). Only running that suite reads the test split. If
+    the same command is run again, the search resumes.
 
     \b
     Examples:
       bsrbench search --memory 150MiB --data-root ~/data
+      bsrbench search --memory 250MiB --method full --optimizers adamw8,lion --data-root ~/data
       bsrbench search --model deit_small_patch16_224 --weights timm --data cifar10 \\
         --image-size 224 --memory 512MiB --time 2h
     """  # noqa: D301 - click's mark for text that is not wrapped
@@ -115,8 +120,8 @@ def search(
     require_devices([suite.workload.device])
     store = open_store(results or LOCAL_RESULTS / "search")
     store.open_for_writing()
-    partners = [name for name in split_at_commas(companions) if name]
-    _search(store, suite, method, partners, limit, aim, progress)
+    partners, others = (list(filter(None, split_at_commas(t))) for t in (companions, optimizers))
+    _search(store, suite, method, partners, others, limit, aim, progress)
 
 
 def _search(
@@ -124,6 +129,7 @@ def _search(
     suite: "Suite",
     method: str,
     partners: list[str],
+    optimizers: list[str],
     limit: int,
     aim: float,
     progress: str,
@@ -131,17 +137,20 @@ def _search(
     """Run all stages of the search and write its results."""
     from bsrbench.harness.launch.planning.row_checks import CheckedRows
     from bsrbench.harness.search.candidate_costs import refusals, require_one_that_fits
+    from bsrbench.harness.search.question_of_suite import question_of
     from bsrbench.harness.search.search_outcome import account, write_suite
     from bsrbench.harness.search.search_stages import Search
+    from bsrbench.harness.search.searched_optimizers import workloads_with
     from bsrbench.reports import units
     from bsrbench.reports.documents import search_page
 
-    space = _space(suite, method, partners)
+    workloads = workloads_with(suite.workloads(suite.questions[0])[0], optimizers)
+    space = _space(workloads, suite.profile, method, partners)
     launcher = make_launcher()
     costs = _predicted(space, launcher, store)
     for line in refusals(costs.values()):
         _say(line)
-    goal = _goal(space, suite, limit)
+    goal = question_of(suite, method, workloads, limit)
     require_one_that_fits(space.candidates, costs, goal)
     fitting = [cost for cost in costs.values() if goal.fits(cost)]
     _say(f"{len(fitting)} of {len(costs)} candidates fit in {units.mebibytes(limit)} MiB")
@@ -186,7 +195,9 @@ def _suite_like(name: str, settings: tuple[str, ...], changes: WorkloadChanges) 
     return suite
 
 
-def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
+def _space(
+    workloads: "list[Workload]", profile: "Profile | None", method: str, partners: list[str]
+) -> "Space":
     """Return all candidates of the search.
 
     Raises:
@@ -205,11 +216,9 @@ def _space(suite: "Suite", method: str, partners: list[str]) -> "Space":
         )
     for name in partners:
         methods.load(f"{method}+{name}")
-    workload = suite.workloads(suite.questions[0])[0]
-    model = models.outline(workload, tasks.classes(workload))
-    profile = suite.profile or Profile(rounds=3, warmup_steps=1)
-    depth = len(blocks(model))
-    return make_space(method, methods.load(method), workload, depth, partners, profile)
+    depth = len(blocks(models.outline(workloads[0], tasks.classes(workloads[0]))))
+    profile = profile or Profile(rounds=3, warmup_steps=1)
+    return make_space(method, methods.load(method), workloads, depth, partners, profile)
 
 
 def _predicted(space: "Space", launcher: "LocalLauncher", store: "Store") -> "dict[str, StepCost]":
@@ -246,21 +255,6 @@ def _what_decides(launcher: "LocalLauncher", row: "TrialSpec") -> "Callable[[str
         return f"{key.source}-{key.measuring}-{key.settings}"
 
     return decides
-
-
-def _goal(space: "Space", suite: "Suite", limit: int) -> "SearchQuestion":
-    """Return the question of the search, with the smallest number of first settings."""
-    from bsrbench.harness.search.search_effort import LEAST
-    from bsrbench.harness.search.search_question import SearchQuestion
-    from bsrbench.harness.spec.recipe import Recipe
-
-    question = suite.questions[0]
-    recipe = Recipe(**suite.recipe(question))
-    rows = [row for row in suite.methods if row.method == space.method]
-    rows.sort(key=lambda row: not row.label(suite.workload).is_plain())  # the plain row first
-    rates = question.to_try or next((row.to_try for row in rows), ())
-    rates = rates or tuple(share * recipe.learning_rate for share in SHARES)
-    return SearchQuestion(recipe, rates, suite.seeds, limit, first=LEAST)
 
 
 def _first(

@@ -136,6 +136,7 @@ def tune(
       bsrbench tune cifar-small --data-root ~/data
       bsrbench tune cifar-small --data-root ~/data --device cuda
     """  # noqa: D301 - click's mark for text that is not wrapped
+    from bsrbench.harness.spec.labels_apart import labels_apart
     from bsrbench.harness.spec.suite_file import best_try, write_choices
 
     look_for_data_in(data_root)
@@ -159,11 +160,10 @@ def tune(
                 )
     write_choices(path, chosen, tries)
     for rows, tried_rows in zip(trials, tries, strict=True):
-        for row, tried in zip(rows, tried_rows, strict=True):
+        labels = labels_apart([row[0] for row in rows])
+        for label, row, tried in zip(labels, rows, tried_rows, strict=True):
             listed = ", ".join(f"{t.learning_rate:g}: {t.validation_accuracy}" for t in tried)
-            name = row[0].label() + (
-                f" on {row[0].workload.data_name()}" if len(trials) > 1 else ""
-            )
+            name = f"{label} on {row[0].workload.data_name()}" if len(trials) > 1 else label
             say(f"{name}: chose {best_try(tried):g} of {listed}")
 
 

@@ -94,7 +94,7 @@ def require_one_that_fits(
         raise BadInput(
             f"no candidate fits in {goal.memory_bytes} bytes: the smallest of {len(candidates)} "
             f"needs {least} ({smallest.spec.label()}); raise --memory, or use smaller images, a "
-            "smaller batch or a smaller model"
+            "smaller batch, a smaller model, or optimizers with less state (--optimizers)"
         )
 
 

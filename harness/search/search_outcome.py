@@ -10,18 +10,20 @@ from bsrbench.harness.predict.step_cost import StepCost
 from bsrbench.harness.search.search_question import SearchQuestion, best_of
 from bsrbench.harness.search.search_space import Candidate, Space
 from bsrbench.harness.search.search_stages import TriedSettings
+from bsrbench.harness.spec.optimizer_names import optimizer_of_words
 from bsrbench.harness.spec.search_result import SearchResult, SearchResultRow, TriedSetting
+from bsrbench.harness.spec.trial_spec import Workload
 
 
 def account(
     space: Space, costs: dict[str, StepCost], goal: SearchQuestion, tried: TriedSettings
 ) -> SearchResult:
     """Return the result of a search."""
-    numbers = list(tried.short)
+    numbers, workload = list(tried.short), tried.rows[0].spec.workload
     known = [costs[candidate.row_id] for candidate in space.candidates]
     return SearchResult(
         method=space.method,
-        workload=tried.rows[0].spec.workload,
+        workload=workload,
         training=goal.recipe,
         memory_bytes=goal.memory_bytes,
         seeds=goal.seeds,
@@ -31,7 +33,7 @@ def account(
         refused=sum(bool(cost.reason) for cost in known),
         tried=tuple(_setting(number, space, costs, tried) for number in numbers),
         rows=tuple(
-            _row(row, numbers.index(row.setting), costs[row.row_id], record.key, tried)
+            _row(row, numbers.index(row.setting), costs[row.row_id], record.key, tried, workload)
             for row, record in zip(tried.rows, tried.profiles, strict=True)
         ),
     )
@@ -55,15 +57,21 @@ def _setting(
 
 
 def _row(
-    row: Candidate, place: int, cost: StepCost, profile: str, tried: TriedSettings
+    row: Candidate,
+    place: int,
+    cost: StepCost,
+    profile: str,
+    tried: TriedSettings,
+    published: Workload,
 ) -> SearchResultRow:
-    whole = row.spec.workload.model_copy(update={"micro_batch": None})
+    words = row.spec.workload.optimizer_in_words()
     return SearchResultRow(
         setting=place,
-        label=row.spec.label(whole),
+        label=row.spec.label(published),
         method=row.spec.method,
         options=row.spec.options,
         micro_batch=row.spec.workload.micro_batch,
+        optimizer="" if words == published.optimizer_in_words() else words,
         predicted_bytes=cost.peak_bytes,
         profile=profile,
         trainings=tried.trained.get(row.row_id, ()),
@@ -97,6 +105,9 @@ def _suite_row(row: SearchResultRow, result: SearchResult) -> dict[str, Any]:
         table["options"] = row.options
     if row.micro_batch is not None:
         table["micro_batch"] = row.micro_batch
+    if row.optimizer:
+        keys = optimizer_of_words(row.optimizer) or {}
+        table |= {key: value for key, value in keys.items() if value is not None}
     return table | {
         "learning_rate": tried.learning_rate,
         "tries": [rate_try.model_dump(exclude_none=True) for rate_try in tried.tries],

@@ -1,7 +1,7 @@
 """The question that a search answers, and its training trials."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from bsrbench.harness.predict.step_cost import StepCost
 from bsrbench.harness.records.trial_record import TrialRecord
@@ -20,7 +20,7 @@ class SearchQuestion:
 
     Attributes:
         recipe: the training recipe of candidates.
-        rates: learning rates to try, the same for every setting.
+        rates: learning rates to try, the same for every setting with the workload's optimizer.
         seeds: seeds of the last trainings.
         memory_bytes: the memory budget.
         first: number of settings that are trained first; at most as many neighbours follow.
@@ -28,6 +28,7 @@ class SearchQuestion:
         finalists: number of settings that are measured.
         rows: number of rows that are trained with every seed.
         seed: seed of the random choice of the first settings.
+        other_rates: as many learning rates for each other optimizer, by the optimizer in words.
     """
 
     recipe: Recipe
@@ -39,6 +40,11 @@ class SearchQuestion:
     finalists: int = 3
     rows: int = 5
     seed: int = 0
+    other_rates: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def rates_for(self, row: TrialSpec) -> tuple[float, ...]:
+        """Return the learning rates to try for a row."""
+        return self.other_rates.get(row.workload.optimizer_in_words(), self.rates)
 
     def fits(self, cost: StepCost) -> bool:
         """Return whether a candidate is predicted to fit in the budget."""

@@ -12,6 +12,7 @@ from bsrbench.harness.method import Method
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 
 PUBLISHED = 0  # the number of the published setting
+OPTIMIZER = "optimizer"  # its name among the options of a setting
 PARTS_OF_A_BATCH = (1, 4)  # the whole batch, and micro-batches of a quarter
 
 
@@ -45,7 +46,8 @@ class Space:
 
     Attributes:
         method: the method that is searched.
-        settings: the values of its options in each setting; the first is the published setting.
+        settings: the values of its options in each setting, and the optimizer if there are several;
+            the first is the published setting.
         candidates: every setting with every companion and micro-batch.
     """
 
@@ -78,45 +80,68 @@ class Space:
 def make_space(
     name: str,
     method: Method,
-    workload: Workload,
+    workloads: Sequence[Workload],
     depth: int,
     companions: Iterable[str],
     profile: Profile,
 ) -> Space:
-    """Return the space of a method on a workload.
+    """Return the space of a method on a workload, with one or several optimizers.
 
     Args:
         name: name of the method.
         method: the method with its default options, which are the published setting.
-        workload: the workload of every candidate; its micro-batch is replaced.
+        workloads: the workload of every candidate, once for each optimizer; the first has the
+            optimizer of the published setting. The micro-batches are replaced.
         depth: number of blocks of the model.
         companions: methods that are composed with it; the method alone is always a candidate.
         profile: how candidates are measured.
 
     Raises:
-        BadInput: the method has no variants.
+        BadInput: there is nothing to choose from, or the method has an option named optimizer.
     """
     variants = method.variants(depth)
-    if not variants:
+    if not variants and not workloads[1:]:
         raise BadInput(
             f"{name!r} has no variants, so there is nothing to search: use a method that defines "
-            "variants(depth), such as 'bsr'"
+            "variants(depth), such as 'bsr', or name several optimizers with --optimizers"
         )
+    by_words = {workload.optimizer_in_words(): workload for workload in workloads}
+    settings = _settings(name, method, variants, list(by_words))
+    published = settings[PUBLISHED]
+    candidates = []
+    for number, setting in enumerate(settings):
+        changed = {key: value for key, value in setting.items() if value != published[key]}
+        on = workloads[0]
+        if workloads[1:]:
+            on = by_words[setting[OPTIMIZER]]
+            changed.pop(OPTIMIZER, None)  # an option of the workload, not of the method
+        candidates += [
+            Candidate(number, companion, _spec(name, companion, changed, micro, on, profile))
+            for companion in ("", *companions)
+            for micro in micro_batches(on.batch)
+        ]
+    return Space(name, tuple(settings), tuple(candidates))
+
+
+def _settings(
+    name: str, method: Method, variants: Sequence[dict[str, Any]], optimizers: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return every setting; the optimizer is one of its options if there are several."""
     keys = list(dict.fromkeys(key for variant in variants for key in variant))
+    if optimizers[1:] and OPTIMIZER in keys:
+        raise BadInput(
+            f"{name!r} varies an option named {OPTIMIZER!r}, so it cannot be searched with several "
+            "optimizers: leave out --optimizers"
+        )
     published = {key: _listed(getattr(method, key)) for key in keys}
-    settings = [published]
+    of_method = [published]
     for variant in variants:
         setting = published | {key: _listed(value) for key, value in variant.items()}
-        if setting not in settings:
-            settings.append(setting)
-    candidates = [
-        Candidate(number, companion, _spec(name, companion, changed, micro, workload, profile))
-        for number, setting in enumerate(settings)
-        for changed in [{k: v for k, v in setting.items() if v != published[k]}]
-        for companion in ("", *companions)
-        for micro in micro_batches(workload.batch)
-    ]
-    return Space(name, tuple(settings), tuple(candidates))
+        if setting not in of_method:
+            of_method.append(setting)
+    if not optimizers[1:]:
+        return of_method
+    return [setting | {OPTIMIZER: words} for setting in of_method for words in optimizers]
 
 
 def micro_batches(batch: int) -> list[int | None]:

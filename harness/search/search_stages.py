@@ -127,7 +127,7 @@ class Search:
         trials = {
             (number, rate): training_of(spec, recipe, rate, TUNING_SEED)
             for number, spec in plain.items()
-            for rate in self._goal.rates
+            for rate in self._goal.rates_for(spec)
         }
         records = self._do(list(trials.values()))
         reached = {record.spec.trial_id(): accuracy_of(record) for record in records}
@@ -137,9 +137,9 @@ class Search:
                     learning_rate=rate,
                     validation_accuracy=reached.get(trials[number, rate].trial_id()),
                 )
-                for rate in self._goal.rates
+                for rate in self._goal.rates_for(spec)
             )
-            for number in plain
+            for number, spec in plain.items()
         }
 
     def _best(self, tried: Tries) -> list[int]:

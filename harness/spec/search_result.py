@@ -11,7 +11,8 @@ class TriedSetting(Frozen):
     """A setting that was trained; its accuracies are on the validation split.
 
     Attributes:
-        options: the values of all searched options of the method.
+        options: the values of all searched options of the method, and the optimizer if several
+            were searched.
         peak_bytes: predicted counted peak on whole batches, without other methods.
         step_flop: predicted FLOPs of a step.
         short_accuracy: best accuracy over all learning rates after a short training.
@@ -41,6 +42,7 @@ class SearchResultRow(Frozen):
         predicted_bytes: predicted counted peak.
         profile: key of its profile record.
         trainings: keys of its training records, one per seed; empty if not on the Pareto front.
+        optimizer: its optimizer as in labels; empty if it is that of the workload.
     """
 
     setting: int
@@ -51,6 +53,7 @@ class SearchResultRow(Frozen):
     predicted_bytes: int
     profile: str
     trainings: tuple[str, ...] = ()
+    optimizer: str = ""
 
 
 class SearchResult(Frozen):

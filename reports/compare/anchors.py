@@ -1,5 +1,6 @@
 """The two rows with which every other row is compared: the reference and the baseline."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
@@ -22,11 +23,18 @@ def compared_with(specs: Sequence[TrialSpec]) -> list[TrialSpec]:
 def reference_workload(specs: Sequence[TrialSpec]) -> Workload:
     """Return the workload of the plain reference row, or of the first row if there is none.
 
-    If the reference method has several rows without options, use the row with the fewest axes,
-    independently of the order in which they were measured.
+    If the reference method has several rows without options, use the row with the fewest axes; of
+    several such rows (sgd and adamw go without saying), the one whose optimizer most specs have.
+    So the result hardly depends on the order in which they were measured.
     """
     named = [spec for spec in specs if spec.method == REFERENCE and not spec.options]
-    return min(named or specs[:1], key=lambda spec: len(spec.workload.axes())).workload
+    having = Counter(spec.workload.optimizer_in_words() for spec in specs) if named[1:] else {}
+
+    def rank(spec: TrialSpec) -> tuple[int, int]:
+        of_optimizer = having[spec.workload.optimizer_in_words()] if having else 0
+        return len(spec.workload.axes()), -of_optimizer
+
+    return min(named or specs[:1], key=rank).workload
 
 
 def _meant_by(method: str, specs: Sequence[TrialSpec], beside: Workload) -> Iterator[TrialSpec]:

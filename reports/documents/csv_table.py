@@ -14,16 +14,24 @@ import orjson
 
 from bsrbench.harness.files import write_whole
 from bsrbench.harness.records.metrics import METRICS
+from bsrbench.harness.records.ratio_interval import Ratio
 from bsrbench.harness.spec.trial_spec import Workload
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.optimizer_rows import (
+    REFERENCE_OPTIMIZER,
+    ratio_of_values,
+    with_references,
+)
 from bsrbench.reports.compare.repeated_timings import has_rounds
 from bsrbench.reports.compare.seed_pairing import tested
+from bsrbench.reports.compare.time_ratios import ratio_of_times
 from bsrbench.reports.wording.safe_text import in_csv
 
 RELATIVE = tuple(metric for metric in METRICS if METRICS[metric].csv_ratio)
 COMPARED = (REFERENCE, BASELINE)
+OVER = (*COMPARED, REFERENCE_OPTIMIZER)  # the last is the same row with this optimizer
 
 # Lists whose median has no meaning; their columns follow the numbers.
 LISTS = tuple(metric for metric in METRICS if METRICS[metric].per in {"block", "task"})
@@ -35,9 +43,9 @@ HEADING = (
     *NUMBERS,
     *LISTS,
     *(
-        f"{metric}_over_{method}{end}"
+        f"{metric}_over_{name}{end}"
         for metric in RELATIVE
-        for method in COMPARED
+        for name in OVER
         for end in ("", *(("_low", "_high") if has_rounds(metric) else ()))
     ),
 )
@@ -45,18 +53,27 @@ HEADING = (
 
 def write(comparisons: list[Comparison], path: Path) -> None:
     """Write the file; a missing value is an empty cell."""
-    lines = [_line(comparison, row) for comparison in comparisons for row in comparison.rows]
+    lines = [line for comparison in comparisons for line in _lines(comparison)]
     write_whole(path, "".join(f"{line}\n" for line in (_texts(HEADING), *lines)))
 
 
-def _line(comparison: Comparison, row: ComparisonRow) -> str:
+def _lines(comparison: Comparison) -> Iterator[str]:
+    references = {id(row): reference for row, reference in with_references(comparison)}
+    for row in comparison.rows:
+        yield _line(comparison, row, references.get(id(row)))
+
+
+def _line(comparison: Comparison, row: ComparisonRow, reference: ComparisonRow | None) -> str:
     spec = row.trained()
     rate = spec.training.learning_rate if spec and spec.training else None
     ratios = [
         number
         for metric in RELATIVE
-        for to in COMPARED
-        for number in _over(comparison, row, metric, to)
+        for numbers in (
+            *(_over(comparison, row, metric, to) for to in COMPARED),
+            _over_reference(row, metric, reference),
+        )
+        for number in numbers
     ]
     parts = (
         _texts((row.label, row.spec.method, "; ".join(row.failures()) or "completed")),
@@ -77,8 +94,21 @@ def _over(
     if not has_rounds(metric):
         yield comparison.ratio(row, metric, to)
         return
-    ratio = comparison.time_ratio(row, metric, to)
-    yield from (ratio.centre, ratio.low, ratio.high) if ratio else (None, None, None)
+    yield from _ends(comparison.time_ratio(row, metric, to))
+
+
+def _over_reference(
+    row: ComparisonRow, metric: str, reference: ComparisonRow | None
+) -> Iterator[float | None]:
+    """Yield a ratio to the same row with the reference optimizer, as ``_over`` does."""
+    if not has_rounds(metric):
+        yield ratio_of_values(metric, row, reference) if reference else None
+        return
+    yield from _ends(ratio_of_times(metric, row, reference) if reference else None)
+
+
+def _ends(ratio: Ratio | None) -> tuple[float | None, float | None, float | None]:
+    return (ratio.centre, ratio.low, ratio.high) if ratio else (None, None, None)
 
 
 def _spaced(numbers: Iterable[int]) -> str:

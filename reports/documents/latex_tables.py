@@ -11,7 +11,7 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import IN_LATEX, excerpt, left_out, share
-from bsrbench.reports.wording import limits, notes, report_tables
+from bsrbench.reports.wording import limits, notes, optimizer_table, report_tables
 from bsrbench.reports.wording.columns import paper_columns
 from bsrbench.reports.wording.safe_text import shortened
 from bsrbench.reports.wording.timing_notes import coverage, timed_apart
@@ -82,7 +82,10 @@ def _comparison(whole: Comparison, title: str, most: int, label: str) -> str:
     drawn = _float([_cell(cell) for cell in titles], marked, caption, lines, label)
     more = [
         table_of(titles, rows, f"{title}. {about}. {comparison.title()}.")
-        for about, titles, rows in report_tables.tasks(comparison)
+        for about, titles, rows in (
+            *report_tables.tasks(comparison),
+            *optimizer_table.sections(comparison),
+        )
     ]
     return "\n".join([drawn, *more])
 

@@ -132,6 +132,12 @@ def _tried(setting: TriedSetting) -> list[str]:
     ]
 
 
+def _of_optimizer(result: SearchResult) -> str:
+    """Return words that restrict a sentence to one optimizer, if several were searched."""
+    several = len({setting.options.get("optimizer") for setting in result.tried}) > 1
+    return "with the same optimizer " if several else ""
+
+
 def _how(result: SearchResult) -> list[str]:
     refused = f"; {result.refused} could not be predicted" if result.refused else ""
     return [
@@ -140,7 +146,7 @@ def _how(result: SearchResult) -> list[str]:
             "First, settings over the range of FLOPs were trained for a quarter of the steps, then "
             "the neighbours of the settings on the front of memory, FLOPs and accuracy. After that "
             f"the best settings were trained for all {result.training.steps} steps. All settings "
-            "were trained with the same learning rates, on one seed."
+            f"{_of_optimizer(result)}were trained with the same learning rates, on one seed."
         ),
         (
             "The best settings were measured with each companion and micro-batch that fits. The "

@@ -9,7 +9,7 @@ from rich.text import Text
 from bsrbench.reports.compare.anchors import BASELINE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.excerpt import ON_TERMINAL, excerpt, left_out, share
-from bsrbench.reports.wording import notes, report_tables
+from bsrbench.reports.wording import notes, optimizer_table, report_tables
 from bsrbench.reports.wording.columns import Column
 from bsrbench.reports.wording.safe_text import IN_TABLE, on_one_line, shortened_apart
 from bsrbench.reports.wording.terminal_columns import REACH, widest_first
@@ -47,6 +47,21 @@ def _show(whole: Comparison, console: Console, most: int) -> None:
     marks = BEST if comparison.place(BASELINE) is None else f"{BEST}; {MARKED}"
     for line in (marks, *notes_below):
         _say(console, line)
+    if optimizers := optimizer_table.short_section(comparison):
+        _show_more(console, *optimizers)
+
+
+def _show_more(console: Console, title: str, titles: list[str], rows: list[list[str]]) -> None:
+    """Print a table without marks below the notes."""
+    drawn = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=0)
+    drawn.add_column(_heading(titles[0]), overflow="fold", min_width=LEAST_NAME)
+    for heading in titles[1:]:
+        drawn.add_column(Text(_heading(heading)), justify="right", no_wrap=True)
+    names = shortened_apart([name for name, *_ in rows], IN_TABLE)
+    for name, (_, *cells) in zip(names, rows, strict=True):
+        drawn.add_row(Text(name), *map(Text, cells))
+    _say(console, title, "bold")
+    console.print(drawn)
 
 
 def _fitting(comparison: Comparison, console: Console) -> tuple[Table, bool]:

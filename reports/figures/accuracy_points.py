@@ -12,7 +12,8 @@ from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.repeated_timings import TIMED_BY, has_rounds
 from bsrbench.reports.compare.seed_pairing import behind
 from bsrbench.reports.compare.time_ratios import in_one_group
-from bsrbench.reports.figures.palette import EDGE_COLOUR, colour_of, mark_of
+from bsrbench.reports.figures.palette import EDGE_COLOUR
+from bsrbench.reports.figures.row_looks import colour_of_row, mark_of_row
 from bsrbench.reports.units import DisplayUnit
 from bsrbench.reports.wording.safe_text import in_figures
 
@@ -67,13 +68,13 @@ def _point(
     accuracy = row.accuracy()
     if accuracy is None:
         return
-    plain, colour = row.printed.is_plain(), colour_of(row.spec.method)
+    plain, colour = row.printed.is_plain(), colour_of_row(row)
     axes.errorbar(
         cost,
         accuracy.centre,
         xerr=spread,
         yerr=[[accuracy.centre - accuracy.low], [accuracy.high - accuracy.centre]],
-        fmt=mark_of(row.spec.method),
+        fmt=mark_of_row(row),
         color=colour,
         markerfacecolor=colour if plain else "none",
         markersize=_size(row),

@@ -75,6 +75,11 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
         memory_figures.parts_at_peak,
     ),
     (
+        "memory-optimizers",
+        "Composition of the counted peak of a training step, by optimizer.",
+        memory_figures.parts_by_optimizer,
+    ),
+    (
         "memory-words",
         "Peak of one training step: by the paper's convention, counted, and allocated.",
         memory_figures.words_of_memory,

@@ -12,10 +12,12 @@ from bsrbench.harness.records.sidecar import PackedTimeline, Sidecar
 from bsrbench.reports import units
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.optimizer_rows import label_with_optimizer, with_references
 from bsrbench.reports.figures.figure_metrics import metrics_of
-from bsrbench.reports.figures.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR, colour_of
+from bsrbench.reports.figures.palette import CATEGORY_COLOURS, COLOURS, EDGE_COLOUR
 from bsrbench.reports.figures.ratio_bars import name_bars
 from bsrbench.reports.figures.row_lines import draw_line
+from bsrbench.reports.figures.row_looks import colour_of_row
 from bsrbench.reports.wording.safe_text import in_figure, in_figures
 
 METERS = metrics_of("memory-words")
@@ -30,8 +32,18 @@ MOST_TIMELINES = 4  # more filled areas hide each other
 def parts_at_peak(comparison: Comparison) -> Canvas | None:
     """Draw each row's counted peak as one bar divided into categories."""
     shown = [row for row in comparison.rows if _has_parts(row)]
-    if not shown:
+    return _parts_of(shown, [row.label for row in shown]) if shown else None
+
+
+def parts_by_optimizer(comparison: Comparison) -> Canvas | None:
+    """Draw the same for the rows that differ in the optimizer, if there are other rows too."""
+    shown = [row for row, _ in with_references(comparison) if _has_parts(row)]
+    if not 0 < len(shown) < len(comparison.rows):
         return None
+    return _parts_of(shown, list(map(label_with_optimizer, shown)))
+
+
+def _parts_of(shown: Sequence[ComparisonRow], labels: Sequence[str]) -> Canvas:
     canvas = Canvas(figsize=(7.5, 1.2 + 0.36 * len(shown)))
     axes = canvas.subplots()
     left = [0.0] * len(shown)
@@ -46,7 +58,7 @@ def parts_at_peak(comparison: Comparison) -> Canvas | None:
             f"{total:,.0f}", (total, place), (4, 0), textcoords="offset points", va="center", size=8
         )
     along = "counted bytes alive at the peak of a training step (MiB)"
-    name_bars(axes, [row.label for row in shown], along)
+    name_bars(axes, labels, along)
     canvas.legend(loc="outside upper center", ncols=4, fontsize=8)
     return canvas
 
@@ -130,7 +142,7 @@ def timeline(comparison: Comparison) -> Canvas | None:
     axes = canvas.subplots()
     labels = in_figures([row.label for row, _ in shown])
     for label, (row, packed) in zip(labels, shown, strict=True):
-        _draw_timeline(axes, colour_of(row.spec.method), label, packed)
+        _draw_timeline(axes, colour_of_row(row), label, packed)
     for phase, mark in PHASE_MARKS.items():
         name = "peak" if phase == PEAK else f"{phase} begins"
         axes.plot([], [], mark, color="white", markeredgecolor=EDGE_COLOUR, label=name)

@@ -12,7 +12,8 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.repeated_timings import has_rounds
-from bsrbench.reports.figures.palette import COLOURS, EDGE_COLOUR, colour_of
+from bsrbench.reports.figures.palette import COLOURS, EDGE_COLOUR
+from bsrbench.reports.figures.row_looks import colour_of_row
 from bsrbench.reports.wording.safe_text import in_figures
 
 CUT = 3  # times the longest bar; intervals that end farther away would make all bars tiny
@@ -36,9 +37,7 @@ def ratios(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
         lengths = [comparison.ratio(row, metric) or 0 for row in shown]
         heights = [index + (place - (len(metrics) - 1) / 2) * thick for index in range(len(shown))]
         # With one bar per row, each method has a colour. With several, each metric has a colour.
-        colours = (
-            COLOURS[place] if len(metrics) > 1 else [colour_of(row.spec.method) for row in shown]
-        )
+        colours = COLOURS[place] if len(metrics) > 1 else [colour_of_row(row) for row in shown]
         found = [comparison.time_ratio(row, metric) for row in shown] if has_rounds(metric) else []
         bars = axes.barh(
             heights,

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison_row import ComparisonRow
-from bsrbench.reports.figures.palette import colour_of, mark_of
+from bsrbench.reports.figures.row_looks import colour_of_row, mark_of_row
 
 # Lines may coincide, because recomputation changes no result. So the reference is drawn first with
 # a wide line that stays visible, and the marks of variants are large rings around other marks.
@@ -20,12 +20,12 @@ def draw_line(
 ) -> None:
     """Draw a row's readings and their line; marks of rows with options or axes are hollow."""
     method, plain = row.spec.method, row.printed.is_plain()
-    colour = colour_of(method)
+    colour = colour_of_row(row)
     axes.plot(
         along,
         up,
         color=colour,
-        marker=mark_of(method),
+        marker=mark_of_row(row),
         markersize=SIZES.get(method, SIZE) if plain else RING,
         markerfacecolor=colour if plain else "none",
         linestyle="-" if plain else "--",

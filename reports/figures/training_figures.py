@@ -11,8 +11,8 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.record_numbers import numbers
 from bsrbench.reports.compare.seed_pairing import behind
-from bsrbench.reports.figures.palette import colour_of
 from bsrbench.reports.figures.row_lines import draw_line
+from bsrbench.reports.figures.row_looks import colour_of_row
 from bsrbench.reports.wording.safe_text import in_figures
 
 
@@ -38,7 +38,7 @@ def curves(comparison: Comparison, parts: Mapping[str, FigurePart]) -> Canvas | 
         name = label + behind(row, same_seeds=comparison.same_seeds)
         draw_line(axes, row, name, places, [fmean(each) for each in accuracies])
         ends = list(map(min, accuracies)), list(map(max, accuracies))
-        axes.fill_between(places, *ends, color=colour_of(row.spec.method), alpha=0.08)
+        axes.fill_between(places, *ends, color=colour_of_row(row), alpha=0.08)
     axes.set_xlim(left=0)
     axes.set_xlabel(part.axis)
     axes.set_ylabel("validation accuracy")

@@ -129,6 +129,7 @@ TEXTS = (
         "Whether the optimizer updates parameters after the backward pass or during it.",
         axis=True,
     ),
+    TextColumn("optimizer", "optimizer", "The optimizer and what is not its default.", axis=True),
     TextColumn(TOKENS, "tokens", METRICS[TOKENS].definition),
     TextColumn(
         RATE, "learning rate", "The peak of its schedule; '(not tuned)' if no other was tried."

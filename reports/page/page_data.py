@@ -28,7 +28,7 @@ from bsrbench.reports.page.page_columns import (
 )
 from bsrbench.reports.page.page_details import SharedValues, blocks, peak_place, timeline, trials
 from bsrbench.reports.page.page_rows import BACKGROUNDS, missing, round_groups, row_data
-from bsrbench.reports.wording import notes, report_tables
+from bsrbench.reports.wording import notes, optimizer_table, report_tables
 
 DETAILED_ROWS = 2000  # with more rows, a page with all details would be tens of megabytes
 TIMELINES = 64  # about 10 kilobytes each
@@ -187,6 +187,7 @@ def _tables(comparison: Comparison) -> list[dict[str, Any]]:
     """Return the fixed tables that follow the main table."""
     tables = [
         *report_tables.tasks(comparison),
+        *optimizer_table.sections(comparison),
         *report_tables.curves(comparison),
         ("Learning rates tried", *report_tables.tries(comparison)),
     ]

@@ -19,7 +19,7 @@ from bsrbench.reports.compare.seed_pairing import counted, tested
 from bsrbench.reports.compare.shared_training import trains_as
 from bsrbench.reports.compare.statistics import Summary, mean_and_range, median_and_quartiles
 from bsrbench.reports.figures.contrast_colours import legible
-from bsrbench.reports.figures.palette import colour_of
+from bsrbench.reports.figures.row_looks import colour_of_row
 from bsrbench.reports.page.page_columns import (
     MACHINE,
     NUMBERS,
@@ -75,7 +75,7 @@ def row_data(row: ComparisonRow, detail: Sidecar, groups: Mapping[str, int]) -> 
 
 def mark_colours(row: ComparisonRow) -> list[str]:
     """Return the colour of a row's marks on the light and on the dark page."""
-    return [legible(colour_of(row.spec.method), behind) for behind in BACKGROUNDS]
+    return [legible(colour_of_row(row), behind) for behind in BACKGROUNDS]
 
 
 def role(record: TrialRecord) -> str:
@@ -182,6 +182,7 @@ def _axes(workload: Workload) -> dict[str, list[Any]]:
         "optimizer_in_backward": _sorted_by_itself(
             "during backward" if workload.optimizer_in_backward else "after backward"
         ),
+        "optimizer": _sorted_by_itself(workload.optimizer_in_words()),
     }
 
 

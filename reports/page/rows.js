@@ -5,8 +5,8 @@ const LABEL = { id: "label", kind: "label", title: "row", better: "none" };
 
 /** Return the text that the filter searches. */
 function haystack(row) {
-  const words = ["status", "precision", "micro_batch", "compiled_step", "optimizer_in_backward"];
-  const texts = [...words, "options"].map((id) => row.texts[id][0]);
+  const axes = ["precision", "micro_batch", "compiled_step", "optimizer_in_backward", "optimizer"];
+  const texts = ["status", ...axes, "options"].map((id) => row.texts[id][0]);
   return [row.label, ...texts, ...row.reasons].join(" ").toLowerCase();
 }
 

@@ -12,6 +12,7 @@ from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import BASELINE, REFERENCE
 from bsrbench.reports.compare.comparison import Comparison, Details, compare
 from bsrbench.reports.compare.comparison_row import ComparisonRow
+from bsrbench.reports.compare.optimizer_rows import optimizer_of
 from bsrbench.reports.compare.seed_pairing import (
     Pairing,
     are_alike,
@@ -40,13 +41,13 @@ INTRODUCTION = (
     "the alternatives, at similar accuracy. The paper does not state in one place which memory, "
     "which compute and which alternatives are meant. The official code computes memory by its own "
     "convention and compute as the multiply-adds of a forward pass. Each claim is therefore tested "
-    "under each definition, against each row that was measured in the same suite as BSR. A number "
-    "is the cost of the row divided by the cost of BSR. Ratios of times have a "
-    f"{100 * CONFIDENCE:g} % interval (Student's t of the logarithms of the ratios per process "
-    "generation). **Bold**: the claim is reached by the number, or for times by the t test, with "
-    "Holm's correction for the number of rows. ~: inconclusive, because that test does not pass, "
-    "or because there are fewer than three generations and so no interval. 'full' uses fused "
-    "attention, and all rows have the same batch size. Micro-batches and checkpointing are "
+    "under each definition, against each row that was measured in the same suite as BSR, with the "
+    "same optimizer. A number is the cost of the row divided by the cost of BSR. Ratios of times "
+    f"have a {100 * CONFIDENCE:g} % interval (Student's t of the logarithms of the ratios per "
+    "process generation). **Bold**: the claim is reached by the number, or for times by the t "
+    "test, with Holm's correction for the number of rows. ~: inconclusive, because that test does "
+    "not pass, or because there are fewer than three generations and so no interval. 'full' uses "
+    "fused attention, and all rows have the same batch size. Micro-batches and checkpointing are "
     "standard baselines."
 )
 IN_SHORT = (
@@ -88,8 +89,10 @@ class ClaimQuestion:
 
     @cached_property
     def others(self) -> list[ComparisonRow]:
-        """Return the alternatives to BSR: the rows whose method does not contain BSR."""
-        return [row for row in self.comparison.rows if BASELINE not in _parts(row)]
+        """Return the alternatives: rows with the same optimizer, whose method has no BSR in it."""
+        own = optimizer_of(self.ours)
+        rows = [row for row in self.comparison.rows if BASELINE not in _parts(row)]
+        return [row for row in rows if optimizer_of(row) == own]
 
     @cached_property
     def shown(self) -> list[Definition]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bsrbench.harness.records.metric import CellForm, TableColumn, TableName
 from bsrbench.harness.records.metrics import METRICS
-from bsrbench.harness.records.ratio_interval import CONFIDENCE
+from bsrbench.harness.records.ratio_interval import CONFIDENCE, Ratio
 from bsrbench.harness.records.sidecar import unexplained_bytes
 from bsrbench.reports import units
 from bsrbench.reports.compare.anchors import REFERENCE
@@ -111,14 +111,18 @@ def over(metric: str) -> Cell:
 def _over_time(metric: str) -> Cell:
 
     def text(comparison: Comparison, row: ComparisonRow) -> str:
-        ratio = comparison.time_ratio(row, metric)
-        if ratio is None:
-            return units.NOTHING
-        if ratio.low is None or ratio.low == ratio.high:
-            return units.ratio(ratio.centre)
-        return f"{units.ratio(ratio.centre)} [{units.plain(ratio.low)}, {units.plain(ratio.high)}]"
+        return ratio_with_interval(comparison.time_ratio(row, metric))
 
     return text
+
+
+def ratio_with_interval(ratio: Ratio | None) -> str:
+    """Return the text of a ratio of times, with its interval if it has one."""
+    if ratio is None:
+        return units.NOTHING
+    if ratio.low is None or ratio.low == ratio.high:
+        return units.ratio(ratio.centre)
+    return f"{units.ratio(ratio.centre)} [{units.plain(ratio.low)}, {units.plain(ratio.high)}]"
 
 
 def _learning_rate(_: Comparison, row: ComparisonRow) -> str:

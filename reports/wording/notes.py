@@ -63,7 +63,7 @@ def _setting(comparison: Comparison) -> str:
     text = (
         f"{len(comparison.rows)} rows on {workload.model} with weights {workload.weights!r}, data "
         f"{workload.data_name()!r} at {image}, batch {workload.batch}, {comparison.axes()}, "
-        f"{workload.optimizer}, device {workload.device}, {workload.threads} threads. "
+        f"{workload.optimizer_in_words()}, device {workload.device}, {workload.threads} threads. "
         f"The weights are {origin(workload.weights)}."
     )
     if workload.multitask:

@@ -10,6 +10,7 @@ from bsrbench.reports.compare.comparison import Comparison
 from bsrbench.reports.compare.comparison_row import ComparisonRow
 from bsrbench.reports.compare.seed_pairing import ACCURACY, counted, tested
 from bsrbench.reports.compare.statistics import accuracy_within, mean_and_range, time_to
+from bsrbench.reports.wording import optimizer_table
 from bsrbench.reports.wording.columns import (
     COLUMNS,
     MEMORY_COLUMNS,
@@ -42,7 +43,7 @@ def sections(comparison: Comparison) -> list[tuple[str, list[str], list[list[str
         for title, columns in named
         if profiled
     ]
-    return tasks(comparison) + tables + curves(comparison)
+    return tasks(comparison) + optimizer_table.sections(comparison) + tables + curves(comparison)
 
 
 def tasks(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:

@@ -19,12 +19,13 @@ STEP_TIME = next(d for d in DEFINITIONS if d.metric == "step_seconds")
 
 @pytest.fixture
 def make_record(make_spec):
-    def make(method="full", *, seed=0, options=None, **values):
+    def make(method="full", *, seed=0, options=None, workload=None, **values):
         trains = "accuracy_top1" in values
         spec = make_spec(
             method,
             seed=seed,
             options=options,
+            **workload or {},
             training=Training(steps=1, learning_rate=1e-3) if trains else None,
             profile=None if trains else Profile(rounds=3, steps=1),
         )
@@ -82,6 +83,20 @@ def test_each_definition_is_put_against_each_row(make_record):
     ]
     assert "memory, process" not in text  # nobody measured it
     assert "bsr+int8" not in text  # BSR is no alternative to itself
+
+
+def test_a_row_with_another_optimizer_is_no_alternative(make_record):
+    """BSR is here with sgd, so AdamW's state would be counted as a saving of BSR."""
+    lion = {"workload": {"optimizer": "lion"}}
+    rows = [
+        make_record("full", peak_counted_bytes=130),
+        make_record("full", peak_counted_bytes=150, **lion),
+        make_record("bsr", peak_counted_bytes=100),
+    ]
+
+    assert lines(page(rows, no_details), "| memory, counted") == [
+        "| memory, counted | 1.40× | 1.30× |"
+    ]
 
 
 def test_in_short_each_claim_names_the_fewest_rows(make_record):

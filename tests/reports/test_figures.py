@@ -51,7 +51,9 @@ def records(make):
     return made
 
 
-def test_every_figure_is_drawn_in_every_form(records, tmp_path):
+def test_every_figure_is_drawn_in_every_form(records, make, tmp_path):
+    other = {"workload": {"optimizer": "adamw"}}
+    records.append(make(weights_at_peak_bytes=MIB, **other))
     blocks = sidecar_from({"counted": {"held_by_module": {"blocks.0.mlp": MIB}}})
     drawn = all_figures.write_all(compare(records, lambda _: blocks), tmp_path)
     everything = {name for name, _, _ in all_figures.DRAWINGS} - {"memory-timeline"}

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bsrbench.harness.launch.planning.companions import Companions
 from bsrbench.harness.spec.frozen_data import Frozen
+from bsrbench.harness.spec.labels_apart import labels_apart
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.spec.workload_axes import AXIS_KEYS
 
@@ -16,7 +17,7 @@ def outline(specs: Sequence[TrialSpec]) -> list[str]:
 
     If the trials differ in a setting, all its values are listed.
     """
-    rows = dict.fromkeys(spec.label() for spec in specs)
+    rows = dict.fromkeys(labels_apart(specs))
     seeds = dict.fromkeys(str(spec.seed) for spec in specs)
     lines = [f"{_count(len(specs), 'trial')} to run: {', '.join(rows)}; seed {', '.join(seeds)}"]
     parts = (

@@ -21,7 +21,7 @@ RATES = (1e-4, 1e-3)
 
 
 def make_bsr_space(companions=("int8", "checkpoint"), workload=WORKLOAD):
-    return make_space("bsr", methods.load("bsr"), workload, 12, companions, PROFILE)
+    return make_space("bsr", methods.load("bsr"), [workload], 12, companions, PROFILE)
 
 
 def made_record(spec, **values):

@@ -64,7 +64,7 @@ def test_every_variant_of_every_method_is_one_of_its_settings(depth):
 
 def test_a_method_without_variants_is_named():
     with pytest.raises(BadInput, match="'head' has no variants"):
-        make_space("head", methods.load("head"), WORKLOAD, 12, (), PROFILE)
+        make_space("head", methods.load("head"), [WORKLOAD], 12, (), PROFILE)
 
 
 def test_settings_are_spread_over_their_work():
