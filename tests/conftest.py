@@ -17,9 +17,11 @@ from bsrbench import methods
 from bsrbench.harness.cli import main
 from bsrbench.harness.conformance.subject import Subject, tiny_batch, tiny_model
 from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.launch.processes import fork_server
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.methods import find
+from tests import short_calibration
 
 NO_GPU = "torch sees no NVIDIA GPU here"
 
@@ -28,6 +30,7 @@ def pytest_configure():
     # Compiling costs ten seconds a kernel; tests/methods/test_kernels.py compiles and compares.
     os.environ.setdefault("BSRBENCH_KERNELS", "eager")
     torch.set_num_threads(1)  # tiny products run fastest so, and alike everywhere
+    fork_server.PRELOADED += (short_calibration.__name__,)
 
 
 def pytest_collection_modifyitems(items):
