@@ -1,7 +1,11 @@
 """A tiny real vision transformer, a batch for it, and the shortest spec that runs."""
 
 import os
+import sys
 
+# Processes that tests start load thousands of modules: uncompiled, that takes twice as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # OpenMP reads it as torch is loaded. Much of what tests start has as many threads as there are
 # cores, which the tests beside want, too: threads that wait by spinning take tens of times as
 # long then.
