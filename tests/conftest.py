@@ -1,7 +1,11 @@
 """A tiny real vision transformer, a batch for it, and the shortest spec that runs."""
 
 import os
+import sys
 
+# Processes that tests start load thousands of modules: uncompiled, that takes twice as long.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # OpenMP reads it as torch is loaded. Much of what tests start has as many threads as there are
 # cores, which the tests beside want, too: threads that wait by spinning take tens of times as
 # long then.
@@ -17,9 +21,11 @@ from bsrbench import methods
 from bsrbench.harness.cli import main
 from bsrbench.harness.conformance.subject import Subject, tiny_batch, tiny_model
 from bsrbench.harness.launch.local_launcher import LocalLauncher
+from bsrbench.harness.launch.processes import fork_server
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.methods import find
+from tests import short_calibration
 
 NO_GPU = "torch sees no NVIDIA GPU here"
 
@@ -28,6 +34,7 @@ def pytest_configure():
     # Compiling costs ten seconds a kernel; tests/methods/test_kernels.py compiles and compares.
     os.environ.setdefault("BSRBENCH_KERNELS", "eager")
     torch.set_num_threads(1)  # tiny products run fastest so, and alike everywhere
+    fork_server.PRELOADED += (short_calibration.__name__,)
 
 
 def pytest_collection_modifyitems(items):

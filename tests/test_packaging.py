@@ -24,16 +24,14 @@ def done(*words, folder):
     assert made.returncode == 0, made.stderr
 
 
-@pytest.fixture(scope="module", params=["wheel", "wheel of the sdist"])
-def installed(request, tmp_path_factory):
+def unpacked(folder, *, from_sdist=False):
     """Return a folder into which the wheel was unpacked."""
-    folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
     for name in (*SHIPPED, "pyproject.toml", "README.md", "LICENSE"):
         (source / name).symlink_to(ROOT / name)
     shutil.copytree(ROOT / "bsrbench", source / "bsrbench", symlinks=True)
-    if request.param != "wheel":
+    if from_sdist:
         done("-c", MAKE_SDIST, folder, folder=source)
         (source,) = folder.glob("*.tar.gz")
     quietly = ("--no-deps", "--no-build-isolation", "--quiet", "--wheel-dir", folder)
@@ -42,6 +40,11 @@ def installed(request, tmp_path_factory):
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "unpacked")
     return folder / "unpacked"
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    return unpacked(tmp_path_factory.mktemp("wheel"))
 
 
 def files_of(package):
@@ -65,6 +68,20 @@ def test_the_wheel_owns_one_name(installed):
 
 def test_nothing_in_the_wheel_is_a_link(installed):
     assert not [path for path in installed.rglob("*") if path.is_symlink()]
+
+
+def test_the_wheel_of_the_sdist_is_the_same(installed, tmp_path):
+    """So what holds of the one holds of the other."""
+    expected, found = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+        for folder in (installed, unpacked(tmp_path, from_sdist=True))
+    )
+
+    assert expected == found
 
 
 @pytest.mark.parametrize(
@@ -119,7 +136,6 @@ def test_the_fixture_measures(bsrbench):
 """
 
 
-@pytest.mark.parametrize("installed", ["wheel"], indirect=True)
 @pytest.mark.parametrize("command", [["pytest"], ["-m", "pytest"]])
 def test_a_project_with_packages_of_the_same_names_keeps_its_own(installed, tmp_path, command):
     for name in ("harness", "methods", "reports", "results"):

@@ -1,9 +1,12 @@
 """One method on one model: does it work, and are its numbers those that were worked out apart?"""
 
+from contextlib import nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -21,6 +24,7 @@ UNCOUNTED = (
 )
 CUT = 3  # blocks of the models that a step is made on
 IMAGES = 2
+SMALL = 150_000_000  # parameters; a larger model makes its step without numbers, for its memory
 
 
 class Wrong(Exception):  # noqa: N818 - says what a method did otherwise than was worked out
@@ -54,24 +58,34 @@ class Subject:
 
     def __init__(self, name: str, side: int | None) -> None:
         self.name, self.side = name, side
-        self._spare: dict[int | None, Any] = {}
+        self._outlines: dict[int | None, Any] = {}
 
     def model(self, depth: int | None = None) -> Any:
         """Return a new one without numbers, of fewer blocks if that is asked for."""
-        if depth in self._spare:
-            return self._spare.pop(depth)
-        settings = {} if self.side is None else {"img_size": self.side}
-        return listing.outline(self.name, **settings | ({} if depth is None else {"depth": depth}))
+        return deepcopy(self._outline(depth))
 
-    def give_back(self, model: nn.Module) -> None:
-        """Take a whole model that a method has refused, if it is as it was."""
-        if tree(model) == tree(self.untouched) and all(p.requires_grad for p in model.parameters()):
-            self._spare[None] = model
+    def drawn(self) -> Any:
+        """Return a new one with numbers, cut."""
+        return deepcopy(self._drawn)
+
+    def _outline(self, depth: int | None) -> Any:
+        if depth not in self._outlines:
+            self._outlines[depth] = listing.outline(self.name, **self._settings(depth))
+        return self._outlines[depth]
+
+    @cached_property
+    def _drawn(self) -> Any:
+        settings = self._settings(self.cut)
+        return timm.create_model(self.name, num_classes=listing.CLASSES, **settings)
+
+    def _settings(self, depth: int | None) -> dict[str, int]:
+        side = {} if self.side is None else {"img_size": self.side}
+        return side if depth is None else side | {"depth": depth}
 
     @cached_property
     def untouched(self) -> Any:
         """Return one that no method is given."""
-        return self.model()
+        return self._outline(None)
 
     @cached_property
     def pixels(self) -> int:
@@ -88,8 +102,13 @@ class Subject:
         """Return how many blocks are enough for a step, since all are alike; ``None`` is all."""
         if not listing.is_plain(self.untouched) or self.depth <= CUT:
             return None
-        alike = listing.structure(self.untouched) == listing.structure(self.model(CUT))
+        alike = listing.structure(self.untouched) == listing.structure(self._outline(CUT))
         return CUT if alike else None
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Tell whether its step is made with numbers, several times faster than without."""
+        return sum(part.numel() for part in self._outline(self.cut).parameters()) < SMALL
 
     @cached_property
     def usual(self) -> Step:
@@ -111,11 +130,9 @@ def outcome(subject: Subject, method: str) -> str:
     """
     depth = subject.depth
     made = methods.load(method, **rules.blocks_of(depth).options(method, depth))
-    model = subject.model()
     try:
-        prepared = apply(made, model)
+        prepared = apply(made, subject.model())
     except Unsupported as said:
-        subject.give_back(model)
         return reasons.key_of(str(said), subject.untouched)
     found = sum(part.numel() for part in prepared.parameters() if part.requires_grad)
     _same("trained parameters", found, rules.trained(method, subject.untouched))
@@ -145,24 +162,31 @@ def _same(what: str, found: object, expected: object) -> None:
 
 
 def step_of(subject: Subject, method: str) -> Step:
-    """Make a step of a method on a model without numbers, of few blocks if all are alike."""
-    model = subject.model(subject.cut)
-    before, depth = tree(model), len(getattr(model, "blocks", ()))
-    options = rules.blocks_of(depth).options(method, depth)
-    prepared = apply(methods.load(method, **options), model)
+    """Make a step of a method on a model, of few blocks if all are alike."""
+    model = subject.drawn() if subject.is_small else subject.model(subject.cut)
+    before = tree(model)
+    prepared = _prepared(model, method)
     as_usual = method != "full" and tree(prepared) == before  # so is the forward pass
     side, counted = subject.pixels, 0
     if as_usual:
         traced, counted = subject.usual.traced_macs, subject.usual.counted_macs
+    elif subject.is_small:
+        traced = _traced(_prepared(subject.model(subject.cut), method), side)
     else:
         traced = _traced(prepared, side)
-    with fake_numbers(prepared):
-        tokens = _train(prepared, torch.empty(IMAGES, 3, side, side))
+    with nullcontext() if subject.is_small else fake_numbers(prepared):
+        tokens = _train(prepared, torch.zeros(IMAGES, 3, side, side))
         own = prepared.named_parameters()
         bare = frozenset(name for name, p in own if p.requires_grad and p.grad is None)
         if not as_usual:
-            counted = counts.multiply_adds(prepared, torch.empty(1, 3, side, side))
+            counted = counts.multiply_adds(prepared, torch.zeros(1, 3, side, side))
     return Step(traced, counted, tokens, bare)
+
+
+def _prepared(model: Any, method: str) -> nn.Module:
+    depth = len(getattr(model, "blocks", ()))
+    options = rules.blocks_of(depth).options(method, depth)
+    return apply(methods.load(method, **options), model)
 
 
 def _traced(prepared: nn.Module, side: int) -> int | None:
@@ -180,5 +204,5 @@ def _train(model: Any, images: Tensor) -> tuple[int, ...]:
     for mlp in mlps:
         mlp.register_forward_hook(lambda *run: seen.append(run[-1].shape[1]))
     logits = model.train()(images)
-    cross_entropy(logits, torch.empty(IMAGES, dtype=torch.int64)).backward()
+    cross_entropy(logits, torch.zeros(IMAGES, dtype=torch.int64)).backward()
     return tuple(seen[: len(mlps)])  # a block that runs again comes again

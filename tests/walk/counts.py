@@ -11,7 +11,7 @@ FLOP = 2  # in a multiply-add
 
 
 def multiply_adds(model: nn.Module, images: Tensor) -> int:
-    """Return the multiply-adds of a forward pass in evaluation, images and model without numbers.
+    """Return the multiply-adds of a forward pass in evaluation, images with or without numbers.
 
     torch's counter takes no notice of a CPU's fused attention. The model is left frozen.
     """

@@ -38,6 +38,7 @@ PRELOADED = (
     "bsrbench.harness.trial.trial_passes",
     "bsrbench.harness.launch.processes.pass_process",
     *("torch._dynamo", "timm", "peft"),
+    "bsrbench.harness.launch.processes.counting_preload",
 )
 START_SECONDS = 600.0  # enough for a server that loads torch from a slow disk
 COLLECT_SECONDS = 60.0  # until a killed process has ended and its server has reported it

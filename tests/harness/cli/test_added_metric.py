@@ -100,7 +100,7 @@ def bsrbench(folder, *arguments):
         [sys.executable, "-m", "bsrbench", *map(str, arguments)],
         cwd=folder,
         env={"PATH": "/usr/bin:/bin", "HOME": str(folder), "PYTHONPATH": str(folder)}
-        | {"COLUMNS": "300"},
+        | {"COLUMNS": "300", "BSRBENCH_KERNELS": "eager", "OMP_WAIT_POLICY": "PASSIVE"},
         capture_output=True,
         text=True,
         check=False,

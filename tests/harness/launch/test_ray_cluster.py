@@ -215,13 +215,20 @@ def test_no_cluster_is_an_error(tmp_path, make_spec):
 
 
 @pytest.fixture
-def kill_first(nodes, tmp_path):
+def gated(tmp_path):
+    """Return the name of a method that trains as soon as a file is there, and the file."""
+    gate, method = tmp_path / "gate", tmp_path / "gated.py"
+    method.write_text(f"GATE = {str(gate)!r}\n{GATED}")
+    return f"{method}:Gated", gate
+
+
+@pytest.fixture
+def kill_first(nodes, gated):
     """Kill the first process that has a trial on the second node, and then open the gate.
 
     Returns the name of the gated method and a list of what was killed.
     """
-    gate, method, killed, over = tmp_path / "gate", tmp_path / "gated.py", [], threading.Event()
-    method.write_text(f"GATE = {str(gate)!r}\n{GATED}")
+    (method, gate), killed, over = gated, [], threading.Event()
 
     def kill():
         while not (found := worker_of(nodes[1])) and not over.wait(0.02):
@@ -233,7 +240,7 @@ def kill_first(nodes, tmp_path):
 
     killer = threading.Thread(target=kill)
     killer.start()
-    yield f"{method}:Gated", killed
+    yield method, killed
     over.set()  # whatever became of the test, nobody of the next one's is killed
     killer.join()
 
@@ -250,9 +257,9 @@ def test_a_killed_worker_loses_and_doubles_nothing(make_cluster, make_spec, kill
     assert one.store.records() == ([record], [])
 
 
-def test_a_lost_node_loses_and_doubles_nothing(make_cluster, make_spec, nodes):
-    """The node is killed while it trains; its trial goes again on the other."""
-    made, _ = nodes
+def test_a_lost_node_loses_and_doubles_nothing(make_cluster, make_spec, nodes, gated):
+    """The node is killed while it has a trial; the trial goes again on another."""
+    (made, _), (method, gate) = nodes, gated
     doomed = made.add_node(num_cpus=1, resources={"orin": 1}, node_ip_address=HERE)
     killed = []
 
@@ -260,9 +267,10 @@ def test_a_lost_node_loses_and_doubles_nothing(make_cluster, make_spec, nodes):
         if doomed.node_id[:8] in tally.what and not killed:
             killed.append(tally.what)
             made.remove_node(doomed, allow_graceful=False)
+            gate.touch()
 
-    recipe = Training(steps=400, learning_rate=0.01)
-    specs = [make_spec(training=recipe, seed=seed) for seed in range(4)]
+    recipe = Training(steps=1, learning_rate=0.01)
+    specs = [make_spec(method, training=recipe, seed=seed) for seed in range(4)]
     one = make_cluster(on_show=kill)
     records = one.run(specs)
     stored, aside = one.store.records()

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from bsrbench.harness.launch.local_launcher import LocalLauncher
 from bsrbench.harness.launch.processes.multiprocessing_internals import forkserver_pid
 from bsrbench.harness.launch.processes.pass_limits import Limits
 from bsrbench.harness.launch.round_group import time_in_turns
 from bsrbench.harness.records.trial_record import Status
 from bsrbench.harness.spec.trial_spec import Profile
-from bsrbench.methods import load
 
 STAMPING = '''
 import json, os, signal, time
@@ -160,15 +158,23 @@ def test_one_that_fails_in_the_middle_fails_alone(how, status, reason, launcher,
     assert len(found["a"].readings().measurements["step_seconds"]) == 8
 
 
-def test_one_that_hangs_is_killed_after_the_time_limit_of_a_visit(make_member, stamps):
-    """The others sleep for as long, and their own limit does not count that."""
-    launcher = LocalLauncher(load, Limits(timeout_seconds=20.0))
+def test_one_that_hangs_is_killed_after_the_time_limit_of_a_visit(launcher, make_member, stamps):
+    """The others sleep for as long, and their own limit does not count that.
+
+    Only visits are limited, and not the building of the trials: visits take 20 ms.
+    """
+
+    def limited(member):
+        resident = launcher.resident(member.spec)
+        resident._limits = Limits(timeout_seconds=5.0)
+        return resident
+
     members = [make_member("a", rounds=2), make_member("b", "hang", rounds=2)]
-    found = in_turns(launcher, members)
+    found = time_in_turns(members, limited)
     hanging = {line["pid"] for line in stamps("b")}
 
     assert found["b"].status is Status.TIMEOUT
-    assert found["b"].reason == "not finished after 20 s"
+    assert found["b"].reason == "not finished after 5 s"
     assert found["a"].status is Status.COMPLETED
     assert all(is_gone(pid) for pid in hanging)
 
