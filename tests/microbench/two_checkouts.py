@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = """
 import json, sys, time, torch
 from bsrbench.harness.profiler.profiled_step import job_and_batch
-from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
+from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.training.training_step import set_learning_rate, training_step
 from bsrbench.methods import load
 torch.set_num_threads(2)
@@ -27,7 +27,8 @@ medians = {}
 for name in names:
     workload = Workload(model="deit_small_patch16_224", batch=8, optimizer=name, device="cpu",
                         threads=2)
-    job, batch = job_and_batch(TrialSpec(method="full", workload=workload), load)
+    spec = TrialSpec(method="full", workload=workload, profile=Profile())
+    job, batch = job_and_batch(spec, load)
     set_learning_rate(job, 1e-6)
     seconds = []
     for _ in range(steps + 2):
