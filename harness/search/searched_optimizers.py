@@ -14,19 +14,20 @@ from bsrbench.harness.spec.optimizer_names import (
 from bsrbench.harness.spec.optimizer_options import OptimizerOptions
 from bsrbench.harness.spec.trial_spec import Workload
 
-# Learning rates that suit an optimizer, divided by those that suit AdamW. They only place the rates
+# Learning rates that suit an optimizer, divided by those that suit AdamW: what the suite optimizers
+# chose; for lion, between that (1) and a tenth, which its authors advise. They only place the rates
 # to try, as many for each optimizer. The rate of sgd is for a momentum of 0; a momentum m adds up
 # 1 / (1 - m) steps.
 USUAL_RATES = {
-    "sgd": 1000.0,
+    "sgd": 3000.0,
     "adamw": 1.0,
     "adamw8": 1.0,
     "adamw4": 1.0,
     "adafactor": 30.0,
-    "lion": 0.1,
-    "galore": 3.0,
+    "lion": 0.3,
+    "galore": 10.0,
     "apollo": 3.0,
-    "apollo-mini": 3.0,
+    "apollo-mini": 1.0,
 }
 
 

@@ -67,7 +67,7 @@ class BlockwiseAdamW:
 
     def _shared_state(self, parameter: Tensor) -> dict[str, Tensor]:
         """Return what all states share; it is part of them so that meters count it."""
-        state = {}
+        state: dict[str, Tensor] = {}
         for name, table in self._tables(parameter.device).items():
             state |= {f"{name}_{NUMBERS}": table.numbers, f"{name}_{CELLS}": table.cells}
         return state

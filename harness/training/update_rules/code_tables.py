@@ -107,7 +107,7 @@ def _entry(cell: int, borders: Sequence[int], shift: int) -> int:
     last = first + 2**shift - 1
     code = bisect_left(borders, first)  # of the smallest number
     border = borders[code] if code < len(borders) else last
-    return (code << shift) + max(last - border, 0) - first
+    return int((code << shift) + max(last - border, 0) - first)
 
 
 def dynamic_values(bits: int, *, signed: bool) -> list[float]:

@@ -77,9 +77,9 @@ def test_every_optimizer_has_a_usual_rate():
     rate = {name: usual_rate(_workload(optimizer=name)) for name in OPTIMIZERS}
 
     assert rate["adamw"] == 1
-    assert rate["lion"] == 0.1
-    assert rate["sgd"] == pytest.approx(100)
-    assert usual_rate(_workload(optimizer="sgd", momentum=0.0)) == pytest.approx(1000)
+    assert rate["lion"] == 0.3
+    assert rate["sgd"] == pytest.approx(300)
+    assert usual_rate(_workload(optimizer="sgd", momentum=0.0)) == pytest.approx(3000)
 
 
 def _workload(**keys):
