@@ -278,19 +278,13 @@ def test_without_bsr_there_is_nothing_to_say(make_record):
 def test_accuracy_over_time_is_a_table(make_record):
     """95 % of full's last reading is 0.76; the shortest training took 20 s."""
     curves = {
-        "full": ([10.0, 20.0, 40.0], [0.5, 0.7, 0.8]),
-        "bsr": ([5.0, 10.0, 20.0], [0.4, 0.77, 0.75]),
-        "head": ([5.0, 10.0, 21.0], [0.4, 0.5, 0.6]),
+        "full": {"curve_seconds": [10.0, 20.0, 40.0], "curve_accuracies": [0.5, 0.7, 0.8]},
+        "bsr": {"curve_seconds": [5.0, 10.0, 20.0], "curve_accuracies": [0.4, 0.77, 0.75]},
+        "head": {"curve_seconds": [5.0, 10.0, 21.0], "curve_accuracies": [0.4, 0.5, 0.6]},
     }
     records = [
-        make_record(
-            method,
-            accuracy_top1=0.5,
-            curve_steps=[1, 2, 3],
-            curve_seconds=seconds,
-            curve_accuracies=accuracies,
-        )
-        for method, (seconds, accuracies) in curves.items()
+        make_record(method, accuracy_top1=0.5, curve_steps=[1, 2, 3], **curve)
+        for method, curve in curves.items()
     ]
     (comparison,) = compare(records, no_details)
     ((_, titles, rows),) = report_tables.sections(comparison)

@@ -117,12 +117,12 @@ def test_the_rates_of_an_optimizer_are_those_of_its_row():
 
 
 def test_without_a_row_the_rates_are_scaled():
-    """Lion usually needs a tenth of AdamW's; every optimizer gets as many."""
+    """Those of lion are 0.3 of AdamW's; every optimizer gets as many."""
     goal = question([{"to_try": [1e-4, 1e-3]}])
     _, space = full_space()
 
     assert goal.rates_for(space.plain(0).spec) == (1e-4, 1e-3)
-    assert goal.rates_for(space.plain(1).spec) == (1e-5, 1e-4)
+    assert goal.rates_for(space.plain(1).spec) == (3e-5, 3e-4)
     assert {len(rates) for rates in goal.other_rates.values()} == {2}
 
 
@@ -198,10 +198,10 @@ def test_each_optimizer_is_trained_with_its_own_rates():
         (spec.workload.optimizer, spec.training.learning_rate) for spec in asked if spec.training
     }
 
-    assert {pair for pair in rates if pair[0] == "lion"} <= set(product(["lion"], [1e-5, 1e-4]))
-    assert ("lion", 1e-5) in rates
+    assert {pair for pair in rates if pair[0] == "lion"} <= set(product(["lion"], [3e-5, 3e-4]))
+    assert ("lion", 3e-5) in rates
     assert ("adamw", 1e-4) in rates
-    assert ("adamw", 1e-5) not in rates
+    assert ("adamw", 3e-5) not in rates
 
 
 def test_the_command_finds_an_optimizer_for_a_budget(typed, tmp_path):
