@@ -133,7 +133,7 @@ class WorkLeft:
 
     def _with_running(self, now: float) -> dict[str, list[float]]:
         """Return what was learnt, also from running pieces that are late or show their share."""
-        seen = {kind: logs[-RECENT:] for kind, logs in self._logs.items()}
+        seen = {kind: list(logs) for kind, logs in self._logs.items()}
         for running in self._running.values():
             enough = running.share >= ENOUGH_SHARE
             by_share = running.total_by_share() if enough else None

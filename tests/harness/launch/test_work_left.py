@@ -61,13 +61,13 @@ def test_pieces_of_other_kinds_are_slow_too_if_all_so_far_were(clock):
 
 
 def test_each_kind_has_its_own_deviation(clock):
-    """Memory passes take three times their prediction, FLOP passes a third."""
+    """Memory passes take three times their prediction, FLOP passes a fifth."""
     work = WorkLeft(pieces("memory", *[10] * 6) | pieces("flops", *[30] * 6), clock)
     for number in range(5):
         run(work, clock, ("memory", number), 30)
-        run(work, clock, ("flops", number), 10)
+        run(work, clock, ("flops", number), 6)
 
-    assert work.left_seconds() == pytest.approx(30 + 10, rel=0.1)
+    assert work.left_seconds() == pytest.approx(30 + 6, rel=0.1)
 
 
 def test_a_disturbed_machine_is_noticed_and_forgotten(clock):
@@ -96,10 +96,14 @@ def test_a_group_that_settles_before_its_budget_is_noticed(clock):
 
 def test_a_budget_says_nothing_about_the_speed(clock):
     """Generations that fill their budgets take as long on a fast machine."""
-    work = WorkLeft(pieces("clock 0", 5, 5, floor_seconds=20) | pieces("training", 100), clock)
+    timed, trained = pieces("clock 0", 5, 5, floor_seconds=20), pieces("training", 100, 100)
+    work = WorkLeft(timed | trained, clock)
+    run(work, clock, ("training", 0), 50)
+    fast = work.left_seconds()
     run(work, clock, ("clock 0", 0), 20)
 
-    assert work.left_seconds() == 20 + 100
+    assert fast == pytest.approx(2 * 20 + 50, rel=0.05)
+    assert work.left_seconds() == pytest.approx(20 + 50, rel=0.05)
 
 
 @pytest.mark.parametrize("slower", [0.4, 1.0, 2.5])
