@@ -26,8 +26,8 @@ from bsrbench.harness.training.job import Loader
 
 # Gets what is known of the last visit, waits for the next turn, and returns the kind of its visit.
 Turn = Callable[[Visited], str]
-# An evaluation follows every second round of whole steps, and steps by phase every third one.
-EVALUATION_EVERY, PHASES_EVERY = 2, 3
+# An evaluation follows every third round of whole steps, and steps by phase every sixth one.
+EVALUATION_EVERY, PHASES_EVERY = 3, 6
 
 
 def kinds_in_round(number: int) -> list[str]:

@@ -1,11 +1,17 @@
 """The ratio of two rows' times, with an interval and a test on two levels.
 
 The times of one process are alike, because its memory lies where it lies. So the rounds of one
-process generation count as one observation: their median. The spread between generations then
-contains both kinds of luck, between processes and within them.
+process generation count as one observation. The spread between generations then contains both
+kinds of luck, between processes and within them.
+
+What disturbs a step makes it longer and never shorter. Of short steps, some are not disturbed at
+all, so the quickest third of the visits says more than their median. A long step contains many
+disturbances, and what remains is the slow drift of the machine, which two visits of one round
+share. Hence the windows of ``_observation``.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +23,12 @@ CONFIDENCE = 0.95
 SHORTEST_SECONDS = 1e-12  # no clock resolves less; a shorter time has no ratio
 FEWEST_GENERATIONS = 3  # the interval of two generations is too wide to be useful
 ROUNDING = 1e-12  # rounding error of a mean of logarithms
+WINDOW_SECONDS = 1.0  # time of the slower row's visits in a window of rounds
+QUICKEST_SHARE = 3  # one visit in so many of a window counts: the quickest ones
 
 # Number of a process generation -> the time of a row in each of its rounds.
 Generations = Mapping[int, Sequence[float]]
-Rounds = list[list[float]]  # logarithms of the ratios of the rounds, one list per generation
+Pairs = list[tuple[float, float]]  # the times of both rows, one pair per round
 
 
 @dataclass(frozen=True)
@@ -108,9 +116,8 @@ def time_ratio(
 ) -> Ratio | None:
     """Return the ratio of two rows' times from the rounds in which both were timed.
 
-    The two visits of one round give the logarithm of a ratio. The median over the rounds of a
-    generation is one observation. The interval is Student's t interval of these observations.
-    It covers the luck of processes and the luck within them.
+    A generation gives one observation (see ``_observation``). The interval is Student's t
+    interval of these observations. It covers the luck of processes and the luck within them.
 
     Args:
         ours: the times of one row.
@@ -121,12 +128,12 @@ def time_ratio(
             chance. Generations beyond the planned ones therefore add no degrees of freedom
             (after Stein 1945); otherwise the interval would cover 92 % instead of 95 %.
     """
-    rounds = _logarithms(ours, theirs)
-    if not rounds:
+    generations = _pairs(ours, theirs)
+    if not generations:
         return None
-    values = _observations(rounds)
+    values = [_observation(pairs) for pairs in generations]
     centre = fmean(values)
-    every = [ratio for generation in rounds for ratio in generation]
+    every = [math.log(a / b) for pairs in generations for a, b in pairs]
     seen = len(every), math.exp(min(every)), math.exp(max(every)), len(values)
     if len(values) < FEWEST_GENERATIONS:
         return Ratio(math.exp(centre), None, None, *seen)
@@ -141,27 +148,46 @@ def time_ratio(
 
 def centre_of_ratio(ours: Generations, theirs: Generations) -> float | None:
     """Return the centre of ``time_ratio`` alone."""
-    rounds = _logarithms(ours, theirs)
-    return math.exp(fmean(_observations(rounds))) if rounds else None
+    generations = _pairs(ours, theirs)
+    return math.exp(fmean(map(_observation, generations))) if generations else None
 
 
-def _observations(rounds: Rounds) -> list[float]:
-    return [median(ratios) if len(ratios) > 1 else ratios[0] for ratios in rounds]
+def _observation(pairs: Pairs) -> float:
+    """Return what one generation says of the logarithm of the ratio.
+
+    The rounds are divided into windows, in which the visits of the slower row take about
+    ``WINDOW_SECONDS``. In a window, the quickest third of both rows' visits count. The result is
+    the median over the windows. With long visits each round is a window of its own.
+    """
+    ours, theirs = zip(*pairs, strict=True)
+    rounds = math.ceil(WINDOW_SECONDS / max(median(ours), median(theirs)))
+    windows = max(1, math.floor(len(pairs) / rounds + 0.5))
+    ends = [len(pairs) * place // windows for place in range(windows + 1)]
+    return median(_of_window(pairs[start:end]) for start, end in itertools.pairwise(ends))
 
 
-def _logarithms(ours: Generations, theirs: Generations) -> Rounds:
-    """Return the logarithms of the ratios of the rounds in which both rows have a time above 0.
+def _of_window(pairs: Pairs) -> float:
+    """Return the logarithm of the ratio of both rows' geometric means over their quickest third."""
+    if len(pairs) == 1:
+        return math.log(pairs[0][0] / pairs[0][1])
+    quickest = math.ceil(len(pairs) / QUICKEST_SHARE)
+    ours, theirs = (sorted(times)[:quickest] for times in zip(*pairs, strict=True))
+    return fmean(math.log(a / b) for a, b in zip(ours, theirs, strict=True))
+
+
+def _pairs(ours: Generations, theirs: Generations) -> list[Pairs]:
+    """Return both rows' times in the rounds in which both have one above 0, by generation.
 
     Visits are paired by the number of their generation and by their round in it. A generation
     without such a round is left out.
     """
     generations = (
         [
-            math.log(a / b)
+            (a, b)
             for a, b in zip(ours[number], theirs[number], strict=False)
             if min(a, b) >= SHORTEST_SECONDS
         ]
         for number in ours
         if number in theirs
     )
-    return [ratios for ratios in generations if ratios]
+    return [pairs for pairs in generations if pairs]

@@ -6,7 +6,13 @@ from typing import Any
 
 import orjson
 
-from bsrbench.harness.records.ratio_interval import CONFIDENCE, FEWEST_GENERATIONS, t_quantile
+from bsrbench.harness.records.ratio_interval import (
+    CONFIDENCE,
+    FEWEST_GENERATIONS,
+    QUICKEST_SHARE,
+    WINDOW_SECONDS,
+    t_quantile,
+)
 from bsrbench.harness.records.sidecar import NO_SIDECAR
 from bsrbench.harness.visible_text import visible_json
 from bsrbench.reports import units
@@ -94,6 +100,8 @@ def page_data(comparisons: list[Comparison], title: str) -> dict[str, Any]:
         "nothing": units.NOTHING,
         "confidence": CONFIDENCE,
         "fewestGenerations": FEWEST_GENERATIONS,
+        "windowSeconds": WINDOW_SECONDS,
+        "quickestShare": QUICKEST_SHARE,
         "quantiles": _quantiles(parts),
         "units": {
             name: unit_data(unit)

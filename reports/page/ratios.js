@@ -26,13 +26,27 @@ function ratioOfTimes(base, row, column) {
   if (!shared.length) return absent(NOT_TOGETHER);
   if (row === base) return { centre: 1, low: 1, high: 1, generations: shared.length };
   const planned = Math.max(...[row, base].map((timed) => timed.planned[group] ?? 0)) || Infinity;
-  return interval(shared.map((number) => medianLogRatio(ours[number], theirs[number])), planned);
+  return interval(shared.map((number) => observation(ours[number], theirs[number])), planned);
 }
 
-/** Return the median over the rounds of a generation of the logarithm of the ratio. */
-function medianLogRatio(ours, theirs) {
+/** Return what one generation says of the logarithm of the ratio, as ``_observation`` does. */
+function observation(ours, theirs) {
   const rounds = Math.min(ours.length, theirs.length);
-  return median(ours.slice(0, rounds).map((time, round) => Math.log(time / theirs[round])));
+  const [own, other] = [ours, theirs].map((times) => times.slice(0, rounds));
+  const perWindow = Math.ceil(page.windowSeconds / Math.max(median(own), median(other)));
+  const windows = Math.max(1, Math.floor(rounds / perWindow + 0.5));
+  const values = Array.from({ length: windows }, (_, place) => {
+    const [start, end] = [place, place + 1].map((edge) => Math.floor((rounds * edge) / windows));
+    return logOfQuickest(own.slice(start, end), other.slice(start, end));
+  });
+  return median(values);
+}
+
+/** Return the logarithm of the ratio of geometric means over the quickest third of a window. */
+function logOfQuickest(ours, theirs) {
+  const count = Math.ceil(ours.length / page.quickestShare);
+  const [own, other] = [ours, theirs].map((times) => [...times].sort((a, b) => a - b));
+  return mean(own.slice(0, count).map((time, place) => Math.log(time / other[place])));
 }
 
 /** Return a row's visits by round group: its own group, and those in which it was timed again. */

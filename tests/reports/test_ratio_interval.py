@@ -1,7 +1,9 @@
 """Ratios of times on two levels, worked out on paper: rounds in process generations."""
 
 import csv
+import itertools
 import math
+import statistics
 
 import pytest
 
@@ -36,7 +38,8 @@ def logs_around(middle, deviation=0.1):
     return {place: [math.exp(middle + deviation * (place - 1))] for place in range(3)}
 
 
-def test_the_median_of_a_generations_rounds_is_one_observation():
+def test_with_long_steps_the_median_of_a_generations_rounds_is_one_observation():
+    """The slower row's median is 1 s or more, so each round is a window of its own."""
     found = time_ratio(OURS, ONES)
     error = 0.2 / math.sqrt(3)
 
@@ -46,6 +49,39 @@ def test_the_median_of_a_generations_rounds_is_one_observation():
     assert (found.generations, found.rounds) == (3, 9)
     assert (found.least, found.largest) == pytest.approx((math.exp(-2), math.exp(5)))
     assert centre_of_ratio(OURS, ONES) == found.centre
+
+
+def test_with_short_steps_the_quickest_third_of_a_windows_visits_counts():
+    """The slower row takes 0.25 s, so a window has four rounds; of four visits, two count."""
+    ours = {0: [0.25, 9.0, 0.25, 0.25, 0.4, 0.1, 0.3, 0.2]}
+    theirs = {0: [0.05, 0.05, 0.05, 0.05, 0.2, 0.1, 0.1, 0.2]}
+
+    def in_windows(count):
+        cut = {0: ours[0][: 4 * count]}, {0: theirs[0][: 4 * count]}
+        return time_ratio(*cut).centre
+
+    assert in_windows(1) == pytest.approx(5)  # 0.25 / 0.05
+    # The second window: the geometric mean of 0.1 and 0.2, over 0.1.
+    assert in_windows(2) == pytest.approx(math.sqrt(5 * math.sqrt(2)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "rounds", "windows"),
+    [(1.0, 6, 6), (0.99, 6, 3), (0.5, 6, 3), (0.3, 6, 2), (0.3, 5, 1), (0.1, 6, 1), (0.101, 15, 2)],
+)
+def test_a_window_has_about_a_second_of_visits_of_the_slower_row(seconds, rounds, windows):
+    """The ratio of round n is 1 + n / 100; the quickest visits of a window are its first ones."""
+    ours = [seconds * (1 + place / 100) for place in range(rounds)]
+    scale = seconds / statistics.median(ours)
+    found = time_ratio({0: [scale * time for time in ours]}, {0: [1e-3] * rounds})
+    ends = [rounds * place // windows for place in range(windows + 1)]
+    expected = statistics.median(
+        statistics.fmean(math.log(scale * ours[start + n] / 1e-3) for n in range(quick))
+        for start, end in itertools.pairwise(ends)
+        for quick in [math.ceil((end - start) / 3)]
+    )
+
+    assert math.log(found.centre) == pytest.approx(expected)
 
 
 def test_the_p_value_is_that_of_students_t():

@@ -32,9 +32,9 @@ from bsrbench.harness.trial.pass_result import PassResult
 
 PROFILE = Profile(rounds=3, generations=4, steps=2, warmup_steps=1, budget_seconds=0)
 # A step takes 3 s and an evaluation 1 s. A start, a step and two evaluations of warm-up; three
-# visits of two steps, two evaluations, and one visit of two steps by phase. Steps that are repeated
+# visits of two steps, an evaluation, and one visit of two steps by phase. Steps that are repeated
 # begin with one more.
-GENERATION = PASS_SECONDS + 3 + 2 * 1 + 3 * 3 * 3 + 2 * 1 + 3 * 3
+GENERATION = PASS_SECONDS + 3 + 2 * 1 + 3 * 3 * 3 + 1 + 3 * 3
 # A start, a step and two evaluations; one more step of warm-up and three visits of one step, in
 # each of four generations of CPU time.
 CPU_TIME = 4 * (PASS_SECONDS + 3 + 2 * 1 + (1 + 3) * 3)
