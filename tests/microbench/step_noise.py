@@ -30,6 +30,10 @@ WARM_UP = 10
 SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 NORMAL = 1.96
 WIDTHS = (0.05, 0.02)
+HEADING = (
+    "| time | steps | median [10 %, 90 %] | least | deviation of the logarithm | correlation with "
+    "the next step | pairs for ±5 % | pairs for ±2 % |"
+)
 
 
 def samples(seconds: float) -> list[tuple[float, float]]:
@@ -55,7 +59,8 @@ def row(name: str, seconds: np.ndarray) -> str:
     pairs = [math.ceil(2 * (NORMAL * logs.std() / width) ** 2) for width in WIDTHS]
     return (
         f"| {name} | {len(seconds)} | {middle:.0f} ms [{low:.0f}, {high:.0f}] "
-        f"| {1e3 * min(seconds):.0f} ms | {logs.std():.3f} | {after:.2f} | {pairs[0]} | {pairs[1]} |"
+        f"| {1e3 * min(seconds):.0f} ms | {logs.std():.3f} | {after:.2f} "
+        f"| {pairs[0]} | {pairs[1]} |"
     )
 
 
@@ -79,24 +84,20 @@ def main() -> None:
             row(f"{kind}, threads {waits}", part)
             for kind, part in zip(("wall clock", "CPU time"), times, strict=True)
         ]
-    sys.stdout.write(
-        "\n".join(
-            [
-                "# How much one step varies",
-                "",
-                "Full fine-tuning as in the suite `quick`, the same step again and again, two",
-                f"threads, {asked.seconds:.0f} s per process, nothing else on the machine; torch "
-                f"{torch.__version__}.",
-                f"Made by `python -m tests.microbench.step_noise {' '.join(sys.argv[1:])}`.",
-                "",
-                "| time | steps | median [10 %, 90 %] | least | deviation of the logarithm "
-                "| correlation with the next step | pairs for ±5 % | pairs for ±2 % |",
-                "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-                *rows,
-                "",
-            ]
-        )
-    )
+    asked_for = " ".join(sys.argv[1:])
+    lines = [
+        "# How much one step varies",
+        "",
+        "Full fine-tuning as in the suite `quick`, the same step again and again, two threads,",
+        f"{asked.seconds:.0f} s per process, nothing else running; torch {torch.__version__}.",
+        f"Made by `python -m tests.microbench.step_noise {asked_for}`.",
+        "",
+        HEADING,
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *rows,
+        "",
+    ]
+    sys.stdout.write("\n".join(lines))
 
 
 if __name__ == "__main__":
