@@ -66,7 +66,8 @@ function tipText(view, column) {
   if (column.kind === "label") return "Sort by name. The button in a row opens its details.";
   if (column.kind !== "ratio") return column.definition;
   const how = column.timed
-    ? "the geometric mean over process generations of the ratio of their quickest visits, with " +
+    ? "the geometric mean over process generations of the median ratio of their rounds (of steps " +
+      "shorter than a second: of the ratio of their quickest visits), with " +
       `Student's t interval at ${page.confidence * 100} % if there are at least ` +
       `${page.fewestGenerations} generations`
     : "the value divided by the baseline's value";

@@ -84,10 +84,10 @@ def test_few_rounds_beside_a_short_neighbour_cover_more_than_they_say(generation
     Such generations lie far out, and Student's t is too wide for observations like these. Of short
     steps, the quickest third of 12 visits is more often disturbed as a whole.
     """
-    for visits in (2, 10):
+    for visits, least in ((2, 0.95), (10, 0.94)):
         for seconds in (LONG, SHORT):
             machine = Machine(neighbour=visits, seconds=seconds)
-            assert 0.94 <= covered(machine, generations, FEW) <= 0.985
+            assert least <= covered(machine, generations, FEW) <= 0.985
 
 
 def test_the_quickest_visits_of_short_steps_vary_less_than_the_medians():
