@@ -142,14 +142,14 @@ def test_what_the_device_still_does_when_a_phase_ends_belongs_to_it(hand):
 
 @pytest.mark.parametrize("micro_batch", [None, 1])
 def test_the_clock_pass_samples_steps_phases_and_evaluation(micro_batch, make_spec):
-    """Four rounds: evaluations follow the first and the third, phases the first and the last."""
-    profile = Profile(rounds=4, warmup_steps=1)
+    """Seven rounds: evaluations follow every third from the first on, phases every sixth."""
+    profile = Profile(rounds=7, warmup_steps=1)
     reading = clock_pass(make_spec(profile=profile, micro_batch=micro_batch), load)
     seconds = {name: v for name, v in reading.measurements.items() if name.endswith("_seconds")}
 
     assert {name: len(samples) for name, samples in seconds.items()} == {
-        "step_seconds": 4,
-        "evaluation_seconds": 2,
+        "step_seconds": 7,
+        "evaluation_seconds": 3,
         "forward_seconds": 2,
         "backward_seconds": 2,
         "optimizer_seconds": 2,

@@ -22,16 +22,17 @@ def test_the_orders_depend_on_the_seed_alone():
     assert orders(1) == orders(1) != orders(2)
 
 
-def test_every_second_round_evaluates_and_every_third_times_phases():
+def test_every_third_round_evaluates_and_every_sixth_times_phases():
     group = Group(steady)
-    group.time([member("a", rounds=4, generations=1)])
+    group.time([member("a", rounds=7, generations=1)])
     kinds = [kind for _, _, kind in group.made]
 
     assert kinds == [
         *("steps", "evaluation", "phases"),
-        "steps",
+        *("steps", "steps"),
         *("steps", "evaluation"),
-        *("steps", "phases"),
+        *("steps", "steps"),
+        *("steps", "evaluation", "phases"),
     ]
 
 
@@ -61,14 +62,14 @@ def test_rounds_and_generations_are_the_largest_that_are_asked_for():
 
 
 def test_samples_of_all_generations_are_joined_with_the_number_of_their_generation():
-    """Two generations of three rounds: evaluations after rounds 0 and 2."""
+    """Two generations of four rounds: evaluations after rounds 0 and 3."""
     group = Group(lambda _, generation, turn: 10.0 * generation + turn + 1)
-    found = group.time([member(name, rounds=3) for name in "ab"])
+    found = group.time([member(name, rounds=4) for name in "ab"])
     clock = clock_of(found["a"])
 
-    assert found["a"].readings().measurements["step_seconds"] == [1, 2, 3, 11, 12, 13]
+    assert found["a"].readings().measurements["step_seconds"] == [1, 2, 3, 4, 11, 12, 13, 14]
     assert clock.generations == {
-        "step_seconds": (0, 0, 0, 1, 1, 1),
+        "step_seconds": (0, 0, 0, 0, 1, 1, 1, 1),
         "evaluation_seconds": (0, 0, 1, 1),
     }
     assert clock.steps_per_visit == 9
