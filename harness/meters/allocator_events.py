@@ -149,27 +149,36 @@ class _Marks(TorchDispatchMode):
 
 
 def _in_order(profiler: profile, device: torch.device) -> list[AllocatorEvent]:
-    """Return the allocator's events and the marks of ``Frees``, sorted by time.
-
-    A block from an earlier profile has both an event and a mark when it is freed; then the mark is
-    left out.
-    """
+    """Return the allocator's events and the marks of ``Frees``, sorted by time, no free twice."""
     tree = _results(profiler).experimental_event_tree()
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", torch.cuda.current_device())
     events = sorted(events_of(tree, device), key=lambda event: event.time)
-    return _without_double_frees(events)
+    return without_double_frees(events, sizes_may_be_old=device.type == "cpu")
 
 
-def _without_double_frees(events: list[AllocatorEvent]) -> list[AllocatorEvent]:
+def without_double_frees(
+    events: list[AllocatorEvent], *, sizes_may_be_old: bool
+) -> list[AllocatorEvent]:
+    """Leave out a mark or an event where a block from before the profile has both.
+
+    Args:
+        events: in order of time.
+        sizes_may_be_old: an event can have the size of an earlier block at its address. So it is
+            on the CPU: torch stores sizes only while it profiles, and misses that the earlier
+            block was freed. Then the mark counts, otherwise the event.
+    """
+    marks = {event for event in events if event.announced}
     taken: set[int] = set()
-    freed: set[int] = set()
+    freed: set[AllocatorEvent] = set()  # of blocks from before the profile
     for event in events:
         if event.size > 0:
             taken.add(event.address)
         elif not event.announced and event.address not in taken:
-            freed.add(event.address)
-    return [event for event in events if not (event.announced and event.address in freed)]
+            freed.add(event)
+    one, other = (freed, marks) if sizes_may_be_old else (marks, freed)
+    double = {event.address for event in other}
+    return [event for event in events if not (event in one and event.address in double)]
 
 
 def _levels(events: list[AllocatorEvent]) -> list[int]:
