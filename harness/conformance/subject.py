@@ -38,8 +38,10 @@ class Subject:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def method(self) -> Method:
-        """Return the method."""
-        return self.load(self.name, **self.options)
+        """Return the method, after the one that it follows, if it cannot be used alone."""
+        if "+" in self.name or not (first := self.find(self.name).follows):
+            return self.load(self.name, **self.options)
+        return self.load(f"{first}+{self.name}", **{self.name: dict(self.options)})
 
     def model(self, seed: int = 0) -> VisionTransformer:
         """Return a tiny model that no method has touched."""
