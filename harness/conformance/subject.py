@@ -39,7 +39,8 @@ class Subject:
 
     def method(self) -> Method:
         """Return the method, after the one that it follows, if it cannot be used alone."""
-        if "+" in self.name or not (first := self.find(self.name).follows):
+        first = "" if "+" in self.name else self.find(self.name).follows
+        if not first:
             return self.load(self.name, **self.options)
         return self.load(f"{first}+{self.name}", **{self.name: dict(self.options)})
 

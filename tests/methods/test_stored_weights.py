@@ -106,7 +106,7 @@ def test_gradients_are_those_of_a_model_with_the_rounded_weights(stored):
     for loss in losses:
         loss.backward()
 
-    assert float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-6)
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
     theirs = dict(plain.named_parameters())
     trained = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     assert trained
