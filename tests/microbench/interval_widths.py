@@ -14,7 +14,7 @@ from bsrbench.harness.records.store import RECORDS, gather
 from bsrbench.reports.compare.anchors import REFERENCE
 from bsrbench.reports.compare.comparison import compare
 
-METRICS = ("step_seconds", "evaluation_seconds")
+METRICS = ("step_seconds", "step_cpu_seconds", "evaluation_seconds")
 NARROW = (0.03, 0.05, 0.1)  # half widths
 
 
