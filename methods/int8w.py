@@ -24,7 +24,7 @@ class EightBitWeights(Method):
 
     source = "baseline (Jacob et al. 2018, arXiv:1712.05877, section 2: one scale per channel)"
     exact_forward = False
-    forward_error = 0.02
+    forward_error = 0.03
     kinds: ClassVar = frozenset({Kind.STORES_WEIGHTS})
     saves_over_full = False
     follows = "head"

@@ -8,6 +8,7 @@ from torch.autograd import Function
 from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.experts import lowered
 from bsrbench.harness.model.stored_weight import PREFIX, StoredWeight, stored_weights
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.weight_codes import WeightFormat
@@ -28,6 +29,9 @@ class CodedWeight(StoredWeight):
     def forward(self, x: Tensor) -> Tensor:
         """Map [..., in] to [..., out]."""
         layer: Any = self
+        trains = x.requires_grad or (layer.bias is not None and layer.bias.requires_grad)
+        if not (trains and torch.is_grad_enabled()):
+            return _product(x, layer.bias, self)
         output: Tensor = _Product.apply(x, layer.bias, layer)
         return output
 
@@ -73,13 +77,17 @@ def _store(layer: nn.Linear, form: WeightFormat) -> None:
     extend(layer, CodedWeight, inside=True, form=form, shape=weight.shape)
 
 
+def _product(x: Tensor, bias: Tensor | None, layer: CodedWeight) -> Tensor:
+    """Map x [..., in] to [..., out], in the precision of autocast."""
+    x = lowered(x)
+    return F.linear(x, layer.whole(x.dtype), None if bias is None else bias.to(x.dtype))
+
+
 class _Product(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, bias: Tensor | None, layer: CodedWeight) -> Tensor:
         ctx.layer = layer
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        return F.linear(x.to(dtype), layer.whole(dtype), None if bias is None else bias.to(dtype))
+        return _product(x, bias, layer)
 
     @staticmethod
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor | None, ...]:
