@@ -105,9 +105,20 @@ def unpack_nf4(parts: Parts, shape: torch.Size, dtype: torch.dtype) -> Tensor:
 
 def _unpack_scales(parts: Parts) -> Tensor:
     factors, mean = parts["scale_factors"], parts["mean"]
-    shares = parts["scale_codes"].view(EIGHT_BIT_FLOAT).to(factors.dtype)
+    values = torch.tensor(FLOATS_OF_BYTES, dtype=factors.dtype, device=factors.device)
+    shares = F.embedding(parts["scale_codes"].to(torch.int32), values.unsqueeze(1)).flatten()
     each = factors.repeat_interleave(SCALES_A_BLOCK)[: len(shares)]
     return shares.mul_(each).add_(mean)
+
+
+def _number(byte: int) -> float:
+    """Return the number whose e4m3 byte this is; the two bytes of NaN are never stored."""
+    sign, exponent, fraction = -1 if byte >> 7 else 1, byte >> 3 & 15, (byte & 7) / 8
+    size: float = (1 + fraction) * 2.0 ** (exponent - 7) if exponent else fraction * 2.0**-6
+    return sign * size
+
+
+FLOATS_OF_BYTES = tuple(map(_number, range(256)))  # fvcore cannot trace a view as another type
 
 
 def _levels(like: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from bsrbench.harness.conformance.subject import loss_of, tiny_batch, tiny_model
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.stored_weight import parameter_numbers, stored_weights
-from bsrbench.methods.parts.weight_codes import INT8, NF4, NF4_LEVELS
+from bsrbench.methods.parts.weight_codes import FLOATS_OF_BYTES, INT8, NF4, NF4_LEVELS
 
 WIDTH, SAME = 32, 1e-6
 
@@ -70,6 +70,15 @@ def test_scales_are_stored_in_8_bits_after_their_mean_is_subtracted():
     ends = torch.eye(64, dtype=torch.bool)[weight.abs().argmax(1)]  # the largest of each block
     whole = NF4.unpack(parts, weight.shape, torch.float32)
     assert torch.allclose(whole[ends].abs(), scales, atol=float(away.abs().max()) / 16)
+
+
+def test_the_numbers_of_bytes_are_torchs():
+    every = torch.arange(256, dtype=torch.uint8)
+    numbers = every.view(torch.float8_e4m3fn).to(torch.float32)
+    known = ~numbers.isnan()
+
+    assert torch.equal(torch.tensor(FLOATS_OF_BYTES)[known], numbers[known])
+    assert int(known.sum()) == 254
 
 
 def test_bytes_are_half_a_byte_per_weight_and_little_more():
