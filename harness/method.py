@@ -21,6 +21,7 @@ class Kind(StrEnum):
 
     SELECTS_WEIGHTS = "selects weights"
     STORES_ACTIVATIONS = "stores activations"
+    STORES_WEIGHTS = "stores weights"
     DROPS_TOKENS = "drops tokens"
     ADDS_TOKENS = "adds tokens"
 
@@ -42,6 +43,9 @@ class Method(ABC):
             is the exact autograd gradient of the method's own forward pass; 0.0 is exact.
         error_growth: factor on the gradient error of a method that is composed with this one,
             because the error is larger in the parameters that this one trains.
+        forward_error: bound on ``|z - z'| / |z'|`` over the logits of a batch, where z' are the
+            logits of the same composition without the methods that store weights; 0.0 if the
+            method does not store weights.
         kinds: what the method changes.
         compiles: whether ``torch.compile`` of the step is tested.
         saves_over_full: stores fewer bytes after the forward pass than full fine-tuning, on the
@@ -50,18 +54,22 @@ class Method(ABC):
         elsewhere: why it has no benefit on other device types, if ``devices`` is not empty.
         refines: names of methods of the same kind that it can follow in a composition. It then
             runs ``refine`` instead of ``prepare``; its docstring says what the pair means.
+        follows: name of a method that must come before it in a composition, as an example; empty
+            if the method can be used alone.
     """
 
     source: ClassVar[str]
     exact_forward: ClassVar[bool]
     gradient_error: ClassVar[float] = 0.0
     error_growth: ClassVar[float] = 1.0
+    forward_error: ClassVar[float] = 0.0
     kinds: ClassVar[frozenset[Kind]]
     compiles: ClassVar[bool] = False
     saves_over_full: ClassVar[bool] = True
     devices: ClassVar[frozenset[str]] = frozenset()
     elsewhere: ClassVar[str] = ""
     refines: ClassVar[frozenset[str]] = frozenset()
+    follows: ClassVar[str] = ""
 
     @classmethod
     def name(cls) -> str:
@@ -184,6 +192,7 @@ class Composed(Method):
             "exact_forward": all(part.exact_forward for part in self.parts),
             "gradient_error": sum(part.gradient_error for part in self.parts)
             * max(part.error_growth for part in self.parts),
+            "forward_error": sum(part.forward_error for part in self.parts),
             "kinds": frozenset().union(*(part.kinds for part in self.parts)),
             "compiles": all(part.compiles for part in self.parts),
             "saves_over_full": any(part.saves_over_full for part in self.parts),
@@ -247,6 +256,13 @@ class Composed(Method):
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
         """Return the sum of the multiply-adds that the parts add."""
         return sum(part.added_macs(tokens, width) for part in self.parts)
+
+
+def without_stored_weights(method: Method) -> Method:
+    """Return a composition without the methods that store weights; any other method as it is."""
+    if not isinstance(method, Composed):
+        return method
+    return Composed(tuple(p for p in method.parts if Kind.STORES_WEIGHTS not in p.kinds))
 
 
 def changes_after_steps(method: Method) -> bool:

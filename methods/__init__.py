@@ -36,6 +36,17 @@ def names() -> list[str]:
     return sorted(_here() | {point.name for point in _entry_points()})
 
 
+def usable(name: str) -> str:
+    """Return a name under which a method can be used: its own, or after one that it follows."""
+    first = find(name).follows
+    return f"{first}+{name}" if first else name
+
+
+def alone() -> list[str]:
+    """Return the methods that can be used without another one."""
+    return [name for name in names() if not find(name).follows]
+
+
 def find(name: str) -> type[Method]:
     """Return the class of one method, by its name or as ``file.py:Class``.
 

@@ -32,6 +32,17 @@ NAMED_PAIRS = [
     "ladder+checkpoint",
     "repnet+int8",
     "bias+regelu2",
+    "head+int8w",
+    "bias+int8w",
+    "bsr+int8w",
+    "bsr+nf4",
+    "lora+nf4",
+    "dora+nf4",
+    "adapter+int8w",
+    "prompt+int8w",
+    "ladder+int8w",
+    "bsr+int8w+int8",
+    "bsr+checkpoint+int8w",
 ]
 CHANGES_NOTHING = {("says_that_a_model_is_prepared_already", "full")}  # nothing could tell
 
@@ -39,7 +50,7 @@ CHANGES_NOTHING = {("says_that_a_model_is_prepared_already", "full")}  # nothing
 def one_pair_of_each_two_kinds():
     """Return a composition for every two different kinds, made of the first methods found."""
     first = {}
-    for name in ALONE:
+    for name in methods.alone():
         first.setdefault(methods.find(name).kinds, name)
     pairs = itertools.combinations(first.items(), 2)
     return [f"{a}+{b}" for (kinds_a, a), (kinds_b, b) in pairs if compose(kinds_a, kinds_b)]

@@ -201,7 +201,7 @@ def _labels(requested: str | None, axes: Mapping[str, AxisValue]) -> "list[RowLa
     from bsrbench.harness.spec.row_choice import ANYTHING, ListedRow, pick, unknown_row
     from bsrbench.harness.spec.row_name import RowLabel
 
-    plain = [RowLabel(name) for name in methods.names()]
+    plain = [RowLabel(name) for name in methods.alone()]
     if requested is None:
         return plain
     listed = [ListedRow(label, label.name(axes), axes, {}) for label in plain]

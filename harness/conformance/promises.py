@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from bsrbench.harness.conformance import stored_weights
 from bsrbench.harness.conformance.subject import (
     BATCH,
     CLASSES,
@@ -35,7 +36,7 @@ def keeps_the_parameters(subject: Subject) -> None:
     """prepare() may wrap or freeze parameters, but does not copy, lose or change any of them.
 
     All methods must start from the same weights. Otherwise they cannot be compared by what they
-    train.
+    train. A frozen weight may be replaced by a layer that stores it in parts.
     """
     model = subject.model()
     before = list(model.parameters())
@@ -43,6 +44,7 @@ def keeps_the_parameters(subject: Subject) -> None:
     made = apply(subject.method(), model)
     after = {id(parameter) for parameter in made.parameters()}
     lost = [parameter for parameter in before if id(parameter) not in after]
+    lost = stored_weights.not_stored(made, lost)
     require(not lost, f"prepare() lost or copied parameters: {names_of(model, lost)}")
     changed = [parameter for parameter in before if not _same(parameter, numbers[parameter])]
     require(
@@ -79,6 +81,7 @@ def forward_promise(subject: Subject) -> None:
         )
         same = same and torch.allclose(logits, plain, atol=ROUNDING)
         apart = max(float((logits - plain).detach().abs().max()), apart)
+    stored_weights.require_forward_error(subject)
     require(
         method.exact_forward == same,
         f"exact_forward is {method.exact_forward}, but the logits "

@@ -38,8 +38,11 @@ class Subject:
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def method(self) -> Method:
-        """Return the method."""
-        return self.load(self.name, **self.options)
+        """Return the method, after the one that it follows, if it cannot be used alone."""
+        first = "" if "+" in self.name else self.find(self.name).follows
+        if not first:
+            return self.load(self.name, **self.options)
+        return self.load(f"{first}+{self.name}", **{self.name: dict(self.options)})
 
     def model(self, seed: int = 0) -> VisionTransformer:
         """Return a tiny model that no method has touched."""

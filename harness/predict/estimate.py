@@ -12,6 +12,7 @@ from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.meters.forward_macs import disagreement, forward_macs
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.method import Method, Unsupported, apply
+from bsrbench.harness.model.stored_weight import parameter_numbers
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction
 from bsrbench.harness.predict.fake_step import (
@@ -134,7 +135,7 @@ def _parameters(prepared: nn.Module) -> PassReadings:
     return PassReadings(
         {
             "trained_parameters": sum(p.numel() for p in prepared.parameters() if p.requires_grad),
-            "total_parameters": sum(p.numel() for p in prepared.parameters()),
+            "total_parameters": sum(count for count, _ in parameter_numbers(prepared)),
         }
     )
 

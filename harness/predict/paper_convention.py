@@ -8,6 +8,7 @@ from timm.layers import Mlp, PatchEmbed
 from torch import nn
 
 from bsrbench.harness.method import Kind, Method, Unsupported
+from bsrbench.harness.model.stored_weight import PREFIX, parameter_numbers, stored_weights
 from bsrbench.harness.model.vit import vision_transformer
 
 ACTIVATION_BYTES = 4  # fp32, for every precision of the trial
@@ -79,9 +80,8 @@ def paper_convention_bytes(model: nn.Module, method: Method, images: int) -> int
     """
     vit = _defined(model, method)
     return images * ACTIVATION_BYTES * _peak_elements(vit, method) + sum(
-        parameter.numel()
-        * (TRAINED_PARAMETER_BYTES if parameter.requires_grad else FROZEN_PARAMETER_BYTES)
-        for parameter in model.parameters()
+        count * (TRAINED_PARAMETER_BYTES if trains else FROZEN_PARAMETER_BYTES)
+        for count, trains in parameter_numbers(model)
     )
 
 
@@ -117,8 +117,9 @@ def _require_lines_for_all(vit: nn.Module) -> None:
         if not isinstance(module, PLACES.get(_place(name), ())):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
             raise Undefined(f"{name} is {kind}, for which the convention has no rule")
+    stored = {f"{PREFIX}{part}" for layer in stored_weights(vit) for part in layer.parts()}
     for name, _ in vit.named_parameters():
-        if name.rpartition(".")[2] not in PARAMETERS:
+        if name.rpartition(".")[2] not in {*PARAMETERS, *stored}:
             raise Undefined(f"the convention has no rule for the parameter {name}")
 
 

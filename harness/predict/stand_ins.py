@@ -33,7 +33,8 @@ class StandIns:
             return tensor
         if id(tensor) not in self._made:
             empty = self._empty(tensor).detach()
-            kept = nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty
+            trains = tensor.requires_grad
+            kept = nn.Parameter(empty, trains) if isinstance(tensor, nn.Parameter) else empty
             self._made[id(tensor)] = tensor, kept.requires_grad_(tensor.requires_grad)
         return self._made[id(tensor)][1]
 

@@ -12,6 +12,7 @@ from bsrbench.harness.meters.operator_modules import OperatorModules
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model import vit
+from bsrbench.harness.model.stored_weight import parameter_numbers
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.records.pass_readings import (
@@ -44,7 +45,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
             "forward_flop": flops.by_phase["forward"],
             "step_flop": sum(flops.by_phase.values()),
             "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
-            "total_parameters": sum(parameter.numel() for parameter in job.model.parameters()),
+            "total_parameters": sum(count for count, _ in parameter_numbers(job.model)),
         },
         notes=notes_of(NoteKind.FLOPS, flops.overlooked()),
         detail=Sidecar(flops=_detail(flops)),

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.attention import Mixes
 from bsrbench.harness.model.experts import ExpertMlp
+from bsrbench.harness.model.stored_weight import StoredWeight
 from bsrbench.harness.model.vit import stored_blocks, stored_norm
 from bsrbench.methods.parts import packed_attention, packed_operators
 from bsrbench.methods.parts.activations import gelu_form
@@ -137,8 +138,11 @@ class LinearPacked(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, in] to [batch, tokens, out]."""
         layer: Any = self
-        if not (layer.weight.requires_grad and torch.is_grad_enabled()):
-            return F.linear(x, layer.weight, layer.bias)
+        if isinstance(self, StoredWeight) or not (
+            layer.weight.requires_grad and torch.is_grad_enabled()
+        ):
+            plain: Tensor = super().forward(x)
+            return plain
         return packed_operators.linear(x, layer.weight, layer.bias, self.codec)
 
 

@@ -30,6 +30,8 @@ COLOUR_OF = {
     "int2": "#2e8b57",
     "regelu2": "#5f7fae",
     "offload": "#8a6f5a",
+    "int8w": "#3d8f8f",
+    "nf4": "#8f8f3d",
 }
 # Paul Tol's muted colours, for all other methods.
 OTHER_COLOURS = (

@@ -1,0 +1,45 @@
+"""A layer whose frozen weight is stored in parts, such as codes and scales."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+PREFIX = "weight_"  # of the names of the parts
+
+
+class StoredWeight(nn.Module):
+    """A layer that stores its weight in parts: parameters that do not train.
+
+    Attributes:
+        shape: shape of the whole weight.
+    """
+
+    shape: torch.Size
+
+    def parts(self) -> dict[str, Tensor]:
+        """Return the parts by name."""
+        return {
+            name.removeprefix(PREFIX): parameter
+            for name, parameter in self.named_parameters(recurse=False)
+            if name.startswith(PREFIX)
+        }
+
+
+def stored_weights(model: nn.Module) -> list[StoredWeight]:
+    """Return the layers of a model that store their weights in parts."""
+    return [part for part in model.modules() if isinstance(part, StoredWeight)]
+
+
+def parameter_numbers(model: nn.Module) -> Iterator[tuple[int, bool]]:
+    """Yield for each parameter how many numbers it has and whether it trains.
+
+    A weight that is stored in parts counts as one frozen parameter of its whole shape.
+    """
+    in_parts = set()
+    for layer in stored_weights(model):
+        in_parts |= {id(part) for part in layer.parts().values()}
+        yield layer.shape.numel(), False
+    for parameter in model.parameters():
+        if id(parameter) not in in_parts:
+            yield parameter.numel(), parameter.requires_grad
