@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bsrbench.harness.conformance import method_card, promises, steps, stored_weights
+from bsrbench.harness.conformance import method_card, promises, steps, weight_storage
 from bsrbench.harness.conformance.subject import BrokenPromise, Subject
 from bsrbench.harness.method import Unsupported
 
@@ -51,7 +51,7 @@ CHECKS = (
     Check(steps.same_seed_same_gradients),
     Check(promises.holds_less_than_full_fine_tuning),
     Check(promises.passes_on_the_tokens_it_declares),
-    Check(stored_weights.stores_weights_in_fewer_bytes),
+    Check(weight_storage.stores_weights_in_fewer_bytes),
     Check(steps.runs_in_bf16_near_fp32),
     Check(steps.runs_in_fp16_near_fp32),
     Check(steps.state_dict_round_trip),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from bsrbench.harness.conformance import stored_weights
+from bsrbench.harness.conformance import weight_storage
 from bsrbench.harness.conformance.subject import (
     BATCH,
     CLASSES,
@@ -44,7 +44,7 @@ def keeps_the_parameters(subject: Subject) -> None:
     made = apply(subject.method(), model)
     after = {id(parameter) for parameter in made.parameters()}
     lost = [parameter for parameter in before if id(parameter) not in after]
-    lost = stored_weights.not_stored(made, lost)
+    lost = weight_storage.not_stored(made, lost)
     require(not lost, f"prepare() lost or copied parameters: {names_of(model, lost)}")
     changed = [parameter for parameter in before if not _same(parameter, numbers[parameter])]
     require(
@@ -81,7 +81,7 @@ def forward_promise(subject: Subject) -> None:
         )
         same = same and torch.allclose(logits, plain, atol=ROUNDING)
         apart = max(float((logits - plain).detach().abs().max()), apart)
-    stored_weights.require_forward_error(subject)
+    weight_storage.require_forward_error(subject)
     require(
         method.exact_forward == same,
         f"exact_forward is {method.exact_forward}, but the logits "

@@ -1,5 +1,6 @@
 """Attention, fused and explicit, that stores packed copies for its backward pass."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -223,19 +224,19 @@ def _explicit_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the gradients of q, k and v, each [images * heads, tokens, head dim]."""
     shape = (*q.shape[:3], k.shape[2])
-    # Of one image these are views; products of batches read them without a copy.
+    # Of one image these are views, which products read without a copy.
     gradient, q, k, v = (x.flatten(0, 1) for x in (gradient, q, k, v))
-    q = q * factor
-    scores = q @ k.mT
+    # alpha costs no pass over the product; with beta 0 the first tensor is not read
+    scaled = partial(torch.baddbmm, q.new_empty(1), beta=0, alpha=factor)
+    weights = scaled(q, k.mT)
     if bias is not None:
-        scores.view(shape).add_(bias)
-    weights = scores.softmax(-1)
-    del scores
+        weights.view(shape).add_(bias)
+    weights = weights.softmax(-1)
     of_v = weights.mT @ gradient
     of_weights = gradient @ v.mT
     of_scores = SOFTMAX_BACKWARD(of_weights, weights, -1, q.dtype)
     del of_weights, weights
-    return (of_scores @ k).mul_(factor), of_scores.mT @ q, of_v
+    return scaled(of_scores, k), scaled(of_scores.mT, q), of_v
 
 
 def _recomputed_backward(

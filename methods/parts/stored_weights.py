@@ -41,7 +41,7 @@ class CodedWeight(StoredWeight):
 
     @property
     def weight(self) -> Tensor:
-        """A new tensor with the weight [out, in] in the precision of its scales, as peft reads it."""
+        """A new tensor [out, in] in the precision of the scales, as peft reads it."""
         floating = (part.dtype for part in self.parts().values() if part.is_floating_point())
         return self.whole(next(floating))
 

@@ -12,9 +12,7 @@ from bsrbench.harness.trial.pass_result import PassResult
 from bsrbench.harness.trial.record_assembly import make_record
 from tests.trial_records import ran_in
 
-HERE = [
-    methods.usable(name) for name in methods.names() if methods.load(name).made_for("cpu")
-]
+HERE = [methods.usable(name) for name in methods.names() if methods.load(name).made_for("cpu")]
 MIB = 2**20
 HIDDEN_BYTES = 1024  # scalars that autograd and fused optimizers make outside any operator
 OUTSIDE_BYTES = 96 * MIB

@@ -24,10 +24,17 @@ from bsrbench.methods.parts.extend_module import extend
 
 MIB = 2**20
 ASSUMED = "NVIDIA H100 80GB HBM3, because no GPU is here"
-HERE = [
-    methods.usable(name) for name in methods.names() if methods.load(name).made_for("cpu")
+HERE = [methods.usable(name) for name in methods.names() if methods.load(name).made_for("cpu")]
+PAIRS = [
+    "bsr+int8w",
+    "lora+nf4",
+    "bsr+int8w+int8",
+    "bsr+int8",
+    "bsr+checkpoint",
+    "lora+int8",
+    "bsr+int2",
+    "bsr+regelu2",
 ]
-PAIRS = ["bsr+int8w", "lora+nf4", "bsr+int8w+int8", "bsr+int8", "bsr+checkpoint", "lora+int8", "bsr+int2", "bsr+regelu2"]
 ESTIMATE = ("estimate", "--model", "test_vit", "--image-size", 64, "--batch", 2, "--method")
 
 

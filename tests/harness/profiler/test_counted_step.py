@@ -18,9 +18,7 @@ from bsrbench.harness.records.sidecar import PeakPlace
 AROUND_A_SLICE = 16 * 64 * 4
 DIVISOR = 4  # by how many labels the loss was divided, as a tensor
 SCALARS = 8  # the step's loss and the sum of losses, 4 bytes each, live beside everything
-HERE = [
-    methods.usable(name) for name in methods.names() if methods.load(name).made_for("cpu")
-]
+HERE = [methods.usable(name) for name in methods.names() if methods.load(name).made_for("cpu")]
 every_method = pytest.mark.parametrize("name", [*HERE, "bsr+int8"])
 
 

@@ -1,5 +1,7 @@
 """Checks of methods that store frozen weights in fewer bits."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,8 @@ def not_stored(made: nn.Module, lost: list[nn.Parameter]) -> list[nn.Parameter]:
     """Return the lost parameters for which the model stores no rounded weight in parts."""
     left = list(lost)
     for layer in stored_weight.stored_weights(made):
-        whole = layer.weight.detach()
+        weight: Any = layer.weight
+        whole = weight.detach()
         near = [p for p in left if p.shape == whole.shape and _apart(whole, p) < ROUNDED]
         left = [p for p in left if not any(p is other for other in near[:1])]
     return left
