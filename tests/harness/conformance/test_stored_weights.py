@@ -5,11 +5,11 @@ from typing import ClassVar
 
 import pytest
 import torch
-from bsrbench.harness.conformance.weight_storage import stores_weights_in_fewer_bytes
 
 from bsrbench import methods
 from bsrbench.harness.conformance import promises
 from bsrbench.harness.conformance.subject import BrokenPromise, Subject
+from bsrbench.harness.conformance.weight_storage import stores_weights_in_fewer_bytes
 from bsrbench.harness.method import Kind
 from bsrbench.methods.int8w import EightBitWeights
 
