@@ -21,6 +21,7 @@ from bsrbench.harness.spec.suite import Suite
 from docs import models
 
 ROOT = Path(__file__).resolve().parents[1]
+CAPABILITIES = ROOT / "results" / "capabilities" / "capabilities.md"
 LONG = 40  # characters of a default, beyond which it is described in words
 WIDTH = 76  # characters that a page shows without scrolling
 PYTHON = (
@@ -58,6 +59,7 @@ def on_files(files: Files, config: Any) -> Files:
         "commands": commands(),
         "methods": methods(),
         "models": models.page(),
+        "capabilities": CAPABILITIES.read_text(encoding="utf-8"),
         "metrics": metrics(),
         "suites": schema(
             "Suites",

@@ -60,6 +60,8 @@ def overrides(settings: Iterable[str], by_option: Mapping[str, tuple[str, Any]])
 def nested(options: tuple[str, ...], flag: str = "--option") -> dict[str, Any]:
     """Return options as a table; ``int8.bits=8`` is the option ``bits`` of the part ``int8``.
 
+    Tables can be inside tables: ``peft.settings.r=8``.
+
     Args:
         options: texts ``key=value``.
         flag: the option of the command line that has them, for messages.
@@ -70,16 +72,18 @@ def nested(options: tuple[str, ...], flag: str = "--option") -> dict[str, Any]:
     table: dict[str, Any] = {}
     for text in options:
         key, value = setting(text)
-        part, dot, name = key.partition(".")
-        place = table.setdefault(part, {}) if dot else table
-        if not isinstance(place, dict):
-            raise BadInput(
-                f"{flag} {key}: {part} is already set to {place!r}, which is not a table: leave "
-                "out one of the two"
-            )
-        if (name if dot else key) in place:
+        *parts, name = key.split(".")
+        place: Any = table
+        for part in parts:
+            place = place.setdefault(part, {})
+            if not isinstance(place, dict):
+                raise BadInput(
+                    f"{flag} {key}: {part} is already set to {place!r}, which is not a table: "
+                    "leave out one of the two"
+                )
+        if name in place:
             raise BadInput(f"{flag} {key} is set twice: leave out one of them")
-        place[name if dot else key] = value
+        place[name] = value
     return table
 
 

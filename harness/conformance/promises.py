@@ -170,9 +170,9 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     if not method.made_for("cpu"):
         return
     with census() as kept:
-        held = _held_bytes(method, subject.model(), kept)
+        held = held_bytes(method, subject.model(), kept)
     with census() as kept:
-        full = _held_bytes(subject.load("full"), subject.model(), kept)
+        full = held_bytes(subject.load("full"), subject.model(), kept)
     require(
         method.saves_over_full == (held < full),
         f"saves_over_full is {method.saves_over_full}, but after the forward pass {held:,} bytes "
@@ -180,7 +180,7 @@ def holds_less_than_full_fine_tuning(subject: Subject) -> None:
     )
 
 
-def _held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
+def held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
     """Return the bytes that exist after the forward pass of the second step.
 
     The first step can leave tensors behind that are kept in the second.

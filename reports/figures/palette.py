@@ -32,6 +32,7 @@ COLOUR_OF = {
     "offload": "#8a6f5a",
     "int8w": "#3d8f8f",
     "nf4": "#8f8f3d",
+    "peft": "#4f6fa8",
 }
 # Paul Tol's muted colours, for all other methods.
 OTHER_COLOURS = (

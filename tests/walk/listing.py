@@ -16,6 +16,10 @@ import torch
 from timm.models import VisionTransformer
 from torch import nn
 
+from bsrbench import methods
+
+# Methods that are walked. The layers of ``peft`` depend on its tuner; its default is ``lora``.
+WALKED = [name for name in methods.alone() if name != "peft"]
 CLASS_TOKEN = re.compile(r"(^|\.)cls_token[_0-9]*$")
 MENTIONED = re.compile(r"cls_token|VisionTransformer")  # by the module of every such model
 CLASSES = 10

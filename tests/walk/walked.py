@@ -55,7 +55,7 @@ def _read(kept: Path) -> dict[str, str] | None:
 
 def _outcomes(subject: Subject) -> dict[str, str]:
     outcomes = {}
-    for name in methods.alone():
+    for name in listing.WALKED:
         try:
             outcomes[name] = outcome(subject, name)
         except Exception as error:  # noqa: BLE001 - whatever a method raises is a finding
