@@ -10,6 +10,7 @@ from torch import nn
 
 PAPER_DEPTH = 12
 KERNEL_SECONDS = "kernel_compile_seconds"
+NO_GRADIENT = "floating point dtype can require gradients"  # torch's message about codes
 
 
 class Unsupported(Exception):  # noqa: N818 - a stored outcome, not a programming error
@@ -204,13 +205,23 @@ class Composed(Method):
         """Prepare each part in order.
 
         Raises:
-            Unsupported: a part raised it, or two parts of one kind are not defined as a pair.
+            Unsupported: a part raised it, two parts of one kind are not defined as a pair, or a
+                part trains weights that an earlier one stores in fewer bits.
         """
         for earlier, later in combinations(self.parts, 2):
             _require_pair(earlier, later)
         for index, part in enumerate(self.parts):
             before = {earlier.name() for earlier in self.parts[:index]}
-            model = part.refine(model) if before & part.refines else part.prepare(model)
+            prepare = part.refine if before & part.refines else part.prepare
+            try:
+                model = prepare(model)
+            except RuntimeError as error:
+                if NO_GRADIENT not in str(error):
+                    raise
+                raise Unsupported(
+                    f"{part.name()} trains weights that {'+'.join(sorted(before))} stores in fewer "
+                    "bits: name a method that stores weights after those that choose what trains"
+                ) from error
         return model
 
     def made_for(self, device: str) -> bool:

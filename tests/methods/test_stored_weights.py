@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from bsrbench import methods
 from bsrbench.harness.conformance.subject import loss_of, tiny_batch, tiny_model
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
-from bsrbench.harness.method import Unsupported
+from bsrbench.harness.method import Composed, Kind, Method, Unsupported
 from bsrbench.harness.model.stored_weight import parameter_numbers, stored_weights
 from bsrbench.methods.parts.weight_codes import FLOATS_OF_BYTES, INT8, NF4, NF4_LEVELS
 
@@ -217,3 +217,19 @@ def test_a_weight_is_stored_once():
         methods.load("nf4").prepare(model)
     with pytest.raises(Unsupported, match="'stores weights'"):
         methods.load("head+nf4+int8w").prepare(tiny_model())
+
+
+class TrainsEverything(Method):
+    """A method that trains what others have frozen, and declares another kind."""
+
+    source, exact_forward, kinds = "a test", True, frozenset({Kind.DROPS_TOKENS})
+
+    def prepare(self, model):
+        return model.requires_grad_(True)
+
+
+def test_a_stored_weight_cannot_train():
+    parts = (methods.load("head"), methods.load("int8w"), TrainsEverything())
+
+    with pytest.raises(Unsupported, match=r"trains weights that head\+int8w stores in fewer bits"):
+        Composed(parts).prepare(tiny_model())
