@@ -47,7 +47,8 @@ class PeftTuner(Method):
     saves_over_full = False
 
     def __post_init__(self) -> None:
-        if len(set(self.targets)) < len(self.targets) or not all(map(str.isidentifier, self.targets)):
+        names = all(map(str.isidentifier, self.targets))
+        if not names or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets {self.targets} must be different names of layers")
         if self.tuner == DEFAULT and not self.settings:
             return  # valid in every peft, whose import is slow

@@ -34,8 +34,8 @@ class TunerBudget(nn.Module):
             Unsupported: the gradients have been dropped already.
         """
         (tuner,) = self._held
-        trained = [p for name, p in tuner.model.named_parameters() if p.requires_grad and "lora_" in name]
-        if any(parameter.grad is None for parameter in trained):
+        own = [p for name, p in tuner.model.named_parameters() if "lora_" in name]
+        if any(parameter.requires_grad and parameter.grad is None for parameter in own):
             raise Unsupported(
                 f"{self._name} reads all gradients after each step, but with "
                 "optimizer_in_backward they are freed before: leave it out"

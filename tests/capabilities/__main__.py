@@ -33,7 +33,7 @@ def main() -> None:
             tuners.append(tables.as_row(probe(tuner, subject)))
         except (Unsupported, BadInput) as reason:
             refused.append({"name": tuner, "reason": " ".join(str(reason).split())})
-        click.echo(f"{tuner}: {'refused' if refused and refused[-1]['name'] == tuner else 'probed'}")
+        click.echo(f"{tuner}: {len(tuners)} probed, {len(refused)} refused")
     tables.write(tables.TUNERS, tuners)
     tables.write(tables.REFUSED, refused)
     parameters = sum(p.numel() for p in tiny_model().parameters())

@@ -41,6 +41,12 @@ Devices other than CPUs were not probed. Every method can be used on every devic
 """
 
 
+NOT_USABLE = """### Tuners that cannot be used
+
+These are in the installed peft, but peft cannot apply them to the layers of a vision transformer, or
+they need more settings or another model."""
+
+
 def write(name: str, rows: Iterable[Mapping[str, str]], folder: Path = FOLDER) -> None:
     """Write a table with one row per mapping; all have the keys of the first."""
     listed = list(rows)
@@ -79,8 +85,7 @@ def page(parameters: int, folder: Path = FOLDER) -> str:
         "## Tuners of peft\n\nEach is the method `peft` with the option `tuner`.",
         _table("tuner", tuners),
         _not_kept([*methods, *tuners]),
-        "### Tuners that cannot be used\n\nThese are in the installed peft, but peft cannot apply "
-        "them to the Linear layers of a vision transformer, or they need a model of transformers.",
+        NOT_USABLE,
         "\n".join(f"- `{row['name']}`: {row['reason']}" for row in read(REFUSED, folder)),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

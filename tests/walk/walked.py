@@ -9,7 +9,6 @@ from pathlib import Path
 import timm
 import torch
 
-from bsrbench import methods
 from tests.walk import listing, rules
 from tests.walk.cells import Subject, outcome
 from tests.walk.subjects import subject_of
