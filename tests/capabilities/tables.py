@@ -43,8 +43,8 @@ Devices other than CPUs were not probed. Every method can be used on every devic
 
 NOT_USABLE = """### Tuners that cannot be used
 
-These are in the installed peft, but peft cannot apply them to the layers of a vision transformer, or
-they need more settings or another model."""
+These are in the installed peft, but peft cannot apply them to the layers of a vision transformer,
+or they need more settings or another model."""
 
 
 def write(name: str, rows: Iterable[Mapping[str, str]], folder: Path = FOLDER) -> None:
