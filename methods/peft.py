@@ -41,7 +41,7 @@ class PeftTuner(Method):
     targets: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict, hash=False)
 
-    source = "the peft library (its tuners, with their papers' settings as defaults)"
+    source = "official code: the peft library, whose documentation names the paper of each tuner"
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
     saves_over_full = False

@@ -191,8 +191,8 @@ def held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
     with LiveBytes() as live:
         live.watch(known, Category.INPUTS)
         loss_of(model, batch).backward()
-        model.zero_grad()
         method.step_done()
+        model.zero_grad()
         kept.left_behind(live.keep_rest())
     with LiveBytes() as live:
         live.watch(known, Category.INPUTS)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.profiler import profile, record_function
 
 from bsrbench.harness.devices.cpu_events import cpu_profile
@@ -20,8 +19,8 @@ from bsrbench.harness.devices.freed_marks import FREED, Frees
 from bsrbench.harness.torch_internals.composite_operators import is_composite
 from bsrbench.harness.torch_internals.eager_internals import (
     TorchDispatchMode,
-    tree_leaves,
 )
+from bsrbench.harness.torch_internals.sparse_parts import tensors_with_storage
 
 MARK = "bsrbench operator "
 CPU = torch.device("cpu")
@@ -142,7 +141,7 @@ class _Marks(TorchDispatchMode):
             return func(*args, **(kwargs or {}))
         with record_function(f"{MARK}{len(self.operators)}"):
             made = func(*args, **(kwargs or {}))
-        outputs = [leaf.untyped_storage() for leaf in tree_leaves(made) if isinstance(leaf, Tensor)]
+        outputs = [tensor.untyped_storage() for tensor in tensors_with_storage(made)]
         addresses = {storage.data_ptr(): storage.nbytes() for storage in outputs}
         self.operators.append(RunOperator(str(func), addresses))
         return made

@@ -17,8 +17,8 @@ from bsrbench.harness.torch_internals.eager_internals import (
     TorchDispatchMode,
     device_of_fake,
     storage_identity,
-    tree_leaves,
 )
+from bsrbench.harness.torch_internals.sparse_parts import tensors_with_storage
 
 CUDA_BLOCK_BYTES = 512  # kMinBlockSize of torch's CUDACachingAllocator
 Storage = torch.UntypedStorage
@@ -234,9 +234,8 @@ class LiveBytes(TorchDispatchMode):
         return life
 
     def _read_all(self, nest: object) -> None:
-        for leaf in tree_leaves(nest):
-            if isinstance(leaf, Tensor):
-                self._read(leaf)
+        for tensor in tensors_with_storage(nest):
+            self._read(tensor)
 
     def _read(self, tensor: Tensor) -> None:
         """Update the category of a storage that is read, or count it if it is not known yet."""
@@ -270,9 +269,9 @@ class LiveBytes(TorchDispatchMode):
         if func.namespace == "prim":  # returns a property of a tensor and computes nothing
             return made
         owner = self._owner()
-        for leaf in tree_leaves(made):
-            if isinstance(leaf, Tensor) and self._counts(leaf):
-                self._track(leaf.untyped_storage(), owner)
+        for tensor in tensors_with_storage(made):
+            if self._counts(tensor):
+                self._track(tensor.untyped_storage(), owner)
         line = self.timeline
         line.live_bytes.append(self.now)
         line.operator.append(str(func))

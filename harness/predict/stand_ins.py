@@ -93,7 +93,7 @@ def _replaced(thing: object, made: StandIns) -> list[Undo]:
         named = named_globals(thing)
         each = (_exchanged([(n, m[n])], m.__setitem__, made) for m, n in named)
         return [put_back for undo in each for put_back in undo]
-    values = thing if isinstance(thing, dict) else getattr(thing, "__dict__", None)
+    values = thing if isinstance(thing, dict) else _attributes(thing)
     items = list(values.items()) if isinstance(values, dict) else []
     return _exchanged(items, cast("Any", values).__setitem__, made) if items else []
 
@@ -107,6 +107,14 @@ def _exchanged(
             put(key, made.of(value))
             undo.append(partial(put, key, value))
     return undo
+
+
+def _attributes(thing: object) -> object:
+    """Return the dictionary of an object's attributes, if any, without asking the object."""
+    try:
+        return object.__getattribute__(thing, "__dict__")
+    except AttributeError:
+        return None
 
 
 def _contents(cell: CellType) -> list[object]:

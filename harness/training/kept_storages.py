@@ -27,6 +27,7 @@ WeakStorages = dict[int, weakref.ref[Storage]]
 # Tensors that these packages hold for themselves belong neither to a method nor to a model.
 LIBRARIES = sys.stdlib_module_names | {
     *("torch", "torchvision", "timm", "peft", "transformers", "accelerate", "numpy", "fvcore"),
+    *("pydantic", "pydantic_core"),
     *("pytest", "_pytest", "IPython", "ipykernel"),
 }
 OPAQUE = (ModuleType, CodeType, FrameType)

@@ -29,6 +29,11 @@ OURS = frozenset(
 )
 OF_NORMS = {"ln_tuning"}  # tuners that train norms instead of Linear layers
 LINEAR, NORMS = ("qkv",), ("norm1", "norm2")
+# Tuners that peft puts into the model, but whose forward pass then fails.
+UNFIT = {
+    "poly": "its router needs the number of a task in each forward pass",
+    "trainable_tokens": "it trains rows of an embedding, which vision transformers lack",
+}
 # Settings with which training cannot be resumed from a checkpoint, because peft keeps the state in
 # plain attributes.
 NOT_STORED = {"use_asa": "the importance of subspaces is in no checkpoint"}
@@ -134,6 +139,8 @@ def put_in(model: nn.Module, tuner: str, targets: tuple[str, ...], settings: dic
         Unsupported: peft cannot be loaded, a block does not have a target, or the tuner cannot be
             applied to it.
     """
+    if tuner in UNFIT:
+        raise Unsupported(f"{tuner} cannot be used: {UNFIT[tuner]}")
     _require_targets(model, targets)
     try:
         config = configuration(tuner, targets, settings)

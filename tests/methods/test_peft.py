@@ -17,9 +17,9 @@ STEPS = 8
 ADALORA = {"init_r": 6, "target_r": 2, "tinit": 1, "tfinal": 2, "total_step": STEPS}
 
 
-def steps(model, done, number=STEPS):
+def steps(model, done, number=STEPS, rate=0.5):
     """Train with SGD; ``done`` is called after each step, while gradients exist."""
-    optimizer = torch.optim.SGD(trained(model), lr=0.5)
+    optimizer = torch.optim.SGD(trained(model), lr=rate)
     batch = tiny_batch()
     for step in range(number):
         loss_of(model, batch).backward()
@@ -69,7 +69,7 @@ def test_norms_are_what_ln_tuning_trains():
 
 
 def test_a_stored_weight_can_be_under_a_tuner():
-    model = methods.load("peft+nf4", peft={"tuner": "miss"}).prepare(tiny_model())
+    model = methods.load("peft+nf4", peft=options_of("miss")).prepare(tiny_model())
     loss_of(model, tiny_batch()).backward()
 
     assert all(p.grad is not None for p in trained(model))
@@ -130,6 +130,7 @@ def test_adalora_without_gradients_after_the_step_is_unsupported(make_spec):
         ({"settings": {"target_modules": ["qkv"]}}, "settings.target_modules cannot be set"),
         ({"tuner": "adalora"}, "refuses its settings: .*total_step"),
         ({"tuner": "adamss", "settings": {"use_asa": True}}, "settings.use_asa is not supported"),
+        ({"tuner": "xlora"}, "peft's XLoraConfig refuses its settings"),
         ({"targets": ["qkv", "qkv"]}, "must be different names of layers"),
     ],
 )
@@ -142,8 +143,7 @@ def test_bad_options_are_named(options, said):
     ("options", "said"),
     [
         ({"targets": ["query"]}, "targets names query, but block 0 has no layer of this name"),
-        ({"tuner": "ln_tuning", "targets": ["qkv"]}, "peft"),
-        ({"tuner": "xlora"}, "peft cannot apply xlora"),
+        ({"settings": {"r": 4, "use_dora": True}, "targets": ["norm1"]}, "peft cannot apply lora"),
     ],
 )
 def test_what_peft_cannot_apply_is_unsupported(options, said):
@@ -175,6 +175,6 @@ def test_a_tuner_learns(tuner):
     before = float(loss_of(model, tiny_batch()).detach())
     subject = Subject("peft", methods.find, methods.load, options_of(tuner))
     assert subject.method() == method
-    steps(model, lambda _: method.step_done())
+    steps(model, lambda _: method.step_done(), rate=0.02)
 
     assert float(loss_of(model, tiny_batch()).detach()) < before

@@ -12,6 +12,7 @@ SETTINGS = {
     "road": {"group_size": 32},
     "shira": {"r": 4},
     "psoft": {"r": 8},
+    "miss": {"r": 8},
 }
 
 

@@ -1,5 +1,6 @@
 """Which of several peaks and forward passes a record's memory is, and what is noted about it."""
 
+import pytest
 import torch
 
 from bsrbench.harness.meters import process_memory
@@ -68,3 +69,18 @@ def test_bytes_that_nothing_explains_are_noted(make_spec, monkeypatch):
     notes = memory_pass(make_spec(), load).notes
 
     assert any(note.text.startswith("unexplained: ") for note in notes)
+
+
+@pytest.mark.parametrize("layout", ["coo", "csr"])
+def test_a_sparse_tensor_counts_with_its_indices_and_values(layout):
+    """A matrix of 40 x 40 numbers with 40 that are not 0: 4 bytes a value, 8 an index."""
+    with LiveBytes() as live:
+        diagonal = torch.eye(40)
+        sparse = diagonal.to_sparse() if layout == "coo" else diagonal.to_sparse_csr()
+        del diagonal
+        held = live.now
+        del sparse
+
+    indices = {"coo": 2 * 40, "csr": 41 + 40}[layout]
+    assert held == 40 * 4 + indices * 8
+    assert live.now == 0
