@@ -7,7 +7,7 @@ from torch import nn
 
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.model.vit import head
-from bsrbench.methods.parts.peft_tuners import configuration, put_in, usual_targets
+from bsrbench.methods.parts.peft_tuners import FACTS, configuration, put_in, usual_targets
 from bsrbench.methods.parts.trained_parameters import require_all_train
 from bsrbench.methods.parts.tuner_budget import TunerBudget
 
@@ -19,10 +19,10 @@ class PeftTuner(Method):
     """Train the parameters that a tuner of peft puts into every block, and the head.
 
     Stores what the layers of the tuner need, mostly the inputs of the adapted layers, and all that
-    the gradient needs to reach the first block. Approximates nothing if the tuner starts from the
-    pretrained model, as most do; results/capabilities says what was probed of each. Does not save
-    activations or the backward pass through all blocks, only gradients and optimizer state;
-    some tuners need more memory than full fine-tuning, because they make a changed weight whole.
+    the gradient needs to reach the first block. Approximates nothing, and starts from the
+    pretrained model, with most tuners; results/capabilities says what was found of each. Does not
+    save the backward pass through all blocks, but gradients, optimizer state and the inputs of
+    frozen layers; some tuners add FLOPs and memory, because they make a changed weight whole.
 
     A tuner that allots a budget between steps (AdaLoRA) reads the gradients after each optimizer
     step, as in peft's example, counting steps from 0. Its penalty for vectors that are not
@@ -44,12 +44,13 @@ class PeftTuner(Method):
     source = "official code: the peft library, whose documentation names the paper of each tuner"
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
-    saves_over_full = False
 
     def __post_init__(self) -> None:
         names = all(map(str.isidentifier, self.targets))
         if not names or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets {self.targets} must be different names of layers")
+        for fact, value in FACTS.get(self.tuner, {}).items():
+            object.__setattr__(self, fact, value)
         if self.tuner == DEFAULT and not self.settings:
             return  # valid in every peft, whose import is slow
         try:

@@ -34,6 +34,16 @@ UNFIT = {
     "poly": "its router needs the number of a task in each forward pass",
     "trainable_tokens": "it trains rows of an embedding, which vision transformers lack",
 }
+# What is not so with the default settings of a tuner as with most: the errors of gradients are those
+# of single precision inside a model in double precision, except OSF's, which changes them on purpose.
+FACTS: dict[str, dict[str, Any]] = {
+    "c3a": {"exact_forward": False, "gradient_error": 0.002},
+    "deft": {"gradient_error": 0.0005},
+    "delora": {"gradient_error": 0.002},
+    "fourierft": {"exact_forward": False, "gradient_error": 0.02},
+    "osf": {"gradient_error": 0.06},
+    "pvera": {"saves_over_full": False},
+}
 # Settings with which training cannot be resumed from a checkpoint, because peft keeps the state in
 # plain attributes.
 NOT_STORED = {"use_asa": "the importance of subspaces is in no checkpoint"}
