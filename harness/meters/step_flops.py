@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 from bsrbench.harness.model import grouped_products
@@ -16,8 +15,8 @@ from bsrbench.harness.torch_internals.eager_internals import (
     CPU_ATTENTION,
     CPU_ATTENTION_BACKWARD,
     TorchDispatchMode,
-    tree_leaves,
 )
+from bsrbench.harness.torch_internals.sparse_parts import tensors_with_storage
 
 aten = torch.ops.aten
 TORCHS: dict[Any, Any] = flop_registry
@@ -138,4 +137,4 @@ class StepFlops(TorchDispatchMode):
 
 def _bytes_of(tensors: Any) -> int:
     """Return the bytes of all tensors in nested containers."""
-    return sum(leaf.nbytes for leaf in tree_leaves(tensors) if isinstance(leaf, Tensor))
+    return sum(tensor.nbytes for tensor in tensors_with_storage(tensors))
