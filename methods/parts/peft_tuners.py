@@ -34,8 +34,8 @@ UNFIT = {
     "poly": "its router needs the number of a task in each forward pass",
     "trainable_tokens": "it trains rows of an embedding, which vision transformers lack",
 }
-# What is not so with the default settings of a tuner as with most: the errors of gradients are those
-# of single precision inside a model in double precision, except OSF's, which changes them on purpose.
+# Facts of a method that differ from those of most tuners, with default settings. OSF projects its
+# gradients. The other errors come from layers that compute in single precision, whatever the model.
 FACTS: dict[str, dict[str, Any]] = {
     "c3a": {"exact_forward": False, "gradient_error": 0.002},
     "deft": {"gradient_error": 0.0005},
