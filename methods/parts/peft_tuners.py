@@ -58,9 +58,10 @@ def tuner_classes() -> dict[str, Any]:
     from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING  # noqa: PLC0415 - an extra, slow
     from peft.tuners.tuners_utils import BaseTuner  # noqa: PLC0415
 
+    listed: dict[Any, Any] = dict(PEFT_TYPE_TO_TUNER_MAPPING)
     return {
         kind.value.lower(): tuner
-        for kind, tuner in PEFT_TYPE_TO_TUNER_MAPPING.items()
+        for kind, tuner in listed.items()
         if isinstance(tuner, type) and issubclass(tuner, BaseTuner)
     }
 
@@ -89,7 +90,7 @@ def configuration(tuner: str, targets: tuple[str, ...], settings: Mapping[str, A
     if tuner not in known:
         raise unknown("tuner of the installed peft", tuner, known)
     by_name = {kind.value.lower(): made for kind, made in PEFT_TYPE_TO_CONFIG_MAPPING.items()}
-    made = by_name[tuner]
+    made: Any = by_name[tuner]
     _check_names(made, settings)
     _check_types(made, settings)
     own = {"feedforward_modules": [t for t in targets if t == "fc2"]} if tuner == "ia3" else {}
