@@ -18,7 +18,7 @@ class StoredWeight(nn.Module):
     shape: torch.Size
 
     def parts(self) -> dict[str, Tensor]:
-        """Return the parts by name."""
+        """Return the parts, of any shape, by name."""
         return {
             name.removeprefix(PREFIX): parameter
             for name, parameter in self.named_parameters(recurse=False)

@@ -27,7 +27,7 @@ class CodedWeight(StoredWeight):
     form: WeightFormat
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map [..., in] to [..., out]."""
+        """Map [batch, tokens, in] to [batch, tokens, out], with any number of leading axes."""
         layer: Any = self
         trains = x.requires_grad or (layer.bias is not None and layer.bias.requires_grad)
         if not (trains and torch.is_grad_enabled()):

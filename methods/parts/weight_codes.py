@@ -66,7 +66,7 @@ def unpack_int8(parts: Parts, shape: torch.Size, dtype: torch.dtype) -> Tensor:
 
 
 def pack_nf4(weight: Tensor) -> dict[str, Tensor]:
-    """Return 4-bit codes, two per byte, and the scales of the blocks of 64, in 8 bits.
+    """Return 4-bit codes of a weight [out, in], two per byte, and 8-bit scales of blocks of 64.
 
     A block is divided by its largest absolute value, and each number gets the nearest level. The
     scales minus their mean are divided by the largest absolute value of 256 of them, and stored as

@@ -53,7 +53,7 @@ def complete(words, shell="bash"):
     [
         ("bsrbench com", {"compare", "completion"}),
         ("bsrbench run qui", {"quick", "qui"}),
-        ("bsrbench check bsr+int", {"bsr+int2", "bsr+int4", "bsr+int8"}),
+        ("bsrbench check bsr+int", {"bsr+int2", "bsr+int4", "bsr+int8", "bsr+int8w"}),
         ("bsrbench run quick --methods full,che", {"full,checkpoint"}),
     ],
 )
