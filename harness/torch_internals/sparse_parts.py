@@ -7,7 +7,7 @@ from bsrbench.harness.torch_internals.eager_internals import tree_leaves
 
 
 def tensors_with_storage(nest: object) -> list[Tensor]:
-    """Return the tensors in nested containers; sparse ones as their indices and values."""
+    """Return the tensors, of any shape, in nested containers; sparse ones as indices and values."""
     leaves = [leaf for leaf in tree_leaves(nest) if isinstance(leaf, Tensor)]
     return [part for leaf in leaves for part in _parts(leaf)]
 

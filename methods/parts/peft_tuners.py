@@ -37,12 +37,13 @@ UNFIT = {
 # Facts of a method that differ from those of most tuners, with default settings. OSF projects its
 # gradients. The other errors come from layers that compute in single precision, whatever the model.
 FACTS: dict[str, dict[str, Any]] = {
-    "c3a": {"exact_forward": False, "gradient_error": 0.002},
+    "c3a": {"exact_forward": False, "gradient_error": 0.0008},
     "deft": {"gradient_error": 0.0005},
     "delora": {"gradient_error": 0.002},
-    "fourierft": {"exact_forward": False, "gradient_error": 0.02},
+    "fourierft": {"exact_forward": False, "gradient_error": 0.015},
     "osf": {"gradient_error": 0.06},
     "pvera": {"saves_over_full": False},
+    "vera": {"saves_over_full": False},
 }
 # Settings with which training cannot be resumed from a checkpoint, because peft keeps the state in
 # plain attributes.
