@@ -52,5 +52,4 @@ def test_the_size_of_an_earlier_block_at_the_same_address_is_not_used():
             return [torch.empty(6 * MIB, dtype=torch.uint8) for _ in range(2)]
 
         assert allocator_rise(replace, marks) == 4 * MIB
-    if True not in places:
-        pytest.skip("no block took the place of an earlier one in 200 tries")
+    assert True in places, "no block took the place of an earlier one, so nothing was tested"
