@@ -21,9 +21,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from bsrbench.harness.composition import Composed
 from bsrbench.harness.errors import BadInput, explain, unknown
 from bsrbench.harness.files import require_plain_text
-from bsrbench.harness.method import Composed, Method
+from bsrbench.harness.method import Method
 from bsrbench.harness.renamed_modules import old_imports
 from bsrbench.harness.source_files import hash_of_files, method_files
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from bsrbench.harness.composition import Composed
 from bsrbench.harness.conformance import weight_storage
 from bsrbench.harness.conformance.subject import (
     BATCH,
@@ -19,7 +20,7 @@ from bsrbench.harness.conformance.subject import (
 )
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.meters.step_flops import StepFlops
-from bsrbench.harness.method import Composed, Method, apply
+from bsrbench.harness.method import Method, apply
 from bsrbench.harness.training.kept_storages import KeptStorages, census
 
 ROUNDING = 1e-5  # fp32 rounding, if the same sums are added in another order

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bsrbench.harness.composition import without_stored_weights
 from bsrbench.harness.conformance.subject import Subject, require, tiny_batch
-from bsrbench.harness.method import Kind, without_stored_weights
+from bsrbench.harness.method import Kind
 from bsrbench.harness.model import stored_weight
 
 SLACK = 4  # a declared bound may be at most this many times the measured error

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from bsrbench.harness.method import changes_after_steps
+from bsrbench.harness.composition import changes_after_steps
 from bsrbench.harness.predict.batch_peaks import BatchPeaks, NotReplayable, NotSteady
 from bsrbench.harness.predict.step_cost import fake_trial, step_cost, with_batch
 from bsrbench.harness.spec.trial_spec import TrialSpec

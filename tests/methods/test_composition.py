@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from bsrbench import methods
-from bsrbench.harness.method import Composed, Unsupported
+from bsrbench.harness.composition import Composed
+from bsrbench.harness.method import Unsupported
 
 
 def trained_names(model):

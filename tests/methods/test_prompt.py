@@ -10,9 +10,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from bsrbench import methods
+from bsrbench.harness.composition import Composed
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.forward_macs import forward_macs
-from bsrbench.harness.method import Composed, Kind, Method, Unsupported
+from bsrbench.harness.method import Kind, Method, Unsupported
 
 
 def written_out(model, images, length, deep):

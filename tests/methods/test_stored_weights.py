@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from bsrbench import methods
+from bsrbench.harness.composition import Composed
 from bsrbench.harness.conformance.subject import loss_of, tiny_batch, tiny_model
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
-from bsrbench.harness.method import Composed, Kind, Method, Unsupported
+from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.stored_weight import parameter_numbers, stored_weights
 from bsrbench.methods.parts.weight_codes import FLOATS_OF_BYTES, INT8, NF4, NF4_LEVELS
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from bsrbench import methods
+from bsrbench.harness.composition import Composed
 from bsrbench.harness.launch.inline_launcher import InlineLauncher
-from bsrbench.harness.method import Composed, Kind, Method
+from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.records.pass_readings import PassReadings
 from bsrbench.harness.records.remarks import Note, NoteKind
 from bsrbench.harness.records.trial_record import Status

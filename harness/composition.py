@@ -1,0 +1,145 @@
+"""The composition of several fine-tuning methods into one."""
+
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from torch import nn
+
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
+
+KERNEL_SECONDS = "kernel_compile_seconds"
+NO_GRADIENT = "floating point dtype can require gradients"  # torch's message about codes
+CHANGES_TOKENS = frozenset({Kind.DROPS_TOKENS, Kind.ADDS_TOKENS})
+
+
+@dataclass(frozen=True)
+class Composed(Method):
+    """Several methods applied in order, each to the model that the previous one returned.
+
+    Attributes:
+        parts: the methods, in the order in which they are applied.
+    """
+
+    parts: tuple[Method, ...]
+
+    def __post_init__(self) -> None:
+        # The attributes of a composition follow from its parts; they shadow the class attributes.
+        facts = {
+            "source": " + ".join(part.source for part in self.parts),
+            "exact_forward": all(part.exact_forward for part in self.parts),
+            "gradient_error": sum(part.gradient_error for part in self.parts)
+            * max(part.error_growth for part in self.parts),
+            "forward_error": sum(part.forward_error for part in self.parts),
+            "kinds": frozenset().union(*(part.kinds for part in self.parts)),
+            "compiles": all(part.compiles for part in self.parts),
+            "saves_over_full": any(part.saves_over_full for part in self.parts),
+        }
+        for name, value in facts.items():
+            object.__setattr__(self, name, value)
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """Prepare each part in order.
+
+        Raises:
+            Unsupported: a part raised it, two parts of one kind are not defined as a pair, or a
+                part trains weights that an earlier one stores in fewer bits.
+        """
+        for earlier, later in combinations(self.parts, 2):
+            _require_pair(earlier, later)
+        for index, part in enumerate(self.parts):
+            before = {earlier.name() for earlier in self.parts[:index]}
+            prepare = part.refine if before & part.refines else part.prepare
+            try:
+                model = prepare(model)
+            except RuntimeError as error:
+                if NO_GRADIENT not in str(error):
+                    raise
+                raise Unsupported(
+                    f"{part.name()} trains weights that {'+'.join(sorted(before))} stores in fewer "
+                    "bits: name a method that stores weights after those that choose what trains"
+                ) from error
+        return model
+
+    def made_for(self, device: str) -> bool:
+        """Return whether every part is made for a device type."""
+        return all(part.made_for(device) for part in self.parts)
+
+    def require_device(self, device: str) -> None:
+        """Check that every part is made for a device type.
+
+        Raises:
+            Unsupported: from the first part that is not.
+        """
+        for part in self.parts:
+            part.require_device(device)
+
+    def step_done(self) -> None:
+        """Call ``step_done`` of every part."""
+        for part in self.parts:
+            part.step_done()
+
+    def environment(self, device: str) -> dict[str, Any]:
+        """Return the facts of all parts: fallbacks are joined, compile times are added."""
+        each = [part.environment(device) for part in self.parts]
+        merged = {key: value for facts in each for key, value in facts.items()}
+        fallbacks = [facts["fallback"] for facts in each if "fallback" in facts]
+        spent = [facts[KERNEL_SECONDS] for facts in each if KERNEL_SECONDS in facts]
+        if fallbacks:
+            merged["fallback"] = "; ".join(fallbacks)
+        if spent:
+            merged[KERNEL_SECONDS] = sum(spent)
+        return merged
+
+    def kernels_to_compile(self, device: str) -> tuple[str, ...]:
+        """Return the kernels of all parts, each once."""
+        each = (part.kernels_to_compile(device) for part in self.parts)
+        return tuple(dict.fromkeys(name for names in each for name in names))
+
+    def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
+        """Return the token counts of the part that changes tokens; of several, the smallest."""
+        each = [part.tokens(entering, depth) for part in self.parts if part.kinds & CHANGES_TOKENS]
+        return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
+
+    def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
+        """Return the sum of the multiply-adds that the parts add."""
+        return sum(part.added_macs(tokens, width) for part in self.parts)
+
+
+def without_stored_weights(method: Method) -> Method:
+    """Return a composition without the methods that store weights; any other method as it is."""
+    if not isinstance(method, Composed):
+        return method
+    return Composed(tuple(p for p in method.parts if Kind.STORES_WEIGHTS not in p.kinds))
+
+
+def changes_after_steps(method: Method) -> bool:
+    """Return whether a method, or a part of a composition, does something after each step."""
+    parts = method.parts if isinstance(method, Composed) else (method,)
+    return any(type(part).step_done is not Method.step_done for part in parts)
+
+
+def _require_pair(earlier: Method, later: Method) -> None:
+    """Check that one method may follow another.
+
+    Raises:
+        Unsupported: they have a kind in common, and the later method does not define the pair.
+    """
+    shared = sorted(earlier.kinds & later.kinds)
+    first, second = earlier.name(), later.name()
+    if first in later.refines:
+        return
+    if not shared and earlier.kinds & CHANGES_TOKENS and later.kinds & CHANGES_TOKENS:
+        raise Unsupported(
+            f"{first}+{second} is not defined, because one adds tokens and the other drops tokens, "
+            "and neither paper says whether added tokens may be dropped"
+        )
+    if not shared:
+        return
+    turned = f"; {second}+{first} is defined" if second in earlier.refines else ""
+    kinds = " and ".join(f"'{kind}'" for kind in shared)
+    raise Unsupported(
+        f"{first}+{second} is not defined, because both methods have the "
+        f"{'kind' if len(shared) == 1 else 'kinds'} {kinds}: combine methods of different "
+        f"kinds{turned}"
+    )
