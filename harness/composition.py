@@ -1,12 +1,13 @@
 """The composition of several fine-tuning methods into one."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
+from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, State, Unsupported
 
 KERNEL_SECONDS = "kernel_compile_seconds"
 NO_GRADIENT = "floating point dtype can require gradients"  # torch's message about codes
@@ -31,6 +32,7 @@ class Composed(Method):
             "gradient_error": sum(part.gradient_error for part in self.parts)
             * max(part.error_growth for part in self.parts),
             "forward_error": sum(part.forward_error for part in self.parts),
+            "forward_passes": max(part.forward_passes for part in self.parts),
             "kinds": frozenset().union(*(part.kinds for part in self.parts)),
             "compiles": all(part.compiles for part in self.parts),
             "saves_over_full": any(part.saves_over_full for part in self.parts),
@@ -79,6 +81,33 @@ class Composed(Method):
         for part in self.parts:
             part.step_done()
 
+    def states(self, model: nn.Module) -> tuple[State, ...]:
+        """Return the states of the part that has some; a pair of two such parts is not defined."""
+        return next((found for part in self.parts if (found := part.states(model))), ())
+
+    def state_at(self, step: int, seed: int, model: nn.Module) -> State:
+        """Return the state of a training step of the part that has states."""
+        return self._moving(model).state_at(step, seed, model)
+
+    def enter(self, model: nn.Module, state: State) -> None:
+        """Make exactly those parameters trainable that train in a state."""
+        self._moving(model).enter(model, state)
+
+    def cycle_steps(self, model: nn.Module) -> int:
+        """Return the number of steps of a cycle of the part that has states."""
+        return max(part.cycle_steps(model) for part in self.parts)
+
+    def gradients(
+        self,
+        model: nn.Module,
+        parameters: Sequence[Tensor],
+        loss: Callable[[], Tensor],
+        seed: int,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the estimates of the part that estimates gradients."""
+        part = next(part for part in self.parts if Kind.ESTIMATES_GRADIENT in part.kinds)
+        return part.gradients(model, parameters, loss, seed)
+
     def environment(self, device: str) -> dict[str, Any]:
         """Return the facts of all parts: fallbacks are joined, compile times are added."""
         each = [part.environment(device) for part in self.parts]
@@ -104,6 +133,9 @@ class Composed(Method):
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
         """Return the sum of the multiply-adds that the parts add."""
         return sum(part.added_macs(tokens, width) for part in self.parts)
+
+    def _moving(self, model: nn.Module) -> Method:
+        return next(part for part in self.parts if part.states(model))
 
 
 def without_stored_weights(method: Method) -> Method:

@@ -1,13 +1,15 @@
 """The interface of a fine-tuning method."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 PAPER_DEPTH = 12
+State = tuple[int, ...]  # the blocks that train for some steps, counted from 0, in order
 
 
 class Unsupported(Exception):  # noqa: N818 - a stored outcome, not a programming error
@@ -22,6 +24,7 @@ class Kind(StrEnum):
     STORES_WEIGHTS = "stores weights"
     DROPS_TOKENS = "drops tokens"
     ADDS_TOKENS = "adds tokens"
+    ESTIMATES_GRADIENT = "estimates the gradient"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Method(ABC):
         forward_error: bound on ``|z - z'| / |z'|`` over the logits of a batch, where z' are the
             logits of the same composition without the methods that store weights; 0.0 if the
             method does not store weights.
+        forward_passes: number of forward passes of a step.
         kinds: what the method changes.
         compiles: whether ``torch.compile`` of the step is tested.
         saves_over_full: stores fewer bytes after the forward pass than full fine-tuning, on the
@@ -58,6 +62,7 @@ class Method(ABC):
     gradient_error: ClassVar[float] = 0.0
     error_growth: ClassVar[float] = 1.0
     forward_error: ClassVar[float] = 0.0
+    forward_passes: ClassVar[int] = 1
     kinds: ClassVar[frozenset[Kind]]
     compiles: ClassVar[bool] = False
     saves_over_full: ClassVar[bool] = True
@@ -111,6 +116,63 @@ class Method(ABC):
 
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Do what the method needs after each optimizer step."""
+
+    def states(self, model: nn.Module) -> tuple[State, ...]:  # noqa: ARG002 - for those who override it
+        """Return the states of a method that changes which parameters train between steps.
+
+        Each of them is measured: the largest peak of memory is that of the method, and the mean of
+        FLOPs and of time over them is that of a whole training. ``prepare`` leaves everything
+        trainable that trains in any state. An empty tuple means that always the same trains.
+
+        Args:
+            model: a model that the method has prepared.
+        """
+        return ()
+
+    def state_at(self, step: int, seed: int, model: nn.Module) -> State:
+        """Return the state of a training step, which may be one that ``states`` does not contain.
+
+        The same arguments always give the same state, so a training can be resumed at any step.
+
+        Args:
+            step: number of the step, from 0.
+            seed: seed of the trial.
+            model: a model that the method has prepared.
+        """
+        raise NotImplementedError(f"{self.name()} has states, but no state_at()")
+
+    def enter(self, model: nn.Module, state: State) -> None:
+        """Make exactly those parameters trainable that train in a state.
+
+        The harness calls this before the first step of a state. It drops the optimizer state of
+        parameters that no longer train.
+        """
+        raise NotImplementedError(f"{self.name()} has states, but no enter()")
+
+    def cycle_steps(self, model: nn.Module) -> int:  # noqa: ARG002 - for those who override it
+        """Return the number of steps after which every block has had its turn; 1 without states."""
+        return 1
+
+    def gradients(
+        self,
+        model: nn.Module,
+        parameters: Sequence[Tensor],
+        loss: Callable[[], Tensor],
+        seed: int,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield each parameter with an estimate of its gradient, of the same shape.
+
+        Only for a method with the kind ``ESTIMATES_GRADIENT``. The harness then has no backward
+        pass. It takes each estimate, lets the optimizer update this parameter, and frees the
+        estimate before it asks for the next one. Nothing is recorded for autograd meanwhile.
+
+        Args:
+            model: the prepared model, in training mode.
+            parameters: those that train in this step, of any shape.
+            loss: runs the forward pass of the whole batch, and returns the mean loss, of shape [].
+            seed: another number in each step of a training, for random generators.
+        """
+        raise NotImplementedError(f"{self.name()} has no gradients()")
 
     def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - for those who override it
         """Return facts, other than package versions, that the method's numbers depend on.

@@ -98,6 +98,15 @@ class StepFlops(TorchDispatchMode):
         """Count the following operators for ``phase``."""
         self.phase = phase
 
+    def divide(self, steps: int) -> None:
+        """Make all counts those of one step, if they are the sum over some steps."""
+        for counts in (
+            *(self.by_phase, self.by_operator, self.uncounted, self.uncounted_bytes),
+            *self.by_module.values(),
+        ):
+            for name in counts:
+                counts[name] //= steps
+
     def __torch_dispatch__(
         self,
         func: Any,

@@ -61,7 +61,7 @@ def _in_one_job(
 ) -> BatchSearch | None:
     """Search with steps of one job; ``None`` if its steps depend on the steps before them."""
     with fake_trial(with_batch(spec, 1), load, kept) as job:
-        if changes_after_steps(job.method):
+        if changes_after_steps(job.method) or job.current.states:
             return None
         peaks = BatchPeaks(spec, job)
         try:

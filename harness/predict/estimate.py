@@ -25,7 +25,8 @@ from bsrbench.harness.predict.fake_step import (
     why_unpredictable,
 )
 from bsrbench.harness.predict.paper_convention import Undefined, paper_convention_bytes
-from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
+from bsrbench.harness.profiler.counted_cycle import over_states
+from bsrbench.harness.profiler.counted_step import CountedStep, at_peak_metrics, counted_step
 from bsrbench.harness.records.metrics import METRICS
 from bsrbench.harness.records.pass_readings import (
     Measured,
@@ -38,6 +39,7 @@ from bsrbench.harness.records.remarks import AbsenceKind, NoteKind
 from bsrbench.harness.records.sidecar import EstimatedAllocated, Sidecar
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
 from bsrbench.harness.training.compiled_forward import require_compiles
+from bsrbench.harness.training.current_optimizers import each_state, most_trained
 from bsrbench.harness.training.job import Job, Loader, preprocessing
 from bsrbench.harness.training.kept_storages import KeptStorages, census
 from bsrbench.harness.training.training_step import first_forward, images_of_passes
@@ -117,12 +119,11 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     preprocess = preprocessing(model, spec)
     prepared = apply(method, model)
     macs = _macs(prepared, preprocess.side, workload)
-    parts = [_parameters(prepared), _convention(prepared, method, workload), macs]
+    parts = [_parameters(prepared, method), _convention(prepared, method, workload), macs]
     try:
         with fake_job(spec.uncompiled(), method, prepared, preprocess, kept) as job:
             batch = fake_batch(job)
-            parts.append(_flops(job, batch, macs.measurements.get("forward_macs")))
-            parts.append(_memory(job, batch, workload, method))
+            parts += _of_steps(job, batch, macs.measurements.get("forward_macs"))
             kernel = attention_kernel(first_forward(job, batch[0]))
             parts.append(PassReadings({}, attention_kernel=kernel))
     except (RuntimeError, AssertionError) as error:
@@ -131,39 +132,57 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     return joined_readings(parts)
 
 
-def _parameters(prepared: nn.Module) -> PassReadings:
+def _parameters(prepared: nn.Module, method: Method) -> PassReadings:
     return PassReadings(
         {
-            "trained_parameters": sum(p.numel() for p in prepared.parameters() if p.requires_grad),
+            "trained_parameters": most_trained(method, prepared),
             "total_parameters": sum(count for count, _ in parameter_numbers(prepared)),
         }
     )
 
 
-def _flops(job: Job, batch: tuple[Tensor, Tensor], macs: Measured) -> PassReadings:
-    """Count the FLOPs of a fake step.
+def _of_steps(job: Job, batch: tuple[Tensor, Tensor], macs: Measured) -> list[PassReadings]:
+    """Run a fake step in each state for its FLOPs, and one for its memory.
 
-    The step also creates the optimizer state and the other tensors that exist from then on.
+    The first step also creates the optimizer state and the other tensors that exist from then on.
+    The second one is a steady one.
     """
-    with StepFlops() as flops:
-        counted_step(job, batch, enter_phase=flops.enter_phase)
-    forward = flops.by_phase["forward"]
-    doubts = disagreement(forward, macs) if isinstance(macs, int) else []
+    reason = _why_no_memory(job)
+    steps, flops = [], StepFlops()
+    for _ in job.current.in_each_state():
+        with flops:
+            counted_step(job, batch, enter_phase=flops.enter_phase)
+        steps += [] if reason else [predicted_step(job, batch)]
+    states = len(job.current.states)
+    counted = _flops(job, flops, max(1, states), macs)
+    if reason:
+        return [counted, absent(AbsenceKind.NOT_AVAILABLE, reason, *MEMORY_ESTIMATES)]
+    return [counted, _memory(job, steps), over_states(states, [step.peak for step, _ in steps])]
+
+
+def _flops(job: Job, flops: StepFlops, times: int, macs: Measured) -> PassReadings:
+    """Return the mean FLOPs of some steps."""
+    forward = flops.by_phase["forward"] // times
+    doubts = []
+    if isinstance(macs, int):
+        doubts = disagreement(forward, macs * job.method.forward_passes)
     return PassReadings(
-        {"forward_flop": forward, "step_flop": sum(flops.by_phase.values())},
+        {"forward_flop": forward, "step_flop": sum(flops.by_phase.values()) // times},
         notes=notes_of(NoteKind.FLOPS, [*flops.overlooked(), *doubts]),
     )
 
 
-def _memory(
-    job: Job, batch: tuple[Tensor, Tensor], workload: Workload, method: Method
-) -> PassReadings:
-    """Run a second fake step, a steady one, and read its memory, if it can predict a real step."""
-    if workload.compiled_step:
-        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_COMPILED, *MEMORY_ESTIMATES)
-    if not method.made_for("cpu"):
-        return absent(AbsenceKind.NOT_AVAILABLE, NOT_OF_ITS_DEVICE, *MEMORY_ESTIMATES)
-    step, allocated = predicted_step(job, batch)
+def _why_no_memory(job: Job) -> str:
+    """Return why a fake step does not predict the memory of a real one; empty if it does."""
+    if job.spec.workload.compiled_step:
+        return NOT_OF_COMPILED
+    return "" if job.method.made_for("cpu") else NOT_OF_ITS_DEVICE
+
+
+def _memory(job: Job, steps: list[tuple[CountedStep, AllocatedPrediction | None]]) -> PassReadings:
+    """Return the memory of the step with the largest peak, and that of the allocator."""
+    step, _ = max(steps, key=lambda of: of[0].peak)
+    allocated = max((of for _, of in steps if of), key=lambda of: of.peak_bytes, default=None)
     counted = PassReadings(
         {
             "peak_estimated_bytes": step.peak,
@@ -172,7 +191,7 @@ def _memory(
         | at_peak_metrics(step),
         detail=Sidecar(estimated={"peak_place": step.peak_place}),
     )
-    return joined_readings([counted, *_allocated(allocated, workload)])
+    return joined_readings([counted, *_allocated(allocated, job.spec.workload)])
 
 
 def _allocated(prediction: AllocatedPrediction | None, workload: Workload) -> list[PassReadings]:
@@ -199,7 +218,10 @@ def _convention(prepared: nn.Module, method: Method, workload: Workload) -> Pass
         return absent(AbsenceKind.NOT_AVAILABLE, "the convention is defined for fp32 only", name)
     try:
         images = workload.micro_batch or workload.batch
-        return PassReadings({name: paper_convention_bytes(prepared, method, images)})
+        most = max(
+            paper_convention_bytes(prepared, method, images) for _ in each_state(method, prepared)
+        )
+        return PassReadings({name: most})
     except Undefined as reason:
         return absent(AbsenceKind.NOT_AVAILABLE, str(reason), name)
 

@@ -67,7 +67,8 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
 
     Of many equal micro-batches only two are run: the first creates the gradients, and all others
     are equal. The bytes of the remaining inputs are added to the peak, and the FLOPs are scaled.
-    One step is enough, unless it leaves tensors behind.
+    One step is enough, unless it leaves tensors behind. Of a method with states, the peak is the
+    largest over them, and the FLOPs are the mean.
 
     Args:
         spec: the trial.
@@ -81,17 +82,31 @@ def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -
     workload = spec.workload
     few = few_micro_batches(spec)
     with fake_trial(few, load, kept or KeptStorages()) as job:
-        batch = fake_batch(job)
-        with StepFlops() as flops:
-            step, allocated = predicted_step(job, batch)
-        if step.left_behind:
-            step, allocated = predicted_step(job, batch)
+        costs = [_cost_now(job) for _ in job.current.in_each_state()]
         rest = bytes_of_the_rest(job, workload.step_images())
+    step_flop = sum(cost.step_flop for cost in costs) // len(costs)
+    allocated = [c.allocated_bytes for c in costs if c.allocated_bytes is not None]
     return StepCost(
-        peak_bytes=step.peak + rest,
-        step_flop=sum(flops.by_phase.values()) * workload.batch // few.workload.batch,
+        peak_bytes=max(cost.peak_bytes for cost in costs) + rest,
+        step_flop=step_flop * workload.batch // few.workload.batch,
+        trained_parameters=max(cost.trained_parameters for cost in costs),
+        allocated_bytes=max(allocated) + rest if allocated else None,
+    )
+
+
+def _cost_now(job: Job) -> StepCost:
+    """Return the cost of a step in the state that a job has entered."""
+    batch = fake_batch(job)
+    _make_optimizer_state(job)
+    with StepFlops() as flops:
+        step, allocated = predicted_step(job, batch)
+    if step.left_behind:
+        step, allocated = predicted_step(job, batch)
+    return StepCost(
+        peak_bytes=step.peak,
+        step_flop=sum(flops.by_phase.values()),
         trained_parameters=sum(parameter.numel() for parameter in job.trained()),
-        allocated_bytes=None if allocated is None else allocated.peak_bytes + rest,
+        allocated_bytes=None if allocated is None else allocated.peak_bytes,
     )
 
 
@@ -157,6 +172,9 @@ def _rounded(size: int, grain: int) -> int:
 
 def _make_optimizer_state(job: Job) -> None:
     """Create the optimizer state of each parameter, by optimizer steps with fake gradients."""
+    known = {parameter for parameter, _ in job.optimizer_state()}
+    if known.issuperset(job.trained()):
+        return
     for parameter in job.trained():
         parameter.grad = torch.empty_like(parameter)
     for optimizer in job.optimizers:

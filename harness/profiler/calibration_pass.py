@@ -24,8 +24,16 @@ def calibration_pass(spec: TrialSpec, load: Loader) -> PassReadings:
     """Build the trial; then read the mean time of steps, of evaluations, and of decoding images."""
     job, batch = job_and_batch(spec, load)
     began = time.perf_counter()
-    training_step(job, *batch)  # the first step makes the optimizer's state
-    step = _mean_seconds(lambda: training_step(job, *batch), job.device)
+    job.current.keep_all()
+    states = max(1, len(job.current.states))
+
+    def cycle() -> None:
+        for _ in range(states):
+            training_step(job, *batch)
+            job.current.enter_next()
+
+    cycle()  # the first step makes the optimizer's state
+    step = _mean_seconds(cycle, job.device) / states
     job.model.eval()
     evaluation = _mean_seconds(lambda: evaluate_batch(job, batch[0]), job.device)
     actions = time.perf_counter() - began

@@ -97,12 +97,15 @@ class ClockVisits:
         self._unreadable = ""
         compiled = job.forward if isinstance(job.forward, CompiledForward) else None
         least = max(1, settings.warmup_steps) if compiled else settings.warmup_steps
+        job.current.keep_all()
+        self._states = max(1, len(job.current.states))
         settling = self._settle()
-        warmup = phase_clock.warm_up(self._step, job.device.synchronise, least)
-        self.warmup_steps = settling + len(warmup)
+        warmup = phase_clock.warm_up(self._cycle, job.device.synchronise, least)
+        self.warmup_steps = settling + len(warmup) * self._states
         if compiled:
             self._samples[COMPILE_SECONDS] = [compiled.seconds()]
-        self.steps = _times(STEPS, warmup, settings.steps)
+        self._cycles = _times(STEPS, warmup, math.ceil(settings.steps / self._states))
+        self.steps = self._cycles * self._states
         self.evaluations = self._in_evaluation_mode(self._warm_up_evaluation)
         self._of = {
             STEPS: self._time_steps,
@@ -133,7 +136,14 @@ class ClockVisits:
         return joined_readings([PassReadings(dict(self._samples)), joules])
 
     def _step(self) -> None:
+        """Run a step; the next one is in the next state, if the method has states."""
         training_step(self._job, *self._batch)
+        self._job.current.enter_next()
+
+    def _cycle(self) -> None:
+        """Run a step in each state."""
+        for _ in range(self._states):
+            self._step()
 
     def _evaluate(self) -> None:
         evaluate_batch(self._job, self._batch[0])
@@ -147,8 +157,8 @@ class ClockVisits:
 
     def _time_steps(self) -> None:
         """Time whole steps; repeat the visit if an optimizer step was skipped."""
-        seconds = until_taken(self._job, lambda: self._seconds(self._step, self.steps))
-        self._sample("step_seconds", seconds)
+        seconds = until_taken(self._job, lambda: self._seconds(self._cycle, self._cycles))
+        self._sample("step_seconds", seconds / self._states)
 
     def _time_evaluations(self) -> int:
         self._sample("evaluation_seconds", self._seconds(self._evaluate, self.evaluations))
@@ -157,17 +167,18 @@ class ClockVisits:
     def _time_phases(self) -> None:
         """Time as many steps as in a visit of whole steps, and in the same way."""
         seconds = until_taken(self._job, self._phase_seconds)
-        for phase in PHASE_NAMES:
-            self._sample(f"{phase}_seconds", seconds[phase] / self.steps)
+        for phase, spent in seconds.items():  # a method that estimates gradients has no backward
+            self._sample(f"{phase}_seconds", spent / self.steps)
 
     def _phase_seconds(self) -> dict[str, float]:
         """Return the seconds of each phase; waiting within a step may slow it."""
         phases = phase_clock.PhaseClock(self._job.device.synchronise)
-        if self.steps > 1:
-            self._step()
+        if self._cycles > 1:
+            self._cycle()
         for _ in range(self.steps):
             training_step(self._job, *self._batch, enter_phase=phases.enter_phase)
             phases.stop()
+            self._job.current.enter_next()
         return phases.seconds
 
     def _seconds(self, action: Callable[[], None], times: int) -> float:
@@ -194,9 +205,9 @@ class ClockVisits:
             nonlocal steps
             ends = time.perf_counter() + VISIT_KINDS[ENERGY].least_seconds
             while not steps or time.perf_counter() < ends:
-                self._step()
+                self._cycle()
                 wait()
-                steps += 1
+                steps += self._states
 
         try:
             used = energy.joules(loop, self._job.device.energy_counter())

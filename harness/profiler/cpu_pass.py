@@ -70,15 +70,18 @@ class CpuVisits:
         except Unreadable as error:
             self._why_not_counted = str(error)
         self._job, self._batch = job_and_batch(spec, load)
+        self._job.current.keep_all()
+        self._states = max(1, len(self._job.current.states))
         self._warm_up(spec.profile.warmup_steps if spec.profile else 0)
-        used = self._measure(1)[CPU_SECONDS]
-        self.steps = math.ceil(VISIT_CPU_SECONDS / max(used, 1e-6))
+        used = self._measure(1)[CPU_SECONDS] * self._states
+        self._cycles = math.ceil(VISIT_CPU_SECONDS / max(used, 1e-6))
+        self.steps = self._cycles * self._states
         self._scheduling = scheduling_of_visits(spec)
 
     def visit(self) -> Visited:
         """Measure a number of steps; repeat the visit if an optimizer step was skipped."""
         before = time.process_time()
-        each = until_taken(self._job, lambda: self._measure(self.steps))
+        each = until_taken(self._job, lambda: self._measure(self._cycles))
         used = time.process_time() - before
         for metric, value in each.items():
             self._samples.setdefault(metric, []).append(value)
@@ -100,21 +103,26 @@ class CpuVisits:
         reason = absent(AbsenceKind.UNREADABLE, self._why_not_counted, *COUNTED)
         return joined_readings([measured, reason])
 
-    def _step(self) -> None:
-        training_step(self._job, *self._batch)
+    def _cycle(self) -> None:
+        """Run a step, or one in each state if the method has states."""
+        for _ in range(self._states):
+            training_step(self._job, *self._batch)
+            self._job.current.enter_next()
 
     def _warm_up(self, least: int) -> None:
-        """Run all steps of the warm-up but the last one."""
-        until_taken(self._job, self._step)
+        """Run all steps of the warm-up but the last one; with states, all cycles but the last."""
+        until_taken(self._job, self._cycle)
         for _ in range(least - LEAST_WARM_UP_STEPS):
-            self._step()
-        self.warmup_steps = max(LEAST_WARM_UP_STEPS, least) + self._job.skipped_steps()
+            self._cycle()
+        steps = max(LEAST_WARM_UP_STEPS, least) * self._states
+        self.warmup_steps = steps + self._job.skipped_steps()
 
-    def _measure(self, steps: int) -> dict[str, float]:
-        """Return the CPU seconds and the counts per step of a number of steps."""
+    def _measure(self, cycles: int) -> dict[str, float]:
+        """Return the CPU seconds and the counts per step of a number of cycles."""
         counts, began = self._counts(), time.process_time()
-        for _ in range(steps):
-            self._step()
+        steps = cycles * self._states
+        for _ in range(cycles):
+            self._cycle()
         spent, more = time.process_time() - began, self._counts()
         each = {CPU_SECONDS: spent / steps}
         for metric, first, last in zip(COUNTED, counts, more, strict=False):

@@ -36,22 +36,26 @@ def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
     job, batch = job_and_batch(spec.uncompiled(), load)
     tokens: list[int] = []
     watchers = _watch_tokens(job.model, tokens)
+    states = 0
     with OperatorModules(job.model) as owner, StepFlops(owner.now) as flops:
-        training_step(job, *batch, enter_phase=flops.enter_phase)
+        for _ in job.current.in_each_state():
+            training_step(job, *batch, enter_phase=flops.enter_phase)
+            states += 1
+    flops.divide(states)
     for watcher in watchers:
         watcher.remove()
     counted = PassReadings(
         {
             "forward_flop": flops.by_phase["forward"],
             "step_flop": sum(flops.by_phase.values()),
-            "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
+            "trained_parameters": job.trained_parameters(),
             "total_parameters": sum(count for count, _ in parameter_numbers(job.model)),
         },
         notes=notes_of(NoteKind.FLOPS, flops.overlooked()),
         detail=Sidecar(flops=_detail(flops)),
     )
     passed_on = _tokens(tokens[: len(watchers)])
-    macs = _macs(job, flops.by_phase["forward"])
+    macs = _macs(job, flops.by_phase["forward"] // job.method.forward_passes)
     attention = PassReadings({}, attention_kernel=attention_kernel(first_forward(job, batch[0])))
     return joined_readings([counted, passed_on, macs, attention])
 

@@ -5,6 +5,7 @@ from torch import Tensor
 from bsrbench.harness.devices.cuda import Cuda
 from bsrbench.harness.meters.allocator_events import allocator_rise, workspaces
 from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
+from bsrbench.harness.profiler.counted_cycle import counted_cycle, over_states
 from bsrbench.harness.profiler.counted_step import (
     CountedStep,
     at_peak_metrics,
@@ -56,16 +57,17 @@ def memory_pass(spec: TrialSpec, load: Loader) -> PassReadings:
 
 def _of_eager(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     job, batch = job_and_batch(spec, load, kept=kept)
-    first, steady, again = (counted_step(job, batch) for _ in range(3))
-    require_finite(again.loss)
+    cycle = counted_cycle(job, batch)
+    steady = cycle.steady
+    require_finite(cycle.again.loss)
     counted = PassReadings(
         {
             "peak_counted_bytes": steady.peak,
-            "peak_first_step_bytes": first.peak,
+            "peak_first_step_bytes": cycle.first_peak,
             "held_after_forward_bytes": steady.held_after_forward,
         }
         | at_peak_metrics(steady),
-        notes=notes_of(NoteKind.MEMORY, _doubts(steady, again)),
+        notes=notes_of(NoteKind.MEMORY, _doubts(steady, cycle.again)),
         detail=Sidecar(
             counted=CountedDetail(
                 peak_place=steady.peak_place,
@@ -75,11 +77,12 @@ def _of_eager(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings
             )
         ),
     )
+    of_states = over_states(len(job.current.states), cycle.peaks)
     if job.device.torch_device.type == "cpu":
-        return joined_readings([counted, _by_events(job, batch, steady)])
+        return joined_readings([counted, of_states, _by_events(job, batch, steady)])
     if isinstance(job.device, Cuda):
-        return joined_readings([counted, read_cuda_memory(job, job.device, batch)])
-    return joined_readings([counted, *_by_statistics(job, batch)])
+        return joined_readings([counted, of_states, read_cuda_memory(job, job.device, batch)])
+    return joined_readings([counted, of_states, *_by_statistics(job, batch)])
 
 
 def _of_compiled(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
@@ -103,7 +106,7 @@ def allocated_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         if spec.workload.compiled_step:
             training_step(job, *batch)
         else:
-            counted_step(job, batch)  # finds out what the step leaves behind
+            counted_cycle(job, batch)  # finds out what the step leaves behind
         if job.device.torch_device.type == "cpu":
             return PassReadings({"peak_allocated_bytes": _peak_by_events(job, batch)})
         return PassReadings(peaks_by_statistics(job, batch))

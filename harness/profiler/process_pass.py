@@ -60,7 +60,8 @@ def _from_kernel(spec: TrialSpec, load: Loader) -> PassReadings:
     if spec.workload.compiled_step:
         before = _level_without(job, batch)
     process_memory.reset_high_water()
-    training_step(job, *batch)
+    for _ in job.current.in_each_state():
+        training_step(job, *batch)
     peak = process_memory.high_water_bytes() - before
     return PassReadings({METRIC: peak}, detail=Sidecar(process_baseline_bytes=before))
 
@@ -85,7 +86,8 @@ def _from_driver(spec: TrialSpec, load: Loader) -> PassReadings:
     job, batch = job_and_batch(spec, load, WARMUP_STEPS)
     readings = []
     for _ in range(READ_STEPS):
-        training_step(job, *batch)
+        for _ in job.current.in_each_state():
+            training_step(job, *batch)
         device.synchronise()
         readings.append(device.used_bytes())
     after = readings[0]

@@ -66,7 +66,7 @@ def training_pass(
             metric: fmean(read),
             "training_seconds": run.seconds,
             "data_wait_share": min(1.0, run.waited_seconds / run.seconds),
-            "trained_parameters": sum(parameter.numel() for parameter in job.trained()),
+            "trained_parameters": job.trained_parameters(),
             **curve,
         },
         notes=notes_of(NoteKind.TRAINING, [*notes, *keeper.remarks()]),

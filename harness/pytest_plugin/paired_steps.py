@@ -29,22 +29,28 @@ class Steps:
     def __init__(self, spec: TrialSpec) -> None:
         self.seconds: list[float] = []
         self._job, self._batch = job_and_batch(spec, methods.load)
+        self._job.current.keep_all()
+        self._states = max(1, len(self._job.current.states))
 
     def warm_up(self) -> None:
         """Run untimed steps until they get no faster, like the clock pass."""
         if self._job.scaler is not None:
-            until_taken(self._job, self._step)
-        phase_clock.warm_up(self._step, self._job.device.synchronise, WARMUP_STEPS)
+            until_taken(self._job, self._cycle)
+        phase_clock.warm_up(self._cycle, self._job.device.synchronise, WARMUP_STEPS)
 
     def one(self) -> None:
-        """Run and time one step, with no other meter attached."""
-        wait = self._job.device.synchronise
-        self.seconds += until_taken(
-            self._job, lambda: phase_clock.seconds_each(self._step, 1, wait)
-        )
+        """Run and time one step, with no other meter attached.
 
-    def _step(self) -> None:
-        training_step(self._job, *self._batch)
+        If the method has states, it is the mean of a step in each of them.
+        """
+        wait = self._job.device.synchronise
+        (seconds,) = until_taken(self._job, lambda: phase_clock.seconds_each(self._cycle, 1, wait))
+        self.seconds.append(seconds / self._states)
+
+    def _cycle(self) -> None:
+        for _ in range(self._states):
+            training_step(self._job, *self._batch)
+            self._job.current.enter_next()
 
 
 def take_turns(

@@ -57,6 +57,25 @@ MEMORY: dict[str, Metric] = {
         claim=ClaimLine("memory", "memory, counted", 20),
         csv_ratio=True,
     ),
+    "mean_peak_bytes": Metric(
+        "B",
+        "lower",
+        "Mean of the counted peaks of a steady step in each state of a method that changes which "
+        "parameters train; peak_counted_bytes is the largest of them. Other methods do not have "
+        "it.",
+        display="mebibytes",
+        measured_by=("memory", "estimate"),
+        page=PageColumn("Memory", 112, "mean over states MiB"),
+    ),
+    "measured_states": Metric(
+        "",
+        "none",
+        "Number of states in which a method was measured that changes which parameters train. "
+        "FLOPs and times are means over them. Other methods do not have it.",
+        display="count",
+        measured_by=("memory", "estimate"),
+        page=PageColumn("Memory", 114, "states"),
+    ),
     **{
         f"{category}_at_peak_bytes": Metric(
             "B",

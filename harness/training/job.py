@@ -13,9 +13,14 @@ from bsrbench.harness.model.task_heads import TaskTurn, turn_of
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.torch_internals.eager_internals import tree_leaves
 from bsrbench.harness.training.compiled_forward import CompiledForward, require_compiles
+from bsrbench.harness.training.current_optimizers import (
+    CurrentOptimizers,
+    Optimizers,
+    most_trained,
+    require_estimates,
+)
 from bsrbench.harness.training.kept_storages import KeptStorages, Storages, storages
 from bsrbench.harness.training.loss_scaling import LossScaler
-from bsrbench.harness.training.optimizers import make_optimizers
 from bsrbench.harness.workload import models, tasks, weights
 from bsrbench.harness.workload.images.preprocess import Preprocess
 
@@ -30,7 +35,7 @@ class Job:
     Attributes:
         model: the prepared model; never a compiled one.
         forward: calls the model, compiled if the workload says so.
-        optimizers: one optimizer, or one per trained parameter if it steps in the backward pass.
+        current: the optimizers of what trains at the moment.
         classes: number of classes of each task.
         scaler: scales the loss; ``None`` if the precision is not fp16.
         turn: the current task; ``None`` if there is only one task.
@@ -42,7 +47,7 @@ class Job:
     method: Method
     model: nn.Module
     forward: Callable[[Tensor], Tensor]
-    optimizers: tuple[torch.optim.Optimizer, ...]
+    current: CurrentOptimizers
     device: Device
     classes: tuple[int, ...]
     preprocess: Preprocess
@@ -51,10 +56,18 @@ class Job:
     weights: dict[str, Any] = field(default_factory=dict)
     kept: KeptStorages = field(default_factory=KeptStorages)
 
+    @property
+    def optimizers(self) -> Optimizers:
+        """One optimizer, or one per trained parameter if each of them steps alone."""
+        return self.current.now
+
     def trained(self) -> list[Tensor]:
         """Return the parameters, of any shape, that the optimizers update."""
-        groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
-        return [parameter for group in groups for parameter in group["params"]]
+        return self.current.trained()
+
+    def trained_parameters(self) -> int:
+        """Return the number of elements that the optimizers update at once, at most."""
+        return most_trained(self.method, self.model)
 
     def skipped_steps(self) -> int:
         """Return how many optimizer steps fp16 has skipped; 0 in another precision."""
@@ -138,18 +151,19 @@ def make_ready(
     """Return the job of a model that its method has prepared, in training mode.
 
     Raises:
-        Unsupported: the method leaves nothing to train, or the step cannot be compiled as required.
+        Unsupported: the method leaves nothing to train, the step cannot be compiled as required, or
+            the trial asks for what needs a backward pass, and the method has none.
     """
     classes = tasks.classes(spec.workload)
-    optimizers = make_optimizers(model, spec.workload)
+    require_estimates(method, spec)
+    scaled = spec.workload.precision == "fp16"
+    scaler = LossScaler(device.torch_device) if scaled else None
+    current = CurrentOptimizers(method, model, spec.workload, scaler)
     forward: Callable[[Tensor], Tensor] = model
     if spec.workload.compiled_step:
         require_compiles(method)
         forward = CompiledForward(model)
-    scaler = None
-    if spec.workload.precision == "fp16":
-        scaler = LossScaler(device.torch_device, optimizers)
-    ready = model.train(), forward, optimizers, device, classes, preprocess
+    ready = model.train(), forward, current, device, classes, preprocess
     return Job(spec, method, *ready, scaler=scaler, turn=turn_of(model))
 
 

@@ -34,18 +34,20 @@ class LossScaler:
 
     Args:
         device: the device of the job.
-        optimizers: the optimizers of the job, with fused kernels.
 
     Attributes:
         skipped: optimizer steps that were skipped, when ``read`` was called last.
         in_a_row: skipped optimizer steps since the last one that was not, at the same moment.
     """
 
-    def __init__(self, device: torch.device, optimizers: tuple[torch.optim.Optimizer, ...]) -> None:
+    def __init__(self, device: torch.device) -> None:
         self.skipped = self.in_a_row = 0
         self._scaler = torch.amp.GradScaler(device.type)
         self._scaler.scale(torch.zeros((), device=device))  # makes its tensors before any step
         self._counts = torch.zeros(2, device=device)  # skipped, in a row
+
+    def watch(self, optimizers: tuple[torch.optim.Optimizer, ...]) -> None:
+        """Count the steps of new optimizers, which have fused kernels."""
         for optimizer in optimizers:
             optimizer.register_step_pre_hook(self._count)
 

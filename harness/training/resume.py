@@ -4,6 +4,7 @@ import os
 import stat
 import time
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,7 @@ class Checkpoint:
         optimizers: tuple[torch.optim.Optimizer, ...],
         steps: int,
         scaler: LossScaler | None = None,
+        at_step: Callable[[int], tuple[torch.optim.Optimizer, ...]] | None = None,
     ) -> Progress:
         """Load the checkpoint into a new trial, and return its progress; 0 steps without a file.
 
@@ -163,6 +165,8 @@ class Checkpoint:
             optimizers: the optimizers of the trial.
             steps: number of steps of the trial.
             scaler: the loss scaler of the trial, if it has one.
+            at_step: returns the optimizers of the step with a number, if they are not always the
+                same.
 
         Raises:
             UnusableError: the file cannot be read, or belongs to another trial; model and
@@ -176,6 +180,9 @@ class Checkpoint:
             _require_plausible(self._file, model)
             kept = torch.load(self._file, weights_only=True)
             model.load_state_dict(kept["model"])
+            progress = _progress(kept["progress"], steps)
+            if at_step is not None and progress.step:
+                optimizers = at_step(progress.step - 1)
             for optimizer, state in zip(optimizers, kept["optimizers"], strict=True):
                 _require_same_kind(optimizer, state)
                 optimizer.load_state_dict(state)
@@ -185,11 +192,11 @@ class Checkpoint:
             torch.set_rng_state(kept["generator"])
             if kept["generators"]:
                 torch.cuda.set_rng_state_all(kept["generators"])
-            return _progress(kept["progress"], steps)
         except Exception as error:  # a strange file can raise anything
             raise UnusableError(
                 visible(f"{self._file.name} cannot be used ({error!s:.{LONGEST}})")
             ) from error
+        return progress
 
     def forget(self, why: str) -> None:
         """Ignore the file from now on, because of ``why``; the next checkpoint replaces it."""

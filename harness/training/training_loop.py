@@ -3,13 +3,14 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from statistics import fmean
 
 import torch
 
 from bsrbench.harness.spec.recipe import Training
+from bsrbench.harness.training.current_optimizers import Optimizers
 from bsrbench.harness.training.evaluation import accuracies
 from bsrbench.harness.training.job import Job, to_device
 from bsrbench.harness.training.resume import Checkpoint, Progress
@@ -44,12 +45,15 @@ def train(
         UnusableError: the checkpoint is damaged or belongs to another trial.
     """
     keeper = checkpoint or Checkpoint()
-    progress = keeper.restore(job.model, job.optimizers, training.steps, job.scaler)
+    progress = keeper.restore(
+        job.model, job.optimizers, training.steps, job.scaler, partial(_optimizers_at, job)
+    )
     steps = range(progress.step, training.steps)
     stream = _batches(job, images, steps)
     tell_step(progress.step)
     start = time.perf_counter() - progress.seconds
     for step in steps:
+        _optimizers_at(job, step)
         set_learning_rate(job, learning_rate_at(step, training))
         batch = _next_batch(job, stream, progress)
         loss = _step(job, batch, training, progress)
@@ -73,10 +77,17 @@ def train(
     return progress
 
 
+def _optimizers_at(job: Job, step: int) -> Optimizers:
+    """Enter the state that the method has at a step, if it has states; return the optimizers."""
+    if job.current.states:
+        job.current.enter(job.method.state_at(step, job.spec.seed, job.model))
+    return job.optimizers
+
+
 def _step(job: Job, batch: Batch, training: Training, progress: Progress) -> float:
     """Run one step and return its loss; if it diverges, the error names the step."""
     try:
-        return training_step(job, *batch, clip_norm=training.clip_norm)
+        return training_step(job, *batch, clip_norm=training.clip_norm, number=progress.step)
     except Diverged as error:
         where = f"at step {progress.step}{_before(progress.losses)}"
         raise Diverged(f"{error} {where}") from None

@@ -1,14 +1,17 @@
 """The one training step."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bsrbench.harness.method import Kind
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.spec.trial_spec import Workload
+from bsrbench.harness.training.estimated_gradients import update_one_by_one
 from bsrbench.harness.training.job import Job
 from bsrbench.harness.training.loss_scaling import MOST_IN_A_ROW
 
@@ -21,9 +24,7 @@ class Diverged(Exception):  # noqa: N818 - a stored outcome, not a programming e
 
 def set_learning_rate(job: Job, rate: float) -> None:
     """Set the learning rate of every parameter group to ``rate`` times its ``lr_scale``."""
-    for optimizer in job.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["lr_scale"]
+    job.current.set_learning_rate(rate)
 
 
 def _ignore(_: str) -> None:
@@ -37,6 +38,7 @@ def training_step(
     *,
     clip_norm: float | None = None,
     enter_phase: Callable[[str], None] = _ignore,
+    number: int = 0,
 ) -> float:
     """Do one optimizer step as ``optimizer_step`` does and return the mean loss.
 
@@ -48,7 +50,9 @@ def training_step(
         Diverged: the loss is not finite and no step was skipped, or too many steps were skipped in
             a row.
     """
-    loss = optimizer_step(job, images, labels, clip_norm=clip_norm, enter_phase=enter_phase).item()
+    loss = optimizer_step(
+        job, images, labels, clip_norm=clip_norm, enter_phase=enter_phase, number=number
+    ).item()
     skipped = 0 if job.scaler is None else job.scaler.read()
     if not math.isfinite(loss) and not skipped:
         raise Diverged(f"the loss became {loss}")
@@ -67,6 +71,7 @@ def optimizer_step(
     *,
     clip_norm: float | None = None,
     enter_phase: Callable[[str], None] = _ignore,
+    number: int = 0,
 ) -> Tensor:
     """Do one optimizer step, in micro-batches if the workload says so, and return the mean loss.
 
@@ -82,33 +87,35 @@ def optimizer_step(
         labels: [batch].
         clip_norm: bound on the norm of all gradients.
         enter_phase: called with ``forward``, ``backward`` or ``optimizer`` when it begins.
+        number: number of the step in the training, from 0; it seeds estimates of gradients.
     """
+    if Kind.ESTIMATES_GRADIENT in job.method.kinds:
+        step = partial(_estimated_step, job, number)
+    else:
+        step = partial(_step_of_task, job, clip_norm)
     if job.turn is None:
-        return _step_of_task(job, images, labels, clip_norm, enter_phase)
+        return step(images, labels, enter_phase)
     batch = job.spec.workload.batch
     total = torch.zeros((), device=images.device)
     for _, own, targets in zip(
         turns(job.model), images.split(batch), labels.split(batch), strict=True
     ):
-        total += _step_of_task(job, own, targets, clip_norm, enter_phase) / job.turn.tasks
+        total += step(own, targets, enter_phase) / job.turn.tasks
     return total
 
 
 def _step_of_task(
     job: Job,
+    clip_norm: float | None,
     images: Tensor,
     labels: Tensor,
-    clip_norm: float | None,
     enter_phase: Callable[[str], None],
 ) -> Tensor:
     """Do an optimizer step of the current task, and return its mean loss."""
-    size = job.spec.workload.micro_batch or len(labels)
     total = torch.zeros((), device=images.device)
-    smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
-    for part, targets in zip(images.split(size), labels.split(size), strict=True):
+    for part, targets in _micro_batches(job, images, labels):
         enter_phase("forward")
-        with precision_of(job):
-            loss = F.cross_entropy(job.forward(part), targets, label_smoothing=smoothing)
+        loss = _loss(job, part, targets)
         share = len(targets) / len(labels)
         enter_phase("backward")
         _scaled(job, loss * share).backward()
@@ -121,6 +128,47 @@ def _step_of_task(
     for parameter in job.trained():
         parameter.grad = None
     return total
+
+
+def _estimated_step(
+    job: Job,
+    number: int,
+    images: Tensor,
+    labels: Tensor,
+    enter_phase: Callable[[str], None],
+) -> Tensor:
+    """Do an optimizer step of the current task with estimated gradients.
+
+    The loss that is returned is the mean of those that the method has asked for.
+    """
+    losses: list[Tensor] = []
+
+    def loss_of_batch() -> Tensor:
+        enter_phase("forward")
+        total = torch.zeros((), device=images.device)
+        for part, targets in _micro_batches(job, images, labels):
+            total += _loss(job, part, targets) * (len(targets) / len(labels))
+        losses.append(total)
+        return total
+
+    enter_phase("forward")
+    with torch.no_grad():
+        update_one_by_one(job, loss_of_batch, number, enter_phase)
+    job.method.step_done()
+    return torch.stack(losses).mean()
+
+
+def _micro_batches(job: Job, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images [n, 3, side, side] and labels [n] of each forward pass of a task's batch."""
+    size = job.spec.workload.micro_batch or len(labels)
+    return zip(images.split(size), labels.split(size), strict=True)
+
+
+def _loss(job: Job, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean loss, of shape [], of images [n, 3, side, side] with labels [n]."""
+    smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
+    with precision_of(job):
+        return F.cross_entropy(job.forward(images), labels, label_smoothing=smoothing)
 
 
 def _scaled(job: Job, loss: Tensor) -> Tensor:
