@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from bsrbench import methods
+from bsrbench.harness.composition import CHANGES_TOKENS
 from bsrbench.harness.conformance.checks import CHECKS
 from bsrbench.harness.conformance.subject import Subject
-from bsrbench.harness.method import CHANGES_TOKENS
 
 ALONE = methods.names()
 NAMED_PAIRS = [

@@ -218,3 +218,8 @@ def with_positions(vit: Any, tokens: Tensor) -> Tensor:
     """
     placed: Tensor = vit._pos_embed(tokens)
     return placed
+
+
+def sparse_indices_and_values(tensor: Tensor) -> list[Tensor]:
+    """Return the tensors behind a COO tensor, coalesced or not; the public ones ask that it is."""
+    return [tensor._indices(), tensor._values()]

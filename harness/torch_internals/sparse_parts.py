@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from bsrbench.harness.torch_internals.eager_internals import tree_leaves
+from bsrbench.harness.torch_internals.eager_internals import sparse_indices_and_values, tree_leaves
 
 
 def tensors_with_storage(nest: object) -> list[Tensor]:
@@ -14,7 +14,7 @@ def tensors_with_storage(nest: object) -> list[Tensor]:
 
 def _parts(tensor: Tensor) -> list[Tensor]:
     if tensor.layout == torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]  # the public ones ask that it is coalesced
+        return sparse_indices_and_values(tensor)
     if tensor.layout in {torch.sparse_csr, torch.sparse_bsr}:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in {torch.sparse_csc, torch.sparse_bsc}:

@@ -5,6 +5,7 @@ import os
 import resource
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -101,6 +102,12 @@ def used():
     return usage.ru_utime + usage.ru_stime
 
 
+def stolen():
+    """Return the seconds in which the host ran others in place of this machine; a tick more."""
+    total = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()
+    return (int(total[8]) + 1) / os.sysconf("SC_CLK_TCK")
+
+
 def in_a_child(function):
     """Return what a function returns in a forked child, which has no other threads."""
     receiver, sender = os.pipe()
@@ -128,15 +135,20 @@ def three_meters():
 
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_three_meters_of_cpu_time_agree_over_all_threads():
-    """A busy machine makes the span longer, and not its CPU time."""
+    """A busy machine makes the span longer, and not its CPU time.
+
+    The kernel's event alone includes time in which the host ran another virtual machine.
+    """
     try:
         os.close(perf_event_open(TASK_CLOCK))
     except OSError as error:
         pytest.skip(f"no perf_event_open: {error.strerror}")
+    before = stolen()
     event, clock, usage = in_a_child(three_meters)
+    lost = stolen() - before
 
     assert 0.6 <= clock < 0.9
-    assert event == pytest.approx(clock, rel=0.02)
+    assert clock * 0.98 <= event <= clock * 1.02 + lost
     assert usage == pytest.approx(clock, rel=0.02, abs=0.02)  # in ticks of 10 ms on old kernels
 
 
