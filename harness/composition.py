@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -62,6 +63,19 @@ class Composed(Method):
                     "bits: name a method that stores weights after those that choose what trains"
                 ) from error
         return model
+
+    def within(self, predicted_peak: Callable[[Method], int], depth: Callable[[], int]) -> Method:
+        """Let each part choose; the predicted peak is always that of the whole composition.
+
+        Raises:
+            Unsupported: a part has no setting that is within its budget.
+        """
+        chosen = self
+        for index, part in enumerate(self.parts):
+            fitted = part.within(partial(_peak_of_whole, predicted_peak, chosen, index), depth)
+            if fitted is not part:
+                chosen = _replaced(chosen, index, fitted)
+        return chosen
 
     def made_for(self, device: str) -> bool:
         """Return whether every part is made for a device type."""
@@ -136,6 +150,17 @@ class Composed(Method):
 
     def _moving(self, model: nn.Module) -> Method:
         return next(part for part in self.parts if part.states(model))
+
+
+def _peak_of_whole(
+    predicted_peak: Callable[[Method], int], whole: Composed, index: int, part: Method
+) -> int:
+    """Return the predicted peak of a composition with another method in one place."""
+    return predicted_peak(_replaced(whole, index, part))
+
+
+def _replaced(whole: Composed, index: int, part: Method) -> Composed:
+    return Composed((*whole.parts[:index], part, *whole.parts[index + 1 :]))
 
 
 def without_stored_weights(method: Method) -> Method:

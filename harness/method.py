@@ -98,6 +98,26 @@ class Method(ABC):
             f"{self.name()} does not refine a {kind} that another method has prepared"
         )
 
+    def within(
+        self,
+        predicted_peak: Callable[["Method"], int],  # noqa: ARG002 - for those who override it
+        depth: Callable[[], int],  # noqa: ARG002 - as above
+    ) -> "Method":
+        """Return the method with its options chosen so that its predicted peak is within a budget.
+
+        The harness asks before it runs or predicts a trial. A method that has no option for a
+        budget returns itself and calls neither function.
+
+        Args:
+            predicted_peak: returns the predicted peak in bytes of a step of the trial with another
+                setting of this method; on an NVIDIA GPU the peak of the allocator.
+            depth: returns the number of blocks whose activations are saved.
+
+        Raises:
+            Unsupported: no setting is within the budget, or its peak cannot be predicted.
+        """
+        return self
+
     def made_for(self, device: str) -> bool:
         """Return whether the method is made for a device type."""
         return not self.devices or device in self.devices

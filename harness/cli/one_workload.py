@@ -24,6 +24,7 @@ from bsrbench.harness.spec.workload_axes import AXES, AxisValue
 
 if TYPE_CHECKING:
     from bsrbench.harness.fit import Fit
+    from bsrbench.harness.method import Method
     from bsrbench.harness.records.pass_readings import PassReadings
     from bsrbench.harness.spec.row_name import RowLabel
     from bsrbench.harness.spec.trial_spec import Profile, TrialSpec
@@ -107,11 +108,13 @@ def estimate(
     """  # noqa: D301 - click's mark for text that is not wrapped
     from bsrbench import methods
     from bsrbench.harness.predict.estimate import predict
+    from bsrbench.harness.predict.memory_budget import fitting
     from bsrbench.harness.trial.trial_passes import failure
 
     spec = workload.spec("estimate", method, nested(options), batch, _timing(None))
     try:
-        prediction = predict(spec, methods.load)
+        load = fitting(spec, methods.load)
+        prediction = predict(spec, load)
     except BadInput:
         raise
     except Exception as error:  # noqa: BLE001 - an error in an author's code becomes an outcome
@@ -120,12 +123,20 @@ def estimate(
     notes = [note.text for note in prediction.notes]
     if "peak_estimated_bytes" in prediction.measurements:
         notes.append("the estimated peak does not include workspaces inside operators")
+    if load is not methods.load:
+        notes.append(_chosen(spec, load(spec.method)))
     missing = {metric: absence.text for metric, absence in prediction.missing.items()}
     if as_json:
         say(json.dumps(_plain(spec, prediction, notes, missing), indent=1))
     else:
         _print(spec, prediction.measurements, notes, missing)
         _print_parts(prediction)
+
+
+def _chosen(spec: "TrialSpec", method: "Method") -> str:
+    """Return what a method has chosen to meet its budget."""
+    facts = method.environment(spec.workload.device.partition(":")[0])
+    return ", ".join(["chosen for the budget", *(f"{k} = {v}" for k, v in facts.items())])
 
 
 def _plain(

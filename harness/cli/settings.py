@@ -7,19 +7,21 @@ from typing import Any
 import click
 
 from bsrbench.harness.errors import BadInput
+from bsrbench.harness.spec.memory_size import SHOWN, bytes_of_size
 from bsrbench.harness.spec.toml_text import parse_toml
 
-UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "KB": 1e3, "MB": 1e6, "GB": 1e9}
-MOST = 1e15  # bytes or seconds; a larger number is a typing error, and the system rejects it
-SHOWN = 80  # characters of the user's text that a message repeats
+MOST = 1e15  # seconds; a larger number is a typing error, and the system rejects it
+SIZE = re.compile(r"[0-9]*\.?[0-9]+ ?[KMG]i?B")  # never a TOML value
 TIMES = {"s": 1, "min": 60, "h": 3600}
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """Return the key and the TOML value of ``key=value``."""
+    """Return the key and the TOML value of ``key=value``; a size like 1GiB needs no quotes."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
         raise BadInput(f"expected key=value, got {text!r}")
+    if SIZE.fullmatch(value.strip()):
+        return key.strip(), value.strip()
     try:
         return key.strip(), parse_toml(f"value = {value}")["value"]
     except ValueError as error:
@@ -93,11 +95,10 @@ def size_in_bytes(option: str, text: str) -> int:
     Raises:
         BadInput: the text is not a size; the message names ``option``.
     """
-    match = re.fullmatch(r"([0-9]*\.?[0-9]+)\s*([A-Za-z]*)", text.strip(), re.ASCII)
-    size = float(match[1]) * UNITS.get(match[2].upper(), 0) if match else 0.0
-    if not 0 < size < MOST:
-        raise BadInput(f"{option} {_short(text)}: expected a size like 512MiB, 2GiB or 4GB")
-    return int(size)
+    try:
+        return bytes_of_size(text)
+    except ValueError as error:
+        raise BadInput(f"{option} {error}") from error
 
 
 def seconds_of(option: str, text: str) -> float:

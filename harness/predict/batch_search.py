@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from bsrbench.harness.composition import changes_after_steps
 from bsrbench.harness.predict.batch_peaks import BatchPeaks, NotReplayable, NotSteady
+from bsrbench.harness.predict.memory_budget import require_no_budget
 from bsrbench.harness.predict.step_cost import fake_trial, step_cost, with_batch
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Loader
@@ -43,8 +44,10 @@ def predicted_search(spec: TrialSpec, limit: int, load: Loader) -> BatchSearch:
 
     Raises:
         BadInput: the workload names something that does not exist or does not fit.
-        Unsupported: the method cannot be applied to the model, or its step cannot be predicted.
+        Unsupported: the method cannot be applied to the model, its step cannot be predicted,
+            or it has a budget.
     """
+    require_no_budget(load(spec.method, **spec.options))
     with census() as kept:
         found = _in_one_job(spec, limit, load, kept.fresh())
         if found is not None:

@@ -1,13 +1,12 @@
-"""Predict memory and FLOPs of one training step, for many settings in one process."""
+"""Predict memory and FLOPs of one training step."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 
 from bsrbench.harness.devices import torch_device
-from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.predict.fake_step import (
@@ -20,7 +19,7 @@ from bsrbench.harness.predict.fake_step import (
 )
 from bsrbench.harness.spec.trial_spec import TrialSpec
 from bsrbench.harness.training.job import Job, Loader, preprocessing
-from bsrbench.harness.training.kept_storages import KeptStorages, census
+from bsrbench.harness.training.kept_storages import KeptStorages
 from bsrbench.harness.workload import models, tasks
 
 FEW = 2  # micro-batches that are run: the first makes the gradients, all others are like the second
@@ -47,19 +46,6 @@ class StepCost:
     def limiting_bytes(self) -> int:
         """Return the predicted memory that decides whether the step fits on its device."""
         return self.peak_bytes if self.allocated_bytes is None else self.allocated_bytes
-
-
-def step_costs(specs: Sequence[TrialSpec], load: Loader) -> tuple[StepCost, ...]:
-    """Predict trials in this process; return for each its cost, or why there is no prediction."""
-    with census() as kept:
-        return tuple(_cost_or_reason(spec, load, kept.fresh()) for spec in specs)
-
-
-def _cost_or_reason(spec: TrialSpec, load: Loader, kept: KeptStorages) -> StepCost:
-    try:
-        return step_cost(spec, load, kept)
-    except (Unsupported, BadInput) as error:
-        return StepCost(reason=str(error))
 
 
 def step_cost(spec: TrialSpec, load: Loader, kept: KeptStorages | None = None) -> StepCost:

@@ -7,8 +7,14 @@ from bsrbench.harness.source_files import files_behind, hash_of_files
 
 PREFIX = "bsrbench.harness."
 HARNESS = Path(__file__).absolute().parents[1]
-# A trial's passes, what is derived from them, and the order of the visits of the clock pass.
-ROOTS = ("trial/trial_passes", "trial/record_assembly", "launch/round_group")
+# A trial's passes, what is derived from them, the order of the visits of the clock pass, and how a
+# method's memory budget is read.
+ROOTS = (
+    "trial/trial_passes",
+    "trial/record_assembly",
+    "launch/round_group",
+    "spec/memory_size",
+)
 MODEL = "model"  # methods may import anything in it
 # Not included: definitions of values, messages and metric names, which the record itself contains.
 CARRY_VALUES = frozenset(

@@ -17,7 +17,9 @@ from bsrbench.harness.method import Method, Unsupported
 from bsrbench.harness.plain_data import fault_in, plain_table, plain_text
 from bsrbench.harness.predict.batch_search import BatchSearch, predicted_search
 from bsrbench.harness.predict.estimate import estimate_pass
-from bsrbench.harness.predict.step_cost import StepCost, step_costs
+from bsrbench.harness.predict.memory_budget import fitting
+from bsrbench.harness.predict.step_cost import StepCost
+from bsrbench.harness.predict.trial_costs import step_costs
 from bsrbench.harness.profiler.calibration_pass import calibration_pass
 from bsrbench.harness.profiler.clock_pass import Turn, clock_pass
 from bsrbench.harness.profiler.cpu_pass import cpu_pass
@@ -125,12 +127,13 @@ def perform(
     torch.set_num_threads(spec.workload.threads)
     before = decided(spec.workload.device)
     loaded: list[Method] = []
-
-    def load_and_keep(name: str, **options: Any) -> Method:
-        loaded.append(load(name, **options))
-        return loaded[-1]
-
     try:
+        load_fitted = fitting(spec, load)
+
+        def load_and_keep(name: str, **options: Any) -> Method:
+            loaded.append(load_fitted(name, **options))
+            return loaded[-1]
+
         run = PASSES[pass_name]
         if pass_name == TRAINING:
             run = partial(training_pass, checkpoint=checkpoint)

@@ -14,7 +14,7 @@ from bsrbench.harness.conformance.promises import holds_less_than_full_fine_tuni
 from bsrbench.harness.conformance.subject import BrokenPromise, Subject
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.predict.estimate import predict
-from bsrbench.harness.predict.step_cost import step_costs
+from bsrbench.harness.predict.trial_costs import step_costs
 from bsrbench.harness.profiler.counted_step import counted_step
 from bsrbench.harness.profiler.memory_pass import allocated_pass, memory_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
