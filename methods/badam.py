@@ -38,7 +38,7 @@ class BlockCoordinateTraining(Method):
     steps: int = 100
     order: str = RANDOM
 
-    source = "Luo et al. 2024 (BAdam), arXiv:2404.02827, algorithm 1"
+    source = "Luo et al. 2024 (BAdam), arXiv:2404.02827, section 2, algorithm 1"
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
 

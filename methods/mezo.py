@@ -33,7 +33,7 @@ class ZerothOrder(Method):
 
     epsilon: float = 1e-3
 
-    source = "Malladi et al. 2023 (MeZO), arXiv:2305.17333, algorithm 1"
+    source = "Malladi et al. 2023 (MeZO), arXiv:2305.17333, section 2, algorithm 1"
     exact_forward = True
     forward_passes = 2
     kinds: ClassVar = frozenset({Kind.ESTIMATES_GRADIENT, Kind.STORES_ACTIVATIONS})

@@ -5,8 +5,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bsrbench.harness.conformance import method_card, promises, steps, weight_storage
-from bsrbench.harness.conformance.subject import BrokenPromise, Subject
+from bsrbench.harness.conformance import (
+    method_card,
+    method_states,
+    promises,
+    steps,
+    weight_storage,
+)
+from bsrbench.harness.conformance.subject import BrokenPromise, Subject, estimates
 from bsrbench.harness.method import Unsupported
 
 
@@ -45,6 +51,8 @@ CHECKS = (
     Check(method_card.card_says_the_three_things, composed=False),
     Check(method_card.pairs_are_on_the_card, composed=False),
     Check(promises.keeps_the_parameters, first=True),
+    Check(method_states.states_train_what_prepare_leaves, first=True),
+    Check(method_states.state_of_a_step_depends_on_step_and_seed_only),
     Check(promises.forward_promise),
     Check(promises.gradient_promise),
     Check(steps.ten_steps_learn_and_move_the_trained_and_only_those),
@@ -80,11 +88,10 @@ def examine(subject: Subject) -> Iterator[Examined]:
     for check in CHECKS:
         if not check.composed and "+" in subject.name:
             continue
-        if (
-            subject.name == "full"
-            and check.examine is method_card.says_that_a_model_is_prepared_already
+        if check.examine is method_card.says_that_a_model_is_prepared_already and (
+            subject.name == "full" or estimates(subject.method())
         ):
-            continue  # full changes nothing in the model, so it cannot detect a prepared one
+            continue  # they change nothing in the model, so they cannot detect a prepared one
         result = examined(check, subject)
         yield result
         if check.first and result.broken:

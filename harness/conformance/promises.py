@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.composition import Composed
-from bsrbench.harness.conformance import weight_storage
+from bsrbench.harness.conformance import estimates_of_gradients, weight_storage
 from bsrbench.harness.conformance.subject import (
     BATCH,
     CLASSES,
@@ -12,8 +12,11 @@ from bsrbench.harness.conformance.subject import (
     TOKENS,
     WIDTH,
     Subject,
+    backward,
+    estimates,
     loss_of,
     names_of,
+    ready,
     require,
     tiny_batch,
     trained,
@@ -95,12 +98,16 @@ def gradient_promise(subject: Subject) -> None:
     """The relative error of the gradient is at most ``gradient_error``.
 
     The reference g' is central differences of the method's own loss. For directions v of
-    independent standard normal numbers, the mean of ((g - g') v)^2 is |g - g'|^2.
+    independent standard normal numbers, the mean of ((g - g') v)^2 is |g - g'|^2. A method that
+    estimates gradients must be right in the mean.
     """
     method = subject.method()
     images, labels = tiny_batch()
     batch = images.double(), labels
-    model = method.prepare(subject.model().double())
+    model = ready(method, subject.model().double())
+    if estimates(method):
+        estimates_of_gradients.require_unbiased(method, model, batch)
+        return
     loss_of(model, batch).backward()
     error = _error(model, batch, DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT)
     if method.gradient_error == 0:
@@ -187,11 +194,11 @@ def held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
     The first step can leave tensors behind that are kept in the second.
     """
     batch = tiny_batch()
-    model = method.prepare(model)
+    model = ready(method, model)
     known = [*model.parameters(), *model.buffers(), *batch]
     with LiveBytes() as live:
         live.watch(known, Category.INPUTS)
-        loss_of(model, batch).backward()
+        backward(method, model, batch)
         method.step_done()
         model.zero_grad()
         kept.left_behind(live.keep_rest())
@@ -199,7 +206,8 @@ def held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
         live.watch(known, Category.INPUTS)
         start = live.now
         live.watch(kept.find([method, model], known).values(), Category.KEPT)
-        loss = loss_of(model, batch)  # keeps the graph alive while we read
+        with torch.set_grad_enabled(not estimates(method)):
+            loss = loss_of(model, batch)  # keeps the graph alive while we read
         held: int = live.now - start
     del loss
     return held

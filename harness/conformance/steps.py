@@ -9,8 +9,10 @@ from torch.nn.functional import cross_entropy
 
 from bsrbench.harness.conformance.subject import (
     Subject,
-    loss_of,
+    backward,
+    estimates,
     names_of,
+    ready,
     require,
     tiny_batch,
     trained,
@@ -26,18 +28,18 @@ FP16_SCALE = 2.0**10  # of the loss; without it, small gradients become 0
 def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> None:
     """Ten steps on one batch reduce the loss by 5 % and change each trained parameter.
 
-    Frozen parameters get no gradient, and no bit of them changes.
+    Frozen parameters get no gradient, and no bit of them changes. Estimates of gradients are too
+    noisy for ten steps to reduce the loss.
     """
     method, batch = subject.method(), tiny_batch()
-    model = method.prepare(subject.model())
+    model = ready(method, subject.model())
     require(bool(trained(model)), "after prepare() no parameter has requires_grad")
     before = {p: p.detach().clone() for p in model.parameters()}
     # Without weight decay, so that only a gradient changes a parameter.
     optimizer = torch.optim.AdamW(trained(model), lr=1e-2, weight_decay=0.0)
     losses = []
-    for _ in range(STEPS):
-        loss = loss_of(model, batch)
-        loss.backward()
+    for number in range(STEPS):
+        loss = backward(method, model, batch, number)
         bare = [p for p in trained(model) if p.grad is None]
         require(not bare, f"trained parameters got no gradient: {names_of(model, bare)}")
         extra = [p for p in model.parameters() if p.grad is not None and not p.requires_grad]
@@ -47,7 +49,7 @@ def ten_steps_learn_and_move_the_trained_and_only_those(subject: Subject) -> Non
         optimizer.zero_grad()
         losses.append(loss.item())
     require(
-        losses[-1] < LEARNT * losses[0],
+        estimates(method) or losses[-1] < LEARNT * losses[0],
         f"after {STEPS} steps on one batch the loss went from {losses[0]:.3g} to {losses[-1]:.3g}; "
         f"expected less than {LEARNT:g} times the first loss",
     )
@@ -61,9 +63,10 @@ def same_seed_same_gradients(subject: Subject) -> None:
     """Two runs with the same seed give the same gradients, bit by bit."""
     batch, runs = tiny_batch(), []
     for _ in range(2):
-        model = subject.prepared()
+        method = subject.method()
+        model = ready(method, subject.model())
         torch.manual_seed(3)
-        loss_of(model, batch).backward()
+        backward(method, model, batch)
         runs.append(trained(model))
     differ = [a for a, b in zip(*runs, strict=True) if not torch.equal(_gradient(a), _gradient(b))]
     require(

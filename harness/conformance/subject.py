@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bsrbench.harness.method import Method
+from bsrbench.harness.method import Kind, Method
 
 CLASSES, SIDE, BATCH, PATCH, WIDTH, DEPTH = 5, 32, 16, 8, 32, 12
 TOKENS = (SIDE // PATCH) ** 2 + 1
@@ -55,8 +55,48 @@ class Subject:
         )
 
     def prepared(self, seed: int = 0) -> nn.Module:
-        """Return a tiny model that the method has prepared."""
-        return self.method().prepare(self.model(seed))
+        """Return a tiny model that the method has prepared; it is in its first state."""
+        return ready(self.method(), self.model(seed))
+
+
+def ready(method: Method, model: nn.Module) -> nn.Module:
+    """Return a model that a method has prepared, in its first state if the method has states."""
+    made = method.prepare(model)
+    for state in method.states(made)[:1]:
+        method.enter(made, state)
+    return made
+
+
+def estimates(method: Method) -> bool:
+    """Return whether a method estimates gradients, instead of having a backward pass."""
+    return Kind.ESTIMATES_GRADIENT in method.kinds
+
+
+def backward(
+    method: Method, model: nn.Module, batch: tuple[Tensor, Tensor], seed: int = 0
+) -> Tensor:
+    """Give the trained parameters their gradients in the method's way, and return the loss.
+
+    Args:
+        method: the method.
+        model: the model that it has prepared.
+        batch: images [batch, 3, side, side] and labels [batch].
+        seed: seed of estimates.
+    """
+    if not estimates(method):
+        loss = loss_of(model, batch)
+        loss.backward()
+        return loss.detach()
+    losses: list[Tensor] = []
+
+    def asked() -> Tensor:
+        losses.append(loss_of(model, batch))
+        return losses[-1]
+
+    with torch.no_grad():
+        for parameter, gradient in method.gradients(model, trained(model), asked, seed):
+            parameter.grad = gradient
+    return torch.stack(losses).mean()
 
 
 def tiny_model(seed: int = 0, **changes: Any) -> VisionTransformer:
