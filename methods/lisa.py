@@ -32,9 +32,7 @@ class LayerwiseSampling(Method):
     blocks: int = 2
     steps: int = 20
 
-    source = (
-        "Pan et al. 2024 (LISA), arXiv:2403.17919, section 3, algorithm 1; official code LMFlow"
-    )
+    source = "Pan et al. 2024 (LISA), arXiv:2403.17919, section 3; official code LMFlow"
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
 

@@ -1,6 +1,7 @@
 """The training pass: train, then read the accuracy once."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from statistics import fmean
 
 import torch
@@ -69,7 +70,7 @@ def training_pass(
             "trained_parameters": job.trained_parameters(),
             **curve,
         },
-        notes=notes_of(NoteKind.TRAINING, [*notes, *keeper.remarks()]),
+        notes=notes_of(NoteKind.TRAINING, [*notes, *_of_states(job), *keeper.remarks()]),
         detail=Sidecar(losses=tuple(run.losses), training_began_at=run.began_at),
         facts=WorkloadFacts(job.weights, _facts(spec, images)),
         attention_kernel=attention_kernel(first_forward(job, _some_images(job))),
@@ -118,6 +119,27 @@ def _facts(spec: TrialSpec, images: tuple[ImageData, ...]) -> Mapping[str, objec
         return images[0].facts
     pairs = zip(spec.workload.tasks(), images, strict=True)
     return {name: of_task.facts for name, of_task in pairs}
+
+
+def _of_states(job: Job) -> list[str]:
+    """Return sentences about the states that a method had in its training; empty without states."""
+    if not job.current.states or job.spec.training is None:
+        return []
+    steps, cycle = job.spec.training.steps, job.method.cycle_steps(job.model)
+    had = [job.method.state_at(step, job.spec.seed, job.model) for step in range(steps)]
+    changes = sum(one != other for one, other in pairwise(had))
+    said = [
+        f"what trains changed {changes} times in {steps} steps; each time the optimizer state of "
+        "parameters that no longer trained was dropped"
+    ]
+    never = {block for state in job.current.states for block in state}.difference(*had)
+    if steps < cycle:
+        blocks = ", ".join(map(str, sorted(never)))
+        said.append(
+            f"a cycle of the method has {cycle} steps, of which {steps} were done"
+            + (f"; these blocks never trained: {blocks}" if never else "")
+        )
+    return said
 
 
 def _of_losses(losses: list[float | None]) -> PassReadings:

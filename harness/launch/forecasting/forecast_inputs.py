@@ -46,6 +46,9 @@ COMPILE_SECONDS, FIND_SECONDS = 45.0, 10.0
 ASSUMED_SPEED = 33.5e12
 
 
+MOST_OPTIMIZER_BYTES = 8  # per trained weight, of the optimizer with the largest state
+
+
 @dataclass(frozen=True)
 class Cost:
     """The predicted cost of a row.
@@ -55,12 +58,18 @@ class Cost:
         forward_flop: FLOPs of a batch's forward pass.
         trained_parameters: number of parameters with a gradient.
         total_parameters: number of all parameters.
+        measured_states: number of states of a method that changes what trains; otherwise 1.
     """
 
     step_flop: float
     forward_flop: float
     trained_parameters: int
     total_parameters: int
+    measured_states: int = 1
+
+    def kept_optimizer_bytes(self) -> int:
+        """Return the optimizer state that a clock pass keeps for other states, at most."""
+        return (self.measured_states - 1) * self.trained_parameters * MOST_OPTIMIZER_BYTES
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "Cost | None":
@@ -120,6 +129,10 @@ class ForecastInputs:
         """Return how long an optimizer step takes."""
         return cost.step_flop / self.speed
 
+    def cycle_seconds(self, cost: Cost) -> float:
+        """Return how long a step in each state takes; of most methods, one step."""
+        return cost.measured_states * self.step_seconds(cost)
+
     def evaluation_seconds(self, cost: Cost) -> float:
         """Return how long an evaluation of a step's batch takes."""
         return cost.forward_flop / (self.forward_speed or self.speed)
@@ -144,7 +157,7 @@ class ForecastInputs:
             )
         work = WORK_OF[name]
         compiling = self._compiling(spec, work.graphs, again=again)
-        steps = work.steps * self.step_seconds(cost)
+        steps = work.steps * self.cycle_seconds(cost)
         return self.start_seconds * (1 + work.starts) + compiling + steps
 
     def _training_seconds(self, spec: TrialSpec, training: Training, cost: Cost) -> float:
@@ -170,7 +183,7 @@ class ForecastInputs:
         if cost is None:
             return self.start_seconds
         # The first step makes the optimizer's state, and shows nothing of the next ones.
-        steps = max(profile.warmup_steps, 1) * self.step_seconds(cost)
+        steps = max(profile.warmup_steps, 1) * self.cycle_seconds(cost)
         warming = steps + EVALUATIONS_BEFORE * self.evaluation_seconds(cost)
         compiling = self._compiling(spec, TRAIN_AND_EVALUATE, again=again)
         return self.start_seconds + compiling + warming
@@ -180,8 +193,9 @@ class ForecastInputs:
         cost = self.costs.get(spec.row_id())
         if cost is None:
             return 0.0
-        step, evaluation = self.step_seconds(cost), self.evaluation_seconds(cost)
-        return VISIT_KINDS[kind].seconds(step, evaluation, profile.steps)
+        cycle, evaluation = self.cycle_seconds(cost), self.evaluation_seconds(cost)
+        cycles = -(-profile.steps // cost.measured_states)
+        return VISIT_KINDS[kind].seconds(cycle, evaluation, cycles)
 
     def _compiling(self, spec: TrialSpec, graphs: int, *, again: bool) -> float:
         if not spec.workload.compiled_step:

@@ -169,7 +169,7 @@ def _cpu_seconds(spec: TrialSpec, known: ForecastInputs, *, again: bool) -> floa
     start = known.start_of(spec, profile, again=again)
     if cost is None:
         return start
-    step = known.step_seconds(cost)
+    step = known.cycle_seconds(cost)
     # The least time of a visit is CPU time, which passes as many times faster as there are threads.
     visit = max(step, VISIT_CPU_SECONDS / spec.workload.threads)
     more_warm_up = max(0, LEAST_WARM_UP_STEPS - profile.warmup_steps)

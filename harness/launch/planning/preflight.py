@@ -50,7 +50,10 @@ class Preflight:
 
     def memory(self) -> ResidentMemory:
         """Return what is known of the memory of rows that are alive together."""
-        return ResidentMemory(self.peaks, self.free_bytes)
+        costs = {} if self.known is None else self.known.costs
+        kept = {row: cost.kept_optimizer_bytes() for row, cost in costs.items()}
+        peaks = {row: peak + kept.get(row, 0) for row, peak in self.peaks.items()}
+        return ResidentMemory(peaks, self.free_bytes)
 
     def forecast(self, plan: Plan, compared_with: ComparedWith, jobs: int = 1) -> Forecast | None:
         """Return the forecast of the run; ``None`` if it cannot be made.
@@ -137,7 +140,7 @@ class Predictions:
             cost, peak = known.costs.get(spec.row_id()), peaks.get(spec.row_id())
             if cost is None or peak is None:
                 continue
-            if known.step_seconds(cost) > CALIBRATION_STEP_SECONDS:
+            if known.cycle_seconds(cost) > CALIBRATION_STEP_SECONDS:
                 continue
             if 2 * peak <= (_least(free, self.memory_bytes) or 0):
                 trials.append((cost.step_flop, spec.training is not None, spec, cost))
