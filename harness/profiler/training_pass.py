@@ -128,18 +128,16 @@ def _of_states(job: Job) -> list[str]:
     steps, cycle = job.spec.training.steps, job.method.cycle_steps(job.model)
     had = [job.method.state_at(step, job.spec.seed, job.model) for step in range(steps)]
     changes = sum(one != other for one, other in pairwise(had))
-    said = [
+    changed = (
         f"what trains changed {changes} times in {steps} steps; each time the optimizer state of "
         "parameters that no longer trained was dropped"
-    ]
+    )
     never = {block for state in job.current.states for block in state}.difference(*had)
-    if steps < cycle:
-        blocks = ", ".join(map(str, sorted(never)))
-        said.append(
-            f"a cycle of the method has {cycle} steps, of which {steps} were done"
-            + (f"; these blocks never trained: {blocks}" if never else "")
-        )
-    return said
+    if steps >= cycle:
+        return [changed]
+    done = f"a cycle of the method has {cycle} steps, of which {steps} were done"
+    blocks = ", ".join(map(str, sorted(never)))
+    return [changed, f"{done}; these blocks never trained: {blocks}" if never else done]
 
 
 def _of_losses(losses: list[float | None]) -> PassReadings:
