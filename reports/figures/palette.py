@@ -33,6 +33,9 @@ COLOUR_OF = {
     "int8w": "#3d8f8f",
     "nf4": "#8f8f3d",
     "peft": "#4f6fa8",
+    "badam": "#b0413e",
+    "lisa": "#d98880",
+    "mezo": "#5d6d7e",
 }
 # Paul Tol's muted colours, for all other methods.
 OTHER_COLOURS = (

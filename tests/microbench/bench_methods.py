@@ -40,6 +40,8 @@ ROWS = [
     ("prompt", None, "", None, None),
     ("ladder", None, "", None, None),
     ("repnet", None, "", None, None),
+    ("badam", None, "", 0.58, None),
+    ("mezo", None, "", 0.67, None),
 ]
 
 

@@ -18,8 +18,9 @@ from torch import nn
 
 from bsrbench import methods
 
-# Methods that are walked. The layers of ``peft`` depend on its tuner; its default is ``lora``.
-WALKED = [name for name in methods.alone() if name != "peft"]
+# Methods that are walked. The layers of ``peft`` depend on its tuner; its default is ``lora``. The
+# others change nothing in a model; which weights train is a matter of the step.
+WALKED = [name for name in methods.alone() if name not in {"peft", "badam", "lisa", "mezo"}]
 CLASS_TOKEN = re.compile(r"(^|\.)cls_token[_0-9]*$")
 MENTIONED = re.compile(r"cls_token|VisionTransformer")  # by the module of every such model
 CLASSES = 10
