@@ -6,6 +6,7 @@ from bsrbench.harness.conformance.subject import Subject, names_of, require, tra
 
 STEPS = 40  # states of so many steps are looked at
 SEEDS = (0, 1)
+FEWEST = 2  # of states that can differ
 
 
 def states_train_what_prepare_leaves(subject: Subject) -> None:
@@ -27,6 +28,10 @@ def states_train_what_prepare_leaves(subject: Subject) -> None:
             not more,
             f"in state {state} these train, but prepare() has frozen them: {names_of(model, more)}",
         )
+    require(
+        len(states) < FEWEST or len({tuple(map(id, part)) for part in parts.values()}) > 1,
+        "every state trains the same parameters: enter() must freeze those of the other states",
+    )
     for state in reversed(states):
         method.enter(model, state)
         require(

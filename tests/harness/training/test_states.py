@@ -219,7 +219,7 @@ class Forgetful(Method):
         ("", "states_train_what_prepare_leaves", ""),
         ("", "state_of_a_step_depends_on_step_and_seed_only", ""),
         ("leaves out", "states_train_what_prepare_leaves", "these train in no state"),
-        ("never freezes", "states_train_what_prepare_leaves", "when it is entered after another"),
+        ("never freezes", "states_train_what_prepare_leaves", "every state trains the same"),
         ("thaws", "states_train_what_prepare_leaves", "but prepare() has frozen them"),
         ("counts calls", "state_of_a_step_depends_on_step_and_seed_only", "different states for"),
         ("stays", "state_of_a_step_depends_on_step_and_seed_only", "the blocks [0] train, but"),
