@@ -221,5 +221,5 @@ def with_positions(vit: Any, tokens: Tensor) -> Tensor:
 
 
 def sparse_indices_and_values(tensor: Tensor) -> list[Tensor]:
-    """Return the tensors behind a COO tensor, coalesced or not; the public ones ask that it is."""
+    """Return the tensors behind a COO tensor of any shape, coalesced or not."""
     return [tensor._indices(), tensor._values()]
