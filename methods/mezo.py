@@ -53,7 +53,10 @@ class ZerothOrder(Method):
         loss: Callable[[], Tensor],
         seed: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each parameter with its part of the estimate; parameters are then back."""
+        """Yield each parameter with its part of the estimate, of the same shape.
+
+        Each parameter is back where it was when it is yielded.
+        """
         training = model.training
         model.eval()
         try:

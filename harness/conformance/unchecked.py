@@ -13,6 +13,8 @@ UNSEEN = {
     "that the remaining tokens are those that the method should rank first",
     Kind.ADDS_TOKENS: "the initial values and the positions of the added tokens: the checks test "
     "how many tokens are added and that they train",
+    Kind.ESTIMATES_GRADIENT: "how noisy the estimate is: the checks test that it is right in the "
+    "mean, and that the same seed gives the same estimate",
 }
 
 

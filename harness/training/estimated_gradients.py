@@ -15,6 +15,8 @@ def update_one_by_one(
 ) -> None:
     """Let the method estimate gradients, and update each parameter as soon as it has its own.
 
+    Parameters may have any shape.
+
     Args:
         job: the trial, with one optimizer for each parameter.
         loss: runs the forward pass of the batch, and returns the mean loss, of shape [].

@@ -40,8 +40,8 @@ def make_optimizers(
         one_each: make one optimizer for each parameter, which can then step alone.
         places: parameter -> its number, from which an optimizer with random numbers seeds them; by
             default its number among the trained parameters.
-        own_groups: parameter -> number of its part of the model. Parameters of different parts get
-            different groups, so that one of them can begin to train after the other.
+        own_groups: parameter, of any shape -> number of its part of the model. Parameters of
+            different parts get different groups, so that one can begin to train after the other.
 
     Raises:
         Unsupported: no parameter requires a gradient.
@@ -59,7 +59,7 @@ def make_optimizers(
 
 
 def places_of(model: nn.Module) -> dict[Tensor, int]:
-    """Return the number of each trained parameter."""
+    """Return the number of each trained parameter, which may have any shape."""
     trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
     return {parameter: place for place, parameter in enumerate(trained)}
 

@@ -66,15 +66,20 @@ def train(
         job.device.synchronise()
         progress.seconds = time.perf_counter() - start
         if read_curve:
-            progress.curve_steps.append(progress.step)
-            progress.curve_seconds.append(progress.seconds)
-            progress.curve_accuracies.append(
-                fmean(accuracies(job, [of_task.validation for of_task in images]))
-            )
+            _read_curve(job, images, progress)
         if keeper.due():
             keeper.save(job.model, job.optimizers, progress, job.scaler)
         start = time.perf_counter() - progress.seconds  # leaves out evaluation and saving
     return progress
+
+
+def _read_curve(job: Job, images: tuple[data.ImageData, ...], progress: Progress) -> None:
+    """Evaluate the validation splits, and add the mean accuracy to the progress."""
+    progress.curve_steps.append(progress.step)
+    progress.curve_seconds.append(progress.seconds)
+    progress.curve_accuracies.append(
+        fmean(accuracies(job, [of_task.validation for of_task in images]))
+    )
 
 
 def _optimizers_at(job: Job, step: int) -> Optimizers:
