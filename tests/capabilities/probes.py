@@ -13,7 +13,8 @@ from bsrbench.harness.conformance import checks, promises, steps
 from bsrbench.harness.conformance.subject import (
     BrokenPromise,
     Subject,
-    loss_of,
+    backward,
+    ready,
     tiny_batch,
     tiny_model,
     trained,
@@ -99,8 +100,8 @@ def pair(first: str, second: str) -> str:
     """Return ``yes`` if a composition of two methods trains the tiny model, or why it does not."""
 
     def train() -> None:
-        model = methods.load(f"{first}+{second}").prepare(tiny_model())
-        loss_of(model, tiny_batch()).backward()
+        method = methods.load(f"{first}+{second}")
+        backward(method, ready(method, tiny_model()), tiny_batch())
 
     return _outcome(train)
 
@@ -145,12 +146,12 @@ def _stored(model: nn.Module) -> int:
 
 def _needs_values(subject: Subject) -> str:
     method = subject.method()
-    model = method.prepare(subject.model())
+    model = ready(method, subject.model())
     try:
         with fake_numbers(method, model):
             images, labels = tiny_batch()
             for _ in range(2):
-                loss_of(model, (images, labels)).backward()
+                backward(method, model, (images, labels))
                 method.step_done()
                 model.zero_grad()
     except NEEDS_NUMBERS:
