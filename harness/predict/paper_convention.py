@@ -91,6 +91,8 @@ def _defined(model: nn.Module, method: Method) -> Any:
     Raises:
         Undefined: a part has no rule.
     """
+    if Kind.ESTIMATES_GRADIENT in method.kinds:
+        raise Undefined("the convention has no rule for a method without a backward pass")
     if Kind.STORES_ACTIVATIONS in method.kinds:
         raise Undefined("the convention has no rule for compressed or recomputed activations")
     try:
