@@ -14,6 +14,7 @@ from bsrbench import methods
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.trial_spec import Profile, TrialSpec, Workload
 from bsrbench.harness.training.evaluation import logits
+from bsrbench.harness.training.training_step import training_step
 from bsrbench.methods.parts import kernels
 
 ROUNDS = 7
@@ -96,6 +97,36 @@ def test_evaluation_of_bsr_at_batch_32(benchmark, two_threads):
         "kernels": "",
         "step_seconds_ratios": [a / b for a, b in zip(own, reference[-ROUNDS:], strict=True)],
         "time_goal": 0.52,
+        "peak_above_start_ratio": None,
+        "peak_goal": None,
+    }
+    assert torch.get_num_threads() == 2
+
+
+def test_drawing_the_numbers_of_mezo(benchmark, two_threads):
+    """MeZO draws three normal numbers per parameter and step; its goal leaves this time out."""
+    spec = TrialSpec(method="full", workload=Workload(**WORKLOAD, batch=8), profile=Profile())
+    job, batch = job_and_batch(spec, methods.load, 1)
+    generator = torch.Generator()
+    reference = []
+
+    def one_step_of_full():
+        began = time.perf_counter()
+        training_step(job, *batch)
+        reference.append(time.perf_counter() - began)
+
+    def draw():
+        for _ in range(3):
+            for parameter in job.model.parameters():
+                torch.empty_like(parameter).normal_(generator=generator)
+
+    benchmark.pedantic(draw, setup=one_step_of_full, rounds=ROUNDS, warmup_rounds=1)
+    own = benchmark.stats.stats.data
+    benchmark.extra_info |= {
+        "method": "mezo, drawing its numbers",
+        "kernels": "",
+        "step_seconds_ratios": [a / b for a, b in zip(own, reference[-ROUNDS:], strict=True)],
+        "time_goal": None,
         "peak_above_start_ratio": None,
         "peak_goal": None,
     }
