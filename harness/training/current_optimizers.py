@@ -169,12 +169,14 @@ def each_state(method: Method, model: nn.Module) -> Iterator[State | None]:
     Without states yield ``None`` once.
     """
     before = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    for state in method.states(model) or (None,):
-        if state is not None:
-            method.enter(model, state)
-        yield state
-    for parameter, trained in before.items():
-        parameter.requires_grad_(trained)
+    try:
+        for state in method.states(model) or (None,):
+            if state is not None:
+                method.enter(model, state)
+            yield state
+    finally:  # also if a loop ends early
+        for parameter, trained in before.items():
+            parameter.requires_grad_(trained)
 
 
 def _trained_elements(model: nn.Module) -> int:

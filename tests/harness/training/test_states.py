@@ -1,5 +1,6 @@
 """Methods that change what trains: resumed in the middle of a cycle, and measured over a cycle."""
 
+import contextlib
 from dataclasses import dataclass
 from statistics import fmean
 from typing import ClassVar
@@ -9,9 +10,11 @@ import torch
 
 from bsrbench import methods
 from bsrbench.harness.conformance.checks import CHECKS, examined
+from bsrbench.harness.conformance.subject import tiny_model
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.model.vit import blocks, head
 from bsrbench.harness.predict.estimate import predict
+from bsrbench.harness.predict.paper_convention import Undefined
 from bsrbench.harness.predict.step_cost import step_cost
 from bsrbench.harness.profiler.clock_visits import EVALUATION, PHASES, STEPS, ClockVisits
 from bsrbench.harness.profiler.counted_step import counted_step
@@ -20,6 +23,7 @@ from bsrbench.harness.profiler.memory_pass import memory_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.spec.trial_spec import Profile
+from bsrbench.harness.training.current_optimizers import each_state
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.resume import Checkpoint
 from bsrbench.harness.training.training_loop import train
@@ -169,6 +173,27 @@ def test_a_clock_pass_makes_the_optimizer_of_a_state_once(make_spec):
     for state in job.current.in_each_state():
         assert job.optimizers is before[state]
         assert all(optimizer.state for optimizer in job.optimizers)
+
+
+def test_a_loop_over_states_that_ends_early_leaves_the_model_as_it_was():
+    method, model = methods.load("badam"), tiny_model()
+    method.prepare(model)
+    before = [parameter.requires_grad for parameter in model.parameters()]
+    with contextlib.suppress(Undefined):
+        for state in each_state(method, model):
+            raise Undefined(f"no rule in state {state}")
+
+    assert [parameter.requires_grad for parameter in model.parameters()] == before
+
+
+@pytest.mark.parametrize("optimizer", ["apollo-mini", "galore"])
+def test_random_numbers_of_an_optimizer_do_not_depend_on_the_state(optimizer, make_spec):
+    """The convention has no value for int8 and raises; the prediction goes on nevertheless."""
+    spec = make_spec("badam+int8", optimizer=optimizer)
+    read, predicted = memory_pass(spec, methods.load), predict(spec, methods.load)
+
+    found = predicted.measurements["peak_estimated_bytes"]
+    assert found == read.measurements["peak_counted_bytes"]
 
 
 def test_what_has_no_states_has_no_metric_of_them(make_spec):
