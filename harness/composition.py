@@ -118,7 +118,7 @@ class Composed(Method):
         loss: Callable[[], Tensor],
         seed: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the estimates of the part that estimates gradients, shaped as parameters are."""
+        """Yield parameters of any shape with the estimates of the part that estimates gradients."""
         part = next(part for part in self.parts if Kind.ESTIMATES_GRADIENT in part.kinds)
         return part.gradients(model, parameters, loss, seed)
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.method import Kind, Method
+from bsrbench.methods.parts.random_directions import Direction
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class ZerothOrder(Method):
     In each step all trained parameters are moved along one random direction z and back the same
     way to the other side. The estimate of the gradient is z times the difference of the losses,
     divided by twice the way. Stores no activations, no gradient and no direction: z is drawn again
-    from its seed whenever it is needed, one parameter at a time. The optimizer updates one
+    from its seed whenever it is needed, in pieces on all threads. The optimizer updates one
     parameter after the other. With SGD without momentum there is no optimizer state; other
     optimizers keep their state. The estimate is right in the mean, but very noisy, so many more
     steps are needed, with a smaller learning rate. Approximates the gradient. Does not save the
@@ -53,34 +53,18 @@ class ZerothOrder(Method):
         loss: Callable[[], Tensor],
         seed: int,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield each parameter with its part of the estimate, of the same shape.
+        """Yield each parameter, of any shape, with its part of the estimate, of the same shape.
 
         Each parameter is back where it was when it is yielded.
         """
         training = model.training
-        model.eval()
-        try:
-            _move(parameters, self.epsilon, seed)
-            above = loss()
-            _move(parameters, -2 * self.epsilon, seed)
-            slope = (above - loss()) / (2 * self.epsilon)
-        finally:
-            model.train(training)
-        for parameter, direction in _directions(parameters, seed):
-            parameter.add_(direction, alpha=self.epsilon)
-            yield parameter, direction.mul_(slope)
-            del direction
-
-
-def _move(parameters: Sequence[Tensor], way: float, seed: int) -> None:
-    """Move parameters of any shape along the direction of a seed."""
-    for parameter, direction in _directions(parameters, seed):
-        parameter.add_(direction, alpha=way)
-        del direction
-
-
-def _directions(parameters: Sequence[Tensor], seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield each parameter with its part of a standard normal direction, of the same shape."""
-    generator = torch.Generator(parameters[0].device).manual_seed(seed)
-    for parameter in parameters:
-        yield parameter, torch.empty_like(parameter).normal_(generator=generator)
+        with Direction(parameters, seed) as direction:
+            model.eval()
+            try:
+                direction.move(self.epsilon)
+                above = loss()
+                direction.move(-2 * self.epsilon)
+                slope = (above - loss()) / (2 * self.epsilon)
+            finally:
+                model.train(training)
+            yield from direction.move_each(self.epsilon, slope)

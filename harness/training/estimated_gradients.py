@@ -6,8 +6,7 @@ from torch import Tensor
 
 from bsrbench.harness.model.experts import task_of
 from bsrbench.harness.training.job import Job
-
-SEEDS = 2**63  # seeds of torch's generators are smaller
+from bsrbench.harness.workload.seeds import seed_of
 
 
 def update_one_by_one(
@@ -29,7 +28,7 @@ def update_one_by_one(
         for parameter, optimizer in zip(job.trained(), job.optimizers, strict=True)
         if owners.get(parameter, task) == task
     }
-    seed = _seed(job.spec.seed, number * len(job.classes) + task)
+    seed = seed_of("direction", job.spec.seed, number, task)
     updating = False
     for parameter, gradient in job.method.gradients(job.model, tuple(optimizers), loss, seed):
         if not updating:
@@ -39,8 +38,3 @@ def update_one_by_one(
         del gradient  # so that it is freed before the next one is made
         optimizers[parameter].step()
         parameter.grad = None
-
-
-def _seed(of_trial: int, number: int) -> int:
-    """Return the seed of an optimizer step, which is another one in each step of each trial."""
-    return ((of_trial << 32) + number) % SEEDS

@@ -1,5 +1,7 @@
 """MeZO: its estimate is right in the mean, and it holds no gradient and no activations."""
 
+import random
+
 import pytest
 import torch
 from torch import nn
@@ -17,15 +19,24 @@ from bsrbench.harness.spec.recipe import Training
 from bsrbench.harness.training.job import begin
 from bsrbench.harness.training.kept_storages import census
 from bsrbench.harness.training.training_step import set_learning_rate, training_step
+from bsrbench.harness.workload.seeds import seed_of
+from bsrbench.methods.parts.random_directions import PIECE, Direction
 
 DRAWS = 20_000
 DEIT = {"model": "deit_small_patch16_224", "image_size": 224, "batch": 8, "classes": 100}
 
 
 def direction(shapes, seed):
-    """Return the direction of a seed, drawn in the obvious way."""
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(shape, generator=generator) for shape in shapes]
+    """Return the direction of a seed, drawn in the obvious way: each piece from its own seed."""
+    seeds, found = random.Random(seed), []  # noqa: S311
+    for shape in shapes:
+        flat = torch.empty(shape).flatten()
+        for first in range(0, len(flat), PIECE):
+            piece = flat[first : first + PIECE]
+            generator = torch.Generator().manual_seed(seeds.getrandbits(32))
+            piece.copy_(torch.randn(len(piece), generator=generator))
+        found.append(flat.view(shape))
+    return found
 
 
 def test_the_mean_of_estimates_is_the_gradient_of_a_quadratic():
@@ -60,7 +71,7 @@ def test_a_step_is_that_of_the_paper(make_spec):
     job, (images, labels) = job_and_batch(spec, methods.load)
     set_learning_rate(job, 0.01)
     start = [p.detach().clone() for p in job.model.parameters()]
-    z = direction([p.shape for p in start], (3 << 32) + 7)
+    z = direction([p.shape for p in start], seed_of("direction", 3, 7, 0))
     losses = []
     for way in (1e-3, -1e-3):
         with torch.no_grad():
@@ -103,23 +114,63 @@ def test_the_mode_is_back_after_a_failure(make_spec):
     assert job.model.training
 
 
+def direction_of_a_step(spec, number):
+    """Return the direction of a step, as the way from one side of the weights to the other."""
+    job, batch = job_and_batch(spec, methods.load)
+    seen = []
+    job.model.register_forward_pre_hook(
+        lambda model, _: seen.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    )
+    training_step(job, *batch, number=number)
+    return (seen[0] - seen[1]) / 2e-3
+
+
 def test_each_step_of_each_trial_has_another_direction(make_spec):
-    moves = []
-    for seed, number in ((0, 0), (0, 1), (1, 0), (0, 0)):
-        job, batch = job_and_batch(make_spec("mezo", seed=seed), methods.load)
-        drawn = []
-        make = job.method.gradients
+    found = [
+        direction_of_a_step(make_spec("mezo", seed=seed), number)
+        for seed, number in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    likeness = torch.corrcoef(torch.stack(found))
 
-        def noting(*given, make=make, drawn=drawn):
-            drawn.append(given[-1])
-            return make(*given)
+    assert likeness[0, 3] > 0.999
+    assert likeness[:3, :3].fill_diagonal_(0).abs().max() < 0.05
 
-        object.__setattr__(job.method, "gradients", noting)
-        training_step(job, *batch, number=number)
-        moves += drawn
 
-    assert len(set(moves)) == 3
-    assert moves[0] == moves[3]
+def test_the_direction_is_standard_normal_and_no_piece_is_like_another():
+    pieces = 64
+    weights = torch.zeros(pieces * PIECE)
+    with Direction([weights], 0) as direction:
+        direction.move(1.0)
+    likeness = torch.corrcoef(weights.view(pieces, PIECE)).fill_diagonal_(0)
+
+    assert abs(weights.mean()) < 4 / len(weights) ** 0.5
+    assert abs(weights.std() - 1) < 4 / (2 * len(weights)) ** 0.5
+    assert likeness.abs().max() < 5 / PIECE**0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_direction_is_the_same_with_any_number_of_threads(dtype):
+    """Of a long parameter, a short one, a single number, and one in another order."""
+    shapes = [(3 * PIECE + 5,), (7, 3), ()]
+    found = []
+    threads = torch.get_num_threads()
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            weights = [torch.zeros(shape, dtype=dtype) for shape in shapes]
+            weights.append(torch.zeros(50, 700, dtype=dtype).T)
+            with Direction(weights, 5) as direction:
+                direction.move(2.0)
+                scale = torch.tensor(0.5, dtype=dtype)
+                found.append([scaled.clone() for _, scaled in direction.move_each(-2.0, scale)])
+            assert all(bool((each == 0).all()) for each in weights)
+    finally:
+        torch.set_num_threads(threads)
+
+    for others in found[1:]:
+        assert all(map(torch.equal, found[0], others))
+    assert [each.shape for each in found[0]] == [each.shape for each in weights]
+    assert all(bool(each.any()) for each in found[0])
 
 
 def test_at_most_one_gradient_exists_and_no_activation_is_stored(make_spec):
@@ -134,7 +185,7 @@ def test_at_most_one_gradient_exists_and_no_activation_is_stored(make_spec):
 
 
 def test_two_directions_never_exist_at_once(make_spec):
-    """Gradients and temporaries of the updates are one direction, of the largest parameter."""
+    """The updates need the largest parameter's part of one direction, and a piece a thread."""
     job, _ = job_and_batch(make_spec("mezo", optimizer="sgd", momentum=0.0), methods.load)
     parameters = job.trained()
     with torch.no_grad(), LiveBytes() as live:
@@ -148,7 +199,8 @@ def test_two_directions_never_exist_at_once(make_spec):
             parameter.grad = None
         rise = live.peak - start
 
-    assert rise <= max(p.nbytes for p in parameters) + 64
+    pieces = torch.get_num_threads() * PIECE * 4
+    assert rise <= max(p.nbytes for p in parameters) + pieces + 64
 
 
 def test_the_peak_is_that_of_evaluation(make_spec):

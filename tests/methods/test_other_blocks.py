@@ -58,7 +58,7 @@ UNKNOWN_BLOCKS = {
     "attention beside the MLP": "block 0 is a ParallelScalingBlock, which is not supported",
     "two of each beside each other": "block 0 is a ParallelThingsBlock, which is not supported",
 }
-ANY_BLOCK = {"full", "head", "bias", "norm", "int8w", "nf4"}  # ask nothing of blocks
+ANY_BLOCK = {"full", "head", "bias", "norm", "int8w", "nf4", "mezo"}  # ask nothing of blocks
 REFUSED = {  # beside unknown blocks
     ("int8", "SwiGLU"): "does not support the activation SiLU",
     ("int8", "SwiGLU in one layer"): "does not support the activation SiLU",

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bsrbench.harness.workload.data import Split
-from bsrbench.harness.workload.images.image_order import ImageOrder, seed_of
+from bsrbench.harness.workload.images.image_order import ImageOrder
 from bsrbench.harness.workload.images.kept_images import Room
 from bsrbench.harness.workload.images.preprocess import Preprocess
+from bsrbench.harness.workload.seeds import seed_of
 
 Batch = tuple[Tensor, Tensor]
 # Batches by number. A batch depends on its number only, so any thread or process can prepare it.

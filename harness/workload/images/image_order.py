@@ -1,12 +1,11 @@
 """The order of the images of a training, and the seed of each position in it."""
 
 import functools
-import hashlib
 
 import torch
 from torch import Tensor
 
-SEED_BYTES = 4  # limit of torch's CPU generator
+from bsrbench.harness.workload.seeds import seed_of
 
 
 class ImageOrder:
@@ -41,9 +40,3 @@ class ImageOrder:
 def _order_of_epoch(count: int, seed: int, epoch: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed_of("order", seed, epoch))
     return torch.randperm(count, generator=generator)
-
-
-def seed_of(*parts: object) -> int:
-    """Return a pseudo-random seed that depends only on the parts."""
-    text = " ".join(map(str, parts))
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=SEED_BYTES).digest())
