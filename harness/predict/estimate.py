@@ -120,10 +120,11 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     prepared = apply(method, model)
     macs = _macs(prepared, preprocess.side, workload)
     parts = [_parameters(prepared, method), _convention(prepared, method, workload), macs]
+    no_memory = _why_no_memory(method, workload)
     try:
         with fake_job(spec.uncompiled(), method, prepared, preprocess, kept) as job:
             batch = fake_batch(job)
-            parts += _of_steps(job, batch, macs.measurements.get("forward_macs"))
+            parts += _of_steps(job, batch, macs.measurements.get("forward_macs"), no_memory)
             kernel = attention_kernel(first_forward(job, batch[0]))
             parts.append(PassReadings({}, attention_kernel=kernel))
     except (RuntimeError, AssertionError) as error:
@@ -141,22 +142,23 @@ def _parameters(prepared: nn.Module, method: Method) -> PassReadings:
     )
 
 
-def _of_steps(job: Job, batch: tuple[Tensor, Tensor], macs: Measured) -> list[PassReadings]:
+def _of_steps(
+    job: Job, batch: tuple[Tensor, Tensor], macs: Measured, no_memory: str
+) -> list[PassReadings]:
     """Run a fake step in each state for its FLOPs, and one for its memory.
 
     The first step also creates the optimizer state and the other tensors that exist from then on.
     The second one is a steady one.
     """
-    reason = _why_no_memory(job)
     steps, flops = [], StepFlops()
     for _ in job.current.in_each_state():
         with flops:
             counted_step(job, batch, enter_phase=flops.enter_phase)
-        steps += [] if reason else [predicted_step(job, batch)]
+        steps += [] if no_memory else [predicted_step(job, batch)]
     states = len(job.current.states)
     counted = _flops(job, flops, max(1, states), macs)
-    if reason:
-        return [counted, absent(AbsenceKind.NOT_AVAILABLE, reason, *MEMORY_ESTIMATES)]
+    if no_memory:
+        return [counted, absent(AbsenceKind.NOT_AVAILABLE, no_memory, *MEMORY_ESTIMATES)]
     return [counted, _memory(job, steps), over_states(states, [step.peak for step, _ in steps])]
 
 
@@ -172,11 +174,11 @@ def _flops(job: Job, flops: StepFlops, times: int, macs: Measured) -> PassReadin
     )
 
 
-def _why_no_memory(job: Job) -> str:
+def _why_no_memory(method: Method, workload: Workload) -> str:
     """Return why a fake step does not predict the memory of a real one; empty if it does."""
-    if job.spec.workload.compiled_step:
+    if workload.compiled_step:
         return NOT_OF_COMPILED
-    return "" if job.method.made_for("cpu") else NOT_OF_ITS_DEVICE
+    return "" if method.made_for("cpu") else NOT_OF_ITS_DEVICE
 
 
 def _memory(job: Job, steps: list[tuple[CountedStep, AllocatedPrediction | None]]) -> PassReadings:

@@ -13,7 +13,8 @@ from bsrbench import methods
 from bsrbench.harness.launch.processes.pass_process import PassSettings
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.predict.estimate import CUDA_ASSUMES, NOT_OF_COMPILED, estimate_pass, predict
-from bsrbench.harness.profiler.counted_step import at_peak_metrics, counted_step
+from bsrbench.harness.profiler.counted_cycle import counted_cycle, over_states
+from bsrbench.harness.profiler.counted_step import at_peak_metrics
 from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.profiler.profiled_step import job_and_batch
 from bsrbench.harness.records.remarks import Absence, AbsenceKind, Note, NoteKind
@@ -43,11 +44,13 @@ def in_common(spec):
     predicted = predict(spec, methods.load).measurements
     predicted["peak_counted_bytes"] = predicted.pop("peak_estimated_bytes")
     predicted.pop("paper_convention_bytes", None)
-    job, batch = job_and_batch(spec, methods.load, warmup_steps=1)
-    steady = counted_step(job, batch)
+    job, batch = job_and_batch(spec, methods.load)
+    cycle = counted_cycle(job, batch)
+    steady = cycle.again
     read = flop_pass(spec, methods.load).measurements | at_peak_metrics(steady)
     read["peak_counted_bytes"] = steady.peak
     read["held_after_forward_bytes"] = steady.held_after_forward
+    read |= over_states(len(job.current.states), cycle.peaks).measurements
     return predicted, {name: read[name] for name in predicted}
 
 
