@@ -1,6 +1,7 @@
 """Replayed peaks of other batches, against fake steps of these batches."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 import torch
@@ -37,6 +38,8 @@ by_row = pytest.mark.parametrize(
 class Keeps(Method):
     """Keeps the logits of the last step."""
 
+    kinds: ClassVar = frozenset()
+
     def prepare(self, model):
         model.register_forward_hook(lambda module, _, made: setattr(module, "last", made.detach()))
         return model
@@ -45,6 +48,8 @@ class Keeps(Method):
 @dataclass(frozen=True)
 class Grows(Method):
     """Needs 64 MiB more during the forward pass for each step that was done; it keeps nothing."""
+
+    kinds: ClassVar = frozenset()
 
     done: list = field(default_factory=list)
 
