@@ -110,4 +110,4 @@ def pieces_of(tensor: Tensor) -> Sequence[Tensor]:
     """Return views of a tensor of any shape, that together are all of it."""
     if tensor.device.type != "cpu" or not tensor.is_contiguous():
         return (tensor.detach(),)
-    return tensor.detach().view(-1).split(PIECE)
+    return torch.split(tensor.detach().view(-1), PIECE)
