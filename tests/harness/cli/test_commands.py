@@ -43,7 +43,7 @@ NOT_OF_A_PROFILE = {
     "data_wait_share",
     *("curve_steps", "curve_seconds", "curve_accuracies"),
     *("peak_reserved_bytes", "compile_seconds", "peak_estimated_allocated_bytes"),
-    "skipped_steps",
+    *("skipped_steps", "mean_peak_bytes", "measured_states"),
     *("accuracy_by_task", "busiest_experts_share"),
 }
 MAY_BE_UNREADABLE = {
