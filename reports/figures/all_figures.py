@@ -29,6 +29,7 @@ from bsrbench.reports.figures import batch_figures, memory_figures, training_fig
 from bsrbench.reports.figures.accuracy_points import accuracy_against
 from bsrbench.reports.figures.figure_metrics import metrics_of
 from bsrbench.reports.figures.ratio_bars import CUT, ratios
+from bsrbench.reports.figures.same_trainings import memory_and_time
 from bsrbench.reports.wording.safe_text import as_drawn
 from bsrbench.reports.wording.timing_notes import without_ratio
 
@@ -58,6 +59,10 @@ def _caption_apart(part: FigurePart) -> str:
 TIME_AND_FLOPS = (
     f"Time (ratio within rounds; line: {100 * CONFIDENCE:g} % interval, cut at {CUT} times the "
     f"longest bar) and FLOPs of a step relative to {REFERENCE}"
+)
+SAME_TRAININGS = (
+    f"Peak memory of a step, and its time and FLOPs, relative to {REFERENCE}, for rows whose "
+    "trainings are the same"
 )
 DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
     *(
@@ -100,6 +105,11 @@ DRAWINGS: tuple[tuple[str, str, Draw], ...] = (
         partial(ratios, parts=metrics_of("time-flops")),
     ),
     (
+        "memory-time",
+        SAME_TRAININGS + ".",
+        memory_and_time,
+    ),
+    (
         "curve-steps",
         "Validation accuracy against training steps; line: mean over seeds; band: range.",
         partial(training_figures.curves, parts=metrics_of("curve-steps")),
@@ -118,6 +128,7 @@ TIMED_APART = {
         if metric in TIMED_BY
     },
     "time-flops": f"{TIME_AND_FLOPS}; rows were timed in several round groups.",
+    "memory-time": f"{SAME_TRAININGS}; rows were timed in several round groups.",
 }
 
 

@@ -56,7 +56,7 @@ def test_every_figure_is_drawn_in_every_form(records, make, tmp_path):
     records.append(make(weights_at_peak_bytes=MIB, **other))
     blocks = sidecar_from({"counted": {"held_by_module": {"blocks.0.mlp": MIB}}})
     drawn = all_figures.write_all(compare(records, lambda _: blocks), tmp_path)
-    everything = {name for name, _, _ in all_figures.DRAWINGS} - {"memory-timeline"}
+    everything = {name for name, _, _ in all_figures.DRAWINGS} - {"memory-timeline", "memory-time"}
 
     assert {figure.name for figure in drawn} == everything
     assert names(tmp_path) == names(tmp_path, "png") == names(tmp_path, "pdf") == everything
