@@ -22,7 +22,8 @@ class LowRankAdaptation(Method):
     three share A; the paper adapts q and v separately. There is no dropout before A.
 
     ``bsr+lora`` means: adapters in the blocks that BSR would train, while their own weights are
-    frozen; final norm and head train, and tokens are dropped as in BSR.
+    frozen; final norm and head train, and tokens are dropped as in BSR. ``evit+lora`` means: the
+    same weights train as in ``lora``, and tokens are dropped as in ``evit``.
 
     Attributes:
         targets: Linear layers of a block to adapt, from qkv, proj, fc1, fc2; the paper: q and
@@ -40,7 +41,7 @@ class LowRankAdaptation(Method):
     exact_forward = True
     kinds: ClassVar = frozenset({Kind.SELECTS_WEIGHTS})
     compiles = True
-    refines: ClassVar = frozenset({"bsr"})
+    refines: ClassVar = frozenset({"bsr", "evit"})
 
     def __post_init__(self) -> None:
         check_adapters(self.targets, self.rank, self.alpha)
@@ -60,9 +61,13 @@ class LowRankAdaptation(Method):
     def refine(self, model: nn.Module) -> nn.Module:
         """Adapt the blocks that train with peft, and freeze their own weights.
 
+        If all parameters train, nothing else but the head trains afterwards.
+
         Raises:
             Unsupported: no block trains.
         """
+        if all(parameter.requires_grad for parameter in model.parameters()):
+            return self.prepare(model)
         chain = blocks(model)
         chosen = [i for i, block in enumerate(chain) if _trained(block)]
         if not chosen:

@@ -23,6 +23,7 @@ NAMED_PAIRS = [
     "lora+checkpoint",
     "lora+regelu2",
     "evit+int8",
+    "evit+lora",
     "bias+int8",
     "tome+lora",
     "tome+int8",

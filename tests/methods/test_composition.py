@@ -51,6 +51,15 @@ def test_bsr_with_lora_needs_a_block_to_adapt(make_vit):
         method.prepare(make_vit())
 
 
+def test_evit_with_lora_trains_what_lora_trains_and_drops_as_evit_does(make_vit, batch):
+    method = methods.load("evit+lora")
+    both, alone = method.prepare(make_vit()), methods.load("evit").prepare(make_vit())
+
+    assert trained_names(methods.load("lora").prepare(make_vit())) == trained_names(both)
+    assert methods.load("evit").tokens(17) == method.tokens(17)
+    torch.testing.assert_close(both(batch[0]), alone(batch[0]))
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [
@@ -63,8 +72,8 @@ def test_bsr_with_lora_needs_a_block_to_adapt(make_vit):
             "bsr+dora is not defined, because both methods have the kind 'selects weights'",
         ),
         (
-            "evit+lora",
-            "evit+lora is not defined, because both methods have the kind 'selects weights'",
+            "evit+bias",
+            "evit+bias is not defined, because both methods have the kind 'selects weights'",
         ),
         ("lora+bsr", "of different kinds; bsr+lora is defined"),
         ("bsr+evit", "both methods have the kinds 'drops tokens' and 'selects weights'"),
