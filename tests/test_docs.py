@@ -37,7 +37,6 @@ WITHOUT_COMMANDS = {
     "verdict",
     "faults",
     "measuring",
-    "methods-overview",
     "layout",
     "decisions",
 }

@@ -1,6 +1,6 @@
 """Does LISA take as long with sets of blocks that are drawn as with those that are measured?
 
-    python -m tests.microbench.lisa_sets --rounds 9 > results/microbench/lisa-sets.md
+    python -m tests.microbench.lisa_sets --rounds 5 > results/microbench/lisa-sets.md
 
 DeiT-S at 224 px, batch 8, fp32, SGD with momentum. A profile times LISA in neighbouring blocks, so
 that each block is in equally many sets. Here steps in these sets and in sets drawn as a training
