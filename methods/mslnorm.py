@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from timm.models.vision_transformer import Block
 from torch import nn
 
 from bsrbench.harness.method import Kind, Method, Unsupported
@@ -17,14 +18,22 @@ class MemorySharingLayerNorm(Method):
 
     torch's LayerNorm stores its input, and the Linear layer behind it its own input, if its weight
     trains. Both can be computed from the normalised tokens, before scale and shift, and one
-    deviation per token. So the two norms of a block store two tensors [batch, tokens, dim] less.
-    Approximates nothing. Does not save anything where the Linear layer is frozen: there only the
-    norm stores a tensor, as before. The down-projections of low-rank adapters and of ``adapter``
-    are such Linear layers. The paper merges scale and shift into the weights of the Linear
-    layer and trains the merged weights. Here the model's parameters stay as they are, with exact
-    gradients: the backward pass multiplies and adds once more. It acts on the norms before
-    attention and MLP; the last norm is not followed by a Linear layer that reads all tokens.
-    ``regelu2+mslnorm`` is the whole method of the paper.
+    deviation per token. Stores these for each norm, so the two norms of a block store two tensors
+    [batch, tokens, dim] less. Approximates nothing. It acts on the norms of blocks that a Linear
+    layer follows: those before attention and MLP, and those inside both, if a model has them. The
+    last norm is left out, because the head reads only a part of its output.
+
+    Does not save anything where the Linear layer is frozen: there only the norm stores a tensor, as
+    before. Where something else stores the input of a norm anyway, it costs one tensor more: in
+    blocks of ``dtl`` and ``sparse_tuning``, whose new layers read the tokens before the norm. The
+    down-projections of ``lora`` and ``adapter`` read the output of a norm, and share. Under bf16
+    autocast the shared tensor is in fp32: one tensor of 4 bytes per number replaces one of 4 and
+    one of 2.
+
+    The paper merges scale and shift into the weights of the following layer, and trains the merged
+    weights. Here the parameters of the model stay as they are, with exact gradients; forward and
+    backward pass multiply and add once more for it. MS-RMSNorm, the paper's norm for language
+    models, is not implemented. ``regelu2+mslnorm`` is the whole method of the paper.
     """
 
     source = "Yang et al. 2024 (Approx-BP), arXiv:2406.16282, MS-LN; official code d35b090"
@@ -41,10 +50,12 @@ class MemorySharingLayerNorm(Method):
         chain = stored_blocks(model)
         for index, block in enumerate(chain):
             _require_norms(index, block)
-        for part in [part for block in chain for part in block.modules()]:
-            if isinstance(part, nn.LayerNorm) and part.weight is not None:
-                extend(part, KeepsNormalised)
-            elif isinstance(part, nn.Linear):
+        for outer in chain:
+            # An earlier method can have added a new block inside this block.
+            within = [part for part in outer.modules() if isinstance(part, Block)]
+            for norm in [norm for block in within for norm in _norms_before_layers(block)]:
+                extend(norm, KeepsNormalised)
+            for part in [part for part in outer.modules() if isinstance(part, nn.Linear)]:
                 extend(part, ReadsNormalised)
         return model
 
@@ -56,7 +67,15 @@ class MemorySharingLayerNorm(Method):
 def _require_norms(index: int, block: Any) -> None:
     for norm in (block.norm1, block.norm2):
         if not isinstance(norm, nn.LayerNorm) or norm.weight is None:
+            weights = "with" if getattr(norm, "weight", None) is not None else "without"
             raise Unsupported(
-                f"block {index} has {type(norm).__name__} without a known scale; "
-                "this method is for blocks whose norms are LayerNorms with weights"
+                f"a norm of block {index} is a {type(norm).__name__} {weights} weights; this "
+                "method is for blocks whose norms are LayerNorms with weights"
             )
+
+
+def _norms_before_layers(block: Any) -> list[nn.LayerNorm]:
+    """Return the norms whose output a Linear layer reads; those of queries and keys are none."""
+    inside = (block.attn.norm, getattr(block.mlp, "norm", None))
+    norms = (block.norm1, block.norm2, *inside)
+    return [norm for norm in norms if isinstance(norm, nn.LayerNorm) and norm.weight is not None]

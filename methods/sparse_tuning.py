@@ -7,12 +7,19 @@ import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.method import PAPER_DEPTH, Kind, Method
-from bsrbench.harness.model.vit import blocks, head, require_blocks, require_class_token, width
-from bsrbench.methods.parts.block_side_data import BlockSideData, TakesSideData
+from bsrbench.harness.model.vit import (
+    RunsBlocks,
+    blocks,
+    head,
+    require_blocks,
+    require_class_token,
+    width,
+)
 from bsrbench.methods.parts.extend_module import extend
+from bsrbench.methods.parts.frozen_embedding import embedded
 from bsrbench.methods.parts.new_modules import place
 from bsrbench.methods.parts.option_checks import check_blocks, check_share
-from bsrbench.methods.parts.token_dropping import KeepRate, drop_in, tokens_passed_on
+from bsrbench.methods.parts.token_dropping import DropsTokens, KeepRate, drop_in, tokens_passed_on
 from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 DROP_AT = (3, 6, 9)
@@ -23,17 +30,23 @@ WIDE, NARROW = 64, 32  # inner widths of a bottleneck; the official code
 class SparseTuning(Method):
     """Train a dense adapter beside each MLP, and the head; drop tokens as in ``evit``.
 
-    A dense adapter is a bottleneck with two inner widths, 64 and 32. Its output is added to that of
-    the MLP. The outputs of the adapters between two droppings are also summed, and the sum is added
-    once more to the tokens at the end of this group of blocks; the first sum contains the embedded
-    tokens, too, and the last one does not contain the adapter of the last block. Stores the input
-    of each adapter (the normalised tokens, one [batch, tokens, dim] per block), its inner
-    activations, and what the gradient needs to reach the first block, as in ``bias``. Approximates
-    nothing in the backward pass, but the model computes a different function, because it drops
-    tokens and adds the embedded tokens again. Does not save the backward pass through all blocks.
+    A dense adapter is a bottleneck with two inner widths, 64 and 32. Its input is that of the norm
+    before the MLP, and its output is added to that of the block. The outputs of the adapters
+    between two droppings are also summed, and the sum is added once more to the tokens at the end
+    of this group of blocks. The first sum contains the embedded tokens, too, and the last one does
+    not contain the adapter of the last block: both as in the official code.
 
-    The adapter has the same input as the MLP, as in ``adapter``, which is our choice. For another
-    ``drop_at`` the groups begin where tokens are dropped. Both matrices that lead up start at 0.
+    Stores the inner activations of each adapter, 256 numbers per token, and what the gradient
+    needs to reach the second block, as in ``bias``; the input of an adapter is among that, except
+    in the first block. Approximates nothing in the backward pass, but the model computes a
+    different function, because it drops tokens and adds the embedded tokens again. Does not save
+    the backward pass through all blocks but the first.
+
+    As in the official code, down-projections are drawn as torch's Linear layers are, the two
+    matrices that lead up start at 0, as do all biases, and LayerScale and stochastic depth do not
+    act on the adapter. For another ``drop_at`` than the code's, groups begin where tokens are
+    dropped, which is our choice. The official schedule of the keep rate and the moving average of
+    the weights are not implemented.
 
     Attributes:
         drop_at: blocks that drop tokens; the official code: (3, 6, 9) of 12.
@@ -64,14 +77,11 @@ class SparseTuning(Method):
         require_blocks(model, "drop_at", self.drop_at, DROP_AT)
         require_all_train(model)
         train_only(model, [head(model)])
+        chain = blocks(model)
+        for block in chain:
+            extend(block, Adapted, inside=True, dense=DenseAdapter(width(model), place(model)))
         drop_in(model, self.drop_at, KeepRate(self.keep_rate), fuse=self.fuse)
-        chain, carried = blocks(model), BlockSideData()
-        ends = _ends(self.drop_at, len(chain))
-        for index, block in enumerate(chain):
-            last = index == len(chain) - 1
-            adapter = DenseAdapter(width(model), place(model))
-            extend(block.mlp, WithDense, dense=adapter, carried=carried, adds=not last)
-            extend(block, Connected, carried=carried, first=index == 0, ends=index in ends)
+        extend(model, ConnectsGroups, ends=_ends(self.drop_at, len(chain)))
         return model
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
@@ -84,9 +94,9 @@ class SparseTuning(Method):
         return sum(tokens) * (2 * width * WIDE + inside)
 
 
-def _ends(drop_at: tuple[int, ...], depth: int) -> set[int]:
+def _ends(drop_at: tuple[int, ...], depth: int) -> frozenset[int]:
     """Return the last block of each group: the one before a dropping, and the last of all."""
-    return {index - 1 for index in drop_at if 0 < index < depth - 1} | {depth - 1}
+    return frozenset(index - 1 for index in drop_at if index < depth - 1) | {depth - 1}
 
 
 class DenseAdapter(nn.Module):
@@ -113,35 +123,41 @@ class DenseAdapter(nn.Module):
         return output
 
 
-class WithDense(nn.Module):
-    """An MLP with a parallel dense adapter, whose output is also summed over a group of blocks."""
+class Adapted(nn.Module):
+    """A block with a dense adapter beside its MLP."""
 
     dense: DenseAdapter
-    carried: BlockSideData
-    adds: bool
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] as the MLP does, and add the output of the adapter."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the block's output for x [batch, tokens, dim], and the output of the adapter.
+
+        Both are [batch, tokens, dim], or have fewer tokens if the block drops some.
+        """
+        block: Any = self
+        if isinstance(block, DropsTokens):
+            x, _ = block.attended(x)
+        else:
+            x = x + block.drop_path1(block.ls1(block.attn(block.norm1(x))))
         found = self.dense(x)
-        if self.adds:
-            before = self.carried.now
-            self.carried.now = found if before is None else before + found
-        output: Tensor = super().forward(x) + found
-        return output
+        return x + block.drop_path2(block.ls2(block.mlp(block.norm2(x)))) + found, found
 
 
-class Connected(TakesSideData):
-    """A block that adds the sum of a group's adapters if it is the last one of the group."""
+class ConnectsGroups(RunsBlocks):
+    """A vision transformer that adds the adapters' outputs again after each group of blocks."""
 
-    first: bool
-    ends: bool
+    ends: frozenset[int]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] to as many tokens, or to fewer."""
-        if self.first:
-            self.carried.now = x
-        output: Tensor = super().forward(x)
-        if not self.ends:
-            return output
-        summed, self.carried.now = self.carried.now, None
-        return output if summed is None else output + summed
+    def forward_features(self, images: Tensor, **_: object) -> Tensor:
+        """Return the normalised tokens after the last block, [batch, tokens, dim]."""
+        vit: Any = self
+        x = embedded(vit, images)
+        summed: Tensor | None = x
+        last = len(vit.blocks) - 1
+        for index, block in enumerate(vit.blocks):
+            x, found = block(x)
+            if index < last:
+                summed = found if summed is None else summed + found
+            if index in self.ends and summed is not None:
+                x, summed = x + summed, None
+        features: Tensor = vit.norm(x)
+        return features
