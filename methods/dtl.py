@@ -8,7 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
-from bsrbench.harness.model.vit import RunsBlocks, blocks, final_norm, head, vision_transformer, width
+from bsrbench.harness.model.vit import (
+    RunsBlocks,
+    blocks,
+    final_norm,
+    head,
+    vision_transformer,
+    width,
+)
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.frozen_embedding import embedded
 from bsrbench.methods.parts.new_modules import place
@@ -186,7 +193,7 @@ class ReadsSide(RunsBlocks):
                 x = x + side.gated(h, grid)
         return x
 
-    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:  # noqa: FBT001, FBT002
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits [batch, classes] from tokens [batch, tokens, dim]."""
         vit: Any = self
         read: Tensor = vit.fc_norm(final_norm(vit)(x[:, vit.num_prefix_tokens :].mean(1)))

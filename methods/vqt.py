@@ -1,6 +1,5 @@
 """VQT: learned queries summarise the features of each frozen block for the head."""
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -80,8 +79,9 @@ class VisualQueryTuning(Method):
         return model
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return the multiply-adds of the queries behind their projection, which is the same for
-        all images: attention, the projection after it, and the MLP.
+        """Return the multiply-adds of the queries: attention, its last layer, and the MLP.
+
+        The queries are projected once for all images, which is left out.
         """
         each = 9 * width**2
         return self.queries * sum(each + 2 * count * width for count in tokens)

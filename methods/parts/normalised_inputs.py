@@ -79,7 +79,7 @@ class _Norm(Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Use torch's formula on the normalised output, whose mean is 0 and whose deviation is 1."""
+        """Use torch's formula on the normalised output: its mean is 0 and its deviation is 1."""
         normalised, inverse, weight, bias = ctx.saved_tensors
         of_x, of_weight, of_bias = torch.ops.aten.native_layer_norm_backward(
             gradients[0],

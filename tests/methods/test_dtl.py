@@ -1,7 +1,9 @@
 """DTL: the side network written out, what trains, what has no backward pass."""
 
 import pytest
+import timm
 import torch
+from timm.layers import GluMlp
 from torch import nn
 from torch.nn.functional import conv2d, cross_entropy
 
@@ -9,7 +11,9 @@ from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.meters.forward_macs import forward_macs
 from bsrbench.harness.method import Unsupported
+from tests.methods.stored_bytes import NUMBER, stored_bytes, traversed_block
 
+IMAGES, TOKENS, WIDTH = 16, 17, 32
 HEAD = 32 * 5 + 5
 
 
@@ -48,9 +52,7 @@ def test_logits_and_gradients_are_those_of_the_formula(options, make_vit, batch)
     model = moved(make_vit, **options)
     trained = [p for p in model.parameters() if p.requires_grad]
     logits = model(images)
-    expected = written_out(
-        model, images, options.get("first", 6), plus=options.get("plus", False)
-    )
+    expected = written_out(model, images, options.get("first", 6), plus=options.get("plus", False))
     found = torch.autograd.grad(cross_entropy(logits, labels), trained)
     right = torch.autograd.grad(cross_entropy(expected, labels), trained)
 
@@ -79,6 +81,25 @@ def test_blocks_up_to_the_first_changed_one_have_no_backward_pass(make_vit, batc
     model(batch[0].double())
 
     assert through == list(range(4, 12))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"rank": 5, "first": 3}, {"plus": True}, {"first": 11}], ids=str
+)
+def test_what_is_stored_is_what_the_shapes_say(options, make_vit, batch):
+    """The side network: the input and the inner activation of twelve products, and h for the gates.
+
+    DTL+: also the inputs of the convolutions. The norm before attention of a later block shares the
+    input of the product. The last norm and the head store the mean of the patch tokens.
+    """
+    rank, first = options.get("rank", 2), options.get("first", 6)
+    gates = (12 - first) * (2 if options.get("plus") else 1)
+    side = TOKENS * (12 * (WIDTH + rank) + gates * WIDTH)
+    later = (11 - first) * (traversed_block(TOKENS) - TOKENS * WIDTH)
+    read = WIDTH + 2 + WIDTH
+    model = methods.load("dtl", **options).prepare(make_vit())
+
+    assert IMAGES * (side + later + read) * NUMBER == stored_bytes(model, batch[0])
 
 
 def test_the_side_network_starts_without_effect(make_vit, batch):
@@ -112,10 +133,70 @@ def test_bad_options_are_named(options, said):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
-    [({"rank": 33}, "larger than the width 32"), ({"first": 12}, "only 12 blocks")],
+    ("options", "changes", "said"),
+    [
+        ({"rank": 33}, {}, "rank 33 is larger than the width 32"),
+        ({"first": 12}, {}, "only 12 blocks"),
+        ({}, {"depth": 4}, "the model has 4, so set first"),
+        ({}, {"global_pool": "map"}, "the head reads 'map'"),
+        ({"plus": True}, {"patch_drop_rate": 0.5}, "this model drops patches"),
+    ],
     ids=str,
 )
-def test_what_the_model_lacks_is_unsupported(options, said, make_vit):
+def test_what_the_model_lacks_is_unsupported(options, changes, said, make_vit):
     with pytest.raises(Unsupported, match=said):
-        methods.load("dtl", **options).prepare(make_vit())
+        methods.load("dtl", **options).prepare(make_vit(**changes))
+
+
+def test_two_heads_are_unsupported():
+    with torch.device("meta"):
+        model = timm.create_model("deit_tiny_distilled_patch16_224")
+    with pytest.raises(Unsupported, match="two heads"):
+        methods.load("dtl").prepare(model)
+
+
+@pytest.mark.parametrize("model", ["test_resnet", "swin_tiny_patch4_window7_224"])
+def test_other_kinds_of_models_are_unsupported(model):
+    with torch.device("meta"):
+        made = timm.create_model(model)
+    with pytest.raises(Unsupported, match="is not one of timm's VisionTransformer models"):
+        methods.load("dtl").prepare(made)
+
+
+def test_a_grid_of_unknown_size_is_unsupported(make_vit):
+    model = make_vit()
+    model.patch_embed = nn.Identity()
+    with pytest.raises(Unsupported, match="Identity does not tell its size"):
+        methods.load("dtl", plus=True).prepare(model)
+
+
+@pytest.mark.parametrize("order", ["dtl+tome", "tome+dtl"])
+def test_tokens_are_not_merged_beside_it(order, make_vit):
+    with pytest.raises(Unsupported, match=r"one by one|merge them"):
+        methods.load(order).prepare(make_vit())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"class_token": False, "global_pool": "avg"},
+        {"reg_tokens": 2, "no_embed_class": True},
+        {"mlp_layer": GluMlp},
+        {"dynamic_img_size": True},
+    ],
+    ids=str,
+)
+def test_any_leading_tokens_and_any_grid_will_do(changes, make_vit, batch):
+    """An image need not be square, and only patches are convolved."""
+    model = methods.load("dtl", plus=True).prepare(make_vit(**changes))
+    nn.init.normal_(model.side.up[6].weight)
+    images = batch[0][:2]
+    if "dynamic_img_size" in changes:
+        images = torch.cat([images, images], dim=3)
+
+    assert model(images).shape == (2, 5)
+    with torch.no_grad():
+        h = torch.zeros(1, 16 + model.num_prefix_tokens, 32)
+        h[:, : model.num_prefix_tokens] = 1.0
+        added = model.side.gated(h, (4, 4))
+    assert torch.equal(added, h)

@@ -7,9 +7,9 @@ from torch.nn.functional import cross_entropy
 
 from bsrbench import methods
 from bsrbench.harness.method import Unsupported
-from bsrbench.harness.meters.live_bytes import LiveBytes
+from tests.methods.stored_bytes import NUMBER, stored_bytes
 
-TOKENS = 16 * 17 * 32 * 4  # bytes of [batch, tokens, dim] in fp32
+IMAGES, TOKENS, WIDTH, HEADS = 16, 17, 32, 4
 
 
 def gradients(model, batch):
@@ -18,7 +18,7 @@ def gradients(model, batch):
     return torch.autograd.grad(loss, trained)
 
 
-@pytest.mark.parametrize("first", ["", "lora+", "adapter+", "bsr+", "bias+", "regelu2+"])
+@pytest.mark.parametrize("first", ["", "lora+", "adapter+", "bsr+", "bias+", "repnet+"])
 def test_gradients_are_those_without_it(first, make_vit, batch):
     images, labels = batch[0].double(), batch[1]
     both = []
@@ -36,44 +36,81 @@ def test_gradients_are_those_without_it(first, make_vit, batch):
         torch.testing.assert_close(found, right, rtol=1e-9, atol=1e-12)
 
 
-def held(name, model, batch):
-    prepared = methods.load(name).prepare(model)
-    with LiveBytes() as live:
-        start = live.now
-        loss = cross_entropy(prepared(batch[0]), batch[1])
-        kept = live.now - start
-    del loss
-    return kept
+@pytest.mark.parametrize(
+    "changes",
+    [{"norm_layer": lambda *a, **k: nn.LayerNorm(*a, bias=False, **k)}, {"scale_attn_norm": True}],
+    ids=["no shift", "norms inside"],
+)
+def test_gradients_with_other_norms_are_those_of_torch(changes, make_vit, batch):
+    images, labels = batch[0].double(), batch[1]
+    right = gradients(make_vit(**changes).double(), (images, labels))
+    model = methods.load("mslnorm").prepare(make_vit(**changes).double())
+
+    for one, other in zip(gradients(model, (images, labels)), right, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_what_is_stored_is_what_the_shapes_say(make_vit, batch):
+    """In each block two normalised tensors and one deviation per token for norms and first layers.
+
+    Attention stores queries, keys, values, its output (which is the input of the next layer) and a
+    sum per head and token; GELU and the layer behind it four tensors each. The last norm is as it
+    was: input, two statistics per token, and its output for the head.
+    """
+    model = methods.load("mslnorm").prepare(make_vit())
+    block = TOKENS * ((2 + 3 + 1 + 8) * WIDTH + 2 + HEADS)
+    last = TOKENS * (2 * WIDTH + 2)
+
+    assert IMAGES * (12 * block + last) * NUMBER == stored_bytes(model, batch[0])
 
 
 @pytest.mark.parametrize(
-    ("first", "saved"),
+    ("first", "saved", "norms"),
     [
-        ("full", 24),  # both norms of twelve blocks share with their layers
-        ("lora", 12),  # the adapters are at qkv
-        ("adapter", 12),  # the bottlenecks are beside the MLP
-        ("head", 0),
-        ("bias", 0),
+        ("full", 24, 24),  # both norms of twelve blocks share with their layers
+        ("lora", 11, 23),  # adapters are at qkv; block 0 has no gradient before its attention,
+        ("adapter", 11, 22),  # nor before the bottleneck beside its MLP: its norms store nothing
+        ("bias", 0, 24),
+        ("head", 0, 0),
     ],
 )
-def test_a_tensor_less_for_each_layer_that_trains(first, saved, make_vit, batch):
+def test_a_tensor_less_for_each_layer_that_trains(first, saved, norms, make_vit, batch):
     """The mean of each norm is not stored either: one number per token."""
     name = "mslnorm" if first == "full" else f"{first}+mslnorm"
-    difference = held(first, make_vit(), batch) - held(name, make_vit(), batch)
-    means = 24 * 16 * 17 * 4 if first != "head" else 0
+    without = stored_bytes(methods.load(first).prepare(make_vit()), batch[0])
+    stored = stored_bytes(methods.load(name).prepare(make_vit()), batch[0])
 
-    assert difference == saved * TOKENS + means
+    assert IMAGES * TOKENS * (saved * WIDTH + norms) * NUMBER == without - stored
+
+
+@pytest.mark.parametrize("first", ["dtl", "sparse_tuning"])
+def test_it_costs_a_tensor_where_the_norm_s_input_is_stored_anyway(first, make_vit, batch):
+    """As the card says."""
+    without = stored_bytes(methods.load(first).prepare(make_vit()), batch[0])
+
+    assert without < stored_bytes(methods.load(f"{first}+mslnorm").prepare(make_vit()), batch[0])
 
 
 def test_the_paper_s_whole_method_saves_what_both_halves_save(make_vit, batch):
-    alone = {name: held(name, make_vit(), batch) for name in ("full", "mslnorm", "regelu2")}
-    together = held("regelu2+mslnorm", make_vit(), batch)
+    stored = {
+        name: stored_bytes(methods.load(name).prepare(make_vit()), batch[0])
+        for name in ("full", "mslnorm", "regelu2", "regelu2+mslnorm")
+    }
+    saved = {name: stored["full"] - bytes_ for name, bytes_ in stored.items()}
 
-    assert alone["full"] - together == 2 * alone["full"] - alone["mslnorm"] - alone["regelu2"]
+    assert saved["regelu2+mslnorm"] == saved["mslnorm"] + saved["regelu2"]
 
 
-def test_a_layer_that_reads_something_else_is_left_alone(make_vit, batch):
-    """proj and fc2 read no norm."""
+def test_norms_of_queries_and_keys_are_left_alone(make_vit, batch):
+    """No Linear layer reads them, and their input is a part of what attention stores."""
+    plain = stored_bytes(make_vit(qk_norm=True), batch[0])
+    model = methods.load("mslnorm").prepare(make_vit(qk_norm=True))
+
+    assert IMAGES * TOKENS * (24 * WIDTH + 24) * NUMBER == plain - stored_bytes(model, batch[0])
+
+
+def test_a_layer_that_reads_something_else_is_left_alone(make_vit):
+    """Proj and fc2 read no norm."""
     model = methods.load("mslnorm").prepare(make_vit())
     block = model.blocks[0]
     x = torch.randn(2, 17, 32, requires_grad=True)
@@ -82,7 +119,19 @@ def test_a_layer_that_reads_something_else_is_left_alone(make_vit, batch):
     assert torch.equal(block.attn.proj(x), plain)
 
 
-def test_norms_without_weights_are_unsupported(make_vit):
-    model = make_vit(norm_layer=lambda *a, **k: nn.LayerNorm(*a, elementwise_affine=False, **k))
-    with pytest.raises(Unsupported, match="block 0 has LayerNorm without a known scale"):
-        methods.load("mslnorm").prepare(model)
+def test_the_other_order_is_not_defined(make_vit):
+    with pytest.raises(Unsupported, match=r"regelu2\+mslnorm is defined"):
+        methods.load("mslnorm+regelu2").prepare(make_vit())
+
+
+@pytest.mark.parametrize(
+    ("norm", "said"),
+    [
+        (lambda *a, **k: nn.LayerNorm(*a, elementwise_affine=False, **k), "LayerNorm without"),
+        (nn.RMSNorm, "RMSNorm with"),
+    ],
+    ids=["no weights", "RMSNorm"],
+)
+def test_other_norms_are_unsupported(norm, said, make_vit):
+    with pytest.raises(Unsupported, match=f"a norm of block 0 is a {said} weights"):
+        methods.load("mslnorm").prepare(make_vit(norm_layer=norm))
