@@ -24,6 +24,8 @@ OPTIONS = {  # of the methods whose defaults name blocks of twelve
     "bsr": {"trained_blocks": [1, 3], "drop_at": [1, 2]},
     "evit": {"drop_at": [1, 2]},
     "repnet": {"side_blocks": [1, 3], "drop_at": [1]},
+    "dtl": {"first": 1, "plus": True},
+    "sparse_tuning": {"drop_at": [1, 2]},
 }
 KINDS = {
     "gated by GELU": {"mlp_layer": GluMlp, "act_layer": nn.GELU},
@@ -74,6 +76,9 @@ REFUSED = {  # beside unknown blocks
     ("ladder", "SwiGLU"): "the MLP of block 0 is a SwiGLU",
     ("ladder", "SwiGLU in one layer"): "the MLP of block 0 is a GluMlp",
     ("norm", "norms without weights"): "no LayerNorm or RMSNorm with weights",
+    ("mslnorm", "norms without weights"): "a norm of block 0 is a LayerNorm without weights",
+    ("mslnorm", "SwiGLU"): "a norm of block 0 is a RmsNorm with weights",
+    ("mslnorm", "RMSNorm and LayerScale"): "a norm of block 0 is a RmsNorm with weights",
 }
 
 

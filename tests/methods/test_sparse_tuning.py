@@ -215,6 +215,16 @@ def test_recomputed_blocks_give_the_same_gradients(name, make_vit, batch):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
+def test_blocks_are_recomputed_in_either_order(make_vit, batch):
+    stored = {
+        name: stored_bytes(methods.load(name).prepare(make_vit()), batch[0])
+        for name in ("sparse_tuning", "sparse_tuning+checkpoint", "checkpoint+sparse_tuning")
+    }
+
+    assert stored["checkpoint+sparse_tuning"] == stored["sparse_tuning+checkpoint"]
+    assert stored["sparse_tuning+checkpoint"] < stored["sparse_tuning"] / 2
+
+
 @pytest.mark.parametrize("second", ["tome", "lora", "evit"])
 def test_what_else_drops_tokens_or_selects_weights_is_not_defined(second, make_vit):
     with pytest.raises(Unsupported, match="is not defined"):
