@@ -32,12 +32,12 @@ page, `results/models/models.csv`, names.
 Otherwise the method is **Unsupported**, with a reason. `tox -e models` checks that the reason is
 true of the model.
 
-The defaults of `bsr`, `evit` and `repnet` are the papers' blocks of twelve. For a model with
-another number of blocks, the test sets these options. `offload` is made for GPUs; the test shows
-only that a step runs.
+The defaults of `bsr`, `evit`, `repnet`, `dtl` and `sparse_tuning` are the papers' blocks of twelve.
+For a model with another number of blocks, the test sets these options. `offload` is made for GPUs;
+the test shows only that a step runs.
 
 **Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has one head for its
-class token and one for its distillation token. Every method trains both. The logits are the mean of
+class token and one for its distillation token. Every method that works on it trains both. The logits are the mean of
 the logits of both heads, in training and in evaluation. The loss is the cross-entropy of this mean,
 and accuracy uses its largest value. timm does the same without a teacher. DeiT's own distillation,
 in which the loss of a teacher trains only the second head, is not supported. VOLO has two heads

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.vit import Branched, blocks, final_norm, head, tokens_read, width
-from bsrbench.harness.torch_internals.eager_internals import with_positions
 from bsrbench.methods.parts.extend_module import extend, require_unextended
+from bsrbench.methods.parts.frozen_embedding import embedded
 from bsrbench.methods.parts.narrow_weights import fill
 from bsrbench.methods.parts.new_modules import draw, new_block, place
 from bsrbench.methods.parts.option_checks import check_at_least, check_blocks
@@ -174,9 +174,7 @@ class ReadsLadder(Branched):
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
         """Return features [batch, tokens, dim]; only leading ones if the head reads only these."""
         vit: Any = self
-        with torch.no_grad():
-            x = vit.patch_drop(with_positions(vit, vit.patch_embed(images)))
-            x = vit.norm_pre(x)
+        x = embedded(vit, images)
         side = self.branch.enter(x)
         rungs = dict(zip(self.branch.rungs, self.branch.blocks, strict=True))
         for index, block in enumerate(vit.blocks):

@@ -1,16 +1,15 @@
 """VPT: train prompt tokens, added before the first block or before every block."""
 
-import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
-from bsrbench.harness.model.vit import blocks, head, vision_transformer, width
+from bsrbench.harness.model.vit import blocks, head, vision_transformer
 from bsrbench.methods.parts.extend_module import extend
-from bsrbench.methods.parts.new_modules import place
+from bsrbench.methods.parts.new_modules import draw_prompts
 from bsrbench.methods.parts.option_checks import check_at_least
 from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
@@ -69,18 +68,12 @@ class VisualPromptTuning(Method):
             extend(
                 block,
                 TakesPrompts,
-                prompts=self._draw(vit),
+                prompts=draw_prompts(model, self.length),
                 prompt_drop=nn.Dropout(self.dropout),
                 leading=vit.num_prefix_tokens,
                 replaced=self.length if index else 0,
             )
         return model
-
-    def _draw(self, vit: Any) -> nn.Parameter:
-        patch_area = math.prod(vit.patch_embed.patch_size)
-        most = math.sqrt(6 / (3 * patch_area + width(vit)))
-        prompts = torch.empty(1, self.length, width(vit), **place(vit))
-        return nn.Parameter(prompts.uniform_(-most, most))
 
     def tokens(self, entering: int, depth: int = PAPER_DEPTH) -> tuple[int, ...]:
         """Return the number of tokens in the output of each block, prompts included."""

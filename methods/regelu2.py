@@ -37,8 +37,8 @@ class TwoBitGeluDerivative(Method):
     ``full``, 0.50 for ``bsr`` and 0.15 for ``lora``.
 
     Does not save anything else: the inputs of Linear and LayerNorm and what attention saves are
-    unchanged. MS-LN, the other half of the paper, is omitted: it merges the weights of the norms
-    into the following layers, and here the parameters of a model are not changed.
+    unchanged. MS-LN, the other half of the paper, is ``mslnorm``; ``regelu2+mslnorm`` is the whole
+    method.
     """
 
     source = "Yang et al. 2024 (Approx-BP), arXiv:2406.16282; official code d35b090"

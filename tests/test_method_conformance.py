@@ -53,6 +53,16 @@ NAMED_PAIRS = [
     "head+mezo",
     "badam+mezo",
     "bsr+int8w+mezo",
+    "regelu2+mslnorm",
+    "bsr+mslnorm",
+    "lora+mslnorm",
+    "lora+nf4+mslnorm",
+    "dtl+int8",
+    "dtl+checkpoint",
+    "vqt+int8",
+    "vqt+checkpoint",
+    "sparse_tuning+int8",
+    "sparse_tuning+checkpoint",
 ]
 # Nothing could tell.
 CHANGES_NOTHING = {

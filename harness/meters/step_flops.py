@@ -1,6 +1,7 @@
 """Count floating-point operations by operator, phase and module while a step runs."""
 
 import functools
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -41,10 +42,19 @@ def _expert_weights(_: Any, gradient: Any, rows: Any, *__: Any, **___: Any) -> i
     return int(2 * rows.shape[0] * gradient.shape[1] * rows.shape[1])
 
 
+def _convolution_backward(gradient: Any, images: Any, weight: Any, *rest: Any, **_: Any) -> int:
+    """Count each gradient as the forward pass; torch's formula ignores groups for weights."""
+    *_, transposed, _, _, needed = rest
+    positions = (images if transposed else gradient).shape
+    each = 2 * positions[0] * math.prod(positions[2:]) * weight.numel()
+    return int(each * sum(needed[:2]))
+
+
 # torch's table has no formula for the fused attention of CPUs: 7.8 % of a DeiT-S forward pass.
 OURS: dict[Any, Callable[..., int]] = {
     CPU_ATTENTION: _fused_attention,
     CPU_ATTENTION_BACKWARD: _fused_attention_backward,
+    aten.convolution_backward: _convolution_backward,
     # Each row goes through exactly one expert.
     grouped_products.EXPERT_ROWS: _expert_rows,
     grouped_products.ADD_EXPERT_WEIGHTS: _expert_weights,

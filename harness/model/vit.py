@@ -54,7 +54,14 @@ def final_norm(model: nn.Module) -> nn.Module:
     return norm
 
 
-class Branched(nn.Module):
+class RunsBlocks(nn.Module):
+    """A vision transformer that runs its blocks one by one, because it reads what each one returns.
+
+    Use it as a base class before timm's ``VisionTransformer``.
+    """
+
+
+class Branched(RunsBlocks):
     """A vision transformer whose backward pass goes through a branch and not through its blocks.
 
     Use it as a base class before timm's ``VisionTransformer``.

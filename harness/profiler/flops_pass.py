@@ -54,7 +54,7 @@ def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         notes=notes_of(NoteKind.FLOPS, flops.overlooked()),
         detail=Sidecar(flops=_detail(flops)),
     )
-    passed_on = _tokens(tokens[: len(watchers)])
+    passed_on = _tokens(tokens)
     macs = _macs(job, flops.by_phase["forward"] // job.method.forward_passes)
     attention = PassReadings({}, attention_kernel=attention_kernel(first_forward(job, batch[0])))
     return joined_readings([counted, passed_on, macs, attention])
@@ -97,12 +97,19 @@ def _macs(job: Job, flop: int) -> PassReadings:
 
 
 def _watch_tokens(model: nn.Module, tokens: list[int]) -> list[Any]:
-    """Append the token count of every MLP's output to ``tokens``; the block passes on as many."""
+    """Append the token count of each MLP's first output to ``tokens``; the block passes on as many.
 
-    def note(_: nn.Module, __: Any, output: Tensor) -> None:
-        tokens.append(output.shape[1])
+    A block can run its MLP again for tokens that it does not pass on.
+    """
+
+    def note(index: int, output: Tensor) -> None:
+        if len(tokens) == index:
+            tokens.append(output.shape[1])
 
     try:
-        return [block.mlp.register_forward_hook(note) for block in vit.blocks(model)]
+        return [
+            block.mlp.register_forward_hook(lambda *call, index=index: note(index, call[-1]))
+            for index, block in enumerate(vit.blocks(model))
+        ]
     except Unsupported:
         return []

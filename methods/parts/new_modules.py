@@ -1,13 +1,16 @@
 """Make new modules for a model, on the model's device, in its type, and like its blocks."""
 
 import copy
+import math
 from functools import partial
 from typing import Any
 
+import torch
 from timm.models.vision_transformer import Block
 from torch import nn
 
-from bsrbench.harness.model.vit import blocks
+from bsrbench.harness.method import Unsupported
+from bsrbench.harness.model.vit import blocks, width
 
 SPREAD = 0.02  # standard deviation of the initial weights of blocks in timm, DeiT and BSR's code
 
@@ -51,3 +54,20 @@ def draw(linear: nn.Linear) -> None:
     nn.init.trunc_normal_(linear.weight, std=SPREAD)
     if linear.bias is not None:
         nn.init.zeros_(linear.bias)
+
+
+def draw_prompts(vit: Any, count: int) -> nn.Parameter:
+    """Return new tokens [1, count, dim], drawn as in the official code of VPT.
+
+    They are uniform between plus and minus the square root of 6 / (3 patch area + dim).
+
+    Raises:
+        Unsupported: the patch embedding of the model does not tell the size of its patches.
+    """
+    size = getattr(vit.patch_embed, "patch_size", None)
+    if size is None:
+        kind = type(vit.patch_embed).__name__
+        raise Unsupported(f"{kind} does not tell the size of a patch, from which prompts are drawn")
+    most = math.sqrt(6 / (3 * math.prod(size) + width(vit)))
+    drawn = torch.empty(1, count, width(vit), **place(vit))
+    return nn.Parameter(drawn.uniform_(-most, most))

@@ -209,7 +209,7 @@ class _LayerNorm(Function):
         kept = codec(x)
         ctx.restore, ctx.dtype = kept.restore, x.dtype
         output, mean, deviation = torch.native_layer_norm(
-            x.to(_exact(x, weight)), x.shape[-1:], weight, bias, epsilon
+            x.to(exact_type(x, weight)), x.shape[-1:], weight, bias, epsilon
         )
         ctx.save_for_backward(weight, bias, mean, deviation, *kept.tensors)
         return output
@@ -225,7 +225,7 @@ class _LayerNorm(Function):
         return None if of_x is None else of_x.to(ctx.dtype), of_weight, of_bias, None, None
 
 
-def _exact(x: Tensor, weight: Tensor | None) -> torch.dtype:
+def exact_type(x: Tensor, weight: Tensor | None) -> torch.dtype:
     """Return the type in which torch normalises x, with or without autocast."""
     if weight is not None:
         return torch.promote_types(x.dtype, weight.dtype)

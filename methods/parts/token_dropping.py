@@ -129,6 +129,16 @@ class DropsTokens(ChangesTokens):
         Both map [batch, tokens, dim] to [batch, fewer tokens, dim].
         """
         block: Any = self  # it has the submodules of timm's Block
+        x, same = self.attended(x)
+        output: Tensor = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
+        return output, same
+
+    def attended(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return the input of the MLP's norm, and a function as ``choose`` does.
+
+        Both map [batch, tokens, dim] to [batch, fewer tokens, dim].
+        """
+        block: Any = self
         kept = kept_tokens(x.shape[1] - 1, self.keep_rate.now())
         drops = kept < x.shape[1] - 1
         attended, ranking = attend(
@@ -138,9 +148,7 @@ class DropsTokens(ChangesTokens):
         same = _all
         if ranking is not None:
             same = partial(drop, attention=ranking, kept=kept, fuse=self.fuse)
-        x = same(x)
-        output: Tensor = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
-        return output, same
+        return same(x), same
 
 
 def _all(x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.attention import attend_with_keys
-from bsrbench.harness.model.vit import Branched, blocks
+from bsrbench.harness.model.vit import RunsBlocks, blocks
 from bsrbench.methods.parts.block_side_data import BlockSideData, TakesSideData
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.token_dropping import ChangesTokens, require_all_tokens
@@ -33,12 +33,12 @@ def merge_in(model: Any, merged: tuple[int, ...], *, class_token: bool, proporti
         proportional: add the logarithm of a token's number of patches to its attention scores.
 
     Raises:
-        Unsupported: a block already changes the number of tokens; or a side network runs the
-            model's blocks one by one, which would lose the sizes of the tokens.
+        Unsupported: a block already changes the number of tokens; or the model runs
+            its blocks one by one, which would lose the sizes of the tokens.
     """
-    if isinstance(model, Branched):
+    if isinstance(model, RunsBlocks):
         raise Unsupported(
-            "a side network reads the model's blocks one by one, so the sizes of merged tokens "
+            "an earlier method reads the model's blocks one by one, so the sizes of merged tokens "
             "would be lost between blocks"
         )
     require_all_tokens(model)

@@ -36,6 +36,10 @@ COLOUR_OF = {
     "badam": "#b0413e",
     "lisa": "#d98880",
     "mezo": "#5d6d7e",
+    "mslnorm": "#6c8ebf",
+    "dtl": "#b7791f",
+    "vqt": "#9a5fb4",
+    "sparse_tuning": "#a3423f",
 }
 # Paul Tol's muted colours, for all other methods.
 OTHER_COLOURS = (

@@ -201,8 +201,13 @@ def _train(model: Any, images: Tensor) -> tuple[int, ...]:
     seen: list[int] = []
     own = listing.is_plain(model)
     mlps = [block.mlp for block in model.blocks if hasattr(block, "mlp")] if own else []
-    for mlp in mlps:
-        mlp.register_forward_hook(lambda *run: seen.append(run[-1].shape[1]))
+
+    def note(index: int, output: Tensor) -> None:
+        if len(seen) == index:  # it can run again, for other tokens or in the backward pass
+            seen.append(output.shape[1])
+
+    for index, mlp in enumerate(mlps):
+        mlp.register_forward_hook(lambda *run, index=index: note(index, run[-1]))
     logits = model.train()(images)
     cross_entropy(logits, torch.zeros(IMAGES, dtype=torch.int64)).backward()
-    return tuple(seen[: len(mlps)])  # a block that runs again comes again
+    return tuple(seen)

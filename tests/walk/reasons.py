@@ -88,6 +88,23 @@ def _other_mlp(model: Any, found: re.Match[str]) -> bool:
     return type(model.blocks[0].mlp).__name__ == found[1] != "Mlp"
 
 
+def _other_norm(model: Any, found: re.Match[str]) -> bool:
+    norms = (model.blocks[0].norm1, model.blocks[0].norm2)
+    return any(
+        type(norm).__name__ == found[1]
+        and not (isinstance(norm, nn.LayerNorm) and list(norm.parameters()))
+        for norm in norms
+    )
+
+
+def _has_two_heads(model: nn.Module, _: re.Match[str]) -> bool:
+    return any(name == "dist_token" for name, _ in model.named_parameters())
+
+
+def _pools_by_attention(model: Any, found: re.Match[str]) -> bool:
+    return str(model.global_pool) == found[1] not in {"token", "avg"}
+
+
 def _indivisible(model: Any, found: re.Match[str]) -> bool:
     width, heads = model.blocks[0].attn.qkv.in_features, model.blocks[0].attn.num_heads
     return (width, heads) == (int(found[1]), int(found[2])) and width % (REDUCTION * heads) > 0
@@ -154,6 +171,24 @@ REASONS = (
         lambda model, _: not list(model.patch_embed.proj.parameters()),
         "no projection follows its convolutions, by whose weights narrow blocks would be filled; "
         "without `prune` it works",
+    ),
+    Reason(
+        "norms",
+        r"a norm of block 0 is a (\w+) with(?:out)? weights",
+        _other_norm,
+        "the norms of its blocks are not LayerNorms with weights",
+    ),
+    Reason(
+        "heads",
+        r"the model has two heads, but the mean|the head is a ModuleList",
+        _has_two_heads,
+        "it has two heads, and the method is made for one",
+    ),
+    Reason(
+        "read",
+        r"the head reads '(\w*)'; this method is for a head",
+        _pools_by_attention,
+        "its head reads neither the class token nor an average of tokens",
     ),
     Reason(
         "width",

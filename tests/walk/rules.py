@@ -10,6 +10,7 @@ from typing import Any
 
 RANK, BOTTLENECK, PROMPTS, REDUCTION, MERGED, KEPT = 8, 64, 5, 8, 13, 0.5
 EVIT_KEPT = 0.7
+SIDE_RANK, QUERIES, WIDE, NARROW = 2, 10, 64, 32
 PAPERS = 12  # blocks
 LAST = 3  # blocks that 'late' trains
 
@@ -30,8 +31,14 @@ class Blocks:
             "bsr": {"trained_blocks": self.trained, "drop_at": self.dropping},
             "evit": {"drop_at": self.dropping},
             "repnet": {"side_blocks": self.beside},
+            "dtl": {"first": depth // 2},
+            "sparse_tuning": {"drop_at": self.later()},
         }
         return found.get(method, {})
+
+    def later(self) -> tuple[int, ...]:
+        """Return where tokens are dropped if the first block cannot drop any."""
+        return tuple(index for index in self.dropping if index > 0)
 
 
 def blocks_of(depth: int) -> Blocks:
@@ -145,6 +152,23 @@ def _block(dim: int, hidden: int, *, qkv_bias: bool) -> int:
     return 4 * dim + attention + dim * hidden + hidden + hidden * dim + dim
 
 
+def _dtl(model: Any) -> int:
+    return len(model.blocks) * 2 * int(model.embed_dim) * SIDE_RANK
+
+
+def _vqt(model: Any) -> int:
+    """Count queries, and a number of the new layer for each of theirs and each class."""
+    found = len(model.blocks) * QUERIES * int(model.embed_dim)
+    return found + found * int(model.num_classes)
+
+
+def _sparse_tuning(model: Any) -> int:
+    """Count five layers with biases: down, down, up, both together, and up."""
+    dim = int(model.embed_dim)
+    shapes = ((dim, WIDE), (WIDE, NARROW), (NARROW, WIDE), (WIDE + NARROW, WIDE), (WIDE, dim))
+    return len(model.blocks) * sum(inputs * outputs + outputs for inputs, outputs in shapes)
+
+
 ADDED: dict[str, Callable[[Any], int]] = {
     "lora": _lora,
     "dora": _dora,
@@ -152,20 +176,30 @@ ADDED: dict[str, Callable[[Any], int]] = {
     "prompt": _prompt,
     "ladder": _ladder,
     "repnet": _repnet,
+    "dtl": _dtl,
+    "vqt": _vqt,
+    "sparse_tuning": _sparse_tuning,
 }
 
 
 def tokens(method: str, entering: int, depth: int) -> tuple[int, ...]:
     """Return how many tokens each block passes on, by the methods' published arithmetic."""
-    dropping, last = blocks_of(depth).dropping, tuple(range(depth - LAST, depth))
-    at = {"bsr": (dropping, KEPT), "evit": (dropping, EVIT_KEPT), "late": (last, KEPT)}
+    chosen, last = blocks_of(depth), tuple(range(depth - LAST, depth))
+    at = {
+        "bsr": (chosen.dropping, KEPT),
+        "evit": (chosen.dropping, EVIT_KEPT),
+        "late": (last, KEPT),
+        "sparse_tuning": (chosen.later(), EVIT_KEPT),
+    }
+    fused = method != "sparse_tuning"
     left, now = [], entering + (PROMPTS if method == "prompt" else 0)
     for index in range(depth):
         places, rate = at.get(method, ((), 1.0))
         if index in places and index < depth - 1:
             others = now - 1
             kept = math.ceil(rate * others)
-            now = now if kept == others else 1 + kept + 1  # class token, kept ones, the fused one
+            # class token, kept ones, the fused one
+            now = now if kept == others else 1 + kept + fused
         if method == "tome":
             now -= min(MERGED, (now - 1) // 2)
         left.append(now)

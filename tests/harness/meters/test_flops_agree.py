@@ -3,6 +3,7 @@
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from torch.nn.functional import conv2d, conv_transpose2d
 
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.predict.estimate import predict
@@ -118,6 +119,21 @@ def test_a_product_in_place_counts_as_one_that_is_not(name):
     assert counted == [2 * given[0].numel() * 3] * 2
 
 
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("needed", [(True, False), (False, True), (True, True)])
+def test_each_gradient_of_a_convolution_counts_as_its_forward_pass(groups, transposed, needed):
+    """Of 6 channels each output reads 6 / groups, through 3 x 3 weights."""
+    images = torch.ones(2, 6, 4, 4, requires_grad=needed[0])
+    weight = torch.ones(6, 6 // groups, 3, 3, requires_grad=needed[1])
+    made = (conv_transpose2d if transposed else conv2d)(images, weight, padding=1, groups=groups)
+    with StepFlops() as flops:
+        made.sum().backward()
+    forward = 2 * (2 * 16) * 6 * (6 // groups) * 9
+
+    assert sum(needed) * forward == flops.by_operator["aten.convolution_backward"]
+
+
 def test_a_product_that_is_not_counted_is_told():
     with StepFlops() as flops:
         torch.mv(torch.ones(2, 3), torch.ones(3)).neg_()
@@ -141,6 +157,13 @@ def test_flops_do_not_depend_on_how_a_gradient_is_summed(method, make_six_spec, 
 
     assert len({reading.measurements["step_flop"] for reading in found}) == 1
     assert not any("not counted" in note.text for reading in found for note in reading.notes)
+
+
+def test_tokens_after_a_block_are_those_that_it_passes_on(make_deep_spec):
+    """The MLP of a block of ``vqt`` runs again for its queries."""
+    read = flop_pass(make_deep_spec("vqt"), load).measurements
+
+    assert read["tokens_after_block"] == [17] * 12
 
 
 def test_the_flop_pass_observes_parameters_and_tokens(make_deep_spec):
