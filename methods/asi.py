@@ -13,7 +13,30 @@ from bsrbench.methods.parts.tucker_inputs import RankChoice, keep_inputs_in_subs
 class ActivationSubspaceIteration(Method):
     """Store the input of each trained Linear layer as a small core and three factors.
 
-    TODO
+    Stores the Tucker form of the input [images, tokens, channels] of each Linear layer of the
+    blocks whose weight trains: a core [first rank, second rank, third rank], and for each mode a
+    factor [size, rank] with orthonormal columns. Each forward pass moves a factor by one subspace
+    iteration: it is multiplied by A A^T, where A is the unfolding of the input, and made
+    orthonormal by QR in fp32. It starts where the last input of the layer ended; the first start is
+    random. So factors are kept between steps; they are in the state dict. The ranks of a layer are
+    chosen on its first batch and stay. Approximates the gradients of these weights by those of the
+    projected input, which is never made whole. Gradients of inputs and biases are exact.
+
+    A mode of full rank has no factor. An input is stored whole if its form has no fewer numbers, or
+    if it is stored anyway: as the output of fused attention, or where a block recomputes GELU from
+    GELU's input (the trained blocks of ``bsr``). Gradients are exact there; the official code
+    approximates them too. A batch with fewer images than the first rank keeps them all. A batch
+    that is smaller than the usual one, such as the last of an epoch, draws its factor of images
+    anew. Each micro-batch is one iteration. In fp16, forms are computed and stored in fp32.
+
+    Does not save the inputs of norms and of GELU, queries, keys and values, weights, gradients,
+    optimizer state, or anything in a mixture of experts. The iterations cost FLOPs in the forward
+    pass; the backward pass has fewer. Memory can be predicted only if ``ranks`` are set. The first
+    random start has the shape of a factor here, and that of the other modes in the official code.
+    The paper also chooses ranks by a search over measured errors of gradients under a byte budget.
+    This is left out, because it first needs the exact gradients with all inputs stored whole, which
+    a device that needs the method cannot hold. ``regelu2+asi`` means: GELU's input is also stored
+    in few bits; it is the largest tensor that is left.
 
     Attributes:
         explained: share of the squared norm of the input that the rank of each mode explains, in

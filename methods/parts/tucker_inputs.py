@@ -190,7 +190,8 @@ class LinearInSubspace(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map [batch, tokens, in] to [batch, tokens, out]."""
         layer: Any = self
-        trains = layer.weight.requires_grad and torch.is_grad_enabled()
+        parts = isinstance(self, StoredWeight)  # making the weight whole is not free
+        trains = torch.is_grad_enabled() and not parts and layer.weight.requires_grad
         if not trains or x.dim() != len(MODES) or stored_by_attention(x):
             plain: Tensor = super().forward(x)
             return plain
