@@ -13,7 +13,7 @@ from bsrbench.harness.method import NeedsValues, Unsupported
 from bsrbench.harness.model.experts import lowered
 from bsrbench.harness.model.stored_weight import PREFIX, FactoredWeight
 from bsrbench.methods.parts.extend_module import extend
-from bsrbench.methods.parts.option_checks import check_at_least
+from bsrbench.methods.parts.option_checks import check_at_least, check_share
 from bsrbench.methods.parts.tucker import MODES, Tucker, gradient_of_weight, smallest_rank
 from bsrbench.methods.parts.tucker_inputs import (
     EXPLAINED,
@@ -41,6 +41,8 @@ class WeightRank:
     rank: int | None
 
     def __post_init__(self) -> None:
+        if self.explained is not None:
+            check_share("explained", self.explained)
         if self.rank is not None:
             check_at_least("rank", self.rank, 1)
 

@@ -31,6 +31,7 @@ from bsrbench.methods.parts.tucker import (
 
 EXPLAINED = 0.8
 THREE = "the ranks of images, tokens and channels"
+RANKS, FACTORS = "ranks", ("images", "tokens", "channels")  # in a state dict
 VIEWS = frozenset({"ViewBackward0", "UnsafeViewBackward0", "TransposeBackward0"})
 
 
@@ -80,9 +81,14 @@ class RankChoice:
 class InputSubspace(nn.Module):
     """The state of one layer: its ranks, and the factors of the last input.
 
-    The factors are where the next iteration starts. They are not buffers, because their shapes are
-    not known before the first batch; they are in the state dict as extra state. The backward pass
-    reads the same tensors, so they exist once.
+    The factors are where the next iteration starts. The backward pass reads the same tensors, so
+    they exist once. They are not buffers, because torch loads a buffer only if its shape is known
+    before the first batch. They are not torch's extra state either: this must be one tensor if a
+    model is traced. So the state dict has the ranks, and each factor that exists, by name.
+
+    Attributes:
+        ranks: ranks of images, tokens and channels; empty before the first batch.
+        factors: for each mode [size, rank]; ``None`` before the first batch, or if it is whole.
     """
 
     def __init__(self, choice: RankChoice) -> None:
@@ -91,13 +97,19 @@ class InputSubspace(nn.Module):
         self.ranks: list[int] = []
         self.factors: list[Tensor | None] = [None] * len(MODES)
 
-    def get_extra_state(self) -> dict[str, Any]:
-        """Return ranks and factors, [size, rank] for each mode; no ranks before the first batch."""
-        return {"ranks": self.ranks, "factors": self.factors}
+    def _save_to_state_dict(self, state: dict[str, Any], prefix: str, keep_vars: bool) -> None:  # noqa: ARG002, FBT001 - torch's signature
+        """Add ranks and factors to a state dict; torch calls this for each module."""
+        if self.ranks:
+            state[prefix + RANKS] = torch.tensor(self.ranks)
+        for name, factor in zip(FACTORS, self.factors, strict=True):
+            if factor is not None:
+                state[prefix + name] = factor
 
-    def set_extra_state(self, state: dict[str, Any]) -> None:
-        """Take over ranks and factors of a state dict, [size, rank] for each mode."""
-        self.ranks, self.factors = list(state["ranks"]), list(state["factors"])
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *_: object) -> None:
+        """Take over ranks and factors of a state dict; torch calls this for each module."""
+        ranks = state.get(prefix + RANKS)
+        self.ranks = [] if ranks is None else ranks.tolist()
+        self.factors = [state.get(prefix + name) for name in FACTORS]
 
     @torch.no_grad()
     def form(self, x: Tensor) -> Tucker:
