@@ -16,7 +16,7 @@ class Unsupported(Exception):  # noqa: N818 - a stored outcome, not a programmin
     """This method cannot run on this model or device; the message says why."""
 
 
-class NeedsValues(RuntimeError):
+class NeedsValues(RuntimeError):  # noqa: N818 - becomes a reason, not a programming error
     """A step needs the values of its tensors, so it cannot be predicted; the message says why."""
 
 

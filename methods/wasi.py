@@ -35,8 +35,8 @@ class WeightActivationSubspaceIteration(Method):
     bits.
 
     Attributes:
-        explained: share of the squared norm that a rank explains, in (0, 1], for the weights and for
-            each mode of the inputs; 0.8 if it is not set; the paper: 0.4 to 0.9.
+        explained: share of the squared norm that a rank explains, in (0, 1], for the weights and
+            for each mode of the inputs; 0.8 if it is not set; the paper: 0.4 to 0.9.
         rank: rank of all weights, instead of those that follow from ``explained``.
         ranks: ranks of images, tokens and channels of the inputs, the same for all layers, instead
             of those that follow from ``explained``.
@@ -68,7 +68,8 @@ class WeightActivationSubspaceIteration(Method):
         """Replace the weights of the blocks' trained Linear layers by factors.
 
         Raises:
-            Unsupported: no such layer trains, or a rank is larger than what it should shrink.
+            Unsupported: no such layer trains, a rank is larger than what it should shrink, or no
+                weight would become smaller.
         """
         train_factors(model, WeightRank(self.explained, self.rank), self._inputs())
         return model

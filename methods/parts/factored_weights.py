@@ -82,29 +82,38 @@ def train_factors(model: nn.Module, choice: WeightRank, inputs: RankChoice) -> N
 
     Raises:
         NeedsValues: a rank follows from numbers that a prediction does not have.
-        Unsupported: the model has factors, no layer trains, or a rank is too large.
+        Unsupported: the model has factors, no layer trains, a rank is too large, or no weight would
+            become smaller.
     """
     if any(isinstance(part, FactoredWeight) for part in model.modules()):
         raise Unsupported("the model is already prepared: weights are products of two factors")
     trained = [layer for layer in linear_layers(model) if layer.weight.requires_grad]
     keep_inputs_in_subspaces(model, inputs)
-    for layer in trained:
-        _factor(layer, choice)
+    if not sum(_factor(layer, choice) for layer in trained):
+        raise Unsupported(
+            "no weight becomes smaller: rank x (out + in) is at least out x in for all "
+            f"{len(trained)} trained weights of the blocks; asi stores their inputs in this form"
+        )
 
 
-def _factor(layer: Any, choice: WeightRank) -> None:
-    """Replace the weight of a Linear layer by two factors, if they have fewer numbers."""
+def _factor(layer: Any, choice: WeightRank) -> bool:
+    """Replace the weight of a Linear layer by two factors, if they have fewer numbers.
+
+    Returns:
+        Whether it has.
+    """
     weight = layer.weight
     with torch.no_grad():
         left, values, right = torch.linalg.svd(weight, full_matrices=False)
         rank = choice.of(weight, values)
         if rank * sum(weight.shape) >= weight.numel():
-            return
+            return False
         parts = left[:, :rank].contiguous(), values[:rank, None] * right[:rank]
     del layer.weight
     for name, part in zip((LEFT, RIGHT), parts, strict=True):
         layer.register_parameter(name, nn.Parameter(part))
     extend(layer, FactoredLinear, inside=True, shape=weight.shape)
+    return True
 
 
 class FactoredLinear(FactoredWeight):

@@ -9,7 +9,12 @@ from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.experts import lowered
-from bsrbench.harness.model.stored_weight import PREFIX, FactoredWeight, StoredWeight, stored_weights
+from bsrbench.harness.model.stored_weight import (
+    PREFIX,
+    FactoredWeight,
+    StoredWeight,
+    stored_weights,
+)
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.weight_codes import WeightFormat
 

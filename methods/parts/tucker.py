@@ -59,7 +59,8 @@ def iterated(x: Tensor, start: Tensor, mode: int) -> Tensor:
     Returns:
         [n, rank] in the dtype of x; the columns are made orthonormal in fp32 at least.
     """
-    moved = _gram(x, mode) @ start if start.shape[0] < 2 * start.shape[1] else _twice(x, start, mode)
+    size, rank = start.shape
+    moved = _twice(x, start, mode) if 2 * rank <= size else _gram(x, mode) @ start
     exact = torch.promote_types(moved.dtype, torch.float32)
     return torch.linalg.qr(moved.to(exact)).Q.to(x.dtype)
 

@@ -97,7 +97,7 @@ class InputSubspace(nn.Module):
         self.ranks: list[int] = []
         self.factors: list[Tensor | None] = [None] * len(MODES)
 
-    def _save_to_state_dict(self, state: dict[str, Any], prefix: str, keep_vars: bool) -> None:  # noqa: ARG002, FBT001 - torch's signature
+    def _save_to_state_dict(self, state: dict[str, Any], prefix: str, keep_vars: bool) -> None:  # noqa: ARG002 - torch's signature
         """Add ranks and factors to a state dict; torch calls this for each module."""
         if self.ranks:
             state[prefix + RANKS] = torch.tensor(self.ranks)
@@ -165,9 +165,9 @@ def linear_layers(model: nn.Module) -> Iterator[Any]:
         mixtures = [part for part in parts if isinstance(part, ExpertMlp)]
         inside = {part for mixture in mixtures for part in mixture.modules()}
         for part in parts:
-            if isinstance(part, nn.Linear) and not isinstance(part, StoredWeight):
-                if part not in inside:
-                    yield part
+            whole = isinstance(part, nn.Linear) and not isinstance(part, StoredWeight)
+            if whole and part not in inside:
+                yield part
 
 
 def require_ranks_fit(model: nn.Module, layers: list[Any], choice: RankChoice) -> None:
@@ -177,7 +177,9 @@ def require_ranks_fit(model: nn.Module, layers: list[Any], choice: RankChoice) -
         Unsupported: no layer trains, or a rank is larger than the number of tokens or channels.
     """
     if not layers:
-        raise Unsupported("no Linear layer of the blocks trains its weight, so none stores its input")
+        raise Unsupported(
+            "no Linear layer of the blocks trains its weight, so no layer stores its input"
+        )
     if not choice.ranks:
         return
     widest = max(layer.in_features for layer in layers)

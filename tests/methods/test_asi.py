@@ -5,13 +5,6 @@ import io
 import numpy as np
 import pytest
 import torch
-from tests.methods.tucker_by_hand import (
-    drawn_starts,
-    low_rank,
-    next_spans,
-    projection,
-    ranks_of,
-)
 from torch import nn
 
 from bsrbench import methods
@@ -20,6 +13,13 @@ from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Unsupported
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.tucker_inputs import InputSubspace, LinearInSubspace, RankChoice
+from tests.methods.tucker_by_hand import (
+    drawn_starts,
+    low_rank,
+    next_spans,
+    projection,
+    ranks_of,
+)
 
 SHAPE, OUT = (6, 5, 7), 11
 
@@ -50,7 +50,8 @@ def of_weight(of_output, x):
 def inputs(steps, shape=SHAPE):
     """Return inputs that change slowly, like those of a training."""
     first = low_rank(shape, (2, 2, 2), noise=0.5)
-    return [first + 0.1 * step * low_rank(shape, (1, 1, 1), 0.1, seed=step) for step in range(steps)]
+    drift = (0.1 * step * low_rank(shape, (1, 1, 1), 0.1, seed=step) for step in range(steps))
+    return [first + change for change in drift]
 
 
 def test_the_output_is_that_of_the_linear_layer():
@@ -265,7 +266,7 @@ def test_layers_whose_weight_is_frozen_are_left_alone():
         ({"explained": 1.5}, r"explained 1.5 must lie in \(0, 1\]"),
         ({"ranks": (2, 3)}, r"ranks \(2, 3\) must be three numbers: the ranks of images, tokens"),
         ({"ranks": (2, 0, 3)}, "ranks 0 must be at least 1"),
-        ({"explained": 0.5, "ranks": (2, 2, 2)}, r"explained 0.5 and ranks \(2, 2, 2\) are both set"),
+        ({"explained": 0.5, "ranks": (2, 2, 2)}, r"explained 0.5 and ranks .* are both set"),
     ],
     ids=str,
 )

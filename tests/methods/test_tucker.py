@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from tests.methods.tucker_by_hand import drawn_starts, low_rank, projection, ranks_of, span
 
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.methods.parts.tucker import (
@@ -18,6 +17,7 @@ from bsrbench.methods.parts.tucker import (
     projected,
     ranks_by_variance,
 )
+from tests.methods.tucker_by_hand import drawn_starts, low_rank, projection, ranks_of, span
 
 SHAPES = [(6, 5, 7), (4, 3, 20), (8, 9, 3)]
 
@@ -77,7 +77,8 @@ def test_a_core_and_its_factors_are_the_projection():
 def test_the_gradient_of_a_weight_is_that_of_the_whole_input(out, right, whole):
     shape, ranks = (6, 5, 7), (2, 4, 3)
     factors = tuple(
-        None if skip else basis(n, rank, rank) for n, rank, skip in zip(shape, ranks, whole)
+        None if skip else basis(n, rank, rank)
+        for n, rank, skip in zip(shape, ranks, whole, strict=True)
     )
     x = draw(*shape)
     form = Tucker(projected(x, factors), factors)

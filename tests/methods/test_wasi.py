@@ -5,7 +5,6 @@ import io
 import numpy as np
 import pytest
 import torch
-from tests.methods.tucker_by_hand import drawn_starts, low_rank, next_spans, projection
 from torch import nn
 
 from bsrbench import methods
@@ -20,6 +19,7 @@ from bsrbench.harness.conformance.subject import (
 from bsrbench.harness.meters.step_flops import StepFlops
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.stored_weight import FactoredWeight, parameter_numbers
+from tests.methods.tucker_by_hand import drawn_starts, low_rank, next_spans, projection
 
 IMAGES, TOKENS, WIDTH = 16, 17, 32
 LAYERS = {"attn.qkv": (96, 32), "attn.proj": (32, 32), "mlp.fc1": (128, 32), "mlp.fc2": (32, 128)}
@@ -109,8 +109,7 @@ def test_gradients_of_the_factors_are_those_of_the_projected_input(ranks):
     torch.manual_seed(3)
     for x in inputs:
         layer.zero_grad()
-        x = x.requires_grad_(True)
-        output = layer(x)
+        output = layer(x.requires_grad_(True))
         left, right = (part.detach().numpy() for part in layer.parts().values())
         of_output = torch.linspace(-1, 1, output.numel(), dtype=x.dtype).view_as(output).cos()
         output.backward(of_output)
@@ -211,6 +210,7 @@ def test_options_that_cannot_be_are_errors(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"rank": 30}, "no weight becomes smaller: .* for all 48 trained weights of the blocks"),
         ({"rank": 33}, r"rank = 33, but a weight of shape \[96, 32\] has at most the rank 32"),
         ({"ranks": (2, 18, 4)}, "keep 18 tokens, but the model has 17"),
     ],

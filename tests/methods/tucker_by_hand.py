@@ -47,9 +47,7 @@ def drawn_starts(shape, ranks, seed):
 
 def next_spans(x, starts):
     """Return the bases after one iteration from each start."""
-    return [
-        None if start is None else span(x, start, mode) for mode, start in enumerate(starts)
-    ]
+    return [None if start is None else span(x, start, mode) for mode, start in enumerate(starts)]
 
 
 def low_rank(shape, ranks, noise, seed=0):
