@@ -48,7 +48,7 @@ class ActivationSubspaceIteration(Method):
     explained: float | None = None
     ranks: tuple[int, ...] = ()
 
-    source = "Nguyen et al. 2025 (ASI), arXiv:2505.05086, section 3; official code 3ce480c"
+    source = "Nguyen et al. 2025 (ASI), arXiv:2505.05086, section 3; official code 3ce480c of WASI"
     exact_forward = True
     gradient_error = 0.6
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})

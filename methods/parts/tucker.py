@@ -42,7 +42,8 @@ def fitting_ranks(shape: Sequence[int], ranks: Sequence[int]) -> tuple[int, ...]
 def along(x: Tensor, matrix: Tensor, mode: int) -> Tensor:
     """Multiply x [images, tokens, channels] along a mode of size n by a matrix [m, n]."""
     if mode == IMAGES:
-        return (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
+        moved: Tensor = (matrix @ x.flatten(1)).unflatten(1, x.shape[1:])
+        return moved
     return matrix @ x if mode == TOKENS else x @ matrix.T
 
 
@@ -62,7 +63,8 @@ def iterated(x: Tensor, start: Tensor, mode: int) -> Tensor:
     size, rank = start.shape
     moved = _twice(x, start, mode) if 2 * rank <= size else _gram(x, mode) @ start
     exact = torch.promote_types(moved.dtype, torch.float32)
-    return torch.linalg.qr(moved.to(exact)).Q.to(x.dtype)
+    basis: Tensor = torch.linalg.qr(moved.to(exact)).Q
+    return basis.to(x.dtype)
 
 
 def _twice(x: Tensor, start: Tensor, mode: int) -> Tensor:
@@ -117,7 +119,8 @@ def _squared_singular_values(x: Tensor, mode: int) -> Tensor:
         gram = rows @ rows.T
     else:
         gram = _gram(x, mode)
-    return torch.linalg.eigvalsh(gram).flip(0).clamp_min(0)
+    rising: Tensor = torch.linalg.eigvalsh(gram)
+    return rising.flip(0).clamp_min(0)
 
 
 def smallest_rank(squares: Tensor, explained: float) -> int:

@@ -177,6 +177,11 @@ def test_a_product_that_is_no_projection_of_the_weight_breaks_a_promise(monkeypa
         promises.keeps_the_parameters(subject)
 
 
+def test_added_operations_are_not_known_if_those_of_one_part_are_not():
+    assert methods.load("prompt").added_macs((17,) * 12, 32) > 0
+    assert methods.load("prompt+wasi").added_macs((17,) * 12, 32) is None
+
+
 def test_a_training_learns():
     model = prepared(rank=6)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
