@@ -144,9 +144,11 @@ class Composed(Method):
         each = [part.tokens(entering, depth) for part in self.parts if part.kinds & CHANGES_TOKENS]
         return tuple(min(counts) for counts in zip(*each, strict=True)) or (entering,) * depth
 
-    def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
-        """Return the sum of the multiply-adds that the parts add."""
-        return sum(part.added_macs(tokens, width) for part in self.parts)
+    def added_macs(self, tokens: tuple[int, ...], width: int) -> int | None:
+        """Return the sum of the multiply-adds that the parts add; ``None`` if one is not known."""
+        each = [part.added_macs(tokens, width) for part in self.parts]
+        known = [added for added in each if added is not None]
+        return sum(known) if len(known) == len(each) else None
 
     def _moving(self, model: nn.Module) -> Method:
         return next(part for part in self.parts if part.states(model))

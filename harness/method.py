@@ -16,6 +16,10 @@ class Unsupported(Exception):  # noqa: N818 - a stored outcome, not a programmin
     """This method cannot run on this model or device; the message says why."""
 
 
+class NeedsValues(RuntimeError):  # noqa: N818 - becomes a reason, not a programming error
+    """A step needs the values of its tensors, so it cannot be predicted; the message says why."""
+
+
 class Kind(StrEnum):
     """What a method changes; methods of different kinds can be composed."""
 
@@ -215,8 +219,11 @@ class Method(ABC):
         """Return the token count after each block, if ``entering`` tokens enter the first one."""
         return (entering,) * depth
 
-    def added_macs(self, tokens: tuple[int, ...], width: int) -> int:  # noqa: ARG002 - for those who override it
+    def added_macs(self, tokens: tuple[int, ...], width: int) -> int | None:  # noqa: ARG002 - for those who override it
         """Return the multiply-adds that the method adds to the forward pass of one image.
+
+        ``None`` means that they do not follow from the arguments, for example because they depend
+        on the data. The conformance checks then do not compare FLOPs.
 
         Args:
             tokens: the number of tokens after each block.

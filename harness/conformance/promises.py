@@ -245,7 +245,10 @@ def passes_on_the_tokens_it_declares(subject: Subject) -> None:
         f"tokens({TOKENS}) declares {list(declared)}, but in evaluation the MLPs of the blocks got "
         f"{seen}: if this is intended, write {IN_TRAINING!r} in the docstring",
     )
-    added = 2 * BATCH * method.added_macs(declared, WIDTH)
+    added_macs = method.added_macs(declared, WIDTH)
+    if added_macs is None:
+        return
+    added = 2 * BATCH * added_macs
     counted, expected = flops.by_phase["forward"], _forward_flop(declared) + added
     require(
         abs(counted - expected) <= FLOP_SHARE * expected,

@@ -9,21 +9,38 @@ from bsrbench.harness.composition import without_stored_weights
 from bsrbench.harness.conformance.subject import Subject, require, tiny_batch
 from bsrbench.harness.method import Kind
 from bsrbench.harness.model import stored_weight
+from bsrbench.harness.model.stored_weight import FactoredWeight
 
 SLACK = 4  # a declared bound may be at most this many times the measured error
 OTHER_BLOCKS = 5  # the error on blocks of another kind may be so many times the declared one
+PROJECTED = 1e-3  # relative error of the square of a projection's norm; rounding is far smaller
 ROUNDED = 0.2  # largest relative distance between a weight and the one that is stored for it
 
 
 def not_stored(made: nn.Module, lost: list[nn.Parameter]) -> list[nn.Parameter]:
-    """Return the lost parameters for which the model stores no rounded weight in parts."""
+    """Return the lost parameters for which the model stores no rounded weight in parts.
+
+    The product of two factors may be far from a weight, but must be a projection of it.
+    """
     left = list(lost)
     for layer in stored_weight.stored_weights(made):
         weight: Any = layer.weight
         whole = weight.detach()
-        near = [p for p in left if p.shape == whole.shape and _apart(whole, p) < ROUNDED]
+        factored = isinstance(layer, FactoredWeight)
+        stands_for = _is_projection_of if factored else _is_near
+        near = [p for p in left if p.shape == whole.shape and stands_for(whole, p.detach())]
         left = [p for p in left if not any(p is other for other in near[:1])]
     return left
+
+
+def _is_near(whole: Tensor, parameter: Tensor) -> bool:
+    return _apart(whole, parameter) < ROUNDED
+
+
+def _is_projection_of(whole: Tensor, parameter: Tensor) -> bool:
+    """Return whether what a tensor lacks of a parameter is orthogonal to it, and is not all."""
+    square = float((whole * whole).sum())
+    return abs(float((whole * parameter).sum()) - square) < PROJECTED * square
 
 
 def require_forward_error(subject: Subject) -> None:

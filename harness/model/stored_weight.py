@@ -1,4 +1,4 @@
-"""A layer whose frozen weight is stored in parts, such as codes and scales."""
+"""A layer that has its weight in parts: codes and scales if it is frozen, factors if it trains."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ PREFIX = "weight_"  # of the names of the parts
 
 
 class StoredWeight(nn.Module):
-    """A layer that stores its weight in parts: parameters that do not train.
+    """A layer that stores its weight in parts: parameters of other shapes or types.
 
     Attributes:
         shape: shape of the whole weight.
@@ -26,6 +26,10 @@ class StoredWeight(nn.Module):
         }
 
 
+class FactoredWeight(StoredWeight):
+    """A layer whose weight is the product of two factors, which train in its place."""
+
+
 def stored_weights(model: nn.Module) -> list[StoredWeight]:
     """Return the layers of a model that store their weights in parts."""
     return [part for part in model.modules() if isinstance(part, StoredWeight)]
@@ -34,10 +38,13 @@ def stored_weights(model: nn.Module) -> list[StoredWeight]:
 def parameter_numbers(model: nn.Module) -> Iterator[tuple[int, bool]]:
     """Yield for each parameter how many numbers it has and whether it trains.
 
-    A weight that is stored in parts counts as one frozen parameter of its whole shape.
+    A weight that is stored in parts counts as one frozen parameter of its whole shape. Factors
+    count as they are.
     """
     in_parts = set()
     for layer in stored_weights(model):
+        if isinstance(layer, FactoredWeight):
+            continue
         in_parts |= {id(part) for part in layer.parts().values()}
         yield layer.shape.numel(), False
     for parameter in model.parameters():

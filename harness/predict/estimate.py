@@ -11,7 +11,7 @@ from bsrbench.harness.errors import BadInput, Unreadable
 from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.meters.forward_macs import disagreement, forward_macs
 from bsrbench.harness.meters.step_flops import StepFlops
-from bsrbench.harness.method import Method, Unsupported, apply
+from bsrbench.harness.method import Method, NeedsValues, Unsupported, apply
 from bsrbench.harness.model.stored_weight import parameter_numbers
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction
@@ -117,7 +117,10 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
         require_compiles(method)
     model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec)
-    prepared = apply(method, model)
+    try:
+        prepared = apply(method, model)
+    except NeedsValues as error:
+        return absent(AbsenceKind.UNREADABLE, str(error), *PREDICTED)
     macs = _macs(prepared, preprocess.side, workload)
     parts = [_parameters(prepared, method), _convention(prepared, method, workload), macs]
     no_memory = _why_no_memory(method, workload)

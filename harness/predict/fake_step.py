@@ -11,7 +11,7 @@ from bsrbench.harness.devices import torch_device
 from bsrbench.harness.devices.cpu import Cpu
 from bsrbench.harness.devices.gpu_properties import H100, GpuProperties, gpu_properties
 from bsrbench.harness.meters.live_bytes import CUDA_BLOCK_BYTES
-from bsrbench.harness.method import Method
+from bsrbench.harness.method import Method, NeedsValues
 from bsrbench.harness.model.attention import STANDS_FOR_CUDA
 from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction, allocated_prediction
 from bsrbench.harness.predict.cuda_workspaces import OperatorMemory, OperatorSizesLog
@@ -118,6 +118,8 @@ def fake_batch(job: Job) -> tuple[Tensor, Tensor]:
 def why_unpredictable(error: Exception) -> str:
     """Return why a step cannot run over fake tensors; raise an error of another cause again."""
     message = (str(error).splitlines() or [type(error).__name__])[0]
+    if isinstance(error, NeedsValues):
+        return message
     if isinstance(error, NEEDS_NUMBERS):
         return f"the step's shapes or values depend on data: {message}"
     if NO_SHAPE in str(error):

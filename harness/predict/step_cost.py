@@ -117,8 +117,8 @@ def fake_trial(spec: TrialSpec, load: Loader, kept: KeptStorages) -> Iterator[Jo
         raise Unsupported(NOT_OF_ITS_DEVICE)
     model = models.outline(workload, tasks.classes(workload))
     preprocess = preprocessing(model, spec)
-    prepared = method.prepare(model)
     try:
+        prepared = method.prepare(model)
         with fake_job(spec, method, prepared, preprocess, kept) as job:
             _make_optimizer_state(job)
             yield job

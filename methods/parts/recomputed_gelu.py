@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.experts import ExpertMlp
+from bsrbench.harness.model.stored_weight import StoredWeight
 from bsrbench.harness.model.vit import blocks, passes_all
 from bsrbench.methods.parts import packed_operators
 from bsrbench.methods.parts.activations import gelu_form
@@ -77,9 +78,9 @@ class RecomputesGelu(nn.Module):
         """Map [batch, tokens, dim] to [batch, tokens, dim]."""
         mlp: Any = self
         plain = isinstance(mlp.norm, nn.Identity) and passes_all(mlp.drop1)
-        trains = torch.is_grad_enabled() and getattr(mlp.fc2, "weight", x).requires_grad
+        trains = torch.is_grad_enabled() and _is_linear(mlp.fc2) and mlp.fc2.weight.requires_grad
         # A compiler decides itself what to recompute. Layers of other types run their own forward.
-        if not plain or not trains or torch.compiler.is_compiling() or not _is_linear(mlp.fc2):
+        if not plain or not trains or torch.compiler.is_compiling():
             output: Tensor = super().forward(x)
             return output
         second = mlp.fc2
@@ -91,4 +92,5 @@ class RecomputesGelu(nn.Module):
 
 
 def _is_linear(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear) and not hasattr(layer, "base_layer")
+    plain = isinstance(layer, nn.Linear) and not isinstance(layer, StoredWeight)
+    return plain and not hasattr(layer, "base_layer")

@@ -9,7 +9,12 @@ from torch.nn import functional as F
 
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.model.experts import lowered
-from bsrbench.harness.model.stored_weight import PREFIX, StoredWeight, stored_weights
+from bsrbench.harness.model.stored_weight import (
+    PREFIX,
+    FactoredWeight,
+    StoredWeight,
+    stored_weights,
+)
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.weight_codes import WeightFormat
 
@@ -52,12 +57,13 @@ def store_frozen_weights(model: nn.Module, form: WeightFormat) -> None:
     Raises:
         Unsupported: no such layer exists, or one is stored already.
     """
-    if stored := stored_weights(model):
+    if stored := [part for part in stored_weights(model) if not isinstance(part, FactoredWeight)]:
         raise Unsupported(
             f"the model is already prepared: {len(stored)} weights are stored in fewer bits"
         )
     layers = [part for part in model.modules() if isinstance(part, nn.Linear)]
-    frozen = [part for part in layers if not part.weight.requires_grad]
+    whole = [part for part in layers if not isinstance(part, FactoredWeight)]
+    frozen = [part for part in whole if not part.weight.requires_grad]
     if not frozen:
         raise Unsupported(
             f"{form.name} has nothing to store, because no Linear layer is frozen: name a method "
