@@ -82,6 +82,7 @@ def _tokens(after_block: list[int]) -> PassReadings:
 def _macs(job: Job, flop: int) -> PassReadings:
     """Count the forward pass with fvcore, too, and compare the two counts."""
     side, passes = job.preprocess.side, images_of_passes(job.spec.workload)
+    alike = job.method.evaluates_alike
     image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
     try:
         macs = added([forward_macs(job.model, image, passes) for _ in turns(job.model)])
@@ -91,7 +92,7 @@ def _macs(job: Job, flop: int) -> PassReadings:
     detail = MacsDetail(images, macs.by_operator, macs.by_module, macs.uncounted)
     return PassReadings(
         {"forward_macs": macs.total},
-        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total)),
+        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total) if alike else []),
         detail=Sidecar(macs=detail),
     )
 
