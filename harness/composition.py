@@ -96,6 +96,11 @@ class Composed(Method):
         for part in self.parts:
             part.step_done()
 
+    def settle(self, model: nn.Module, images: Tensor) -> None:
+        """Call ``settle`` of every part, with images [batch, 3, side, side]."""
+        for part in self.parts:
+            part.settle(model, images)
+
     def states(self, model: nn.Module) -> tuple[State, ...]:
         """Return the states of the part that has some; a pair of two such parts is not defined."""
         return next((found for part in self.parts if (found := part.states(model))), ())

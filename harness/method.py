@@ -140,6 +140,18 @@ class Method(ABC):
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Do what the method needs after each optimizer step."""
 
+    def settle(self, model: nn.Module, images: Tensor) -> None:  # noqa: B027 - as above
+        """Bring a model that is only measured, without training, near its state after training.
+
+        Only for a method whose amount of work depends on what it has learned. The harness calls
+        this in the passes that measure steps and evaluations, before the first step. Nothing is
+        recorded for autograd meanwhile.
+
+        Args:
+            model: the prepared model, in training mode.
+            images: the batch of the pass, [batch, 3, side, side].
+        """
+
     def states(self, model: nn.Module) -> tuple[State, ...]:  # noqa: ARG002 - for those who override it
         """Return the states of a method that changes which parameters train between steps.
 

@@ -15,7 +15,7 @@ from bsrbench.methods.parts.bottleneck import Bottleneck, check_bottleneck
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.new_modules import draw, place
 from bsrbench.methods.parts.option_checks import check_share
-from bsrbench.methods.parts.token_dropping import require_all_tokens
+from bsrbench.methods.parts.token_dropping import kept_tokens, require_all_tokens
 from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 TEMPERATURE = 5.0
@@ -32,9 +32,10 @@ class DynamicTuning(Method):
     saves nothing: every token passes the MLP in training only, where its output is multiplied by
     0 or 1, and a step has two forward and two backward passes. Evaluation saves the norm and the
     MLP of the tokens that are not chosen, so ``evaluation_seconds`` and ``forward_macs`` show what
-    the method is for. Before training, about half of the tokens are chosen. Leading tokens, such as
-    the class token, always pass. ``forward_macs`` is counted on black images before training; it
-    has no prediction, because the choice depends on values.
+    the method is for. Leading tokens, such as the class token, always pass. How many tokens a new
+    dispatcher chooses is a matter of chance, often all or none. So passes that only measure first
+    move its bias until ``rate`` of the tokens of one image are chosen, and a prediction, in which
+    there are no values, takes as many; a training starts without this.
 
     The loss is the cross-entropy of a complete pass, in which all tokens pass the MLP; the
     cross-entropy of the dynamic pass; the Kullback-Leibler divergence of the dynamic pass from the
@@ -92,7 +93,7 @@ class DynamicTuning(Method):
         require_all_tokens(model)
         require_all_train(model)
         train_only(model, [head(model)])
-        carried = Passes()
+        carried = Passes(self.rate)
         for block in chain:
             extend(
                 block,
@@ -111,6 +112,16 @@ class DynamicTuning(Method):
             )
             draw(block.dispatcher)
         return model
+
+    def settle(self, model: nn.Module, images: Tensor) -> None:
+        """Move the biases of dispatchers until ``rate`` of the first of images [n, ...] passes."""
+        carried, training = blocks(model)[0].carried, model.training
+        carried.settling = True
+        try:
+            model.eval()(images[:1])
+        finally:
+            carried.settling = False
+            model.train(training)
 
     def losses(
         self,
@@ -150,12 +161,15 @@ class Passes(BlockSideData):
 
     Attributes:
         now: the shares of chosen tokens of the blocks so far, [blocks]; ``None`` if nobody asks.
+        rate: the share of tokens that shall be chosen.
         complete: whether all tokens pass the MLPs.
+        settling: whether blocks in evaluation move their biases until this share is chosen.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, rate: float) -> None:
         super().__init__()
-        self.complete = False
+        self.rate = rate
+        self.complete = self.settling = False
 
 
 class Dispatches(TakesSideData):
@@ -203,9 +217,27 @@ class Dispatches(TakesSideData):
 
     def _chosen_rows(self, x: Tensor) -> Tensor:
         """Return the places of the chosen tokens among those of all images, [chosen]."""
-        chosen = self.dispatcher(x).squeeze(-1) > 0  # its sigmoid is above one half
+        logits = self.dispatcher(x).squeeze(-1)
+        if x.is_meta:
+            taken = self.leading + kept_tokens(x.shape[1] - self.leading, self.carried.rate)
+            return logits[:, :taken].flatten().argsort()  # any places
+        if self.carried.settling:
+            logits = logits - self._settle(logits)
+        chosen = logits > 0  # its sigmoid is above one half
         chosen[:, : self.leading] = True
         return chosen.flatten().nonzero().squeeze(1)
+
+    def _settle(self, logits: Tensor) -> Tensor:
+        """Lower the dispatcher's bias so that the target share of logits [batch, tokens] is above 0.
+
+        Return by how much, of shape [].
+        """
+        falling = logits[:, self.leading :].flatten().sort(descending=True).values
+        taken = kept_tokens(len(falling), self.carried.rate)
+        last = falling[taken - 1]
+        above = last - 1 if taken == len(falling) else (last + falling[taken]) / 2
+        self.dispatcher.bias.sub_(above)
+        return above
 
 
 def _log_shares(logits: Tensor) -> Tensor:
