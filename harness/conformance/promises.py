@@ -112,13 +112,8 @@ def gradient_promise(subject: Subject) -> None:
     if estimates(method):
         estimates_of_gradients.require_unbiased(method, model, batch)
         return
-    draws = torch.get_rng_state()  # each loss below is that of the same random numbers
+    loss = _same_loss(method, model, batch)
     backward(method, model, batch)
-
-    def loss() -> float:
-        torch.set_rng_state(draws)
-        return float(loss_of(method, model, batch))
-
     error = _error(model, loss, DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT)
     if method.gradient_error == 0:
         require(
@@ -140,6 +135,19 @@ def gradient_promise(subject: Subject) -> None:
         f"gradient_error is {method.gradient_error:g}, but the measured relative error is only "
         f"{error:.2g}: declare at most {SLACK} times the measured error",
     )
+
+
+def _same_loss(
+    method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> Callable[[], float]:
+    """Return a function that computes the loss, always with the random numbers that come next."""
+    draws = torch.get_rng_state()
+
+    def loss() -> float:
+        torch.set_rng_state(draws)
+        return float(loss_of(method, model, batch))
+
+    return loss
 
 
 def _error(model: nn.Module, loss: Callable[[], float], directions: int) -> float:
