@@ -228,7 +228,7 @@ class Dispatches(TakesSideData):
         return chosen.flatten().nonzero().squeeze(1)
 
     def _settle(self, logits: Tensor) -> Tensor:
-        """Lower the dispatcher's bias so that the target share of logits [batch, tokens] is above 0.
+        """Lower the bias so that the target share of logits [batch, tokens] is above 0.
 
         Return by how much, of shape [].
         """

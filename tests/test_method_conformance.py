@@ -52,6 +52,10 @@ NAMED_PAIRS = [
     "head+mezo",
     "badam+mezo",
     "bsr+int8w+mezo",
+    "dyt+int8",
+    "dyt+checkpoint",
+    "dyt+regelu2",
+    "dyt+int8w",
 ]
 # Nothing could tell.
 CHANGES_NOTHING = {

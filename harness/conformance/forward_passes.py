@@ -9,7 +9,6 @@ from bsrbench.harness.conformance.subject import (
     backward,
     estimates,
     require,
-    terms,
     tiny_batch,
 )
 from bsrbench.harness.meters.step_flops import StepFlops
@@ -57,9 +56,7 @@ def loss_is_made_of_cross_entropies(subject: Subject) -> None:
         shapes == [[]] * len(shapes) and bool(shapes),
         f"losses() yields terms of shapes {shapes}; expected at least one, each of shape []",
     )
-    require(
-        bool(read), "losses() does not call loss_of(), so there is no cross-entropy to record"
-    )
+    require(bool(read), "losses() does not call loss_of(), so there is no cross-entropy to record")
 
 
 def evaluation_differs_as_declared(subject: Subject) -> None:

@@ -148,9 +148,7 @@ def terms(method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Ite
         batch: images [batch, 3, side, side] and labels [batch].
     """
     images, labels = batch
-    return method.losses(
-        model, lambda: model(images), lambda logits: cross_entropy(logits, labels)
-    )
+    return method.losses(model, lambda: model(images), lambda logits: cross_entropy(logits, labels))
 
 
 def loss_of(method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:

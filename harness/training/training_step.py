@@ -220,7 +220,7 @@ def _terms(
 
 
 def _next_term(job: Job, terms: Iterator[Tensor]) -> Tensor | None:
-    """Return the next term of a loss, of shape [], in the trial's precision; ``None`` at the end."""
+    """Return the next term of a loss, of shape [], in the trial's precision, or ``None``."""
     with precision_of(job):
         return next(terms, None)
 
