@@ -34,6 +34,7 @@ class Composed(Method):
             * max(part.error_growth for part in self.parts),
             "forward_error": sum(part.forward_error for part in self.parts),
             "forward_passes": max(part.forward_passes for part in self.parts),
+            "evaluates_alike": all(part.evaluates_alike for part in self.parts),
             "kinds": frozenset().union(*(part.kinds for part in self.parts)),
             "compiles": all(part.compiles for part in self.parts),
             "saves_over_full": any(part.saves_over_full for part in self.parts),
@@ -95,6 +96,11 @@ class Composed(Method):
         for part in self.parts:
             part.step_done()
 
+    def settle(self, model: nn.Module, images: Tensor) -> None:
+        """Call ``settle`` of every part, with images [batch, 3, side, side]."""
+        for part in self.parts:
+            part.settle(model, images)
+
     def states(self, model: nn.Module) -> tuple[State, ...]:
         """Return the states of the part that has some; a pair of two such parts is not defined."""
         return next((found for part in self.parts if (found := part.states(model))), ())
@@ -110,6 +116,16 @@ class Composed(Method):
     def cycle_steps(self, model: nn.Module) -> int:
         """Return the number of steps of a cycle of the part that has states."""
         return max(part.cycle_steps(model) for part in self.parts)
+
+    def losses(
+        self,
+        model: nn.Module,
+        forward: Callable[[], Tensor],
+        loss_of: Callable[[Tensor], Tensor],
+    ) -> Iterator[Tensor]:
+        """Yield the terms of the loss, each of shape [], of the part that has a loss of its own."""
+        own = next((part for part in self.parts if has_own_loss(part)), self.parts[0])
+        return own.losses(model, forward, loss_of)
 
     def gradients(
         self,
@@ -178,12 +194,39 @@ def changes_after_steps(method: Method) -> bool:
     return any(type(part).step_done is not Method.step_done for part in parts)
 
 
+def has_own_loss(method: Method) -> bool:
+    """Return whether a method, or a part of a composition, has a loss of its own."""
+    parts = method.parts if isinstance(method, Composed) else (method,)
+    return any(type(part).losses is not Method.losses for part in parts)
+
+
+def _require_one_loss(earlier: Method, later: Method) -> None:
+    """Check that not both methods decide what the loss of a step is, or how it is used.
+
+    Raises:
+        Unsupported: both have a loss of their own, or one has and the other estimates gradients.
+    """
+    names = f"{earlier.name()}+{later.name()} is not defined, because"
+    pair = (earlier, later)
+    owners = [method.name() for method in pair if has_own_loss(method)]
+    estimating = [method.name() for method in pair if Kind.ESTIMATES_GRADIENT in method.kinds]
+    if len(owners) > 1:
+        raise Unsupported(f"{names} both methods have a loss of their own")
+    if owners and estimating:
+        raise Unsupported(
+            f"{names} {owners[0]} has a loss of its own with a backward pass for each term, and "
+            f"{estimating[0]} has no backward pass"
+        )
+
+
 def _require_pair(earlier: Method, later: Method) -> None:
     """Check that one method may follow another.
 
     Raises:
-        Unsupported: they have a kind in common, and the later method does not define the pair.
+        Unsupported: they have a kind in common, and the later method does not define the pair; or
+            their losses do not go together.
     """
+    _require_one_loss(earlier, later)
     shared = sorted(earlier.kinds & later.kinds)
     first, second = earlier.name(), later.name()
     if first in later.refines:

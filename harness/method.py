@@ -48,7 +48,9 @@ class Method(ABC):
         forward_error: bound on ``|z - z'| / |z'|`` over the logits of a batch, where z' are the
             logits of the same composition without the methods that store weights; 0.0 if the
             method does not store weights.
-        forward_passes: number of forward passes of a step.
+        forward_passes: number of forward passes of a step, for each micro-batch.
+        evaluates_alike: a forward pass in evaluation has as many FLOPs as one in training, so the
+            two counters of FLOPs are compared.
         kinds: what the method changes.
         compiles: whether ``torch.compile`` of the step is tested.
         saves_over_full: stores fewer bytes after the forward pass than full fine-tuning, on the
@@ -67,6 +69,7 @@ class Method(ABC):
     error_growth: ClassVar[float] = 1.0
     forward_error: ClassVar[float] = 0.0
     forward_passes: ClassVar[int] = 1
+    evaluates_alike: ClassVar[bool] = True
     kinds: ClassVar[frozenset[Kind]]
     compiles: ClassVar[bool] = False
     saves_over_full: ClassVar[bool] = True
@@ -141,6 +144,18 @@ class Method(ABC):
     def step_done(self) -> None:  # noqa: B027 - optional: most methods have nothing to do
         """Do what the method needs after each optimizer step."""
 
+    def settle(self, model: nn.Module, images: Tensor) -> None:  # noqa: B027 - as above
+        """Bring a model that is only measured, without training, near its state after training.
+
+        Only for a method whose amount of work depends on what it has learned. The harness calls
+        this in the passes that measure steps and evaluations, before the first step. Nothing is
+        recorded for autograd meanwhile.
+
+        Args:
+            model: the prepared model, in training mode.
+            images: the batch of the pass, [batch, 3, side, side].
+        """
+
     def states(self, model: nn.Module) -> tuple[State, ...]:  # noqa: ARG002 - for those who override it
         """Return the states of a method that changes which parameters train between steps.
 
@@ -176,6 +191,26 @@ class Method(ABC):
     def cycle_steps(self, model: nn.Module) -> int:  # noqa: ARG002 - for those who override it
         """Return the number of steps after which every block has had its turn; 1 without states."""
         return 1
+
+    def losses(
+        self,
+        model: nn.Module,  # noqa: ARG002 - for those who override it
+        forward: Callable[[], Tensor],
+        loss_of: Callable[[Tensor], Tensor],
+    ) -> Iterator[Tensor]:
+        """Yield the terms of a micro-batch's loss, each of shape []; the loss is their sum.
+
+        The harness runs a backward pass for each term before it asks for the next one, so a method
+        with several forward passes stores the activations of one at a time. A method that estimates
+        gradients is not asked. The recorded loss is the mean of what ``loss_of`` has returned.
+
+        Args:
+            model: the prepared model, in training mode.
+            forward: runs a forward pass of the micro-batch, and returns logits [n, classes].
+            loss_of: returns the mean cross-entropy of logits [n, classes], of shape [], with the
+                recipe's label smoothing.
+        """
+        yield loss_of(forward())
 
     def gradients(
         self,

@@ -1,15 +1,15 @@
 """AdaptFormer: train a bottleneck in parallel to each MLP."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from bsrbench.harness.method import Kind, Method
 from bsrbench.harness.model.vit import blocks, head, width
+from bsrbench.methods.parts.bottleneck import Bottleneck, check_bottleneck
 from bsrbench.methods.parts.extend_module import extend
 from bsrbench.methods.parts.new_modules import place
-from bsrbench.methods.parts.option_checks import check_at_least
 from bsrbench.methods.parts.trained_parameters import require_all_train, train_only
 
 
@@ -46,11 +46,7 @@ class AdaptFormer(Method):
     compiles = True
 
     def __post_init__(self) -> None:
-        check_at_least("bottleneck", self.bottleneck, 1)
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout {self.dropout} must lie in [0, 1)")
-        if self.scale == 0:
-            raise ValueError("scale 0 leaves the bottleneck without effect")
+        check_bottleneck(self.bottleneck, self.scale, self.dropout)
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Freeze everything except the head; add a bottleneck to each MLP."""
@@ -58,31 +54,19 @@ class AdaptFormer(Method):
         require_all_train(model)
         train_only(model, [head(model)])
         for block in chain:
-            branch = Bottleneck(width(model), self, place(model))
+            branch = Bottleneck(
+                width(model),
+                self.bottleneck,
+                scale=self.scale,
+                dropout=self.dropout,
+                where=place(model),
+            )
             extend(block.mlp, WithBottleneck, adapter=branch)
         return model
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int:
         """Return the multiply-adds of both projections for all tokens."""
         return sum(tokens) * 2 * width * self.bottleneck
-
-
-class Bottleneck(nn.Module):
-    """A bottleneck: down-projection, ReLU, dropout, up-projection, multiplication by ``scale``."""
-
-    def __init__(self, dim: int, options: AdaptFormer, where: dict[str, Any]) -> None:
-        super().__init__()
-        self.down = nn.Linear(dim, options.bottleneck, **where)
-        self.drop = nn.Dropout(options.dropout)
-        self.up = nn.Linear(options.bottleneck, dim, **where)
-        self.scale = options.scale
-        for start in (self.down.bias, self.up.weight, self.up.bias):
-            nn.init.zeros_(start)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map [batch, tokens, dim] to [batch, tokens, dim]."""
-        output: Tensor = self.up(self.drop(self.down(x).relu())) * self.scale
-        return output
 
 
 class WithBottleneck(nn.Module):

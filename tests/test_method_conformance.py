@@ -63,6 +63,10 @@ NAMED_PAIRS = [
     "vqt+checkpoint",
     "sparse_tuning+int8",
     "sparse_tuning+checkpoint",
+    "dyt+int8",
+    "dyt+checkpoint",
+    "dyt+regelu2",
+    "dyt+int8w",
 ]
 # Nothing could tell.
 CHANGES_NOTHING = {

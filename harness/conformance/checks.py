@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bsrbench.harness.conformance import (
+    forward_passes,
     method_card,
     method_states,
     promises,
@@ -55,6 +56,9 @@ CHECKS = (
     Check(method_states.state_of_a_step_depends_on_step_and_seed_only),
     Check(promises.forward_promise),
     Check(promises.gradient_promise),
+    Check(forward_passes.step_has_the_forward_passes_it_declares),
+    Check(forward_passes.loss_is_made_of_cross_entropies),
+    Check(forward_passes.evaluation_differs_as_declared),
     Check(steps.ten_steps_learn_and_move_the_trained_and_only_those),
     Check(steps.same_seed_same_gradients),
     Check(promises.holds_less_than_full_fine_tuning),

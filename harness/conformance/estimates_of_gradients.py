@@ -5,7 +5,7 @@ from statistics import fmean, stdev
 
 from torch import Tensor, nn
 
-from bsrbench.harness.conformance.subject import backward, loss_of, require, trained
+from bsrbench.harness.conformance.subject import backward, cross_entropy_of, require, trained
 from bsrbench.harness.method import Method
 
 DRAWS = 200
@@ -24,7 +24,7 @@ def require_unbiased(method: Method, model: nn.Module, batch: tuple[Tensor, Tens
         BrokenPromise: the mean over ``DRAWS`` estimates is further than ``STANDARD_ERRORS`` away.
     """
     parameters = trained(model)
-    loss_of(model.eval(), batch).backward()
+    cross_entropy_of(model.eval(), batch).backward()
     exact = [_gradient(parameter) for parameter in parameters]
     square = sum(float((gradient**2).sum()) for gradient in exact)
     model.train()

@@ -1,5 +1,7 @@
 """Checks of declared facts: forward pass, gradient, tokens and memory."""
 
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -13,11 +15,13 @@ from bsrbench.harness.conformance.subject import (
     WIDTH,
     Subject,
     backward,
+    cross_entropy_of,
     estimates,
     loss_of,
     names_of,
     ready,
     require,
+    terms,
     tiny_batch,
     trained,
 )
@@ -108,8 +112,9 @@ def gradient_promise(subject: Subject) -> None:
     if estimates(method):
         estimates_of_gradients.require_unbiased(method, model, batch)
         return
-    loss_of(model, batch).backward()
-    error = _error(model, batch, DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT)
+    loss = _same_loss(method, model, batch)
+    backward(method, model, batch)
+    error = _error(model, loss, DIRECTIONS if method.gradient_error else DIRECTIONS_IF_EXACT)
     if method.gradient_error == 0:
         require(
             error < EXACT_ERROR,
@@ -132,14 +137,27 @@ def gradient_promise(subject: Subject) -> None:
     )
 
 
-def _error(model: nn.Module, batch: tuple[Tensor, Tensor], directions: int) -> float:
+def _same_loss(
+    method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> Callable[[], float]:
+    """Return a function that computes the loss, always with the random numbers that come next."""
+    draws = torch.get_rng_state()
+
+    def loss() -> float:
+        torch.set_rng_state(draws)
+        return float(loss_of(method, model, batch))
+
+    return loss
+
+
+def _error(model: nn.Module, loss: Callable[[], float], directions: int) -> float:
     """Return the relative error of the gradient, estimated along random directions."""
     parameters = trained(model)
     generator = torch.Generator().manual_seed(2)
     wrong = right = 0.0
     for _ in range(directions):
         direction = [torch.randn(p.shape, generator=generator, dtype=p.dtype) for p in parameters]
-        slope = _slope(model, batch, parameters, direction)
+        slope = _slope(loss, parameters, direction)
         ours = sum(
             float((p.grad * d).sum())
             for p, d in zip(parameters, direction, strict=True)
@@ -151,10 +169,7 @@ def _error(model: nn.Module, batch: tuple[Tensor, Tensor], directions: int) -> f
 
 
 def _slope(
-    model: nn.Module,
-    batch: tuple[Tensor, Tensor],
-    parameters: list[nn.Parameter],
-    direction: list[Tensor],
+    loss: Callable[[], float], parameters: list[nn.Parameter], direction: list[Tensor]
 ) -> float:
     """Return the slope of the loss along a direction, by a central difference."""
     ends = []
@@ -162,7 +177,7 @@ def _slope(
         for way in (NUDGE, -2 * NUDGE):
             for parameter, step in zip(parameters, direction, strict=True):
                 parameter.add_(step, alpha=way)
-            ends.append(float(loss_of(model, batch)))
+            ends.append(loss())
         for parameter, step in zip(parameters, direction, strict=True):
             parameter.add_(step, alpha=NUDGE)
     return (ends[0] - ends[1]) / (2 * NUDGE)
@@ -206,11 +221,22 @@ def held_bytes(method: Method, model: nn.Module, kept: KeptStorages) -> int:
         live.watch(known, Category.INPUTS)
         start = live.now
         live.watch(kept.find([method, model], known).values(), Category.KEPT)
-        with torch.set_grad_enabled(not estimates(method)):
-            loss = loss_of(model, batch)  # keeps the graph alive while we read
-        held: int = live.now - start
-    del loss
+        held: int = max(live.now - start for _ in _stored_terms(method, model, batch))
     return held
+
+
+def _stored_terms(
+    method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]
+) -> Iterator[Tensor]:
+    """Yield each term of the loss, of shape [], while what its backward pass needs is stored."""
+    if estimates(method):
+        with torch.no_grad():
+            yield cross_entropy_of(model, batch)
+        return
+    for term in terms(method, model, batch):
+        yield term
+        term.backward()
+        model.zero_grad()
 
 
 def passes_on_the_tokens_it_declares(subject: Subject) -> None:

@@ -1,6 +1,6 @@
 """The subject of a check: a method, a tiny real model and a batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,14 +83,15 @@ def backward(
         batch: images [batch, 3, side, side] and labels [batch].
         seed: seed of estimates.
     """
-    if not estimates(method):
-        loss = loss_of(model, batch)
-        loss.backward()
-        return loss.detach()
     losses: list[Tensor] = []
+    if not estimates(method):
+        for term in terms(method, model, batch):
+            term.backward()
+            losses.append(term.detach())
+        return torch.stack(losses).sum()
 
     def asked() -> Tensor:
-        losses.append(loss_of(model, batch))
+        losses.append(cross_entropy_of(model, batch))
         return losses[-1]
 
     with torch.no_grad():
@@ -132,10 +133,27 @@ def trained(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+def cross_entropy_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
     """Return the mean cross-entropy of images [batch, 3, side, side] and labels [batch]."""
     images, labels = batch
     return cross_entropy(model(images), labels)
+
+
+def terms(method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Iterator[Tensor]:
+    """Return the terms of a method's loss, each of shape []; each can have a backward pass.
+
+    Args:
+        method: a method that does not estimate gradients.
+        model: the model that it has prepared.
+        batch: images [batch, 3, side, side] and labels [batch].
+    """
+    images, labels = batch
+    return method.losses(model, lambda: model(images), lambda logits: cross_entropy(logits, labels))
+
+
+def loss_of(method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+    """Return the whole loss of a method, of shape []; the arguments are those of ``terms``."""
+    return torch.stack(list(terms(method, model, batch))).sum()
 
 
 def require(kept: bool, said: str) -> None:

@@ -169,7 +169,7 @@ def _flops(job: Job, flops: StepFlops, times: int, macs: Measured) -> PassReadin
     """Return the mean FLOPs of some steps."""
     forward = flops.by_phase["forward"] // times
     doubts = []
-    if isinstance(macs, int):
+    if isinstance(macs, int) and job.method.evaluates_alike:
         doubts = disagreement(forward, macs * job.method.forward_passes)
     return PassReadings(
         {"forward_flop": forward, "step_flop": sum(flops.by_phase.values()) // times},

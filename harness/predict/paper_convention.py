@@ -7,6 +7,7 @@ from typing import Any
 from timm.layers import Mlp, PatchEmbed
 from torch import nn
 
+from bsrbench.harness.composition import has_own_loss
 from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.stored_weight import PREFIX, parameter_numbers, stored_weights
 from bsrbench.harness.model.vit import vision_transformer
@@ -93,6 +94,8 @@ def _defined(model: nn.Module, method: Method) -> Any:
     """
     if Kind.ESTIMATES_GRADIENT in method.kinds:
         raise Undefined("the convention has no rule for a method without a backward pass")
+    if has_own_loss(method):
+        raise Undefined("the convention has no rule for a loss that is not the cross-entropy")
     if Kind.STORES_ACTIVATIONS in method.kinds:
         raise Undefined("the convention has no rule for compressed or recomputed activations")
     try:

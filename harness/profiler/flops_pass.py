@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from bsrbench.harness.errors import Unreadable
@@ -55,7 +54,8 @@ def flop_pass(spec: TrialSpec, load: Loader) -> PassReadings:
         detail=Sidecar(flops=_detail(flops)),
     )
     passed_on = _tokens(tokens)
-    macs = _macs(job, flops.by_phase["forward"] // job.method.forward_passes)
+    flop = flops.by_phase["forward"] // job.method.forward_passes
+    macs = _macs(job, batch[0][:1], flop)
     attention = PassReadings({}, attention_kernel=attention_kernel(first_forward(job, batch[0])))
     return joined_readings([counted, passed_on, macs, attention])
 
@@ -79,10 +79,15 @@ def _tokens(after_block: list[int]) -> PassReadings:
     return absent(AbsenceKind.NOT_AVAILABLE, reason, "tokens_after_block")
 
 
-def _macs(job: Job, flop: int) -> PassReadings:
-    """Count the forward pass with fvcore, too, and compare the two counts."""
-    side, passes = job.preprocess.side, images_of_passes(job.spec.workload)
-    image = torch.zeros(1, 3, side, side, device=job.device.torch_device)
+def _macs(job: Job, image: Tensor, flop: int) -> PassReadings:
+    """Count the forward pass with fvcore, too, and compare the two counts.
+
+    Args:
+        job: the trial.
+        image: the first image of the batch, [1, 3, side, side].
+        flop: FLOPs of a forward pass in training.
+    """
+    passes, alike = images_of_passes(job.spec.workload), job.method.evaluates_alike
     try:
         macs = added([forward_macs(job.model, image, passes) for _ in turns(job.model)])
     except Unreadable as reason:
@@ -91,7 +96,7 @@ def _macs(job: Job, flop: int) -> PassReadings:
     detail = MacsDetail(images, macs.by_operator, macs.by_module, macs.uncounted)
     return PassReadings(
         {"forward_macs": macs.total},
-        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total)),
+        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total) if alike else []),
         detail=Sidecar(macs=detail),
     )
 

@@ -42,6 +42,8 @@ def job_and_batch(
     )
     target = job.device.torch_device
     batch = images.to(target), labels.to(target)
+    with torch.no_grad():
+        job.method.settle(job.model, batch[0])
     for _ in range(warmup_steps):
         training_step(job, *batch)
     return job, batch

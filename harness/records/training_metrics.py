@@ -114,7 +114,8 @@ TRAINING: dict[str, Metric] = {
         "nat",
         "lower",
         "Mean loss (cross-entropy, with the recipe's label smoothing) over the last five batches; "
-        "in fp16, over those of them whose loss was finite.",
+        "in fp16, over those of them whose loss was finite. If a step has several forward passes, "
+        "it is the mean over them, without other terms of a method's loss.",
         display="plain",
         measured_by=("training",),
         values="signed",

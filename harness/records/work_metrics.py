@@ -35,7 +35,9 @@ WORK: dict[str, Metric] = {
         "task) in evaluation mode, in micro-batches if the step has them. Counted: matrix "
         "products, convolutions and attention. fvcore counts them, with our handlers for "
         "attention and experts, in traces of one image and of two images, so that operations "
-        "independent of the batch size count once per pass. 1 MAC is 2 FLOP.",
+        "independent of the batch size count once per pass. 1 MAC is 2 FLOP. If a method's work "
+        "depends on what it has learned, it is first set to its target, as its docstring says; the "
+        "same holds for evaluation_seconds.",
         display="gigamacs",
         measured_by=("flops", "estimate"),
         judged=Judgement("exact", 110),

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from bsrbench.harness.composition import has_own_loss
 from bsrbench.harness.method import Kind, Method, State, Unsupported
 from bsrbench.harness.model.vit import blocks
 from bsrbench.harness.spec.trial_spec import TrialSpec, Workload
@@ -17,6 +18,10 @@ Optimizers = tuple[torch.optim.Optimizer, ...]
 NO_BACKWARD = (
     "the method has no backward pass in which an optimizer could step; it already updates one "
     "parameter after the other, and holds one gradient at a time"
+)
+SEVERAL_BACKWARD = (
+    "the method's loss has several terms with a backward pass each, and an optimizer in the "
+    "backward pass would step after each of them: leave out optimizer_in_backward"
 )
 
 
@@ -48,6 +53,8 @@ class CurrentOptimizers:
         estimates = Kind.ESTIMATES_GRADIENT in method.kinds
         if estimates and workload.optimizer_in_backward:
             raise Unsupported(NO_BACKWARD)
+        if has_own_loss(method) and workload.optimizer_in_backward:
+            raise Unsupported(SEVERAL_BACKWARD)
         self._method, self._model, self._workload = method, model, workload
         self._scaler, self._rate = scaler, 0.0
         self._one_each = estimates or workload.optimizer_in_backward

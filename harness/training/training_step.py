@@ -111,16 +111,14 @@ def _step_of_task(
     labels: Tensor,
     enter_phase: Callable[[str], None],
 ) -> Tensor:
-    """Do an optimizer step of the current task, and return its mean loss."""
+    """Do an optimizer step of the current task, and return its mean loss.
+
+    The method can have several terms in its loss, with a backward pass each. The loss that is
+    returned is the mean cross-entropy of the forward passes, so that methods can be compared.
+    """
     total = torch.zeros((), device=images.device)
     for part, targets in _micro_batches(job, images, labels):
-        enter_phase("forward")
-        loss = _loss(job, part, targets)
-        share = len(targets) / len(labels)
-        enter_phase("backward")
-        _scaled(job, loss * share).backward()
-        total += loss.detach() * share
-        del loss
+        total += _micro_step(job, part, targets, len(targets) / len(labels), enter_phase)
     enter_phase("optimizer")
     if not job.spec.workload.optimizer_in_backward:  # otherwise the backward pass has done it
         _step_after_backward(job, clip_norm)
@@ -128,6 +126,27 @@ def _step_of_task(
     for parameter in job.trained():
         parameter.grad = None
     return total
+
+
+def _micro_step(
+    job: Job, images: Tensor, labels: Tensor, share: float, enter_phase: Callable[[str], None]
+) -> Tensor:
+    """Run the forward and backward passes of a micro-batch, and return its part of the loss.
+
+    Args:
+        job: the trial.
+        images: [n, 3, side, side].
+        labels: [n].
+        share: share of the batch.
+        enter_phase: called with ``forward`` or ``backward`` when it begins.
+    """
+    read: list[Tensor] = []  # the cross-entropies
+    terms = _terms(job, images, labels, enter_phase, read)
+    while (term := _next_term(job, terms)) is not None:
+        enter_phase("backward")
+        _scaled(job, term * share).backward()
+        del term
+    return (read[0] if len(read) == 1 else torch.stack(read).mean()) * share
 
 
 def _estimated_step(
@@ -166,9 +185,44 @@ def _micro_batches(job: Job, images: Tensor, labels: Tensor) -> Iterator[tuple[T
 
 def _loss(job: Job, images: Tensor, labels: Tensor) -> Tensor:
     """Return the mean loss, of shape [], of images [n, 3, side, side] with labels [n]."""
-    smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
     with precision_of(job):
-        return F.cross_entropy(job.forward(images), labels, label_smoothing=smoothing)
+        return _cross_entropy(job, job.forward(images), labels)
+
+
+def _cross_entropy(job: Job, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy, of shape [], of logits [n, classes] with labels [n]."""
+    smoothing = job.spec.training.label_smoothing if job.spec.training else 0.0
+    return F.cross_entropy(logits, labels, label_smoothing=smoothing)
+
+
+def _terms(
+    job: Job,
+    images: Tensor,
+    labels: Tensor,
+    enter_phase: Callable[[str], None],
+    read: list[Tensor],
+) -> Iterator[Tensor]:
+    """Return the terms of the method's loss for a micro-batch; add cross-entropies to ``read``.
+
+    Images are [n, 3, side, side], labels [n], and all terms and cross-entropies have shape [].
+    """
+
+    def forward() -> Tensor:
+        enter_phase("forward")
+        return job.forward(images)
+
+    def loss_of(logits: Tensor) -> Tensor:
+        loss = _cross_entropy(job, logits, labels)
+        read.append(loss.detach())
+        return loss
+
+    return job.method.losses(job.model, forward, loss_of)
+
+
+def _next_term(job: Job, terms: Iterator[Tensor]) -> Tensor | None:
+    """Return the next term of a loss, of shape [], in the trial's precision, or ``None``."""
+    with precision_of(job):
+        return next(terms, None)
 
 
 def _scaled(job: Job, loss: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import nn
 
 from bsrbench import methods
 from bsrbench.harness.conformance import promises
-from bsrbench.harness.conformance.subject import Subject, loss_of, tiny_batch
+from bsrbench.harness.conformance.subject import Subject, terms, tiny_batch
 from bsrbench.harness.method import Unsupported
 
 DEPTH, DIRECTIONS, LARGE = 4, 12, 10
@@ -80,6 +80,8 @@ REFUSED = {  # beside unknown blocks
     ("mslnorm", "SwiGLU"): "a norm of block 0 is a RmsNorm with weights",
     ("mslnorm", "RMSNorm and LayerScale"): "a norm of block 0 is a RmsNorm with weights",
 }
+# timm's gates start so near 0 that without biases the MLP adds nothing, for whichever tokens.
+IDLE_MLP = {("dyt", "SwiGLU")}
 
 
 def refusal(name, kind):
@@ -124,7 +126,8 @@ def name_of(pair):
 @pytest.mark.parametrize("pair", WORKING, ids=name_of)
 def test_a_method_keeps_parameters_and_logits_as_declared(pair):
     promises.keeps_the_parameters(subject(*pair))
-    promises.forward_promise(subject(*pair))
+    if pair not in IDLE_MLP:
+        promises.forward_promise(subject(*pair))
 
 
 @pytest.mark.parametrize("pair", COMPARED, ids=name_of)
@@ -134,10 +137,13 @@ def test_a_methods_gradient_is_as_near_as_declared(pair):
     images, labels = tiny_batch()
     batch = images.double(), labels
     torch.manual_seed(0)
-    model = one.method().prepare(one.model().double())
-    loss_of(model, batch).backward()
+    method = one.method()
+    model = method.prepare(one.model().double())
+    loss = promises._same_loss(method, model, batch)
+    for term in terms(method, model, batch):
+        term.backward()
 
-    assert promises._error(model, batch, DIRECTIONS if bound else 2) <= max(bound, ROUNDING)
+    assert promises._error(model, loss, DIRECTIONS if bound else 2) <= max(bound, ROUNDING)
 
 
 @pytest.mark.parametrize("pair", sorted({*EVERY} - {*WORKING}), ids=name_of)

@@ -73,9 +73,14 @@ class Cost:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> "Cost | None":
-        """Return the cost from values by metric; ``None`` if a value is missing."""
+        """Return the cost from values by metric; ``None`` if a value is missing.
+
+        A step can have several forward passes, an evaluation has one: its MACs, if they are known.
+        """
+        macs = values.get("forward_macs")
+        one_pass = {"forward_flop": 2 * macs} if isinstance(macs, int) else {}
         try:
-            return msgspec.convert(values, cls)
+            return msgspec.convert({**values, **one_pass}, cls)
         except msgspec.ValidationError:
             return None
 
