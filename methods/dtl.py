@@ -137,10 +137,11 @@ class SideNetwork(nn.Module):
         super().__init__()
         where, dim, depth = place(model), width(model), len(blocks(model))
         rank = options.rank
-        self.down = nn.ModuleList(nn.Linear(dim, rank, bias=False, **where) for _ in range(depth))
-        self.up = nn.ModuleList(nn.Linear(rank, dim, bias=False, **where) for _ in range(depth))
-        for layer in self.up:
+        down = [nn.Linear(dim, rank, bias=False, **where) for _ in range(depth)]
+        up = [nn.Linear(rank, dim, bias=False, **where) for _ in range(depth)]
+        for layer in up:
             nn.init.zeros_(layer.weight)
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.first = options.first
         self.leading = model.num_prefix_tokens
         self.convolution = (
