@@ -37,10 +37,11 @@ For a model with another number of blocks, the test sets these options. `offload
 the test shows only that a step runs.
 
 **Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has one head for its
-class token and one for its distillation token. Every method that works on it trains both. The logits are the mean of
-the logits of both heads, in training and in evaluation. The loss is the cross-entropy of this mean,
-and accuracy uses its largest value. timm does the same without a teacher. DeiT's own distillation,
-in which the loss of a teacher trains only the second head, is not supported. VOLO has two heads
+class token and one for its distillation token. Every method that works on it trains both. The
+logits are the mean of the logits of both heads, in training and in evaluation. The loss is the
+cross-entropy of this mean, and accuracy uses its largest value. timm does the same without a
+teacher. DeiT's own distillation, in which the loss of a teacher trains only the second head, is not
+supported. VOLO has two heads
 too, and both are trained. Half of the largest logits that the second head finds among the patches
 is added to the logits of the class token, as in timm without token labels.
 """

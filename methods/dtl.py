@@ -82,7 +82,7 @@ class DisentangledTransferLearning(Method):
         require_all_tokens(model)
         require_all_train(model)
         train_only(model, [head(model)])
-        extend(model, ReadsSide, side=Side(model, self))
+        extend(model, ReadsSide, side=SideNetwork(model, self))
         return model
 
     def _require_fit(self, model: nn.Module) -> None:
@@ -124,7 +124,7 @@ def _require_grid(vit: Any) -> None:
         raise Unsupported("plus convolves a grid of patches, but this model drops patches")
 
 
-class Side(nn.Module):
+class SideNetwork(nn.Module):
     """The side network.
 
     Attributes:
@@ -137,10 +137,11 @@ class Side(nn.Module):
         super().__init__()
         where, dim, depth = place(model), width(model), len(blocks(model))
         rank = options.rank
-        self.down = nn.ModuleList(nn.Linear(dim, rank, bias=False, **where) for _ in range(depth))
-        self.up = nn.ModuleList(nn.Linear(rank, dim, bias=False, **where) for _ in range(depth))
-        for layer in self.up:
+        down = [nn.Linear(dim, rank, bias=False, **where) for _ in range(depth)]
+        up = [nn.Linear(rank, dim, bias=False, **where) for _ in range(depth)]
+        for layer in up:
             nn.init.zeros_(layer.weight)
+        self.down, self.up = nn.ModuleList(down), nn.ModuleList(up)
         self.first = options.first
         self.leading = model.num_prefix_tokens
         self.convolution = (
@@ -175,7 +176,7 @@ class Side(nn.Module):
 class ReadsSide(RunsBlocks):
     """A vision transformer whose late blocks read a side network."""
 
-    side: Side
+    side: SideNetwork
 
     def forward_features(self, images: Tensor, **_: object) -> Tensor:
         """Return the tokens after the last block, [batch, tokens, dim], not normalised."""

@@ -105,8 +105,8 @@ class Summarised(nn.Module):
         block: Any = self
         attention = block.attn
         with torch.no_grad():
-            mixed, k, v = self._frozen_attention(x)
-            output = self._behind(x, mixed)
+            attended, k, v = self._attend_frozen(x)
+            output = self._feed(attended)
         asked = queries_keys_values(attention, attention.qkv(block.norm1(self.queries)))[0]
         drops = attention.training and isinstance(attention.attn_drop, nn.Dropout)
         mixed = F.scaled_dot_product_attention(
@@ -115,23 +115,29 @@ class Summarised(nn.Module):
             v,
             dropout_p=attention.attn_drop.p if drops else 0.0,
         )
-        found = self._behind(self.queries, mixed.transpose(1, 2).flatten(2))
+        found = self._feed(self._add(self.queries, mixed.transpose(1, 2).flatten(2)))
         return output, F.normalize(found.flatten(1), dim=1)
 
-    def _frozen_attention(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return mixed values [batch, tokens, dim], and keys and values by head."""
+    def _attend_frozen(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the tokens behind attention, [batch, tokens, dim], and keys and values by head."""
         block: Any = self
         qkv = block.attn.qkv(block.norm1(x))
         mixed, _ = mix(block.attn, qkv, ranked=False, exact=False)
         _, k, v = queries_keys_values(block.attn, qkv)
-        return mixed, k.contiguous(), v.contiguous()  # views would keep the queries of all tokens
+        # Views would keep the queries of all tokens.
+        return self._add(x, mixed), k.contiguous(), v.contiguous()
 
-    def _behind(self, x: Tensor, mixed: Tensor) -> Tensor:
-        """Return the block's output from its input and the mixed values, [batch, tokens, dim]."""
+    def _add(self, x: Tensor, mixed: Tensor) -> Tensor:
+        """Add to x what attention returns for the mixed values; all are [batch, tokens, dim]."""
         block: Any = self
         attention = block.attn
         attended = attention.proj_drop(attention.proj(attention.norm(mixed)))
-        x = x + block.drop_path1(block.ls1(attended))
+        output: Tensor = x + block.drop_path1(block.ls1(attended))
+        return output
+
+    def _feed(self, x: Tensor) -> Tensor:
+        """Add to x what the MLP returns, both [batch, tokens, dim]."""
+        block: Any = self
         output: Tensor = x + block.drop_path2(block.ls2(block.mlp(block.norm2(x))))
         return output
 

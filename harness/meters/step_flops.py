@@ -44,7 +44,7 @@ def _expert_weights(_: Any, gradient: Any, rows: Any, *__: Any, **___: Any) -> i
 
 def _convolution_backward(gradient: Any, images: Any, weight: Any, *rest: Any, **_: Any) -> int:
     """Count each gradient as the forward pass; torch's formula ignores groups for weights."""
-    *_, transposed, _, _, needed = rest
+    transposed, needed = rest[-4], rest[-1]
     positions = (images if transposed else gradient).shape
     each = 2 * positions[0] * math.prod(positions[2:]) * weight.numel()
     return int(each * sum(needed[:2]))

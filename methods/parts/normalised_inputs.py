@@ -43,8 +43,8 @@ class ReadsNormalised(nn.Module):
         """Map [batch, tokens, in] to [batch, tokens, out]."""
         layer: Any = self
         kept = getattr(x, NORMALISED, None)
-        plain = kept is None or isinstance(self, StoredWeight)
-        if plain or not (torch.is_grad_enabled() and layer.weight.requires_grad):
+        plain = isinstance(self, StoredWeight) or not torch.is_grad_enabled()
+        if kept is None or plain or not layer.weight.requires_grad:
             output: Tensor = super().forward(x)
             return output
         return packed_operators.linear(x, layer.weight, layer.bias, partial(_packed, *kept))

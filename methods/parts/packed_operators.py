@@ -226,7 +226,7 @@ class _LayerNorm(Function):
 
 
 def exact_type(x: Tensor, weight: Tensor | None) -> torch.dtype:
-    """Return the type in which torch normalises x, with or without autocast."""
+    """Return the type in which torch normalises x, of any shape, with or without autocast."""
     if weight is not None:
         return torch.promote_types(x.dtype, weight.dtype)
     return torch.float32 if torch.is_autocast_enabled(x.device.type) else x.dtype
