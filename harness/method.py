@@ -223,7 +223,8 @@ class Method(ABC):
         """Return the multiply-adds that the method adds to the forward pass of one image.
 
         ``None`` means that they do not follow from the arguments, for example because they depend
-        on the data. The conformance checks then do not compare FLOPs.
+        on the data, or exist in training only. Then FLOPs are compared neither with those of a
+        plain model nor with those of a trace in evaluation mode.
 
         Args:
             tokens: the number of tokens after each block.
@@ -242,6 +243,11 @@ class Method(ABC):
             depth: number of blocks of the model.
         """
         return ()
+
+
+def declares_its_work(method: Method) -> bool:
+    """Return whether the multiply-adds that a method adds to the forward pass are known."""
+    return method.added_macs((1,) * PAPER_DEPTH, 1) is not None
 
 
 def apply(method: Method, model: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from bsrbench.harness.errors import BadInput, Unreadable
 from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.meters.forward_macs import disagreement, forward_macs
 from bsrbench.harness.meters.step_flops import StepFlops
-from bsrbench.harness.method import Method, NeedsValues, Unsupported, apply
+from bsrbench.harness.method import Method, NeedsValues, Unsupported, apply, declares_its_work
 from bsrbench.harness.model.stored_weight import parameter_numbers
 from bsrbench.harness.model.task_heads import turns
 from bsrbench.harness.predict.cuda_allocated import AllocatedPrediction
@@ -64,6 +64,10 @@ ESTIMATED_ALONE = frozenset(
     name for name, metric in METRICS.items() if metric.measured_by[:1] == ("estimate",)
 )
 MEMORY_ESTIMATES = ("peak_estimated_bytes", "peak_estimated_allocated_bytes")
+ALL_ESTIMATES = (
+    *("trained_parameters", "total_parameters", "paper_convention_bytes", "forward_macs"),
+    *(*MEMORY_ESTIMATES, "step_flop"),
+)
 PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in metric.measured_by)
 
 
@@ -120,7 +124,7 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     try:
         prepared = apply(method, model)
     except NeedsValues as error:
-        return absent(AbsenceKind.UNREADABLE, str(error), *PREDICTED)
+        return absent(AbsenceKind.UNREADABLE, str(error), *ALL_ESTIMATES)
     macs = _macs(prepared, preprocess.side, workload)
     parts = [_parameters(prepared, method), _convention(prepared, method, workload), macs]
     no_memory = _why_no_memory(method, workload)
@@ -169,7 +173,7 @@ def _flops(job: Job, flops: StepFlops, times: int, macs: Measured) -> PassReadin
     """Return the mean FLOPs of some steps."""
     forward = flops.by_phase["forward"] // times
     doubts = []
-    if isinstance(macs, int):
+    if isinstance(macs, int) and declares_its_work(job.method):
         doubts = disagreement(forward, macs * job.method.forward_passes)
     return PassReadings(
         {"forward_flop": forward, "step_flop": sum(flops.by_phase.values()) // times},

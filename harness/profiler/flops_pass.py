@@ -10,7 +10,7 @@ from bsrbench.harness.meters.attention_operators import attention_kernel
 from bsrbench.harness.meters.forward_macs import added, disagreement, forward_macs
 from bsrbench.harness.meters.operator_modules import OperatorModules
 from bsrbench.harness.meters.step_flops import StepFlops
-from bsrbench.harness.method import Unsupported
+from bsrbench.harness.method import Unsupported, declares_its_work
 from bsrbench.harness.model import vit
 from bsrbench.harness.model.stored_weight import parameter_numbers
 from bsrbench.harness.model.task_heads import turns
@@ -88,10 +88,11 @@ def _macs(job: Job, flop: int) -> PassReadings:
     except Unreadable as reason:
         return absent(AbsenceKind.UNREADABLE, str(reason), "forward_macs")
     images = sum(passes) * len(job.classes)
+    doubts = disagreement(flop, macs.total) if declares_its_work(job.method) else []
     detail = MacsDetail(images, macs.by_operator, macs.by_module, macs.uncounted)
     return PassReadings(
         {"forward_macs": macs.total},
-        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total)),
+        notes=notes_of(NoteKind.FLOPS, doubts),
         detail=Sidecar(macs=detail),
     )
 
