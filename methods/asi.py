@@ -31,8 +31,10 @@ class ActivationSubspaceIteration(Method):
 
     Does not save the inputs of norms and of GELU, queries, keys and values, weights, gradients,
     optimizer state, or anything in a mixture of experts. The iterations cost FLOPs in the forward
-    pass; the backward pass has fewer. Memory can be predicted only if ``ranks`` are set. The first
-    random start has the shape of a factor here, and that of the other modes in the official code.
+    pass; the backward pass has fewer. Memory can be predicted only if ``ranks`` are set.
+    A profile runs on noise, which has other ranks than photographs, and in the last blocks of a
+    pretrained model almost none: so set ``ranks`` to compare memory or time. The first random start
+    has the shape of a factor here, and that of the other modes in the official code.
     The paper also chooses ranks by a search over measured errors of gradients under a byte budget.
     This is left out, because it first needs the exact gradients with all inputs stored whole, which
     a device that needs the method cannot hold. ``regelu2+asi`` means: GELU's input is also stored
@@ -51,6 +53,7 @@ class ActivationSubspaceIteration(Method):
     source = "Nguyen et al. 2025 (ASI), arXiv:2505.05086, section 3; official code 3ce480c of WASI"
     exact_forward = True
     gradient_error = 0.6
+    evaluates_alike = False
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
     refines: ClassVar = frozenset({"regelu2"})
 

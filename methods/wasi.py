@@ -30,8 +30,9 @@ class WeightActivationSubspaceIteration(Method):
     moves L and R after it by one subspace iteration per step; its savings are computed by formula.
     So its product is the best near one of a weight that trains freely, and here the optimizer moves
     the factors themselves: learning rates are not comparable, and weight decay acts on the factors.
-    Ranks stay in both. Ranks can be known before the training, and memory can be predicted, only
-    if ``rank`` and ``ranks`` are set. ``regelu2+wasi`` means: GELU's input is also stored in few
+    Ranks stay in both. Memory can be predicted only if ``rank`` and ``ranks`` are set. A profile
+    runs on noise, whose inputs have other ranks than those of photographs: so set ``ranks`` to
+    compare memory or time. ``regelu2+wasi`` means: GELU's input is also stored in few
     bits.
 
     Attributes:
@@ -49,6 +50,7 @@ class WeightActivationSubspaceIteration(Method):
     source = "Nguyen et al. 2026 (WASI), arXiv:2510.09160, section 3; official code 3ce480c"
     exact_forward = False
     gradient_error = 0.6
+    evaluates_alike = False
     kinds: ClassVar = frozenset({Kind.STORES_ACTIVATIONS})
     refines: ClassVar = frozenset({"regelu2"})
 

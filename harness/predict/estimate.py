@@ -64,6 +64,10 @@ ESTIMATED_ALONE = frozenset(
     name for name, metric in METRICS.items() if metric.measured_by[:1] == ("estimate",)
 )
 MEMORY_ESTIMATES = ("peak_estimated_bytes", "peak_estimated_allocated_bytes")
+ALL_ESTIMATES = (
+    *("trained_parameters", "total_parameters", "paper_convention_bytes", "forward_macs"),
+    *(*MEMORY_ESTIMATES, "step_flop"),
+)
 PREDICTED = frozenset(name for name, metric in METRICS.items() if "estimate" in metric.measured_by)
 
 
@@ -120,7 +124,7 @@ def _predict(spec: TrialSpec, load: Loader, kept: KeptStorages) -> PassReadings:
     try:
         prepared = apply(method, model)
     except NeedsValues as error:
-        return absent(AbsenceKind.UNREADABLE, str(error), *PREDICTED)
+        return absent(AbsenceKind.UNREADABLE, str(error), *ALL_ESTIMATES)
     macs = _macs(prepared, preprocess.side, workload)
     parts = [_parameters(prepared, method), _convention(prepared, method, workload), macs]
     no_memory = _why_no_memory(method, workload)

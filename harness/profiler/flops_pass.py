@@ -87,16 +87,17 @@ def _macs(job: Job, image: Tensor, flop: int) -> PassReadings:
         image: the first image of the batch, [1, 3, side, side].
         flop: FLOPs of a forward pass in training.
     """
-    passes, alike = images_of_passes(job.spec.workload), job.method.evaluates_alike
+    passes = images_of_passes(job.spec.workload)
     try:
         macs = added([forward_macs(job.model, image, passes) for _ in turns(job.model)])
     except Unreadable as reason:
         return absent(AbsenceKind.UNREADABLE, str(reason), "forward_macs")
     images = sum(passes) * len(job.classes)
+    doubts = disagreement(flop, macs.total) if job.method.evaluates_alike else []
     detail = MacsDetail(images, macs.by_operator, macs.by_module, macs.uncounted)
     return PassReadings(
         {"forward_macs": macs.total},
-        notes=notes_of(NoteKind.FLOPS, disagreement(flop, macs.total) if alike else []),
+        notes=notes_of(NoteKind.FLOPS, doubts),
         detail=Sidecar(macs=detail),
     )
 

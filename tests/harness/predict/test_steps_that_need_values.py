@@ -5,8 +5,9 @@ import pytest
 from bsrbench import methods
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.predict.batch_search import predicted_search
-from bsrbench.harness.predict.estimate import estimate_pass
+from bsrbench.harness.predict.estimate import estimate_pass, predict
 from bsrbench.harness.predict.trial_costs import step_costs
+from bsrbench.harness.profiler.flops_pass import flop_pass
 from bsrbench.harness.records.remarks import AbsenceKind
 
 INPUTS = (
@@ -27,6 +28,14 @@ def test_an_estimate_lacks_the_peak_and_says_why(name, options, why, make_six_sp
 
     assert (absence.kind, absence.text) == (AbsenceKind.UNREADABLE, why)
     assert "peak_estimated_bytes" not in reading.measurements
+
+
+def test_iterations_that_only_training_has_are_no_disagreement_of_two_counters(make_six_spec):
+    spec = make_six_spec("asi", options={"ranks": [2, 4, 8]})
+    predicted, measured = predict(spec, methods.load), flop_pass(spec, methods.load)
+
+    assert predicted.measurements["forward_flop"] > 2 * predicted.measurements["forward_macs"]
+    assert not [note for note in (*predicted.notes, *measured.notes) if "disagree" in note.text]
 
 
 @pytest.mark.parametrize(("name", "options", "why"), CASES)

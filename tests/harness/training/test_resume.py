@@ -64,7 +64,7 @@ class KilledAfter(Checkpoint):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-@pytest.mark.parametrize("method", ["full", "bsr+int8", "evit", "lora"])
+@pytest.mark.parametrize("method", ["full", "bsr+int8", "evit", "lora", "asi", "wasi"])
 def test_goes_on_bit_for_bit(method, optimizer, make_deep_spec, tmp_path):
     """Random rounding, running ranges, schedules of a method and moments all go on."""
     settings = Training(steps=6, learning_rate=1e-3, augmentation="crop", evaluate_every=2)
