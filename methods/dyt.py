@@ -48,10 +48,11 @@ class DynamicTuning(Method):
     Stores, for each pass, what the gradient needs to reach the first block, as ``adapter`` does,
     the input of the bottleneck (the tokens that the norm stores too, which the dispatcher shares)
     and its inner activation; in the dynamic pass the output of each MLP, for the gradient of the
-    choice. Approximates the gradient of the choice: the straight-through gradient of
-    sigmoid((logit + noise) / 5) takes the place of that of the step at 0.5, which is 0; the
-    declared error is that of the first step. The noise is drawn from the logistic distribution, which is that of the difference of two Gumbel numbers.
-    Does not save the forward pass, the backward pass through all blocks, or anything in training.
+    choice. Approximates the gradient of the choice: the straight-through gradient of sigmoid((logit
+    + noise) / 5) takes the place of that of the step at 0.5, which is 0; the declared error is that
+    of the first step. The noise is drawn from the logistic distribution, which is that of the
+    difference of two Gumbel numbers. Does not save the forward pass, the backward pass through all
+    blocks, or anything in training.
 
     Differences: the official code, in the versions for images and VTAB that we have read, has no
     complete pass and no divergence, which are the paper's. Its scripts give the least rate no
