@@ -123,7 +123,10 @@ class Composed(Method):
         forward: Callable[[], Tensor],
         loss_of: Callable[[Tensor], Tensor],
     ) -> Iterator[Tensor]:
-        """Yield the terms of the loss, each of shape [], of the part that has a loss of its own."""
+        """Yield the terms of the loss of logits [n, classes], of the part that has its own loss.
+
+        Each term has the shape [].
+        """
         own = next((part for part in self.parts if has_own_loss(part)), self.parts[0])
         return own.losses(model, forward, loss_of)
 

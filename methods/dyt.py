@@ -39,8 +39,8 @@ class DynamicTuning(Method):
 
     The loss is the cross-entropy of a complete pass, in which all tokens pass the MLP; the
     cross-entropy of the dynamic pass; the Kullback-Leibler divergence of the dynamic pass from the
-    complete one, KL(complete, dynamic), without a gradient for the complete pass, which the paper
-    leaves open; and 2 ((m - ``rate``)^2 + the sum over blocks of max(0, ``least_rate`` - m_i)),
+    complete one, KL(complete, dynamic), without a gradient for the complete pass, which is our
+    choice; and 2 ((m - ``rate``)^2 + the sum over blocks of max(0, ``least_rate`` - m_i)),
     where m_i is the share of chosen tokens in a block, over the (micro-)batch, and m their mean.
     The complete pass has its backward pass before the dynamic one begins, so one of them is stored
     at a time.
@@ -48,16 +48,17 @@ class DynamicTuning(Method):
     Stores, for each pass, what the gradient needs to reach the first block, as ``adapter`` does,
     the input of the bottleneck (the tokens that the norm stores too, which the dispatcher shares)
     and its inner activation; in the dynamic pass the output of each MLP, for the gradient of the
-    choice. Approximates the gradient of the choice: the straight-through gradient of
-    sigmoid((logit + noise) / 5) takes the place of that of the step at 0.5, which is 0. The noise
-    is drawn from the logistic distribution, which is that of the difference of two Gumbel numbers.
-    Does not save the forward pass, the backward pass through all blocks, or anything in training.
+    choice. Approximates the gradient of the choice: the straight-through gradient of sigmoid((logit
+    + noise) / 5) takes the place of that of the step at 0.5, which is 0; the declared error is that
+    of the first step. The noise is drawn from the logistic distribution, which is that of the
+    difference of two Gumbel numbers. Does not save the forward pass, the backward pass through all
+    blocks, or anything in training.
 
-    Differences: the official code (of images) has no complete pass and no divergence; they are the
-    paper's. Its scripts give the least rate no weight; the weight 1 and 0.1 are the defaults of its
-    loss, where each token counts as a block. LayerScale and stochastic depth act on the MLP alone,
-    as in the official code. The weights of dispatchers are drawn with standard deviation 0.02, and
-    their biases are 0, also as there.
+    Differences: the official code, in the versions for images and VTAB that we have read, has no
+    complete pass and no divergence, which are the paper's. Its scripts give the least rate no
+    weight; the weight 1 and 0.1 are the defaults of its loss, which applies it to each token. As
+    there, LayerScale and stochastic depth act on the MLP alone, the weights of dispatchers are
+    drawn with standard deviation 0.02, and their biases are 0.
 
     Attributes:
         rate: share of the tokens that shall pass the MLP, in (0, 1]; the paper: 0.5.
@@ -74,7 +75,7 @@ class DynamicTuning(Method):
     scale: float = 0.1
     dropout: float = 0.0
 
-    source = "Zhao et al. 2024 (DyT), arXiv:2403.11808, section 3; official code d1744f0"
+    source = "Zhao et al. 2024 (DyT), arXiv:2403.11808, section 3; official code 1d26be5, 00cde95"
     exact_forward = False
     gradient_error = 0.002
     forward_passes = 2
@@ -129,7 +130,10 @@ class DynamicTuning(Method):
         forward: Callable[[], Tensor],
         loss_of: Callable[[Tensor], Tensor],
     ) -> Iterator[Tensor]:
-        """Yield the loss of the complete pass, then that of the dynamic pass, each of shape []."""
+        """Yield the loss of the complete pass, then that of the dynamic pass, each of shape [].
+
+        Logits are [n, classes].
+        """
         carried = blocks(model)[0].carried
         carried.complete = True
         try:

@@ -152,7 +152,10 @@ def terms(method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Ite
 
 
 def loss_of(method: Method, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-    """Return the whole loss of a method, of shape []; the arguments are those of ``terms``."""
+    """Return the whole loss of a method, of shape [].
+
+    The arguments are those of ``terms``: images are [batch, 3, side, side], labels [batch].
+    """
     return torch.stack(list(terms(method, model, batch))).sum()
 
 
