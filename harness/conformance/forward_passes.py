@@ -67,7 +67,7 @@ def evaluation_differs_as_declared(subject: Subject) -> None:
     model, (images, _) = subject.prepared(), tiny_batch()
     counted = []
     for training in (True, False):
-        with StepFlops() as flops, torch.no_grad():
+        with StepFlops() as flops, torch.set_grad_enabled(training):
             model.train(training)(images)
         counted.append(flops.by_phase["forward"])
     require(
