@@ -67,6 +67,10 @@ NAMED_PAIRS = [
     "dyt+checkpoint",
     "dyt+regelu2",
     "dyt+int8w",
+    "bsr+asi",
+    "lora+asi",
+    "regelu2+asi",
+    "bsr+wasi",
 ]
 # Nothing could tell.
 CHANGES_NOTHING = {

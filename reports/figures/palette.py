@@ -40,6 +40,9 @@ COLOUR_OF = {
     "dtl": "#b7791f",
     "vqt": "#9a5fb4",
     "sparse_tuning": "#a3423f",
+    "dyt": "#6b8e23",
+    "asi": "#1f9e9e",
+    "wasi": "#6f7fd0",
 }
 # Paul Tol's muted colours, for all other methods.
 OTHER_COLOURS = (

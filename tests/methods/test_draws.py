@@ -123,7 +123,7 @@ def assert_alike(found, expected):
 
 
 @pytest.mark.parametrize("drawer", DRAWERS)
-@pytest.mark.parametrize("method", ["full", "bsr", "tome", "repnet", "ladder", "dtl", "vqt"])
+@pytest.mark.parametrize("method", ["full", "bsr", "tome", "repnet", "ladder", "dtl", "vqt", "dyt"])
 def test_checkpointing_draws_the_same_again(method, drawer, step):
     """Without recomputation gradients, and generators afterwards, are the same."""
     checkpointed = "checkpoint" if method == "full" else f"{method}+checkpoint"
