@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, State, Unsupported
+from bsrbench.harness.method import NOTED_FACTS, PAPER_DEPTH, Kind, Method, State, Unsupported
 
 KERNEL_SECONDS = "kernel_compile_seconds"
 NO_GRADIENT = "floating point dtype can require gradients"  # torch's message about codes
@@ -142,13 +142,13 @@ class Composed(Method):
         return part.gradients(model, parameters, loss, seed)
 
     def environment(self, device: str) -> dict[str, Any]:
-        """Return the facts of all parts: fallbacks are joined, compile times are added."""
+        """Return the facts of all parts: sentences are joined, compile times are added."""
         each = [part.environment(device) for part in self.parts]
         merged = {key: value for facts in each for key, value in facts.items()}
-        fallbacks = [facts["fallback"] for facts in each if "fallback" in facts]
         spent = [facts[KERNEL_SECONDS] for facts in each if KERNEL_SECONDS in facts]
-        if fallbacks:
-            merged["fallback"] = "; ".join(fallbacks)
+        for key in NOTED_FACTS:
+            if said := [facts[key] for facts in each if key in facts]:
+                merged[key] = "; ".join(said)
         if spent:
             merged[KERNEL_SECONDS] = sum(spent)
         return merged

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 PAPER_DEPTH = 12
+NOTED_FACTS = ("fallback", "depends_on_data")  # facts of a method that become notes of a record
 State = tuple[int, ...]  # the blocks that train for some steps, counted from 0, in order
 
 
@@ -236,10 +237,11 @@ class Method(ABC):
     def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - for those who override it
         """Return facts, other than package versions, that the method's numbers depend on.
 
-        The harness calls this at the end of a pass. Two keys have a meaning. ``fallback`` is a
-        sentence saying that a slower or larger implementation ran than the method's best; it
-        becomes a note of the record. ``kernel_compile_seconds`` is the time that compiling the
-        method's own kernels took in this process.
+        The harness calls this at the end of a pass. Three keys have a meaning. ``fallback`` is a
+        sentence saying that a slower or larger implementation ran than the method's best, and
+        ``depends_on_data`` one saying that a profile, whose images are noise, does not show what a
+        training needs; both become notes of the record. ``kernel_compile_seconds`` is the time
+        that compiling the method's own kernels took in this process.
         """
         return {}
 

@@ -1,7 +1,7 @@
 """ASI: store the inputs of trained Linear layers in Tucker form."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -75,6 +75,10 @@ class ActivationSubspaceIteration(Method):
     def refine(self, model: nn.Module) -> nn.Module:
         """Do the same in a model whose GELUs store levels."""
         return self.prepare(model)
+
+    def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - see Method
+        """Return that numbers depend on the data, if the ranks do."""
+        return self._choice().facts()
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int | None:  # noqa: ARG002 - see Method
         """Return ``None``: it depends on the ranks, and on the layers that train."""

@@ -40,7 +40,9 @@ class SparseTuning(Method):
     needs to reach the second block, as in ``bias``; the input of an adapter is among that, except
     in the first block. Approximates nothing in the backward pass, but the model computes a
     different function, because it drops tokens and adds the embedded tokens again. Does not save
-    the backward pass through all blocks but the first.
+    the backward pass through all blocks but the first. In the last block only the class token has a
+    gradient: ``sparse_tuning+sparse`` trains the adapter there only if some activations of this
+    token are among the largest, and with random weights none are.
 
     As in the official code, down-projections are drawn as torch's Linear layers are, the two
     matrices that lead up start at 0, as do all biases, and LayerScale and stochastic depth do not

@@ -1,7 +1,7 @@
 """WASI: train two factors of each weight, and store the inputs in Tucker form."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -79,6 +79,10 @@ class WeightActivationSubspaceIteration(Method):
     def refine(self, model: nn.Module) -> nn.Module:
         """Do the same in a model whose GELUs store levels."""
         return self.prepare(model)
+
+    def environment(self, device: str) -> dict[str, Any]:  # noqa: ARG002 - see Method
+        """Return that numbers depend on the data, if the ranks of inputs do."""
+        return self._inputs().facts()
 
     def added_macs(self, tokens: tuple[int, ...], width: int) -> int | None:  # noqa: ARG002 - see Method
         """Return ``None``: it depends on the ranks, and on the layers that train."""

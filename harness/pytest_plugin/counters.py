@@ -6,7 +6,7 @@ from bsrbench import methods
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.launch.processes.pass_process import OURS
 from bsrbench.harness.launch.run_settings import Launcher
-from bsrbench.harness.method import Unsupported
+from bsrbench.harness.method import NOTED_FACTS, Unsupported
 from bsrbench.harness.records.pass_readings import PassReadings, joined_readings, notes_of
 from bsrbench.harness.records.remarks import NoteKind
 from bsrbench.harness.records.trial_record import Status
@@ -78,5 +78,5 @@ def _joined(results: list[PassResult]) -> PassReadings:
 
 
 def _said_by_method(result: PassResult) -> PassReadings:
-    texts = [str(result.method["fallback"])] if "fallback" in result.method else []
+    texts = [str(result.method[key]) for key in NOTED_FACTS if key in result.method]
     return PassReadings({}, notes=notes_of(NoteKind.METHOD, texts))

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from bsrbench.harness.method import NOTED_FACTS
 from bsrbench.harness.plain_data import tidied
 from bsrbench.harness.profiler.clock_visits import COMPILE_SECONDS
 from bsrbench.harness.records.metric_bounds import CURVE, fault_of_curve, fault_of_value
@@ -66,8 +67,8 @@ def make_record(
     refused = _refused(values)
     measured = {name: value for name, value in values.items() if name not in refused}
     explained = {**together.missing, **refused}
-    fallback = _fallback(_said_by_method(results.values()))
-    notes = [*together.notes, *_doubts(measured, spec), *fallback]
+    said = _noted(_said_by_method(results.values()))
+    notes = [*together.notes, *_doubts(measured, spec), *said]
     where = _where(ran_in, list(results.values()), together)
     record = TrialRecord(
         key=key,
@@ -163,9 +164,9 @@ def _said_by_method(results: Iterable[PassResult]) -> dict[str, Any]:
     return facts
 
 
-def _fallback(method: Mapping[str, Any]) -> tuple[Note, ...]:
-    """Return a note if the method ran a fallback."""
-    return notes_of(NoteKind.METHOD, [str(method["fallback"])] if "fallback" in method else [])
+def _noted(method: Mapping[str, Any]) -> tuple[Note, ...]:
+    """Return the facts of a method that become notes."""
+    return notes_of(NoteKind.METHOD, [str(method[key]) for key in NOTED_FACTS if key in method])
 
 
 def _doubts(measured: Mapping[str, Measured], spec: TrialSpec) -> tuple[Note, ...]:

@@ -30,6 +30,10 @@ from bsrbench.methods.parts.tucker import (
 )
 
 EXPLAINED = 0.8
+ON_NOISE = (
+    "ranks of inputs were chosen on the first batch; that of a profile is noise, so its memory, "
+    "FLOPs and times are not those of a training: set ranks to compare methods"
+)
 THREE = "the ranks of images, tokens and channels"
 RANKS, FACTORS = "ranks", ("images", "tokens", "channels")  # in a state dict
 VIEWS = frozenset({"ViewBackward0", "UnsafeViewBackward0", "TransposeBackward0"})
@@ -60,6 +64,10 @@ class RankChoice:
             raise ValueError(f"ranks {self.ranks} must be three numbers: {THREE}")
         for rank in self.ranks:
             check_at_least("ranks", rank, 1)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what an environment says of the choice: nothing if the ranks are set."""
+        return {} if self.ranks else {"depends_on_data": ON_NOISE}
 
     def of(self, x: Tensor) -> tuple[int, ...]:
         """Return the ranks for x [images, tokens, channels], the first input of a layer.

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from bsrbench import methods
-from bsrbench.harness.conformance.subject import loss_of, tiny_batch, tiny_model
+from bsrbench.harness.conformance.subject import cross_entropy_of, tiny_batch, tiny_model
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Unsupported
 from bsrbench.methods.parts.extend_module import extend
@@ -210,7 +210,7 @@ def test_a_training_resumes_bit_by_bit(options):
 
     def step(trained, images=16):
         trained.zero_grad()
-        loss_of(trained, tuple(part[:images] for part in tiny_batch())).backward()
+        cross_entropy_of(trained, tuple(part[:images] for part in tiny_batch())).backward()
         return {name: p.grad.clone() for name, p in trained.named_parameters()}
 
     whole, resumed = model(), model()
@@ -229,7 +229,7 @@ def test_a_training_resumes_bit_by_bit(options):
 def test_the_state_from_before_the_first_batch_undoes_the_choice_of_ranks():
     model = methods.load("asi").prepare(tiny_model())
     before = saved_and_loaded(model.state_dict())
-    loss_of(model, tiny_batch()).backward()
+    cross_entropy_of(model, tiny_batch()).backward()
     chosen = model.blocks[0].mlp.fc1.subspace
     assert len(chosen.ranks) == 3
     model.load_state_dict(before)
@@ -243,7 +243,7 @@ def test_the_output_of_fused_attention_is_not_stored_twice():
     explicit = methods.load("bsr", exact_attention=True, drop_at=(3,), trained_blocks=(3,))
     explicit = methods.load("asi").prepare(explicit.prepare(tiny_model()))
     for model in (fused, explicit):
-        loss_of(model, tiny_batch()).backward()
+        cross_entropy_of(model, tiny_batch()).backward()
 
     assert fused.blocks[3].attn.proj.subspace.ranks == []
     assert len(fused.blocks[3].attn.qkv.subspace.ranks) == 3
@@ -252,7 +252,7 @@ def test_the_output_of_fused_attention_is_not_stored_twice():
 
 def test_layers_whose_weight_is_frozen_are_left_alone():
     model = methods.load("lora+asi").prepare(tiny_model())
-    loss_of(model, tiny_batch()).backward()
+    cross_entropy_of(model, tiny_batch()).backward()
     qkv = model.blocks[0].attn.qkv
 
     assert qkv.base_layer.subspace.ranks == []

@@ -6,7 +6,13 @@ from peft import AdaLoraConfig, get_peft_model
 from torch import nn
 
 from bsrbench import methods
-from bsrbench.harness.conformance.subject import Subject, loss_of, tiny_batch, tiny_model, trained
+from bsrbench.harness.conformance.subject import (
+    Subject,
+    cross_entropy_of,
+    tiny_batch,
+    tiny_model,
+    trained,
+)
 from bsrbench.harness.errors import BadInput
 from bsrbench.harness.method import Unsupported
 from bsrbench.harness.profiler.memory_pass import memory_pass
@@ -22,7 +28,7 @@ def steps(model, done, number=STEPS, rate=0.5):
     optimizer = torch.optim.SGD(trained(model), lr=rate)
     batch = tiny_batch()
     for step in range(number):
-        loss_of(model, batch).backward()
+        cross_entropy_of(model, batch).backward()
         optimizer.step()
         done(step)
         optimizer.zero_grad()
@@ -70,7 +76,7 @@ def test_norms_are_what_ln_tuning_trains():
 
 def test_a_stored_weight_can_be_under_a_tuner():
     model = methods.load("peft+nf4", peft=options_of("miss")).prepare(tiny_model())
-    loss_of(model, tiny_batch()).backward()
+    cross_entropy_of(model, tiny_batch()).backward()
 
     assert all(p.grad is not None for p in trained(model))
 
@@ -172,9 +178,9 @@ def test_a_tuner_learns(tuner):
     method = methods.load("peft", **options_of(tuner))
     model = method.prepare(tiny_model())
     nn.init.normal_(model.head.weight, std=0.1)
-    before = float(loss_of(model, tiny_batch()).detach())
+    before = float(cross_entropy_of(model, tiny_batch()).detach())
     subject = Subject("peft", methods.find, methods.load, options_of(tuner))
     assert subject.method() == method
     steps(model, lambda _: method.step_done(), rate=0.02)
 
-    assert float(loss_of(model, tiny_batch()).detach()) < before
+    assert float(cross_entropy_of(model, tiny_batch()).detach()) < before

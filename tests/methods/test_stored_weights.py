@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from bsrbench import methods
 from bsrbench.harness.composition import Composed
-from bsrbench.harness.conformance.subject import loss_of, tiny_batch, tiny_model
+from bsrbench.harness.conformance.subject import cross_entropy_of, tiny_batch, tiny_model
 from bsrbench.harness.meters.live_bytes import Category, LiveBytes
 from bsrbench.harness.method import Kind, Method, Unsupported
 from bsrbench.harness.model.stored_weight import parameter_numbers, stored_weights
@@ -112,7 +112,7 @@ def test_gradients_are_those_of_a_model_with_the_rounded_weights(stored):
         for layer in stored_weights(model):
             name = next(n for n, part in model.named_modules() if part is layer)
             plain.get_submodule(name).weight.copy_(layer.weight)
-    losses = [loss_of(each, tiny_batch()) for each in (model, plain)]
+    losses = [cross_entropy_of(each, tiny_batch()) for each in (model, plain)]
     for loss in losses:
         loss.backward()
 
@@ -143,7 +143,7 @@ def test_gradients_are_those_of_a_model_with_the_rounded_weights(stored):
 )
 def test_every_frozen_linear_is_stored_and_what_trains_is_left_alone(name, stored):
     model = methods.load(name).prepare(tiny_model())
-    loss_of(model, tiny_batch()).backward()
+    cross_entropy_of(model, tiny_batch()).backward()
     frozen = [
         part
         for part in model.modules()
@@ -162,12 +162,12 @@ def test_no_whole_weight_lives_between_the_products():
     def held(name):
         model, batch = methods.load(name).prepare(tiny_model()), tiny_batch()
         known = [*model.parameters(), *model.buffers(), *batch]
-        loss_of(model, batch).backward()
+        cross_entropy_of(model, batch).backward()
         model.zero_grad()
         with LiveBytes() as live:
             live.watch(known, Category.INPUTS)
             start = live.now
-            loss = loss_of(model, batch)
+            loss = cross_entropy_of(model, batch)
             held = live.now - start
         del loss
         return held

@@ -12,7 +12,7 @@ from bsrbench.harness.conformance import promises
 from bsrbench.harness.conformance.subject import (
     BrokenPromise,
     Subject,
-    loss_of,
+    cross_entropy_of,
     tiny_batch,
     tiny_model,
 )
@@ -187,7 +187,7 @@ def test_a_training_learns():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     losses = []
     for _ in range(8):
-        loss = loss_of(model, tiny_batch())
+        loss = cross_entropy_of(model, tiny_batch())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -42,11 +42,12 @@ def test_a_method_says_nothing_unless_it_has_something_to_say():
 
 def test_a_composition_says_what_its_parts_say():
     first = {"kernels": "torch", "fallback": "slow", "kernel_compile_seconds": 1.0}
-    second = {"fallback": "slower", "kernel_compile_seconds": 2.0}
+    second = {"fallback": "slower", "kernel_compile_seconds": 2.0, "depends_on_data": "so"}
 
     assert {
         "kernels": "torch",
         "fallback": "slow; slower",
+        "depends_on_data": "so",
         "kernel_compile_seconds": 3.0,
     } == Composed((Saying(first), Saying(second), Saying())).environment("cpu")
 
@@ -81,6 +82,16 @@ def test_a_fallback_is_a_note_and_the_rest_stands_in_the_environment(record):
     """Of what several passes say the first counts: the clock's."""
     assert record.environment.method == {"kernel_compile_seconds": 2.0, "fallback": FALLBACK}
     assert record.notes == (Note(NoteKind.METHOD, FALLBACK),)
+
+
+@pytest.mark.parametrize("options", [{}, {"ranks": [2, 4, 8]}], ids=["explained", "ranks"])
+def test_ranks_that_follow_from_noise_are_a_note(options, make_six_spec):
+    """A method with set ranks needs the same in every training."""
+    spec = make_six_spec("asi", options=options)
+    results = {"memory": InlineLauncher(methods.load).perform("memory", spec)}
+    notes = [note.text for note in make_record("key", spec, results, ran_in())[0].notes]
+
+    assert ("that of a profile is noise" in "".join(notes)) == (not options)
 
 
 class Deciding(Saying):
