@@ -209,7 +209,7 @@ class Dispatches(TakesSideData):
         The dispatcher reads all tokens [batch, tokens, dim], because a part of them would be copied
         and stored. Under autocast the noise is still drawn in fp32, from the same numbers.
         """
-        logits = self.dispatcher(x)[:, self.leading :]
+        logits: Tensor = self.dispatcher(x)[:, self.leading :]
         exact = torch.promote_types(logits.dtype, torch.float32)
         noise = torch.rand_like(logits, dtype=exact).logit()
         soft = ((logits + noise) / TEMPERATURE).sigmoid()
@@ -217,11 +217,12 @@ class Dispatches(TakesSideData):
         chosen = hard + (soft - soft.detach())
         if self.carried.now is not None:
             self.carried.now = torch.cat([self.carried.now, chosen.mean().view(1)])
-        return F.pad(chosen, (0, 0, self.leading, 0), value=1.0)
+        whole: Tensor = F.pad(chosen, (0, 0, self.leading, 0), value=1.0)
+        return whole
 
     def _chosen_rows(self, x: Tensor) -> Tensor:
         """Return the places of the chosen tokens among those of all images, [chosen]."""
-        logits = self.dispatcher(x).squeeze(-1)
+        logits: Tensor = self.dispatcher(x).squeeze(-1)
         if x.is_meta:
             taken = self.leading + kept_tokens(x.shape[1] - self.leading, self.carried.rate)
             return logits[:, :taken].flatten().argsort()  # any places

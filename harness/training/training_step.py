@@ -118,7 +118,10 @@ def _step_of_task(
     """
     total = torch.zeros((), device=images.device)
     for part, targets in _micro_batches(job, images, labels):
-        total += _micro_step(job, part, targets, len(targets) / len(labels), enter_phase)
+        share = len(targets) / len(labels)
+        loss = _micro_step(job, part, targets, share, enter_phase)
+        total += loss * share
+        del loss
     enter_phase("optimizer")
     if not job.spec.workload.optimizer_in_backward:  # otherwise the backward pass has done it
         _step_after_backward(job, clip_norm)
@@ -131,7 +134,7 @@ def _step_of_task(
 def _micro_step(
     job: Job, images: Tensor, labels: Tensor, share: float, enter_phase: Callable[[str], None]
 ) -> Tensor:
-    """Run the forward and backward passes of a micro-batch, and return its part of the loss.
+    """Run the forward and backward passes of a micro-batch; return its mean cross-entropy.
 
     Args:
         job: the trial.
@@ -146,7 +149,7 @@ def _micro_step(
         enter_phase("backward")
         _scaled(job, term * share).backward()
         del term
-    return (read[0] if len(read) == 1 else torch.stack(read).mean()) * share
+    return read[0] if len(read) == 1 else torch.stack(read).mean()
 
 
 def _estimated_step(
