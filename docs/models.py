@@ -22,6 +22,7 @@ A method **works** on a model if all of these statements are true:
   method.
 - Each block passes on as many tokens as the arithmetic of the paper says.
 - A forward and a backward pass run, and every trained parameter gets a gradient.
+- In evaluation, as many tokens pass the MLP of each block as the same arithmetic says.
 - The multiply-adds that bsrbench counts equal those of torch's own counter. Fused attention is
   added to the latter, because torch counts it as 0 on a CPU.
 
@@ -33,7 +34,11 @@ Otherwise the method is **Unsupported**, with a reason. `tox -e models` checks t
 true of the model.
 
 The defaults of `bsr`, `evit`, `repnet`, `dtl` and `sparse_tuning` are the papers' blocks of twelve.
-For a model with another number of blocks, the test sets these options. `offload` is made for GPUs;
+For a model with another number of blocks, the test sets these options. It always sets the ranks of
+`asi` and `wasi`, because otherwise the ranks follow from numbers, and a random weight has hardly a
+smaller rank. The multiply-adds of `dyt`, `asi` and `wasi` in evaluation also equal a formula.
+Before the count, the biases of `dyt` are moved until half of the patches of an image are chosen; if
+there are no numbers, half are taken. `offload` is made for GPUs;
 the test shows only that a step runs.
 
 **Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has one head for its

@@ -2,7 +2,7 @@
 
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from bsrbench import methods
 from bsrbench.harness.errors import Unreadable
 from bsrbench.harness.meters.forward_macs import forward_macs
-from bsrbench.harness.method import Unsupported, apply
+from bsrbench.harness.method import Method, Unsupported, apply
 from bsrbench.harness.predict.fake_step import fake_numbers
 from tests.walk import counts, listing, reasons, rules
 
@@ -25,6 +25,7 @@ UNCOUNTED = (
 CUT = 3  # blocks of the models that a step is made on
 IMAGES = 2
 SMALL = 150_000_000  # parameters; a larger model makes its step without numbers, for its memory
+DECOMPOSES = {"wasi"}  # and so does what has singular values of weights, for its time
 
 
 class Wrong(Exception):  # noqa: N818 - says what a method did otherwise than was worked out
@@ -38,12 +39,14 @@ class Step:
     Attributes:
         traced_macs: the program's own count for one image; ``None`` where it says there is none.
         counted_macs: torch's.
-        tokens: what each block's MLP passed on.
+        evaluated: how many tokens each block's MLP passed on then.
+        tokens: how many it passed on in training.
         bare: names of parameters that train and got no gradient.
     """
 
     traced_macs: int | None
     counted_macs: int
+    evaluated: tuple[int, ...]
     tokens: tuple[int, ...]
     bare: frozenset[str]
 
@@ -150,10 +153,20 @@ def _checked_step(subject: Subject, method: str) -> str:
         entering = rules.entering(subject.untouched)
         expected = rules.tokens(method, entering, len(step.tokens))
         _same("tokens passed on", step.tokens, expected)
+        _checked_evaluation(subject, method, step)
     if step.traced_macs is None:
         return UNCOUNTED
     _same("multiply-adds", step.traced_macs, step.counted_macs)
     return EQUAL
+
+
+def _checked_evaluation(subject: Subject, method: str, step: Step) -> None:
+    model = subject.model(subject.cut)
+    _same("tokens of MLPs in evaluation", step.evaluated, rules.evaluated(method, model))
+    more = rules.more_macs(method, model)
+    if more is not None:
+        expected = subject.usual.counted_macs + more
+        _same("multiply-adds in evaluation", step.counted_macs, expected)
 
 
 def _same(what: str, found: object, expected: object) -> None:
@@ -161,32 +174,35 @@ def _same(what: str, found: object, expected: object) -> None:
         raise Wrong(f"{what}: {found}, and {expected} were worked out")
 
 
-def step_of(subject: Subject, method: str) -> Step:
+def step_of(subject: Subject, name: str) -> Step:
     """Make a step of a method on a model, of few blocks if all are alike."""
-    model = subject.drawn() if subject.is_small else subject.model(subject.cut)
+    with_numbers = subject.is_small and name not in DECOMPOSES
+    model = subject.drawn() if with_numbers else subject.model(subject.cut)
     before = tree(model)
-    prepared = _prepared(model, method)
-    as_usual = method != "full" and tree(prepared) == before  # so is the forward pass
-    side, counted = subject.pixels, 0
-    if as_usual:
-        traced, counted = subject.usual.traced_macs, subject.usual.counted_macs
-    elif subject.is_small:
-        traced = _traced(_prepared(subject.model(subject.cut), method), side)
-    else:
-        traced = _traced(prepared, side)
-    with nullcontext() if subject.is_small else fake_numbers(prepared):
-        tokens = _train(prepared, torch.zeros(IMAGES, 3, side, side))
+    method, prepared = _prepared(model, name)
+    as_usual = name != "full" and tree(prepared) == before  # so is the forward pass
+    side = subject.pixels
+    with nullcontext() if with_numbers else fake_numbers(method, prepared):
+        tokens = _train(method, prepared, torch.zeros(IMAGES, 3, side, side))
         own = prepared.named_parameters()
         bare = frozenset(name for name, p in own if p.requires_grad and p.grad is None)
-        if not as_usual:
-            counted = counts.multiply_adds(prepared, torch.zeros(1, 3, side, side))
-    return Step(traced, counted, tokens, bare)
+    if as_usual:
+        return replace(subject.usual, tokens=tokens, bare=bare)
+    outline = _prepared(subject.model(subject.cut), name)[1]
+    traced = _traced(outline, side)
+    if with_numbers:
+        image = torch.arange(3.0 * side**2).sin().view(1, 3, side, side)  # no two patches alike
+        with torch.no_grad():
+            method.settle(prepared, image)
+        return Step(traced, *_counted(prepared, image), tokens, bare)
+    image = torch.empty(1, 3, side, side, device="meta")
+    return Step(traced, *_counted(outline, image), tokens, bare)
 
 
-def _prepared(model: Any, method: str) -> nn.Module:
+def _prepared(model: Any, name: str) -> tuple[Method, nn.Module]:
     depth = len(getattr(model, "blocks", ()))
-    options = rules.blocks_of(depth).options(method, depth)
-    return apply(methods.load(method, **options), model)
+    method = methods.load(name, **rules.blocks_of(depth).options(name, depth))
+    return method, apply(method, model)
 
 
 def _traced(prepared: nn.Module, side: int) -> int | None:
@@ -196,8 +212,26 @@ def _traced(prepared: nn.Module, side: int) -> int | None:
         return None
 
 
-def _train(model: Any, images: Tensor) -> tuple[int, ...]:
+def _counted(prepared: nn.Module, image: Tensor) -> tuple[int, tuple[int, ...]]:
+    """Return the multiply-adds of an image in evaluation, and the tokens that MLPs passed on."""
+    seen = _watched(prepared)
+    return counts.multiply_adds(prepared, image), tuple(seen)
+
+
+def _train(method: Method, model: nn.Module, images: Tensor) -> tuple[int, ...]:
     """Go forward and backward, and return the tokens that MLPs of blocks in a row passed on."""
+    seen = _watched(model.train())
+    labels = torch.zeros(IMAGES, dtype=torch.int64)
+    terms = method.losses(
+        model, lambda: model(images), lambda logits: cross_entropy(logits, labels)
+    )
+    for term in terms:
+        term.backward()
+    return tuple(seen)
+
+
+def _watched(model: Any) -> list[int]:
+    """Return a list that gets the tokens that each MLP passes on when it runs for the first time."""
     seen: list[int] = []
     own = listing.is_plain(model)
     mlps = [block.mlp for block in model.blocks if hasattr(block, "mlp")] if own else []
@@ -208,6 +242,4 @@ def _train(model: Any, images: Tensor) -> tuple[int, ...]:
 
     for index, mlp in enumerate(mlps):
         mlp.register_forward_hook(lambda *run, index=index: note(index, run[-1]))
-    logits = model.train()(images)
-    cross_entropy(logits, torch.zeros(IMAGES, dtype=torch.int64)).backward()
-    return tuple(seen)
+    return seen

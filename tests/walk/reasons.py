@@ -149,7 +149,7 @@ REASONS = (
     ),
     Reason(
         "act",
-        r"the activation (\w+) is not known|the activation (\w+) is not GELU",
+        r"does not support the activation (\w+)|the activation (\w+) is not GELU",
         _activation,
         "its activation is not GELU, and what the method keeps is made for that",
     ),

@@ -8,11 +8,19 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 RANK, BOTTLENECK, PROMPTS, REDUCTION, MERGED, KEPT = 8, 64, 5, 8, 13, 0.5
 EVIT_KEPT = 0.7
 SIDE_RANK, QUERIES, WIDE, NARROW = 2, 10, 64, 32
+INPUT_RANKS = (1, 4, 8)  # of images, tokens and channels; every mode of the smallest input shrinks
 PAPERS = 12  # blocks
 LAST = 3  # blocks that 'late' trains
+# Ranks are set, because without them they follow from numbers, and a random weight needs nearly all.
+OF_ANY_DEPTH: dict[str, dict[str, Any]] = {
+    "asi": {"ranks": INPUT_RANKS},
+    "wasi": {"rank": RANK, "ranks": INPUT_RANKS},
+}
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,9 @@ class Blocks:
     beside: tuple[int, ...]
 
     def options(self, method: str, depth: int) -> dict[str, Any]:
-        """Return what to set where the paper's choice for twelve blocks does not fit."""
+        """Return what to set where the paper's choice, made for twelve blocks, does not fit."""
+        if method in OF_ANY_DEPTH:
+            return OF_ANY_DEPTH[method]
         if depth == PAPERS or depth < LAST:
             return {}
         found: dict[str, dict[str, Any]] = {
@@ -63,7 +73,7 @@ def trained(method: str, model: Any) -> int:
         return head + FROM_NAMES[method](model, sizes, heads)
     if method in ADDED:
         return head + ADDED[method](model)
-    return sum(sizes.values())
+    return sum(sizes.values()) - (_saved_by_factors(model) if method == "wasi" else 0)
 
 
 def _under(sizes: dict[str, int], places: Iterable[str]) -> int:
@@ -169,6 +179,23 @@ def _sparse_tuning(model: Any) -> int:
     return len(model.blocks) * sum(inputs * outputs + outputs for inputs, outputs in shapes)
 
 
+def _dyt(model: Any) -> int:
+    """Count a bottleneck, and a layer with one output and a bias, in each block."""
+    return _adapter(model) + len(model.blocks) * (int(model.embed_dim) + 1)
+
+
+def _saved_by_factors(model: Any) -> int:
+    """Count by how much two factors are smaller than the weights of the blocks' Linear layers."""
+    return sum(
+        max(0, part.weight.numel() - RANK * sum(part.weight.shape)) for part in _linears(model)
+    )
+
+
+def _linears(model: Any) -> list[nn.Linear]:
+    """Return the Linear layers of the blocks."""
+    return [part for part in model.blocks.modules() if isinstance(part, nn.Linear)]
+
+
 ADDED: dict[str, Callable[[Any], int]] = {
     "lora": _lora,
     "dora": _dora,
@@ -179,6 +206,7 @@ ADDED: dict[str, Callable[[Any], int]] = {
     "dtl": _dtl,
     "vqt": _vqt,
     "sparse_tuning": _sparse_tuning,
+    "dyt": _dyt,
 }
 
 
@@ -206,11 +234,46 @@ def tokens(method: str, entering: int, depth: int) -> tuple[int, ...]:
     return tuple(left)
 
 
+def evaluated(method: str, model: Any) -> tuple[int, ...]:
+    """Return how many tokens pass the MLP of each block of a plain model in evaluation."""
+    depth, all_tokens = len(model.blocks), entering(model)
+    if method == "dyt":
+        learned = _learned(model)
+        return (learned + math.ceil(KEPT * (all_tokens - learned)),) * depth
+    return tokens(method, all_tokens, depth)
+
+
+def more_macs(method: str, model: Any) -> int | None:
+    """Return the multiply-adds that one image costs in evaluation, more than without a method.
+
+    ``None`` for methods of which nobody has worked it out.
+    """
+    all_tokens, dim = entering(model), int(model.embed_dim)
+    if method == "asi":  # only what training stores is another
+        return 0
+    if method == "wasi":
+        return -all_tokens * _saved_by_factors(model)
+    if method == "dyt":
+        added = len(model.blocks) * all_tokens * dim * (2 * BOTTLENECK + 1)
+        skipped = all_tokens - evaluated(method, model)[0]
+        whole = sum(part.numel() for block in model.blocks for part in _matrices(block.mlp))
+        return added - skipped * whole
+    return None
+
+
+def _matrices(mlp: Any) -> Iterable[Any]:
+    return (part for part in mlp.parameters() if part.dim() > 1)
+
+
 def entering(model: Any) -> int:
     """Return how many tokens enter the first block of a plain one: learned ones, and patches."""
-    learned = sum(
+    return _learned(model) + math.prod(model.patch_embed.grid_size)
+
+
+def _learned(model: Any) -> int:
+    """Return how many tokens are not patches: a class token, a distillation token, registers."""
+    return sum(
         part.shape[1]
         for name, part in model.named_parameters()
         if name in {"cls_token", "reg_token", "dist_token"}
     )
-    return learned + math.prod(model.patch_embed.grid_size)

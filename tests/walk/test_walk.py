@@ -114,6 +114,11 @@ class Broken(Method):
             model.head.bias.requires_grad_(False)
         if self.fault == "drops a token":
             model.blocks[1].register_forward_hook(lambda _, __, out: out[:, :-1])
+        if self.fault == "drops a token in evaluation":
+            model.blocks[0].register_forward_hook(
+                lambda own, _, out: out if own.training else out[:, :-1]
+            )
+            model.blocks[0].__class__ = type("Dropping", (type(model.blocks[0]),), {})
         return model
 
     def tokens(self, entering: int, depth: int = 12) -> tuple[int, ...]:
@@ -126,6 +131,7 @@ FAULTS = {
     "leaves out the bias": "trained parameters: 1920, and 1930 were",
     "declares one less": "tokens declared",
     "drops a token": "tokens passed on",
+    "drops a token in evaluation": "tokens of MLPs in evaluation",
 }
 
 
@@ -178,7 +184,8 @@ def test_multiply_adds_that_two_counters_see_otherwise_are_wrong(monkeypatch):
         "the model has no class token, whose attention ranks the other tokens",
         "the model has 5 leading tokens (registers)",
         "the head reads 'avg', not the class token",
-        "the activation GELU is not known",
+        "this method does not support the activation GELU",
+        "the activation GELU is not GELU",
         "GELU with the approximation 'tanh' is not supported",
         "the MLP of block 0 is a GluMlp, not timm's plain Mlp",
         "block 0 is a ParallelScalingBlock, which is not supported",
@@ -200,6 +207,54 @@ def test_a_reason_that_nobody_has_written_down_is_wrong(monkeypatch):
 
     with pytest.raises(ValueError, match="an unknown reason: it is Monday"):
         cells.outcome(subject, "head")
+
+
+def test_multiply_adds_that_a_method_does_not_save_are_wrong(monkeypatch):
+    """A method that changes nothing of the forward pass, held against one that would save some."""
+    subject = deit()
+    monkeypatch.setattr(rules, "more_macs", lambda *_: -1)
+    usual = subject.usual.counted_macs
+
+    with pytest.raises(cells.Wrong, match=f"evaluation: {usual}, and {usual - 1} were"):
+        cells.outcome(subject, "head")
+
+
+def test_numbers_of_the_newest_methods_are_those_of_the_closed_form():
+    """DeiT-Ti at 64 px: C = 192, 17 tokens, 3 blocks, 10 classes.
+
+    A dispatcher has C + 1 parameters, a bottleneck 2 x 64 C + 64 + C; 1 + 8 of the 17 tokens pass
+    an MLP of 8 C^2. Two factors of rank 8 replace weights of 3 C x C, C x C, 4 C x C and C x 4 C.
+    """
+    model = listing.outline(DEIT, img_size=64, depth=3)
+    saved = 3 * (12 * 192**2 - 8 * (4 + 2 + 5 + 5) * 192)
+    whole = sum(part.numel() for part in model.parameters())
+    read = 17 * 192 * (2 * 64 + 1)
+
+    assert rules.evaluated("dyt", model) == (9, 9, 9)
+    assert rules.trained("dyt", model) == 1930 + 3 * (193 + 2 * 64 * 192 + 64 + 192)
+    assert rules.trained("asi", model) == whole
+    assert rules.trained("wasi", model) == whole - saved
+    assert rules.more_macs("dyt", model) == 3 * (read - 8 * 8 * 192**2)
+    assert rules.more_macs("asi", model) == 0
+    assert rules.more_macs("wasi", model) == -17 * saved
+
+
+def test_a_loss_of_two_terms_has_a_backward_pass_for_each(monkeypatch):
+    """A linear probe whose first term reads the weight alone, and whose second reads the logits."""
+    gradients = []
+
+    class TwoTerms(Broken):
+        def losses(self, model, forward, loss_of):
+            yield model.head.weight.sum()
+            gradients.append(model.head.weight.grad.clone())
+            yield loss_of(forward())
+
+    subject = deit()
+    monkeypatch.setattr(methods, "load", lambda *_, **__: TwoTerms())
+
+    assert cells.outcome(subject, "head") == cells.EQUAL
+    assert all(torch.equal(own, torch.ones(10, 192)) for own in gradients)
+    assert len(gradients) == 1
 
 
 def test_blocks_are_named_where_there_are_not_twelve():
