@@ -38,8 +38,8 @@ For a model with another number of blocks, the test sets these options. It alway
 `asi` and `wasi`, because otherwise the ranks follow from numbers, and a random weight has hardly a
 smaller rank. The multiply-adds of `dyt`, `asi` and `wasi` in evaluation also equal a formula.
 Before the count, the biases of `dyt` are moved until half of the patches of an image are chosen; if
-there are no numbers, half are taken. `offload` is made for GPUs;
-the test shows only that a step runs.
+there are no numbers, half are taken. `offload` is made for GPUs; the test shows only that a step
+runs.
 
 **Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has one head for its
 class token and one for its distillation token. Every method that works on it trains both. The

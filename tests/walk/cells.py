@@ -231,7 +231,7 @@ def _train(method: Method, model: nn.Module, images: Tensor) -> tuple[int, ...]:
 
 
 def _watched(model: Any) -> list[int]:
-    """Return a list that gets the tokens that each MLP passes on when it runs for the first time."""
+    """Return a list that gets the tokens each MLP passes on when it runs for the first time."""
     seen: list[int] = []
     own = listing.is_plain(model)
     mlps = [block.mlp for block in model.blocks if hasattr(block, "mlp")] if own else []

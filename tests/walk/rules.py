@@ -16,7 +16,7 @@ SIDE_RANK, QUERIES, WIDE, NARROW = 2, 10, 64, 32
 INPUT_RANKS = (1, 4, 8)  # of images, tokens and channels; every mode of the smallest input shrinks
 PAPERS = 12  # blocks
 LAST = 3  # blocks that 'late' trains
-# Ranks are set, because without them they follow from numbers, and a random weight needs nearly all.
+# Ranks are set: else they follow from numbers, and a random weight needs nearly all.
 OF_ANY_DEPTH: dict[str, dict[str, Any]] = {
     "asi": {"ranks": INPUT_RANKS},
     "wasi": {"rank": RANK, "ranks": INPUT_RANKS},
