@@ -20,7 +20,7 @@ from bsrbench.harness.conformance.subject import (
     trained,
 )
 from bsrbench.harness.errors import BadInput
-from bsrbench.harness.method import Unsupported
+from bsrbench.harness.method import NeedsValues, Unsupported
 from bsrbench.harness.predict.fake_step import fake_numbers
 from bsrbench.harness.torch_internals.eager_internals import NEEDS_NUMBERS
 from bsrbench.harness.training.kept_storages import census
@@ -154,7 +154,7 @@ def _needs_values(subject: Subject) -> str:
                 backward(method, model, (images, labels))
                 method.step_done()
                 model.zero_grad()
-    except NEEDS_NUMBERS:
+    except (NeedsValues, *NEEDS_NUMBERS):
         return YES
     return NO
 
