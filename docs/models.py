@@ -41,6 +41,9 @@ Before the count, the biases of `dyt` are moved until half of the patches of an 
 there are no numbers, half are taken. `offload` is made for GPUs; the test shows only that a step
 runs.
 
+The newest methods, `dtl`, `vqt`, `sparse_tuning`, `dyt`, `mslnorm`, `asi` and `wasi`, have been
+tried on one model of each kind of block, but not yet on all models. The tables lack them.
+
 **Two heads.** A distilled model (`deit_*_distilled_*`, `pit_*_distilled_*`) has one head for its
 class token and one for its distillation token. Every method that works on it trains both. The
 logits are the mean of the logits of both heads, in training and in evaluation. The loss is the
