@@ -102,7 +102,12 @@ def make_spec():
     return make
 
 
-BLOCKS_OF_SIX = {"trained_blocks": [1, 3, 5], "side_blocks": [1, 3, 5], "drop_at": [1, 3]}
+BLOCKS_OF_SIX = {
+    "first": 3,
+    "trained_blocks": [1, 3, 5],
+    "side_blocks": [1, 3, 5],
+    "drop_at": [1, 3],
+}
 
 
 def _options_of_six(name):
