@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 
 from bsrbench.harness.method import PAPER_DEPTH, Kind, Method, Unsupported
 from bsrbench.harness.model.vit import (
@@ -38,9 +39,9 @@ class DisentangledTransferLearning(Method):
     Blocks up to ``first`` have no backward pass. Above it the gradient passes through the frozen
     blocks, which store what it needs, as in ``bias``.
 
-    Stores for the side network the input of each block, because it trains on it, and 100 h after
-    each block from ``first`` on; with ``plus`` also each s(h): one [batch, tokens, dim] each. In
-    blocks above ``first`` the frozen norm shares the stored input. Approximates nothing in the
+    Stores for the side network the input of each block, because it trains on it, and h after each
+    block from ``first`` on; with ``plus`` also each s(h): one [batch, tokens, dim] each. In blocks
+    above ``first`` the frozen norm shares the stored input. Approximates nothing in the
     backward pass, but the model computes a different function: as in the official code, the norm
     and the head read the mean of the patch tokens, and not the class token. Does not save the
     forward pass, to which the side network adds a little.
@@ -165,7 +166,7 @@ class SideNetwork(nn.Module):
         Returns:
             [batch, tokens, dim].
         """
-        output = F.silu(STEEPNESS * h) / STEEPNESS  # z sigmoid(100 z) in one operator
+        output: Tensor = _Gate.apply(h)
         if self.convolution is None or grid is None:
             return output
         square = output[:, self.leading :].transpose(1, 2).unflatten(2, grid)
@@ -200,3 +201,25 @@ class ReadsSide(RunsBlocks):
         read: Tensor = vit.fc_norm(final_norm(vit)(x[:, vit.num_prefix_tokens :].mean(1)))
         read = vit.head_drop(read)
         return read if pre_logits else vit.head(read)
+
+
+class _Gate(Function):
+    """s(z) = z sigmoid(100 z); only z is stored.
+
+    torch's SiLU would do, but a dispatch mode sees its derivative as other operators than those
+    that run, so the meters would count tensors that do not exist.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        ctx.save_for_backward(z)
+        return (STEEPNESS * z).sigmoid_().mul_(z)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Return the gradient of z [batch, tokens, dim]; that of s is g (1 + 100 z (1 - g))."""
+        (z,) = ctx.saved_tensors
+        open_ = (STEEPNESS * z).sigmoid_()
+        slope = (1 - open_).mul_(z).mul_(STEEPNESS).add_(1).mul_(open_)
+        return slope.mul_(gradients[0])
