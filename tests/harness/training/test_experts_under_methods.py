@@ -1,5 +1,7 @@
 """Each method on a model with experts."""
 
+import re
+
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
@@ -31,7 +33,8 @@ def test_every_method_trains_with_experts_or_says_why_not(name, make_moe, images
     try:
         prepared = load(name).prepare(model)
     except Unsupported as reason:
-        assert "expert" in str(reason)  # noqa: PT017 - either is right
+        # The model has a head for each of its tasks, too.
+        assert re.search("expert|logits of one Linear", str(reason))  # noqa: PT017 - either is right
         return
     found = loss_over_tasks(prepared, images)
 

@@ -12,6 +12,8 @@ from tests.test_method_conformance import ALONE, COMPOSED
 # 8 bits can change by one level, since they are made of rounded activations: measured 0.034.
 BOUND = 0.1
 BOUND_OF_EXACT = 0.005
+# Exact for the tokens that it keeps; rounding changes one of them, in one of the 16 images.
+KEEPS_ANOTHER_TOKEN = {"sparse_tuning": 0.02, "sparse_tuning+checkpoint": 0.02}
 
 
 def gradient_of(method, model, precision):
@@ -36,6 +38,7 @@ def test_gradients_are_near_those_in_fp32(name):
     rounded.load_state_dict(exact.state_dict())
     expected = gradient_of(subject.method(), exact, "fp32")
     gradient = gradient_of(subject.method(), rounded, "fp16")
-    bound = BOUND if subject.method().gradient_error else BOUND_OF_EXACT
+    exact_bound = KEEPS_ANOTHER_TOKEN.get(name, BOUND_OF_EXACT)
+    bound = BOUND if subject.method().gradient_error else exact_bound
 
     assert 0 < (gradient - expected).norm() <= bound * expected.norm()
