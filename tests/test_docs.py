@@ -241,10 +241,12 @@ def numbers(row):
 
 def test_the_table_of_speeds_is_the_committed_one():
     page = (ROOT / "docs" / "explanation" / "speed.md").read_text()
-    measured, operators = page.split("## Where the time goes")
+    measured, rest = page.split("## Methods of BSR's niche")
+    niche, operators = rest.split("## Where the time goes")
     folder = ROOT / "results" / "microbench"
 
     assert rows_of(measured) == rows_of((folder / "report.md").read_text())
+    assert rows_of(niche) == rows_of((folder / "niche.md").read_text())
     assert rows_of(operators) == rows_of((folder / "operators.md").read_text())
 
 
