@@ -221,5 +221,5 @@ class _Gate(Function):
         """Return the gradient of z [batch, tokens, dim]; that of s is g (1 + 100 z (1 - g))."""
         (z,) = ctx.saved_tensors
         open_ = (STEEPNESS * z).sigmoid_()
-        slope = (1 - open_).mul_(z).mul_(STEEPNESS).add_(1).mul_(open_)
+        slope: Tensor = (1 - open_).mul_(z).mul_(STEEPNESS).add_(1).mul_(open_)
         return slope.mul_(gradients[0])
